@@ -1,0 +1,5 @@
+"""``python -m noisekiln``."""
+
+from noisekiln.cli import main
+
+main()

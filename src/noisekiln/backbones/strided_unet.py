@@ -1,0 +1,86 @@
+"""The strided U-Net of the study notes, made to work."""
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.blocks.shape import match_size
+from noisekiln.conditions import Cond
+
+
+class StridedUnet(Backbone):
+    """Down by strided convolutions, up by transposed ones, time added after each block.
+
+    What the notes' listing had wrong is right here: each up block gets the skip of its own resolution (the last one
+    the input itself); time comes in [0, 1] instead of raw steps up to 999; any size works.
+
+    Args:
+        channels: Of the images.
+        vector: Size of ``Cond.vector``, 0 for none.
+        width: Channels of the first block; the notes have 64.
+        time_width: Size of the time embedding; the notes have 256.
+    """
+
+    def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256) -> None:
+        super().__init__()
+        self.channels, self.vector, self.width, self.time_width = channels, vector, width, time_width
+        self.embed_time = nn.Sequential(nn.Linear(1, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
+        self.embed_vector = nn.Linear(vector, time_width) if vector else None
+        widths = [width, 2 * width, 4 * width]
+        self.down = nn.ModuleList(_Down(i, o, time_width) for i, o in zip([channels, *widths], widths, strict=False))
+        self.middle = _convolutions(widths[2], widths[2])
+        skips = [widths[1], widths[0], channels]
+        self.up = nn.ModuleList(
+            _Up(i, skip, o, time_width)
+            for i, skip, o in zip(widths[::-1], skips, [widths[1], widths[0], widths[0]], strict=True)
+        )
+        self.last = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
+        time = self.embed_time(noise[:, None])
+        if self.embed_vector is not None and cond.vector is not None:
+            time = time + self.embed_vector(cond.vector)
+        skips = [x]
+        for down in self.down:
+            skips.append(down(skips[-1], time))
+        x = self.middle(skips.pop())
+        for up in self.up:
+            x = up(x, skips.pop(), time)
+        y: Tensor = self.last(x)
+        return y
+
+
+class _Down(nn.Module):
+    def __init__(self, inner: int, outer: int, time_width: int) -> None:
+        super().__init__()
+        self.time = nn.Linear(time_width, outer)
+        self.convolve = _convolutions(inner, outer)
+        self.halve = nn.Conv2d(outer, outer, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        halved: Tensor = self.halve(self.convolve(x) + self.time(time)[:, :, None, None])
+        return halved
+
+
+class _Up(nn.Module):
+    def __init__(self, inner: int, skip: int, outer: int, time_width: int) -> None:
+        super().__init__()
+        self.time = nn.Linear(time_width, outer)
+        self.double = nn.ConvTranspose2d(inner, inner, 2, stride=2)
+        self.convolve = _convolutions(inner + skip, outer)
+
+    def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
+        x = torch.cat([match_size(self.double(x), skip), skip], dim=1)
+        y: Tensor = self.convolve(x) + self.time(time)[:, :, None, None]
+        return y
+
+
+def _convolutions(inner: int, outer: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inner, outer, 3, padding=1),
+        nn.GroupNorm(8, outer),
+        nn.SiLU(),
+        nn.Conv2d(outer, outer, 3, padding=1),
+        nn.GroupNorm(8, outer),
+        nn.SiLU(),
+    )

@@ -1,0 +1,30 @@
+"""Self-attention over the places of an image."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """``x + out(softmax(q k^T) v)``; the identity at the start of training.
+
+    Args:
+        width: Channels, a multiple of `head`.
+        head: Channels of a head.
+        group: Channels of the norm's group.
+    """
+
+    def __init__(self, width: int, head: int = 32, group: int = 16) -> None:
+        super().__init__()
+        self.heads = width // head
+        self.norm = nn.GroupNorm(width // group, width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) -> the same."""
+        b, c, h, w = x.shape
+        places = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)
+        q, k, v = self.qkv(places).view(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, HW, head)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        return x + self.out(mixed).view(b, h, w, c).permute(0, 3, 1, 2)

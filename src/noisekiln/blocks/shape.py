@@ -1,0 +1,29 @@
+"""Making sizes meet: folding pixels into channels and back, padding, cutting."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def match_size(x: Tensor, like: Tensor) -> Tensor:
+    """Cut x at the bottom and the right to the height and width of `like`, which an odd size left behind."""
+    return x[..., : like.shape[-2], : like.shape[-1]]
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad with zeros at the bottom and the right until height and width are multiples."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, -width % multiple, 0, -height % multiple))
+
+
+def fold(x: Tensor, by: int = 2) -> Tensor:
+    """(B, C, H, W) -> (B, by^2 C, H/by, W/by): each square of pixels becomes one pixel; memory stays channels-last."""
+    b, c, h, w = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(b, h // by, by, w // by, by, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // by, w // by, by * by * c).permute(0, 3, 1, 2)
+
+
+def unfold(x: Tensor, by: int = 2) -> Tensor:
+    """The inverse of `fold`."""
+    b, c, h, w = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(b, h, w, by, by, c // by**2).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * by, w * by, c // by**2).permute(0, 3, 1, 2)

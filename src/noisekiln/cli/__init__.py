@@ -1,0 +1,39 @@
+"""The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="noisekiln",
+    help="Train diffusion models on your own images, from scratch, and use them.",
+    epilog="Begin with: noisekiln demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for found in pkgutil.iter_modules(__path__):
+    if not found.name.startswith("_"):
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
+
+EXIT_CODES = {"DataError": 3, "Diverged": 4}  # by name: their modules are not imported for `--help`
+
+
+def main() -> None:
+    """Run a command; every foreseen error is one message and an exit code, never a traceback."""
+    try:
+        app()
+    except (ValueError, RuntimeError) as error:
+        code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
+        if code is None:
+            raise
+        print(f"noisekiln: {error}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        sys.exit(130)

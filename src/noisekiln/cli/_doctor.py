@@ -1,0 +1,84 @@
+"""What `noisekiln doctor` looks at."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+OPTIONAL = {"datasets": "hub", "diffusers": "diffusers", "gradio": "ui", "tensorboard": "log"}
+
+
+class Finding(NamedTuple):
+    """One line: whether it is as it should be, what it is, and what was seen."""
+
+    good: bool
+    what: str
+    told: str
+
+
+def findings() -> Iterator[Finding]:
+    """Look at everything, quickest first."""
+    yield Finding(True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Finding(True, "torch", torch.__version__)
+    yield _torchvision()
+    yield Finding(True, "device", _device())
+    yield _memory()
+    yield _disk()
+    for package, extra in OPTIONAL.items():
+        there = importlib.util.find_spec(package) is not None
+        told = importlib.metadata.version(package) if there else f"not installed; noisekiln[{extra}] brings it"
+        yield Finding(True, package, told)
+    yield _speed()
+
+
+def _torchvision() -> Finding:
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding(True, "vision", "torchvision is not installed, and not needed")
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError) as error:
+        told = f"torchvision fails to import ({error}) and will break diffusers: pip uninstall torchvision"
+        return Finding(False, "vision", told)
+    return Finding(True, "vision", "torchvision works; noisekiln does not use it")
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return f"cpu, {torch.get_num_threads()} threads: small images train in minutes"
+
+
+def _memory() -> Finding:
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return Finding(True, "memory", "unknown on this system")
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return Finding(size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; take a small --batch"))
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 2**30
+    return Finding(free > 2, "disk", f"{free:.0f} GiB free here" + ("" if free > 2 else ": a run may not fit"))
+
+
+def _speed() -> Finding:
+    """Time the convolution that training spends its time in."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(64, 128, 16, 16, device=device).to(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
+    fastest = float("inf")
+    for _ in range(10):
+        begun = time.perf_counter()
+        float(F.conv2d(x, weight, padding=1)[0, 0, 0, 0])
+        fastest = min(fastest, time.perf_counter() - begun)
+    rate = 2 * 64 * 128 * 128 * 9 * 256 / fastest / 1e9
+    return Finding(rate > 30, "speed", f"{rate:,.0f} GFLOP/s in a 3x3 convolution" + ("" if rate > 30 else ": slow; busy?"))

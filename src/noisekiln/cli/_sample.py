@@ -1,0 +1,34 @@
+"""Sampling as the commands `sample` and `demo` show it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from noisekiln.cli._show import console, say
+from noisekiln.conditioners.text import Text
+from noisekiln.diffusion import Diffusion
+from noisekiln.find import did_you_mean
+from noisekiln.recipes.paint import paint
+
+
+def sample(
+    model: Diffusion, wishes: Sequence[str | int | None], seeds: Sequence[int], folder: Path, *, batch: int = 64, **settings: Any
+) -> None:
+    """Paint into a folder with a progress bar."""
+    steps = (settings.get("steps") or model.sampling.steps) * -(-len(wishes) // batch)
+    columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("painting", total=steps)
+        paint(model, wishes, seeds, folder, batch=batch, step_done=lambda: bar.advance(task), **settings)
+    say(f"{len(wishes)} pictures in {folder}; look at {folder / 'grid.png'}")
+
+
+def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
+    """Say which words of the prompts the model never learned."""
+    if not isinstance(model.conditioner, Text):
+        return
+    known = model.conditioner.words
+    for word in dict.fromkeys(word for prompt in prompts for word in model.conditioner.unknown(prompt)):
+        say(f"note: the word {word!r} was not in the training captions and is ignored. {did_you_mean(word, known[:60])}")

@@ -1,0 +1,64 @@
+"""Training as the commands `train` and `demo` show it."""
+
+import signal
+import sys
+from pathlib import Path
+
+import typer
+
+from noisekiln.cli._show import say, watch
+from noisekiln.data import DataSet
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training.interrupt import Interrupt
+
+
+def describe_data(data: DataSet) -> None:
+    """Say what was understood of the data."""
+    height, width = data.size
+    kinds = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
+    held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
+    say(f"{data.name}: {len(data.train):,} images of {width}x{height} pixels, {kinds}{held_out}")
+    for note in data.notes:
+        say(f"  {note}")
+    for skipped in data.skipped[:5]:
+        say(f"  skipped {skipped.file}: {skipped.why}")
+    if len(data.skipped) > 5:
+        say(f"  ... and {len(data.skipped) - 5} more, listed in the run's dataset.json")
+
+
+def describe_plan(run: Run) -> None:
+    """Say what will be trained."""
+    chosen, trainer = run.settings, run.trainer
+    amounts = {"minutes": chosen.minutes, "images": chosen.images}
+    budget = " or ".join(f"{amount:,g} {unit}" for unit, amount in amounts.items() if amount)
+    told = {"class": f"{len(run.data.class_names)} classes", "text": "captions", "none": "no condition"}[chosen.cond]
+    name = str(chosen.backbone).split("(")[0]
+    say(f"plan: {name} of {run.parameters / 1e6:.2f}M parameters, {told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    if run.resumed and trainer.share < 1:
+        say(f"going on after {run.resumed:,} images, {trainer.share:.0%} of the budget")
+
+
+def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
+    """Train with a progress bar; on Ctrl-C or SIGTERM save, say how to go on, and leave with 130 or 143."""
+    run = Run(settings, data, out)
+    describe_plan(run)
+    if run.trainer.share >= 1:
+        say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
+        return run
+    with Interrupt() as interrupt:
+        for _ in watch(run.steps(), out.name):
+            if interrupt.signal is not None:
+                run.save()
+                say(f"stopped after {run.trainer.images_seen:,} images; everything is saved in {out}. To go on:\n  {again}")
+                raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
+    say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
+    say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
+    sys.stdout.flush()
+    return run
+
+
+def command_line() -> str:
+    """The command as the user gave it, to be given again."""
+    words = [f'"{word}"' if " " in word else word for word in sys.argv[1:]]
+    return " ".join(["noisekiln", *words])

@@ -1,0 +1,35 @@
+"""`noisekiln demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "noisekiln demo --minutes 1"
+PROMPTS = (
+    "a person with red hair, light skin and a green shirt",
+)
+
+
+def command(
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.5,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Train on the bundled portraits before your eyes, then paint from prompts: one row a prompt."""
+    from noisekiln.cli._sample import sample
+    from noisekiln.cli._show import say
+    from noisekiln.cli._train import command_line, describe_data, train
+    from noisekiln.data import load
+    from noisekiln.diffusion import Diffusion
+    from noisekiln.recipes.paint import share_out
+    from noisekiln.recipes.settings import Settings
+
+    data = load("portraits")
+    describe_data(data)
+    train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())
+    wishes, columns = share_out(PROMPTS, None)
+    sample(Diffusion.load(out), wishes, range(len(wishes)), out / "pictures", columns=columns)
+    for row, prompt in enumerate(PROMPTS, 1):
+        say(f"  row {row}: {prompt}")
+    say(f'Now paint your own:\n  noisekiln sample {out} --prompt "{PROMPTS[0]}"')

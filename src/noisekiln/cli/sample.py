@@ -1,0 +1,67 @@
+"""`noisekiln sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.")],
+    count: Annotated[int | None, typer.Option("-n", help="Images in all. Default: 16, or 8 of each wish.", show_default=False)] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="A class by name or number, or all. Repeat for several.", show_default=False)] = None,
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A prompt. Repeat for several: a row each.", show_default=False)] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the wish is followed; 1 is the model as it is.", show_default=False)] = None,
+    sampler: Annotated[str | None, typer.Option(help="See `noisekiln list samplers`.", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.", show_default=False)] = None,
+    schedule: Annotated[str | None, typer.Option(help="See `noisekiln list schedules`.", show_default=False)] = None,
+    seed: Annotated[str, typer.Option(help="Seed of the first image, or one for each: 3,7,21.")] = "0",
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures. Default: RUN/pictures.", show_default=False)] = None,
+    batch: Annotated[int, typer.Option(help="Images painted at once; changes nothing but speed.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
+    from noisekiln.cli._sample import sample, unknown_words
+    from noisekiln.diffusion import Diffusion
+    from noisekiln.recipes.paint import share_out
+
+    model = Diffusion.load(run, device=device)
+    seeds = _seeds(seed)
+    if count is not None and count < 1:
+        raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")
+    if batch < 1:
+        raise ValueError(f"--batch {batch}: at least one image is painted at once. Give 1 or more; 64 is usual.")
+    if len(seeds) > 1:
+        if count not in (None, len(seeds)):
+            raise ValueError(f"-n {count} came with {len(seeds)} seeds. Leave -n away, or give as many seeds.")
+        count = len(seeds)
+    wishes, columns = share_out(_wishes(model, classes or [], prompts or []), count)
+    unknown_words(model, prompts or [])
+    seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wishes))]
+    sample(
+        model, wishes, seeds, out or run / "pictures", columns=columns, batch=batch,
+        guidance=guidance, sampler=sampler, steps=steps, schedule=schedule,
+    )  # fmt: skip
+
+
+def _wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":  # noqa: F821
+    reads = model.conditioner.reads if model.conditioner else None
+    if classes and prompts:
+        raise ValueError("Both --class and --prompt were given; a model knows classes or captions. Give one of them.")
+    if classes and reads == "captions":
+        raise ValueError(f"--class {classes[0]} was given, but this model was trained on captions. Use --prompt.")
+    if prompts and reads == "labels":
+        names = ", ".join(model.conditioner.names)
+        raise ValueError(f"--prompt {prompts[0]!r} was given, but this model knows classes: {names}. Use --class.")
+    if classes == ["all"] and reads == "labels":
+        return list(range(len(model.conditioner.names)))
+    return [*classes, *prompts] or [None]
+
+
+def _seeds(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) < 2**63 for word in words):
+        raise ValueError(f"--seed {text} is not a seed. Give a whole number of 0 or more, or several as 3,7,21.")
+    return [int(word) for word in words]

@@ -1,0 +1,22 @@
+"""What a codec is."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Codec(ABC):
+    """Images <-> x. Standardising happens here and nowhere else: inside, x has mean 0 and variance 1."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Channels of x."""
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Images (B, H, W, C) uint8 -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """x -> images (B, H, W, C) uint8; values out of range are clipped."""

@@ -1,0 +1,8 @@
+"""Images from folders, archives and arrays, in memory or memory-mapped, in an order that resumes exactly."""
+
+from .dataset import DataSet, Images, Skipped
+from .errors import DataError
+from .load import load
+from .order import batch_order
+
+__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load"]

@@ -1,0 +1,86 @@
+"""What the data room hands out: a DataSet of two parts of Images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Images:
+    """One part of a data set, in memory or memory-mapped.
+
+    pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue); labels: (N,) int64 of 0..classes-1, or None;
+    captions: N texts ("" where one is missing), or None; files: N names of where each came from, or None.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+    captions: tuple[str, ...] | None = None
+    files: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be used, and why in plain words."""
+
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set, ready to train on.
+
+    class_names: one name a label, empty when there are no labels; notes: what was understood, one plain sentence each;
+    skipped: the files that could not be used; fingerprint: 16 hex digits of pixels, labels and captions together.
+    """
+
+    name: str
+    train: Images
+    held_out: Images | None
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    fingerprint: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image, in pixels."""
+        return self.train.pixels.shape[1], self.train.pixels.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return int(self.train.pixels.shape[3])
+
+
+def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
+    """16 hex digits that change when a pixel, a label, a caption, a class name or the split changes."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr(class_names).encode())
+    for part in parts:
+        if part is None:
+            digest.update(b"none")
+            continue
+        digest.update(repr((part.pixels.shape, part.captions, part.labels is not None)).encode())
+        for chunk in _chunks(part.pixels):
+            digest.update(chunk)
+        if part.labels is not None:
+            digest.update(part.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _chunks(pixels: NDArray[np.uint8]) -> Iterator[bytes]:
+    """The pixels as bytes, some 16 MiB at a time: a memory-mapped set must not be pulled into memory whole."""
+    step = max(1, (16 << 20) // max(1, pixels[:1].nbytes))
+    for start in range(0, len(pixels), step):
+        yield pixels[start : start + step].tobytes()

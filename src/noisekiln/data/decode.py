@@ -1,0 +1,137 @@
+"""One image file -> a grey or RGB picture of 8 bits; whatever is wrong with it becomes a reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .source import Item
+from .values import to_byte
+
+# Only what people keep pictures in: Pillow's rarer plugins are where its security holes have been.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "TGA")
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga"}
+)
+MAX_PIXELS = 89_478_485  # Pillow's own limit: a small file that claims more is taken for a decompression bomb
+GREY = frozenset({"1", "L", "LA", "La"})
+SIDEWAYS = frozenset({5, 6, 7, 8})  # the EXIF orientations that swap width and height
+ORIENTATION = 0x0112
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What can be known of a picture before decoding it; deep: the extremes of its values if they exceed 8 bits."""
+
+    height: int
+    width: int
+    grey: bool
+    transparent: bool
+    animated: bool
+    deep: Range | None
+
+
+class Unusable(Exception):
+    """A picture cannot be used; the text says why."""
+
+
+def header(item: Item) -> Header:
+    """Reads an item's header (and, of more than 8 bits, its values). Raises Unusable."""
+    with _opened(item) as picture:
+        width, height = picture.size
+        if _has_exif(picture) and picture.getexif().get(ORIENTATION) in SIDEWAYS:
+            width, height = height, width
+        return Header(
+            height,
+            width,
+            grey=picture.mode in GREY or _is_deep(picture),
+            transparent=picture.has_transparency_data,
+            animated=bool(getattr(picture, "is_animated", False)),
+            deep=_extremes(picture) if _is_deep(picture) else None,
+        )
+
+
+def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, int]) -> Image.Image:
+    """The first frame, upright, on white, as an RGB or grey ("L") picture. Raises Unusable.
+
+    Args:
+        item: what to decode.
+        colour: RGB if True, grey if not.
+        window: which values become 0 and 255 in pictures of more than 8 bits.
+        about: height and width that will be wanted: a far larger JPEG is decoded at a fraction of its size.
+    """
+    with _opened(item) as picture:
+        picture.draft(None, (2 * max(about), 2 * max(about)))
+        upright = ImageOps.exif_transpose(picture)
+        if window is not None and _is_deep(upright):
+            upright = Image.fromarray(to_byte(np.asarray(upright), *window))
+        return _on_white(upright).convert("RGB" if colour else "L")
+
+
+@contextmanager
+def _opened(item: Item) -> Iterator[Image.Image]:
+    """The picture, its header read; whatever goes wrong until it is closed is raised as Unusable."""
+    try:
+        with item.open() as handle:
+            picture = handle if isinstance(handle, Image.Image) else _identified(handle)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Unusable(f"{picture.width}x{picture.height} is over {MAX_PIXELS / 1e6:.0f} million pixels")
+            yield picture
+    except Unusable:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever the broken bytes lead them to
+        raise Unusable(_reason(error)) from error
+
+
+def _identified(handle: BinaryIO) -> Image.Image:
+    """Opens by content, whatever the suffix says."""
+    if not handle.read(1):
+        raise Unusable("an empty file (0 bytes)")
+    handle.seek(0)
+    return Image.open(handle, formats=FORMATS)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used, in words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image: its content is in no known image format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"over {MAX_PIXELS / 1e6:.0f} million pixels"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be opened: {error.strerror}"
+    return f"cut short or damaged: {error}"
+
+
+def _has_exif(picture: Image.Image) -> bool:
+    """Asking a PNG for EXIF that it keeps at its end would decode all of it."""
+    return picture.format != "PNG" or "exif" in picture.info
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """More than 8 bits of grey."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+
+
+def _extremes(picture: Image.Image) -> Range:
+    """The smallest and the largest value; reads the whole picture."""
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise Unusable("it holds values that are not finite numbers")
+    return low, high
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """What is transparent shows white: the colours hidden under it are often garbage."""
+    if not picture.has_transparency_data:
+        return picture
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

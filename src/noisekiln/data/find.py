@@ -1,0 +1,100 @@
+"""From what the user named to a Source. The folder `readers` is the registry: a file in it is a format."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import readers
+from .errors import DataError
+from .memory import from_array, from_sequence
+from .source import Source
+
+BUNDLED = Path(__file__).parent / "bundled"
+PREFIX = "bundled:"  # names a bundled set even where a folder of the same name lies
+
+
+class Reader(Protocol):
+    """What a module in `readers` offers."""
+
+    HOLDS: str
+    """What it reads, in a few words, for messages."""
+
+    def recognises(self, path: Path) -> int:
+        """0: not mine; 1: I can read anything of this kind; 2: made for me. Never raises."""
+
+    def read(self, path: Path) -> Source:
+        """Raises DataError."""
+
+
+def find(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
+    """Reads whatever was named; raises DataError with what to do."""
+    if isinstance(source, np.ndarray):
+        return from_array(source)
+    if not isinstance(source, str | Path):
+        return from_sequence(source)
+    path = Path(source).expanduser()
+    if str(source).startswith(PREFIX) or (not path.exists() and str(source) in bundled_names()):
+        return _bundled(str(source).removeprefix(PREFIX))
+    if not path.exists():
+        raise _missing(source, path)
+    found = _read(path)
+    if str(source) in bundled_names():
+        note = f"This is the folder {path}; the bundled set of that name is {PREFIX}{path}."
+        found = replace(found, notes=(note, *found.notes))
+    return found
+
+
+def bundled_names() -> tuple[str, ...]:
+    """The data sets that come with the package."""
+    return tuple(sorted(file.stem for file in BUNDLED.glob("*.npz")))
+
+
+@cache
+def discovered() -> tuple[Reader, ...]:
+    """Every module in `readers`, by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
+    return tuple(importlib.import_module(f"{readers.__name__}.{name}") for name in names)
+
+
+def _read(path: Path) -> Source:
+    """By the reader that fits best."""
+    best = max(discovered(), key=lambda reader: reader.recognises(path))
+    if not best.recognises(path):
+        raise DataError(
+            str(path),
+            "this kind of file is not known as a data set",
+            f"Give one of: {'; '.join(reader.HOLDS for reader in discovered())}",
+        )
+    return best.read(path)
+
+
+def _bundled(name: str) -> Source:
+    if name not in bundled_names():
+        raise DataError(f"{PREFIX}{name}", "no such set comes with noisekiln", f"Choose from: {_list()}")
+    found = _read(BUNDLED / f"{name}.npz")
+    return replace(found, name=name, notes=("This set comes with noisekiln.", *found.notes))
+
+
+def _missing(source: str | Path, path: Path) -> DataError:
+    """Nothing is there: near names in the same folder and among the bundled sets."""
+    parent = path.parent
+    beside = [file.name for file in parent.iterdir()] if parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=3)
+    choices = [str(parent / name) for name in near] + difflib.get_close_matches(str(source), bundled_names(), n=1)
+    why = "there is no such file or folder" if parent.is_dir() else f"there is no folder {parent}"
+    hint = f"Did you mean {' or '.join(choices)}?" if choices else "Check the path"
+    return DataError(str(source), why, f"{hint.rstrip('?')}{'?' if choices else ''} (bundled sets: {_list()})")
+
+
+def _list() -> str:
+    return ", ".join(bundled_names())

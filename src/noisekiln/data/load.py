@@ -1,0 +1,153 @@
+"""From whatever holds images to a DataSet: find, settle, survey, split, fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import DataSet, Images, Skipped, fingerprint
+from .errors import DataError
+from .find import find
+from .gallery import Stack
+from .labels import check_captions, settle_labels
+from .rows import Rows
+from .sizes import checked, choose
+from .source import Source
+from .split import SMALLEST, held_out
+from .survey import survey
+from .values import as_bytes
+
+Progress = Callable[[int, int], None]
+
+
+def load(
+    source: str | Path | NDArray[Any] | Sequence[Any],
+    *,
+    size: int | tuple[int, int] | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> DataSet:
+    """Reads a data set: pixels (N, H, W, C) uint8 with labels and captions where the source has them.
+
+    Args:
+        source: a folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
+            .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"), an array (N, H, W[, C]), or a
+            sequence of pictures, arrays and paths.
+        size: side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
+            they are, and others are scaled and centre-cropped to 32x32.
+        cache: folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
+        progress: called now and then with (images done, images in all).
+
+    Returns:
+        The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,
+        always the same. Files that cannot be used are listed in `skipped`, with the reason.
+
+    Raises:
+        DataError: there is nothing usable, or it cannot be understood; the message says what to do.
+    """
+    wanted = checked(size)
+    found = find(source)
+    check_captions(found)
+    labels, class_names = settle_labels(found)
+    rows, skipped, notes = _enter(found, labels)
+    if not any(len(part) for part in rows):
+        raise _nothing(found, skipped)
+    rows = [part for part in rows if len(part)]
+    if len(rows) == 1:
+        rows, about_split = _split(rows[0])
+        notes.append(about_split)
+    target, about_size = choose(wanted, sum((part.gallery.sizes for part in rows), Counter()))
+    channels = max(part.gallery.channels for part in rows)
+    tick = _ticker(progress, sum(len(part) for part in rows))
+    filled: list[Images] = []
+    for name, part in zip(("train", "held-out"), rows, strict=False):
+        images, broken = part.fill(target, channels, cache / f"{name}.npy" if cache else None, tick)
+        filled += [images] if len(images) else []
+        skipped += broken
+    if not filled:
+        raise _nothing(found, skipped)
+    filled, about_grey = _grey(filled, found)
+    train, test = filled[0], filled[1] if len(filled) > 1 else None
+    said = (*found.notes, *_about_words(found, filled, class_names), *notes, *about_size, *about_grey)
+    said += (f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped.",) if skipped else ()
+    mark = fingerprint((train, test), class_names)
+    return DataSet(found.name, train, test, class_names, said, tuple(skipped), mark)
+
+
+def _enter(found: Source, labels: Sequence[NDArray[np.int64] | None]) -> tuple[list[Rows], list[Skipped], list[str]]:
+    """The parts' galleries with their rows; what cannot be used is already left out and listed."""
+    captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
+    arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
+    if arrays:
+        pixels, notes = as_bytes(found.name, arrays)
+        columns = zip(pixels, labels, captions, strict=True)
+        return [Rows(Stack(stack), label, caption) for stack, label, caption in columns], [], notes
+    items = [part.images for part in found.parts if isinstance(part.images, tuple)]
+    galleries, skipped, notes = survey(items)
+    rows = []
+    for (pictures, numbers), label, caption in zip(galleries, labels, captions, strict=True):
+        kept = None if caption is None else tuple(caption[i] for i in numbers.tolist())
+        rows.append(Rows(pictures, None if label is None else label[numbers], kept))
+    return rows, [*found.skipped, *skipped], notes
+
+
+def _split(rows: Rows) -> tuple[list[Rows], str]:
+    """Train and held out, if there are enough images, and a note."""
+    out = held_out(len(rows))
+    if not out.any():
+        return [rows], f"There are fewer than {SMALLEST} images, so none is held out."
+    parts = [rows.take(np.flatnonzero(~out)), rows.take(np.flatnonzero(out))]
+    return parts, f"{out.sum():,} of {len(rows):,} images are held out, as there is no test part."
+
+
+def _grey(filled: list[Images], found: Source) -> tuple[list[Images], list[str]]:
+    """Pictures saved in colour that hold nothing but grey need one channel only; arrays keep the channels they have."""
+    colour = filled[0].pixels.shape[3] == 3 and not isinstance(found.train.images, np.ndarray)
+    if not colour or not all(_is_grey(images.pixels) for images in filled):
+        return filled, []
+    return [replace(images, pixels=images.pixels[..., :1]) for images in filled], ["All images are grey: 1 channel."]
+
+
+def _about_words(found: Source, filled: list[Images], class_names: tuple[str, ...]) -> list[str]:
+    """Notes on classes and captions."""
+    notes = []
+    if class_names:
+        plural = "class" if len(class_names) == 1 else "classes"
+        origin = f" from {found.labels_from}" if found.labels_from else ""
+        more = f" and {len(class_names) - 10:,} more" if len(class_names) > 10 else ""
+        notes.append(f"{len(class_names):,} {plural}{origin}: {', '.join(class_names[:10])}{more}.")
+    captions = [caption for images in filled for caption in images.captions or ()]
+    if captions:
+        notes.append(f"{sum(map(bool, captions)):,} of {len(captions):,} images have a caption.")
+    return notes
+
+
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether red, green and blue are the same in (N, H, W, 3)."""
+    return all((image[..., :1] == image).all() for image in pixels)
+
+
+def _nothing(found: Source, skipped: Sequence[Skipped]) -> DataError:
+    """No image is usable: the first three reasons."""
+    reasons = "; ".join(f"{one.file}: {one.why}" for one in skipped[:3])
+    more = f"; and {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
+    return DataError(found.name, f"no image in it can be used ({reasons}{more})", "Replace or convert these files")
+
+
+def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
+    """Reports every 256th image and the last."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None and (done % 256 == 0 or done == total):
+            progress(done, total)
+
+    return tick

@@ -1,0 +1,88 @@
+"""metadata.jsonl and metadata.csv beside images: a file_name, and a text (or caption) and/or a label for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from .dataset import Skipped
+from .errors import DataError
+from .source import Item
+
+FILES = frozenset({"metadata.jsonl", "metadata.csv"})
+NAME_KEYS = ("file_name", "filename", "file")
+CAPTION_KEYS = ("text", "caption", "prompt")
+LABEL_KEYS = ("label", "class")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Captions and labels by image name; missing: names that no image has."""
+
+    captions: dict[str, str]
+    labels: dict[str, str]
+    missing: tuple[Skipped, ...]
+
+
+def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
+    """Reads all metadata files; names in them are relative to where each lies. Raises DataError."""
+    captions: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    missing: list[Skipped] = []
+    for item in items:
+        here = PurePosixPath(item.name).parent
+        for row in _rows(item):
+            given = _field(row, NAME_KEYS)
+            if given is None:
+                raise DataError(
+                    item.name, "a row has no file_name, so it belongs to no image", 'Give every row a "file_name"'
+                )
+            name = str(here / given.replace("\\", "/"))
+            if name not in images:
+                missing.append(Skipped(name, f"named in {item.name}, but not there"))
+                continue
+            caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
+            if caption is not None:
+                captions[name] = caption
+            if label is not None:
+                labels[name] = label
+    return Metadata(captions, labels, tuple(missing))
+
+
+def text_of(item: Item) -> str:
+    """A text file's text, whether or not it starts with a byte-order mark. Raises DataError if it is not UTF-8."""
+    try:
+        with item.open() as handle:
+            assert not isinstance(handle, Image.Image)  # these items are files
+            return handle.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(item.name, f"its text cannot be read ({error})", "Save it as UTF-8") from error
+
+
+def _rows(item: Item) -> Iterator[dict[str, Any]]:
+    text = text_of(item)
+    if item.name.lower().endswith(".csv"):
+        yield from csv.DictReader(io.StringIO(text))
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise DataError(f"{item.name}, line {number}", "it is not a JSON object", "Write one {...} a line")
+        yield row
+
+
+def _field(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of these columns that is filled in, as text."""
+    return next((str(row[key]).strip() for key in keys if row.get(key) not in (None, "")), None)

@@ -1,0 +1,53 @@
+"""The order in which images are seen: a pure function, so that nothing has to be saved to resume it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+
+def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
+    """Which of n images are number start..start+count-1 of an endless stream of shuffled epochs.
+
+    Epoch e is a permutation that depends on (n, seed, e) alone; a batch may cross its border, and may be larger than n.
+    So a run that has seen k images resumes with start=k, and two processes share a batch by splitting start and count.
+
+    Args:
+        n: images in the data set, 1 or more.
+        seed: any integer.
+        start: images seen before, 0 or more.
+        count: images wanted, 0 or more.
+
+    Returns:
+        (count,) int64, each 0..n-1.
+
+    Raises:
+        DataError: n < 1, or start or count is negative.
+    """
+    if n < 1 or start < 0 or count < 0:
+        raise DataError(
+            f"batch_order(n={n}, start={start}, count={count})",
+            "an order needs at least one image, and nothing comes before its start",
+            "Give n of 1 or more, start and count of 0 or more",
+        )
+    pieces = []
+    position, end = start, start + count
+    while position < end:
+        epoch, offset = divmod(position, n)
+        piece = _permutation(n, seed % 2**64, epoch)[offset : offset + end - position]
+        pieces.append(piece)
+        position += len(piece)
+    return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+
+@lru_cache(maxsize=2)  # this epoch's, and its neighbour's while a batch crosses the border
+def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Sorts raw Philox numbers: numpy promises those for ever, but not the order that its shuffles give."""
+    draws = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(n)
+    order: NDArray[np.int64] = np.argsort(draws, kind="stable").astype(np.int64, copy=False)
+    order.flags.writeable = False  # it is shared by everyone who asks
+    return order

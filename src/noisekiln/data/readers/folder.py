@@ -1,0 +1,43 @@
+"""A folder of images, however deep."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..dataset import Skipped
+from ..source import Item, Source, file_item
+from ..tree import is_ignored, understand
+
+HOLDS = "a folder of images (sub-folders are classes; metadata.jsonl or .csv may caption them)"
+
+
+def recognises(path: Path) -> int:
+    """Any folder, unless another reader knows it better."""
+    return int(path.is_dir())
+
+
+def read(path: Path) -> Source:
+    """Lists the folder, following links but never in a circle; opens nothing."""
+    items: list[Item] = []
+    skipped: list[Skipped] = []
+    visited: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        skipped.append(Skipped(str(error.filename), f"the folder cannot be listed: {error.strerror}"))
+
+    for folder, below, files in os.walk(path, followlinks=True, onerror=unreadable):
+        real = os.path.realpath(folder)
+        if real in visited:
+            below.clear()
+            continue
+        visited.add(real)
+        below.sort()
+        for file in sorted(files):
+            full = Path(folder, file)
+            name = full.relative_to(path).as_posix()
+            if full.is_file():
+                items.append(file_item(name, full))
+            elif not is_ignored(name):
+                skipped.append(Skipped(name, "a link to nowhere" if full.is_symlink() else "not a regular file"))
+    return understand(path.resolve().name, items, skipped)

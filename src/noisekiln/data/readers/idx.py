@@ -1,0 +1,89 @@
+"""The idx files of MNIST and its kin, plain or gzipped: one file of images with its labels beside it, or a folder."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..source import Part, Source
+
+HOLDS = "an idx file (or its .gz), or a folder of train and t10k idx files"
+FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+IMAGES = re.compile(r"images?[-._]idx[34]", re.IGNORECASE)
+
+
+def recognises(path: Path) -> int:
+    """A file by its first bytes, a folder by a file of training images in it."""
+    try:
+        if path.is_dir():
+            return 2 * (_images_in(path, "train") is not None)
+        with _opened(path) as file:
+            return 2 * (file.read(4) in (b"\0\0\x08\x03", b"\0\0\x08\x04"))
+    except (OSError, EOFError):
+        return 0
+
+
+def read(path: Path) -> Source:
+    """A folder's t10k or test files become the held-out part; a single file is one part."""
+    train = _images_in(path, "train") if path.is_dir() else path
+    test = (_images_in(path, "t10k") or _images_in(path, "test")) if path.is_dir() else None
+    assert train is not None  # recognises() saw it
+    names = FASHION if _is_fashion(path) else ()
+    parts = [_part(train), None if test is None else _part(test)]
+    notes = [f"idx files: {', '.join(file.name for file in (train, test) if file)}."]
+    if parts[0] is not None and parts[0].labels is None:
+        notes.append("No labels were found beside the images.")
+    assert parts[0] is not None
+    return Source(path.name.split(".")[0], parts[0], parts[1], class_names=names, notes=tuple(notes))
+
+
+def _part(images: Path) -> Part:
+    labels = _labels_of(images)
+    return Part(_array(images), None if labels is None else _array(labels))
+
+
+def _images_in(folder: Path, word: str) -> Path | None:
+    """The first file of images whose name has the word."""
+    files = sorted(file for file in folder.iterdir() if word in file.name.lower() and IMAGES.search(file.name))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _labels_of(images: Path) -> Path | None:
+    """The same name with "labels" and "idx1", gzipped or not."""
+    name = re.sub(r"idx[34]", "idx1", re.sub("image", "label", images.name))
+    plain = name.removesuffix(".gz")
+    candidates = (images.with_name(plain), images.with_name(plain + ".gz"))
+    return next((file for file in candidates if file.is_file() and file != images), None)
+
+
+def _array(path: Path) -> NDArray[np.uint8]:
+    """The bytes of one idx file in the shape that its header gives."""
+    try:
+        with _opened(path) as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\0\0\x08":
+                raise DataError(str(path), "it does not start like an idx file of bytes", "Fetch the file again")
+            shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
+            data = file.read(int(np.prod(shape, dtype=np.int64)))
+    except (OSError, EOFError, struct.error) as error:
+        raise DataError(str(path), f"it is damaged ({error})", "Fetch the file again") from error
+    if len(data) < np.prod(shape, dtype=np.int64):
+        raise DataError(str(path), f"its header promises {shape} bytes, but it ends before", "Fetch the file again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _is_fashion(path: Path) -> bool:
+    """By the name of the folder: the files are named like MNIST's."""
+    folder = path if path.is_dir() else path.parent
+    return any("fashionmnist" in re.sub("[-_ ]", "", part.lower()) for part in folder.resolve().parts)

@@ -1,0 +1,28 @@
+"""One array in a .npy file, memory-mapped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..source import Part, Source
+
+HOLDS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
+
+
+def recognises(path: Path) -> int:
+    """By suffix."""
+    return 2 * (path.suffix.lower() == ".npy" and path.is_file())
+
+
+def read(path: Path) -> Source:
+    """Opens it without reading it; object arrays, which can run code, are refused."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            str(path), f"numpy cannot read it safely ({error})", "Save a plain number array with numpy.save"
+        ) from error
+    return Source(path.stem, Part(array))

@@ -1,0 +1,25 @@
+"""Which images are held out when the source has no test part of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST = 10  # with fewer images, holding one out costs more than it tells
+MOST = 10_000
+
+
+def held_out(n: int) -> NDArray[np.bool_]:
+    """(n,) True for a tenth of the images (at most 10,000; none of fewer than 10), the same on every machine."""
+    chosen = np.zeros(n, np.bool_)
+    if n >= SMALLEST:
+        chosen[np.argsort(_scramble(n), kind="stable")[: min(n // 10, MOST)]] = True
+    return chosen
+
+
+def _scramble(n: int) -> NDArray[np.uint64]:
+    """splitmix64 of 0..n-1: fixed arithmetic, so no version of numpy can choose otherwise."""
+    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,131 @@
+"""What a tree of files means: parts, classes and captions. Folders use it, and whatever else holds named files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import PurePosixPath
+
+from .dataset import Skipped
+from .decode import SUFFIXES
+from .errors import DataError
+from .metadata import FILES, Metadata, read_metadata, text_of
+from .source import Item, Part, Source, natural
+
+TRAIN = frozenset({"train", "training"})
+TEST = frozenset({"test", "testing", "val", "valid", "validation"})
+IGNORED = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+
+Steps = tuple[str, ...]  # a path as its steps, the file's name last
+
+
+def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()) -> Source:
+    """Reads a tree whose items are named by their path in it ("cats/1.png"). Raises DataError if it has no image.
+
+    Sub-folders called train and test (or val) are the parts; below them, two sub-folders or more are classes. Labels
+    and captions of a metadata.jsonl or .csv come first; a caption may also be in a .txt file beside its image.
+    """
+    seen = sorted((item for item in files if not is_ignored(item.name)), key=lambda item: natural(item.name))
+    images = [item for item in seen if _suffix(item) in SUFFIXES]
+    if not images:
+        raise _no_images(name, seen, skipped)
+    names = frozenset(item.name for item in images)
+    metadata = read_metadata([item for item in seen if _last(item) in FILES], names)
+    texts = _texts(seen, names)
+    captions = {image: " ".join(text_of(item).split()) for image, item in texts.items()} | metadata.captions
+    used = names | {item.name for item in texts.values()}
+    other = [item for item in seen if item.name not in used and _last(item) not in FILES]
+    lost = [*skipped, *(Skipped(item.name, f"not an image file ({_suffix(item) or 'no suffix'})") for item in other)]
+    images, unlabelled = _labelled(images, metadata)
+    trees, notes = _parts(images)
+    classes, origin = _classes(trees, metadata)
+    notes += [origin] if classes is None else []
+    parts = [
+        Part(
+            tuple(tree),
+            None if classes is None else [classes[item.name] for item in tree],
+            [captions.get(item.name, "") for item in tree] if captions else None,
+        )
+        for tree in trees
+    ]
+    return Source(
+        name,
+        parts[0],
+        parts[1] if len(parts) > 1 else None,
+        labels_from="" if classes is None else origin,
+        notes=tuple(notes),
+        skipped=(*lost, *unlabelled, *metadata.missing),
+    )
+
+
+def is_ignored(path: str) -> bool:
+    """Hidden files, and those that systems leave behind."""
+    return any(step.startswith(".") or step.lower() in IGNORED for step in path.split("/"))
+
+
+def _labelled(images: list[Item], metadata: Metadata) -> tuple[list[Item], list[Skipped]]:
+    """Where metadata gives labels, an image without one cannot take part."""
+    if not metadata.labels:
+        return images, []
+    out = [Skipped(item.name, "the metadata gives it no label") for item in images if item.name not in metadata.labels]
+    return [item for item in images if item.name in metadata.labels], out
+
+
+def _parts(images: list[Item]) -> tuple[list[dict[Item, Steps]], list[str]]:
+    """One or two parts, each image with its steps below the part."""
+    steps = _below({item: tuple(item.name.split("/")) for item in images})
+    tops = {path[0].lower() if len(path) > 1 else "" for path in steps.values()}
+    if not (tops & TRAIN and tops & TEST and tops <= TRAIN | TEST):
+        return [steps], []
+    inner = _below({item: path[1:] for item, path in steps.items()})
+    trees = [{i: path for i, path in inner.items() if steps[i][0].lower() in side} for side in (TRAIN, TEST)]
+    held = sorted({steps[item][0] for item in trees[1]})
+    return trees, [f"The sub-folder {' and '.join(held)} is held out ({len(trees[1]):,} images)."]
+
+
+def _below(steps: dict[Item, Steps]) -> dict[Item, Steps]:
+    """Without the folders that all images lie in."""
+    levels = zip(*(path[:-1] for path in steps.values()), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return {item: path[shared:] for item, path in steps.items()}
+
+
+def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[str, str] | None, str]:
+    """Every image's class by its name and where it is from; or None and a note on why there are none."""
+    if metadata.labels:
+        return metadata.labels, "the metadata"
+    paths = {item.name: path for tree in trees for item, path in tree.items()}
+    inside = [len(path) > 1 for path in paths.values()]
+    if all(inside):
+        return {name: path[0] for name, path in paths.items()}, "sub-folders"
+    if any(inside):
+        return None, "Images lie in sub-folders and beside them, so the sub-folders are not taken as classes."
+    return None, "There are no classes (a sub-folder per class, or metadata.jsonl, would give some)."
+
+
+def _texts(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:
+    """The .txt files that lie beside an image of the same name, by that image."""
+    by_stem = {image.rpartition(".")[0]: image for image in images}
+    texts = {item.name.rpartition(".")[0]: item for item in seen if _suffix(item) == ".txt"}
+    return {by_stem[stem]: item for stem, item in texts.items() if stem in by_stem}
+
+
+def _no_images(name: str, seen: Sequence[Item], skipped: Sequence[Skipped]) -> DataError:
+    arrays = [item.name for item in seen if _suffix(item) in (".npz", ".npy")]
+    if arrays:
+        return DataError(name, "it holds no image files", f"To use the arrays in {arrays[0]}, give that file")
+    if not seen and not skipped:
+        return DataError(name, "the folder is empty", "Put images into it, or give another folder")
+    reasons = [f"{one.file}: {one.why}" for one in skipped] + [f"{item.name}: not an image file" for item in seen]
+    more = f"; and {len(reasons) - 3:,} more" if len(reasons) > 3 else ""
+    return DataError(
+        name, f"no image in it can be used ({'; '.join(reasons[:3])}{more})", "Give a folder of .png, .jpg or alike"
+    )
+
+
+def _suffix(item: Item) -> str:
+    return PurePosixPath(item.name).suffix.lower()
+
+
+def _last(item: Item) -> str:
+    return PurePosixPath(item.name).name.lower()

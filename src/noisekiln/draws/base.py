@@ -1,0 +1,32 @@
+"""What a draw is, and the stratified uniforms that feed it."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from noisekiln.levels import Level
+
+
+class Draw(ABC):
+    """A distribution of training levels, given by its quantile function.
+
+    One function serves every distribution: uniform numbers go in, levels come out. Because the uniforms are stratified
+    over the batch (`stratified`), so are the levels, which lowers the variance of the loss for free.
+    """
+
+    @abstractmethod
+    def __call__(self, u: Tensor) -> Level:
+        """Levels at the quantiles `u`: (B,) float64 in (0, 1) -> two (B,) tensors; noise rises with u."""
+
+
+def stratified(count: int, generator: torch.Generator) -> Tensor:
+    """One uniform number from each of `count` equal cells of (0, 1), shuffled: (count,) float64 (Kingma et al. 2021)."""
+    jitter = torch.rand(count, generator=generator, dtype=torch.float64)
+    cells = torch.randperm(count, generator=generator)
+    return ((cells + jitter) / count).clamp(1e-7, 1 - 1e-7)
+
+
+def normal_quantile(u: Tensor, mean: float, std: float) -> Tensor:
+    """Quantiles of N(mean, std^2)."""
+    return mean + std * torch.special.ndtri(u)

@@ -1,0 +1,32 @@
+"""Stable Diffusion 3's distribution of times on the straight path."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noisekiln.draws.base import Draw, normal_quantile
+from noisekiln.levels import Level
+
+
+@dataclass(frozen=True)
+class LogitNormal(Draw):
+    """``logit(u) ~ N(mean, std^2)`` on ``alpha = 1 - u, sigma = u`` (Esser et al. 2024, section 3.1).
+
+    Since ``logit(u) = ln(sigma / alpha)`` this is `LogNormal` with the levels left on the straight path.
+
+    Args:
+        mean: Below 0 trains more at low noise, above 0 at high noise.
+        std: The deviation.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.std <= 0:
+            raise ValueError(f"{self}: a deviation must be above 0.")
+
+    def __call__(self, u: Tensor) -> Level:  # noqa: D102 (the base class says it)
+        time = torch.sigmoid(normal_quantile(u, self.mean, self.std))
+        return Level(1 - time, time)

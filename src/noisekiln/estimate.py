@@ -1,0 +1,58 @@
+"""What a model believes about a noisy image, and all that samplers know of a model.
+
+A sampler calls a `Denoise`: a function from a noisy image and its level to an `Estimate`. What changes where we aim
+(guidance, inpainting) wraps one `Denoise` in another; what changes how we move is a sampler. The two never meet.
+"""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from noisekiln.levels import Level
+
+
+class Estimate(NamedTuple):
+    """The expected clean image and the expected noise in ``x_t``; ``x_t = alpha x + sigma eps`` holds for them too.
+
+    Attributes:
+        x: E[x | x_t], the shape of ``x_t``.
+        eps: E[eps | x_t], likewise.
+    """
+
+    x: Tensor
+    eps: Tensor
+
+    def at(self, s: Level) -> Tensor:
+        """The image that this belief makes at another level, ``alpha_s x + sigma_s eps``.
+
+        This is the whole of a first-order step: DDIM (Song et al. 2021, eq. 12 with eta = 0), EDM's Euler step and
+        flow matching's Euler step, without a division, so that it holds at alpha = 0 and at sigma = 0.
+        """
+        return s.alpha * self.x + s.sigma * self.eps
+
+    def toward(self, other: "Estimate", w: float | Tensor) -> "Estimate":
+        """Blend: w = 0 is this estimate, 1 the other, above 1 extrapolates beyond it, which is guidance.
+
+        Estimates of one ``x_t`` form an affine plane, so every blend still satisfies ``x_t = alpha x + sigma eps``.
+        """
+        return Estimate(self.x + w * (other.x - self.x), self.eps + w * (other.eps - self.eps))
+
+
+class Denoise(Protocol):
+    """A model with its condition bound: all that a sampler needs."""
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """Estimate image and noise.
+
+        Args:
+            x_t: Noisy images, (B, C, H, W).
+            t: Their level.
+            to: The level that the step will land on, for few-step students that read it; others ignore it.
+        """
+
+
+class DenoiseBoth(Protocol):
+    """The wanted and the unwanted estimate of one noisy image from one batched call, for guidance."""
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
+        """As `Denoise`, for both conditions."""

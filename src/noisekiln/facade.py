@@ -1,0 +1,41 @@
+"""The toolkit in two calls; every command is a thin file over them."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from noisekiln.data import load as load_data
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training.interrupt import Interrupt
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Diffusion:
+    """The model of a run, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8."""
+    return Diffusion.load(folder, device=device)
+
+
+def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffusion:
+    """Train on images, or go on where an interrupted call stopped; returns the model, which `out` holds too.
+
+    Args:
+        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of pictures).
+        out: Run folder; ``runs/NAME`` unless given.
+        settings: Fields of `noisekiln.recipes.settings.Settings`, such as ``minutes=10``.
+
+    Raises:
+        ValueError: For data or settings that cannot be, with what can.
+        noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
+    """
+    images = load_data(data, size=settings.pop("size", None))
+    chosen = Settings(data=data if isinstance(data, str) else images.name, **settings)
+    folder = Path(out) if out else Path("runs") / images.name
+    run = Run(chosen, images, folder)
+    with Interrupt() as interrupt:
+        for _ in run.steps():
+            if interrupt.signal is not None:
+                run.save()
+                print(f"Stopped and saved after {run.trainer.images_seen:,} images.", file=sys.stderr)
+                break
+    return Diffusion.load(folder, device=run.settings.device or "cpu")

@@ -1,0 +1,1 @@
+"""Guidance: to want something more, by comparing two estimates, one method a file."""

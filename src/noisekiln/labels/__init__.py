@@ -1,0 +1,1 @@
+"""Labels: the number by which a network is told the noise level, one kind a file."""

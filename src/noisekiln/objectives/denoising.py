@@ -1,0 +1,36 @@
+"""Learning to denoise."""
+
+import torch
+from torch import Tensor
+
+from noisekiln.conditions import Cond
+from noisekiln.denoiser import Denoiser
+from noisekiln.draws.base import Draw, stratified
+from noisekiln.draws.log_normal import LogNormal
+from noisekiln.levels import CLEAN, Level, renoise
+from noisekiln.objectives.base import Loss, Objective
+from noisekiln.weights.base import Weight
+from noisekiln.weights.unit import Unit
+
+
+class Denoising(Objective):
+    """Draw a level, add noise, and compare the network's output with what a perfect one would say.
+
+    Args:
+        draw: Which levels are trained on.
+        weight: How much each counts.
+    """
+
+    def __init__(self, draw: Draw = LogNormal(), weight: Weight | None = None) -> None:  # noqa: B008 (frozen)
+        super().__init__()
+        self.draw = draw
+        self.weight = weight or Unit()
+
+    def forward(self, denoiser: Denoiser, x: Tensor, cond: Cond, generator: torch.Generator) -> Loss:  # noqa: D102
+        drawn = self.draw(stratified(len(x), generator))
+        t = Level(*(c.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1)) for c in drawn))
+        noise = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+        y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)
+        error = (y - denoiser.prediction.target(x, noise, t)).square().flatten(1).mean(1)
+        flat = Level(*(c.flatten() for c in t))
+        return Loss(self.weight(error, flat, denoiser.prediction).mean(), error.detach(), flat)

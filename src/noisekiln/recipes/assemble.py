@@ -1,0 +1,118 @@
+"""From settings and data to a model and its trainer."""
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.conditioners.text import Text
+from noisekiln.conditions import NOTHING
+from noisekiln.data import DataSet, batch_order
+from noisekiln.denoiser import Denoiser
+from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.draws.base import Draw
+from noisekiln.labels.base import Label
+from noisekiln.objectives.base import Loss, Objective
+from noisekiln.objectives.denoising import Denoising
+from noisekiln.predictions import PREDICTIONS
+from noisekiln.recipes.settings import Settings
+from noisekiln.spec import build
+from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.muon import Muon, split_for_muon
+from noisekiln.training.trainer import Trainer
+from noisekiln.weights.base import Weight
+
+Batch = tuple[Tensor, Tensor | None]  # x, and the ids of the wishes
+
+
+class Trained(nn.Module):
+    """All that is trained: the model, and what the objective learns along."""
+
+    def __init__(self, diffusion: Diffusion, objective: Objective) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+        self.objective = objective
+
+
+def assemble(settings: Settings, data: DataSet) -> Trainer[Batch]:
+    """The trainer of a `Trained`, for resolved settings; the seed decides the first weights too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        diffusion = make_diffusion(settings, data)
+        objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
+    trained = Trained(diffusion, objective).to(settings.device, memory_format=torch.channels_last)
+    assert settings.rate is not None
+    assert settings.batch is not None
+    return Trainer(
+        trained,
+        lambda batch, generator: _loss(trained, batch, settings.drop, generator),
+        Batches(diffusion, data, settings.seed, settings.device),
+        make_optimizers(settings.optimizer, trained),
+        budget=Budget(settings.minutes, settings.images),
+        rate=Rate(settings.rate, cool=settings.cool),
+        batch=settings.batch,
+        seed=settings.seed,
+        ema_length=settings.ema,
+    )
+
+
+def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
+    """The untrained model for these data."""
+    conditioner: Conditioner | None = None
+    if settings.cond == "class":
+        conditioner = ClassLabel(data.class_names)
+    elif settings.cond == "text":
+        assert data.train.captions is not None
+        conditioner = Text.fit(data.train.captions)
+    codec = Pixels.fit(torch.from_numpy(data.train.pixels[:50_000]))
+    assert settings.backbone is not None
+    backbone = build(
+        Backbone, settings.backbone, channels=codec.channels, vector=conditioner.width if conditioner else 0
+    )
+    denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
+    assert settings.guidance is not None
+    sampling = Sampling(settings.sampler, settings.steps, settings.guidance, settings.schedule)
+    return Diffusion(denoiser, codec, data.size, conditioner, sampling)
+
+
+def make_optimizers(name: str, trained: Trained) -> list[torch.optim.Optimizer]:
+    """Optimizers over all parameters; rates are set by the trainer."""
+    if name == "adam":
+        return [torch.optim.Adam(trained.parameters(), fused=True)]
+    inner, rest = split_for_muon(trained, trained.diffusion.denoiser.backbone) if name == "muon" else ([], [])
+    adamw = torch.optim.AdamW(rest or trained.parameters(), betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    return [adamw, Muon(inner)] if inner else [adamw]
+
+
+class Batches:
+    """Batches of the training part, encoded: a function of the seed and the images seen before.
+
+    Args:
+        diffusion: Its codec and conditioner do the encoding; wishes are encoded once, here.
+        data: The images.
+        seed: Of their order.
+        device: Where batches go.
+    """
+
+    def __init__(self, diffusion: Diffusion, data: DataSet, seed: int, device: str) -> None:
+        self.codec, self.images, self.seed, self.device = diffusion.codec, data.train, seed, device
+        conditioner = diffusion.conditioner
+        self.ids = conditioner.encode(getattr(data.train, conditioner.reads)) if conditioner else None
+
+    def __call__(self, start: int, count: int) -> Batch:
+        """The next `count` images after `start`."""
+        rows = batch_order(len(self.images), seed=self.seed, start=start, count=count)
+        pixels = torch.from_numpy(self.images.pixels[rows]).to(self.device)
+        return self.codec.encode(pixels), None if self.ids is None else self.ids[torch.from_numpy(rows)]
+
+
+def _loss(trained: Trained, batch: Batch, drop: float, generator: torch.Generator) -> Loss:
+    x, ids = batch
+    conditioner = trained.diffusion.conditioner
+    cond = NOTHING
+    if conditioner is not None and ids is not None:
+        cond = conditioner(conditioner.drop(ids, drop, generator).to(x.device))
+    loss: Loss = trained.objective(trained.diffusion.denoiser, x, cond, generator)
+    return loss

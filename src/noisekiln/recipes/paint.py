@@ -1,0 +1,120 @@
+"""Pictures from a model into a folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.diffusion import Diffusion
+from noisekiln.pictures import Pixels, save_picture, tile, to_pil
+
+INDEX = "samples.json"
+
+
+@dataclass(frozen=True)
+class Painted:
+    """One picture, as `samples.json` lists it; `class` there is `label` here."""
+
+    file: str
+    seed: int
+    label: int | None
+    class_name: str | None
+    prompt: str | None
+
+
+def share_out(wishes: Sequence[str | int | None], count: int | None) -> tuple[list[str | int | None], int]:
+    """`count` wishes in all, each wish in a run of its own, and how many columns show them one row a wish.
+
+    Unless a count is given there are 16 of a single wish, and 8 of each of several.
+    """
+    if count is None:
+        count = 16 if len(wishes) == 1 else 8 * len(wishes)
+    shared = [wishes[i * len(wishes) // count] for i in range(count)]
+    row = count // len(wishes)
+    return shared, row if len(wishes) > 1 and row * len(wishes) == count else round(count**0.5)
+
+
+def paint(
+    model: Diffusion,
+    wishes: Sequence[str | int | None],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    columns: int = 8,
+    batch: int = 64,
+    step_done: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> Pixels:
+    """Paint the wishes into a folder: 00000.png, ..., grid.png and samples.json.
+
+    What is finished is kept when it is interrupted: pictures are written batch by batch.
+
+    Args:
+        model: What paints.
+        wishes: One an image, as `Diffusion.generate` takes them.
+        seeds: One an image.
+        folder: Where; new, empty, or of earlier samples, which are replaced.
+        columns: Of the grid.
+        batch: Images painted at once.
+        step_done: Called after every step.
+        settings: Of `Diffusion.generate`.
+
+    Returns:
+        The images, (N, H, W, C) uint8.
+
+    Raises:
+        ValueError: If the folder holds something else, or the wishes or settings cannot be.
+    """
+    model.bind([*wishes][:1] + [*dict.fromkeys(wishes)])  # before anything is removed: can these wishes be understood?
+    _make_room(folder)
+    done: list[Pixels] = []
+    listed: list[Painted] = []
+    try:
+        for start in range(0, len(wishes), batch):
+            part = slice(start, start + batch)
+            for progress in model.generate(wishes[part], seeds=seeds[part], **settings):  # noqa: B007
+                step_done()
+            images = progress.images().cpu().numpy()
+            for i, image in enumerate(images, start):
+                to_pil(image).save(folder / f"{i:05d}.png")
+                listed.append(_painted(model, f"{i:05d}.png", seeds[i], wishes[i]))
+            done.append(images)
+    finally:
+        if done:
+            _write_index(folder, listed)
+            save_picture(tile(np.concatenate(done), columns), folder / "grid.png", at_least=512)
+    return np.concatenate(done)
+
+
+def _painted(model: Diffusion, file: str, seed: int, wish: str | int | None) -> Painted:
+    conditioner = model.conditioner
+    if wish is None or not isinstance(conditioner, ClassLabel):
+        return Painted(file, seed, None, None, None if wish is None else str(wish))
+    label = int(conditioner.encode([wish])[0])
+    return Painted(file, seed, label, conditioner.names[label], None)
+
+
+def _write_index(folder: Path, listed: list[Painted]) -> None:
+    told = [{("class" if name == "label" else name): value for name, value in asdict(p).items()} for p in listed]
+    (folder / INDEX).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _make_room(folder: Path) -> None:
+    """Remove earlier samples, and nothing else."""
+    index = folder / INDEX
+    if index.is_file():
+        for painted in json.loads(index.read_text(encoding="utf-8")):
+            (folder / Path(painted["file"]).name).unlink(missing_ok=True)
+        (folder / "grid.png").unlink(missing_ok=True)
+        index.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    left = sorted(file.name for file in folder.iterdir())
+    if left:
+        raise ValueError(
+            f"{folder} holds files that are no samples ({', '.join(left[:3])}). They might be overwritten. "
+            "Choose an empty or new folder with --out."
+        )

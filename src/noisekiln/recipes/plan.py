@@ -1,0 +1,57 @@
+"""Choosing for the user: the smart defaults, from the data, the machine and the budget."""
+
+import torch
+
+from noisekiln.data import DataSet
+from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.sizes import fitting_size, unet_of_size
+
+
+def resolve(settings: Settings, data: DataSet) -> Settings:
+    """The settings with every None and "auto" replaced by a choice.
+
+    Raises:
+        ValueError: If a condition is asked for that the data have nothing for, or a device that is not there.
+    """
+    device = _device(settings.device)
+    minutes = settings.minutes
+    if minutes is None and settings.images is None:
+        minutes = 10.0 if device == "cpu" else 30.0
+    model = settings.model
+    if model == "auto":
+        model = fitting_size(minutes, device)
+    return settings.but(
+        size=data.size,
+        cond=_cond(settings.cond, data),
+        minutes=minutes,
+        device=device,
+        model=model,
+        backbone=settings.backbone or unet_of_size(model, data.size),
+        batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
+        rate=settings.rate or {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer],
+        guidance=settings.guidance if settings.guidance is not None else 1.5,
+    )
+
+
+def _device(asked: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there.get(asked, False):
+        raise ValueError(
+            f"The device {asked!r} is not on this machine. Here there is: "
+            f"{', '.join(name for name, is_there in there.items() if is_there)}. Leave --device away to take the best."
+        )
+    return asked
+
+
+def _cond(asked: str, data: DataSet) -> str:
+    has = {"text": data.train.captions is not None, "class": data.train.labels is not None, "none": True}
+    if asked == "auto":
+        return next(kind for kind, there in has.items() if there)
+    if not has[asked]:
+        need = {"text": "captions (a metadata.csv beside the images)", "class": "classes (a sub-folder each)"}[asked]
+        raise ValueError(
+            f"cond={asked!r} needs {need}, and {data.name} has none. Add them, or leave --cond away to take what is there."
+        )
+    return asked

@@ -1,0 +1,187 @@
+"""A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+
+from noisekiln.data import DataSet
+from noisekiln.pictures import beside, save_picture, tile
+from noisekiln.recipes.assemble import Trained, assemble
+from noisekiln.recipes.plan import resolve
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints
+from noisekiln.training.trainer import Report, as_line
+
+GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8, 1.0)  # shares of the budget
+CHECKPOINT_EVERY = 60.0  # seconds
+LOG_EVERY = 1.0  # seconds
+MAY_CHANGE = ("minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+
+
+class Run:
+    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `model/`.
+
+    Opening a folder that already holds this run resumes it.
+
+    Args:
+        settings: What the user chose.
+        data: The images.
+        folder: Where.
+
+    Attributes:
+        resumed: Images seen before, 0 for a new run.
+
+    Raises:
+        ValueError: If the folder holds another run, or something else.
+    """
+
+    def __init__(self, settings: Settings, data: DataSet, folder: Path) -> None:
+        self.data, self.folder = data, folder
+        self.settings = self._settled(settings)
+        self.trainer = assemble(self.settings, data)
+        assert isinstance(self.trainer.module, Trained)
+        self.trained: Trained = self.trainer.module
+        self.resumed = self._restore()
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.trained.parameters())
+
+    def steps(self) -> Iterator[Report]:
+        """Train, yielding after every step; grids, logs and checkpoints are written on the way.
+
+        Whoever stops early calls `save`; at the end of the budget everything has been saved.
+        """
+        self._write_down()
+        logged, saved = -LOG_EVERY, self.trainer.seconds
+        drawn = self.trainer.share
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+            for report in self.trainer.run():
+                if report.seconds - logged >= LOG_EVERY:
+                    logged = report.seconds
+                    _write_line(log, as_line(report))
+                yield report
+                due = [share for share in GRIDS_AT if drawn < share <= self.trainer.share]
+                if due and due[-1] < 1:
+                    drawn = self.trainer.share
+                    self.draw_grid()
+                if due or report.seconds - saved >= CHECKPOINT_EVERY:
+                    saved = report.seconds
+                    self.save()
+        self.draw_grid()
+        self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, and the averaged model to `model/`."""
+        checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
+        self._averaged().diffusion.save(self.folder / "model")
+
+    def draw_grid(self) -> Path:
+        """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right."""
+        wishes = preview_wishes(self.data, self.settings.cond)
+        self.trained.eval()
+        halves = [
+            tile(model.diffusion.sample(wishes, steps=min(12, self.settings.steps)).cpu().numpy(), columns=4)
+            for model in (self.trained, self._averaged())
+        ]
+        self.trained.train()
+        file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
+        save_picture(beside(*halves), file, at_least=512)
+        return file
+
+    def _averaged(self) -> Trained:
+        module = self.trainer.ema.module
+        assert isinstance(module, Trained)
+        return module
+
+    def _settled(self, settings: Settings) -> Settings:
+        asked = resolve(settings, self.data)
+        file = self.folder / "run.yaml"
+        if not file.exists():
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise ValueError(
+                    f"{self.folder} holds files that are no run of noisekiln's. Nothing was touched. "
+                    "Choose an empty or new folder with --out."
+                )
+            return asked
+        before = Settings.read(file)
+        # What was chosen for the user then is kept: a longer budget must not change the network.
+        kept = {name: getattr(before, name) for name in ("model", "backbone", "batch") if _left_open(settings, name)}
+        asked = asked.but(**kept)
+        other = asked.differing(before, besides=MAY_CHANGE)
+        if other:
+            told = ", ".join(f"{name} {theirs!r} (now {mine!r})" for name, (mine, theirs) in other.items())
+            raise ValueError(
+                f"{self.folder} holds a run with other settings: {told}. A run cannot change them midway. "
+                "Give the same settings to go on with it, or another --out for a new one."
+            )
+        return asked
+
+    def _restore(self) -> int:
+        described = self.folder / "dataset.json"
+        if described.exists():
+            before = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+            if before != self.data.fingerprint:
+                raise ValueError(
+                    f"The images of {self.data.name} are no longer those that {self.folder} was trained on. "
+                    "A run cannot change its data midway. Restore them, or give another --out for a new run."
+                )
+        found = checkpoints.newest(self.folder / "checkpoints")
+        if found is None:
+            return 0
+        self.trainer.load_state(*found)
+        self._forget_after(self.trainer.images_seen)
+        return self.trainer.images_seen
+
+    def _write_down(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings.write(self.folder / "run.yaml")
+        data = self.data
+        described = {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "held_out": len(data.held_out) if data.held_out else 0,
+            "size": list(data.size),
+            "channels": data.channels,
+            "class_names": list(data.class_names),
+            "notes": list(data.notes),
+            "skipped": [asdict(skipped) for skipped in data.skipped],
+        }
+        text = json.dumps(described, indent=2, ensure_ascii=False)
+        (self.folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+    def _forget_after(self, images_seen: int) -> None:
+        """Drop the log's lines from after the checkpoint: those steps are taken again."""
+        file = self.folder / "metrics.jsonl"
+        if not file.exists():
+            return
+        lines = file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if json.loads(line)["images_seen"] <= images_seen]
+        draft = file.with_suffix(".partial")
+        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        os.replace(draft, file)
+
+
+def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
+    """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
+    part = data.held_out or data.train
+    if cond == "class":
+        return [i % len(data.class_names) for i in range(count)]
+    if cond == "text" and part.captions:
+        return [part.captions[i % len(part.captions)] for i in range(count)]
+    return [None] * count
+
+
+def _left_open(settings: Settings, name: str) -> bool:
+    return getattr(settings, name) in (None, "auto")
+
+
+def _write_line(log: TextIO, values: dict[str, float]) -> None:
+    log.write(json.dumps(values) + "\n")
+    log.flush()

@@ -1,0 +1,98 @@
+"""What a sampler is, the grid that it walks, and the one loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from noisekiln.estimate import Denoise
+from noisekiln.levels import CLEAN, Level
+from noisekiln.schedules.base import Schedule
+
+Noise = Callable[[Tensor], Tensor]
+"""Fresh unit Gaussian noise of the given images' shape, dtype and device."""
+
+
+class Sampler(ABC):
+    """Integrates ``dx = x^ d(alpha) + eps^ d(sigma)`` from level to level (and may add noise on the way).
+
+    A sampler is a frozen dataclass of settings; what a multistep method remembers travels in `carry`.
+    """
+
+    order: ClassVar[int]  # the error falls as steps^-order; measured by the tests
+    cost: ClassVar[int]  # evaluations of the denoiser in a step
+
+    @abstractmethod
+    def step(self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise) -> tuple[Tensor, Any]:
+        """One step.
+
+        Args:
+            denoise: The model.
+            x_t: Images at level t, (B, ...).
+            t: Where they are; not clean.
+            s: Where they go; less noisy than t, and possibly clean.
+            carry: What the previous step returned; None at the first.
+            noise: Source of fresh noise.
+
+        Returns:
+            The images at level s, and what the next step shall be given.
+        """
+
+
+def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
+    """The levels to visit: `steps` + 1 of them, evenly spaced in the schedule's time from `start`, the last one clean.
+
+    A schedule whose time 0 is not yet clean (`Karras`) is walked to its end in one step less, then to clean, as EDM
+    does.
+
+    Raises:
+        ValueError: If `steps` is not positive or `start` not in (0, 1].
+    """
+    if steps < 1:
+        raise ValueError(f"{steps} steps lead nowhere. Take 1 or more; 20 is a good number.")
+    if not 0 < start <= 1:
+        raise ValueError(f"Sampling cannot start at time {start}: 0 is clean, 1 is noise. Take a start in (0, 1].")
+    ends_clean = bool(schedule(torch.zeros((), dtype=torch.float64)).sigma == 0)
+    times = torch.linspace(start, 0, steps + 1 if ends_clean else steps, dtype=torch.float64)
+    levels = [schedule(time) for time in times[: steps if ends_clean else None]]
+    return [*levels, CLEAN]
+
+
+def sample(denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: Noise) -> Iterator[Tensor]:
+    """Walk the levels, yielding the images at each one after the first; the last are clean.
+
+    Args:
+        denoise: The model.
+        sampler: The method.
+        levels: From noisy to clean, as `grid` makes them.
+        x: Images at the first level; to start from nothing, ``levels[0].norm * noise``.
+        noise: Source of fresh noise for samplers that add some.
+    """
+    carry = None
+    for t, s in zip(levels[:-1], levels[1:], strict=True):
+        x, carry = sampler.step(denoise, x, t, s, carry, noise)
+        yield x
+
+
+@dataclass
+class SeededNoise:
+    """Noise from one generator an image: an image's seed decides its noise, whatever batch it is in.
+
+    Numbers are drawn on the CPU in float32 and then moved, so a seed means the same picture on every device.
+
+    Args:
+        seeds: One an image, each in [0, 2^63).
+    """
+
+    seeds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Unit Gaussian noise of `like`'s shape, dtype and device; its first dimension counts the seeds."""
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(drawn).to(like)

@@ -1,0 +1,31 @@
+"""Heun's method, EDM's deterministic sampler."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from noisekiln.estimate import Denoise
+from noisekiln.levels import Level
+from noisekiln.samplers.base import Noise, Sampler
+
+
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """The trapezoid rule: average the estimates at both ends of the step (Karras et al. 2022, algorithm 1).
+
+    Second order; two evaluations a step, one where the step ends clean: there the estimate is the image.
+    """
+
+    order: ClassVar[int] = 2
+    cost: ClassVar[int] = 2
+
+    def step(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: Noise
+    ) -> tuple[Tensor, None]:
+        here = denoise(x_t, t, to=s)
+        x_s = here.at(s)
+        if s.sigma > 0:
+            middle = here.toward(denoise(x_s, s), 0.5)
+            x_s = x_t + (s.alpha - t.alpha) * middle.x + (s.sigma - t.sigma) * middle.eps
+        return x_s, None

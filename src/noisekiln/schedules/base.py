@@ -1,0 +1,29 @@
+"""What a schedule is."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from noisekiln.levels import Level
+
+
+class Schedule(ABC):
+    """A curve from time in [0, 1] to levels, 0 clean, 1 noise, the noise-to-signal ratio strictly increasing.
+
+    Schedules are frozen dataclasses, never Modules: there are no buffers that an EMA could average.
+    """
+
+    @abstractmethod
+    def __call__(self, time: Tensor) -> Level:
+        """The level at each time: both coefficients have the shape of `time`; computed in float64."""
+
+    def time(self, t: Level) -> Tensor:
+        """The time of a level (of any scale: its angle decides), by bisection to 1e-12; outside the curve, its end."""
+        angle = t.angle.double()
+        low, high = torch.zeros_like(angle), torch.ones_like(angle)
+        for _ in range(42):
+            middle = (low + high) / 2
+            above = self(middle).angle < angle
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        return (low + high) / 2

@@ -1,0 +1,112 @@
+"""Settings as text: ``"ddim(eta=0.5)"`` <-> ``DDIM(eta=0.5)``.
+
+A component is its own configuration: its constructor's arguments, kept under their own names. A spec is the call
+written down; an argument that is itself a component is a nested spec: ``"uniform(schedule=cosine(offset=0))"``.
+Specs are parsed, never evaluated: only names, calls and literals are understood.
+"""
+
+import ast
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from noisekiln.find import did_you_mean, find, name_of
+
+T = TypeVar("T")
+
+
+def build(base: type[T], spec: "str | T", **given: object) -> T:
+    """The component that a spec describes.
+
+    Args:
+        base: The abstract class of its room, such as `Sampler`.
+        spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned as it is.
+        given: Arguments that come from elsewhere (channels, condition size); the spec may not name them.
+
+    Raises:
+        ValueError: For an unknown component or setting (the nearest is named), or a value of the wrong kind.
+    """
+    if not isinstance(spec, str):
+        return spec
+    file, colon, rest = spec.rpartition(":")
+    call = _parse(rest if colon else spec, whole=spec)
+    name = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else getattr(call, "id", "")
+    kind = find(base, f"{file}:{name}" if colon else name)
+    settings = {word.arg: word.value for word in call.keywords if word.arg} if isinstance(call, ast.Call) else {}
+    return _construct(kind, settings, given, spec)
+
+
+def describe(component: object, *, whole: bool = False) -> str:
+    """The spec that builds this component again.
+
+    Args:
+        component: Anything that `build` makes.
+        whole: Say the settings at their default too, so that the spec outlives a change of defaults.
+    """
+    told = [
+        f"{name}={_literal(value, whole)}"
+        for name, parameter in _parameters(type(component)).items()
+        if (value := getattr(component, name)) != parameter.default or whole
+    ]
+    return name_of(type(component)) + (f"({', '.join(told)})" if told else "")
+
+
+def _parse(text: str, whole: str) -> ast.Name | ast.Call:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        node = None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return node
+    if isinstance(node, ast.Name):
+        return node
+    raise ValueError(f"{whole!r} cannot be read as a setting. Write name or name(setting=value, ...).")
+
+
+def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind).parameters
+
+
+def _construct(kind: type[T], words: dict[str, ast.expr], given: dict[str, object], spec: str) -> T:
+    parameters = _parameters(kind)
+    hints = typing.get_type_hints(kind.__init__)
+    open_names = [name for name in parameters if name not in given]
+    for word in words:
+        if word not in open_names:
+            known = did_you_mean(word, open_names) if open_names else "It has no settings."
+            raise ValueError(f"{spec!r}: {name_of(kind)} has no setting called {word!r}. {known}")
+    values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in words.items()}
+    return kind(**values, **{name: value for name, value in given.items() if name in parameters})
+
+
+def _value(node: ast.expr, hint: Any, where: str) -> object:
+    """A literal of the hinted type, or a nested component when the hint is a component's abstract class."""
+    if isinstance(hint, type) and inspect.isabstract(hint):
+        return build(hint, ast.unparse(node))
+    try:
+        value = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    except ValueError:
+        value = None
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint is not None and not any(_fits(value, kind) for kind in kinds):
+        wanted = getattr(hint, "__name__", str(hint))
+        raise ValueError(f"{where}={ast.unparse(node)} is not of the kind {wanted}. Give a value of that kind.")
+    return value
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
+    if kind is int and isinstance(value, bool):
+        return False
+    return isinstance(value, typing.get_origin(kind) or kind)
+
+
+def _literal(value: object, whole: bool) -> str:
+    if isinstance(value, str | int | float | bool | tuple | None):
+        return repr(value)
+    return describe(value, whole=whole)

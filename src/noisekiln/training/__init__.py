@@ -1,0 +1,1 @@
+"""Training, which knows nothing of diffusion: steps, averages, checkpoints, reports."""

@@ -1,0 +1,25 @@
+"""What a loss weight is."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from noisekiln.levels import Level
+from noisekiln.predictions import Prediction
+
+
+class Weight(nn.Module, ABC):
+    """From the squared errors of the network's output to the numbers whose mean is minimised.
+
+    A Module, because a weight may be learned along; constructor arguments are kept under their own names.
+    """
+
+    @abstractmethod
+    def forward(self, error: Tensor, t: Level, prediction: Prediction) -> Tensor:
+        """Weigh the errors.
+
+        Args:
+            error: Mean squared error of each image's output y, (B,).
+            t: Their levels, two (B,) tensors.
+            prediction: What y is; `Prediction.loss_scale` tells how its errors relate to those of x.
+        """
