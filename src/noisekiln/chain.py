@@ -64,7 +64,9 @@ class Chain:
     def level(self, i: int) -> Level:
         """The level of step i in 0, ..., T."""
         if not 0 <= i <= self.steps:
-            raise ValueError(f"step {i} is not on a chain of {self.steps} steps. Steps go from 0 (clean) to {self.steps}.")
+            raise ValueError(
+                f"step {i} is not on a chain of {self.steps} steps. Steps go from 0 (clean) to {self.steps}."
+            )
         return self.schedule(torch.tensor(i / self.steps, dtype=torch.float64))
 
     def alpha_bar(self, i: int) -> Tensor:

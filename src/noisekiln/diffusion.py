@@ -22,7 +22,6 @@ from noisekiln.labels.base import Label
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
 from noisekiln.schedules.base import Schedule
-from noisekiln.schedules.karras import Karras
 from noisekiln.spec import build, describe
 
 FORMAT = 1
@@ -84,7 +83,7 @@ class Diffusion(nn.Module):
         codec: Codec,
         size: tuple[int, int],
         conditioner: Conditioner | None = None,
-        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        sampling: Sampling = Sampling(),
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -130,8 +129,8 @@ class Diffusion(nn.Module):
         noise = SeededNoise(seeds)
         like = torch.empty(len(seeds), self.codec.channels, *self.size, device=self._device())
         x = levels[0].norm * noise(like)
-        for i, x in enumerate(sample(denoise, method, levels, x, noise), 1):
-            yield Progress(i, len(levels) - 1, x, self.codec)
+        for i, x_s in enumerate(sample(denoise, method, levels, x, noise), 1):
+            yield Progress(i, len(levels) - 1, x_s, self.codec)
 
     def sample(
         self, wanted: int | Sequence[str | int | None], *, seed: int = 0, batch: int = 64, **settings: Any
@@ -155,8 +154,8 @@ class Diffusion(nn.Module):
 
     def bind(self, wanted: Sequence[str | int | None], guidance: float | str | Guidance = 1.0) -> Denoise:
         """The denoiser with these wishes bound, and guided."""
-        scale = float(guidance) if isinstance(guidance, int | float) else None
-        guide = ClassifierFree(scale) if scale is not None else build(Guidance, guidance)
+        guidance = float(guidance) if isinstance(guidance, int) else guidance
+        guide: Guidance = ClassifierFree(guidance) if isinstance(guidance, float) else build(Guidance, guidance)
         if self.conditioner is None:
             if any(wish is not None for wish in wanted):
                 asked = next(wish for wish in wanted if wish is not None)
@@ -189,7 +188,9 @@ class Diffusion(nn.Module):
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
         }
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors"
+        )
         (folder / "model.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -207,7 +208,9 @@ class Diffusion(nn.Module):
         folder = _model_folder(Path(folder))
         told = _read_json(folder / "model.json")
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
-            raise ValueError(f"{folder} needs Python code of its maker's. Load it with allow_code=True if you trust it.")
+            raise ValueError(
+                f"{folder} needs Python code of its maker's. Load it with allow_code=True if you trust it."
+            )
         conditioner: Conditioner | None = told["conditioner"] and build(Conditioner, told["conditioner"])
         model = cls(
             Denoiser(
@@ -224,12 +227,17 @@ class Diffusion(nn.Module):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:
             raise ValueError(f"The weights in {folder} are missing or damaged ({error}). Take another copy.") from error
-        return model.to(device, memory_format=torch.channels_last).eval()
+        model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval()
 
     def with_sampling(self, **changes: object) -> "Diffusion":
         """This model, sharing its weights, with other usual sampling settings."""
         return Diffusion(
-            self.denoiser, self.codec, self.size, self.conditioner, replace(self.sampling, **changes)  # type: ignore[arg-type]
+            self.denoiser,
+            self.codec,
+            self.size,
+            self.conditioner,
+            replace(self.sampling, **changes),  # type: ignore[arg-type]
         )
 
     def _start(self, path: Schedule) -> float:

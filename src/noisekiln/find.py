@@ -55,13 +55,14 @@ def find(base: type[T], name: str) -> type[T]:
     if name not in names(room):
         raise ValueError(f"There is no {base.__name__.lower()} called {name!r}. {did_you_mean(name, names(room))}")
     module = importlib.import_module(f"noisekiln.{room}.{name}")
-    found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
+    kinds: list[type[T]] = [kind for kind in vars(module).values() if _is_component(kind, base)]
+    found = [kind for kind in kinds if kind.__module__ == module.__name__]
     assert len(found) == 1, f"{module.__name__} must define exactly one {base.__name__}, not {found}"
     return found[0]
 
 
 def did_you_mean(given: str, known: tuple[str, ...] | list[str]) -> str:
-    """"Did you mean 'heun'? There are: ..." for an error message."""
+    """The end of an error message: "Did you mean 'heun'? There are: ..."."""
     near = get_close_matches(given.lower(), known, n=1)
     return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
 
@@ -75,7 +76,7 @@ def _from_file(base: type[T], name: str) -> type[T]:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
-    loader = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
+    loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
     if loader is None or loader.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
     module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)

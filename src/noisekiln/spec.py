@@ -30,12 +30,8 @@ def build(base: type[T], spec: "str | T", **given: object) -> T:
     """
     if not isinstance(spec, str):
         return spec
-    file, colon, rest = spec.rpartition(":")
-    call = _parse(rest if colon else spec, whole=spec)
-    name = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else getattr(call, "id", "")
-    kind = find(base, f"{file}:{name}" if colon else name)
-    settings = {word.arg: word.value for word in call.keywords if word.arg} if isinstance(call, ast.Call) else {}
-    return _construct(kind, settings, given, spec)
+    name, settings = _parse(spec)
+    return _construct(find(base, name), settings, given, spec)
 
 
 def describe(component: object, *, whole: bool = False) -> str:
@@ -53,20 +49,27 @@ def describe(component: object, *, whole: bool = False) -> str:
     return name_of(type(component)) + (f"({', '.join(told)})" if told else "")
 
 
-def _parse(text: str, whole: str) -> ast.Name | ast.Call:
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        node = None
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-        return node
-    if isinstance(node, ast.Name):
-        return node
-    raise ValueError(f"{whole!r} cannot be read as a setting. Write name or name(setting=value, ...).")
+def _parse(spec: str) -> tuple[str, dict[str, ast.expr]]:
+    """The component's name and its settings; what is not Python by itself may be FILE.py:Class(...)."""
+    file, colon, rest = spec.partition(".py:")
+    for before, text in (("", spec), (file + colon, rest)):
+        try:
+            node = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError):
+            continue
+        if isinstance(node, ast.Name):
+            return before + node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            words = {word.arg: word.value for word in node.keywords if word.arg}
+            if len(words) == len(node.keywords):
+                return before + node.func.id, words
+    raise ValueError(f"{spec!r} cannot be read as a setting. Write name or name(setting=value, ...).")
 
 
 def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(kind).parameters
+    parameters = inspect.signature(kind).parameters
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # of a Module without settings
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in variadic}
 
 
 def _construct(kind: type[T], words: dict[str, ast.expr], given: dict[str, object], spec: str) -> T:
@@ -82,19 +85,23 @@ def _construct(kind: type[T], words: dict[str, ast.expr], given: dict[str, objec
 
 
 def _value(node: ast.expr, hint: Any, where: str) -> object:
-    """A literal of the hinted type, or a nested component when the hint is a component's abstract class."""
-    if isinstance(hint, type) and inspect.isabstract(hint):
-        return build(hint, ast.unparse(node))
+    """A literal of the hinted type, or a nested component where the hint names a component's abstract class."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    text = ast.unparse(node)
+    component = next((kind for kind in kinds if inspect.isabstract(kind)), None)
+    if component is not None and text != "None":
+        return build(component, text)
+    if float in kinds and text.lstrip("-") == "inf":
+        return float(text)
     try:
         value = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
     except ValueError:
         value = None
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if hint is not None and not any(_fits(value, kind) for kind in kinds):
         wanted = getattr(hint, "__name__", str(hint))
-        raise ValueError(f"{where}={ast.unparse(node)} is not of the kind {wanted}. Give a value of that kind.")
+        raise ValueError(f"{where}={text} is not of the kind {wanted}. Give a value of that kind.")
     return value
 
 

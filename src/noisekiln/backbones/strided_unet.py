@@ -66,11 +66,11 @@ class _Up(nn.Module):
     def __init__(self, inner: int, skip: int, outer: int, time_width: int) -> None:
         super().__init__()
         self.time = nn.Linear(time_width, outer)
-        self.double = nn.ConvTranspose2d(inner, inner, 2, stride=2)
+        self.enlarge = nn.ConvTranspose2d(inner, inner, 2, stride=2)
         self.convolve = _convolutions(inner + skip, outer)
 
     def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
-        x = torch.cat([match_size(self.double(x), skip), skip], dim=1)
+        x = torch.cat([match_size(self.enlarge(x), skip), skip], dim=1)
         y: Tensor = self.convolve(x) + self.time(time)[:, :, None, None]
         return y
 

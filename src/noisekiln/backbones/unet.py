@@ -59,8 +59,8 @@ class Unet(Backbone):
         self.up = nn.ModuleList(self._stage(level) for level in upper)
         self.norm = nn.GroupNorm(widths[0] // 16, widths[0])
         self.leave = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         told = self.noise(noise)

@@ -27,4 +27,5 @@ class Attention(nn.Module):
         places = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)
         q, k, v = self.qkv(places).view(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, HW, head)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        return x + self.out(mixed).view(b, h, w, c).permute(0, 3, 1, 2)
+        y: Tensor = x + self.out(mixed).view(b, h, w, c).permute(0, 3, 1, 2)
+        return y

@@ -81,4 +81,4 @@ def _speed() -> Finding:
         float(F.conv2d(x, weight, padding=1)[0, 0, 0, 0])
         fastest = min(fastest, time.perf_counter() - begun)
     rate = 2 * 64 * 128 * 128 * 9 * 256 / fastest / 1e9
-    return Finding(rate > 30, "speed", f"{rate:,.0f} GFLOP/s in a 3x3 convolution" + ("" if rate > 30 else ": slow; busy?"))
+    return Finding(rate > 30, "speed", f"{rate:,.0f} GFLOP/s in a 3x3 convolution" + ("" if rate > 30 else ": slow"))

@@ -14,7 +14,13 @@ from noisekiln.recipes.paint import paint
 
 
 def sample(
-    model: Diffusion, wishes: Sequence[str | int | None], seeds: Sequence[int], folder: Path, *, batch: int = 64, **settings: Any
+    model: Diffusion,
+    wishes: Sequence[str | int | None],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    batch: int = 64,
+    **settings: Any,
 ) -> None:
     """Paint into a folder with a progress bar."""
     steps = (settings.get("steps") or model.sampling.steps) * -(-len(wishes) // batch)
@@ -31,4 +37,4 @@ def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
         return
     known = model.conditioner.words
     for word in dict.fromkeys(word for prompt in prompts for word in model.conditioner.unknown(prompt)):
-        say(f"note: the word {word!r} was not in the training captions and is ignored. {did_you_mean(word, known[:60])}")
+        say(f"note: the word {word!r} is in no training caption; it is ignored. {did_you_mean(word, known[:60])}")

@@ -34,7 +34,8 @@ def describe_plan(run: Run) -> None:
     budget = " or ".join(f"{amount:,g} {unit}" for unit, amount in amounts.items() if amount)
     told = {"class": f"{len(run.data.class_names)} classes", "text": "captions", "none": "no condition"}[chosen.cond]
     name = str(chosen.backbone).split("(")[0]
-    say(f"plan: {name} of {run.parameters / 1e6:.2f}M parameters, {told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    size = f"{name} of {run.parameters / 1e6:.2f}M parameters"
+    say(f"plan: {size}, {told}, batch {chosen.batch}, {budget} on {chosen.device}")
     if run.resumed and trainer.share < 1:
         say(f"going on after {run.resumed:,} images, {trainer.share:.0%} of the budget")
 
@@ -50,7 +51,7 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         for _ in watch(run.steps(), out.name):
             if interrupt.signal is not None:
                 run.save()
-                say(f"stopped after {run.trainer.images_seen:,} images; everything is saved in {out}. To go on:\n  {again}")
+                say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
                 raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
     say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
     say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 EXAMPLE = "noisekiln demo --minutes 1"
-PROMPTS = (
-    "a person with red hair, light skin and a green shirt",
-)
+PROMPTS = ("a person with red hair, light skin and a green shirt",)
 
 
 def command(

@@ -1,24 +1,29 @@
 """`noisekiln sample`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from noisekiln.cli._options import option
+
+if TYPE_CHECKING:
+    from noisekiln.diffusion import Diffusion
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
 
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.")],
-    count: Annotated[int | None, typer.Option("-n", help="Images in all. Default: 16, or 8 of each wish.", show_default=False)] = None,
-    classes: Annotated[list[str] | None, typer.Option("--class", help="A class by name or number, or all. Repeat for several.", show_default=False)] = None,
-    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A prompt. Repeat for several: a row each.", show_default=False)] = None,
-    guidance: Annotated[float | None, typer.Option(help="How strongly the wish is followed; 1 is the model as it is.", show_default=False)] = None,
-    sampler: Annotated[str | None, typer.Option(help="See `noisekiln list samplers`.", show_default=False)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.", show_default=False)] = None,
-    schedule: Annotated[str | None, typer.Option(help="See `noisekiln list schedules`.", show_default=False)] = None,
+    count: Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")] = None,
+    classes: Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")] = None,
+    prompts: Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")] = None,
+    guidance: Annotated[float | None, option(help="How strongly the wish counts; 1 leaves the model be.")] = None,
+    sampler: Annotated[str | None, option(help="See `noisekiln list samplers`.")] = None,
+    steps: Annotated[int | None, option(help="Steps of the sampler.")] = None,
+    schedule: Annotated[str | None, option(help="See `noisekiln list schedules`.")] = None,
     seed: Annotated[str, typer.Option(help="Seed of the first image, or one for each: 3,7,21.")] = "0",
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures. Default: RUN/pictures.", show_default=False)] = None,
+    out: Annotated[Path | None, option(help="Folder for the pictures. Default: RUN/pictures.")] = None,
     batch: Annotated[int, typer.Option(help="Images painted at once; changes nothing but speed.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -46,17 +51,18 @@ def command(
     )  # fmt: skip
 
 
-def _wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":  # noqa: F821
-    reads = model.conditioner.reads if model.conditioner else None
+def _wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":
+    """What was asked for, if this model can be asked for it."""
     if classes and prompts:
         raise ValueError("Both --class and --prompt were given; a model knows classes or captions. Give one of them.")
-    if classes and reads == "captions":
+    conditioner = model.conditioner
+    known = conditioner.choices if conditioner else ()
+    if classes and conditioner and not known:
         raise ValueError(f"--class {classes[0]} was given, but this model was trained on captions. Use --prompt.")
-    if prompts and reads == "labels":
-        names = ", ".join(model.conditioner.names)
-        raise ValueError(f"--prompt {prompts[0]!r} was given, but this model knows classes: {names}. Use --class.")
-    if classes == ["all"] and reads == "labels":
-        return list(range(len(model.conditioner.names)))
+    if prompts and known:
+        raise ValueError(f"--prompt was given, but this model knows classes: {', '.join(known)}. Use --class.")
+    if classes == ["all"] and known:
+        return list(range(len(known)))
     return [*classes, *prompts] or [None]
 
 

@@ -19,4 +19,4 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
-        """x -> images (B, H, W, C) uint8; values out of range are clipped."""
+        """X -> images (B, H, W, C) uint8; values out of range are clipped."""

@@ -19,6 +19,7 @@ class Conditioner(nn.Module, ABC):
 
     reads: ClassVar[str]  # what of a data set it is trained on: "labels" or "captions"
     width: int
+    choices: tuple[str, ...] = ()  # all that can be wished for, where that is a fixed list
 
     @abstractmethod
     def encode(self, wanted: Sequence[str | int]) -> Tensor:

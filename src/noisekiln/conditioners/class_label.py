@@ -23,7 +23,7 @@ class ClassLabel(Conditioner):
 
     def __init__(self, names: tuple[str, ...] = (), width: int = 64) -> None:
         super().__init__()
-        self.names = names
+        self.names = self.choices = names
         self.width = width
         self.vectors = nn.Embedding(len(names) + 1, width)
 

@@ -21,7 +21,7 @@ class Draw(ABC):
 
 
 def stratified(count: int, generator: torch.Generator) -> Tensor:
-    """One uniform number from each of `count` equal cells of (0, 1), shuffled: (count,) float64 (Kingma et al. 2021)."""
+    """A uniform number from each of `count` equal cells of (0, 1), shuffled: (count,) float64 (Kingma et al. 2021)."""
     jitter = torch.rand(count, generator=generator, dtype=torch.float64)
     cells = torch.randperm(count, generator=generator)
     return ((cells + jitter) / count).clamp(1e-7, 1 - 1e-7)
@@ -29,4 +29,5 @@ def stratified(count: int, generator: torch.Generator) -> Tensor:
 
 def normal_quantile(u: Tensor, mean: float, std: float) -> Tensor:
     """Quantiles of N(mean, std^2)."""
-    return mean + std * torch.special.ndtri(u)
+    quantile: Tensor = mean + std * torch.special.ndtri(u)
+    return quantile

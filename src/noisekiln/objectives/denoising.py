@@ -21,7 +21,7 @@ class Denoising(Objective):
         weight: How much each counts.
     """
 
-    def __init__(self, draw: Draw = LogNormal(), weight: Weight | None = None) -> None:  # noqa: B008 (frozen)
+    def __init__(self, draw: Draw = LogNormal(), weight: Weight | None = None) -> None:
         super().__init__()
         self.draw = draw
         self.weight = weight or Unit()

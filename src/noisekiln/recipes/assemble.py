@@ -42,7 +42,8 @@ def assemble(settings: Settings, data: DataSet) -> Trainer[Batch]:
         torch.manual_seed(settings.seed)
         diffusion = make_diffusion(settings, data)
         objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
-    trained = Trained(diffusion, objective).to(settings.device, memory_format=torch.channels_last)
+    trained = Trained(diffusion, objective).to(settings.device)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert settings.rate is not None
     assert settings.batch is not None
     return Trainer(

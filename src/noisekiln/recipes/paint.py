@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, save_picture, tile, to_pil
 
@@ -69,7 +68,7 @@ def paint(
     Raises:
         ValueError: If the folder holds something else, or the wishes or settings cannot be.
     """
-    model.bind([*wishes][:1] + [*dict.fromkeys(wishes)])  # before anything is removed: can these wishes be understood?
+    model.bind(list(dict.fromkeys(wishes)))  # before anything is removed: can these wishes be understood?
     _make_room(folder)
     done: list[Pixels] = []
     listed: list[Painted] = []
@@ -92,10 +91,12 @@ def paint(
 
 def _painted(model: Diffusion, file: str, seed: int, wish: str | int | None) -> Painted:
     conditioner = model.conditioner
-    if wish is None or not isinstance(conditioner, ClassLabel):
-        return Painted(file, seed, None, None, None if wish is None else str(wish))
+    if wish is None or conditioner is None:
+        return Painted(file, seed, None, None, None)
+    if not conditioner.choices:
+        return Painted(file, seed, None, None, str(wish))
     label = int(conditioner.encode([wish])[0])
-    return Painted(file, seed, label, conditioner.names[label], None)
+    return Painted(file, seed, label, conditioner.choices[label], None)
 
 
 def _write_index(folder: Path, listed: list[Painted]) -> None:

@@ -51,7 +51,5 @@ def _cond(asked: str, data: DataSet) -> str:
         return next(kind for kind, there in has.items() if there)
     if not has[asked]:
         need = {"text": "captions (a metadata.csv beside the images)", "class": "classes (a sub-folder each)"}[asked]
-        raise ValueError(
-            f"cond={asked!r} needs {need}, and {data.name} has none. Add them, or leave --cond away to take what is there."
-        )
+        raise ValueError(f"cond={asked!r} needs {need}, and {data.name} has none. Add them, or leave --cond away.")
     return asked

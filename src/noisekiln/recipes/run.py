@@ -7,14 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+import torch
 
 from noisekiln.data import DataSet
+from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
-from noisekiln.training.trainer import Report, as_line
+from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8, 1.0)  # shares of the budget
 CHECKPOINT_EVERY = 60.0  # seconds
@@ -61,7 +63,7 @@ class Run:
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-            for report in self.trainer.run():
+            for report in self._reports():
                 if report.seconds - logged >= LOG_EVERY:
                     logged = report.seconds
                     _write_line(log, as_line(report))
@@ -75,6 +77,22 @@ class Run:
                     self.save()
         self.draw_grid()
         self.save()
+
+    def _reports(self) -> Iterator[Report]:
+        """The trainer's; when it diverges, the error names the noise level and what to do."""
+        try:
+            yield from self.trainer.run()
+        except Diverged as error:
+            assert isinstance(error.loss, Loss)
+            errors = error.loss.per_sample
+            worst = int(torch.where(errors.isfinite(), errors, torch.inf).argmax())
+            nsr = float(error.loss.level.nsr[worst])
+            raise Diverged(
+                f"{error}; the largest error was at the noise-to-signal ratio {nsr:.3g}. "
+                f"The step was not taken; the last checkpoint in {self.folder} is good. "
+                "Take a lower --rate and another --out, and look at the data.",
+                error.loss,
+            ) from None
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged model to `model/`."""

@@ -1,6 +1,6 @@
 """What a training run is made of: what the user chose, and what was chosen for them."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,59 +9,40 @@ import yaml
 from noisekiln.find import did_you_mean
 
 
+def _setting(default: Any, about: str) -> Any:
+    return field(default=default, metadata={"help": about})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run, as `run.yaml` holds them; None means "choose for me", and nothing is None once resolved.
 
-    Attributes:
-        data: Folder, file or bundled name.
-        size: Side in pixels, or (height, width).
-        cond: What the model is told beside the image: "auto", "none", "class" or "text".
-        minutes: Budget in minutes of training.
-        images: Budget in images seen; training ends at whichever budget is spent first.
-        seed: Of everything random.
-        device: "auto", "cpu", "cuda" or "mps".
-        model: Size of the default network: "auto", "xs", "s", "m" or "l".
-        backbone: Spec of the network, in place of the default one.
-        prediction: What it outputs: "v", "eps", "x0" or "flow".
-        label: Spec of how it is told the noise level.
-        draw: Spec of the levels trained on.
-        weight: Spec of how levels count.
-        drop: Share of the images that are shown without their condition, for guidance.
-        batch: Images in a step.
-        optimizer: "muon" (with AdamW for what is no matrix), "adamw" or "adam".
-        rate: Peak learning rate.
-        cool: Share of the budget over which the rate falls to zero.
-        ema: Width of the average of the weights, as a share of training.
-        sampler: Spec of the sampler for grids, and usual for the model.
-        steps: Steps of it.
-        guidance: Usual guidance scale.
-        schedule: Spec of the levels sampled along.
+    A field's help says what it is; the command line's options are derived from the fields.
     """
 
-    data: str = "portraits"
-    size: int | tuple[int, int] | None = None
-    cond: str = "auto"
-    minutes: float | None = None
-    images: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    model: str = "auto"
-    backbone: str | None = None
-    prediction: str = "v"
-    label: str = "angle"
-    draw: str = "log_normal"
-    weight: str = "unit"
-    drop: float = 0.1
-    batch: int | None = None
-    optimizer: str = "muon"
-    rate: float | None = None
-    cool: float = 0.7
-    ema: float = 0.1
-    sampler: str = "dpmpp_2m"
-    steps: int = 20
-    guidance: float | None = None
-    schedule: str = "karras"
+    data: str = _setting("portraits", "Folder, file or bundled name.")
+    size: int | tuple[int, int] | None = _setting(None, "Side in pixels, or (height, width).")
+    cond: str = _setting("auto", "What the model is told: auto, none, class or text.")
+    minutes: float | None = _setting(None, "Budget in minutes of training. Default: 10 on a CPU.")
+    images: int | None = _setting(None, "Budget in images seen; the budget that is spent first ends training.")
+    seed: int = _setting(0, "Of everything random.")
+    device: str = _setting("auto", "auto, cpu, cuda or mps.")
+    model: str = _setting("auto", "Size of the default network: auto, xs, s, m or l.")
+    backbone: str | None = _setting(None, "Another network: see `noisekiln list backbones`.")
+    prediction: str = _setting("v", "What the network outputs: v, eps, x0 or flow.")
+    label: str = _setting("angle", "How it is told the noise level: see `noisekiln list labels`.")
+    draw: str = _setting("log_normal", "Noise levels trained on: see `noisekiln list draws`.")
+    weight: str = _setting("unit", "How levels count: see `noisekiln list weights`.")
+    drop: float = _setting(0.1, "Share of images shown without their condition, for guidance.")
+    batch: int | None = _setting(None, "Images in a step.")
+    optimizer: str = _setting("muon", "muon (with AdamW for what is no matrix), adamw or adam.")
+    rate: float | None = _setting(None, "Peak learning rate.")
+    cool: float = _setting(0.7, "Share of the budget over which the rate falls to zero.")
+    ema: float = _setting(0.1, "Width of the average of the weights, as a share of training.")
+    sampler: str = _setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
+    steps: int = _setting(20, "Usual steps of it.")
+    guidance: float | None = _setting(None, "Usual guidance scale; 1 is the model as it is.")
+    schedule: str = _setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
 
     def __post_init__(self) -> None:
         choices = {
@@ -99,7 +80,7 @@ class Settings:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(told, dict):
             raise ValueError(f"{file} holds no settings. Give a run.yaml that `noisekiln train` wrote.")
-        known = [field.name for field in fields(cls)]
+        known = [f.name for f in fields(cls)]
         for name in told:
             if name not in known:
                 raise ValueError(f"{file}: there is no setting called {name!r}. {did_you_mean(str(name), known)}")
@@ -108,7 +89,7 @@ class Settings:
 
     def differing(self, other: "Settings", besides: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
         """The settings in which two runs differ, as name -> (mine, theirs); those of `besides` may."""
-        pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in besides}
 
     def but(self, **changes: Any) -> "Settings":

@@ -39,6 +39,4 @@ def unet_of_size(name: str, image: tuple[int, int]) -> str:
     while side / patch / 2 ** (len(widths) - 1) > 12:
         widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])
         blocks.insert(1, blocks[0])
-    return (
-        f"unet(widths={tuple(widths)}, blocks={tuple(blocks)}, patch={patch}, condition={size.condition})"
-    )
+    return f"unet(widths={tuple(widths)}, blocks={tuple(blocks)}, patch={patch}, condition={size.condition})"

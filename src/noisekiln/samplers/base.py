@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -72,7 +73,7 @@ def sample(denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tenso
         noise: Source of fresh noise for samplers that add some.
     """
     carry = None
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
+    for t, s in pairwise(levels):
         x, carry = sampler.step(denoise, x, t, s, carry, noise)
         yield x
 

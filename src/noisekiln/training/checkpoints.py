@@ -23,7 +23,9 @@ class Checkpoint(NamedTuple):
     numbers: dict[str, Any]
 
 
-def save(folder: Path, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2) -> None:
+def save(
+    folder: Path, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2
+) -> None:
     """Write a checkpoint under `folder`, named by the images seen, and remove all but the newest `keep`.
 
     It is written beside its place, synced, then renamed: a run that dies here leaves the previous one intact.

@@ -5,7 +5,7 @@ from math import sqrt
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def exponent(length: float) -> float:
@@ -45,7 +45,8 @@ class Ema:
             since: Images since the last update.
         """
         keep = (1 - since / images_seen) ** (self.gamma + 1)
-        averages, parameters = list(self.module.parameters()), list(module.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
+        parameters: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(averages, parameters, 1 - keep)
         for average, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             average.copy_(buffer)

@@ -40,7 +40,7 @@ class Muon(Optimizer):
                 self._step_together(weights, shape, group)
 
     def _step_together(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         means = [self.state[w].setdefault("mean", torch.zeros_like(w)) for w in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
@@ -56,7 +56,8 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
-    return (x.mT if matrices.shape[1] > matrices.shape[2] else x).contiguous()
+    nearest: Tensor = x.mT if matrices.shape[1] > matrices.shape[2] else x
+    return nearest.contiguous()
 
 
 def split_for_muon(module: nn.Module, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

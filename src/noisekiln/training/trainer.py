@@ -29,7 +29,15 @@ Batches = Callable[[int, int], Batch]
 
 
 class Diverged(RuntimeError):
-    """The loss or a gradient is no longer a number; the weights are those from before the step."""
+    """The loss or a gradient is no longer a number; the weights are those from before the step.
+
+    Attributes:
+        loss: What the loss function returned.
+    """
+
+    def __init__(self, message: str, loss: HasValue) -> None:
+        super().__init__(message)
+        self.loss = loss
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,12 @@ class Trainer(Generic[Batch]):
         batch = self.batches(self.images_seen, self.batch)
         self._generator.manual_seed(step_seed(self.seed, self.images_seen))
         loss = self.loss(batch, self._generator)
-        loss.value.backward()  # type: ignore[no-untyped-call]
+        loss.value.backward()
         value = float(loss.value.detach())
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise Diverged(f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}.")
+            told = f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
+            raise Diverged(told, loss)
         rate = self.rate(self.share)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

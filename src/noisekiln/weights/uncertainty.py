@@ -11,7 +11,7 @@ from noisekiln.weights.base import Weight
 
 
 class Uncertainty(Weight):
-    """``error / exp(u(t)) + u(t)`` with a learned u: every level ends up with the same pull (Karras et al. 2024, eq. 21).
+    """``error / exp(u(t)) + u(t)`` with a learned u: all levels end up with equal pull (Karras et al. 2024, eq. 21).
 
     Args:
         features: Number of cosine features of the level's angle that u is linear in.
@@ -29,4 +29,5 @@ class Uncertainty(Weight):
         multiples = torch.arange(1, self.features + 1, device=error.device, dtype=error.dtype)
         position = t.angle.to(error) / (pi / 2)
         u = self.u(torch.cos(pi * multiples * position[:, None])).squeeze(1)
-        return error / u.exp() + u
+        weighed: Tensor = error / u.exp() + u
+        return weighed

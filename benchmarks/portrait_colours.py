@@ -1,0 +1,89 @@
+"""Checks the colours of 16x16 portraits against the words of their captions.
+
+A stand-in for a human eye: it looks at fixed pixels where a portrait always shows its hair (or hat), skin and clothing,
+takes for each pixel the nearest colour of the palette that the portraits were drawn with, and lets the majority decide.
+`python benchmarks/portrait_colours.py` prints the ceiling: how often it agrees on the real portraits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+PALETTE: dict[str, dict[str, str]] = {
+    part: colours
+    for part, colours in json.loads((SOURCE / "noisekiln/data/bundled/portraits.json").read_text("utf-8")).items()
+    if isinstance(colours, dict)
+}
+
+# part: (its palette, its region as (rows, columns)); a hat sits where the hair would be
+REGIONS: dict[str, tuple[str, tuple[list[int], list[int]]]] = {
+    "hair": ("hair", ([2], [4, 5, 6, 7, 8, 9, 10, 11])),
+    "hat": ("clothing", ([1, 2, 3], [4, 5, 6, 7, 8])),
+    "skin": ("skin", ([4, 8, 8, 12], [7, 8])),  # row 8, the tip of the nose, counts twice: nothing ever covers it
+    "clothing": ("clothing", ([14, 15], [2, 3, 4, 5, 10, 11, 12, 13])),
+}
+NOUNS = {"hair": "hair", "hat": "hat", "skin": "skin", "clothing": "shirt"}
+
+
+def read_colours(image: NDArray[np.uint8]) -> dict[str, str]:
+    """The colour words that a portrait (16, 16, 3), uint8, shows, by part: hair, hat, skin, clothing.
+
+    Every part is read from its place, present or not: a portrait without a hat gets its hair's colour under "hat".
+    """
+    if image.shape != (16, 16, 3) or image.dtype != np.uint8:
+        raise ValueError(f"a portrait is uint8 of shape (16, 16, 3), this is {image.dtype} of shape {image.shape}")
+    return {part: _majority(image[np.ix_(*region)], PALETTE[name]) for part, (name, region) in REGIONS.items()}
+
+
+def asked_colours(caption: str) -> dict[str, str]:
+    """The colour words that a caption names, by part; parts that it does not name are absent."""
+    found = {part: re.search(rf"(\w+) {noun}\b", caption) for part, noun in NOUNS.items()}
+    return {part: match[1] for part, match in found.items() if match and match[1] in PALETTE[REGIONS[part][0]]}
+
+
+def agreement(images: NDArray[np.uint8], captions: Sequence[str]) -> dict[str, float]:
+    """How often images (N, 16, 16, 3) show what their captions ask for, as fractions of 0 to 1.
+
+    By part, among the captions that name it (nan if none does), and under "all" for everything that a caption names.
+    """
+    if len(images) != len(captions):
+        raise ValueError(f"{len(images)} images need as many captions, there are {len(captions)}")
+    right: dict[str, list[bool]] = {part: [] for part in (*REGIONS, "all")}
+    for image, caption in zip(images, captions, strict=True):
+        shown, asked = read_colours(image), asked_colours(caption)
+        for part, word in asked.items():
+            right[part].append(shown[part] == word)
+        if asked:
+            right["all"].append(all(shown[part] == word for part, word in asked.items()))
+    return {part: float(np.mean(hits)) if hits else float("nan") for part, hits in right.items()}
+
+
+def _majority(pixels: NDArray[np.uint8], colours: dict[str, str]) -> str:
+    """The palette word that most pixels are nearest to."""
+    values = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in colours.values()])
+    distance = ((pixels.reshape(-1, 1, 3).astype(np.int64) - values) ** 2).sum(-1)
+    return list(colours)[int(np.bincount(distance.argmin(1)).argmax())]
+
+
+def main() -> None:
+    """Prints the ceiling on the bundled portraits."""
+    sys.path.insert(0, str(SOURCE))
+    from noisekiln.data import load
+
+    portraits = load("bundled:portraits")
+    for name, part in (("train", portraits.train), ("held out", portraits.held_out)):
+        if part is not None and part.captions is not None:
+            scores = agreement(part.pixels, part.captions)
+            print(f"{name:9}{len(part):6,} portraits:", "  ".join(f"{k} {v:.2%}" for k, v in scores.items()))
+
+
+if __name__ == "__main__":
+    main()

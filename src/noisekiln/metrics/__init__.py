@@ -1,0 +1,1 @@
+"""Metrics: numbers about sets of images, from features that somebody else computed."""
