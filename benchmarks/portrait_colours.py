@@ -2,11 +2,13 @@
 
 A stand-in for a human eye: it looks at fixed pixels where a portrait always shows its hair (or hat), skin and clothing,
 takes for each pixel the nearest colour of the palette that the portraits were drawn with, and lets the majority decide.
-`python benchmarks/portrait_colours.py` prints the ceiling: how often it agrees on the real portraits.
+`python benchmarks/portrait_colours.py` prints the ceiling: how often it agrees on the real portraits; with
+`--run runs/demo` also how often samples agree with the captions that they were painted from.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -74,15 +76,33 @@ def _majority(pixels: NDArray[np.uint8], colours: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Prints the ceiling on the bundled portraits."""
+    """Print the ceiling on the bundled portraits, and how a run's samples agree with held-out captions."""
     sys.path.insert(0, str(SOURCE))
     from noisekiln.data import load
 
+    ask = argparse.ArgumentParser(description=main.__doc__)
+    ask.add_argument("--run", type=Path, help="folder of a run on the portraits, such as runs/demo")
+    ask.add_argument("-n", type=int, default=200, help="samples to judge")
+    ask.add_argument("--record", type=Path, help="JSON file for the figures")
+    given = ask.parse_args()
+
     portraits = load("bundled:portraits")
+    told: dict[str, object] = {}
     for name, part in (("train", portraits.train), ("held out", portraits.held_out)):
-        if part is not None and part.captions is not None:
-            scores = agreement(part.pixels, part.captions)
-            print(f"{name:9}{len(part):6,} portraits:", "  ".join(f"{k} {v:.2%}" for k, v in scores.items()))
+        assert part is not None
+        assert part.captions is not None
+        told[f"ceiling, {name}"] = agreement(part.pixels, part.captions)
+    if given.run:
+        from noisekiln import load as load_model
+
+        model = load_model(given.run)
+        assert portraits.held_out is not None
+        prompts = list((portraits.held_out.captions or ())[: given.n])
+        told["samples"] = agreement(model.sample(prompts).numpy(), prompts)
+        told["images_seen"] = max(int(f.name) for f in (given.run / "checkpoints").glob("[0-9]*"))
+    print(json.dumps(told, indent=2))
+    if given.record:
+        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """A diffusion model, whole: everything between a wish and a picture, in one object that can be saved and loaded."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -145,6 +147,10 @@ class Diffusion(nn.Module):
         """
         wanted = [None] * wanted if isinstance(wanted, int) else wanted
         seeds = settings.pop("seeds", range(seed, seed + len(wanted)))
+        if not wanted or batch < 1:
+            raise ValueError(
+                f"{len(wanted)} images in batches of {batch}: there is nothing to paint. Ask for 1 or more."
+            )
         done = []
         for i in range(0, len(wanted), batch):
             part = slice(i, i + batch)
@@ -171,6 +177,8 @@ class Diffusion(nn.Module):
         device = self._device()
         cond: Cond = self.conditioner(ids.to(device))
         away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))
+        if all(wish is None for wish in wanted):  # nothing to guide towards
+            return self.denoiser.bind(away)
         return guide(self.denoiser.bind(cond), self.denoiser.bind_both(cond, away))
 
     def save(self, folder: str | Path) -> None:
@@ -188,10 +196,12 @@ class Diffusion(nn.Module):
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
         }
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors"
-        )
-        (folder / "model.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        # Beside their places, then renamed: whoever samples while a run trains never reads half a file.
+        save_file(weights, folder / ".model.safetensors.partial")
+        (folder / ".model.json.partial").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        for name in ("model.safetensors", "model.json"):
+            os.replace(folder / f".{name}.partial", folder / name)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> "Diffusion":
@@ -211,34 +221,22 @@ class Diffusion(nn.Module):
             raise ValueError(
                 f"{folder} needs Python code of its maker's. Load it with allow_code=True if you trust it."
             )
-        conditioner: Conditioner | None = told["conditioner"] and build(Conditioner, told["conditioner"])
-        model = cls(
-            Denoiser(
-                build(Backbone, told["backbone"]),
-                PREDICTIONS[told["prediction"]],
-                build(Label, told["label"]),
-            ),
-            build(Codec, told["codec"]),
-            tuple(told["size"]),
-            conditioner,
-            Sampling(**told["sampling"]),
-        )
         try:
+            model = cls._told(told)
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except Exception as error:
-            raise ValueError(f"The weights in {folder} are missing or damaged ({error}). Take another copy.") from error
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"The model in {folder} is missing or damaged ({error}). Take another copy.") from error
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
-    def with_sampling(self, **changes: object) -> "Diffusion":
-        """This model, sharing its weights, with other usual sampling settings."""
-        return Diffusion(
-            self.denoiser,
-            self.codec,
-            self.size,
-            self.conditioner,
-            replace(self.sampling, **changes),  # type: ignore[arg-type]
-        )
+    @classmethod
+    def _told(cls, told: dict[str, Any]) -> "Diffusion":
+        """The model that a `model.json` describes, untrained."""
+        backbone: Backbone = build(Backbone, told["backbone"])
+        denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(Label, told["label"]))
+        conditioner: Conditioner | None = build(Conditioner, told["conditioner"]) if told["conditioner"] else None
+        codec: Codec = build(Codec, told["codec"])
+        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]))
 
     def _start(self, path: Schedule) -> float:
         """1, or a little less where the prediction says nothing about the image at pure noise (eps at alpha = 0)."""

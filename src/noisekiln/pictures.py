@@ -35,8 +35,8 @@ def beside(left: Pixels, right: Pixels, *, gap: int = 4, paper: int = 255) -> Pi
 
 
 def save_picture(pixels: Pixels, file: Path, *, at_least: int = 0) -> None:
-    """Write a PNG, enlarged by a whole factor so that its longer side has about `at_least` pixels."""
-    factor = max(1, at_least // max(pixels.shape[:2]))
+    """Write a PNG, enlarged by a whole factor so that its longer side has `at_least` pixels or more."""
+    factor = max(1, -(-at_least // max(pixels.shape[:2])))
     picture = to_pil(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)

@@ -28,12 +28,17 @@ EXIT_CODES = {"DataError": 3, "Diverged": 4}  # by name: their modules are not i
 def main() -> None:
     """Run a command; every foreseen error is one message and an exit code, never a traceback."""
     try:
-        app()
+        app(prog_name="noisekiln")
     except (ValueError, RuntimeError) as error:
         code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
         if code is None:
             raise
         print(f"noisekiln: {error}", file=sys.stderr)
         sys.exit(code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        told = f"{where}{error.strerror or error}. Nothing can be read or written there"
+        print(f"noisekiln: {told}; check the path, its rights and the room left.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

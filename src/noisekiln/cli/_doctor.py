@@ -32,10 +32,15 @@ def findings() -> Iterator[Finding]:
     yield _memory()
     yield _disk()
     for package, extra in OPTIONAL.items():
-        there = importlib.util.find_spec(package) is not None
-        told = importlib.metadata.version(package) if there else f"not installed; noisekiln[{extra}] brings it"
-        yield Finding(True, package, told)
+        yield Finding(True, package, _version(package) or f"not installed; noisekiln[{extra}] brings it")
     yield _speed()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _torchvision() -> Finding:

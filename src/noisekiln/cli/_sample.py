@@ -37,4 +37,5 @@ def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
         return
     known = model.conditioner.words
     for word in dict.fromkeys(word for prompt in prompts for word in model.conditioner.unknown(prompt)):
-        say(f"note: the word {word!r} is in no training caption; it is ignored. {did_you_mean(word, known[:60])}")
+        told = f"note: the word {word!r} is in fewer than two training captions; it is ignored."
+        say(f"{told} {did_you_mean(word, known[:60])}")

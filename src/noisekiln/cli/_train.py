@@ -1,20 +1,27 @@
 """Training as the commands `train` and `demo` show it."""
 
+import os
+import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import typer
+from rich.progress import Progress
 
-from noisekiln.cli._show import say, watch
-from noisekiln.data import DataSet
+from noisekiln.cli._show import console, say, watch
+from noisekiln.data import DataSet, load
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.interrupt import Interrupt
 
 
-def describe_data(data: DataSet) -> None:
-    """Say what was understood of the data."""
+def read_data(source: str, size: int | tuple[int, int] | None = None) -> DataSet:
+    """Read the images with a progress bar, and say what was understood of them."""
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        data = load(source, size=size, progress=lambda done, total: bar.update(task, completed=done, total=total))
     height, width = data.size
     kinds = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
@@ -25,13 +32,14 @@ def describe_data(data: DataSet) -> None:
         say(f"  skipped {skipped.file}: {skipped.why}")
     if len(data.skipped) > 5:
         say(f"  ... and {len(data.skipped) - 5} more, listed in the run's dataset.json")
+    return data
 
 
 def describe_plan(run: Run) -> None:
     """Say what will be trained."""
     chosen, trainer = run.settings, run.trainer
-    amounts = {"minutes": chosen.minutes, "images": chosen.images}
-    budget = " or ".join(f"{amount:,g} {unit}" for unit, amount in amounts.items() if amount)
+    minutes = [f"{chosen.minutes:g} minutes"] if chosen.minutes else []
+    budget = " or ".join(minutes + ([f"{chosen.images:,} images"] if chosen.images else []))
     told = {"class": f"{len(run.data.class_names)} classes", "text": "captions", "none": "no condition"}[chosen.cond]
     name = str(chosen.backbone).split("(")[0]
     size = f"{name} of {run.parameters / 1e6:.2f}M parameters"
@@ -61,5 +69,5 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
 
 def command_line() -> str:
     """The command as the user gave it, to be given again."""
-    words = [f'"{word}"' if " " in word else word for word in sys.argv[1:]]
-    return " ".join(["noisekiln", *words])
+    words = ["noisekiln", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 EXAMPLE = "noisekiln demo --minutes 1"
-PROMPTS = ("a person with red hair, light skin and a green shirt",)
+PROMPTS = (
+    "a person with long red hair, light skin and a green shirt",
+    "a person with short black hair, dark skin, glasses and a yellow shirt",
+    "a person with long pink hair, brown skin and a purple shirt",
+    "a person with short blonde hair, tan skin, a beard and a red shirt",
+    "a person with short green hair, brown skin, glasses and a white shirt",
+    "a person with a blue hat, light skin and an orange shirt",
+)
 
 
 def command(
@@ -17,14 +24,12 @@ def command(
     """Train on the bundled portraits before your eyes, then paint from prompts: one row a prompt."""
     from noisekiln.cli._sample import sample
     from noisekiln.cli._show import say
-    from noisekiln.cli._train import command_line, describe_data, train
-    from noisekiln.data import load
+    from noisekiln.cli._train import command_line, read_data, train
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.paint import share_out
     from noisekiln.recipes.settings import Settings
 
-    data = load("portraits")
-    describe_data(data)
+    data = read_data("bundled:portraits")
     train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())
     wishes, columns = share_out(PROMPTS, None)
     sample(Diffusion.load(out), wishes, range(len(wishes)), out / "pictures", columns=columns)

@@ -25,14 +25,15 @@ def command(
     seed: Annotated[str, typer.Option(help="Seed of the first image, or one for each: 3,7,21.")] = "0",
     out: Annotated[Path | None, option(help="Folder for the pictures. Default: RUN/pictures.")] = None,
     batch: Annotated[int, typer.Option(help="Images painted at once; changes nothing but speed.")] = 64,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
     from noisekiln.cli._sample import sample, unknown_words
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.paint import share_out
+    from noisekiln.recipes.plan import pick_device
 
-    model = Diffusion.load(run, device=device)
+    model = Diffusion.load(run, device=pick_device(device))
     seeds = _seeds(seed)
     if count is not None and count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")

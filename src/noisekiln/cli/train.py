@@ -24,13 +24,11 @@ def command(
 
     Give the same command again to go on after an interruption.
     """
-    from noisekiln.cli._train import command_line, describe_data, describe_plan, train
-    from noisekiln.data import load
+    from noisekiln.cli._train import command_line, describe_plan, read_data, train
     from noisekiln.recipes.run import Run
 
     settings = Settings(data=data, **given)
-    images = load(data, size=_size(size))
-    describe_data(images)
+    images = read_data(data, _size(size))
     folder = out or Path("runs") / images.name
     if dry_run:
         describe_plan(Run(settings, images, folder))
@@ -42,6 +40,7 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     numbers = text.lower().split("x")
-    if not all(number.isdecimal() for number in numbers) or len(numbers) > 2:
-        raise ValueError(f"--size {text} is not a size. Give one side, as 32, or height x width, as 24x48.")
+    if not all(number.isdecimal() and int(number) >= 4 for number in numbers) or len(numbers) > 2:
+        told = "Give one side of 4 or more pixels, as 32, or height x width, as 24x48"
+        raise ValueError(f"--size {text} is not a size to train on. {told}.")
     return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))

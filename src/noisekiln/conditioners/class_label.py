@@ -42,6 +42,8 @@ class ClassLabel(Conditioner):
         return Cond(vector=self.vectors(ids))
 
     def _label(self, wish: str | int) -> int:
+        if wish in self.names:
+            return self.names.index(str(wish))
         if isinstance(wish, str):
             folded = [name.lower() for name in self.names]
             if wish.lower() in folded:

@@ -18,6 +18,8 @@ from noisekiln.objectives.base import Loss, Objective
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.recipes.settings import Settings
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.base import Schedule
 from noisekiln.spec import build
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.muon import Muon, split_for_muon
@@ -74,6 +76,8 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     )
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
     assert settings.guidance is not None
+    build(Sampler, settings.sampler)  # now, and not only when the first grid is drawn
+    build(Schedule, settings.schedule)
     sampling = Sampling(settings.sampler, settings.steps, settings.guidance, settings.schedule)
     return Diffusion(denoiser, codec, data.size, conditioner, sampling)
 

@@ -1,6 +1,7 @@
 """Pictures from a model into a folder."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,8 +69,9 @@ def paint(
     Raises:
         ValueError: If the folder holds something else, or the wishes or settings cannot be.
     """
-    model.bind(list(dict.fromkeys(wishes)))  # before anything is removed: can these wishes be understood?
-    _make_room(folder)
+    model.bind(list(dict.fromkeys(wishes)))  # all of them can be understood, those of the last batch too
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier(folder)
     done: list[Pixels] = []
     listed: list[Painted] = []
     try:
@@ -78,13 +80,17 @@ def paint(
             for progress in model.generate(wishes[part], seeds=seeds[part], **settings):  # noqa: B007
                 step_done()
             images = progress.images().cpu().numpy()
-            for i, image in enumerate(images, start):
+            if not done:  # only now: a setting that cannot be has cost nobody their earlier samples
+                for file in earlier:
+                    file.unlink(missing_ok=True)
+            numbers = range(start, start + len(images))
+            listed += [_painted(model, f"{i:05d}.png", seeds[i], wishes[i]) for i in numbers]
+            _write_index(folder, listed)  # first, so that every picture is known for a sample
+            for i, image in zip(numbers, images, strict=True):
                 to_pil(image).save(folder / f"{i:05d}.png")
-                listed.append(_painted(model, f"{i:05d}.png", seeds[i], wishes[i]))
             done.append(images)
     finally:
         if done:
-            _write_index(folder, listed)
             save_picture(tile(np.concatenate(done), columns), folder / "grid.png", at_least=512)
     return np.concatenate(done)
 
@@ -104,18 +110,23 @@ def _write_index(folder: Path, listed: list[Painted]) -> None:
     (folder / INDEX).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _make_room(folder: Path) -> None:
-    """Remove earlier samples, and nothing else."""
-    index = folder / INDEX
-    if index.is_file():
-        for painted in json.loads(index.read_text(encoding="utf-8")):
-            (folder / Path(painted["file"]).name).unlink(missing_ok=True)
-        (folder / "grid.png").unlink(missing_ok=True)
-        index.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    left = sorted(file.name for file in folder.iterdir())
-    if left:
+def _earlier(folder: Path) -> list[Path]:
+    """The earlier samples in a folder; raises ValueError if it holds anything else."""
+    there = sorted(folder.iterdir())
+    samples = {INDEX, "grid.png", *_listed(folder / INDEX)} if (folder / INDEX).is_file() else set()
+    others = [file.name for file in there if file.name not in samples]
+    if others:
         raise ValueError(
-            f"{folder} holds files that are no samples ({', '.join(left[:3])}). They might be overwritten. "
+            f"{folder} holds files that are no samples ({', '.join(others[:3])}). They might be overwritten. "
             "Choose an empty or new folder with --out."
         )
+    return there
+
+
+def _listed(index: Path) -> list[str]:
+    """The pictures in a `samples.json`; only names such as we give."""
+    try:
+        files = [str(entry["file"]) for entry in json.loads(index.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [file for file in files if re.fullmatch(r"\d{5,}\.png", file)]

@@ -13,7 +13,7 @@ def resolve(settings: Settings, data: DataSet) -> Settings:
     Raises:
         ValueError: If a condition is asked for that the data have nothing for, or a device that is not there.
     """
-    device = _device(settings.device)
+    device = pick_device(settings.device)
     minutes = settings.minutes
     if minutes is None and settings.images is None:
         minutes = 10.0 if device == "cpu" else 30.0
@@ -33,7 +33,12 @@ def resolve(settings: Settings, data: DataSet) -> Settings:
     )
 
 
-def _device(asked: str) -> str:
+def pick_device(asked: str) -> str:
+    """The device to use for "auto", or the one asked for.
+
+    Raises:
+        ValueError: If it is not there.
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if asked == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])

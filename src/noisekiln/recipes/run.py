@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import TextIO
 
@@ -21,7 +22,7 @@ from noisekiln.training.trainer import Diverged, Report, as_line
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8, 1.0)  # shares of the budget
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = ("minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
 
 
 class Run:
@@ -60,6 +61,7 @@ class Run:
         Whoever stops early calls `save`; at the end of the budget everything has been saved.
         """
         self._write_down()
+        self._forget_after(self.trainer.images_seen)
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
@@ -87,9 +89,11 @@ class Run:
             errors = error.loss.per_sample
             worst = int(torch.where(errors.isfinite(), errors, torch.inf).argmax())
             nsr = float(error.loss.level.nsr[worst])
+            there = (self.folder / "checkpoints").is_dir()
+            kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
                 f"{error}; the largest error was at the noise-to-signal ratio {nsr:.3g}. "
-                f"The step was not taken; the last checkpoint in {self.folder} is good. "
+                f"The step was not taken; {self.folder} {kept}. "
                 "Take a lower --rate and another --out, and look at the data.",
                 error.loss,
             ) from None
@@ -121,6 +125,8 @@ class Run:
         asked = resolve(settings, self.data)
         file = self.folder / "run.yaml"
         if not file.exists():
+            if self.folder.is_file():
+                raise ValueError(f"{self.folder} is a file, and a run needs a folder. Choose a new one with --out.")
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise ValueError(
                     f"{self.folder} holds files that are no run of noisekiln's. Nothing was touched. "
@@ -143,7 +149,7 @@ class Run:
     def _restore(self) -> int:
         described = self.folder / "dataset.json"
         if described.exists():
-            before = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+            before = _fingerprint(described)
             if before != self.data.fingerprint:
                 raise ValueError(
                     f"The images of {self.data.name} are no longer those that {self.folder} was trained on. "
@@ -153,7 +159,6 @@ class Run:
         if found is None:
             return 0
         self.trainer.load_state(*found)
-        self._forget_after(self.trainer.images_seen)
         return self.trainer.images_seen
 
     def _write_down(self) -> None:
@@ -180,7 +185,7 @@ class Run:
         if not file.exists():
             return
         lines = file.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["images_seen"] <= images_seen]
+        kept = [line for line in lines if _images_seen(line) <= images_seen]
         draft = file.with_suffix(".partial")
         draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         os.replace(draft, file)
@@ -194,6 +199,25 @@ def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int 
     if cond == "text" and part.captions:
         return [part.captions[i % len(part.captions)] for i in range(count)]
     return [None] * count
+
+
+def _fingerprint(described: Path) -> str:
+    """That of the data in a `dataset.json`."""
+    try:
+        return str(json.loads(described.read_text(encoding="utf-8"))["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{described} is damaged, so it is unknown what this run was trained on. Restore it from a copy, "
+            "or give another --out for a new run."
+        ) from error
+
+
+def _images_seen(line: str) -> float:
+    """Of a line of `metrics.jsonl`; beyond all, if the line was cut off."""
+    try:
+        return float(json.loads(line)["images_seen"])
+    except (ValueError, KeyError, TypeError):
+        return inf
 
 
 def _left_open(settings: Settings, name: str) -> bool:

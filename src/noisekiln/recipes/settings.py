@@ -1,6 +1,7 @@
 """What a training run is made of: what the user chose, and what was chosen for them."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Settings:
     images: int | None = _setting(None, "Budget in images seen; the budget that is spent first ends training.")
     seed: int = _setting(0, "Of everything random.")
     device: str = _setting("auto", "auto, cpu, cuda or mps.")
-    model: str = _setting("auto", "Size of the default network: auto, xs, s, m or l.")
+    model: str = _setting("auto", "Size of the default network: auto, xs, s, m, l or xl.")
     backbone: str | None = _setting(None, "Another network: see `noisekiln list backbones`.")
     prediction: str = _setting("v", "What the network outputs: v, eps, x0 or flow.")
     label: str = _setting("angle", "How it is told the noise level: see `noisekiln list labels`.")
@@ -47,7 +48,7 @@ class Settings:
     def __post_init__(self) -> None:
         choices = {
             "cond": ("auto", "none", "class", "text"),
-            "model": ("auto", "xs", "s", "m", "l"),
+            "model": ("auto", "xs", "s", "m", "l", "xl"),
             "prediction": ("v", "eps", "x0", "flow"),
             "optimizer": ("muon", "adamw", "adam"),
         }
@@ -56,13 +57,20 @@ class Settings:
             if given not in known:
                 raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(str(given), known)}")
         if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop}: a share of the images lies between 0 and 1.")
+            raise ValueError(f"drop={self.drop}: it is a share of the images. Give 0 or more, and less than 1.")
         for name in ("batch", "rate", "minutes", "images", "steps"):
             given = getattr(self, name)
-            if given is not None and given <= 0:
-                raise ValueError(f"{name}={given}: there must be more than 0.")
-        if self.guidance is not None and self.guidance < 0:
-            raise ValueError(f"guidance={self.guidance:g}: a scale below 0 leads away from what is asked for.")
+            if given is not None and not 0 < given < inf:
+                raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a number above 0.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: seeds are numbers from 0 to 2^63 - 1. Give one of these.")
+        if not 0 <= self.cool <= 1:
+            raise ValueError(f"cool={self.cool}: it is a share of the budget. Give 0 to 1; 0.7 is usual.")
+        if self.guidance is not None and not 0 <= self.guidance < inf:
+            raise ValueError(
+                f"guidance={self.guidance:g}: a scale below 0 leads away from what is asked for. "
+                "Give 0 (ignore the wish), 1 (the model as it is) or more."
+            )
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""
@@ -77,7 +85,10 @@ class Settings:
         Raises:
             ValueError: If the file is no such thing, or names a setting that there is not.
         """
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        try:
+            told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError):
+            told = None
         if not isinstance(told, dict):
             raise ValueError(f"{file} holds no settings. Give a run.yaml that `noisekiln train` wrote.")
         known = [f.name for f in fields(cls)]

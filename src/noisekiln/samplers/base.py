@@ -91,6 +91,9 @@ class SeededNoise:
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
+        for seed in self.seeds:
+            if not 0 <= seed < 2**63:
+                raise ValueError(f"{seed} is not a seed. Give a whole number of 0 or more, below 2^63.")
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def __call__(self, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -46,12 +47,24 @@ def save(
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint under `folder`, or None if there is none."""
-    places = _all(folder)
-    if not places:
+    """The newest checkpoint under `folder` that can be read, or None if there is none.
+
+    Raises:
+        ValueError: If there are some, and all are damaged.
+    """
+    wrong: Exception | None = None
+    for place in reversed(_all(folder)):
+        try:
+            numbers = json.loads((place / "numbers.json").read_text(encoding="utf-8"))
+            return Checkpoint(load_file(place / "tensors.safetensors"), numbers)
+        except (OSError, ValueError, SafetensorError) as error:
+            wrong = error
+    if wrong is None:
         return None
-    numbers = json.loads((places[-1] / "numbers.json").read_text(encoding="utf-8"))
-    return Checkpoint(load_file(places[-1] / "tensors.safetensors"), numbers)
+    raise ValueError(
+        f"No checkpoint in {folder} can be read ({wrong}). They are damaged. "
+        "Restore them from a copy, or give another --out for a new run."
+    )
 
 
 def _all(folder: Path) -> list[Path]:

@@ -1,11 +1,12 @@
 """Stopping when asked, between two steps and never within one."""
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+Handler = Callable[[int, FrameType | None], Any] | int
 
 
 class Interrupt:
@@ -18,8 +19,10 @@ class Interrupt:
     signal: int | None = None
 
     def __enter__(self) -> "Interrupt":
+        in_main = threading.current_thread() is threading.main_thread()  # Python delivers signals there alone
+        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
         self._before: dict[int, Handler] = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
         }
         return self
 
@@ -31,4 +34,4 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        signal.signal(number, self._before[number] or signal.SIG_DFL)
+        signal.signal(number, self._before[number])

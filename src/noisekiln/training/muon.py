@@ -15,18 +15,26 @@ A, B, C = 3.4445, -4.7750, 2.0315
 class Muon(Optimizer):
     """Every weight matrix steps along the orthogonal matrix nearest to its momentum (Jordan et al. 2024).
 
-    Convolutions count as matrices (out, in k k). Steps have the root mean square of AdamW's, so that the same rates
-    serve both (Liu et al. 2025, eq. 4). Weights of one shape are treated together in batched products.
+    Convolutions count as matrices (out, in k k). Steps have the root mean square of AdamW's times `boost`, so
+    that one rate serves both (Liu et al. 2025, eq. 4). Weights of one shape are treated together in batched products.
 
     Args:
         params: Weights with two or more dimensions.
-        lr: Learning rate.
+        lr: Learning rate, as AdamW would have it.
+        boost: How much larger the steps are than AdamW's at the same rate.
         momentum: Of the running mean of gradients, Nesterov's.
         iterations: Of Newton and Schulz.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 2e-3, momentum: float = 0.95, iterations: int = 5) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "iterations": iterations})
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 2e-3,
+        boost: float = 2.5,
+        momentum: float = 0.95,
+        iterations: int = 5,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "boost": boost, "momentum": momentum, "iterations": iterations})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -45,27 +53,41 @@ class Muon(Optimizer):
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
         steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in ahead]), group["iterations"])
-        length = -group["lr"] * 0.2 * math.sqrt(max(shape))
+        length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
         torch._foreach_add_(weights, [step.view_as(w) for step, w in zip(steps * length, weights, strict=True)])
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2."""
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
-    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2.
+
+    Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, done on the small square g alone: the factors
+    commute with it, so their product is gathered and applied to the wide x once.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    product = torch.eye(x.shape[1], device=x.device, dtype=x.dtype).expand_as(gram)
+    one = product
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
-    nearest: Tensor = x.mT if matrices.shape[1] > matrices.shape[2] else x
-    return nearest.contiguous()
+        factor = A * one + torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
+    return (x.mT if tall else x).contiguous()
 
 
 def split_for_muon(module: nn.Module, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The parameters of a module that Muon trains, and the rest.
 
-    Muon takes the convolutions of the `network` within, but for the first and the last, which face pixels; AdamW
-    takes those, embeddings, modulations, norms and biases.
+    Muon takes the weights of the `network`'s convolutions and linear layers, but for the first and the last
+    convolution, which face pixels; AdamW takes those two, embeddings, norms and biases.
     """
-    inner = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d)][1:-1]
+    ends = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    inner = [
+        layer.weight
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in (ends[0], ends[-1])
+    ]
     taken = {id(weight) for weight in inner}
     return inner, [parameter for parameter in module.parameters() if id(parameter) not in taken]

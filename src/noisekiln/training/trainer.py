@@ -127,6 +127,7 @@ class Trainer(Generic[Batch]):
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))
         if not (math.isfinite(value) and math.isfinite(norm)):
             told = f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
+            self.module.zero_grad(set_to_none=True)
             raise Diverged(told, loss)
         rate = self.rate(self.share)
         for optimizer in self.optimizers:

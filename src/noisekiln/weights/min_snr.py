@@ -21,5 +21,5 @@ class MinSnr(Weight):
         self.gamma = gamma
 
     def forward(self, error: Tensor, t: Level, prediction: Prediction) -> Tensor:  # noqa: D102
-        snr = (t.alpha / t.sigma) ** 2
-        return snr.clamp(max=self.gamma) / prediction.loss_scale(t) * error
+        snr = ((t.alpha / t.sigma) ** 2).clamp(1e-12, self.gamma)  # at alpha = 0 an eps-prediction counts 1, not 0/0
+        return snr / prediction.loss_scale(t).clamp(min=1e-12) * error

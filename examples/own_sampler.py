@@ -1,0 +1,38 @@
+"""A sampler of your own, in one file and nowhere else.
+
+noisekiln sample RUN --sampler examples/own_sampler.py:Midpoint --steps 10
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from noisekiln.estimate import Denoise
+from noisekiln.levels import Level
+from noisekiln.samplers.base import Noise, Sampler
+
+
+@dataclass(frozen=True)
+class Midpoint(Sampler):
+    """Look at the image in the middle of the step, and take the whole step by what is seen there.
+
+    The midpoint rule for ``dx = x^ d(alpha) + eps^ d(sigma)``. Second order; two evaluations a step.
+
+    Args:
+        place: Where to look: 0.5 is the middle. Elsewhere it is first order.
+    """
+
+    order: ClassVar[int] = 2
+    cost: ClassVar[int] = 2
+    place: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.place < 1:
+            raise ValueError(f"Midpoint(place={self.place}): look inside of the step, between 0 and 1.")
+
+    def step(self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: Noise) -> tuple[Tensor, None]:
+        """From level t to level s."""
+        middle = Level(t.alpha + self.place * (s.alpha - t.alpha), t.sigma + self.place * (s.sigma - t.sigma))
+        there = denoise(denoise(x_t, t).at(middle), middle, to=s)
+        return x_t + (s.alpha - t.alpha) * there.x + (s.sigma - t.sigma) * there.eps, None

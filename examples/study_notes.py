@@ -1,0 +1,113 @@
+"""The diffusion model of every first lesson, with each line beside its equation: small, right, and yours to change.
+
+    python examples/study_notes.py                          # 8x8 digits, the simple network
+    python examples/study_notes.py --network strided_unet
+    python examples/study_notes.py --data portraits --images 400000
+
+It is Ho et al. 2020 as study notes write it down: linear betas, 1000 steps, a network that predicts the noise, the
+plain mean squared error, Adam at 1e-4, and ancestral sampling. Pictures appear in --out while it trains, as the notes'
+`epoch0.png` did, and at its end grid.png and a model for `noisekiln sample`. The digits come with scikit-learn.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.conditions import NOTHING
+from noisekiln.data import load
+from noisekiln.denoiser import Denoiser
+from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.labels.time import Time
+from noisekiln.pictures import save_picture, tile
+from noisekiln.predictions import EPS
+from noisekiln.schedules.linear_betas import LinearBetas
+from noisekiln.spec import build
+from noisekiln.training.ema import Ema
+
+T = 1000  # steps of the chain
+PICTURES = 6  # while it trains
+
+
+def train(network: Backbone, ema: Ema, x: Tensor, *, images: int, batch: int) -> Iterator[tuple[int, float]]:
+    """Algorithm 1 of the paper, a step at a time: yields the images seen and the loss."""
+    betas = torch.linspace(1e-4, 0.02, T)  # beta_1, ..., beta_T
+    alpha_bar = torch.cumprod(1 - betas, dim=0)  # prod_{s <= t} (1 - beta_s)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for seen in range(batch, images + batch, batch):
+        x_0 = x[torch.randint(len(x), (batch,))]  # x_0 ~ q(x_0)
+        t = torch.randint(T, (batch,))  # t ~ Uniform; the table's index 0 is the first step
+        eps = torch.randn_like(x_0)  # eps ~ N(0, I)
+        alpha = alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # one number an image, so that it meets (B, C, H, W)
+        sigma = (1 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
+        x_t = alpha * x_0 + sigma * eps  # q(x_t | x_0), eq. 4
+        eps_hat = network(x_t, (t + 1) / T, NOTHING)  # eps_theta(x_t, t), told the time in (0, 1], not up to 999
+        loss = F.mse_loss(eps_hat, eps)  # |eps - eps_theta|^2, eq. 14
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.update(network, seen, batch)  # what one samples with: the average of the weights
+        yield seen, loss.item()
+
+
+def model_of(network: nn.Module, codec: Pixels, size: tuple[int, int], *, steps: int, variance: str) -> Diffusion:
+    """The network with all that is needed to sample: its output is noise, it is told the time, it walks the betas."""
+    sampling = Sampling(f"ancestral(variance={variance!r})", steps, guidance=1.0, schedule="linear_betas")
+    assert isinstance(network, Backbone)
+    return Diffusion(Denoiser(network, EPS, Time(LinearBetas(T))), codec, size, sampling=sampling)
+
+
+def images_of(data: str) -> Tensor:
+    """(N, H, W, C) uint8."""
+    if data != "digits":
+        return torch.from_numpy(load(data).train.pixels)
+    from sklearn.datasets import load_digits
+
+    return torch.from_numpy(load_digits().images)[..., None].mul(255 / 16).round().to(torch.uint8)
+
+
+def main(argv: list[str] | None = None) -> list[float]:
+    """Train, show, save; the losses, averaged between pictures."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--network", choices=["simple_unet", "strided_unet"], default="simple_unet")
+    ask.add_argument("--width", type=int, default=64, help="channels of the network's first layer")
+    ask.add_argument("--data", default="digits", help="digits, portraits, or a folder of images")
+    ask.add_argument("--images", type=int, default=300_000, help="to train on, repeats included")
+    ask.add_argument("--batch", type=int, default=16, help="images in a step")
+    ask.add_argument("--steps", type=int, default=T, help="of sampling")
+    ask.add_argument("--variance", choices=["small", "large"], default="large", help="of a step back: beta~ or beta")
+    ask.add_argument("-n", type=int, default=64, help="images to paint at the end")
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--out", type=Path, default=Path("runs/study_notes"))
+    given = ask.parse_args(argv)
+
+    torch.manual_seed(given.seed)
+    pixels = images_of(given.data)
+    codec = Pixels.fit(pixels)
+    x = codec.encode(pixels)  # (N, C, H, W), mean 0 and variance 1
+    network = build(Backbone, given.network, channels=codec.channels, vector=0, width=given.width)
+    ema = Ema(network)
+    model = model_of(ema.module, codec, (x.shape[2], x.shape[3]), steps=given.steps, variance=given.variance)
+    means: list[float] = []
+    losses: list[float] = []
+    for seen, loss in train(network, ema, x, images=given.images, batch=given.batch):
+        losses.append(loss)
+        if seen * PICTURES >= (len(means) + 1) * given.images:
+            means.append(sum(losses) / len(losses))
+            losses.clear()
+            print(f"{seen:9,} images   loss {means[-1]:.4f}", flush=True)
+            few = model.sample(16, steps=max(1, given.steps // 10)).numpy()
+            save_picture(tile(few, columns=8), given.out / f"after_{seen:07d}.png", at_least=512)
+    model.save(given.out / "model")
+    save_picture(tile(model.sample(given.n).numpy(), columns=8), given.out / "grid.png", at_least=512)
+    print(f"look at {given.out / 'grid.png'}; for more: noisekiln sample {given.out}")
+    return means
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Small images, small runs, and the command line called in-process."""
+
+import io
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noisekiln.cli import main
+
+TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
+TRAINING = ("--images", "1600", "--batch", "16", "--rate", "0.01", "--backbone", TINY)
+
+
+class Said(NamedTuple):
+    """What a command left behind; `flat` is all of it without line breaks and boxes."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def flat(self) -> str:
+        return " ".join((self.out + self.err).replace("│", " ").split())
+
+
+Command = Callable[..., Said]
+
+
+def noisekiln(*words: object) -> Said:
+    """Run a command as the shell would, but in this process; an unforeseen error is raised as it is."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    argv = ["noisekiln", *map(str, words)]
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as done:
+            assert done.code is None or isinstance(done.code, int)
+            code = done.code or 0
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def save_image(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+
+
+def make_images(folder: Path, *, classes: tuple[str, ...] = (), captions: bool = False, seed: int = 0) -> Path:
+    """24 images of 8x8 pixels, in sub-folders for classes, or beside a metadata.csv."""
+    generator = np.random.default_rng(seed)
+    rows = ["file_name,text"]
+    for i in range(24):
+        kind = i % 2
+        pixels = generator.integers(0, 100, (8, 8, 3)).astype(np.uint8)
+        pixels[..., 2 * kind] += 120
+        name = f"{classes[kind]}/{i}.png" if classes else f"{i}.png"
+        save_image(folder / name, pixels)
+        rows.append(f"{name},a {('red', 'blue')[kind]} picture")
+    if captions:
+        (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli() -> Command:
+    return noisekiln
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two classes."""
+    return make_images(tmp_path_factory.mktemp("data") / "pets", classes=("Cat", "dog"))
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "captioned", captions=True)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "plain")
+
+
+def _run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / data.name
+    said = noisekiln("train", data, "--out", out, *TRAINING)
+    assert said.code == 0, said
+    return out
+
+
+@pytest.fixture(scope="session")
+def class_run(pets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run, to be read only."""
+    return _run(pets, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def text_run(captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _run(captioned, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def plain_run(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _run(plain, tmp_path_factory)

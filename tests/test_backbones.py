@@ -1,0 +1,81 @@
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.conditions import NOTHING, Cond
+from noisekiln.find import find, names
+
+SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
+SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]
+every_backbone = pytest.mark.parametrize("name", names("backbones"))
+
+
+def make(name, channels, vector):
+    kind = find(Backbone, name)
+    settings = {key: value for key, value in SMALL.items() if key in inspect.signature(kind).parameters}
+    torch.manual_seed(0)
+    backbone = kind(channels=channels, vector=vector, **settings)
+    for parameter in backbone.parameters():  # a last layer of zeros would hide what is behind it
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.02)
+    return backbone
+
+
+@pytest.mark.parametrize("vector", [0, 6])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@every_backbone
+def test_any_channels_and_size_with_gradients_everywhere(name, channels, vector):
+    backbone = make(name, channels, vector)
+    cond = Cond(vector=torch.randn(2, vector)) if vector else NOTHING
+    for size in SIZES:
+        x = torch.randn(2, channels, *size)
+        y = backbone(x, torch.tensor([0.1, 0.9]), cond)
+        assert y.shape == x.shape
+        backbone.zero_grad()
+        y.square().sum().backward()
+        for parameter_name, parameter in backbone.named_parameters():
+            assert parameter.grad is not None, (parameter_name, size)
+            assert bool(parameter.grad.isfinite().all()), (parameter_name, size)
+            if size == (16, 24):
+                assert bool(parameter.grad.any()), parameter_name
+
+
+@every_backbone
+def test_image_noise_and_vector_are_all_read(name):
+    backbone = make(name, 3, 6).eval()
+    x, noise, vector = torch.randn(2, 3, 8, 8), torch.tensor([0.3, 0.3]), torch.randn(2, 6)
+    y = backbone(x, noise, Cond(vector=vector))
+    assert not torch.allclose(backbone(x + 0.1 * torch.randn_like(x), noise, Cond(vector=vector)), y, atol=1e-6)
+    assert not torch.allclose(backbone(x, noise + 0.4, Cond(vector=vector)), y, atol=1e-6)
+    assert not torch.allclose(backbone(x, noise, Cond(vector=-vector)), y, atol=1e-6)
+
+
+@every_backbone
+def test_images_of_a_batch_do_not_see_each_other(name):
+    backbone = make(name, 2, 6).train()
+    x, noise, vector = torch.randn(3, 2, 8, 8), torch.tensor([0.1, 0.5, 0.9]), torch.randn(3, 6)
+    together = backbone(x, noise, Cond(vector=vector))
+    for i in range(3):
+        alone = backbone(x[i : i + 1], noise[i : i + 1], Cond(vector=vector[i : i + 1]))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+
+
+@every_backbone
+def test_slots_that_it_does_not_read_may_be_filled_or_empty(name):
+    without = make(name, 1, 0)
+    x, noise = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.9])
+    filled = Cond(vector=torch.randn(2, 6))
+    torch.testing.assert_close(without(x, noise, filled), without(x, noise, NOTHING))
+    assert make(name, 1, 6)(x, noise, NOTHING).shape == x.shape
+
+
+@every_backbone
+def test_memory_format_makes_no_difference(name):
+    backbone = make(name, 3, 0)
+    x, noise = torch.randn(2, 3, 16, 16), torch.tensor([0.1, 0.9])
+    plain = backbone(x, noise, NOTHING)
+    last = backbone.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), noise, NOTHING)
+    torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,451 @@
+"""The command line: what it says, what it refuses, and with which exit code."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY, Command, Said, make_images, save_image
+from noisekiln.cli.list import ROOMS
+from noisekiln.diffusion import Diffusion
+from noisekiln.find import names
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.assemble import Batches
+from noisekiln.training import checkpoints
+
+QUICK = ("--images", 32, "--batch", 8, "--backbone", TINY)
+COMMAND = [sys.executable, "-m", "noisekiln"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def refused(said: Said, code: int, message: str) -> None:
+    """One clear message on stderr, in whole sentences, and no traceback."""
+    assert said.code == code, said
+    assert said.err.startswith("noisekiln: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.err.rstrip().endswith((".", "?", ")"))
+    assert len(re.findall(r"[.?] (?=[A-Z])", said.err)) <= 4
+    assert "Traceback" not in said.out + said.err
+
+
+# Help
+
+
+def test_help_names_every_command(cli: Command):
+    said = cli("--help")
+    assert said.code == 0
+    for command in ("train", "sample", "demo", "list", "doctor"):
+        assert command in said.out
+    assert "noisekiln demo" in said.flat
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "demo", "list", "doctor"])
+def test_help_of_every_command(cli: Command, command: str):
+    said = cli(command, "-h")
+    assert said.code == 0
+    assert f"Example: noisekiln {command}" in said.flat
+
+
+def test_every_setting_is_an_option(cli: Command, monkeypatch: pytest.MonkeyPatch):
+    from dataclasses import fields
+
+    from noisekiln.recipes.settings import Settings
+
+    said = cli("train", "--help")
+    for field in fields(Settings):
+        assert field.name == "data" or f"--{field.name}" in said.out
+
+
+def test_nothing_heavy_is_imported_for_help():
+    look = (
+        "import sys; from noisekiln.cli import app; import noisekiln;"
+        "print([m for m in ('torch', 'numpy', 'PIL', 'safetensors') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
+def test_help_is_quick(words: list[str]):
+    best = 9.0
+    for _ in range(3):
+        begun = time.perf_counter()
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - begun)
+        assert done.stderr == ""
+    assert best < 0.7
+
+
+# Looking around
+
+
+def test_list(cli: Command):
+    said = cli("list")
+    assert said.code == 0
+    assert said.err == ""
+    rooms = [line.split(":")[0] for line in said.out.splitlines() if not line.startswith(" ")]
+    assert rooms == list(ROOMS)
+    for room in ROOMS:
+        assert names(room)
+        assert re.search(rf"^{room}: \w", cli("list", room).out)
+        for name in names(room):
+            assert re.search(rf"^  {name} +\S.*\.$", said.out, re.MULTILINE), name
+
+
+def test_list_of_every_folder_of_components(cli: Command):
+    """Nobody has to remember to add a new room to the list."""
+    package = Path(run_module.__file__).parents[1]
+    rooms = {base.parent.name for base in package.glob("*/base.py")}
+    assert rooms == set(ROOMS)
+
+
+def test_list_of_nothing(cli: Command):
+    refused(cli("list", "samplrs"), 2, "There is no list of 'samplrs'. Did you mean 'samplers'? There are: samplers, ")
+
+
+def test_doctor(cli: Command):
+    said = cli("doctor")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "python", "torch", "vision", "device", "memory", "disk",
+        "datasets", "diffusers", "gradio", "tensorboard", "speed",
+    ]  # fmt: skip
+    assert {line.split()[0] for line in lines} <= {"ok", "look"}
+    assert torch.__version__ in said.out
+    assert "GFLOP/s" in lines[-1]
+
+
+# What typer refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("trian",), "No such command 'trian'"),
+        (("train",), "Missing argument 'data'"),
+        (("train", "x", "--minuts", "3"), "No such option: --minuts"),
+        (("train", "x", "--minutes", "three"), "Invalid value for '--minutes'"),
+        (("train", "x", "--images", "2.5"), "Invalid value for '--images'"),
+        (("train", "x", "--minutes"), "Option '--minutes' requires an argument"),
+        (("sample",), "Missing argument 'run'"),
+        (("sample", "x", "--steps", "many"), "Invalid value for '--steps'"),
+        (("sample", "x", "y"), "Got unexpected extra argument"),
+    ],
+)
+def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
+    said = cli(*words)
+    assert said.code == 2
+    assert said.out == ""
+    assert message in said.flat
+    assert "Usage: noisekiln" in said.flat or "requires an argument" in message
+    assert "Traceback" not in said.err
+
+
+# What train refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--minutes", 0), "minutes=0.0: nothing can be trained or painted so. Give a number above 0."),
+        (("--minutes", -1), "minutes=-1.0: "),
+        (("--minutes", "nan"), "minutes=nan: "),
+        (("--minutes", "inf"), "minutes=inf: "),
+        (("--images", 0), "images=0: "),
+        (("--steps", 0), "steps=0: "),
+        (("--steps", -5), "steps=-5: "),
+        (("--batch", 0), "batch=0: "),
+        (("--rate", "nan"), "rate=nan: "),
+        (("--rate", "-1e-3"), "rate=-0.001: "),
+        (("--guidance", -2), "guidance=-2: a scale below 0 leads away from what is asked for. Give 0"),
+        (("--drop", 1), "drop=1.0: it is a share of the images. Give 0 or more, and less than 1."),
+        (("--cool", 3), "cool=3.0: it is a share of the budget. Give 0 to 1; 0.7 is usual."),
+        (("--ema", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
+        (("--seed", -1), "seed=-1: seeds are numbers from 0 to 2^63 - 1."),
+        (("--seed", 2**63), "seeds are numbers from 0 to 2^63 - 1."),
+        (
+            ("--size", "big"),
+            "--size big is not a size to train on. Give one side of 4 or more pixels, as 32, or height",
+        ),
+        (("--size", "8x8x8"), "--size 8x8x8 is not a size to train on."),
+        (("--size", "8x"), "--size 8x is not a size to train on."),
+        (("--size", "0"), "--size 0 is not a size to train on."),
+        (("--size", "-8"), "--size -8 is not a size to train on."),
+        (("--cond", "clas"), "cond='clas' is not a choice. Did you mean 'class'? There are: auto, none, class, text."),
+        (("--cond", "text"), "cond='text' needs captions (a metadata.csv beside the images), and pets has none."),
+        (("--model", "huge"), "model='huge' is not a choice. There are: auto, "),
+        (("--prediction", "esp"), "prediction='esp' is not a choice. Did you mean 'eps'?"),
+        (("--optimizer", "adamm"), "optimizer='adamm' is not a choice. Did you mean 'adam"),
+        (("--backbone", "unet(width=3)"), "unet has no setting called 'width'. Did you mean 'widths'?"),
+        (("--backbone", "unet(widths=(33,),blocks=(1,))"), "multiple of 32"),
+        (("--backbone", "unet(channels=3)"), "unet has no setting called 'channels'."),
+        (("--backbone", "vit"), "There is no backbone called 'vit'."),
+        (("--backbone", "unet(("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
+        (("--backbone", "mine.py:Net"), "names a component in the file 'mine.py', which does not exist."),
+        (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'?"),
+        (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): the share of fresh noise lies between 0 and 1."),
+        (("--schedule", "karas"), "There is no schedule called 'karas'. Did you mean 'karras'?"),
+        (("--draw", "normal"), "There is no draw called 'normal'. Did you mean"),
+        (("--weight", "minsnr"), "There is no weight called 'minsnr'. Did you mean 'min_snr'?"),
+        (("--label", "angel"), "There is no label called 'angel'. Did you mean 'angle'?"),
+        (("--device", "gpu"), "The device 'gpu' is not on this machine. Here there is: "),
+        (("--device", "tpu", "--dry-run"), "The device 'tpu' is not on this machine."),
+    ],
+)
+def test_bad_settings(cli: Command, pets: Path, tmp_path: Path, words: tuple[object, ...], message: str):
+    out = tmp_path / "run"
+    refused(cli("train", pets, "--out", out, *QUICK, *words), 2, message)
+    assert not out.exists()
+
+
+@pytest.mark.skipif("torch.cuda.is_available()")
+def test_no_cuda(cli: Command, pets: Path, tmp_path: Path):
+    said = cli("train", pets, "--out", tmp_path / "run", "--device", "cuda")
+    refused(said, 2, "The device 'cuda' is not on this machine. Here there is: cpu")
+
+
+def test_no_classes(cli: Command, plain: Path, tmp_path: Path):
+    said = cli("train", plain, "--out", tmp_path / "run", "--cond", "class")
+    refused(said, 2, "cond='class' needs classes (a sub-folder each), and plain has none.")
+
+
+def test_no_data(cli: Command, pets: Path, tmp_path: Path):
+    out = ("--out", tmp_path / "run")
+    refused(cli("train", pets.parent / "pet", *out), 3, "there is no such file or folder. Did you mean")
+    refused(cli("train", "portrait", *out), 3, "portraits")
+    refused(cli("train", tmp_path / "a" / "b", *out), 3, "there is no folder")
+    (tmp_path / "empty").mkdir()
+    refused(
+        cli("train", tmp_path / "empty", *out), 3, "the folder is empty. Put images into it, or give another folder."
+    )
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("x")
+    refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used (a.txt: not an image file)")
+    (tmp_path / "notes" / "b.png").write_bytes(b"\x89PNG broken")
+    refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used")
+    refused(cli("train", tmp_path / "notes" / "a.txt", *out), 3, "this kind of file is not known as a data set")
+    assert not (tmp_path / "run").exists()
+
+
+def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
+    pets = make_images(tmp_path / "pets")
+    (pets / "notes.txt").write_text("x")
+    whole = (pets / "3.png").read_bytes()
+    (pets / "3.png").write_bytes(whole[: len(whole) // 2])
+    save_image(pets / "large.png", np.zeros((20, 30, 3), np.uint8))
+    out = tmp_path / "run"
+    said = cli("train", pets, "--out", out, *QUICK)
+    assert said.code == 0, said
+    assert said.err == ""
+    assert "2 files were skipped." in said.out
+    assert "  skipped notes.txt: not an image file (.txt)" in said.out
+    assert "  skipped 3.png: " in said.out
+    assert "2 different sizes, 8x8 to 30x20: scaled and centre-cropped to 32x32 (--size changes it)." in said.out
+    described = json.loads((out / "dataset.json").read_text())
+    assert [one["file"] for one in described["skipped"]] == ["notes.txt", "3.png"]
+    assert any("2 files were skipped" in note for note in described["notes"])
+
+
+def test_many_skipped_files_are_not_all_listed(cli: Command, tmp_path: Path):
+    pets = make_images(tmp_path / "pets")
+    for i in range(8):
+        (pets / f"{i}.doc").write_text("x")
+    said = cli("train", pets, "--out", tmp_path / "run", "--dry-run")
+    assert said.out.count("  skipped ") == 5
+    assert "... and 3 more, listed in the run's dataset.json" in said.out
+
+
+@pytest.mark.parametrize("out", ["thesis", "thesis/book.tex", "thesis/book.tex/run"])
+def test_out_that_is_something_else(cli: Command, pets: Path, tmp_path: Path, out: str):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "book.tex").write_text("mine")
+    refused(cli("train", pets, "--out", tmp_path / out, *QUICK), 2, str(tmp_path / out))
+    assert contents(tmp_path) == {"thesis/book.tex": b"mine"}
+
+
+def test_changed_settings_and_data(cli: Command, pets: Path, plain: Path, tmp_path: Path):
+    assert cli("train", pets, "--out", tmp_path, *QUICK).code == 0
+    before = contents(tmp_path)
+    said = cli("train", pets, "--out", tmp_path, *QUICK, "--prediction", "eps", "--rate", 0.1)
+    refused(said, 2, "holds a run with other settings: prediction 'v' (now 'eps'), rate 0.002 (now 0.1). A run cannot")
+    refused(cli("train", pets, "--out", tmp_path, *QUICK, "--size", 6), 2, "size (8, 8) (now (6, 6))")
+    other = cli("train", plain, "--out", tmp_path, *QUICK, "--cond", "none")
+    refused(other, 2, "cond 'class' (now 'none')")
+    assert contents(tmp_path) == before
+
+
+# What train does
+
+
+def test_train_says_what_it_understood_and_did(cli: Command, pets: Path, tmp_path: Path):
+    said = cli("train", pets, "--out", tmp_path / "run", *QUICK)
+    assert said.code == 0
+    assert said.err == ""
+    assert "pets: 22 images of 8x8 pixels, RGB, 2 more held out" in said.out
+    assert "  2 classes from sub-folders: Cat, dog." in said.out
+    assert "plan: unet of 0.03M parameters, 2 classes, batch 8, 32 images on cpu" in said.out
+    assert "done: 32 images in 0.0 minutes" in said.out
+    again = cli("train", pets, "--out", tmp_path / "run", *QUICK)
+    assert again.code == 0
+    assert "has used up its budget already. Give a longer one to go on, or another --out for a new run." in again.out
+    longer = cli("train", pets, "--out", tmp_path / "run", *QUICK, "--images", 64)
+    assert longer.code == 0
+    assert "going on after 32 images, 50% of the budget" in longer.out
+    assert "done: 64 images" in longer.out
+
+
+def test_dry_run_writes_nothing(cli: Command, pets: Path, captioned: Path, tmp_path: Path):
+    said = cli("train", pets, "--out", tmp_path / "run", "--dry-run")
+    assert said.code == 0
+    assert "2 classes, batch 22, 10 minutes on" in said.out
+    assert "captions, batch 22, 1,234,567 images on" in cli("train", captioned, "--images", 1234567, "--dry-run").out
+    assert not (tmp_path / "run").exists()
+
+
+def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("train", pets, *QUICK).code == 0
+    assert (tmp_path / "runs" / "pets" / "model" / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--optimizer", "adamw", "--weight", "min_snr", "--draw", "uniform", "--label", "time"),
+        ("--prediction", "flow", "--draw", "logit_normal", "--schedule", "rectified", "--sampler", "heun"),
+        ("--prediction", "eps", "--sampler", "ddim(eta=1)", "--steps", 5, "--cond", "none", "--size", "6x10"),
+        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"), ("--model", "xs", "--cool", 0, "--drop", 0),
+    ],
+)  # fmt: skip
+def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path, words: tuple[object, ...]):
+    network = () if {"--backbone", "--model"} & set(words) else ("--backbone", TINY)
+    said = cli("train", pets, "--out", tmp_path, "--images", 32, "--batch", 16, *network, *words)
+    assert said.code == 0, said
+    assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
+
+
+def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    batches = Batches.__call__
+
+    def spoilt(self: Batches, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x, ids = batches(self, start, count)
+        return (x * float("nan") if start == 24 else x), ids
+
+    monkeypatch.setattr(Batches, "__call__", spoilt)
+    refused(cli("train", pets, "--out", tmp_path, *QUICK), 4, "After 24 images the loss is nan")
+    monkeypatch.undo()
+    assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.numbers["images_seen"] == 24
+    assert all(tensor.isfinite().all() for tensor in newest.tensors.values())
+    assert cli("train", pets, "--out", tmp_path, *QUICK).code == 0
+
+
+def test_too_high_a_rate_ends_with_4(cli: Command, pets: Path, tmp_path: Path):
+    said = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 100_000, "--rate", 1e30)
+    refused(said, 4, "holds no checkpoint yet. Take a lower --rate and another --out, and look at the data.")
+
+
+# Signals, in a process of its own
+
+
+def started(words: list[object], folder: Path) -> subprocess.Popen[str]:
+    """A training process that has saved its first model."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    until = time.monotonic() + 90
+    while not (folder / "model" / "model.safetensors").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: signal.Signals, code: int):
+    run = tmp_path / "a run"
+    words = ["train", pets, "--out", run, "--images", 20_000, "--batch", 16, "--backbone", TINY]
+    process = started(words, run)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, (out, err)
+    assert err == ""
+    told = re.search(r"stopped after ([\d,]+) images; all is saved in .*\. To go on:\n  (.*)", out)
+    assert told is not None
+    seen = int(told[1].replace(",", ""))
+    assert told[2] == f"noisekiln train {pets} --out '{run}' --images 20000 --batch 16 --backbone '{TINY}'"
+    newest = checkpoints.newest(run / "checkpoints")
+    assert newest is not None
+    assert newest.numbers["images_seen"] == seen
+    words[words.index(20_000)] = seen + 32
+    said = cli(*words)
+    assert said.code == 0
+    assert f"going on after {seen:,} images" in said.out
+    assert f"done: {-(-(seen + 32) // 16) * 16:,} images" in said.out
+
+
+def test_exit_codes_of_the_process(pets: Path, tmp_path: Path):
+    for words, code in [
+        (["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")], 3),
+        (["train", str(pets), "--minutes", "0"], 2),
+        (["list", "samplrs"], 2),
+    ]:
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.startswith("noisekiln: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_installed_command():
+    found = shutil.which("noisekiln", path=Path(sys.executable).parent)
+    assert found is not None
+    assert "demo" in subprocess.run([found, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+# The demo
+
+
+def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # and not where a folder called portraits might lie
+    out = tmp_path / "demo"
+    said = cli("demo", "--minutes", 0.05, "--out", out)
+    assert said.code == 0, said
+    assert "Now paint your own:" in said.out
+    rows = re.findall(r"^  row (\d+): (.*)$", said.out, re.MULTILINE)
+    painted = json.loads((out / "pictures" / "samples.json").read_text())
+    assert [prompt for _, prompt in rows] == list(dict.fromkeys(one["prompt"] for one in painted))
+    assert (out / "pictures" / "grid.png").exists()
+    first = contents(out / "pictures")
+    # Again: painted again, not trained again.
+    state = contents(out / "checkpoints") | contents(out / "model")
+    again = cli("demo", "--minutes", 0.05, "--out", out)
+    assert again.code == 0
+    assert "has used up its budget already" in again.out
+    assert contents(out / "checkpoints") | contents(out / "model") == state
+    assert contents(out / "pictures") == first
+    # The run is a run like any other.
+    command = re.search(r'noisekiln sample (.*) --prompt "(.*)"', said.out)
+    assert command is not None
+    assert cli("sample", command[1], "--prompt", command[2], "-n", 1, "--steps", 2).code == 0
+    seen = max(int(place.name) for place in (out / "checkpoints").iterdir())
+    longer = cli("train", "portraits", "--out", out, "--images", seen + 64)
+    assert longer.code == 0, longer
+    assert f"going on after {seen:,} images" in longer.out
+    refused(cli("demo", "--minutes", 1, "--out", out, "--seed", 7), 2, "seed 0 (now 7)")

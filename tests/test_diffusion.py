@@ -1,0 +1,211 @@
+import json
+
+import pytest
+import torch
+
+from noisekiln.backbones.simple_unet import SimpleUnet
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.denoiser import Denoiser
+from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.find import names
+from noisekiln.labels.log_nsr import LogNsr
+from noisekiln.levels import Level, level
+from noisekiln.predictions import EPS, PREDICTIONS, V
+
+NAMES = ("cat", "dog", "it's: 3")
+
+
+def tiny(prediction=V, *, conditioner=True, label=None, sampling=None, channels=1):
+    torch.manual_seed(0)
+    wish = ClassLabel(NAMES, 5) if conditioner else None
+    backbone = SimpleUnet(channels, 5 if conditioner else 0, width=8)
+    codec = Pixels((0.4,) * channels, (0.3,) * channels)
+    return Diffusion(Denoiser(backbone, prediction, label), codec, (8, 6), wish, sampling or Sampling(steps=4)).eval()
+
+
+# --- denoiser
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
+def test_an_estimate_recombines_to_what_was_seen(prediction):
+    denoiser = tiny(prediction).denoiser.double()
+    x_t = torch.randn(3, 1, 8, 6, dtype=torch.float64)
+    for t in (
+        level(0.6, 0.8),
+        level(1.0, 20.0),
+        Level(torch.rand(3, 1, 1, 1).double() + 0.1, torch.rand(3, 1, 1, 1).double()),
+    ):
+        estimate = denoiser(x_t, t)
+        torch.testing.assert_close(estimate.at(t), x_t, rtol=1e-9, atol=1e-9)
+
+
+def test_the_scale_of_the_levels_makes_no_difference():
+    """So a model trained on one schedule can be sampled along any other."""
+    denoiser = tiny().denoiser.double()
+    x_t = torch.randn(2, 1, 8, 6, dtype=torch.float64)
+    on_circle, exploding = denoiser(0.6 * x_t, level(0.6, 0.8)), denoiser(x_t, level(1.0, 0.8 / 0.6))
+    torch.testing.assert_close(on_circle.x, exploding.x)
+    torch.testing.assert_close(on_circle.eps, exploding.eps)
+
+
+def test_both_conditions_at_once_are_each_alone():
+    model = tiny()
+    wanted, unwanted = model.conditioner(torch.tensor([0, 1])), model.conditioner(torch.tensor([3, 3]))
+    x_t, t = torch.randn(2, 1, 8, 6), level(0.6, 0.8)
+    for one, cond in zip(model.denoiser.bind_both(wanted, unwanted)(x_t, t), (wanted, unwanted), strict=True):
+        torch.testing.assert_close(one.x, model.denoiser.bind(cond)(x_t, t).x, rtol=1e-4, atol=1e-5)
+
+
+# --- generating
+
+
+def test_progress_goes_from_noise_to_finished_images():
+    steps = list(tiny().generate([0, "dog", None], seeds=[1, 2, 3], steps=5))
+    assert [progress.step for progress in steps] == [1, 2, 3, 4, 5]
+    assert {progress.steps for progress in steps} == {5}
+    assert steps[-1].images().shape == (3, 8, 6, 1)
+    assert steps[-1].images().dtype == torch.uint8
+    assert not any(progress.x.requires_grad for progress in steps)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ancestral"])
+def test_a_seed_is_the_same_picture_in_any_batch(sampler, guidance, batch):
+    """Up to one grey level: a matrix product may add in another order for another batch."""
+    model = tiny()
+    wishes = ["cat", "dog", None, 2, 0, 1, 2, None]
+    settings = {"seed": 40, "sampler": sampler, "guidance": guidance, "steps": 6}
+    alone = torch.cat([model.sample([wish], **settings | {"seed": 40 + i}) for i, wish in enumerate(wishes)])
+    together = model.sample(wishes, batch=batch, **settings)
+    assert int((alone.int() - together.int()).abs().max()) <= 1
+    assert len({picture.numpy().tobytes() for picture in together}) == 8
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
+@pytest.mark.parametrize("schedule", names("schedules"))
+def test_every_prediction_can_be_sampled_along_every_schedule(schedule, prediction):
+    """Also eps from pure noise, of which it says nothing: the grid starts a little earlier there."""
+    model = tiny(prediction, conditioner=False)
+    *_, last = model.generate([None] * 2, seeds=[0, 1], schedule=schedule, steps=6)
+    assert bool(last.x.isfinite().all())
+
+
+def test_eps_on_cosine_starts_where_it_can_see():
+    model = tiny(EPS, conditioner=False)
+    first = []
+
+    def listen(denoise):
+        def heard(x_t, t, *, to=None):
+            first.append(t)
+            return denoise(x_t, t, to=to)
+
+        return heard
+
+    list(model.generate([None], seeds=[0], schedule="cosine", steps=3, steer=listen))
+    assert 0 < float(first[0].alpha) < 0.01
+    first.clear()
+    list(tiny(V, conditioner=False).generate([None], seeds=[0], schedule="cosine", steps=3, steer=listen))
+    assert float(first[0].alpha) == 0
+
+
+@pytest.mark.parametrize("sampler", names("samplers"))
+def test_every_sampler_paints(sampler):
+    assert tiny().sample(2, sampler=sampler, steps=3).shape == (2, 8, 6, 1)
+
+
+def test_guidance_of_one_is_the_wish_and_of_zero_is_no_wish():
+    model = tiny()
+    assert torch.equal(model.sample(["cat"], guidance=1), model.sample(["cat"], guidance="classifier_free(scale=1)"))
+    silent = model.sample([None], guidance=1)
+    assert int((model.sample(["cat"], guidance=0).int() - silent.int()).abs().max()) <= 1
+    assert not torch.equal(model.sample(["cat"], guidance=1), silent)
+    assert torch.equal(model.sample(["cat"]), model.sample([0]))
+
+
+def test_its_usual_sampling_is_what_it_does_unless_asked():
+    model = tiny(sampling=Sampling("ddim(eta=1)", 3, 2.0, "rectified"))
+    asked = tiny().sample(["dog"], sampler="ddim(eta=1)", steps=3, guidance=2, schedule="rectified")
+    assert torch.equal(model.sample(["dog"]), asked)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "settings", "says"),
+    [
+        (["cat"], {"seeds": [1, 2]}, "1 wishes came with 2 seeds"),
+        (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
+        ([9], {}, "There is no class number 9"),
+        (["cat"], {"steps": 0}, "0 steps lead nowhere"),
+        (["cat"], {"guidance": -2}, "guidance scale of -2"),
+        (["cat"], {"sampler": "huen"}, "Did you mean 'heun'?"),
+        (["cat"], {"schedule": "karas"}, "Did you mean 'karras'?"),
+        (["cat"], {"guidance": "clasifier_free"}, "Did you mean 'classifier_free'?"),
+    ],
+)
+def test_wrong_wishes_are_answered(wishes, settings, says):
+    with pytest.raises(ValueError) as caught:
+        tiny().sample(wishes, **settings)
+    assert says in str(caught.value)
+
+
+def test_a_model_without_classes_says_so():
+    with pytest.raises(ValueError, match="'cat' was asked for, but this model was trained without classes"):
+        tiny(conditioner=False).sample(["cat"])
+    assert tiny(conditioner=False).sample([None]).shape == (1, 8, 6, 1)
+
+
+# --- saving
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("conditioner", [True, False])
+def test_a_loaded_model_paints_the_same_pictures(tmp_path, conditioner, channels):
+    model = tiny(EPS, conditioner=conditioner, label=LogNsr(), sampling=Sampling(steps=3), channels=channels)
+    model.save(tmp_path / "run" / "model")
+    wishes = ["it's: 3", None] if conditioner else [None, None]
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        loaded = Diffusion.load(folder)
+        assert loaded.sampling == model.sampling
+        assert loaded.denoiser.label == LogNsr()
+        assert not loaded.training
+        assert int((loaded.sample(wishes).int() - model.sample(wishes).int()).abs().max()) <= 1
+        for name, value in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], value)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="There is no folder"):
+        Diffusion.load(tmp_path / "none")
+    with pytest.raises(ValueError, match="is not a run"):
+        Diffusion.load(tmp_path)
+
+
+def test_a_damaged_model_is_refused(tmp_path):
+    tiny().save(tmp_path)
+    weights, told = tmp_path / "model.safetensors", tmp_path / "model.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="missing or damaged"):
+        Diffusion.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(ValueError, match="missing or damaged"):
+        Diffusion.load(tmp_path)
+    for text in ("", "{", "[]", '{"format": 99}'):
+        told.write_text(text)
+        with pytest.raises(ValueError, match=r"damaged|later noisekiln"):
+            Diffusion.load(tmp_path)
+
+
+def test_somebody_elses_code_is_not_run_unasked(tmp_path):
+    tiny().save(tmp_path)
+    told = json.loads((tmp_path / "model.json").read_text())
+    mine = tmp_path / "mine.py"
+    mine.write_text("raise SystemExit('it ran')")
+    for spec in (f"{mine}:Mine", f"time(schedule={mine}:Mine)", f"{mine}c:Mine"):
+        (tmp_path / "model.json").write_text(json.dumps(told | {"label": spec}))
+        with pytest.raises(ValueError):
+            Diffusion.load(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(told | {"label": f"{mine}:Mine"}))
+    with pytest.raises(SystemExit, match="it ran"):
+        Diffusion.load(tmp_path, allow_code=True)

@@ -1,0 +1,126 @@
+"""The documents are executed: what they show works, what they print is printed, what they name exists.
+
+A page's blocks run in order, in one empty folder and one namespace. `python` runs, or is written to the file that its
+first line names (`# my_file.py`); `bash` runs; `text` after `python` is what it printed. Budgets are cut so that
+training takes seconds. A block without a kind is an illustration; code that cannot run is marked
+<!-- not run: the reason -->.
+"""
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import noisekiln
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(noisekiln.__file__).parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+BLOCK = re.compile(
+    r"^(?P<marker><!-- not run: .+? -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+NAMED_FILE = re.compile(r"# (\w+\.py)\n")
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    text: str
+    line: int
+    runs: bool
+
+
+def blocks(page):
+    content = page.read_text(encoding="utf-8")
+    return [
+        Block(found["kind"], found["text"], content.count("\n", 0, found.start("text")) + 1, not found["marker"])
+        for found in BLOCK.finditer(content)
+    ]
+
+
+def run_shell(cli, command):
+    """One `noisekiln` command, with a budget of seconds."""
+    words = shlex.split(command, comments=True)
+    assert words[0] == "noisekiln", f"only noisekiln's commands are shown without a marker, not {words[0]!r}"
+    if words[1:2] == ["train"]:
+        words += ["--images", "96"]
+        words += [] if {"--model", "--backbone"} & set(words) else ["--model", "xs"]
+    said = cli(*words[1:])
+    assert said.code == 0, (command, said)
+
+
+@every_page
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, cli):
+    monkeypatch.chdir(tmp_path)
+    namespace, printed = {"__name__": f"docs_{page.stem}"}, None
+    for block in blocks(page):
+        named = NAMED_FILE.match(block.text)
+        if not block.runs or not block.kind:
+            printed = None
+        elif block.kind == "python" and named:
+            (tmp_path / named[1]).write_text(block.text, encoding="utf-8")
+        elif block.kind == "python":
+            code = compile(ast.increment_lineno(ast.parse(block.text), block.line - 1), page, "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(code, namespace)
+            printed = out.getvalue()
+        elif block.kind == "bash":
+            for command in block.text.replace("\\\n", " ").strip().splitlines():
+                run_shell(cli, command)
+        elif block.kind == "text":
+            assert block.text == printed, f"{page.name}:{block.line}: this is printed instead:\n{printed}"
+        else:
+            raise AssertionError(
+                f"{page.name}:{block.line}: say what a block of {block.kind!r} is, or why it is not run"
+            )
+
+
+@every_page
+def test_what_a_page_links_to_is_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_every_page_is_on_the_map():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    missing = [page.name for page in PAGES if page.stem != "index" and f"({page.name})" not in index]
+    assert not missing
+
+
+@every_page
+def test_what_a_page_names_exists(page):
+    """`room/file.py`, `tests/test_x.py::test_y` (a test by itself as `test_y`) and `examples/x.py`."""
+    tests = {
+        file.name: set(re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.M))
+        for file in ROOT.glob("tests/*.py")
+    }
+    content = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`([\w/]+\.py)(?:::\w+)?`", content):
+        places = [ROOT / name, SOURCE / name, *(ROOT / "tests").glob(Path(name).name)]
+        written_here = f"# {name}\n" in page.read_text(encoding="utf-8")
+        assert written_here or any(place.exists() for place in places), (
+            f"{page.name} names {name}, which does not exist"
+        )
+    for file, name in re.findall(r"`(?:tests/)?(test_\w+\.py)::(\w+)`", content):
+        assert name in tests[file], f"{page.name} names {file}::{name}, which does not exist"
+    for name in re.findall(r"`(test_\w+)`", content):
+        assert any(name in known for known in tests.values()), f"{page.name} names {name}, which does not exist"
+
+
+@every_page
+def test_every_setting_that_a_page_names_exists(page):
+    """`--option`s are those of a command of the same page's blocks or of the command line at all."""
+    from typer.main import get_command
+
+    from noisekiln.cli import app
+
+    known = {opt for command in get_command(app).commands.values() for p in command.params for opt in p.opts}
+    ours = re.findall(r"`noisekiln [^`]*`|`(--[\w-]+)[^`]*`", page.read_text(encoding="utf-8"))
+    assert set(filter(None, ours)) <= known | {"--help"}

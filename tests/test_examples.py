@@ -1,0 +1,137 @@
+"""The examples run, and do what they say: their digits are digits, their sampler has its order."""
+
+import runpy
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from noisekiln.diffusion import Diffusion
+from noisekiln.predictions import EPS
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.cosine import Cosine
+from noisekiln.schedules.karras import Karras
+from noisekiln.schedules.rectified import Rectified
+from noisekiln.spec import build
+from oracles import BOTH, walk
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MIDPOINT = f"{EXAMPLES / 'own_sampler.py'}:Midpoint"
+
+
+def study_notes(out, *words):
+    """Run the example with these words; the mean losses between its pictures."""
+    main = runpy.run_path(str(EXAMPLES / "study_notes.py"))["main"]
+    return main(["--out", str(out), *map(str, words)])
+
+
+# --- the study notes
+
+
+@pytest.mark.parametrize("data", ["digits", "portraits"])
+@pytest.mark.parametrize("network", ["simple_unet", "strided_unet"])
+def test_the_notes_networks_train_and_paint(network, data, tmp_path):
+    words = ["--network", network, "--data", data, "--width", 8, "--images", 3200, "--steps", 10, "-n", 4]
+    losses = study_notes(tmp_path, *words)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] < 1.5
+    assert len(list(tmp_path.glob("after_*.png"))) == len(losses)
+    assert np.asarray(Image.open(tmp_path / "grid.png")).std() > 0
+    model = Diffusion.load(tmp_path / "model")
+    assert model.denoiser.prediction is EPS
+    assert model.sampling.schedule == "linear_betas"
+    side = 8 if data == "digits" else 16
+    assert model.sample(2).shape == (2, side, side, 1 if data == "digits" else 3)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_both_variances_can_be_chosen(variance, tmp_path):
+    study_notes(tmp_path, "--width", 8, "--images", 64, "--steps", 3, "-n", 1, "--variance", variance)
+    assert Diffusion.load(tmp_path / "model").sampling.sampler == f"ancestral(variance={variance!r})"
+
+
+def test_the_same_seed_trains_the_same_model(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        study_notes(tmp_path / name, "--width", 8, "--images", 320, "--steps", 3, "-n", 1, "--seed", seed)
+    a, b, c = (Diffusion.load(tmp_path / name / "model").state_dict().values() for name in "abc")
+    assert all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(a, c, strict=True))
+
+
+@cache
+def known_digits():
+    """A half of the real digits to compare with, how near the other half is to it, and that half."""
+    digits, names = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(digits))
+    known, other = order[:900], order[900:]
+    neighbours = NearestNeighbors(n_neighbors=5).fit(digits[known])
+    limit = np.quantile(neighbours.kneighbors(digits[other])[0][:, 0], 0.99)
+    return neighbours, names[known], limit, digits[other]
+
+
+def share_of_digits(images):
+    """How many of (N, 64) images, 0 to 16, are as near to real digits as real ones, the five nearest of one name."""
+    neighbours, names, limit, _ = known_digits()
+    distance, index = neighbours.kneighbors(images)
+    are = (distance[:, 0] <= limit) & (names[index] == names[index][:, :1]).all(1)
+    return are.mean(), set(names[index[are, 0]].tolist())
+
+
+def test_the_judge_knows_digits_from_noise():
+    real = known_digits()[3]
+    noise = np.random.default_rng(1).normal(real.mean(0), real.std(0), (500, 64)).clip(0, 16)
+    assert share_of_digits(real)[0] > 0.85
+    assert share_of_digits(noise)[0] < 0.05
+
+
+@pytest.mark.slow
+def test_its_digits_can_be_recognised(tmp_path):
+    study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 60_000, "-n", 1)
+    images = Diffusion.load(tmp_path / "model").sample(200, steps=200, batch=200)
+    share, names = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)
+    assert share > 0.5
+    assert len(names) == 10
+
+
+# --- a sampler of one's own
+
+
+@pytest.mark.parametrize("schedule", [Cosine(offset=0), Rectified(), Karras()], ids=repr)
+@pytest.mark.parametrize("data", BOTH.values(), ids=BOTH)
+@pytest.mark.parametrize(("settings", "order"), [("", 2), ("(place=0.2)", 1)], ids=["middle", "elsewhere"])
+def test_the_own_sampler_has_its_order(settings, order, data, schedule):
+    sampler, steps, errors = build(Sampler, MIDPOINT + settings), [32, 64, 128], []
+    x = torch.tensor([-1.2, -0.3, 0.4, 1.3], dtype=torch.float64).view(-1, 1, 1, 1)
+    for n in steps:
+        levels = [schedule(time) for time in torch.linspace(0.98, 0.02, n + 1, dtype=torch.float64)]
+        start = levels[0].norm * x
+        exact = data.flow(start, levels[0], levels[-1])
+        errors.append(float((walk(data, sampler, levels, start) - exact).square().mean().sqrt()))
+    slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert order - 0.3 < slope < order + 1
+
+
+def test_the_own_sampler_refuses_to_look_outside_of_the_step():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        build(Sampler, f"{MIDPOINT}(place=1.0)")
+
+
+def test_the_own_sampler_works_from_the_command_line(tmp_path):
+    study_notes(tmp_path, "--width", 8, "--images", 64, "--steps", 3, "-n", 1)
+    words = ["sample", str(tmp_path), "-n", "2", "--sampler", MIDPOINT, "--steps", "4", "--out", str(tmp_path / "own")]
+    subprocess.run([sys.executable, "-m", "noisekiln", *words], check=True, timeout=120)
+    assert len(list((tmp_path / "own").glob("0000*.png"))) == 2
+
+
+def test_every_example_says_how_to_run_it_and_is_tested_here():
+    here = Path(__file__).read_text(encoding="utf-8")
+    for file in EXAMPLES.glob("*.py"):
+        assert f"examples/{file.name}" in file.read_text(encoding="utf-8")
+        assert file.name in here

@@ -1,0 +1,283 @@
+import importlib
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+
+import noisekiln
+from noisekiln.codecs.base import Codec
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.draws.base import Draw
+from noisekiln.draws.uniform import Uniform
+from noisekiln.find import find, name_of, names, room_of, summary
+from noisekiln.guidance.base import Guidance
+from noisekiln.objectives.base import Objective
+from noisekiln.samplers.adams import Adams
+from noisekiln.samplers.ancestral import Ancestral
+from noisekiln.samplers.base import Sampler
+from noisekiln.samplers.ddim import DDIM
+from noisekiln.schedules.base import Schedule
+from noisekiln.schedules.cosine import Cosine
+from noisekiln.schedules.karras import Karras
+from noisekiln.schedules.linear_betas import LinearBetas
+from noisekiln.spec import build, describe
+from noisekiln.weights.base import Weight
+from noisekiln.weights.uncertainty import Uncertainty
+from noisekiln.weights.unit import Unit
+
+SOURCE = Path(noisekiln.__file__).parent
+
+
+def abstract_class(room):
+    """The one abstract class that a room's `base` module defines, or None where `base` is something else."""
+    module = importlib.import_module(f"noisekiln.{room}.base")
+    found = [kind for kind in vars(module).values() if inspect.isabstract(kind) and kind.__module__ == module.__name__]
+    assert len(found) == 1, f"{module.__name__} must define exactly one abstract class, not {found}"
+    return found[0]
+
+
+BASES = [abstract_class(file.parent.name) for file in sorted(SOURCE.glob("*/base.py"))]
+COMPONENTS = [(base, name) for base in BASES for name in names(room_of(base))]
+every_component = pytest.mark.parametrize(
+    ("base", "name"), COMPONENTS, ids=lambda part: getattr(part, "__name__", part)
+)
+
+GIVEN = {"channels": 3, "vector": 5}  # what a component is given from elsewhere, where it asks for it
+
+
+def example(base, name):
+    kind = find(base, name)
+    return kind(**{key: value for key, value in GIVEN.items() if key in inspect.signature(kind).parameters})
+
+
+def test_all_the_rooms_are_found():
+    rooms = {room_of(base) for base in BASES}
+    assert {"schedules", "draws", "labels", "weights", "objectives", "samplers", "guidance", "backbones"} < rooms
+    assert {"conditioners", "codecs"} < rooms
+
+
+@every_component
+def test_a_file_holds_one_final_class_of_its_own_name(base, name):
+    kind = find(base, name)
+    assert issubclass(kind, base)
+    assert not inspect.isabstract(kind)
+    assert kind.__name__.lower() == name.replace("_", "")
+    assert name_of(kind) == name
+    assert not kind.__subclasses__()
+
+
+@every_component
+def test_a_file_says_what_it_is_in_one_line(base, name):
+    line = summary(room_of(base), name)
+    assert line.endswith((".", ":"))
+    assert 10 < len(line) < 120
+
+
+@every_component
+def test_settings_are_kept_under_their_own_names_and_documented(base, name):
+    kind, component = find(base, name), example(base, name)
+    hints = typing.get_type_hints(kind.__init__)
+    settings = inspect.signature(kind).parameters if "__init__" in vars(kind) else ()
+    for setting in settings:
+        assert hasattr(component, setting)
+        assert setting in hints
+        assert f"{setting}:" in (kind.__doc__ or "")
+
+
+@every_component
+@pytest.mark.parametrize("whole", [False, True], ids=["short", "whole"])
+def test_a_description_builds_the_same_again(base, name, whole):
+    component = example(base, name)
+    text = describe(component, whole=whole)
+    again = build(base, text)
+    assert type(again) is type(component)
+    assert describe(again, whole=True) == describe(component, whole=True)
+    if not isinstance(component, torch.nn.Module):
+        assert again == component
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "wanted"),
+    [
+        (Sampler, "adams", Adams()),
+        (Sampler, "adams()", Adams()),
+        (Sampler, " ddim( eta = 0.5 ) ", DDIM(0.5)),
+        (Sampler, "ddim(eta=1)", DDIM(1.0)),
+        (Sampler, "ancestral(variance='large')", Ancestral("large")),
+        (Sampler, "ancestral(variance=large)", Ancestral("large")),
+        (Schedule, "karras(sigma_min=1e-3, rho=5)", Karras(sigma_min=0.001, rho=5.0)),
+        (Schedule, "linear_betas(steps=100)", LinearBetas(100)),
+        (Draw, "uniform(schedule=cosine(offset=0))", Uniform(Cosine(0.0))),
+        (Draw, "uniform(schedule=karras)", Uniform(Karras())),
+        (Codec, "pixels(mean=(0.5, 0.4), std=(0.25, 0.2))", Pixels((0.5, 0.4), (0.25, 0.2))),
+    ],
+)
+def test_a_spec_is_the_call_written_down(base, text, wanted):
+    built = build(base, text)
+    assert built == wanted
+    assert build(base, describe(built)) == wanted
+    assert build(base, wanted) is wanted
+
+
+def test_a_description_is_short_unless_it_shall_last():
+    assert describe(DDIM()) == "ddim"
+    assert describe(DDIM(0.5)) == "ddim(eta=0.5)"
+    assert describe(DDIM(), whole=True) == "ddim(eta=0.0)"
+    assert describe(Uniform(Cosine(0.0))) == "uniform(schedule=cosine(offset=0.0))"
+    assert describe(Uniform(), whole=True) == "uniform(schedule=cosine(offset=0.008))"
+
+
+def test_a_component_that_may_be_none_can_be_named():
+    objective = build(Objective, "denoising(draw=uniform, weight=uncertainty(features=7))")
+    assert isinstance(objective.weight, Uncertainty)
+    assert objective.weight.features == 7
+    assert isinstance(build(Objective, "denoising(weight=None)").weight, Unit)
+
+
+def test_infinity_can_be_said():
+    assert build(Guidance, "classifier_free(high=inf)").high == float("inf")
+    assert build(Guidance, "classifier_free(high=9)").high == 9.0
+
+
+def test_names_with_any_sign_survive():
+    names_ = ("a:b", "it's", 'say "x"', "x(1, 2)", "no.py: 3", "\n", "ä")
+    conditioner = ClassLabel(names_, 4)
+    assert build(Conditioner, describe(conditioner)).names == names_
+
+
+def test_given_arguments_fill_what_the_spec_may_not_name():
+    from noisekiln.backbones.base import Backbone
+
+    backbone = build(Backbone, "simple_unet(width=8)", channels=2, vector=3, unheard_of=1)
+    assert (backbone.channels, backbone.vector, backbone.width) == (2, 3, 8)
+    with pytest.raises(ValueError, match="no setting called 'channels'"):
+        build(Backbone, "simple_unet(channels=3)", channels=2)
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "says"),
+    [
+        (Sampler, "huen", "There is no sampler called 'huen'. Did you mean 'heun'?"),
+        (Sampler, "DDIM", "Did you mean 'ddim'?"),
+        (Sampler, "xyz", "There are: adams,"),
+        (Sampler, "base", "There is no sampler called 'base'"),
+        (Schedule, "cosinus", "There is no schedule called 'cosinus'. Did you mean 'cosine'?"),
+        (Sampler, "ddim(etta=1)", "ddim has no setting called 'etta'. Did you mean 'eta'?"),
+        (Sampler, "heun(eta=1)", "heun has no setting called 'eta'. It has no settings."),
+        (Sampler, "ddim(eta='a')", "eta='a' is not of the kind float"),
+        (Sampler, "ddim(eta=True)", "is not of the kind float"),
+        (Sampler, "ddim(eta=2)", "between 0 and 1"),
+        (Sampler, "ancestral(variance='huge')", "is not of the kind"),
+        (Schedule, "linear_betas(steps=1.5)", "is not of the kind int"),
+        (Draw, "uniform(schedule=cosinus)", "There is no schedule called 'cosinus'"),
+        (Draw, "uniform(schedule=cosine(ofset=0))", "Did you mean 'offset'?"),
+        (Weight, "min_snr(gamma=None)", "is not of the kind float"),
+    ],
+)
+def test_mistakes_are_answered_with_what_was_meant(base, text, says):
+    with pytest.raises(ValueError) as caught:
+        build(base, text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "(",
+        "ddim(0.5)",
+        "ddim(eta=1",
+        "ddim(**x)",
+        "1",
+        "a.b",
+        "ddim(eta=1, eta=0)",
+        "ddim;heun",
+        "f(1)(2)",
+        "\0",
+        "x.py:",
+    ],
+)
+def test_what_is_no_spec_is_refused(text):
+    with pytest.raises(ValueError, match=r"cannot be read as a setting\. Write name"):
+        build(Sampler, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["ddim(eta=__import__('os').getpid())", "ddim(eta=open('x'))", "ddim(eta=[x for x in ()])"]
+)
+def test_nothing_is_evaluated(text):
+    with pytest.raises(ValueError, match="is not of the kind float"):
+        build(Sampler, text)
+
+
+# --- other people's components
+
+MINE = '''
+from dataclasses import dataclass
+from noisekiln.samplers.base import Sampler
+
+@dataclass(frozen=True)
+class Mine(Sampler):
+    """Mine."""
+    order = 1
+    cost = 1
+    much: float = %s
+
+    def step(self, denoise, x_t, t, s, carry, noise):
+        return denoise(x_t, t).at(s), None
+
+class NotOne:
+    pass
+'''
+
+
+@pytest.mark.parametrize("folder", ["plain", "with (1) space"])
+def test_a_component_of_ones_own_file(tmp_path, folder):
+    file = tmp_path / folder / "mine.py"
+    file.parent.mkdir()
+    file.write_text(MINE % 0.5)
+    assert build(Sampler, f"{file}:Mine").much == 0.5
+    mine = build(Sampler, f"{file}:Mine(much=2)")
+    assert mine.much == 2.0
+    assert describe(mine) == f"{file}:Mine(much=2.0)"
+    assert build(Sampler, describe(mine, whole=True)).much == 2.0
+
+
+def test_two_files_of_one_name_are_two_files(tmp_path):
+    first, second = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
+    for file, much in ((first, 1.0), (second, 2.0)):
+        file.parent.mkdir()
+        file.write_text(MINE % much)
+    one, two = build(Sampler, f"{first}:Mine"), build(Sampler, f"{second}:Mine")
+    assert describe(one) == f"{first}:Mine"
+    assert describe(two) == f"{second}:Mine"
+
+
+def test_mistakes_about_a_file_are_answered(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE % 0.5)
+    for text, says in (
+        (f"{tmp_path}/none.py:Mine", "which does not exist"),
+        (f"{file}:Other", "has no Sampler called 'Other'"),
+        (f"{file}:NotOne", "Derive one from noisekiln.samplers.base"),
+        (f"{file}:Sampler", "has no Sampler called 'Sampler'"),
+        (f"{file}:Mine(mutch=1)", "Did you mean 'much'?"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            build(Sampler, text)
+        assert says in str(caught.value)
+
+
+def test_only_python_source_is_a_file_of_ones_own(tmp_path):
+    """`Diffusion.load` looks for ".py:"; nothing else that Python could import may slip past it."""
+    import py_compile
+
+    file = tmp_path / "mine.py"
+    file.write_text(MINE % 0.5)
+    compiled = py_compile.compile(str(file), cfile=str(tmp_path / "mine.pyc"))
+    with pytest.raises(ValueError, match="cannot be read as a setting"):
+        build(Sampler, f"{compiled}:Mine")

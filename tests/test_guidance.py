@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from noisekiln.find import find, names
+from noisekiln.guidance.base import Guidance
+from noisekiln.guidance.classifier_free import ClassifierFree
+from noisekiln.levels import CLEAN, PURE_NOISE, level
+from noisekiln.samplers.base import Sampler, grid
+from noisekiln.schedules.rectified import Rectified
+from oracles import GAUSSIAN, MIXTURE, no_noise, walk
+
+X = torch.linspace(-2, 2, 5, dtype=torch.float64).view(-1, 1, 1, 1)
+LEVELS = [PURE_NOISE, level(0.6, 0.8), level(1.0, 30.0), level(0.99, 0.02)]
+
+
+def both(x_t, t, *, to=None):
+    return GAUSSIAN(x_t, t), MIXTURE(x_t, t)
+
+
+def never(x_t, t, *, to=None):
+    raise AssertionError("this was not to be asked")
+
+
+def test_a_scale_of_one_is_the_wanted_model_at_half_the_cost():
+    guided = ClassifierFree(1.0)(GAUSSIAN, never)
+    for t in LEVELS:
+        assert torch.equal(guided(X, t).x, GAUSSIAN(X, t).x)
+
+
+def test_a_scale_of_zero_is_the_unwanted_model():
+    guided = ClassifierFree(0.0)(never, both)
+    for t in LEVELS:
+        torch.testing.assert_close(guided(X, t).x, MIXTURE(X, t).x, rtol=0, atol=1e-12)
+        torch.testing.assert_close(guided(X, t).eps, MIXTURE(X, t).eps, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 7.5])
+def test_it_is_the_papers_formula(scale):
+    """Ho & Salimans 2022, eq. 6: (1 + w) eps_wanted - w eps_unwanted with w = scale - 1."""
+    guided = ClassifierFree(scale)(GAUSSIAN, both)
+    for t in LEVELS:
+        wanted = scale * GAUSSIAN(X, t).eps - (scale - 1) * MIXTURE(X, t).eps
+        torch.testing.assert_close(guided(X, t).eps, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", names("guidance"))
+def test_a_guided_estimate_stays_on_the_plane(name):
+    guided = find(Guidance, name)()(GAUSSIAN, both)
+    for t in LEVELS:
+        torch.testing.assert_close(guided(X, t, to=CLEAN).at(t), X, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("sampler", names("samplers"))
+@pytest.mark.parametrize("name", names("guidance"))
+def test_every_guidance_works_with_every_sampler(name, sampler):
+    guided = find(Guidance, name)()(GAUSSIAN, both)
+    last = walk(guided, find(Sampler, sampler)(), grid(Rectified(), 8), X, torch.zeros_like)
+    assert bool(last.isfinite().all())
+
+
+def test_outside_its_interval_the_model_is_left_alone():
+    guide = ClassifierFree(3.0, low=0.5, high=2.0)
+    for t, inside in (
+        (level(1.0, 0.4), False),
+        (level(1.0, 0.5), True),
+        (level(0.6, 0.8), True),
+        (level(1.0, 2.1), False),
+    ):
+        guided = guide(GAUSSIAN, both) if inside else guide(GAUSSIAN, never)
+        wanted = MIXTURE(X, t).toward(GAUSSIAN(X, t), 3.0) if inside else GAUSSIAN(X, t)
+        torch.testing.assert_close(guided(X, t).x, wanted.x)
+
+
+def test_pure_noise_is_inside_an_interval_without_end():
+    torch.testing.assert_close(ClassifierFree(0.0)(never, both)(X, PURE_NOISE).x, MIXTURE(X, PURE_NOISE).x)
+
+
+def test_the_landing_level_is_passed_on():
+    heard = []
+
+    def listening(x_t, t, *, to=None):
+        heard.append(to)
+        return both(x_t, t)
+
+    ClassifierFree(2.0)(never, listening)(X, LEVELS[1], to=CLEAN)
+    ClassifierFree(1.0)(lambda x_t, t, *, to=None: (heard.append(to), GAUSSIAN(x_t, t))[1], never)(
+        X, LEVELS[1], to=CLEAN
+    )
+    assert heard == [CLEAN, CLEAN]
+
+
+def test_guidance_moves_the_samples_away_from_the_unwanted():
+    x = PURE_NOISE.norm * X
+    means = [
+        float(
+            walk(
+                ClassifierFree(scale)(GAUSSIAN, both), find(Sampler, "heun")(), grid(Rectified(), 20), x, no_noise
+            ).mean()
+        )
+        for scale in (0.0, 1.0, 2.0)
+    ]
+    assert means[0] < means[1] < means[2]
+
+
+def test_a_negative_scale_is_refused():
+    with pytest.raises(ValueError, match=r"guidance scale of -1 .* Take 0 \(ignore the wish\), 1"):
+        ClassifierFree(-1.0)

@@ -1,0 +1,377 @@
+"""`noisekiln sample`: what is asked for is what is painted, and nothing else is lost."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from conftest import Command
+from noisekiln.diffusion import Diffusion
+from noisekiln.find import names
+from noisekiln.recipes.paint import paint, share_out
+
+
+def index(folder: Path) -> list[dict[str, Any]]:
+    listed = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    assert isinstance(listed, list)
+    return listed
+
+
+def pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture).copy()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+# What is written
+
+
+def test_folder_of_samples(cli: Command, class_run: Path, tmp_path: Path):
+    said = cli(
+        "sample", class_run, "--class", "dog", "-n", 3, "--seed", 5, "--steps", 3, "--out", tmp_path / "new" / "out"
+    )
+    assert said.code == 0, said
+    assert "3 pictures in" in said.out
+    assert "grid.png" in said.out
+    assert said.err == ""
+    out = tmp_path / "new" / "out"
+    assert sorted(f.name for f in out.iterdir()) == ["00000.png", "00001.png", "00002.png", "grid.png", "samples.json"]
+    assert index(out) == [
+        {"file": f"{i:05d}.png", "seed": 5 + i, "class": 1, "class_name": "dog", "prompt": None} for i in range(3)
+    ]
+    images = [pixels(out / f"{i:05d}.png") for i in range(3)]
+    assert [image.shape for image in images] == [(8, 8, 3)] * 3
+    assert not np.array_equal(images[0], images[1])
+    with Image.open(out / "grid.png") as grid:
+        assert max(grid.size) >= 512
+
+
+def test_default_place_and_number(cli: Command, class_run: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(class_run / "model", run / "model")
+    assert cli("sample", run, "--steps", 1).code == 0
+    assert len(index(run / "pictures")) == 16
+    assert {entry["class"] for entry in index(run / "pictures")} == {None}
+    assert cli("sample", run / "model", "--steps", 1, "-n", 1).code == 0
+    assert len(index(run / "model" / "pictures")) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "labels"),
+    [
+        (["cat"], 2, [0, 0]),
+        (["1"], 2, [1, 1]),
+        (["all"], None, [0] * 8 + [1] * 8),
+        (["all"], 3, [0, 0, 1]),
+        (["DOG", "0"], 4, [1, 1, 0, 0]),
+    ],
+)
+def test_classes(cli: Command, class_run: Path, tmp_path: Path, asked: list[str], count: int | None, labels: list[int]):
+    words = [word for name in asked for word in ("--class", name)] + (["-n", str(count)] if count else [])
+    said = cli("sample", class_run, *words, "--steps", 1, "--out", tmp_path / "out")
+    assert said.code == 0, said
+    entries = index(tmp_path / "out")
+    assert [entry["class"] for entry in entries] == labels
+    assert [entry["class_name"] for entry in entries] == [("Cat", "dog")[label] for label in labels]
+
+
+def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
+    words = ("--prompt", "a red picture", "--prompt", "A blue, blu picture", "-n", 4, "--steps", 2)
+    said = cli("sample", text_run, *words, "--out", tmp_path / "out")
+    assert said.code == 0, said
+    assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in said.out
+    assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
+    assert {entry["class"] for entry in index(tmp_path / "out")} == {None}
+
+
+def test_without_a_condition(cli: Command, plain_run: Path, tmp_path: Path):
+    said = cli("sample", plain_run, "-n", 2, "--steps", 2, "--out", tmp_path / "out")
+    assert said.code == 0, said
+    assert index(tmp_path / "out")[1] == {
+        "file": "00001.png", "seed": 1, "class": None, "class_name": None, "prompt": None,
+    }  # fmt: skip
+
+
+def test_seeds_one_by_one(cli: Command, plain_run: Path, tmp_path: Path):
+    assert cli("sample", plain_run, "--seed", "3, 7,21", "--steps", 3, "--out", tmp_path / "three").code == 0
+    assert [entry["seed"] for entry in index(tmp_path / "three")] == [3, 7, 21]
+    assert cli("sample", plain_run, "--seed", "7", "-n", 1, "--steps", 3, "--out", tmp_path / "one").code == 0
+    apart = np.abs(
+        pixels(tmp_path / "three" / "00001.png").astype(int) - pixels(tmp_path / "one" / "00000.png").astype(int)
+    )
+    assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("sampler", names("samplers"))
+def test_every_sampler(cli: Command, class_run: Path, tmp_path: Path, sampler: str):
+    said = cli(
+        "sample", class_run, "--class", "all", "--sampler", sampler, "-n", 4, "--steps", 4, "--out", tmp_path / "o"
+    )
+    assert said.code == 0, said
+    assert pixels(tmp_path / "o" / "00000.png").std() > 0
+
+
+@pytest.mark.parametrize("schedule", names("schedules"))
+def test_every_schedule(cli: Command, plain_run: Path, tmp_path: Path, schedule: str):
+    said = cli("sample", plain_run, "--schedule", schedule, "-n", 1, "--steps", 4, "--out", tmp_path / "o")
+    assert said.code == 0, said
+
+
+def test_settings_change_the_picture(cli: Command, class_run: Path, tmp_path: Path):
+    """A class, a guidance, a sampler with noise, a number of steps, and a seed each count."""
+    settings: list[tuple[object, ...]] = [
+        (), ("--class", "cat"), ("--class", "cat", "--guidance", 0), ("--class", "cat", "--guidance", 4),
+        ("--sampler", "ddim(eta=1)"), ("--steps", 3), ("--seed", 1), ("--schedule", "cosine"),
+    ]  # fmt: skip
+    painted = []
+    for i, words in enumerate(settings):
+        steps = () if "--steps" in words else ("--steps", 5)
+        assert cli("sample", class_run, *words, *steps, "-n", 1, "--out", tmp_path / str(i)).code == 0
+        painted.append(pixels(tmp_path / str(i) / "00000.png"))
+    for i, one in enumerate(painted):
+        for j, other in enumerate(painted[:i]):
+            # Guidance 0 ignores the class: the picture is the one of nothing asked for.
+            alike = np.abs(one.astype(int) - other).max() <= 1
+            assert alike == (i == 2 and j == 0), (settings[i], settings[j])
+
+
+@pytest.mark.parametrize("sampler", names("samplers"))
+def test_the_batch_changes_nothing(class_run: Path, sampler: str):
+    model = Diffusion.load(class_run)
+    wishes = [0, 1, None, "cat", "dog", 0, 1, None]
+    whole, *split = (
+        model.sample(wishes, seed=4, batch=batch, sampler=sampler, steps=6, guidance=2.0).int() for batch in (8, 3, 1)
+    )
+    for part in split:
+        assert (whole - part).abs().max() <= 1
+        assert (whole != part).float().mean() < 0.01
+
+
+def test_batch_option(cli: Command, class_run: Path, tmp_path: Path):
+    for batch in (1, 3, 8):
+        words = ("--class", "all", "-n", 8, "--steps", 4, "--batch", batch, "--out", tmp_path / str(batch))
+        assert cli("sample", class_run, *words).code == 0
+    assert index(tmp_path / "1") == index(tmp_path / "3") == index(tmp_path / "8")
+    for i in range(8):
+        one, *others = (pixels(tmp_path / str(batch) / f"{i:05d}.png").astype(int) for batch in (1, 3, 8))
+        assert all(np.abs(one - other).max() <= 1 for other in others)
+
+
+def test_share_out():
+    assert share_out([None], None) == ([None] * 16, 4)
+    assert share_out(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
+    assert share_out(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
+    assert share_out(["a", "b", "c"], 2)[0] == ["a", "b"]
+    assert share_out(["a", "b", "c"], 3) == (["a", "b", "c"], 1)
+    assert share_out([3], 1) == ([3], 1)
+
+
+# What is there already
+
+
+def test_earlier_samples_are_replaced(cli: Command, plain_run: Path, tmp_path: Path):
+    assert cli("sample", plain_run, "-n", 5, "--steps", 1, "--out", tmp_path).code == 0
+    assert cli("sample", plain_run, "-n", 2, "--steps", 1, "--out", tmp_path).code == 0
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["00000.png", "00001.png", "grid.png", "samples.json"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--steps", 0), ("--sampler", "hein"), ("--schedule", "karas"), ("--guidance", -1), ("--class", "bird"),
+        ("--class", "cat", "--class", "bird", "--batch", 1), ("--seed", "x"), ("-n", 0), ("--batch", 0),
+    ],
+)  # fmt: skip
+def test_earlier_samples_survive_a_wrong_command(
+    cli: Command, class_run: Path, tmp_path: Path, words: tuple[object, ...]
+):
+    assert cli("sample", class_run, "-n", 2, "--steps", 1, "--out", tmp_path).code == 0
+    before = contents(tmp_path)
+    assert cli("sample", class_run, *words, "--out", tmp_path).code == 2
+    assert contents(tmp_path) == before
+
+
+def test_other_files_are_never_touched(cli: Command, plain_run: Path, tmp_path: Path):
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path)
+    assert said.code == 2
+    assert "holds files that are no samples (holiday.jpg)" in said.err
+    assert "Choose an empty or new folder with --out." in said.err
+    assert contents(tmp_path) == {"holiday.jpg": b"mine"}
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"file": "holiday.jpg"}]', '[{"file": "../holiday.jpg"}]', "not json", '{"a": 1}', "[3]"]
+)
+def test_somebody_elses_index_deletes_nothing(cli: Command, plain_run: Path, tmp_path: Path, text: str):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    (out / "holiday.jpg").write_bytes(b"mine")
+    (out / "samples.json").write_text(text)
+    before = contents(tmp_path)
+    assert cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", out).code == 2
+    assert contents(tmp_path) == before
+
+
+def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
+    model = Diffusion.load(plain_run)
+    done = 0
+
+    def interrupt() -> None:
+        nonlocal done
+        done += 1
+        if done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paint(model, [None] * 6, range(6), tmp_path, batch=2, steps=2, step_done=interrupt)
+    assert [entry["file"] for entry in index(tmp_path)] == [f"{i:05d}.png" for i in range(4)]
+    assert len(list(tmp_path.glob("0*.png"))) == 4
+    assert (tmp_path / "grid.png").exists()
+    paint(model, [None], [0], tmp_path, steps=1)  # and may be replaced
+    assert len(index(tmp_path)) == 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'? There are: "),
+        (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): the share of fresh noise lies between 0 and 1."),
+        (("--sampler", "ddim(etta=1)"), "has no setting called 'etta'. Did you mean 'eta'?"),
+        (("--sampler", "ddim(eta=x)"), "eta=x is not of the kind float. Give a value of that kind."),
+        (("--sampler", "ddim("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
+        (("--schedule", "kosine"), "There is no schedule called 'kosine'. Did you mean 'cosine'?"),
+        (("--guidance", -1), "A guidance scale of -1 would lead away from what is asked for. Take 0"),
+        (("--class", "catt"), "There is no class called 'catt'. Did you mean 'cat'? There are: "),
+        (("--class", "2"), "There is no class number 2; the model was trained on 2: 0 Cat, 1 dog."),
+        (("--class", "all", "--class", "cat"), "There is no class called 'all'."),
+        (("--prompt", "a cat"), "--prompt was given, but this model knows classes: Cat, dog. Use --class."),
+        (("--prompt", "a", "--class", "cat"), "Both --class and --prompt were given"),
+        (("--steps", 0), "0 steps lead nowhere. Take 1 or more; 20 is a good number."),
+        (("--steps", -3), "-3 steps lead nowhere."),
+        (("-n", 0), "-n 0: there is nothing to paint. Ask for 1 image or more."),
+        (("-n", -2), "-n -2: there is nothing to paint."),
+        (("--batch", 0), "--batch 0: at least one image is painted at once. Give 1 or more; 64 is usual."),
+        (("--seed", "x"), "--seed x is not a seed. Give a whole number of 0 or more, or several as 3,7,21."),
+        (("--seed", "-1"), "--seed -1 is not a seed."),
+        (("--seed", "1,,2"), "--seed 1,,2 is not a seed."),
+        (("--seed", str(2**63)), "is not a seed."),
+        (("--seed", "1,2", "-n", 3), "-n 3 came with 2 seeds. Leave -n away, or give as many seeds."),
+        (("--device", "gpu"), "The device 'gpu' is not on this machine. Here there is:"),
+    ],
+)
+def test_refused_with_a_class_model(
+    cli: Command, class_run: Path, tmp_path: Path, words: tuple[object, ...], message: str
+):
+    said = cli("sample", class_run, *words, "--out", tmp_path)
+    assert said.code == 2, said
+    assert said.err.startswith("noisekiln: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_with_other_models(cli: Command, plain_run: Path, text_run: Path, tmp_path: Path):
+    for words in (("--class", "cat"), ("--class", "all"), ("--class", "0"), ("--prompt", "a cat")):
+        said = cli("sample", plain_run, *words, "--out", tmp_path)
+        assert said.code == 2
+        assert "was asked for, but this model was trained without classes or captions." in said.err
+    said = cli("sample", text_run, "--class", "red", "--out", tmp_path)
+    assert (said.code, "--class red was given, but this model was trained on captions. Use --prompt." in said.err) == (
+        2,
+        True,
+    )
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_no_such_device(cli: Command, plain_run: Path, tmp_path: Path):
+    said = cli("sample", plain_run, "--device", "cuda", "--out", tmp_path)
+    assert said.code == 2
+    assert "The device 'cuda' is not on this machine. Here there is: cpu" in said.err
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_out_that_cannot_be_a_folder(cli: Command, plain_run: Path, tmp_path: Path, out: str):
+    (tmp_path / "file").write_bytes(b"mine")
+    said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path / out)
+    assert said.code == 2, said
+    assert said.err.startswith(f"noisekiln: {tmp_path / out}: ")
+    assert "check the path, its rights and the room left" in said.err
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_what_is_no_run(cli: Command, pets: Path, tmp_path: Path):
+    said = cli("sample", tmp_path / "nowhere")
+    assert said.code == 2
+    assert "There is no folder" in said.err
+    assert "Give the folder of a run" in said.err
+    for other in (pets, pets / "Cat" / "0.png"):
+        said = cli("sample", other)
+        assert said.code == 2
+        assert "is not a run: it holds no model/model.json." in said.err
+
+
+def cut(file: Path, share: float) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+
+
+def drop_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    tensors.pop(sorted(tensors)[-1])
+    save_file(tensors, file)
+
+
+def change_json(file: Path, **changes: object) -> None:
+    told = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: value for name, value in told.items() if value != "gone"}))
+
+
+DAMAGE = {
+    "json cut off": lambda model: cut(model / "model.json", 0.5),
+    "json empty": lambda model: (model / "model.json").write_text(""),
+    "json of another kind": lambda model: (model / "model.json").write_text("[1]"),
+    "json not text": lambda model: (model / "model.json").write_bytes(b"\xff\xfe\x00"),
+    "later format": lambda model: change_json(model / "model.json", format=99),
+    "unknown component": lambda model: change_json(model / "model.json", backbone="unot()"),
+    "weights gone": lambda model: (model / "model.safetensors").unlink(),
+    "weights cut off": lambda model: cut(model / "model.safetensors", 0.7),
+    "weights empty": lambda model: (model / "model.safetensors").write_bytes(b""),
+    "a tensor gone": lambda model: drop_tensor(model / "model.safetensors"),
+    "a setting gone": lambda model: change_json(model / "model.json", label="gone"),
+    "unknown prediction": lambda model: change_json(model / "model.json", prediction="w"),
+    "unknown sampling": lambda model: change_json(model / "model.json", sampling={"stepps": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_models(cli: Command, class_run: Path, tmp_path: Path, damage: str):
+    shutil.copytree(class_run / "model", tmp_path / "run" / "model")
+    DAMAGE[damage](tmp_path / "run" / "model")
+    said = cli("sample", tmp_path / "run", "-n", 1)
+    assert said.code == 2, said
+    assert said.err.startswith("noisekiln: ")
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
+def test_models_with_code_of_their_own_are_not_run(cli: Command, class_run: Path, tmp_path: Path):
+    shutil.copytree(class_run / "model", tmp_path / "model")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    change_json(tmp_path / "model" / "model.json", backbone=f"{tmp_path / 'evil.py'}:Net()")
+    said = cli("sample", tmp_path, "-n", 1)
+    assert said.code == 2
+    assert "needs Python code of its maker's" in said.err
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,72 @@
+"""Grids, and files that people look at."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noisekiln.pictures import beside, save_picture, tile, to_pil
+
+
+def pictures(n: int, height: int, width: int, channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (n, height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA"), (7, "RGB")])
+def test_modes(channels: int, mode: str):
+    image = pictures(1, 5, 7, channels)[0]
+    picture = to_pil(image)
+    assert (picture.mode, picture.size) == (mode, (7, 5))
+    shown = np.asarray(picture).reshape(5, 7, -1)
+    assert np.array_equal(shown, image[..., : shown.shape[-1]])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (5, 3), (6, 3), (2, 4)])
+def test_every_image_of_a_grid_is_where_it_belongs(n: int, columns: int, channels: int):
+    images = pictures(n, 4, 6, channels)
+    sheet = tile(images, columns)
+    rows = -(-n // columns)
+    assert sheet.shape == (rows * 5 + 1, columns * 7 + 1, channels)
+    paper = np.ones(sheet.shape[:2], dtype=bool)
+    for i, image in enumerate(images):
+        top, left = 1 + i // columns * 5, 1 + i % columns * 7
+        assert np.array_equal(sheet[top : top + 4, left : left + 6], image)
+        paper[top : top + 4, left : left + 6] = False
+    assert (sheet[paper] == 255).all()
+
+
+def test_gap_and_paper():
+    sheet = tile(pictures(2, 4, 4, 1), 2, gap=3, paper=7)
+    assert sheet.shape == (10, 17, 1)
+    assert (sheet[:3] == 7).all()
+    assert (sheet[3:7, 7:10] == 7).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_beside(channels: int):
+    left, right = pictures(1, 5, 3, channels)[0], pictures(1, 5, 6, channels)[0]
+    both = beside(left, right)
+    assert both.shape == (5, 3 + 4 + 6, channels)
+    assert np.array_equal(both[:, :3], left)
+    assert (both[:, 3:7] == 255).all()
+    assert np.array_equal(both[:, 7:], right)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("at_least", "factor"), [(0, 1), (7, 1), (8, 2), (14, 2), (15, 3), (512, 74)])
+def test_enlarged_by_whole_factors(tmp_path: Path, channels: int, at_least: int, factor: int):
+    image = pictures(1, 5, 7, channels)[0]
+    file = tmp_path / "new" / "folder" / "picture.png"
+    save_picture(image, file, at_least=at_least)
+    with Image.open(file) as saved:
+        assert saved.size == (7 * factor, 5 * factor)
+        pixels = np.asarray(saved).reshape(5 * factor, 7 * factor, channels)
+    assert np.array_equal(pixels, image.repeat(factor, 0).repeat(factor, 1))
+
+
+def test_large_pictures_are_never_made_smaller(tmp_path: Path):
+    save_picture(pictures(1, 40, 30, 3)[0], tmp_path / "a.png", at_least=10)
+    with Image.open(tmp_path / "a.png") as saved:
+        assert saved.size == (30, 40)

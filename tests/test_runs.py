@@ -1,0 +1,442 @@
+"""Run folders: what is in them, and that interrupted + resumed == uninterrupted, bit for bit."""
+
+import json
+import shutil
+import signal
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import noisekiln as nk
+from conftest import TINY, Command, make_images, save_image
+from noisekiln.data import DataSet, load
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.plan import resolve
+from noisekiln.recipes.run import Run, preview_wishes
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints
+from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.trainer import Diverged
+
+SETTINGS = Settings(images=256, batch=16, backbone=TINY)
+
+
+@pytest.fixture(scope="module")
+def data(pets: Path) -> DataSet:
+    return load(pets)
+
+
+@pytest.fixture(autouse=True)
+def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "LOG_EVERY", 0.0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None) -> Run:
+    """Train to the end; or stop after so many steps, and save as the commands do."""
+    run = Run(settings, data, folder)
+    for _ in islice(run.steps(), stop_after):
+        pass
+    if stop_after is not None:
+        run.save()
+    return run
+
+
+def log(folder: Path) -> list[tuple[int, float, float, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["images_seen"], line["loss"], line["grad_norm"], line["rate"]) for line in lines]
+
+
+def same(one: Path, other: Path) -> None:
+    """All that two runs made is the same, but for the time that it took."""
+    first, second = (checkpoints.newest(folder / "checkpoints") for folder in (one, other))
+    assert first is not None
+    assert second is not None
+    assert first.tensors.keys() == second.tensors.keys()
+    assert {name.split(".")[0] for name in first.tensors} >= {"module", "ema", "optimizer0"}
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+    assert first.numbers | {"seconds": 0} == second.numbers | {"seconds": 0}
+    assert log(one) == log(other)
+    pictures = sorted(file.name for file in (one / "samples").iterdir())
+    assert pictures == sorted(file.name for file in (other / "samples").iterdir())
+    for name in (*(f"samples/{picture}" for picture in pictures), "model/model.safetensors", "model/model.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+# What a run leaves
+
+
+def test_run_folder(class_run: Path):
+    assert sorted(f.name for f in class_run.iterdir()) == [
+        "checkpoints", "dataset.json", "metrics.jsonl", "model", "run.yaml", "samples",
+    ]  # fmt: skip
+    assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
+    assert len(list((class_run / "checkpoints").iterdir())) == 2
+    settings = yaml.safe_load((class_run / "run.yaml").read_text())
+    assert {name for name, value in settings.items() if value is None} == {"minutes"}
+    assert "auto" not in settings.values()
+    assert (settings["cond"], settings["images"], settings["size"]) == ("class", 1600, [8, 8])
+    described = json.loads((class_run / "dataset.json").read_text())
+    assert (described["images"], described["held_out"], described["size"]) == (22, 2, [8, 8])
+    assert (described["class_names"], described["channels"], described["skipped"]) == (["Cat", "dog"], 3, [])
+    first = json.loads((class_run / "metrics.jsonl").read_text().splitlines()[0])
+    assert set(first) == {"images_seen", "seconds", "share", "loss", "grad_norm", "rate"}
+    assert first["images_seen"] == 16
+
+
+def test_grids_at_the_shares_of_the_budget(class_run: Path):
+    seen = [int(file.stem) for file in sorted((class_run / "samples").iterdir())]
+    assert seen == [80, 240, 560, 960, 1280, 1600]
+    for file in (class_run / "samples").iterdir():
+        with Image.open(file) as grid:
+            grid.verify()
+        assert max(grid.size) >= 512
+
+
+def test_training_learns_something(class_run: Path, pets: Path):
+    """The model is the average, loadable; its reds and blues are those of its classes."""
+    images = Diffusion.load(class_run).sample(["cat"] * 16 + ["dog"] * 16, guidance=2.0).double()
+    red_less_blue = (images[..., 0] - images[..., 2]).mean((1, 2))
+    assert float(red_less_blue[:16].mean()) > float(red_less_blue[16:].mean()) + 50
+
+
+def test_model_is_the_average(class_run: Path):
+    newest = checkpoints.newest(class_run / "checkpoints")
+    assert newest is not None
+    model = load_file(class_run / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, newest.tensors[f"ema.diffusion.{name}"]) for name, tensor in model.items())
+
+
+def test_settings_survive_writing(tmp_path: Path):
+    settings = Settings(data="ä b", size=(24, 48), minutes=0.5, rate=3e-4, guidance=0.0, sampler="ddim(eta=0.5)")
+    settings.write(tmp_path / "run.yaml")
+    assert Settings.read(tmp_path / "run.yaml") == settings
+
+
+def test_resolved_settings_resolve_to_themselves(data: DataSet):
+    once = resolve(SETTINGS, data)
+    assert resolve(once, data) == once
+
+
+def test_previews(data: DataSet, captioned: Path):
+    assert preview_wishes(data, "class", 5) == [0, 1, 0, 1, 0]
+    assert preview_wishes(data, "none", 2) == [None, None]
+    texts = load(captioned)
+    assert texts.held_out is not None
+    assert texts.held_out.captions is not None
+    assert set(preview_wishes(texts, "text")) <= set(texts.held_out.captions)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize(
+    ("change", "stops"),
+    [
+        ({}, (5,)),
+        ({}, (1, 1, 7)),
+        ({"optimizer": "adamw"}, (6,)),
+        ({"optimizer": "adam", "weight": "uncertainty"}, (6,)),
+        ({"batch": 9, "prediction": "flow", "draw": "logit_normal", "cond": "none", "drop": 0.0}, (11,)),
+    ],
+)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    data: DataSet, tmp_path: Path, change: dict[str, object], stops: tuple[int, ...]
+):
+    settings = SETTINGS.but(**change)
+    train(settings, data, tmp_path / "one")
+    for steps in stops:
+        train(settings, data, tmp_path / "other", stop_after=steps)
+    run = train(settings, data, tmp_path / "other")
+    assert run.resumed == settings.batch * sum(stops)
+    same(tmp_path / "one", tmp_path / "other")
+
+
+def test_text_resumes_too(captioned: Path, tmp_path: Path):
+    texts = load(captioned)
+    train(SETTINGS, texts, tmp_path / "one")
+    train(SETTINGS, texts, tmp_path / "other", stop_after=3)
+    train(SETTINGS, texts, tmp_path / "other")
+    same(tmp_path / "one", tmp_path / "other")
+
+
+def test_killed_without_saving(data: DataSet, tmp_path: Path):
+    """Steps after the last checkpoint are taken again, and their lines in the log are not doubled."""
+    train(SETTINGS, data, tmp_path / "one")
+    killed = Run(SETTINGS, data, tmp_path / "other")
+    steps = killed.steps()
+    for _ in islice(steps, 9):
+        pass
+    del steps
+    with (tmp_path / "other" / "metrics.jsonl").open("a") as cut_off:
+        cut_off.write('{"images_seen": 1')
+    again = train(SETTINGS, data, tmp_path / "other")
+    assert 0 < again.resumed < 9 * 16
+    same(tmp_path / "one", tmp_path / "other")
+
+
+def test_killed_while_saving(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    train(SETTINGS, data, tmp_path / "one")
+    run = train(SETTINGS, data, tmp_path / "other", stop_after=4)
+    list(islice(run.trainer.run(), 2))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            run.save()
+    again = train(SETTINGS, data, tmp_path / "other")
+    assert again.resumed == 64
+    same(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path / "one")
+    train(SETTINGS, data, tmp_path / "other", stop_after=8)
+    places = sorted((tmp_path / "other" / "checkpoints").iterdir())
+    (places[-1] / "tensors.safetensors").write_bytes(b"cut off")
+    again = train(SETTINGS, data, tmp_path / "other")
+    assert again.resumed == int(places[-2].name)
+    same(tmp_path / "one", tmp_path / "other")
+    for place in (tmp_path / "other" / "checkpoints").iterdir():
+        (place / "numbers.json").write_text("{")
+    with pytest.raises(ValueError, match=r"No checkpoint in .* can be read .*They are damaged\. Restore"):
+        Run(SETTINGS, data, tmp_path / "other")
+
+
+def test_only_two_checkpoints_are_kept(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 0.0)
+    train(SETTINGS, data, tmp_path)
+    assert [int(place.name) for place in sorted((tmp_path / "checkpoints").iterdir())] == [240, 256]
+
+
+def test_finished_and_longer(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path)
+    finished = Run(SETTINGS, data, tmp_path)
+    assert (finished.resumed, finished.trainer.share) == (256, 1.0)
+    longer = train(SETTINGS.but(images=320), data, tmp_path)
+    assert (longer.resumed, longer.trainer.images_seen) == (256, 320)
+    assert [seen for seen, *_ in log(tmp_path)] == list(range(16, 321, 16))
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["images"] == 320
+
+
+def test_what_was_chosen_for_the_user_is_kept(data: DataSet, tmp_path: Path):
+    """A longer budget would choose a larger network; the run keeps its own."""
+    chosen = Run(Settings(minutes=1.0), data, tmp_path).settings
+    chosen.write(tmp_path / "run.yaml")
+    assert resolve(Settings(minutes=600.0), data).backbone != chosen.backbone
+    assert Run(Settings(minutes=600.0), data, tmp_path).settings == chosen.but(minutes=600.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rate": 0.5}, "rate 0.002 (now 0.5)"),
+        ({"prediction": "eps"}, "prediction 'v' (now 'eps')"),
+        ({"batch": 8, "seed": 1}, "seed 0 (now 1), batch 16 (now 8)"),
+        ({"cond": "none"}, "cond 'class' (now 'none')"),
+        ({"optimizer": "adam", "rate": 0.002}, "optimizer 'muon' (now 'adam')"),
+        ({"backbone": TINY.replace("32", "64")}, "backbone "),
+    ],
+)
+def test_changed_settings_are_refused(data: DataSet, tmp_path: Path, change: dict[str, object], told: str):
+    train(SETTINGS, data, tmp_path, stop_after=3)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a run with other settings: .* another --out for a new one\.") as error:
+        Run(SETTINGS.but(**change), data, tmp_path)
+    assert told in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_what_may_change(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path, stop_after=3)
+    moved = SETTINGS.but(data="elsewhere", sampler="heun", steps=3, guidance=4.0, schedule="cosine", minutes=9.0)
+    assert train(moved, data, tmp_path).resumed == 48
+    usual = Diffusion.load(tmp_path).sampling
+    assert (usual.sampler, usual.steps, usual.guidance, usual.schedule) == ("heun", 3, 4.0, "cosine")
+
+
+def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    train(SETTINGS, data, folder, stop_after=3)
+    shutil.copytree(pets, tmp_path / "pets")
+    assert Run(SETTINGS, load(tmp_path / "pets"), folder).resumed == 48
+    save_image(tmp_path / "pets" / "dog" / "1.png", np.zeros((8, 8, 3), np.uint8))
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"are no longer those that .* was trained on\..*another --out"):
+        Run(SETTINGS, load(tmp_path / "pets"), folder)
+    assert contents(folder) == before
+
+
+def test_foreign_folders_are_refused(data: DataSet, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds files that are no run of noisekiln's\. Nothing was touched\."):
+        Run(SETTINGS, data, tmp_path)
+    with pytest.raises(ValueError, match=r"is a file, and a run needs a folder\. Choose a new one with --out\."):
+        Run(SETTINGS, data, tmp_path / "thesis.tex")
+    assert contents(tmp_path) == {"thesis.tex": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("run.yaml", "", r"run\.yaml holds no settings"),
+        ("run.yaml", "a: [1", r"run\.yaml holds no settings"),
+        ("run.yaml", "ratte: 1", r"no setting called 'ratte'\. Did you mean 'rate'\?"),
+        ("dataset.json", "{", r"dataset\.json is damaged, so it is unknown what this run was trained on"),
+        ("dataset.json", "[]", r"dataset\.json is damaged"),
+    ],
+)
+def test_damaged_runs_are_refused(data: DataSet, tmp_path: Path, file: str, text: str, message: str):
+    train(SETTINGS, data, tmp_path, stop_after=1)
+    (tmp_path / file).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        Run(SETTINGS, data, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_opening_a_run_writes_nothing(data: DataSet, tmp_path: Path):
+    Run(SETTINGS, data, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    train(SETTINGS, data, tmp_path / "run", stop_after=3)
+    before = contents(tmp_path / "run")
+    Run(SETTINGS.but(images=999), data, tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
+    steps = Run(SETTINGS, data, tmp_path).steps()
+    next(steps)
+    del steps
+    assert train(SETTINGS, data, tmp_path).resumed == 0
+    assert [seen for seen, *_ in log(tmp_path)] == list(range(16, 257, 16))
+
+
+# Divergence
+
+
+def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path)
+    steps = run.steps()
+    for _ in islice(steps, 7):
+        pass
+    saved = contents(tmp_path / "checkpoints") | contents(tmp_path / "model")
+    before = [parameter.clone() for parameter in run.trained.parameters()]
+    batches = run.trainer.batches
+    run.trainer.batches = lambda start, count: (batches(start, count)[0] * float("nan"), batches(start, count)[1])
+    with pytest.raises(Diverged) as error:
+        next(steps)
+    told = str(error.value)
+    assert told.startswith("After 112 images the loss is nan")
+    assert "the largest error was at the noise-to-signal ratio" in told
+    assert f"The step was not taken; {tmp_path} keeps the last checkpoint. Take a lower --rate" in told
+    assert all(torch.equal(a, b) for a, b in zip(before, run.trained.parameters(), strict=True))
+    assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
+    assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
+    assert train(SETTINGS, data, tmp_path).resumed > 0  # with the data repaired it goes on
+
+
+def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):
+    with pytest.raises(Diverged, match="holds no checkpoint yet"):
+        train(SETTINGS.but(images=100_000, rate=1e30), data, tmp_path)
+
+
+# Odd data
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (2, 5, 9, 1), (40, 4, 4, 3)])
+def test_few_odd_and_constant_images(tmp_path: Path, shape: tuple[int, ...]):
+    images = load(np.full(shape, 90, np.uint8))
+    run = train(Settings(images=4 * shape[0], backbone=TINY), images, tmp_path)
+    assert run.settings.batch == min(64, len(images.train))
+    assert run.settings.cond == "none"
+    assert Diffusion.load(tmp_path).sample(2, steps=2).shape == (2, *shape[1:])
+
+
+# In Python
+
+
+def test_facade(pets: Path, tmp_path: Path):
+    model = nk.train(pets, out=tmp_path / "run", images=64, batch=16, backbone=TINY, size=6)
+    assert model.sample(2, steps=2).shape == (2, 6, 6, 3)
+    again = nk.load(tmp_path / "run").sample(["cat", "dog"], steps=2, seed=3)
+    assert torch.equal(again, model.sample(["cat", "dog"], steps=2, seed=3))
+    longer = nk.train(str(pets), out=tmp_path / "run", images=96, batch=16, backbone=TINY, size=6)
+    assert longer.conditioner is not None
+    assert [seen for seen, *_ in log(tmp_path / "run")][-1] == 96
+
+
+def test_facade_takes_arrays_and_chooses_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+    nk.train(images, images=40, backbone=TINY)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "model" / "model.json").exists()
+
+
+def test_facade_stops_when_asked(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    draw_grid = Run.draw_grid
+
+    def interrupted(run: Run) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return draw_grid(run)
+
+    monkeypatch.setattr(Run, "draw_grid", interrupted)
+    nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
+    assert "Stopped and saved after 48 images." in capsys.readouterr().err
+    monkeypatch.undo()
+    nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.numbers["images_seen"] == 640
+
+
+def test_interrupt_in_another_thread_changes_nothing():
+    handlers = []
+
+    def work() -> None:
+        with Interrupt():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGINT)]
+
+
+def test_a_second_signal_stops_at_once():
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_command_finds_the_run_again_by_another_spelling(
+    cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_images(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    words = ("--batch", 16, "--backbone", TINY)
+    assert cli("train", "pets", "--images", 64, *words).code == 0
+    said = cli("train", "./pets/", "--images", 96, *words)
+    assert said.code == 0, said
+    assert "going on after 64 images, 67% of the budget" in said.out

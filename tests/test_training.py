@@ -1,0 +1,349 @@
+import os
+import signal
+from dataclasses import dataclass
+from itertools import pairwise
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisekiln.training import checkpoints
+from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.ema import Ema, exponent
+from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.muon import Muon, orthogonal
+from noisekiln.training.trainer import Diverged, Trainer, as_line, step_seed
+
+# --- budget and rate
+
+
+def test_a_budget_is_spent_by_what_runs_out_first():
+    assert Budget(minutes=2).share(30, 10**9) == 0.25
+    assert Budget(images=200).share(10**9, 50) == 0.25
+    assert Budget(minutes=1, images=100).share(30, 80) == 0.8
+    assert Budget(minutes=1, images=100).share(66, 80) == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize("amounts", [{}, {"minutes": 0}, {"images": -5}, {"minutes": float("nan")}])
+def test_a_budget_that_trains_nothing_or_for_ever_is_refused(amounts):
+    with pytest.raises(ValueError, match="Give"):
+        Budget(**amounts)
+
+
+def test_the_rate_rises_stays_and_falls_to_zero():
+    rate = Rate(0.01, warm=0.1, cool=0.4)
+    assert [rate(share) for share in (0, 0.05, 0.1, 0.3, 0.6, 0.8, 1.0)] == pytest.approx(
+        [0, 0.005, 0.01, 0.01, 0.01, 0.005, 0]
+    )
+    assert rate(1.3) == 0
+    shares = np.linspace(0, 1, 1001)
+    assert max(abs(np.diff([rate(share) for share in shares]))) < 2e-4  # no jumps
+
+
+@pytest.mark.parametrize(("warm", "cool"), [(0, 0), (0, 1), (1, 0), (0.8, 0.9)])
+def test_the_rate_has_no_corner_that_divides_by_zero(warm, cool):
+    rates = [Rate(1.0, warm, cool)(share) for share in np.linspace(0, 1, 101)]
+    assert all(0 <= rate <= 1 for rate in rates)
+
+
+# --- the average
+
+
+def module_of(value):
+    module = nn.Linear(1, 1).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(value)
+    return module
+
+
+def test_ema_exponents_are_edm2s():
+    """Karras et al. 2024, section 3.2: widths of 0.05 and 0.10 are gammas of 16.97 and 6.94."""
+    assert exponent(0.10) == pytest.approx(6.94, abs=0.005)
+    assert exponent(0.05) == pytest.approx(16.97, abs=0.005)
+    for length in (0.02, 0.1, 0.25):
+        gamma = exponent(length)  # its relative deviation, eq. 124
+        assert sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("length", [0.0, -0.1, 0.3])
+def test_an_impossible_length_is_refused(length):
+    with pytest.raises(ValueError, match=r"0\.01 to 0\.25"):
+        exponent(length)
+
+
+def test_the_average_of_what_never_changes_is_itself():
+    ema = Ema(module_of(-5.0))  # the start is forgotten at once
+    for seen in range(10, 60, 10):
+        ema.update(module_of(2.5), seen, 10)
+    assert float(ema.module.weight) == pytest.approx(2.5, rel=1e-14)
+
+
+def test_the_average_of_a_straight_line_has_its_closed_form():
+    """Of w(tau) = tau with weights tau^gamma: t (gamma + 1)/(gamma + 2)."""
+    ema, steps = Ema(module_of(0.0), 0.1), 4000
+    for seen in range(1, steps + 1):
+        ema.update(module_of(seen), seen, 1)
+    gamma = exponent(0.1)
+    assert float(ema.module.weight) == pytest.approx(steps * (gamma + 1) / (gamma + 2), rel=1e-3)
+
+
+def test_the_average_does_not_depend_on_the_batch_size():
+    small, large = Ema(module_of(0.0)), Ema(module_of(0.0))
+    for seen in range(8, 8001, 8):
+        small.update(module_of(seen), seen, 8)
+    for seen in range(80, 8001, 80):
+        large.update(module_of(seen), seen, 80)
+    assert float(large.module.weight) == pytest.approx(float(small.module.weight), rel=0.01)
+
+
+def test_buffers_are_copied_and_the_average_is_not_trained():
+    module = nn.BatchNorm1d(2)
+    ema = Ema(module)
+    module(torch.randn(8, 2))
+    ema.update(module, 8, 8)
+    assert torch.equal(ema.module.running_mean, module.running_mean)
+    assert int(ema.module.num_batches_tracked) == 1
+    assert not ema.module.training
+    assert not any(parameter.requires_grad for parameter in ema.module.parameters())
+    assert module.training
+
+
+# --- checkpoints
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    tensors = {"a.b": torch.randn(3, 4).mT, "step": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
+    numbers = {"seconds": 0.1 + 0.2, "words": ["ä", None], "images_seen": 3}
+    checkpoints.save(tmp_path / "checkpoints", 3, tensors, numbers)
+    back = checkpoints.newest(tmp_path / "checkpoints")
+    assert back.numbers == numbers
+    assert back.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(back.tensors[name], tensor)
+        assert back.tensors[name].dtype == tensor.dtype
+
+
+def test_only_the_newest_are_kept_and_order_is_by_images(tmp_path):
+    for seen in (900, 1000, 20_000):
+        checkpoints.save(tmp_path, seen, {"x": torch.tensor(seen)}, {"images_seen": seen}, keep=2)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["000000001000", "000000020000"]
+    assert checkpoints.newest(tmp_path).numbers["images_seen"] == 20_000
+
+
+def test_without_checkpoints_there_is_none(tmp_path):
+    assert checkpoints.newest(tmp_path) is None
+    assert checkpoints.newest(tmp_path / "nowhere") is None
+
+
+def test_a_checkpoint_cut_short_is_not_taken(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 10, {"x": torch.tensor(10)}, {"images_seen": 10})
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save_file", dies)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(tmp_path, 20, {"x": torch.tensor(20)}, {"images_seen": 20})
+    assert int(checkpoints.newest(tmp_path).tensors["x"]) == 10
+    checkpoints.save(tmp_path, 20, {"x": torch.tensor(21)}, {"images_seen": 20})
+    checkpoints.save(tmp_path, 20, {"x": torch.tensor(22)}, {"images_seen": 20})
+    assert int(checkpoints.newest(tmp_path).tensors["x"]) == 22
+    assert not list(tmp_path.glob(".*"))
+
+
+# --- the loop
+
+DATA = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Toy:
+    value: Tensor
+
+
+def adamw(module):
+    return [torch.optim.AdamW(module.parameters())]
+
+
+def sgd(module):
+    return [torch.optim.SGD(module.parameters(), lr=1.0)]
+
+
+def muon_and_adamw(module):
+    matrices = [parameter for parameter in module.parameters() if parameter.ndim == 2]
+    rest = [parameter for parameter in module.parameters() if parameter.ndim < 2]
+    return [Muon(matrices), torch.optim.AdamW(rest)]
+
+
+def toy(budget, *, seed=0, ruin_at=None, optimizers=adamw, **settings):
+    """A small network with a buffer and randomness in its loss."""
+    torch.manual_seed(99 + seed)
+    module = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.SiLU(), nn.Linear(8, 3))
+
+    def batches(seen, count):
+        rows = (seen + torch.arange(count)) % len(DATA)
+        ruined = DATA[rows].clone()
+        if ruin_at is not None and seen >= ruin_at:
+            ruined[0] = torch.nan
+        return ruined
+
+    def loss(batch, generator):
+        noise = torch.randn(batch.shape, generator=generator)
+        return Toy((module(batch + noise) - batch).square().mean())
+
+    return Trainer(
+        module, loss, batches, optimizers(module),
+        budget=budget, rate=Rate(0.01), batch=8, seed=seed, **settings,
+    )  # fmt: skip
+
+
+def assert_same_state(one, other):
+    (tensors, numbers), (other_tensors, other_numbers) = one.state(), other.state()
+    assert tensors.keys() == other_tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, other_tensors[name]), name
+    assert numbers["images_seen"] == other_numbers["images_seen"]
+
+
+@pytest.mark.parametrize("optimizers", [adamw, sgd, muon_and_adamw])
+@pytest.mark.parametrize("stop", [1, 7])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, optimizers):
+    budget = Budget(images=160)
+    whole = toy(budget, optimizers=optimizers)
+    lines = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in whole.run()]
+
+    first = toy(budget, optimizers=optimizers)
+    for _, _report in zip(range(stop), first.run(), strict=False):
+        pass
+    checkpoints.save(tmp_path, first.images_seen, *first.state())
+
+    second = toy(budget, optimizers=optimizers)
+    with torch.no_grad():
+        for parameter in second.module.parameters():
+            parameter.fill_(123.0)  # nothing of its own start may be left
+    second.load_state(*checkpoints.newest(tmp_path))
+    assert second.images_seen == first.images_seen
+    resumed = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in second.run()]
+
+    assert resumed == lines[-len(resumed) :]
+    assert len(resumed) == 20 - first.images_seen // 8
+    assert_same_state(whole, second)
+
+
+def test_a_run_is_a_function_of_its_seed_and_not_of_the_global_one():
+    losses = []
+    for seed, disturbance in ((0, 1), (0, 2), (1, 1)):
+        trainer = toy(Budget(images=40), seed=seed)
+        torch.manual_seed(disturbance)
+        losses.append([report.loss for report in trainer.run()])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_it_learns_stops_on_time_and_reports():
+    trainer = toy(Budget(images=4000))
+    reports = list(trainer.run())
+    assert len(reports) == 500
+    assert [report.images_seen for report in reports] == list(range(8, 4001, 8))
+    assert np.mean([r.loss for r in reports[-50:]]) < 0.8 * np.mean([r.loss for r in reports[:10]])
+    assert reports[0].rate == 0
+    assert reports[250].rate == pytest.approx(0.01)
+    assert 0 < reports[-1].rate < 1e-4
+    shares = [report.share for report in reports]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert all(b.seconds >= a.seconds for a, b in pairwise(reports))
+    assert list(trainer.run()) == []
+    assert set(as_line(reports[3])) == {"images_seen", "seconds", "share", "loss", "grad_norm", "rate"}
+
+
+def test_a_budget_of_minutes_ends():
+    trainer = toy(Budget(minutes=0.2 / 60))
+    reports = list(trainer.run())
+    assert reports
+    assert trainer.seconds >= 0.2
+    assert reports[-1].seconds < 0.2  # no step is begun after the end
+
+
+def test_seconds_before_an_interruption_count():
+    trainer = toy(Budget(minutes=1.0))
+    tensors, numbers = trainer.state()
+    trainer.load_state(tensors, numbers | {"seconds": 61.0})
+    assert list(trainer.run()) == []
+
+
+def test_every_optimizer_follows_the_rate():
+    trainer = toy(Budget(images=80), optimizers=muon_and_adamw)
+    reports = list(trainer.run())
+    assert {group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups} == {reports[-1].rate}
+
+
+def test_muon_steps_along_the_nearest_orthogonal_matrix():
+    """Every singular value becomes about 1, and the directions stay: U S V^T -> U V^T."""
+    matrices = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(0))
+    for given in (matrices, matrices.mT.contiguous(), 1e-4 * matrices):
+        near = orthogonal(given)
+        u, values, v = torch.linalg.svd(near, full_matrices=False)
+        assert near.shape == given.shape
+        assert float(values.min()) > 0.6
+        assert float(values.max()) < 1.3
+        u, _, v = torch.linalg.svd(given, full_matrices=False)
+        torch.testing.assert_close(u.mT @ near @ v.mT, torch.eye(5).expand(3, 5, 5), rtol=0, atol=0.4)
+
+
+def test_gradients_are_clipped_and_their_norm_reported():
+    trainer = toy(Budget(images=8), clip=1e-3, optimizers=sgd)
+    trainer.rate = Rate(1.0, warm=0.0, cool=0.0)
+    before = nn.utils.parameters_to_vector(trainer.module.parameters()).clone()
+    (report,) = trainer.run()
+    moved = nn.utils.parameters_to_vector(trainer.module.parameters()) - before
+    assert report.grad_norm > 1e-2
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_nan_stops_the_run_before_the_weights_are_touched():
+    trainer = toy(Budget(images=800), ruin_at=40)
+    run = trainer.run()
+    for _ in range(5):
+        next(run)
+    healthy = {name: value.clone() for name, value in trainer.module.named_parameters()}
+    with pytest.raises(Diverged, match="After 40 images the loss is nan") as caught:
+        next(run)
+    assert bool(caught.value.loss.value.isnan())
+    assert trainer.images_seen == 40
+    for name, value in trainer.module.named_parameters():
+        assert torch.equal(value, healthy[name])
+    assert all(bool(parameter.isfinite().all()) for parameter in trainer.ema.module.parameters())
+
+
+def test_seeds_of_neighbouring_steps_are_unrelated():
+    seeds = {step_seed(seed, seen) for seed in range(50) for seen in range(0, 800, 8)}
+    assert len(seeds) == 5000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+# --- interrupts
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sets_a_flag_and_a_second_one_is_as_before(number):
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        assert interrupt.signal is None
+        os.kill(os.getpid(), number)
+        assert interrupt.signal == number
+        assert signal.getsignal(number) == before  # so that the next one stops at once
+    assert signal.getsignal(number) == before
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_handlers_are_given_back_after_an_error():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError, match="within"), Interrupt():
+        raise RuntimeError("within")
+    assert signal.getsignal(signal.SIGTERM) == before
