@@ -8,6 +8,7 @@ Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data) and the
 import argparse
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -71,6 +72,7 @@ def main() -> None:
 def ours(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """The two commands, everything left at its default."""
     run, pictures = given.work / f"run_{given.minutes:g}min", given.work / f"pictures_{given.minutes:g}min"
+    shutil.rmtree(run, ignore_errors=True)  # an earlier run would be gone on with, and judged as this one
     command = [sys.executable, "-m", "noisekiln"]
     subprocess.run([*command, "train", given.data, "--minutes", str(given.minutes), "--out", str(run)], check=True)
     trained = json.loads(sorted((run / "checkpoints").glob("[0-9]*/numbers.json"))[-1].read_text(encoding="utf-8"))

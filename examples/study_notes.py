@@ -1,12 +1,15 @@
 """The diffusion model of every first lesson, with each line beside its equation: small, right, and yours to change.
 
-    python examples/study_notes.py                          # 8x8 digits, the simple network
-    python examples/study_notes.py --network strided_unet
-    python examples/study_notes.py --data portraits --images 400000
+    python examples/study_notes.py                     # 8x8 digits, which come with scikit-learn
+    python examples/study_notes.py --network simple_unet --width 64 --images 400000
+    python examples/study_notes.py --data portraits
 
 It is Ho et al. 2020 as study notes write it down: linear betas, 1000 steps, a network that predicts the noise, the
 plain mean squared error, Adam at 1e-4, and ancestral sampling. Pictures appear in --out while it trains, as the notes'
-`epoch0.png` did, and at its end grid.png and a model for `noisekiln sample`. The digits come with scikit-learn.
+`epoch0.png` did, and at its end grid.png and a model for `noisekiln sample`.
+
+The digits can be recognised after 60,000 images: with the strided network at its default width, two minutes of one CPU
+core. The simple one has no norms and needs many more: its digits are still rough after 150,000. The notes' width is 64.
 """
 
 import argparse
@@ -74,10 +77,10 @@ def images_of(data: str) -> Tensor:
 def main(argv: list[str] | None = None) -> list[float]:
     """Train, show, save; the losses, averaged between pictures."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--network", choices=["simple_unet", "strided_unet"], default="simple_unet")
-    ask.add_argument("--width", type=int, default=64, help="channels of the network's first layer")
+    ask.add_argument("--network", choices=["strided_unet", "simple_unet"], default="strided_unet")
+    ask.add_argument("--width", type=int, default=32, help="channels of the network's first layer")
     ask.add_argument("--data", default="digits", help="digits, portraits, or a folder of images")
-    ask.add_argument("--images", type=int, default=300_000, help="to train on, repeats included")
+    ask.add_argument("--images", type=int, default=100_000, help="to train on, repeats included")
     ask.add_argument("--batch", type=int, default=16, help="images in a step")
     ask.add_argument("--steps", type=int, default=T, help="of sampling")
     ask.add_argument("--variance", choices=["small", "large"], default="large", help="of a step back: beta~ or beta")

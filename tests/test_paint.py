@@ -254,7 +254,7 @@ def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
         (("--sampler", "ddim("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
         (("--schedule", "kosine"), "There is no schedule called 'kosine'. Did you mean 'cosine'?"),
         (("--guidance", -1), "A guidance scale of -1 would lead away from what is asked for. Take 0"),
-        (("--class", "catt"), "There is no class called 'catt'. Did you mean 'cat'? There are: "),
+        (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? There are: "),
         (("--class", "2"), "There is no class number 2; the model was trained on 2: 0 Cat, 1 dog."),
         (("--class", "all", "--class", "cat"), "There is no class called 'all'."),
         (("--prompt", "a cat"), "--prompt was given, but this model knows classes: Cat, dog. Use --class."),
@@ -373,5 +373,5 @@ def test_models_with_code_of_their_own_are_not_run(cli: Command, class_run: Path
     change_json(tmp_path / "model" / "model.json", backbone=f"{tmp_path / 'evil.py'}:Net()")
     said = cli("sample", tmp_path, "-n", 1)
     assert said.code == 2
-    assert "needs Python code of its maker's" in said.err
+    assert "runs Python code of its maker's" in said.err
     assert not (tmp_path / "ran").exists()

@@ -320,11 +320,13 @@ def test_opening_a_run_writes_nothing(data: DataSet, tmp_path: Path):
 
 
 def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
-    steps = Run(SETTINGS, data, tmp_path).steps()
+    longer = SETTINGS.but(images=640)
+    steps = Run(longer, data, tmp_path).steps()
     next(steps)
     del steps
-    assert train(SETTINGS, data, tmp_path).resumed == 0
-    assert [seen for seen, *_ in log(tmp_path)] == list(range(16, 257, 16))
+    assert [seen for seen, *_ in log(tmp_path)] == [16]
+    assert train(longer, data, tmp_path).resumed == 0
+    assert [seen for seen, *_ in log(tmp_path)] == list(range(16, 641, 16))
 
 
 # Divergence
@@ -400,7 +402,7 @@ def test_facade_stops_when_asked(
 
     monkeypatch.setattr(Run, "draw_grid", interrupted)
     nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
-    assert "Stopped and saved after 48 images." in capsys.readouterr().err
+    assert "Stopped and saved after 32 images; the same call goes on." in capsys.readouterr().err
     monkeypatch.undo()
     nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
     newest = checkpoints.newest(tmp_path / "checkpoints")

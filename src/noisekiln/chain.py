@@ -1,7 +1,7 @@
 """The textbook chain: q(x_t | x_{t-1}), q(x_t | x_0) and q(x_{t-1} | x_t, x_0) under their own names.
 
-Lessons and papers count T steps; here step i = 1, ..., T of a schedule is its time i/T, and step 0 is the clean image.
-Nothing else in noisekiln counts so: samplers use the same formulas between any two levels.
+Lessons and papers count T steps; here step i = 1, ..., T of a schedule is its time i/T, and step 0 is the clean image
+(on `karras`, its least noise). Nothing else in noisekiln counts so: samplers use the same formulas between any levels.
 """
 
 from dataclasses import dataclass

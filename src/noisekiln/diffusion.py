@@ -219,7 +219,8 @@ class Diffusion(nn.Module):
         told = _read_json(folder / "model.json")
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
             raise ValueError(
-                f"{folder} needs Python code of its maker's. Load it with allow_code=True if you trust it."
+                f"{folder} runs Python code of its maker's, which could do anything. "
+                "If you trust it, allow it: --allow-code, or allow_code=True."
             )
         try:
             model = cls._told(told)

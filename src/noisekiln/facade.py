@@ -11,9 +11,15 @@ from noisekiln.recipes.settings import Settings
 from noisekiln.training.interrupt import Interrupt
 
 
-def load(folder: str | Path, *, device: str = "cpu") -> Diffusion:
-    """The model of a run, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8."""
-    return Diffusion.load(folder, device=device)
+def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
+    """The model of a run, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
+
+    Args:
+        folder: Of the run.
+        device: Where to put it.
+        allow_code: Whether the model may run components from Python files of its maker's.
+    """
+    return Diffusion.load(folder, device=device, allow_code=allow_code)
 
 
 def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffusion:
@@ -36,6 +42,7 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
         for _ in run.steps():
             if interrupt.signal is not None:
                 run.save()
-                print(f"Stopped and saved after {run.trainer.images_seen:,} images.", file=sys.stderr)
+                seen = f"{run.trainer.images_seen:,} images"
+                print(f"Stopped and saved after {seen}; the same call goes on.", file=sys.stderr)
                 break
-    return Diffusion.load(folder, device=run.settings.device or "cpu")
+    return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted

@@ -25,8 +25,14 @@ def names(room: str) -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base" and not m.ispkg))
 
 
-def summary(room: str, name: str) -> str:
-    """The first line of a component's file, without importing it."""
+@cache
+def rooms() -> tuple[str, ...]:
+    """The rooms: packages with a `base`, sorted."""
+    return tuple(sorted(base.parent.name for base in Path(__file__).parent.glob("*/base.py")))
+
+
+def summary(room: str, name: str = "__init__") -> str:
+    """The first line of a component's file, or of a room's, without importing it."""
     text = (Path(__file__).parent / room / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
 
@@ -63,7 +69,8 @@ def find(base: type[T], name: str) -> type[T]:
 
 def did_you_mean(given: str, known: tuple[str, ...] | list[str]) -> str:
     """The end of an error message: "Did you mean 'heun'? There are: ..."."""
-    near = get_close_matches(given.lower(), known, n=1)
+    folded = {name.lower(): name for name in known}
+    near = [folded[name] for name in get_close_matches(given.lower(), folded, n=1)]
     return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
 
 

@@ -44,6 +44,11 @@ class Unet(Backbone):
                 f"unet(widths={widths}, blocks={blocks}): every level needs a width that is a multiple of 32, "
                 "and a number of blocks. Give two tuples of the same length."
             )
+        if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(len(widths))):
+            raise ValueError(
+                f"unet(blocks={blocks}, patch={patch}, attention={attention}): every level needs a block, a patch "
+                f"a side of 1 or more, and attention a level of 0 to {len(widths) - 1}. Change what is out of range."
+            )
         self.channels, self.vector, self.widths, self.blocks = channels, vector, widths, blocks
         self.patch, self.attention, self.condition = patch, attention, condition
         self.noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))

@@ -7,7 +7,6 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noisekiln.cli._show import console, say
-from noisekiln.conditioners.text import Text
 from noisekiln.diffusion import Diffusion
 from noisekiln.find import did_you_mean
 from noisekiln.recipes.paint import paint
@@ -33,9 +32,9 @@ def sample(
 
 def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
     """Say which words of the prompts the model never learned."""
-    if not isinstance(model.conditioner, Text):
+    conditioner = model.conditioner
+    if conditioner is None:
         return
-    known = model.conditioner.words
-    for word in dict.fromkeys(word for prompt in prompts for word in model.conditioner.unknown(prompt)):
+    for word in dict.fromkeys(word for prompt in prompts for word in conditioner.unknown(prompt)):
         told = f"note: the word {word!r} is in fewer than two training captions; it is ignored."
-        say(f"{told} {did_you_mean(word, known[:60])}")
+        say(f"{told} {did_you_mean(word, conditioner.words[:60])}")

@@ -18,7 +18,9 @@ def command(
     count: Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")] = None,
     classes: Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")] = None,
     prompts: Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")] = None,
-    guidance: Annotated[float | None, option(help="How strongly the wish counts; 1 leaves the model be.")] = None,
+    guidance: Annotated[
+        str | None, option(help="How strongly the wish counts (1: the model as it is), or a spec.")
+    ] = None,
     sampler: Annotated[str | None, option(help="See `noisekiln list samplers`.")] = None,
     steps: Annotated[int | None, option(help="Steps of the sampler.")] = None,
     schedule: Annotated[str | None, option(help="See `noisekiln list schedules`.")] = None,
@@ -26,6 +28,7 @@ def command(
     out: Annotated[Path | None, option(help="Folder for the pictures. Default: RUN/pictures.")] = None,
     batch: Annotated[int, typer.Option(help="Images painted at once; changes nothing but speed.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")] = False,
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
     from noisekiln.cli._sample import sample, unknown_words
@@ -33,7 +36,7 @@ def command(
     from noisekiln.recipes.paint import share_out
     from noisekiln.recipes.plan import pick_device
 
-    model = Diffusion.load(run, device=pick_device(device))
+    model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
     seeds = _seeds(seed)
     if count is not None and count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")
@@ -48,7 +51,7 @@ def command(
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wishes))]
     sample(
         model, wishes, seeds, out or run / "pictures", columns=columns, batch=batch,
-        guidance=guidance, sampler=sampler, steps=steps, schedule=schedule,
+        guidance=_guidance(guidance), sampler=sampler, steps=steps, schedule=schedule,
     )  # fmt: skip
 
 
@@ -65,6 +68,14 @@ def _wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list
     if classes == ["all"] and known:
         return list(range(len(known)))
     return [*classes, *prompts] or [None]
+
+
+def _guidance(text: str | None) -> float | str | None:
+    """A scale, or the spec of a guidance."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _seeds(text: str) -> list[int]:

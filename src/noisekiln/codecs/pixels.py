@@ -30,9 +30,15 @@ class Pixels(Codec):
 
         A channel that never changes gets the deviation 1/255, so that one grey step is one unit.
         """
-        values = pixels.double().div_(255).flatten(0, 2)
-        std, mean = torch.std_mean(values, dim=0, correction=0)
-        return cls(tuple(mean.tolist()), tuple(std.clamp(min=1 / 255).tolist()))
+        grey = torch.arange(256, dtype=torch.float64) / 255
+        mean, std = [], []
+        for channel in range(pixels.shape[-1]):
+            parts = [torch.bincount(part[..., channel].flatten(), minlength=256) for part in pixels.split(4096)]
+            counts = torch.stack(parts).sum(0).double()
+            share = counts / counts.sum()  # of each grey level: exact, and small however many the images
+            mean.append(float(share @ grey))
+            std.append(max(float(share @ (grey - mean[-1]) ** 2) ** 0.5, 1 / 255))
+        return cls(tuple(mean), tuple(std))
 
     @property
     def channels(self) -> int:  # noqa: D102 (the base class says it)

@@ -20,6 +20,7 @@ class Conditioner(nn.Module, ABC):
     reads: ClassVar[str]  # what of a data set it is trained on: "labels" or "captions"
     width: int
     choices: tuple[str, ...] = ()  # all that can be wished for, where that is a fixed list
+    words: tuple[str, ...] = ()  # the words that it knows, where wishes are made of words
 
     @abstractmethod
     def encode(self, wanted: Sequence[str | int]) -> Tensor:
@@ -28,6 +29,10 @@ class Conditioner(nn.Module, ABC):
         Raises:
             ValueError: For a wish that cannot be understood.
         """
+
+    def unknown(self, wish: str) -> list[str]:
+        """Words of a wish that say nothing to this conditioner."""
+        return []
 
     @abstractmethod
     def nothing(self, count: int) -> Tensor:

@@ -49,7 +49,7 @@ class ClassLabel(Conditioner):
             if wish.lower() in folded:
                 return folded.index(wish.lower())
             if not wish.isdecimal():
-                raise ValueError(f"There is no class called {wish!r}. {did_you_mean(wish, folded)}")
+                raise ValueError(f"There is no class called {wish!r}. {did_you_mean(wish, self.names)}")
         if 0 <= int(wish) < len(self.names):
             return int(wish)
         known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))

@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond
 
-PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
+PADDING, FIRST_WORD = 0, 1
 
 
 class Text(Conditioner):
     """Words, looked at with their neighbours ("red hair" is not "red shirt"), then averaged.
 
     Each word's vector passes two residual convolutions of three words' reach. A word that was seen less than twice in
-    training, or never, reads as "unknown", which starts at zero: it says nothing rather than something wrong.
+    training, or never, is left out: it says nothing rather than something wrong.
 
     Args:
         words: The vocabulary, in order of frequency.
@@ -36,7 +36,6 @@ class Text(Conditioner):
         self.length = length
         self.index = {word: i for i, word in enumerate(words, FIRST_WORD)}
         self.vectors = nn.Embedding(len(words) + FIRST_WORD, width, padding_idx=PADDING)
-        nn.init.zeros_(self.vectors.weight[UNKNOWN])
         self.neighbours = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
         self.silence = nn.Parameter(torch.zeros(width))
 
@@ -53,10 +52,10 @@ class Text(Conditioner):
         return cls(tuple(known), width, min(length, longest))
 
     def encode(self, wanted: Sequence[str | int]) -> Tensor:
-        """Ids of the words of each prompt, (B, length), padded with 0."""
+        """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut."""
         ids = torch.full((len(wanted), self.length), PADDING, dtype=torch.int64)
         for row, prompt in zip(ids, wanted, strict=True):
-            words = [self.index.get(word, UNKNOWN) for word in split_words(str(prompt))[: self.length]]
+            words = [self.index[word] for word in split_words(str(prompt)) if word in self.index][: self.length]
             row[: len(words)] = torch.tensor(words, dtype=torch.int64)
         return ids
 

@@ -24,7 +24,11 @@ class ClassifierFree(Guidance):
     high: float = float("inf")
 
     def __post_init__(self) -> None:
-        if self.scale < 0:
+        if not 0 <= self.low <= self.high:
+            raise ValueError(
+                f"Guidance from {self.low:g} to {self.high:g} is never on. Give low, then high, of 0 or more."
+            )
+        if not 0 <= self.scale < float("inf"):
             raise ValueError(
                 f"A guidance scale of {self.scale:g} would lead away from what is asked for. "
                 "Take 0 (ignore the wish), 1 (the model as it is) or more (2 is a good number)."

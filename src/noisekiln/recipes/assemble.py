@@ -69,7 +69,7 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     elif settings.cond == "text":
         assert data.train.captions is not None
         conditioner = Text.fit(data.train.captions)
-    codec = Pixels.fit(torch.from_numpy(data.train.pixels[:50_000]))
+    codec = Pixels.fit(torch.from_numpy(data.train.pixels))
     assert settings.backbone is not None
     backbone = build(
         Backbone, settings.backbone, channels=codec.channels, vector=conditioner.width if conditioner else 0

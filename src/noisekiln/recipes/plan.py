@@ -3,8 +3,10 @@
 import torch
 
 from noisekiln.data import DataSet
+from noisekiln.find import did_you_mean
+from noisekiln.predictions import PREDICTIONS
 from noisekiln.recipes.settings import Settings
-from noisekiln.recipes.sizes import fitting_size, unet_of_size
+from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 
 
 def resolve(settings: Settings, data: DataSet) -> Settings:
@@ -13,6 +15,10 @@ def resolve(settings: Settings, data: DataSet) -> Settings:
     Raises:
         ValueError: If a condition is asked for that the data have nothing for, or a device that is not there.
     """
+    for name, known in (("prediction", list(PREDICTIONS)), ("model", ["auto", *SIZES])):
+        given = getattr(settings, name)
+        if given not in known:
+            raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(given, known)}")
     device = pick_device(settings.device)
     minutes = settings.minutes
     if minutes is None and settings.images is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -19,7 +19,12 @@ from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.trainer import Diverged, Report, as_line
 
-GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8, 1.0)  # shares of the budget
+GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
+PREVIEW: dict[str, Any] = {
+    "sampler": "dpmpp_2m",
+    "steps": 12,
+    "schedule": "karras",
+}  # few steps show what a model knows, whatever it is for
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
 MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
@@ -69,14 +74,14 @@ class Run:
                 if report.seconds - logged >= LOG_EVERY:
                     logged = report.seconds
                     _write_line(log, as_line(report))
-                yield report
-                due = [share for share in GRIDS_AT if drawn < share <= self.trainer.share]
-                if due and due[-1] < 1:
+                due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
+                if due:
                     drawn = self.trainer.share
                     self.draw_grid()
                 if due or report.seconds - saved >= CHECKPOINT_EVERY:
                     saved = report.seconds
                     self.save()
+                yield report  # last, so that whoever stops here misses no grid
         self.draw_grid()
         self.save()
 
@@ -108,7 +113,7 @@ class Run:
         wishes = preview_wishes(self.data, self.settings.cond)
         self.trained.eval()
         halves = [
-            tile(model.diffusion.sample(wishes, steps=min(12, self.settings.steps)).cpu().numpy(), columns=4)
+            tile(model.diffusion.sample(wishes, **PREVIEW).cpu().numpy(), columns=4)
             for model in (self.trained, self._averaged())
         ]
         self.trained.train()
@@ -163,7 +168,8 @@ class Run:
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.settings.write(self.folder / "run.yaml")
+        self.settings.write(self.folder / ".run.yaml.partial")
+        os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
         data = self.data
         described = {
             "name": data.name,
@@ -177,7 +183,8 @@ class Run:
             "skipped": [asdict(skipped) for skipped in data.skipped],
         }
         text = json.dumps(described, indent=2, ensure_ascii=False)
-        (self.folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+        (self.folder / ".dataset.json.partial").write_text(text + "\n", encoding="utf-8")
+        os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
 
     def _forget_after(self, images_seen: int) -> None:
         """Drop the log's lines from after the checkpoint: those steps are taken again."""

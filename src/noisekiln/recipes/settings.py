@@ -16,9 +16,10 @@ def _setting(default: Any, about: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run, as `run.yaml` holds them; None means "choose for me", and nothing is None once resolved.
+    """Settings of a run, as `run.yaml` holds them; None means "choose for me".
 
-    A field's help says what it is; the command line's options are derived from the fields.
+    Once resolved, only a budget that was not asked for is None. A field's help says what it is; the command line's
+    options are derived from the fields.
     """
 
     data: str = _setting("portraits", "Folder, file or bundled name.")
@@ -48,8 +49,6 @@ class Settings:
     def __post_init__(self) -> None:
         choices = {
             "cond": ("auto", "none", "class", "text"),
-            "model": ("auto", "xs", "s", "m", "l", "xl"),
-            "prediction": ("v", "eps", "x0", "flow"),
             "optimizer": ("muon", "adamw", "adam"),
         }
         for name, known in choices.items():

@@ -13,7 +13,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "xs": Size((32, 64), (1, 2), 64),
-    "s": Size((64, 128), (1, 2), 128),
+    "s": Size((64, 96), (1, 2), 128),
     "m": Size((64, 128), (2, 4), 128),
     "l": Size((96, 192), (3, 6), 256),
     "xl": Size((192, 384), (4, 8), 512),
@@ -21,7 +21,7 @@ SIZES = {
 
 
 def fitting_size(minutes: float | None, device: str) -> str:
-    """The size that makes the best images within the budget, by the measurements in LOG.md."""
+    """The size for a budget: on a CPU by the measurements in LOG.md; on a graphics card not measured yet."""
     if device == "cpu":
         return "s" if minutes is None or minutes <= 10 else "m"
     return "l"

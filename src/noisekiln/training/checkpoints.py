@@ -38,7 +38,7 @@ def save(
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft / "tensors.safetensors")
     (draft / "numbers.json").write_text(json.dumps(dict(numbers), indent=2), encoding="utf-8")
     for file in draft.iterdir():
-        with file.open("rb") as handle:
+        with file.open("r+b") as handle:
             os.fsync(handle.fileno())
     shutil.rmtree(place, ignore_errors=True)
     draft.rename(place)

@@ -49,7 +49,10 @@ class Muon(Optimizer):
 
     def _step_together(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        means = [self.state[w].setdefault("mean", torch.zeros_like(w)) for w in weights]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["mean"] = torch.zeros_like(weight)
+        means = [self.state[weight]["mean"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
         steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in ahead]), group["iterations"])
@@ -74,7 +77,8 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
         product = factor @ product
         gram = factor @ gram @ factor
     x = product @ x
-    return (x.mT if tall else x).contiguous()
+    nearest: Tensor = x.mT if tall else x
+    return nearest.contiguous()
 
 
 def split_for_muon(module: nn.Module, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -83,11 +87,9 @@ def split_for_muon(module: nn.Module, network: nn.Module) -> tuple[list[Tensor],
     Muon takes the weights of the `network`'s convolutions and linear layers, but for the first and the last
     convolution, which face pixels; AdamW takes those two, embeddings, norms and biases.
     """
-    ends = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    inner = [
-        layer.weight
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in (ends[0], ends[-1])
-    ]
+    matrices = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    convolutions = [layer for layer in matrices if isinstance(layer, nn.Conv2d)]
+    ends = convolutions[:1] + convolutions[-1:]
+    inner = [layer.weight for layer in matrices if layer not in ends]
     taken = {id(weight) for weight in inner}
     return inner, [parameter for parameter in module.parameters() if id(parameter) not in taken]

@@ -158,6 +158,10 @@ class Trainer(Generic[Batch]):
                 index, name = key.split(".", 1)
                 state.setdefault(int(index), {})[name] = value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            for parameter, values in optimizer.state.items():
+                for name, value in values.items():  # fused steps walk weights and moments in memory order alike
+                    if value.shape == parameter.shape:
+                        values[name] = torch.empty_like(parameter).copy_(value)
         self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
 
 
