@@ -1,0 +1,43 @@
+"""Can the digits of the study notes' networks be recognised?
+
+    python examples/study_notes.py --out runs/strided
+    python examples/study_notes.py --network simple_unet --width 64 --images 400000 --batch 32 --out runs/simple
+    python benchmarks/notes_digits.py runs/strided runs/simple --record records/study_notes.json
+
+A sample counts as a digit if it lies as near to real digits as 99 % of real ones do, and its five nearest neighbours
+all have one name. 200 samples of 200 ancestral steps; real digits, kept out of the comparison, give the ceiling.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from noisekiln.diffusion import Diffusion
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from test_examples import known_digits, share_of_digits
+
+
+def main() -> None:
+    """Judge each model, print and record."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("models", type=Path, nargs="+", help="folders that examples/study_notes.py left")
+    ask.add_argument("--record", type=Path)
+    given = ask.parse_args()
+    real = known_digits()[3]
+    noise = np.random.default_rng(1).normal(real.mean(0), real.std(0), (500, 64)).clip(0, 16)
+    told = {"real digits": share_of_digits(real)[0], "Gaussian noise": share_of_digits(noise)[0]}
+    for folder in given.models:
+        images = Diffusion.load(folder).sample(200, steps=200, batch=200)
+        told[folder.name] = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)[0]
+    told = {name: round(float(share), 3) for name, share in told.items()}
+    print(json.dumps(told, indent=2))
+    if given.record:
+        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
