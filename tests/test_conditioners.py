@@ -102,7 +102,7 @@ def test_a_vocabulary_holds_what_was_read_twice():
     text = Text.fit(["A red hat.", "a blue hat", "the Hat's brim is red-ish"], width=8)
     assert text.words == ("a", "red", "hat")
     assert text.length == 6
-    assert text.unknown("a Zebra in a red hat") == ["zebra", "in"]
+    assert text.unknown("a Zebra in a red hat") == ["zebra"]
     assert torch.equal(text.encode(["zebra Hat"]), text.encode(["hat"]))
 
 

@@ -93,7 +93,7 @@ def test_npz_that_cannot_be_used(tmp_path: Path):
     with pytest.raises(DataError, match=r"none of its arrays is known as images \(a, b\)"):
         load(npz(tmp_path, a=np.zeros(3), b=np.zeros(4)))
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 nonsense")
-    with pytest.raises(DataError, match="cannot read it safely"):
+    with pytest.raises(DataError, match="it was cut off"):
         load(tmp_path / "broken.npz")
 
 

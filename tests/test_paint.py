@@ -264,7 +264,7 @@ def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
         (("-n", 0), "-n 0: there is nothing to paint. Ask for 1 image or more."),
         (("-n", -2), "-n -2: there is nothing to paint."),
         (("--batch", 0), "--batch 0: at least one image is painted at once. Give 1 or more; 64 is usual."),
-        (("--seed", "x"), "--seed x is not a seed. Give a whole number of 0 or more, or several as 3,7,21."),
+        (("--seed", "x"), "--seed x is not a seed. Give a whole number from 0 to 2^63 - 1, or several as 3,7,21."),
         (("--seed", "-1"), "--seed -1 is not a seed."),
         (("--seed", "1,,2"), "--seed 1,,2 is not a seed."),
         (("--seed", str(2**63)), "is not a seed."),

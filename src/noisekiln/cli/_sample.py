@@ -36,5 +36,6 @@ def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
     if conditioner is None:
         return
     for word in dict.fromkeys(word for prompt in prompts for word in conditioner.unknown(prompt)):
-        told = f"note: the word {word!r} is in fewer than two training captions; it is ignored."
+        short = word if len(word) <= 40 else f"{word[:40]}..."
+        told = f"note: the word {short!r} is in fewer than two training captions; it is ignored."
         say(f"{told} {did_you_mean(word, conditioner.words[:60])}")

@@ -25,7 +25,8 @@ def read_data(source: str, size: int | tuple[int, int] | None = None) -> DataSet
     height, width = data.size
     kinds = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
-    say(f"{data.name}: {len(data.train):,} images of {width}x{height} pixels, {kinds}{held_out}")
+    pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
+    say(f"{data.name}: {len(data.train):,} images of {pixels}, {kinds}{held_out}")
     for note in data.notes:
         say(f"  {note}")
     for skipped in data.skipped[:5]:
@@ -44,6 +45,8 @@ def describe_plan(run: Run) -> None:
     name = str(chosen.backbone).split("(")[0]
     size = f"{name} of {run.parameters / 1e6:.2f}M parameters"
     say(f"plan: {size}, {told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    if chosen.batch == len(run.data.train):
+        say("  a batch is the whole of the training images: there are no more")
     if run.resumed and trainer.share < 1:
         say(f"going on after {run.resumed:,} images, {trainer.share:.0%} of the budget")
 

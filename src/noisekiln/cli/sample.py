@@ -81,5 +81,5 @@ def _guidance(text: str | None) -> float | str | None:
 def _seeds(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) < 2**63 for word in words):
-        raise ValueError(f"--seed {text} is not a seed. Give a whole number of 0 or more, or several as 3,7,21.")
+        raise ValueError(f"--seed {text} is not a seed. Give a whole number from 0 to 2^63 - 1, or several as 3,7,21.")
     return [int(word) for word in words]

@@ -13,6 +13,25 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond
 
 PADDING, FIRST_WORD = 0, 1
+SMALL_WORDS = {
+    "a",
+    "an",
+    "and",
+    "at",
+    "by",
+    "has",
+    "her",
+    "his",
+    "in",
+    "is",
+    "it",
+    "of",
+    "on",
+    "or",
+    "the",
+    "to",
+    "with",
+}
 
 
 class Text(Conditioner):
@@ -60,8 +79,8 @@ class Text(Conditioner):
         return ids
 
     def unknown(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model never learned, and so ignores."""
-        return [word for word in split_words(prompt) if word not in self.index]
+        """The words of a prompt that the model never learned, and so ignores; small words that say little aside."""
+        return [word for word in split_words(prompt) if word not in self.index and word not in SMALL_WORDS]
 
     def nothing(self, count: int) -> Tensor:  # noqa: D102 (the base class says it)
         return torch.full((count, self.length), PADDING, dtype=torch.int64)

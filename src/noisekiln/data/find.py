@@ -42,6 +42,8 @@ def find(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
         return from_array(source)
     if not isinstance(source, str | Path):
         return from_sequence(source)
+    if not str(source).strip():
+        raise DataError("''", "this is the name of nothing", "Give a folder, a file, or a bundled set")
     path = Path(source).expanduser()
     if str(source).startswith(PREFIX) or (not path.exists() and str(source) in bundled_names()):
         return _bundled(str(source).removeprefix(PREFIX))

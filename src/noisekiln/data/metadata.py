@@ -41,8 +41,11 @@ def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
         for row in _rows(item):
             given = _field(row, NAME_KEYS)
             if given is None:
+                there = f"its columns are {', '.join(map(str, row))}" if row else "the row is empty"
                 raise DataError(
-                    item.name, "a row has no file_name, so it belongs to no image", 'Give every row a "file_name"'
+                    item.name,
+                    f"a row has no file_name ({there}), so it belongs to no image",
+                    'Give every row a "file_name"; in a .csv, commas separate',
                 )
             name = str(here / given.replace("\\", "/"))
             if name not in images:

@@ -100,7 +100,10 @@ def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[s
         return {name: path[0] for name, path in paths.items()}, "sub-folders"
     if any(inside):
         return None, "Images lie in sub-folders and beside them, so the sub-folders are not taken as classes."
-    return None, "There are no classes (a sub-folder per class, or metadata.jsonl, would give some)."
+    return (
+        None,
+        "There are no classes: two or more sub-folders with images, or a metadata.csv, would give some.",
+    )
 
 
 def _texts(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:

@@ -36,8 +36,16 @@ def read(path: Path) -> Source:
         for file in sorted(files):
             full = Path(folder, file)
             name = full.relative_to(path).as_posix()
-            if full.is_file():
+            if _is_file(full):
                 items.append(file_item(name, full))
             elif not is_ignored(name):
                 skipped.append(Skipped(name, "a link to nowhere" if full.is_symlink() else "not a regular file"))
     return understand(path.resolve().name, items, skipped)
+
+
+def _is_file(path: Path) -> bool:
+    """False, too, for what may not even be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

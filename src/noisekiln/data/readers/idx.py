@@ -70,9 +70,12 @@ def _array(path: Path) -> NDArray[np.uint8]:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08":
                 raise DataError(str(path), "it does not start like an idx file of bytes", "Fetch the file again")
-            shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
+            header = file.read(4 * magic[3])
+            if len(header) < 4 * magic[3]:
+                raise DataError(str(path), "it ends within its header", "Fetch the file again")
+            shape = struct.unpack(f">{magic[3]}I", header)
             data = file.read(int(np.prod(shape, dtype=np.int64)))
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError) as error:
         raise DataError(str(path), f"it is damaged ({error})", "Fetch the file again") from error
     if len(data) < np.prod(shape, dtype=np.int64):
         raise DataError(str(path), f"its header promises {shape} bytes, but it ends before", "Fetch the file again")

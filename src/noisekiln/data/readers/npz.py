@@ -45,6 +45,8 @@ def _arrays(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        if not zipfile.is_zipfile(path):
+            raise DataError(str(path), "it is not an .npz archive, or it was cut off", "Save it anew") from error
         why = "it holds Python objects, which can run code when opened" if "Object" in str(error) else str(error)
         raise DataError(
             str(path), f"numpy cannot read it safely ({why})", "Save plain number and text arrays with numpy.savez"
