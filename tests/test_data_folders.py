@@ -261,3 +261,25 @@ def test_too_small_a_size(tmp_path: Path, size: int | tuple[int, int]):
 def test_errors_survive_pickling():
     error = pickle.loads(pickle.dumps(DataError("a", "b", "C")))  # our own bytes: a worker's error must arrive whole
     assert str(error) == "a: b. C."
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path):
+    many(tmp_path, 5, "cat/")
+    (tmp_path / "dog").mkdir()
+    assert [(one.file, one.why) for one in load(tmp_path).skipped] == [("dog", "an empty folder")]
+
+
+@pytest.mark.parametrize("text", ["file_name,text\n", "file_name,text\n0.png,\n", ""])
+def test_metadata_that_says_nothing_is_named(tmp_path: Path, text: str):
+    many(tmp_path, 3)
+    (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
+    assert "metadata.csv gives no image a caption or a label." in load(tmp_path).notes
+
+
+def test_metadata_outside_of_the_folder_is_called_so(tmp_path: Path):
+    many(tmp_path / "data", 3)
+    save(tmp_path, "beside.png")
+    (tmp_path / "data" / "metadata.csv").write_text("file_name,text\n../beside.png,a cat\n", encoding="utf-8")
+    assert [one.why for one in load(tmp_path / "data").skipped] == [
+        "named in metadata.csv, but outside the data's folder"
+    ]

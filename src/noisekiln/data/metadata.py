@@ -49,7 +49,9 @@ def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
                 )
             name = str(here / given.replace("\\", "/"))
             if name not in images:
-                missing.append(Skipped(name, f"named in {item.name}, but not there"))
+                outside = given.startswith("/") or ".." in PurePosixPath(name).parts
+                why = "outside the data's folder" if outside else "not there"
+                missing.append(Skipped(name, f"named in {item.name}, but {why}"))
                 continue
             caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
             if caption is not None:

@@ -30,7 +30,8 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
     if not images:
         raise _no_images(name, seen, skipped)
     names = frozenset(item.name for item in images)
-    metadata = read_metadata([item for item in seen if _last(item) in FILES], names)
+    described = [item for item in seen if _last(item) in FILES]
+    metadata = read_metadata(described, names)
     texts = _texts(seen, names)
     captions = {image: " ".join(text_of(item).split()) for image, item in texts.items()} | metadata.captions
     used = names | {item.name for item in texts.values()}
@@ -40,6 +41,8 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
     trees, notes = _parts(images)
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
+    if described and not metadata.captions and not metadata.labels:
+        notes.append(f"{described[0].name} gives no image a caption or a label.")
     parts = [
         Part(
             tuple(tree),

@@ -33,6 +33,9 @@ def read(path: Path) -> Source:
             continue
         visited.add(real)
         below.sort()
+        inside = Path(folder).relative_to(path).as_posix()
+        if not below and not files and inside != "." and not is_ignored(inside):
+            skipped.append(Skipped(inside, "an empty folder"))
         for file in sorted(files):
             full = Path(folder, file)
             name = full.relative_to(path).as_posix()
