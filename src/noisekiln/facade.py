@@ -39,10 +39,8 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     folder = Path(out) if out else Path("runs") / images.name
     run = Run(chosen, images, folder)
     with Interrupt() as interrupt:
-        for _ in run.steps():
-            if interrupt.signal is not None:
-                run.save()
-                seen = f"{run.trainer.images_seen:,} images"
-                print(f"Stopped and saved after {seen}; the same call goes on.", file=sys.stderr)
-                break
+        for _ in run.steps(interrupt):
+            pass
+    if interrupt.signal is not None and run.trainer.share < 1:
+        print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
     return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted

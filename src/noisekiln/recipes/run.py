@@ -17,6 +17,7 @@ from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
+from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
@@ -60,10 +61,10 @@ class Run:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trained.parameters())
 
-    def steps(self) -> Iterator[Report]:
+    def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
 
-        Whoever stops early calls `save`; at the end of the budget everything has been saved.
+        At the end of the budget, or once `interrupt` has come, all is saved; whoever leaves the loop calls `save`.
         """
         self._write_down()
         self._forget_after(self.trainer.images_seen)
@@ -82,6 +83,8 @@ class Run:
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
+                if interrupt is not None and interrupt.signal is not None:
+                    return self.save()
         self.draw_grid()
         self.save()
 
