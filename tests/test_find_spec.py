@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import noisekiln
+from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditioners.base import Conditioner
@@ -176,6 +177,7 @@ def test_given_arguments_fill_what_the_spec_may_not_name():
         (Draw, "uniform(schedule=cosinus)", "There is no schedule called 'cosinus'"),
         (Draw, "uniform(schedule=cosine(ofset=0))", "Did you mean 'offset'?"),
         (Weight, "min_snr(gamma=None)", "is not of the kind float"),
+        (Backbone, "unet(channels=1, widths=('a',), blocks=(1,))", "is not of the kind tuple[int, ...]"),
     ],
 )
 def test_mistakes_are_answered_with_what_was_meant(base, text, says):

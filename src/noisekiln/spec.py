@@ -100,7 +100,7 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if hint is not None and not any(_fits(value, kind) for kind in kinds):
-        wanted = getattr(hint, "__name__", str(hint))
+        wanted = hint.__name__ if isinstance(hint, type) and not typing.get_origin(hint) else str(hint)
         raise ValueError(f"{where}={text} is not of the kind {wanted}. Give a value of that kind.")
     return value
 
@@ -108,6 +108,8 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
 def _fits(value: object, kind: Any) -> bool:
     if typing.get_origin(kind) is typing.Literal:
         return value in typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, typing.get_args(kind)[0]) for part in value)
     if kind is int and isinstance(value, bool):
         return False
     return isinstance(value, typing.get_origin(kind) or kind)
