@@ -95,8 +95,45 @@ def moments(
     denoise: Denoise, sampler: Sampler, levels: Sequence[Level], mean: float, std: float
 ) -> tuple[float, float]:
     """Exact mean and deviation of what a sampler makes of x ~ N(mean, std^2) at the first level, for Gaussian data."""
-    pieces = 2 + 3 * len(levels)  # the start's own, and room for three pieces of noise a step
+    pieces = 2 + 3 * sampler.cost * len(levels)  # the start's own, and room for three pieces of noise an evaluation
     x = torch.full((pieces, 1, 1, 1), mean, dtype=torch.float64)
     x[-1] += std
     last = walk(denoise, sampler, levels, x, OneHotNoise()).flatten()
     return float(last[0]), sqrt(float((last[1:] - last[0]).square().sum()))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Images whose pixels are jointly Gaussian: denoiser and posteriors by linear algebra.
+
+    mean: (D,) and covariance: (D, D) of flattened images of the given shape (C, H, W).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    shape: tuple[int, int, int]
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """``m + alpha S (alpha^2 S + sigma^2)^-1 (x_t - alpha m)``, and eps likewise."""
+        one = torch.eye(len(self.mean), dtype=x_t.dtype)
+        away = x_t.flatten(1) - t.alpha * self.mean
+        whitened = torch.linalg.solve(t.alpha**2 * self.covariance + t.sigma**2 * one, away.T).T
+        x = self.mean + t.alpha * whitened @ self.covariance
+        return Estimate(x.view_as(x_t), (t.sigma * whitened).view_as(x_t))
+
+    def given(self, matrix: Tensor, y: Tensor, std: float) -> "Gaussian":
+        """The posterior of an observation ``y = matrix x + std z``: again Gaussian."""
+        gram = matrix @ self.covariance @ matrix.T + std**2 * torch.eye(len(matrix), dtype=y.dtype)
+        gain = self.covariance @ matrix.T @ torch.linalg.pinv(gram, hermitian=True)
+        return Gaussian(
+            self.mean + gain @ (y - matrix @ self.mean), self.covariance - gain @ matrix @ self.covariance, self.shape
+        )
+
+    @classmethod
+    def smooth(cls, shape: tuple[int, int, int], seed: int = 0) -> "Gaussian":
+        """A random one with correlated pixels."""
+        generator = torch.Generator().manual_seed(seed)
+        d = shape[0] * shape[1] * shape[2]
+        root = torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5
+        mean = torch.randn(d, generator=generator, dtype=torch.float64)
+        return cls(mean, root @ root.T + 0.1 * torch.eye(d, dtype=torch.float64), shape)

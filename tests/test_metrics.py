@@ -5,6 +5,7 @@ import scipy.linalg
 import torch
 
 from noisekiln.metrics.frechet import frechet_distance
+from noisekiln.metrics.similarity import psnr, ssim
 
 
 def features(n: int, d: int, seed: int) -> torch.Tensor:
@@ -77,3 +78,39 @@ def test_features_that_are_no_numbers(bad: float):
     for pair in ((x, y), (y, x)):
         with pytest.raises(ValueError, match="not finite"):
             frechet_distance(*pair)
+
+
+def pictures(seed=0, side=24, channels=3):
+    return torch.randint(0, 256, (4, side, side, channels), generator=torch.Generator().manual_seed(seed)).byte()
+
+
+def test_psnr_is_what_it_says():
+    black = torch.zeros(2, 5, 5, 1, dtype=torch.uint8)
+    grey = torch.full_like(black, 51)  # a fifth of white: 10 log10 25
+    assert psnr(grey, black).tolist() == pytest.approx([13.979, 13.979], abs=1e-3)
+    assert psnr(black, black).tolist() == [100, 100]
+
+
+def test_ssim_of_a_picture_with_itself_is_1_and_of_noise_about_0():
+    a = pictures()
+    torch.testing.assert_close(ssim(a, a), torch.ones(4, dtype=torch.float64))
+    assert float(ssim(a, pictures(1)).abs().max()) < 0.1
+
+
+def test_ssim_of_flat_pictures_is_its_luminance_term():
+    a, b = (torch.full((1, 16, 16, 1), value).byte() for value in (100, 150))
+    x, y, c = 100 / 255, 150 / 255, 0.01**2
+    assert float(ssim(a, b)) == pytest.approx((2 * x * y + c) / (x**2 + y**2 + c))
+
+
+def test_ssim_by_hand_for_a_picture_no_larger_than_the_window():
+    a, b = pictures(side=7, channels=1)[:1], pictures(1, side=7, channels=1)[:1]
+    line = torch.exp(-0.5 * ((torch.arange(7.0).double() - 3) / 1.5) ** 2)
+    w = line[:, None] * line
+    w = w / w.sum()
+    x, y = a[0, ..., 0].double() / 255, b[0, ..., 0].double() / 255
+    mx, my = (w * x).sum(), (w * y).sum()
+    vx, vy, cov = (w * x * x).sum() - mx**2, (w * y * y).sum() - my**2, (w * x * y).sum() - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    wanted = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert float(ssim(a, b)) == pytest.approx(float(wanted))

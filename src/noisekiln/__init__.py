@@ -10,10 +10,21 @@ if TYPE_CHECKING:
     from noisekiln.diffusion import Diffusion as Diffusion
     from noisekiln.facade import load as load
     from noisekiln.facade import train as train
+    from noisekiln.uses.edit import edit as edit
+    from noisekiln.uses.inpaint import inpaint as inpaint
+    from noisekiln.uses.interpolate import interpolate as interpolate
+    from noisekiln.uses.outpaint import outpaint as outpaint
+    from noisekiln.uses.restore import restore as restore
+    from noisekiln.uses.style import style as style
+    from noisekiln.uses.upscale import upscale as upscale
+    from noisekiln.uses.variations import variations as variations
 
 __version__ = "0.1.0"
+_USES = ("edit", "inpaint", "interpolate", "outpaint", "restore", "style", "upscale", "variations")
 _PUBLIC = {"train": "noisekiln.facade", "load": "noisekiln.facade", "Diffusion": "noisekiln.diffusion"}
-__all__ = ["Diffusion", "load", "train"]
+_PUBLIC |= {use: f"noisekiln.uses.{use}" for use in _USES}
+__all__ = ["Diffusion", "edit", "inpaint", "interpolate", "load", "outpaint", "restore", "style", "train", "upscale"]
+__all__ += ["variations"]
 
 
 def __getattr__(name: str) -> Any:

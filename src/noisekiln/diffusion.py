@@ -1,6 +1,6 @@
 """A diffusion model, whole: everything between a wish and a picture, in one object that can be saved and loaded."""
 
-import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +18,18 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
+from noisekiln.folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.labels.base import Label
+from noisekiln.levels import CLEAN, Level, level, renoise
+from noisekiln.operators.base import Observation, Operator
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
 from noisekiln.schedules.base import Schedule
 from noisekiln.spec import build, describe
+from noisekiln.tiling import tiled, windows
 
-FORMAT = 1
 Steer = Callable[[Denoise], Denoise]
 
 
@@ -104,6 +107,10 @@ class Diffusion(nn.Module):
         steps: int | None = None,
         guidance: float | str | Guidance | None = None,
         schedule: str | Schedule | None = None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
+        noise: Tensor | None = None,
+        size: tuple[int, int] | None = None,
         steer: Steer | None = None,
     ) -> Iterator[Progress]:
         """Paint one image for each wish, step by step; the last `Progress` holds the finished ones.
@@ -115,6 +122,10 @@ class Diffusion(nn.Module):
             steps: Number of steps, >= 1.
             guidance: A scale (0 ignores the wish, 1 is the model as it is, above asks more strongly), or a guidance.
             schedule: Along which levels, or its spec.
+            start: Clean x to begin from instead of from nothing, (B, C, H, W) or (1, C, H, W).
+            strength: How much noise is put on it, as a share of the way from clean to noise; steps in proportion.
+            noise: Unit noise to begin with instead of that of the seeds, (B, C, H, W).
+            size: Height and width of x, if larger than the model's own: painted in overlapping tiles.
             steer: A last wrapper of the denoiser, for what else shall change where the model aims.
 
         Raises:
@@ -125,14 +136,46 @@ class Diffusion(nn.Module):
         usual = self.sampling
         method: Sampler = build(Sampler, sampler or usual.sampler)
         path: Schedule = build(Schedule, schedule or usual.schedule)
-        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance)
+        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance, size)
         denoise = steer(denoise) if steer else denoise
-        levels = grid(path, usual.steps if steps is None else steps, self._start(path))
-        noise = SeededNoise(seeds)
-        like = torch.empty(len(seeds), self.codec.channels, *self.size, device=self._device())
-        x = levels[0].norm * noise(like)
-        for i, x_s in enumerate(sample(denoise, method, levels, x, noise), 1):
+        levels = self.levels(path, usual.steps if steps is None else steps, 1.0 if start is None else strength)
+        source = SeededNoise(seeds)
+        like = torch.empty(len(seeds), self.codec.channels, *(size or self.size), device=self._device())
+        first = source(like) if noise is None else noise
+        x = levels[0].norm * first if start is None else renoise(start, CLEAN, levels[0], first)
+        for i, x_s in enumerate(sample(denoise, method, levels, x, source), 1):
             yield Progress(i, len(levels) - 1, x_s, self.codec)
+
+    def levels(self, schedule: str | Schedule, steps: int, strength: float = 1.0) -> list[Level]:
+        """The levels of the last `strength` of the way to clean, measured in the angle of a level: 0.5 is nsr 1.
+
+        Raises:
+            ValueError: If there are no steps, or the strength is not in (0, 1].
+        """
+        if not 0 < strength <= 1:
+            raise ValueError(
+                f"A strength of {strength:g} is not possible: it is the share of noise to begin with. "
+                "Give more than 0 (keep all) and at most 1 (keep nothing)."
+            )
+        path: Schedule = build(Schedule, schedule)
+        end = path(torch.ones((), dtype=torch.float64))
+        # A little less than 1 where the prediction says nothing about the image at pure noise (eps at alpha = 0).
+        last = 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
+        turn = strength * math.pi / 2
+        begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
+        return grid(path, max(min(steps, 1), math.ceil(steps * strength)), begin)
+
+    def observation(self, y: Tensor, operator: Operator) -> Observation:
+        """What an operator saw of an image, for an inverse method to `steer` with: in the units of x.
+
+        Args:
+            y: (1, ...) or (B, ...), in units of [0, 1].
+            operator: How it came about.
+        """
+        scale = self.codec.scale
+        return Observation(
+            y.to(self._device()) / scale, lambda x: operator(self.codec.picture(x)) / scale, operator.std / scale
+        )
 
     def sample(
         self, wanted: int | Sequence[str | int | None], *, seed: int = 0, batch: int = 64, **settings: Any
@@ -158,8 +201,19 @@ class Diffusion(nn.Module):
             done.append(last.images())
         return torch.cat(done)
 
-    def bind(self, wanted: Sequence[str | int | None], guidance: float | str | Guidance = 1.0) -> Denoise:
-        """The denoiser with these wishes bound, and guided."""
+    def bind(
+        self,
+        wanted: Sequence[str | int | None],
+        guidance: float | str | Guidance = 1.0,
+        size: tuple[int, int] | None = None,
+    ) -> Denoise:
+        """The denoiser with these wishes bound, and guided; of a larger size, in overlapping tiles."""
+        bound = self._bound(wanted, guidance)
+        if size is None or size == self.size:
+            return bound
+        return tiled(lambda _: bound, windows(size, self.size))
+
+    def _bound(self, wanted: Sequence[str | int | None], guidance: float | str | Guidance) -> Denoise:
         guidance = float(guidance) if isinstance(guidance, int) else guidance
         guide: Guidance = ClassifierFree(guidance) if isinstance(guidance, float) else build(Guidance, guidance)
         if self.conditioner is None:
@@ -187,7 +241,6 @@ class Diffusion(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         denoiser = self.denoiser
         told = {
-            "format": FORMAT,
             "size": list(self.size),
             "backbone": describe(denoiser.backbone, whole=True),
             "prediction": denoiser.prediction.name,
@@ -199,9 +252,8 @@ class Diffusion(nn.Module):
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Beside their places, then renamed: whoever samples while a run trains never reads half a file.
         save_file(weights, folder / ".model.safetensors.partial")
-        (folder / ".model.json.partial").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        for name in ("model.safetensors", "model.json"):
-            os.replace(folder / f".{name}.partial", folder / name)
+        os.replace(folder / ".model.safetensors.partial", folder / "model.safetensors")
+        write_description(told, folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> "Diffusion":
@@ -215,8 +267,8 @@ class Diffusion(nn.Module):
         Raises:
             ValueError: If there is no model there, or it is damaged, or of a later version.
         """
-        folder = _model_folder(Path(folder))
-        told = _read_json(folder / "model.json")
+        folder = model_folder(Path(folder))
+        told = read_description(folder / "model.json")
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
             raise ValueError(
                 f"{folder} runs Python code of its maker's, which could do anything. "
@@ -239,32 +291,5 @@ class Diffusion(nn.Module):
         codec: Codec = build(Codec, told["codec"])
         return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]))
 
-    def _start(self, path: Schedule) -> float:
-        """1, or a little less where the prediction says nothing about the image at pure noise (eps at alpha = 0)."""
-        end = path(torch.ones((), dtype=torch.float64))
-        return 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
-
     def _device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def _model_folder(folder: Path) -> Path:
-    for place in (folder, folder / "model"):
-        if (place / "model.json").is_file():
-            return place
-    if not folder.exists():
-        raise ValueError(f"There is no folder {str(folder)!r}. Give the folder of a run, such as runs/demo.")
-    raise ValueError(
-        f"{str(folder)!r} is not a run: it holds no model/model.json. "
-        "Give a folder that `noisekiln train` has written; the first model is there after its first grid."
-    )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}). The model is damaged; take another copy.") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
-    return told

@@ -1,6 +1,7 @@
 """Images as people look at them: grids, and files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +41,33 @@ def save_picture(pixels: Pixels, file: Path, *, at_least: int = 0) -> None:
     picture = to_pil(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)
+
+
+def enlarged(pixels: Pixels, size: tuple[int, ...]) -> Pixels:
+    """A picture in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
+    height, width = size
+    factor = max(1, min(height // pixels.shape[0], width // pixels.shape[1]))
+    shown = pixels.repeat(factor, 0).repeat(factor, 1)[:height, :width]
+    sheet = np.full((height, width, pixels.shape[2]), 255, dtype=np.uint8)
+    top, left = (height - shown.shape[0]) // 2, (width - shown.shape[1]) // 2
+    sheet[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+    return sheet
+
+
+def save_strip(frames: Pixels, folder: Path, *, seconds: float = 0.1) -> list[Path]:
+    """Frames (N, H, W, C) as `strip.png` and as an endless `animation.gif` and `animation.webp`."""
+    save_picture(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
+    factor = max(1, -(-256 // max(frames.shape[1:3])))
+    large = [to_pil(frame.repeat(factor, 0).repeat(factor, 1)) for frame in frames]
+    files = [folder / "animation.gif", folder / "animation.webp"]
+    for file in files:
+        more: dict[str, Any] = {"lossless": True} if file.suffix == ".webp" else {}
+        large[0].save(
+            file,
+            save_all=True,
+            append_images=large[1:] + large[-2:0:-1],
+            duration=round(1000 * seconds),
+            loop=0,
+            **more,
+        )
+    return [folder / "strip.png", *files]

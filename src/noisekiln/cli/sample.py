@@ -46,16 +46,16 @@ def command(
         if count not in (None, len(seeds)):
             raise ValueError(f"-n {count} came with {len(seeds)} seeds. Leave -n away, or give as many seeds.")
         count = len(seeds)
-    wishes, columns = share_out(_wishes(model, classes or [], prompts or []), count)
+    wanted, columns = share_out(wishes(model, classes or [], prompts or []), count)
     unknown_words(model, prompts or [])
-    seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wishes))]
+    seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wanted))]
     sample(
-        model, wishes, seeds, out or run / "pictures", columns=columns, batch=batch,
+        model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch,
         guidance=_guidance(guidance), sampler=sampler, steps=steps, schedule=schedule,
     )  # fmt: skip
 
 
-def _wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":
+def wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":
     """What was asked for, if this model can be asked for it."""
     if classes and prompts:
         raise ValueError("Both --class and --prompt were given; a model knows classes or captions. Give one of them.")

@@ -18,5 +18,14 @@ class Codec(ABC):
         """Images (B, H, W, C) uint8 -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set."""
 
     @abstractmethod
+    def picture(self, x: Tensor) -> Tensor:
+        """X -> images (B, C, H, W), floats of about [0, 1]; differentiable, neither rounded nor clipped."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """How far a picture moves, as a root mean square, when x moves by 1."""
+
+    @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
         """X -> images (B, H, W, C) uint8; values out of range are clipped."""

@@ -1,5 +1,6 @@
 """Pixels themselves, standardised."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,14 @@ class Pixels(Codec):
         mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
         return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
+    def picture(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        mean, std = (torch.tensor(values).to(x).view(-1, 1, 1) for values in (self.mean, self.std))
+        return x * std + mean
+
+    @property
+    def scale(self) -> float:  # noqa: D102 (the base class says it)
+        return math.sqrt(sum(std**2 for std in self.std) / self.channels)
+
     def decode(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        mean, std = (torch.tensor(values, device=x.device) for values in (self.mean, self.std))
-        pixels = x.permute(0, 2, 3, 1).float() * std + mean
+        pixels = self.picture(x.float()).permute(0, 2, 3, 1)
         return pixels.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()

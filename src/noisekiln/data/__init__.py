@@ -4,5 +4,6 @@ from .dataset import DataSet, Images, Skipped
 from .errors import DataError
 from .load import load
 from .order import batch_order
+from .picture import read_picture, read_transparency
 
-__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load"]
+__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load", "read_picture", "read_transparency"]

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from noisekiln.diffusion import Diffusion
-from noisekiln.pictures import Pixels, save_picture, tile, to_pil
+from noisekiln.pictures import Pixels, enlarged, save_picture, tile, to_pil
 
 INDEX = "samples.json"
+OURS = ("grid.png", "strip.png", "animation.gif", "animation.webp")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def paint(
     """
     model.bind(list(dict.fromkeys(wishes)))  # all of them can be understood, those of the last batch too
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = _earlier(folder)
+    earlier = earlier_samples(folder)
     done: list[Pixels] = []
     listed: list[Painted] = []
     try:
@@ -110,10 +111,10 @@ def _write_index(folder: Path, listed: list[Painted]) -> None:
     (folder / INDEX).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _earlier(folder: Path) -> list[Path]:
+def earlier_samples(folder: Path) -> list[Path]:
     """The earlier samples in a folder; raises ValueError if it holds anything else."""
     there = sorted(folder.iterdir())
-    samples = {INDEX, "grid.png", *_listed(folder / INDEX)} if (folder / INDEX).is_file() else set()
+    samples = {INDEX, *OURS, *_listed(folder / INDEX)} if (folder / INDEX).is_file() else set()
     others = [file.name for file in there if file.name not in samples]
     if others:
         raise ValueError(
@@ -130,3 +131,27 @@ def _listed(index: Path) -> list[str]:
     except (ValueError, KeyError, TypeError):
         return []
     return [file for file in files if re.fullmatch(r"\d{5,}\.png", file)]
+
+
+def keep(images: Pixels, folder: Path, listed: Sequence[dict[str, Any]], *, before: Pixels | None = None) -> None:
+    """Write finished pictures as `paint` does; earlier ones are replaced.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        folder: Where; new, empty, or of earlier samples.
+        listed: What `samples.json` shall say of each besides its file.
+        before: What they were made from, to be shown first in the grid, (H', W', C) uint8 of any size.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in earlier_samples(folder):
+        file.unlink(missing_ok=True)
+    names = [f"{i:05d}.png" for i in range(len(images))]
+    told = [{"file": name, **entry} for name, entry in zip(names, listed, strict=True)]
+    (folder / INDEX).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, image in zip(names, images, strict=True):
+        to_pil(image).save(folder / name)
+    shown = [*([] if before is None else [enlarged(before, images.shape[1:3])]), *images]
+    save_picture(tile(np.stack(shown), columns=round(len(shown) ** 0.5 + 0.49)), folder / "grid.png", at_least=512)

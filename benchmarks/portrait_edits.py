@@ -1,0 +1,104 @@
+"""Another hair colour by prompt, and everything else as it was: edits of held-out portraits, judged by the checker.
+
+    python benchmarks/portrait_edits.py --run runs/demo --record records/portrait_edits.json
+
+Every portrait with hair gets the next colour of the palette. Counted are those that show it, those whose other
+colours are all as before, and both; and how far the pixels moved outside the hair.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from noisekiln.data import load
+from noisekiln.diffusion import Diffusion
+from noisekiln.inversion import invert
+from noisekiln.pictures import save_picture, tile
+from noisekiln.uses.edit import to_x
+from portrait_colours import PALETTE, asked_colours, read_colours
+
+Pixels = NDArray[np.uint8]
+
+
+def main() -> None:
+    """Every way of editing, at every strength."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--run", type=Path, default=Path("runs/demo"))
+    ask.add_argument("-n", type=int, default=100)
+    ask.add_argument("--record", type=Path)
+    ask.add_argument("--pictures", type=Path, default=Path(".bench/edits.png"))
+    given = ask.parse_args()
+    model = Diffusion.load(given.run)
+    part = load("bundled:portraits").held_out
+    assert part is not None
+    assert part.captions is not None
+    rows = [i for i, caption in enumerate(part.captions) if "hair" in asked_colours(caption)][: given.n]
+    before, captions = part.pixels[rows], [part.captions[i] for i in rows]
+    wanted = [recoloured(caption) for caption in captions]
+    told, shown = {}, [before[:12]]
+    for way in (edited, restyled):
+        for guidance in (1.5, 3.0):
+            for strength in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+                after = way(model, before, captions, wanted, strength, guidance).numpy()
+                label = f"{way.__name__} strength {strength} guidance {guidance}"
+                told[label] = judged(before, after, wanted)
+                print(label, told[label], flush=True)
+                if guidance == 3.0:
+                    shown.append(after[:12])
+    save_picture(tile(np.concatenate(shown), columns=12), given.pictures, at_least=900)
+    if given.record:
+        given.record.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def recoloured(caption: str) -> str:
+    """The caption with the next hair colour of the palette."""
+    colours = list(PALETTE["hair"])
+    old = asked_colours(caption)["hair"]
+    return re.sub(rf"\b{old} hair", f"{colours[(colours.index(old) + 1) % len(colours)]} hair", caption)
+
+
+def edited(
+    model: Diffusion, images: Pixels, shows: list[str], wanted: list[str], strength: float, guidance: float
+) -> Tensor:
+    """`noisekiln edit`, all at once."""
+    x = torch.cat([to_x(model, image) for image in images])
+    *_, last = model.generate(wanted, seeds=range(len(x)), start=x, strength=strength, guidance=guidance, steps=40)
+    return last.images()
+
+
+def restyled(
+    model: Diffusion, images: Pixels, shows: list[str], wanted: list[str], strength: float, guidance: float
+) -> Tensor:
+    """`noisekiln style`, all at once."""
+    x = torch.cat([to_x(model, image) for image in images])
+    levels = model.levels(model.sampling.schedule, 40, strength)
+    with torch.no_grad():
+        x_t = invert(model.bind(shows), levels, x)
+    noise = (x_t - levels[0].alpha * x) / levels[0].sigma
+    settings: dict[str, Any] = {"sampler": "ddim", "steps": 40, "guidance": guidance}
+    *_, last = model.generate(wanted, seeds=range(len(x)), start=x, strength=strength, noise=noise, **settings)
+    return last.images()
+
+
+def judged(before: Pixels, after: Pixels, wanted: list[str]) -> dict[str, float]:
+    """Shares of the portraits, and the mean change of pixels below the hair, in grey steps."""
+    changed, kept = [], []
+    for old, new, caption in zip(before, after, wanted, strict=True):
+        was, now, asked = read_colours(old), read_colours(new), asked_colours(caption)
+        changed.append(now["hair"] == asked["hair"])
+        kept.append(all(now[name] == was[name] for name in asked if name != "hair"))
+    moved = np.abs(after[:, 12:].astype(float) - before[:, 12:]).mean()
+    both = float(np.mean(np.array(changed) & np.array(kept)))
+    told = {"hair as asked": float(np.mean(changed)), "all else kept": float(np.mean(kept)), "both": both}
+    return {name: round(value, 3) for name, value in told.items()} | {"pixels moved": round(float(moved), 2)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What the commands share that use a model on a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noisekiln.cli._options import option
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from noisekiln.diffusion import Diffusion
+
+    Pixels = NDArray[np.uint8]
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, or of a model.")]
+Picture = Annotated[Path, typer.Argument(help="The picture.")]
+Class = Annotated[str | None, option("--class", help="A class that it shall show: name or number.")]
+Prompt = Annotated[str | None, option("--prompt", help="What it shall show, in words.")]
+Method = Annotated[str | None, option(help="How the model is held to what is known: see `noisekiln list inverse`.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Scale the picture to the model's size instead of tiling it.")]
+Out = Annotated[Path | None, option(help="Folder for the pictures. Default: in RUN, named like the command.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")]
+
+
+def opened(run: Path, device: str, allow_code: bool) -> "Diffusion":
+    """The model of a run."""
+    from noisekiln.diffusion import Diffusion
+    from noisekiln.recipes.plan import pick_device
+
+    return Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+
+
+def picture(model: "Diffusion", file: Path, *, resize: bool = False) -> "Pixels":
+    """A picture in the model's channels and of a size that it can work on, saying what was done to it."""
+    from noisekiln.cli._show import say
+    from noisekiln.data import read_picture
+    from noisekiln.uses.picture import fit
+
+    fitted, note = fit(read_picture(file, channels=model.codec.channels), model.size, exactly=resize)
+    if note:
+        say(f"note: {file}: {note}" + (" (--resize scales them instead)." if "tiles" in note else "."))
+    return fitted
+
+
+def wish(model: "Diffusion", label: str | None, prompt: str | None) -> str | int | None:
+    """What was asked for, if this model can be asked for it."""
+    from noisekiln.cli._sample import unknown_words
+    from noisekiln.cli.sample import wishes
+
+    unknown_words(model, [prompt] if prompt else [])
+    return wishes(model, [label] if label else [], [prompt] if prompt else [])[0]
+
+
+def painted(
+    work: Callable[..., "Tensor"],
+    folder: Path,
+    *,
+    steps: int,
+    before: "Pixels | None" = None,
+    wish: str | int | None = None,
+    seed: int = 0,
+) -> "Pixels":
+    """Do the work under a progress bar, and keep what it paints in the folder."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from noisekiln.cli._show import console, say
+    from noisekiln.recipes.paint import earlier_samples, keep
+
+    if folder.is_dir():
+        earlier_samples(folder)  # before the work: a folder of other things is no place for it
+    columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("painting", total=steps)
+        images: Pixels = work(step_done=lambda: bar.advance(task)).cpu().numpy()
+    listed = [{"seed": seed + i, "wish": wish} for i in range(len(images))]
+    keep(images, folder, listed, before=before)
+    count = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
+    say(f"{count} in {folder}; look at {folder / 'grid.png'}")
+    return images
+
+
+def steps_of(model: "Diffusion", how: dict[str, Any], usual: int | None = None, strength: float = 1.0) -> int:
+    """Steps in all, for the progress bar."""
+    steps = how["steps"] or usual or model.sampling.steps
+    walked = len(model.levels(how["schedule"] or model.sampling.schedule, steps, strength)) - 1
+    batches: int = -(-how["count"] // how["batch"])
+    return walked * batches

@@ -1,0 +1,46 @@
+"""`noisekiln restore`."""
+
+from functools import reduce
+from typing import Annotated, Any
+
+from noisekiln.cli._options import option, with_settings
+from noisekiln.cli._use import AllowCode, Class, Device, Method, Out, Picture, Prompt, RunFolder
+from noisekiln.uses.how import How
+
+EXAMPLE = 'noisekiln restore runs/faces blurred.png --operator "blur(sigma=1.5)" --operator "noise(level=0.02)"'
+
+
+@with_settings(How, but=("wish",))
+def command(
+    run: RunFolder,
+    image: Picture,
+    operator: Annotated[
+        list[str], option(help="What happened to it: see `noisekiln list operators`. May repeat, in order.")
+    ],
+    classes: Class = None,
+    prompt: Prompt = None,
+    method: Method = None,
+    out: Out = None,
+    device: Device = "auto",
+    allow_code: AllowCode = False,
+    **how: Any,
+) -> None:
+    """Undo what happened to a picture: blur, noise, lost colour, lost pixels, compression, one after the other."""
+    from noisekiln.cli._use import opened, painted, steps_of, wish
+    from noisekiln.data import read_picture
+    from noisekiln.operators.base import Operator
+    from noisekiln.operators.compose import Compose
+    from noisekiln.spec import build
+    from noisekiln.uses.explain import STEPS
+    from noisekiln.uses.restore import restore
+
+    model = opened(run, device, allow_code)
+    happened: list[Operator] = [build(Operator, spec) for spec in operator]
+    pixels = read_picture(image, channels=model.codec.channels)
+    wanted = wish(model, classes, prompt)
+    whole = reduce(Compose, happened)
+    painted(
+        lambda step_done: restore(model, pixels, whole, method=method, wish=wanted, step_done=step_done, **how),
+        out or run / "restore",
+        steps=steps_of(model, how, STEPS), before=pixels, wish=wanted, seed=how["seed"],
+    )  # fmt: skip

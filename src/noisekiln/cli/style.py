@@ -1,0 +1,52 @@
+"""`noisekiln style`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisekiln.cli._options import option, with_settings
+from noisekiln.cli._use import AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
+from noisekiln.uses.how import How
+
+EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
+
+
+@with_settings(How, but=("wish", "count", "sampler"))
+def command(
+    run: RunFolder,
+    image: Picture,
+    strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.8,
+    from_class: Annotated[str | None, option(help="What it shows now: a class.")] = None,
+    from_prompt: Annotated[str | None, option(help="What it shows now, in words.")] = None,
+    classes: Class = None,
+    prompt: Prompt = None,
+    painter: Annotated[
+        Path | None, option("--with", help="Another run that paints it, such as a fine-tuned one.")
+    ] = None,
+    out: Out = None,
+    resize: Resize = False,
+    device: Device = "auto",
+    allow_code: AllowCode = False,
+    **how: Any,
+) -> None:
+    """Make the same picture of something else: back to the noise that makes it, and forward under another wish."""
+    from noisekiln.cli._use import opened, painted, picture, steps_of, wish
+    from noisekiln.uses.style import STEPS, style
+
+    model = opened(run, device, allow_code)
+    second = opened(painter, device, allow_code) if painter else None
+    pixels = picture(model, image, resize=resize)
+    shown, wanted = wish(model, from_class, from_prompt), wish(second or model, classes, prompt)
+    if wanted is None and second is None:
+        raise ValueError(
+            "Nothing says what it shall become. Give --class or --prompt (and what it is now: --from-class, "
+            "--from-prompt), or another run --with which to paint it."
+        )
+    painted(
+        lambda step_done: style(
+            model, pixels, like=shown, strength=strength, painter=second, wish=wanted, step_done=step_done, **how
+        ),
+        out or run / "style",
+        steps=steps_of(model, {**how, "count": 1}, STEPS, strength), before=pixels, wish=wanted, seed=how["seed"],
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""What an inverse method is, and the linear solve that all of them share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from noisekiln.estimate import Denoise, Estimate
+from noisekiln.levels import Level
+from noisekiln.operators.base import Observation
+from noisekiln.predictions import X0
+
+
+class Inverse(ABC):
+    """Turns E[x | x_t] into E[x | x_t, y], more or less exactly: no training, any sampler, any guidance.
+
+    Most are one Gaussian update, ``x^ + V A^T (A V A^T + std^2)^-1 (y - A x^)``, and differ in what they take for V,
+    the covariance of x given x_t.
+    """
+
+    backward: ClassVar[bool]  # whether it differentiates the network, at two to four times the cost
+
+    @abstractmethod
+    def __call__(self, denoise: Denoise, seen: Observation) -> Denoise:
+        """The model of what was seen.
+
+        Args:
+            denoise: The model of images, bound and guided.
+            seen: The observation, and how it came about.
+        """
+
+
+def estimate(x_t: Tensor, x: Tensor, t: Level) -> Estimate:
+    """The estimate whose image is x."""
+    return X0.estimate(x_t, x, t)
+
+
+def solve(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6) -> Tensor:
+    """``apply^-1 b`` for a symmetric positive map, by conjugate gradients, every image of the batch on its own.
+
+    Exact after as many iterations as the map has distinct eigenvalues; singular directions that b does not point to
+    do no harm. An image is left as it is once its residual is `tolerance` of b, or where the map turns out not to be
+    positive, as a network's Jacobian may.
+
+    Args:
+        apply: (B, ...) -> (B, ...).
+        b: (B, ...).
+        iterations: At most.
+        tolerance: Relative.
+    """
+    x, residual = torch.zeros_like(b), b
+    direction, square = residual, _dot(b, b)
+    enough = tolerance**2 * square
+    for _ in range(iterations):
+        image = apply(direction)
+        curvature = _dot(direction, image)
+        going = (square > enough) & (curvature > 0)
+        if not bool(going.any()):
+            break
+        step = torch.where(going, square / torch.where(going, curvature, 1), 0)
+        x = x + step * direction
+        residual = residual - step * image
+        before, square = square, torch.where(going, _dot(residual, residual), square)
+        direction = residual + torch.where(going, square / before, 0) * direction
+    return x
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products image by image, (B, 1, ..., 1)."""
+    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

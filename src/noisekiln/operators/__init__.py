@@ -1,0 +1,1 @@
+"""Operators: what happened to an image before it was seen, one a file."""

@@ -1,0 +1,65 @@
+"""What an operator is, and what it saw."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Linear = Callable[[Tensor], Tensor]
+
+
+class Operator(ABC):
+    """``observation = A(image) + std z``: the model of what was lost.
+
+    A frozen dataclass of settings. Images are (B, C, H, W), floats of about [0, 1]; any number of channels and every
+    size that fits. It has to be differentiable, and nothing else is asked: adjoint and derivative follow from that.
+    """
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the noise in an observation, in units of [0, 1]."""
+        return 0.0
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """What is seen of images, without noise.
+
+        Raises:
+            ValueError: For images of a size that it cannot act on.
+        """
+
+    def adjoint(self, observation: Tensor, images: Tensor) -> Tensor:
+        """``A^T observation``, the shape of `images`; for a non-linear A the transpose of its derivative there."""
+        pulled: Tensor = torch.func.vjp(self, images)[1](observation)[0]
+        return pulled
+
+
+class Observation(NamedTuple):
+    """What was seen, in the units of x: ``y = A(x) + std z`` for an x of unit variance.
+
+    Attributes:
+        y: What was seen, (B, ...), or (1, ...) of which every image of a batch is a variant.
+        operator: A on x, differentiable: an `Operator` behind a codec.
+        std: Standard deviation of the noise in y.
+    """
+
+    y: Tensor
+    operator: Callable[[Tensor], Tensor]
+    std: float = 0.0
+
+    def around(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
+        """A near x: the residual ``y - A(x)``, the derivative ``v -> A' v``, and its transpose ``u -> A'^T u``."""
+        x = x.detach()
+        seen, transpose = torch.func.vjp(self.operator, x)[:2]
+
+        def push(v: Tensor) -> Tensor:
+            along: Tensor = torch.func.jvp(self.operator, (x,), (v,))[1]
+            return along
+
+        def pull(u: Tensor) -> Tensor:
+            across: Tensor = transpose(u)[0]
+            return across
+
+        return self.y - seen, push, pull

@@ -1,0 +1,32 @@
+"""Out of focus."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noisekiln.blocks.convolve import convolve
+from noisekiln.operators.base import Operator
+
+
+@dataclass(frozen=True)
+class Blur(Operator):
+    """Convolution with a Gaussian; beyond its border the image is mirrored.
+
+    Args:
+        sigma: Standard deviation of the Gaussian in pixels, > 0.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"blur(sigma={self.sigma}): a width in pixels. Give a number above 0, such as 1.")
+
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        radius = math.ceil(3 * self.sigma)
+        line = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+        weights = (-0.5 * (line / self.sigma) ** 2).exp()
+        weights = weights / weights.sum()
+        return convolve(convolve(images, weights[None]), weights[:, None])

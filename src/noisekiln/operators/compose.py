@@ -1,0 +1,31 @@
+"""One after the other."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from noisekiln.operators.base import Operator
+from noisekiln.operators.noise import Noise
+
+
+@dataclass(frozen=True)
+class Compose(Operator):
+    """``A = second(first(x))``; nest it for more than two.
+
+    The noise of both counts as if it were added at the end, which is exact unless the second smoothes the first's.
+
+    Args:
+        first: What happened first.
+        second: What happened then.
+    """
+
+    first: Operator = Noise(0.0)
+    second: Operator = Noise(0.0)
+
+    @property
+    def std(self) -> float:  # noqa: D102 (the base class says it)
+        return math.hypot(self.first.std, self.second.std)
+
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        return self.second(self.first(images))

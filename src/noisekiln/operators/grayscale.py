@@ -1,0 +1,25 @@
+"""Without colour."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noisekiln.operators.base import Operator
+
+
+@dataclass(frozen=True)
+class Grayscale(Operator):
+    """``A x = sum_c weight_c x_c``, one channel; of images that have another number of channels, their mean.
+
+    Args:
+        weights: Of red, green and blue: ITU-R BT.601's, as Pillow takes them.
+    """
+
+    weights: tuple[float, ...] = (0.299, 0.587, 0.114)
+
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        if images.shape[1] != len(self.weights):
+            return images.mean(1, keepdim=True)
+        weights = torch.tensor(self.weights, dtype=images.dtype, device=images.device)
+        return (weights.view(-1, 1, 1) * images).sum(1, keepdim=True)

@@ -1,0 +1,38 @@
+"""Moved while the shutter was open."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noisekiln.blocks.convolve import convolve
+from noisekiln.operators.base import Operator
+
+
+@dataclass(frozen=True)
+class MotionBlur(Operator):
+    """Convolution with a straight line; beyond its border the image is mirrored.
+
+    Args:
+        length: Of the line in pixels, >= 1.
+        angle: Of the line in degrees; 0 is along a row, 90 along a column.
+    """
+
+    length: float = 5.0
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length < math.inf:
+            raise ValueError(f"motion_blur(length={self.length}): a length in pixels. Give 1 (none) or more.")
+
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        radius = math.ceil(self.length / 2)
+        line = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+        row, column = torch.meshgrid(line, line, indexing="ij")
+        turn = math.radians(self.angle)
+        along = column * math.cos(turn) - row * math.sin(turn)
+        across = column * math.sin(turn) + row * math.cos(turn)
+        # A pixel counts by how much of it the line covers, to first order in the distance.
+        weights = (1 - across.abs()).clamp(0) * ((self.length + 1) / 2 - along.abs()).clamp(0, 1)
+        return convolve(images, weights / weights.sum())

@@ -1,0 +1,43 @@
+"""Steps taken over again: RePaint's jumps."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from noisekiln.estimate import Denoise
+from noisekiln.levels import Level, renoise
+from noisekiln.samplers.ancestral import Ancestral
+from noisekiln.samplers.base import Noise, Sampler
+
+
+@dataclass(frozen=True)
+class Resample(Sampler):
+    """Take a step, add its noise again, and take it again (Lugmayr et al. 2022, algorithm 1, with jumps of one step).
+
+    Lets what an inverse method puts in and what the model believes around it come to terms. With
+    `noisekiln.inverse.replacement` it is RePaint.
+
+    Args:
+        sampler: Whose steps.
+        times: How often each is taken, >= 1.
+    """
+
+    order: ClassVar[int] = 1
+    cost: ClassVar[int] = 10  # for ten times of a sampler of one evaluation
+    sampler: Sampler = Ancestral()
+    times: int = 10
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ValueError(
+                f"resample(times={self.times}): a step is taken once or more. Give 1 or more; 10 is usual."
+            )
+
+    def step(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        x_s, after = self.sampler.step(denoise, x_t, t, s, carry, noise)
+        for _ in range(1, self.times if s.sigma > 0 else 1):  # the last step is taken once
+            x_s, after = self.sampler.step(denoise, renoise(x_s, s, t, noise(x_s)), t, s, carry, noise)
+        return x_s, after

@@ -1,0 +1,1 @@
+"""Uses: what one does with a trained model and a picture, one a file; all of it without training."""

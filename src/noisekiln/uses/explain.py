@@ -1,0 +1,64 @@
+"""Pictures that explain an observation: what inpainting, upscaling and restoring have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from noisekiln.diffusion import Diffusion
+from noisekiln.inverse.base import Inverse
+from noisekiln.operators.base import Operator
+from noisekiln.spec import build
+from noisekiln.uses.how import How, variants
+
+METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 50
+
+
+def explain(
+    model: Diffusion,
+    y: Tensor,
+    operator: Operator,
+    *,
+    size: tuple[int, int] | None = None,
+    method: str | None = None,
+    step_done: Callable[[], None] = lambda: None,
+    **how: Any,
+) -> Tensor:
+    """Draws from p(x | y): pictures that the model finds likely, and of which the operator would have seen y.
+
+    Args:
+        model: The prior.
+        y: What was seen, (1, C', H', W'), floats of [0, 1].
+        operator: How it came about.
+        size: Of the pictures; the model's own unless given.
+        method: See `noisekiln list inverse`.
+        step_done: Called after every step.
+        how: Fields of `noisekiln.uses.how.How`.
+
+    Returns:
+        (N, H, W, C) uint8.
+
+    Raises:
+        ValueError: If what was seen cannot be of pictures of this size, or a setting cannot be.
+    """
+    chosen, size = How(**how), size or model.size
+    expected = tuple(operator(y.new_zeros(1, model.codec.channels, *size)).shape)
+    if tuple(y.shape) != expected:
+        raise ValueError(
+            f"{operator} sees {_told(expected)} of a picture of {size[0]}x{size[1]} pixels; {_told(tuple(y.shape))} "
+            "were given. Give what it has seen."
+        )
+    inverse: Inverse = build(Inverse, method or METHOD)
+    seen = model.observation(y, operator)
+    return variants(
+        model,
+        chosen,
+        size=size,
+        step_done=step_done,
+        steer=lambda denoise: inverse(denoise, seen),
+        **chosen.or_else(sampler=SAMPLER, steps=STEPS),
+    )
+
+
+def _told(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[3]} pixels with {shape[1]} channel{'s' if shape[1] > 1 else ''}"

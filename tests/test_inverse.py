@@ -1,0 +1,215 @@
+"""Inverse methods against posteriors that are known exactly."""
+
+import pytest
+import torch
+
+from noisekiln.find import names
+from noisekiln.inverse.base import Inverse, solve
+from noisekiln.inverse.diffpir import DiffPIR
+from noisekiln.inverse.moment_matching import MomentMatching
+from noisekiln.inverse.pigdm import PiGDM
+from noisekiln.inverse.replacement import Replacement
+from noisekiln.levels import CLEAN, level
+from noisekiln.operators.base import Observation, Operator
+from noisekiln.operators.mask import Mask
+from noisekiln.samplers.ancestral import Ancestral
+from noisekiln.samplers.base import Sampler, SeededNoise, grid
+from noisekiln.samplers.ddim import DDIM
+from noisekiln.samplers.heun import Heun
+from noisekiln.samplers.resample import Resample
+from noisekiln.schedules.cosine import Cosine
+from noisekiln.schedules.karras import Karras
+from noisekiln.spec import build
+from oracles import Gaussian, walk
+
+SHAPE = (2, 2, 4)
+PRIOR = Gaussian.smooth(SHAPE)
+WHITE = Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), SHAPE)
+OPERATORS = ["mask(box=(1, 0, 3, 2))", "downsample(factor=2)", "blur(sigma=0.8)", "grayscale", "noise"]
+LEVELS = [level(0.99, 0.1), level(0.8, 0.6), level(0.1, 0.995), level(1.0, 5.0)]
+every = pytest.mark.parametrize("name", names("inverse"))
+
+
+def matrix_of(operator, shape=SHAPE):
+    """A as a matrix, column by column."""
+    size = shape[0] * shape[1] * shape[2]
+    columns = operator(torch.eye(size, dtype=torch.float64).view(size, *shape))
+    return columns.flatten(1).T
+
+
+def problem(spec, std, prior=PRIOR, seed=1):
+    """An observation of a draw of the prior, and the exact posterior."""
+    generator = torch.Generator().manual_seed(seed)
+    operator = build(Operator, spec)
+    root = torch.linalg.cholesky(prior.covariance)
+    x = prior.mean + root @ torch.randn(len(prior.mean), generator=generator, dtype=torch.float64)
+    clean = operator(x.view(1, *prior.shape))
+    y = clean + std * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    return Observation(y, operator, std), prior.given(matrix_of(operator), y.flatten(), std), x
+
+
+def noisy(prior, t, count=5):
+    generator = torch.Generator().manual_seed(2)
+    return t.norm * torch.randn(count, *prior.shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("t", LEVELS, ids=lambda t: f"{float(t.nsr):.2g}")
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_moment_matching_is_exact_for_every_gaussian(spec, t):
+    """The denoiser of the posterior, to rounding, once conjugate gradients are at their end."""
+    seen, posterior, _ = problem(spec, std=0.3)
+    x_t = noisy(PRIOR, t)
+    got = MomentMatching(iterations=40)(PRIOR, seen)(x_t, t)
+    wanted = posterior(x_t, t)
+    torch.testing.assert_close(got.x, wanted.x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, x_t)
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_pseudo_inverse_guidance_is_exact_for_white_images(spec):
+    seen, posterior, _ = problem(spec, std=0.3, prior=WHITE)
+    for t in LEVELS:
+        x_t = noisy(WHITE, t)
+        torch.testing.assert_close(PiGDM()(WHITE, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_diffpir_is_exact_where_nothing_is_believed(spec):
+    """With a flat prior the covariance of x is nsr^2, which is what it takes."""
+    flat = Gaussian(torch.zeros(16, dtype=torch.float64), 1e6 * torch.eye(16, dtype=torch.float64), SHAPE)
+    seen, _, _ = problem(spec, std=0.3)
+    operator = build(Operator, spec)
+    posterior = flat.given(matrix_of(operator), seen.y.flatten(), 0.3)
+    for t in LEVELS[:3]:
+        x_t = noisy(flat, t)
+        torch.testing.assert_close(DiffPIR()(flat, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_replacement_is_nearest_to_the_estimate_of_all_that_explains(spec):
+    seen, _, _ = problem(spec, std=0.0)
+    matrix = matrix_of(seen.operator)
+    for t in LEVELS:
+        x_t = noisy(PRIOR, t)
+        before = PRIOR(x_t, t).x.flatten(1)
+        wanted = before + (seen.y.flatten() - before @ matrix.T) @ torch.linalg.pinv(matrix).T
+        got = Replacement()(PRIOR, seen)(x_t, t)
+        torch.testing.assert_close(got.x.flatten(1), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_replacement_trusts_a_noisy_observation_less_the_less_noise_there_is():
+    seen, _, _ = problem("noise", std=0.5)
+    t = level(1.0, 0.1)
+    x_t = noisy(PRIOR, t)
+    before, after = PRIOR(x_t, t).x, Replacement()(PRIOR, seen)(x_t, t).x
+    torch.testing.assert_close(after, before + 0.2 * (seen.y - before))
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_samples_with_moment_matching_have_the_posterior_mean_and_covariance(spec):
+    """Everything is affine in the starting noise, so both moments of the samples are known without drawing any."""
+    seen, posterior, _ = problem(spec, std=0.3)
+    denoise, off = MomentMatching(iterations=20)(PRIOR, seen), []
+    for steps in (30, 60):
+        levels = grid(Karras(), steps)
+        starts = torch.cat([torch.zeros(1, 16), torch.eye(16)]).double().view(17, *SHAPE)
+        mean, *ends = walk(denoise, Heun(), levels, levels[0].norm * starts).flatten(1)
+        root = torch.stack(ends) - mean
+        torch.testing.assert_close(mean, posterior.mean, atol=0.02, rtol=0)  # the start at nsr 80 forgets it
+        off.append(float((root.T @ root - posterior.covariance).abs().max()))
+    assert off[1] < 0.01
+    assert off[1] < off[0] / 3  # Heun's second order: with more steps nothing would be left
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+@every
+def test_what_comes_out_explains_what_was_seen(name, spec):
+    """From a prior that is right, each ends nearer to the observation than images drawn without it, by far."""
+    seen, _, _ = problem(spec, std=0.02)
+    x = noisy(PRIOR, level(1.0, 80.0), 16)
+    levels = grid(Karras(), 60)
+
+    def misfit(denoise):
+        noise = SeededNoise(range(16))
+        last = walk(denoise, DDIM(1.0), levels, x, noise)
+        return float((seen.operator(last) - seen.y).square().mean().sqrt())
+
+    assert misfit(build(Inverse, name)(PRIOR, seen)) < 0.35 * misfit(PRIOR)
+
+
+@every
+def test_every_method_starts_from_pure_noise_and_keeps_the_plane(name):
+    seen, _, _ = problem("downsample(factor=2)", std=0.1)
+    t = Cosine(offset=0)(torch.ones((), dtype=torch.float64))
+    s = Cosine(offset=0)(torch.tensor(0.9, dtype=torch.float64))
+    x_t = noisy(PRIOR, t)
+    got = build(Inverse, name)(PRIOR, seen)(x_t, t, to=s)
+    assert bool(got.x.isfinite().all())
+    torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, x_t)
+
+
+@every
+def test_every_method_treats_images_on_their_own(name):
+    seen, _, _ = problem("blur(sigma=0.8)", std=0.1)
+    method, t, s = build(Inverse, name)(PRIOR, seen), level(0.8, 0.6), level(0.9, 0.43)
+    x_t = noisy(PRIOR, t)
+    torch.testing.assert_close(method(x_t, t, to=s).x[2:3], method(x_t[2:3], t, to=s).x, atol=1e-5, rtol=0)
+
+
+def test_a_step_with_dps_ends_lower_by_its_gradient():
+    """Chung et al.'s correction of x_s, reached through the estimate."""
+    seen, _, _ = problem("blur(sigma=0.8)", std=0.1)
+    t, s = level(0.8, 0.6), level(0.9, 0.43)
+    x_t = noisy(PRIOR, t).requires_grad_()
+    before = PRIOR(x_t, t)
+    misfit = (seen.y - seen.operator(before.x)).flatten(1).norm(dim=1).sum()
+    (gradient,) = torch.autograd.grad(misfit, x_t)
+    got = build(Inverse, "dps(scale=0.7)")(PRIOR, seen)(x_t.detach(), t, to=s).at(s)
+    torch.testing.assert_close(got, (before.at(s) - 0.7 * gradient).detach())
+
+
+def test_resampling_brings_replacement_nearer_to_the_posterior():
+    """Half an image is known; with one pass the other half is too little like it, with several it comes nearer."""
+    known = torch.zeros(2, 4, dtype=torch.float64)
+    known[:, :2] = 1
+    operator = Mask(known)
+    seen = Observation(operator(PRIOR.mean.view(1, *SHAPE) + 1.5), operator, 0.0)
+    posterior = PRIOR.given(matrix_of(operator), seen.y.flatten(), 1e-3)
+    levels = grid(Cosine(), 30)
+    off = {}
+    for times in (1, 8):
+        x = levels[0].norm * noisy(PRIOR, level(0.6, 0.8), 400)
+        sampler = Resample(Ancestral(), times)
+        got = walk(Replacement()(PRIOR, seen), sampler, levels, x, SeededNoise(range(400))).flatten(1)
+        off[times] = float((got.mean(0) - posterior.mean).square().mean().sqrt())
+    assert off[8] < 0.6 * off[1]
+
+
+def test_resampling_once_is_the_sampler_itself():
+    levels, x = grid(Cosine(), 5), noisy(PRIOR, level(0.6, 0.8))
+    same = [walk(PRIOR, s, levels, x, SeededNoise(range(5))) for s in (Resample(Ancestral(), 1), Ancestral())]
+    torch.testing.assert_close(*same)
+
+
+def test_conjugate_gradients_end_after_as_many_steps_as_there_are_eigenvalues():
+    b = torch.randn(3, 6, dtype=torch.float64)
+    scale = torch.tensor([1.0, 1, 1, 2, 2, 2], dtype=torch.float64)
+    torch.testing.assert_close(solve(lambda v: scale * v, b, 2, 0), b / scale)
+
+
+def test_conjugate_gradients_stop_where_a_map_is_not_positive():
+    b = torch.randn(3, 6)
+    assert bool(solve(lambda v: -v, b, 5).eq(0).all())
+
+
+def test_a_sampler_of_its_own_is_built_from_a_spec():
+    assert build(Sampler, "resample(sampler=ddim(eta=1), times=3)") == Resample(DDIM(1.0), 3)
+    with pytest.raises(ValueError, match="once or more"):
+        Resample(times=0)
+
+
+def test_no_method_is_asked_at_the_clean_end():
+    """Grids end there; the last step asks at the level before it."""
+    seen, _, _ = problem("noise", std=0.1)
+    levels = [level(0.6, 0.8), CLEAN]
+    assert bool(walk(MomentMatching()(PRIOR, seen), DDIM(), levels, noisy(PRIOR, levels[0])).isfinite().all())

@@ -1,0 +1,182 @@
+"""The commands that use a model on a picture."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import save_image
+
+QUICK = ("--steps", "3", "-n", "2")
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory):
+    """A picture such as the runs were trained on."""
+    file = tmp_path_factory.mktemp("pictures") / "red.png"
+    pixels = np.random.default_rng(3).integers(0, 100, (8, 8, 3)).astype(np.uint8)
+    pixels[..., 0] += 120
+    save_image(file, pixels)
+    return file
+
+
+def read(file):
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def test_inpaint_keeps_what_is_known(cli, class_run, red, tmp_path):
+    said = cli("inpaint", class_run, red, "--box", "2,2,6,8", "--class", "Cat", "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    for name in ("00000.png", "00001.png"):
+        now = read(tmp_path / "o" / name)
+        assert (now[:2] == read(red)[:2]).all()
+        assert (now[:, 6:] == read(red)[:, 6:]).all()
+        assert (now[2:, 2:6] != read(red)[2:, 2:6]).any()
+    listed = json.loads((tmp_path / "o" / "samples.json").read_text())
+    assert [(entry["file"], entry["seed"], entry["wish"]) for entry in listed] == [
+        ("00000.png", 0, "Cat"),
+        ("00001.png", 1, "Cat"),
+    ]
+    assert (tmp_path / "o" / "grid.png").is_file()
+
+
+@pytest.mark.parametrize("way", ["mask", "colour", "alpha", "invert"])
+def test_a_mask_is_a_file_a_colour_or_transparency(cli, plain_run, red, tmp_path, way):
+    pixels, gone = read(red).copy(), np.zeros((8, 8), dtype=bool)
+    gone[1:4, 2:7] = True
+    file, more = tmp_path / "in.png", []
+    if way in ("mask", "invert"):
+        save_image(tmp_path / "mask.png", (np.where(gone, 255, 0) ^ (255 if way == "invert" else 0)).astype(np.uint8))
+        more = ["--mask", tmp_path / "mask.png", *(["--invert"] if way == "invert" else [])]
+    elif way == "colour":
+        pixels[gone] = (255, 0, 255)
+        more = ["--colour", "#ff00ff"]
+    else:
+        pixels = np.dstack([pixels, np.where(gone, 0, 255).astype(np.uint8)])
+    save_image(file, pixels)
+    said = cli("inpaint", plain_run, file, *more, "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    now = read(tmp_path / "o" / "00000.png")
+    assert (now[~gone] == read(red)[~gone]).all()
+    assert (now[gone] != pixels[..., :3][gone]).any()
+
+
+def test_outpaint(cli, plain_run, red, tmp_path):
+    said = cli("outpaint", plain_run, red, "--left", 4, "--bottom", 3, "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    now = read(tmp_path / "o" / "00000.png")
+    assert now.shape == (11, 12, 3)
+    assert (now[:8, 4:] == read(red)).all()
+    assert cli("outpaint", plain_run, red, "--all", 2, "--out", tmp_path / "o", *QUICK).code == 0
+    assert read(tmp_path / "o" / "00000.png").shape == (12, 12, 3)
+
+
+def test_upscale(cli, plain_run, red, tmp_path):
+    save_image(tmp_path / "small.png", read(red)[::2, ::2].copy())
+    words = ("--factor", 2, "--out", tmp_path / "o", "--steps", 20, "-n", 1)
+    said = cli("upscale", plain_run, tmp_path / "small.png", *words)
+    assert said.code == 0, said
+    large = read(tmp_path / "o" / "00000.png").astype(float)
+    means = large.reshape(4, 2, 4, 2, 3).mean((1, 3))
+    assert np.abs(means - read(tmp_path / "small.png")).mean() < 12
+
+
+def test_restore_several_things(cli, plain_run, red, tmp_path):
+    words = ("--operator", "blur(sigma=1)", "--operator", "noise(level=0.05)", "--out", tmp_path / "o")
+    said = cli("restore", plain_run, red, *words, *QUICK)
+    assert said.code == 0, said
+    assert read(tmp_path / "o" / "00001.png").shape == (8, 8, 3)
+
+
+def test_restore_colour_of_a_grey_picture(cli, plain_run, red, tmp_path):
+    Image.open(red).convert("L").save(tmp_path / "grey.png")
+    said = cli("restore", plain_run, tmp_path / "grey.png", "--operator", "grayscale", "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    assert read(tmp_path / "o" / "00000.png").shape == (8, 8, 3)
+
+
+def test_edit_and_variations_and_style(cli, class_run, text_run, red, tmp_path):
+    for words in (
+        ("edit", class_run, red, "--class", "dog", "--strength", 0.5, "-n", 2),
+        ("edit", text_run, red, "--prompt", "a blue picture", "-n", 2),
+        ("variations", class_run, red, "-n", 2),
+        ("style", class_run, red, "--from-class", "Cat", "--class", "dog"),
+    ):
+        said = cli(*words, "--steps", 3, "--out", tmp_path / "o")
+        assert said.code == 0, said
+        assert read(tmp_path / "o" / "00000.png").shape == (8, 8, 3)
+        assert "grid.png" in said.flat
+
+
+def test_style_with_another_run(cli, plain_run, class_run, red, tmp_path):
+    said = cli("style", plain_run, red, "--with", class_run, "--steps", 3, "--out", tmp_path / "o")
+    assert said.code == 0, said
+
+
+def test_interpolate(cli, plain_run, red, tmp_path):
+    said = cli("interpolate", plain_run, 3, red, 9, "--frames", 3, "--steps", 3, "--out", tmp_path / "o")
+    assert said.code == 0, said
+    with Image.open(tmp_path / "o" / "animation.gif") as animation:
+        assert animation.n_frames > 7
+    with Image.open(tmp_path / "o" / "animation.webp") as animation:
+        assert animation.n_frames > 7
+    assert (tmp_path / "o" / "strip.png").is_file()
+    assert len(json.loads((tmp_path / "o" / "samples.json").read_text())) == 7
+    assert cli("interpolate", plain_run, 3, 4, "--frames", 1, "--steps", 2, "--out", tmp_path / "o").code == 0
+
+
+def test_results_go_into_the_run_unless_told_otherwise(cli, plain_run, red):
+    said = cli("variations", plain_run, red, *QUICK)
+    assert said.code == 0, said
+    assert (plain_run / "variations" / "grid.png").is_file()
+
+
+def test_pictures_of_other_sizes_are_made_to_fit_and_it_is_said(cli, plain_run, red, tmp_path):
+    Image.open(red).resize((13, 9)).save(tmp_path / "wide.png")
+    said = cli("edit", plain_run, tmp_path / "wide.png", "--out", tmp_path / "o", *QUICK)
+    assert (said.code, read(tmp_path / "o" / "00000.png").shape) == (0, (9, 13, 3)), said
+    assert "overlapping tiles" in said.flat
+    said = cli("edit", plain_run, tmp_path / "wide.png", "--resize", "--out", tmp_path / "o", *QUICK)
+    assert (said.code, read(tmp_path / "o" / "00000.png").shape) == (0, (8, 8, 3)), said
+    words = ("--box", "0,0,6,9", "--resize", "--out", tmp_path / "o", *QUICK)
+    assert cli("inpaint", plain_run, tmp_path / "wide.png", *words).code == 0
+    Image.open(red).resize((4, 6)).save(tmp_path / "small.png")
+    said = cli("inpaint", plain_run, tmp_path / "small.png", "--box", "0,0,2,2", "--out", tmp_path / "o", *QUICK)
+    assert (said.code, read(tmp_path / "o" / "00000.png").shape) == (0, (12, 8, 3)), said
+    assert "fewer than the model's" in said.flat
+
+
+def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
+    save_image(tmp_path / "other.png", np.zeros((5, 8), dtype=np.uint8))
+    save_image(tmp_path / "full.png", np.full((8, 8), 255, dtype=np.uint8))
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    for code, says, words in (
+        (2, "Nothing says what is missing", ("inpaint", plain_run, red)),
+        (2, "5x8 pixels and", ("inpaint", plain_run, red, "--mask", tmp_path / "other.png")),
+        (2, "The mask is full", ("inpaint", plain_run, red, "--mask", tmp_path / "full.png")),
+        (2, "The mask is empty", ("inpaint", plain_run, red, "--mask", tmp_path / "full.png", "--invert")),
+        (2, "is not a box in a picture of 8 pixels by 8", ("inpaint", plain_run, red, "--box", "0,0,9,9")),
+        (2, "is not a box", ("inpaint", plain_run, red, "--box", "0,0,4")),
+        (2, "is not a colour", ("inpaint", plain_run, red, "--colour", "pink")),
+        (3, "not an image", ("inpaint", plain_run, tmp_path / "text.png", "--box", "0,0,4,4")),
+        (3, "No such file", ("edit", plain_run, tmp_path / "none.png")),
+        (2, "is not a run", ("edit", tmp_path, red)),
+        (2, "There is no inverse called 'mmps'", ("inpaint", plain_run, red, "--box", "0,0,4,4", "--method", "mmps")),
+        (2, "There is no operator called 'blr'", ("restore", plain_run, red, "--operator", "blr")),
+        (2, "without classes or captions", ("edit", plain_run, red, "--class", "Cat")),
+        (2, "There is no class called 'cow'", ("edit", class_run, red, "--class", "cow")),
+        (2, "knows classes", ("edit", class_run, red, "--prompt", "a dog")),
+        (2, "A strength of 0", ("edit", plain_run, red, "--strength", 0)),
+        (2, "Nothing says what it shall become", ("style", class_run, red)),
+        (2, "do not divide", ("upscale", plain_run, red, "--factor", 3)),
+        (2, "hold", ("edit", plain_run, red, "--out", tmp_path / "mine")),
+        (2, "Give one side", ("outpaint", plain_run, red)),
+        (2, "there is no way", ("interpolate", plain_run, 3)),
+    ):
+        said = cli(*words, *(() if "style" in words or "interpolate" in words else ("-n", 1)), "--steps", 2)
+        assert (said.code, says in said.flat) == (code, True), (words, said)
+        assert "Traceback" not in said.flat
+    assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"

@@ -1,0 +1,324 @@
+"""Using a model on a picture: on perfect models, what comes out is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.denoiser import Denoiser
+from noisekiln.diffusion import Diffusion
+from noisekiln.inversion import invert
+from noisekiln.levels import level
+from noisekiln.operators.downsample import Downsample
+from noisekiln.predictions import V
+from noisekiln.samplers.base import grid
+from noisekiln.samplers.ddim import DDIM
+from noisekiln.schedules.karras import Karras
+from noisekiln.tiling import tiled, windows
+from noisekiln.uses.edit import edit
+from noisekiln.uses.how import How
+from noisekiln.uses.inpaint import inpaint
+from noisekiln.uses.interpolate import interpolate, slerp
+from noisekiln.uses.outpaint import outpaint
+from noisekiln.uses.picture import as_floats, fit
+from noisekiln.uses.restore import restore
+from noisekiln.uses.style import style
+from noisekiln.uses.upscale import upscale
+from noisekiln.uses.variations import variations
+from oracles import BOTH, GAUSSIAN, Gaussian, walk
+
+
+class Smooth(Backbone):
+    """The exact denoiser of images whose neighbouring pixels are alike: covariance ``0.9^distance`` along both axes."""
+
+    def __init__(self, channels=1, vector=0, side=8):
+        super().__init__()
+        self.channels, self.vector, self.side = channels, vector, side
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        line = 0.9 ** (torch.arange(side)[:, None] - torch.arange(side)).abs().double()
+        self.values, self.vectors = torch.linalg.eigh(torch.kron(line, line))
+
+    def forward(self, x, noise, cond):
+        angle = noise.double().view(-1, 1, 1) * math.pi / 2
+        flat = x.double().flatten(2) @ self.vectors
+        alpha, sigma = angle.cos(), angle.sin()
+        # v of N(0, S), mode by mode: (alpha sigma - alpha sigma s) / (alpha^2 s + sigma^2) x
+        y = alpha * sigma * (1 - self.values) / (alpha**2 * self.values + sigma**2) * flat
+        return (y @ self.vectors.T).view_as(x).to(x.dtype) + 0 * self.nothing
+
+
+def model(channels=1, side=8):
+    codec = Pixels((0.5,) * channels, (0.2,) * channels)
+    return Diffusion(Denoiser(Smooth(channels, side=side), V), codec, (side, side)).eval()
+
+
+def picture(height=8, width=8, channels=1):
+    row, column = np.mgrid[0:height, 0:width]
+    grey = 128 + 60 * np.sin(row / 3) + 40 * np.cos(column / 4)
+    return np.repeat(grey[..., None], channels, axis=2).round().clip(0, 255).astype(np.uint8)
+
+
+def test_the_perfect_model_is_perfect():
+    """Its samples have the covariance that it claims."""
+    x = torch.stack(list(model().sample(500, steps=40))).double()[..., 0]
+    x = (x / 255 - 0.5) / 0.2
+    assert float(x.var()) == pytest.approx(0.95, abs=0.15)
+    assert float((x[:, :, :-1] * x[:, :, 1:]).mean() / x.square().mean()) == pytest.approx(0.9, abs=0.05)
+
+
+# --- inpainting
+
+
+def test_known_pixels_are_exactly_as_they_were():
+    missing = torch.zeros(8, 8)
+    missing[2:6, 3:5] = 1
+    images = inpaint(model(), picture(), missing, count=3, steps=5)
+    assert images.shape == (3, 8, 8, 1)
+    assert bool((images == torch.from_numpy(picture())).all(-1)[:, missing == 0].all())
+    assert bool((images[0] != images[1]).any())
+
+
+def test_missing_pixels_are_painted_as_the_posterior_has_them():
+    """A column between known ones: its mean over many variants is the conditional mean of the Gaussian."""
+    missing = torch.zeros(8, 8)
+    missing[:, 3:5] = 1
+    images = inpaint(model(), picture(), missing, count=200, steps=40, batch=200).double()
+    line = 0.9 ** (torch.arange(8)[:, None] - torch.arange(8)).abs().double()
+    prior = Gaussian(torch.zeros(64, dtype=torch.float64), torch.kron(line, line), (1, 8, 8))
+    known = missing.flatten() == 0
+    x = (torch.from_numpy(picture()).double() / 255 - 0.5) / 0.2
+    posterior = prior.given(torch.eye(64, dtype=torch.float64)[known], x.flatten()[known], 0.01)
+    got = (images.mean(0) / 255 - 0.5) / 0.2
+    off = (got.flatten() - posterior.mean)[~known]
+    assert float(off.abs().max()) < 0.12
+
+
+def test_a_soft_mask_mixes():
+    missing = torch.zeros(8, 8)
+    missing[:, 4:] = 1
+    missing[:, 3] = 0.3
+    images = inpaint(model(), picture(), missing, count=1, steps=4)
+    given = torch.from_numpy(picture())
+    assert bool((images[0, :, :3] == given[:, :3]).all())
+    assert float((images[0, :, 3].float() - given[:, 3].float()).abs().max()) <= 0.3 * 255
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (torch.zeros(8, 8), "The mask is empty"),
+        (torch.ones(8, 8), "The mask is full"),
+        (torch.ones(4, 8), "has 4x8 pixels and the picture 8x8"),
+    ],
+)
+def test_masks_that_cannot_be(missing, says):
+    with pytest.raises(ValueError, match=says):
+        inpaint(model(), picture(), missing)
+
+
+def test_every_known_pixel_of_a_larger_canvas_is_kept():
+    images = outpaint(model(), picture(), right=5, top=2, count=1, steps=5)
+    assert images.shape == (1, 10, 13, 1)
+    assert bool((images[0, 2:, :8] == torch.from_numpy(picture())).all())
+
+
+@pytest.mark.parametrize("sides", [{}, {"left": -2, "right": 3}])
+def test_a_canvas_that_is_not_larger(sides):
+    with pytest.raises(ValueError, match="Give one side of 1 or more"):
+        outpaint(model(), picture(), **sides)
+
+
+# --- upscaling and restoring
+
+
+@pytest.mark.parametrize("method", ["moment_matching", "diffpir", "pigdm", "replacement"])
+def test_an_enlarged_picture_has_the_given_one_for_its_means(method):
+    small = picture(4, 4)
+    large = upscale(model(), small, 2, count=2, steps=40, method=method)
+    assert large.shape == (2, 8, 8, 1)
+    means = Downsample(2)(large.permute(0, 3, 1, 2).double())
+    assert float((means[:, 0] - torch.from_numpy(small[..., 0]).double()).abs().mean()) < 4
+
+
+def test_pictures_larger_than_the_model_are_enlarged_in_tiles():
+    large = upscale(model(), picture(8, 6), 2, count=1, steps=8)
+    assert large.shape == (1, 16, 12, 1)
+    means = Downsample(2)(large.permute(0, 3, 1, 2).double())[0, 0]
+    assert float((means - torch.from_numpy(picture(8, 6)[..., 0]).double()).abs().mean()) < 4
+
+
+def test_colour_comes_back_as_something_whose_grey_was_seen():
+    coloured = restore(model(channels=3), picture(), "grayscale", count=2, steps=20)
+    assert coloured.shape == (2, 8, 8, 3)
+    grey = (coloured.double() * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)).sum(-1)
+    assert float((grey - torch.from_numpy(picture()[..., 0]).double()).abs().mean()) < 4
+
+
+def test_a_restored_picture_is_nearer_than_the_damaged_one():
+    clean = model().sample(1, seed=5)[0].numpy()
+    noisy = (clean + np.random.default_rng(0).normal(0, 40, clean.shape)).clip(0, 255).astype(np.uint8)
+    restored = restore(model(), noisy, f"noise(level={40 / 255})", count=8, steps=30).double().mean(0).numpy()
+    assert np.abs(restored - clean).mean() < 0.75 * np.abs(noisy.astype(float) - clean).mean()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: upscale(model(), picture(4, 4), 1), "enlarges nothing"),
+        (lambda: upscale(model(), picture(4, 4), 3), "do not divide into squares of 3"),
+        (lambda: restore(model(), picture(), "blurr"), "Did you mean 'blur'"),
+        (lambda: restore(model(), picture(4, 4), "blur"), "smaller than the 8x8"),
+        (lambda: restore(model(), picture(), "blur", method="ddnm"), "There is no inverse called 'ddnm'"),
+        (lambda: edit(model(), picture(), strength=0), "A strength of 0 is not possible"),
+        (lambda: edit(model(), picture(), strength=1.5), "A strength of 1.5 is not possible"),
+        (lambda: edit(model(), picture(), count=0), "Ask for 1 or more"),
+        (lambda: edit(model(), picture(4, 9)), "smaller than the 8x8"),
+        (lambda: edit(model(), picture().astype(float)), "is no picture"),
+        (lambda: edit(model(), np.zeros((8, 8, 5), np.uint8)), "5 channels was given to a model of 1"),
+        (lambda: edit(model(), picture(), wish="cat"), "trained without classes or captions"),
+        (lambda: interpolate(model(), [1]), "there is no way"),
+        (lambda: interpolate(model(), [1, picture(9, 9)]), "is no key"),
+        (lambda: style(model(), picture(), painter=model(side=4)), "two models of one size"),
+    ],
+)
+def test_what_cannot_be_is_said(call, says):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert says in str(caught.value)
+
+
+# --- edits
+
+
+def test_the_strength_of_an_edit_is_how_far_it_goes():
+    given = torch.from_numpy(picture()).double()
+    away = [float((edit(model(), picture(), strength=s, count=8).double() - given).abs().mean()) for s in (0.1, 0.5, 1)]
+    assert away[0] < 0.5 * away[1] < 0.5 * away[2]
+    assert away[0] < 8
+
+
+def test_variations_are_edits_without_a_wish():
+    same = edit(model(), picture(), strength=0.4, count=3, steps=8)
+    assert bool((variations(model(), picture(), strength=0.4, count=3, steps=8) == same).all())
+
+
+def test_variants_depend_on_their_seed_and_not_on_their_batch():
+    whole = edit(model(), picture(), count=5, seed=3, steps=6)
+    parts = edit(model(), picture(), count=5, seed=3, steps=6, batch=2)
+    one = edit(model(), picture(), count=1, seed=5, steps=6)
+    assert int((whole.int() - parts.int()).abs().max()) <= 1
+    assert int((whole[2:3].int() - one.int()).abs().max()) <= 1
+
+
+# --- inversion
+
+
+@pytest.mark.parametrize(("data", "off"), [(GAUSSIAN, 1e-6), (BOTH["mixture"], 5e-3)], ids=["gaussian", "mixture"])
+def test_inversion_is_undone_by_ddim(data, off):
+    """Between the parts of a mixture the denoiser is steep, and the fixed point is reached slowly."""
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
+    levels = grid(Karras(), 50)
+    back = walk(data, DDIM(), levels, invert(data, levels, x, iterations=12))
+    torch.testing.assert_close(back, x, atol=off, rtol=0)
+
+
+def test_more_iterations_invert_better():
+    data, levels = GAUSSIAN, grid(Karras(), 20)
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
+    off = [float((walk(data, DDIM(), levels, invert(data, levels, x, n)) - x).abs().mean()) for n in (1, 2, 6)]
+    assert off[2] < 0.5 * off[1] < 0.5 * off[0]
+
+
+def test_a_picture_under_its_own_wish_comes_back():
+    back = style(model(), picture(), strength=1.0, steps=50)
+    error = (back.double() - torch.from_numpy(picture()).double()).square().mean()
+    assert float(10 * torch.log10(255**2 / error)) > 40
+
+
+def test_interpolation_begins_and_ends_at_its_keys():
+    perfect = model()
+    strip = interpolate(perfect, [3, 9], frames=4, steps=20)
+    ends = perfect.sample(2, seeds=[3, 9], steps=20, sampler="ddim")
+    assert strip.shape == (5, 8, 8, 1)
+    assert int((strip[[0, -1]].int() - ends.int()).abs().max()) <= 1
+    steps = (strip[1:].double() - strip[:-1].double()).abs().mean((1, 2, 3))
+    assert float(steps.max()) < 2.5 * float(steps.min())
+
+
+def test_pictures_are_keys_too():
+    strip = interpolate(model(), [picture(), 9], frames=2, steps=50)
+    assert float((strip[0].double() - torch.from_numpy(picture()).double()).abs().mean()) < 3
+
+
+def test_great_circles_keep_the_length_of_noise():
+    a, b = torch.randn(2, 1, 1, 50, 50, generator=torch.Generator().manual_seed(0))
+    middle = slerp(a, b, 0.5)
+    assert float(middle.std()) == pytest.approx(1, abs=0.05)
+    torch.testing.assert_close(slerp(a, b, 0), a)
+    torch.testing.assert_close(slerp(a, b, 1), b)
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+
+
+# --- tiles
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 8), (20, 33), (16, 12)])
+def test_windows_cover_and_overlap(size):
+    covered = torch.zeros(size)
+    for rows, columns in windows(size, (8, 8)):
+        assert covered[rows, columns].shape == (8, 8)
+        covered[rows, columns] += 1
+    assert int(covered.min()) >= 1
+    assert size == (8, 8) or int(covered.max()) >= 2
+
+
+def test_tiles_of_a_model_of_single_pixels_are_that_model():
+    """Where pixels are independent, tiling must change nothing at all."""
+    data = next(iter(BOTH.values()))
+    t, x_t = level(0.8, 0.6), torch.randn(2, 1, 13, 20, dtype=torch.float64)
+    got = tiled(lambda _: data, windows((13, 20), (8, 8)))(x_t, t)
+    torch.testing.assert_close(got.x, data(x_t, t).x)
+    torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, x_t)
+
+
+def test_no_seam_is_seen():
+    """Steps between neighbouring pixels are not larger where tiles meet than elsewhere."""
+    images = torch.cat([p.images() for *_, p in [list(model().generate([None] * 20, seeds=range(20), size=(8, 20)))]])
+    steps = (images[:, :, 1:].double() - images[:, :, :-1].double()).abs().mean((0, 1, 3))
+    assert float(steps.max()) < 1.7 * float(steps.median())
+
+
+# --- pictures
+
+
+def test_grey_and_colour_turn_into_each_other():
+    assert as_floats(model(3), picture()).shape == (1, 3, 8, 8)
+    assert as_floats(model(1), picture(channels=3)).shape == (1, 1, 8, 8)
+    assert as_floats(model(1), picture()[..., 0]).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "exactly", "size", "says"),
+    [
+        ((8, 8), False, (8, 8), ""),
+        ((8, 12), False, (8, 12), "tiles"),
+        ((4, 6), False, (8, 12), "fewer"),
+        ((16, 32), True, (8, 8), "scaled to the model's size"),
+        ((4, 6), True, (8, 8), "scaled to the model's size"),
+    ],
+)
+def test_pictures_are_made_to_fit(shape, exactly, size, says):
+    fitted, note = fit(picture(*shape), (8, 8), exactly=exactly)
+    assert fitted.shape[:2] == size
+    assert says in note
+    assert bool(note) == (shape != (8, 8))
+
+
+def test_a_scale_of_guidance_is_a_number_or_a_spec():
+    assert How(guidance="2").settings()["guidance"] == 2.0
+    assert How(guidance="classifier_free(scale=2)").settings()["guidance"] == "classifier_free(scale=2)"
+    assert How().or_else(steps=7)["steps"] == 7
+    assert How(steps=3).or_else(steps=7)["steps"] == 3
