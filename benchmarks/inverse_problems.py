@@ -21,11 +21,12 @@ from torch.nn import functional as F
 from classifier import Classifier, trained_classifier
 from noisekiln.data import load
 from noisekiln.diffusion import Diffusion
-from noisekiln.inverse.base import Inverse
+from noisekiln.estimate import Denoise
+from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.levels import level
 from noisekiln.metrics.frechet import frechet_distance
 from noisekiln.metrics.similarity import psnr, ssim
-from noisekiln.operators.base import Operator
+from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.mask import Mask
 from noisekiln.pictures import save_picture, tile
 from noisekiln.spec import build
@@ -70,7 +71,7 @@ def main() -> None:
             shown[label] = restored
             print(name, label, told[name][label], flush=True)
         if isinstance(operator, Mask) and not given.no_peer:
-            for steps, jumps in ((50, 10), (250, 10)):
+            for steps, jumps in ((50, 10),):
                 begun = time.perf_counter()
                 label = f"diffusers RePaint {steps}x{jumps}"
                 restored = repaint(model, y, operator, steps, jumps)
@@ -86,17 +87,16 @@ def main() -> None:
 
 
 CONTENDERS = [
-    (method, sampler, steps)
-    for method, sampler in (
-        ("replacement", "ddim(eta=1)"),
-        ("diffpir", "ddim(eta=1)"),
-        ("pigdm", "ddim(eta=1)"),
-        ("moment_matching", "ddim(eta=1)"),
-        ("moment_matching", "dpmpp_2m"),
-        ("dps", "ddim(eta=1)"),
+    tuple(line.split("@"))
+    for line in (
+        "replacement@ddim(eta=1)@20", "replacement@ddim(eta=1)@100", "replacement@resample(times=5)@20",
+        "diffpir@ddim(eta=1)@20", "diffpir@ddim(eta=1)@100",
+        "pigdm@ddim(eta=1)@20", "pigdm@ddim(eta=1)@50",
+        "moment_matching@ddim(eta=1)@10", "moment_matching@ddim(eta=1)@20", "moment_matching@ddim(eta=1)@50",
+        "moment_matching@dpmpp_2m@20", "moment_matching(iterations=1)@ddim(eta=1)@20",
+        "dps@ddim(eta=1)@100",
     )
-    for steps in ("20", "100")
-] + [("replacement", "resample(times=5)", "20")]
+]  # fmt: skip
 
 
 def problems(images: Tensor, only: str) -> list[tuple[str, Operator]]:
@@ -123,11 +123,16 @@ def solve(model: Diffusion, y: Tensor, operator: Operator, method: str, sampler:
     done = []
     for i in range(0, len(y), 25):
         part = y[i : i + 25]
-        steer = partial(inverse, seen=model.observation(part, operator))
+        seen = model.observation(part, operator)
+        steer = partial(_held, inverse=inverse, seen=seen, limits=model.codec.limits)
         seeds = range(i, i + len(part))
         *_, last = model.generate([None] * len(part), seeds=seeds, sampler=sampler, steps=steps, steer=steer)
         done.append(composed(last.images(), part, operator))
     return torch.cat(done)
+
+
+def _held(denoise: Denoise, inverse: Inverse, seen: Observation, limits: tuple[Tensor, Tensor]) -> Denoise:
+    return clipped(inverse(denoise, seen), limits)
 
 
 def composed(images: Tensor, y: Tensor, operator: Operator) -> Tensor:

@@ -26,6 +26,11 @@ class Codec(ABC):
     def scale(self) -> float:
         """How far a picture moves, as a root mean square, when x moves by 1."""
 
+    @property
+    @abstractmethod
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest x that decodes without being clipped, both broadcasting to (C', H', W')."""
+
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
         """X -> images (B, H, W, C) uint8; values out of range are clipped."""

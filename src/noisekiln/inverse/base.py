@@ -37,10 +37,22 @@ def estimate(x_t: Tensor, x: Tensor, t: Level) -> Estimate:
     return X0.estimate(x_t, x, t)
 
 
-def solve(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6) -> Tensor:
-    """``apply^-1 b`` for a symmetric positive map, by conjugate gradients, every image of the batch on its own.
+def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor]) -> Denoise:
+    """The model with its images kept within black and white, so that no correction can run away."""
 
-    Exact after as many iterations as the map has distinct eigenvalues; singular directions that b does not point to
+    def denoise_clipped(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        low, high = (limit.to(x_t) for limit in limits)
+        return estimate(x_t, denoise(x_t, t, to=to).x.clamp(low, high), t)
+
+    return denoise_clipped
+
+
+def solve(
+    apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """``apply^-1 b``, and what of b is left unexplained, by conjugate gradients, image by image.
+
+    The map is symmetric and positive. Exact after as many iterations as it has distinct eigenvalues; singular directions that b does not point to
     do no harm. An image is left as it is once its residual is `tolerance` of b, or where the map turns out not to be
     positive, as a network's Jacobian may.
 
@@ -49,6 +61,9 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, toleran
         b: (B, ...).
         iterations: At most.
         tolerance: Relative.
+
+    Returns:
+        x and ``b - apply(x)``.
     """
     x, residual = torch.zeros_like(b), b
     direction, square = residual, _dot(b, b)
@@ -64,7 +79,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, toleran
         residual = residual - step * image
         before, square = square, torch.where(going, _dot(residual, residual), square)
         direction = residual + torch.where(going, square / before, 0) * direction
-    return x
+    return x, residual
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

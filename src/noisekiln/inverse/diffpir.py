@@ -33,7 +33,7 @@ class DiffPIR(Inverse):
             x = denoise(x_t, t, to=to).x
             residual, push, pull = seen.around(x)
             ridge = self.strength * max(seen.std, self.least) ** 2 / float(t.nsr) ** 2
-            x = x + pull(solve(lambda u: push(pull(u)) + ridge * u, residual, self.iterations))
+            x = x + pull(solve(lambda u: push(pull(u)) + ridge * u, residual, self.iterations)[0])
             return estimate(x_t, x, t)
 
         return denoise_seen

@@ -36,7 +36,7 @@ class PiGDM(Inverse):
             residual, push, pull = seen.around(x)
             spread = float(t.sigma / t.norm) ** 2
             ridge = max(seen.std, self.least) ** 2
-            u = solve(lambda u: spread * push(pull(u)) + ridge * u, residual, self.iterations)
+            u, _ = solve(lambda u: spread * push(pull(u)) + ridge * u, residual, self.iterations)
             if t.alpha == 0:  # x_t says nothing, so V is that of the data
                 return estimate(x_t, x.detach() + pull(u), t)
             (gradient,) = torch.autograd.grad(x, x_in, pull(u))

@@ -31,7 +31,7 @@ class Replacement(Inverse):
             x = denoise(x_t, t, to=to).x
             residual, push, pull = seen.around(x)
             share = min(1.0, float(t.nsr) / seen.std) if seen.std > 0 else 1.0
-            x = x + share * solve(lambda v: pull(push(v)), pull(residual), self.iterations)
+            x = x + share * solve(lambda v: pull(push(v)), pull(residual), self.iterations)[0]
             return estimate(x_t, x, t)
 
         return denoise_seen

@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
-from noisekiln.uses.how import How, variants
+from noisekiln.uses.how import How
 from noisekiln.uses.picture import Pixels, as_floats
+from noisekiln.uses.variants import variants
 
 
 def edit(

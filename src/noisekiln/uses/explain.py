@@ -6,10 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
-from noisekiln.inverse.base import Inverse
+from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.operators.base import Operator
 from noisekiln.spec import build
-from noisekiln.uses.how import How, variants
+from noisekiln.uses.how import How
+from noisekiln.uses.variants import variants
 
 METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 50
 
@@ -55,7 +56,7 @@ def explain(
         chosen,
         size=size,
         step_done=step_done,
-        steer=lambda denoise: inverse(denoise, seen),
+        steer=lambda denoise: clipped(inverse(denoise, seen), model.codec.limits),
         **chosen.or_else(sampler=SAMPLER, steps=STEPS),
     )
 

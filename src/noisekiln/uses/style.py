@@ -9,8 +9,9 @@ from torch import Tensor
 from noisekiln.diffusion import Diffusion
 from noisekiln.inversion import invert
 from noisekiln.uses.edit import to_x
-from noisekiln.uses.how import How, variants
+from noisekiln.uses.how import How
 from noisekiln.uses.picture import Pixels
+from noisekiln.uses.variants import variants
 
 STEPS = 40
 
