@@ -1,6 +1,5 @@
 """A diffusion model, whole: everything between a wish and a picture, in one object that can be saved and loaded."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +17,16 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
+from noisekiln.folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.labels.base import Label
 from noisekiln.predictions import PREDICTIONS
-from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
+from noisekiln.samplers.base import Noise, Sampler, SeededNoise, grid, sample
 from noisekiln.schedules.base import Schedule
 from noisekiln.spec import build, describe
+from noisekiln.tasks.base import Task
 
-FORMAT = 1
 Steer = Callable[[Denoise], Denoise]
 
 
@@ -77,6 +77,7 @@ class Diffusion(nn.Module):
         size: Height and width of x.
         conditioner: What reads classes or prompts; None for a model that takes no wishes.
         sampling: How it is sampled unless asked otherwise.
+        task: What it starts from besides noise; None for nothing.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Diffusion(nn.Module):
         size: tuple[int, int],
         conditioner: Conditioner | None = None,
         sampling: Sampling = Sampling(),
+        task: Task | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -93,6 +95,7 @@ class Diffusion(nn.Module):
         self.size = size
         self.conditioner = conditioner
         self.sampling = sampling
+        self.task = task
 
     @torch.no_grad()
     def generate(
@@ -105,6 +108,7 @@ class Diffusion(nn.Module):
         guidance: float | str | Guidance | None = None,
         schedule: str | Schedule | None = None,
         steer: Steer | None = None,
+        given: Tensor | None = None,
     ) -> Iterator[Progress]:
         """Paint one image for each wish, step by step; the last `Progress` holds the finished ones.
 
@@ -116,6 +120,8 @@ class Diffusion(nn.Module):
             guidance: A scale (0 ignores the wish, 1 is the model as it is, above asks more strongly), or a guidance.
             schedule: Along which levels, or its spec.
             steer: A last wrapper of the denoiser, for what else shall change where the model aims.
+            given: What the model's task starts from, one an image, as pixels (B, h, w, c) uint8: small or grey images,
+                images whose last channel says what is known, ...; its size decides that of the pictures.
 
         Raises:
             ValueError: For a wish, a setting or a number that cannot be, with what can.
@@ -125,11 +131,12 @@ class Diffusion(nn.Module):
         usual = self.sampling
         method: Sampler = build(Sampler, sampler or usual.sampler)
         path: Schedule = build(Schedule, schedule or usual.schedule)
-        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance)
+        noise = SeededNoise(seeds)
+        size, image = self._shown(given, len(seeds), noise)
+        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance, image)
         denoise = steer(denoise) if steer else denoise
         levels = grid(path, usual.steps if steps is None else steps, self._start(path))
-        noise = SeededNoise(seeds)
-        like = torch.empty(len(seeds), self.codec.channels, *self.size, device=self._device())
+        like = torch.empty(len(seeds), self.codec.channels, *size, device=self._device())
         x = levels[0].norm * noise(like)
         for i, x_s in enumerate(sample(denoise, method, levels, x, noise), 1):
             yield Progress(i, len(levels) - 1, x_s, self.codec)
@@ -147,6 +154,7 @@ class Diffusion(nn.Module):
         """
         wanted = [None] * wanted if isinstance(wanted, int) else wanted
         seeds = settings.pop("seeds", range(seed, seed + len(wanted)))
+        given = settings.pop("given", None)
         if not wanted or batch < 1:
             raise ValueError(
                 f"{len(wanted)} images in batches of {batch}: there is nothing to paint. Ask for 1 or more."
@@ -154,12 +162,25 @@ class Diffusion(nn.Module):
         done = []
         for i in range(0, len(wanted), batch):
             part = slice(i, i + batch)
-            *_, last = self.generate(wanted[part], seeds=seeds[part], **settings)
+            shown = None if given is None else given[part]
+            *_, last = self.generate(wanted[part], seeds=seeds[part], given=shown, **settings)
             done.append(last.images())
         return torch.cat(done)
 
-    def bind(self, wanted: Sequence[str | int | None], guidance: float | str | Guidance = 1.0) -> Denoise:
-        """The denoiser with these wishes bound, and guided."""
+    def count_steps(self, asked: int | None = None) -> int:
+        """Steps to a picture, unless asked for so many."""
+        return self.sampling.steps if asked is None else asked
+
+    def bind(
+        self, wanted: Sequence[str | int | None], guidance: float | str | Guidance = 1.0, image: Tensor | None = None
+    ) -> Denoise:
+        """The denoiser with these wishes and ``Cond.image`` bound, and guided: the unwanted sees the image too."""
+        denoise = self._guided(wanted, guidance, image)
+        return denoise if self.task is None or image is None else self.task.hold(denoise, image)
+
+    def _guided(
+        self, wanted: Sequence[str | int | None], guidance: float | str | Guidance, image: Tensor | None
+    ) -> Denoise:
         guidance = float(guidance) if isinstance(guidance, int) else guidance
         guide: Guidance = ClassifierFree(guidance) if isinstance(guidance, float) else build(Guidance, guidance)
         if self.conditioner is None:
@@ -169,14 +190,14 @@ class Diffusion(nn.Module):
                     f"{asked!r} was asked for, but this model was trained without classes or captions. "
                     "Sample it without, or train one on images with classes (a sub-folder each) or captions."
                 )
-            return self.denoiser.bind(NOTHING)
+            return self.denoiser.bind(NOTHING._replace(image=image))
         ids = self.conditioner.nothing(len(wanted))
         for i, wish in enumerate(wanted):
             if wish is not None:
                 ids[i] = self.conditioner.encode([wish])[0]
         device = self._device()
-        cond: Cond = self.conditioner(ids.to(device))
-        away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))
+        cond: Cond = self.conditioner(ids.to(device))._replace(image=image)
+        away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))._replace(image=image)
         if all(wish is None for wish in wanted):  # nothing to guide towards
             return self.denoiser.bind(away)
         return guide(self.denoiser.bind(cond), self.denoiser.bind_both(cond, away))
@@ -187,7 +208,6 @@ class Diffusion(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         denoiser = self.denoiser
         told = {
-            "format": FORMAT,
             "size": list(self.size),
             "backbone": describe(denoiser.backbone, whole=True),
             "prediction": denoiser.prediction.name,
@@ -195,13 +215,13 @@ class Diffusion(nn.Module):
             "codec": describe(self.codec, whole=True),
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
+            "task": describe(self.task, whole=True) if self.task else None,
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Beside their places, then renamed: whoever samples while a run trains never reads half a file.
         save_file(weights, folder / ".model.safetensors.partial")
-        (folder / ".model.json.partial").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        for name in ("model.safetensors", "model.json"):
-            os.replace(folder / f".{name}.partial", folder / name)
+        os.replace(folder / ".model.safetensors.partial", folder / "model.safetensors")
+        write_description(told, folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> "Diffusion":
@@ -215,8 +235,10 @@ class Diffusion(nn.Module):
         Raises:
             ValueError: If there is no model there, or it is damaged, or of a later version.
         """
-        folder = _model_folder(Path(folder))
-        told = _read_json(folder / "model.json")
+        folder = model_folder(Path(folder))
+        told = read_description(folder / "model.json")
+        if "cascade" in told:
+            raise ValueError(f"{folder} holds a cascade of models, not a single one. Load it with noisekiln.load.")
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
             raise ValueError(
                 f"{folder} runs Python code of its maker's, which could do anything. "
@@ -237,7 +259,18 @@ class Diffusion(nn.Module):
         denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(Label, told["label"]))
         conditioner: Conditioner | None = build(Conditioner, told["conditioner"]) if told["conditioner"] else None
         codec: Codec = build(Codec, told["codec"])
-        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]))
+        task: Task | None = build(Task, told["task"]) if told.get("task") else None  # older models say nothing of it
+        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]), task)
+
+    def _shown(self, given: Tensor | None, count: int, noise: Noise) -> tuple[tuple[int, int], Tensor | None]:
+        """The size of the pictures, and the ``Cond.image`` that they start from."""
+        if self.task is None and given is None:
+            return self.size, None
+        if self.task is None:
+            raise ValueError("Images were given to a model that starts from noise alone. Train one with a task.")
+        given = self.task.checked(given, count, self.codec.channels).to(self._device())
+        size = self.task.painted_size((given.shape[1], given.shape[2]), self.size)
+        return size, self.task.show(given, self.codec, size, noise)
 
     def _start(self, path: Schedule) -> float:
         """1, or a little less where the prediction says nothing about the image at pure noise (eps at alpha = 0)."""
@@ -246,25 +279,3 @@ class Diffusion(nn.Module):
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def _model_folder(folder: Path) -> Path:
-    for place in (folder, folder / "model"):
-        if (place / "model.json").is_file():
-            return place
-    if not folder.exists():
-        raise ValueError(f"There is no folder {str(folder)!r}. Give the folder of a run, such as runs/demo.")
-    raise ValueError(
-        f"{str(folder)!r} is not a run: it holds no model/model.json. "
-        "Give a folder that `noisekiln train` has written; the first model is there after its first grid."
-    )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}). The model is damaged; take another copy.") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
-    return told

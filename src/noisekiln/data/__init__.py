@@ -4,5 +4,6 @@ from .dataset import DataSet, Images, Skipped
 from .errors import DataError
 from .load import load
 from .order import batch_order
+from .pairs import load_pairs
 
-__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load"]
+__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load", "load_pairs"]

@@ -1,0 +1,40 @@
+"""The folder of a saved model: where its `model.json` is, and what it says."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+def write_description(told: dict[str, Any], folder: Path) -> None:
+    """Write `model.json` beside its place, then rename it: whoever reads meanwhile never reads half a file."""
+    (folder / ".model.json.partial").write_text(
+        json.dumps({"format": FORMAT, **told}, indent=2) + "\n", encoding="utf-8"
+    )
+    os.replace(folder / ".model.json.partial", folder / "model.json")
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder with `model.json`: this one, or `model/` in it."""
+    for place in (folder, folder / "model"):
+        if (place / "model.json").is_file():
+            return place
+    if not folder.exists():
+        raise ValueError(f"There is no folder {str(folder)!r}. Give the folder of a run, such as runs/demo.")
+    raise ValueError(
+        f"{str(folder)!r} is not a run: it holds no model/model.json. "
+        "Give a folder that `noisekiln train` has written; the first model is there after its first grid."
+    )
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """A `model.json`; raises ValueError if it is none of ours."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}). The model is damaged; take another copy.") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
+    return told
