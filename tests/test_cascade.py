@@ -107,7 +107,7 @@ SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
     ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],
      "Stage 2, upscale(factor=2), takes 4x4 in colour and makes 8x8, but stage 1 makes 8x8 in colour."),
     ([SMALL, LARGE, tiny(Upscale(4), size=(16, 16))],
-     "Stage 3, upscale(factor=4), takes 4x4 in colour and makes 16x16, but stage 2 makes 8x8 in colour."),
+     "Stage 3, upscale, takes 4x4 in colour and makes 16x16, but stage 2 makes 8x8 in colour."),
     ([tiny(None, size=(4, 4), channels=1), LARGE], "but stage 1 makes 4x4 in grey."),
     ([tiny(None), tiny(Inpaint())], "takes 8x8 with 4 channels and makes 8x8, but stage 1 makes 8x8 in colour."),
 ])  # fmt: skip

@@ -80,7 +80,7 @@ def paint(
     try:
         for start in range(0, len(wishes), batch):
             part = slice(start, start + batch)
-            shown = {} if given is None else {"given": given[part]}
+            shown: dict[str, Any] = {} if given is None else {"given": given[part]}
             for progress in model.generate(wishes[part], seeds=seeds[part], **shown, **settings):  # noqa: B007
                 step_done()
             images = progress.images().cpu().numpy()

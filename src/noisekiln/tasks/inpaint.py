@@ -88,5 +88,5 @@ def _strokes(grid: Tensor, start: Tensor, end: Tensor, width: Tensor) -> Tensor:
     along = (end - start)[:, :, None, None]
     off = grid - start[:, :, None, None]
     share = ((off * along).sum(-1) / along.square().sum(-1).clamp(min=1e-9)).clamp(0, 1)
-    distance = (off - share[..., None] * along).norm(dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(off - share[..., None] * along, dim=-1)
     return (distance < width[:, None, None, None]).any(1)
