@@ -23,6 +23,7 @@ from noisekiln.diffusion import Diffusion, Sampling
 from noisekiln.estimate import Estimate
 from noisekiln.find import find, names
 from noisekiln.levels import level
+from noisekiln.recipes.assemble import Batches
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.samplers.base import SeededNoise
@@ -413,7 +414,7 @@ def pairs(tmp_path: Path) -> Path:
         grey = np.random.default_rng(i).integers(0, 256, (6, 6), dtype=np.uint8)
         save_image(tmp_path / "pairs" / "from" / f"{i}.png", grey)
         colour = np.stack([grey, 0 * grey, 255 - grey], axis=-1)
-        save_image(tmp_path / "pairs" / "to" / f"{i}.jpg", colour)
+        save_image(tmp_path / "pairs" / "to" / f"{i}.bmp", colour)
     return tmp_path / "pairs"
 
 
@@ -426,9 +427,19 @@ def test_partners_are_matched_by_name(pairs: Path):
     for part in (data.train, data.held_out):
         assert part.partners.shape == (len(part), 6, 6, 1)
         for file, partner in zip(part.files, part.partners, strict=True):
-            i = int(file.removesuffix(".jpg"))
+            i = int(file.removesuffix(".bmp"))
             assert (partner[..., 0] == np.random.default_rng(i).integers(0, 256, (6, 6), dtype=np.uint8)).all()
     assert "24 images have a partner in from/. 1 more in from/ have none, and are left out." in data.notes
+
+
+def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
+    """Red is the grey of the partner, here; in every epoch, at every place."""
+    data = load_pairs(pairs)
+    model = tiny(Translate(), size=(6, 6))
+    for start in (0, 7, 30):
+        x, ids, seen = Batches(model, data, seed=3, device="cpu")(start, 16)
+        assert ids is None
+        assert torch.equal(model.codec.decode(x)[..., 0], seen[..., 0])
 
 
 def test_a_changed_partner_is_a_change(pairs: Path):
@@ -441,7 +452,7 @@ def test_a_changed_partner_is_a_change(pairs: Path):
 def test_missing_partners_and_folders_are_named(pairs: Path, pets: Path):
     (pairs / "from" / "3.png").unlink()
     (pairs / "from" / "7.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"to/3\.jpg, to/7\.jpg have no partner in from/ that can be read\. Give"):
+    with pytest.raises(DataError, match=r"to/3\.bmp, to/7\.bmp have no partner in from/ that can be read\. Give"):
         load_pairs(pairs)
     with pytest.raises(DataError, match=r"there is no folder 'from' in it, which pairs of images need\. Give"):
         load_pairs(pets)
