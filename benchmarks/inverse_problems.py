@@ -30,6 +30,7 @@ from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.mask import Mask
 from noisekiln.pictures import save_picture, tile
 from noisekiln.spec import build
+from noisekiln.uses.explain import observe
 
 
 def main() -> None:
@@ -123,7 +124,7 @@ def solve(model: Diffusion, y: Tensor, operator: Operator, method: str, sampler:
     done = []
     for i in range(0, len(y), 25):
         part = y[i : i + 25]
-        seen = model.observation(part, operator)
+        seen = observe(model, part, operator)
         steer = partial(_held, inverse=inverse, seen=seen, limits=model.codec.limits)
         seeds = range(i, i + len(part))
         *_, last = model.generate([None] * len(part), seeds=seeds, sampler=sampler, steps=steps, steer=steer)

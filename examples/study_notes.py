@@ -26,10 +26,11 @@ from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditions import NOTHING
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.diffusion import Diffusion
 from noisekiln.labels.time import Time
 from noisekiln.pictures import save_picture, tile
 from noisekiln.predictions import EPS
+from noisekiln.sampling import Sampling
 from noisekiln.schedules.linear_betas import LinearBetas
 from noisekiln.spec import build
 from noisekiln.training.ema import Ema

@@ -7,17 +7,18 @@ from torch import nn
 from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.find import find, names
+from noisekiln.spec import build, describe
 
 SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
 SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]
 every_backbone = pytest.mark.parametrize("name", names("backbones"))
 
 
-def make(name, channels, vector):
+def make(name, channels, vector, image=0):
     kind = find(Backbone, name)
     settings = {key: value for key, value in SMALL.items() if key in inspect.signature(kind).parameters}
     torch.manual_seed(0)
-    backbone = kind(channels=channels, vector=vector, **settings)
+    backbone = kind(channels=channels, vector=vector, image=image, **settings)
     for parameter in backbone.parameters():  # a last layer of zeros would hide what is behind it
         if not bool(parameter.any()):
             nn.init.normal_(parameter, std=0.02)
@@ -79,3 +80,35 @@ def test_memory_format_makes_no_difference(name):
     plain = backbone(x, noise, NOTHING)
     last = backbone.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), noise, NOTHING)
     torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-4)
+
+
+# --- seeing an image beside the noisy one
+
+
+@pytest.mark.parametrize("size", SIZES)
+@every_backbone
+def test_an_image_is_seen_where_it_is_asked_for(name, size):
+    """And in the place that it shows: padding, where a size does not divide, is the same for both."""
+    backbone = make(name, 3, 6, image=2).eval()
+    x, noise, image = torch.randn(2, 3, *size), torch.tensor([0.1, 0.9]), torch.randn(2, 2, *size)
+    vector = torch.randn(2, 6)
+    y = backbone(x, noise, Cond(vector=vector, image=image))
+    assert y.shape == x.shape
+    assert not torch.allclose(backbone(x, noise, Cond(vector=vector, image=-image)), y, atol=1e-6)
+    assert torch.equal(backbone(x, noise, Cond(vector=vector)), backbone(x, noise, Cond(vector, image=0 * image)))
+
+
+@every_backbone
+def test_without_channels_for_it_an_image_changes_nothing(name):
+    torch.manual_seed(0)
+    x, noise, image = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.9]), torch.randn(2, 4, 8, 8)
+    backbone = make(name, 1, 0)
+    assert torch.equal(backbone(x, noise, Cond(image=image)), backbone(x, noise, NOTHING))
+    assert backbone.image == 0
+
+
+@every_backbone
+def test_the_image_is_in_what_is_saved(name):
+    made = make(name, 1, 0, image=2)
+    again = build(Backbone, describe(made, whole=True))
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in made.state_dict().items()}

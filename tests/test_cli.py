@@ -18,7 +18,7 @@ from conftest import TINY, Command, Said, make_images, save_image
 from noisekiln.diffusion import Diffusion
 from noisekiln.find import names, rooms
 from noisekiln.recipes import run as run_module
-from noisekiln.recipes.assemble import Batches
+from noisekiln.recipes.assemble import Batch, Batches
 from noisekiln.training import checkpoints
 
 QUICK = ("--images", 32, "--batch", 8, "--backbone", TINY)
@@ -338,9 +338,9 @@ def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path
 def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     batches = Batches.__call__
 
-    def spoilt(self: Batches, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        x, ids = batches(self, start, count)
-        return (x * float("nan") if start == 24 else x), ids
+    def spoilt(self: Batches, start: int, count: int) -> Batch:
+        x, *others = batches(self, start, count)
+        return (x * float("nan") if start == 24 else x), *others
 
     monkeypatch.setattr(Batches, "__call__", spoilt)
     refused(cli("train", pets, "--out", tmp_path, *QUICK), 4, "After 24 images the loss is nan")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import save_image
+from conftest import TRAINING, save_image
 
 QUICK = ("--steps", "3", "-n", "2")
 
@@ -180,3 +180,25 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         assert (said.code, says in said.flat) == (code, True), (words, said)
         assert "Traceback" not in said.flat
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
+
+
+def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
+    for task in ("upscale(factor=2)", "inpaint"):
+        said = cli("train", plain, "--task", task, "--out", tmp_path / task[:5], *TRAINING[:2], *TRAINING[4:])
+        assert said.code == 0, said
+    save_image(tmp_path / "small.png", read(red)[::2, ::2].copy())
+    said = cli("upscale", tmp_path / "upsca", tmp_path / "small.png", "--factor", 2, "--out", tmp_path / "o", *QUICK)
+    assert (said.code, read(tmp_path / "o" / "00001.png").shape) == (0, (8, 8, 3)), said
+    said = cli("inpaint", tmp_path / "inpai", red, "--box", "0,0,4,8", "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    now = read(tmp_path / "o" / "00000.png")
+    assert (now[:, 4:] == read(red)[:, 4:]).all()
+    assert (now[:, :4] != read(red)[:, :4]).any()
+    for says, words in (
+        ("trained for 2", ("upscale", tmp_path / "upsca", tmp_path / "small.png")),
+        ("not for upscale", ("upscale", tmp_path / "inpai", tmp_path / "small.png")),
+        ("Leave it away", ("inpaint", tmp_path / "inpai", red, "--box", "0,0,4,8", "--method", "diffpir")),
+        ("needs an image for each picture", ("edit", tmp_path / "inpai", red)),
+    ):
+        said = cli(*words, *QUICK)
+        assert (said.code, says in said.flat) == (2, True), (words, said)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +23,15 @@ from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.labels.base import Label
 from noisekiln.levels import CLEAN, Level, level, renoise
-from noisekiln.operators.base import Observation, Operator
 from noisekiln.predictions import PREDICTIONS
-from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
+from noisekiln.samplers.base import Noise, Sampler, SeededNoise, grid, sample
+from noisekiln.sampling import Progress, Sampling
 from noisekiln.schedules.base import Schedule
 from noisekiln.spec import build, describe
+from noisekiln.tasks.base import Task
 from noisekiln.tiling import tiled, windows
 
 Steer = Callable[[Denoise], Denoise]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a model is best sampled; saved with it, and overridden by whoever asks for something else.
-
-    Attributes:
-        sampler: A spec, such as "dpmpp_2m" or "ddim(eta=1)".
-        steps: Number of steps.
-        guidance: A scale of classifier-free guidance, or the spec of another guidance.
-        schedule: Along which levels.
-    """
-
-    sampler: str = "dpmpp_2m"
-    steps: int = 20
-    guidance: str | float = 1.0
-    schedule: str = "karras"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where sampling stands after a step.
-
-    Attributes:
-        step: Steps done, 1 ... steps.
-        steps: Steps in all.
-        x: The images so far, still noisy unless it was the last step, (B, C, H, W).
-        codec: What decodes them.
-    """
-
-    step: int
-    steps: int
-    x: Tensor
-    codec: Codec
-
-    def images(self) -> Tensor:
-        """The images as they are now, (B, H, W, C) uint8."""
-        return self.codec.decode(self.x)
 
 
 class Diffusion(nn.Module):
@@ -80,6 +43,7 @@ class Diffusion(nn.Module):
         size: Height and width of x.
         conditioner: What reads classes or prompts; None for a model that takes no wishes.
         sampling: How it is sampled unless asked otherwise.
+        task: What it starts from besides noise; None for nothing.
     """
 
     def __init__(
@@ -89,6 +53,7 @@ class Diffusion(nn.Module):
         size: tuple[int, int],
         conditioner: Conditioner | None = None,
         sampling: Sampling = Sampling(),
+        task: Task | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -96,6 +61,7 @@ class Diffusion(nn.Module):
         self.size = size
         self.conditioner = conditioner
         self.sampling = sampling
+        self.task = task
 
     @torch.no_grad()
     def generate(
@@ -112,6 +78,7 @@ class Diffusion(nn.Module):
         noise: Tensor | None = None,
         size: tuple[int, int] | None = None,
         steer: Steer | None = None,
+        given: Tensor | None = None,
     ) -> Iterator[Progress]:
         """Paint one image for each wish, step by step; the last `Progress` holds the finished ones.
 
@@ -127,6 +94,8 @@ class Diffusion(nn.Module):
             noise: Unit noise to begin with instead of that of the seeds, (B, C, H, W).
             size: Height and width of x, if larger than the model's own: painted in overlapping tiles.
             steer: A last wrapper of the denoiser, for what else shall change where the model aims.
+            given: What the model's task starts from, one an image, as pixels (B, h, w, c) uint8: small or grey images,
+                images whose last channel says what is known, ...; its size decides that of the pictures.
 
         Raises:
             ValueError: For a wish, a setting or a number that cannot be, with what can.
@@ -136,11 +105,12 @@ class Diffusion(nn.Module):
         usual = self.sampling
         method: Sampler = build(Sampler, sampler or usual.sampler)
         path: Schedule = build(Schedule, schedule or usual.schedule)
-        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance, size)
+        source = SeededNoise(seeds)
+        shown, image = self._shown(given, len(seeds), source)
+        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance, size or shown, image)
         denoise = steer(denoise) if steer else denoise
         levels = self.levels(path, usual.steps if steps is None else steps, 1.0 if start is None else strength)
-        source = SeededNoise(seeds)
-        like = torch.empty(len(seeds), self.codec.channels, *(size or self.size), device=self._device())
+        like = torch.empty(len(seeds), self.codec.channels, *(size or shown), device=self._device())
         first = source(like) if noise is None else noise
         x = levels[0].norm * first if start is None else renoise(start, CLEAN, levels[0], first)
         for i, x_s in enumerate(sample(denoise, method, levels, x, source), 1):
@@ -165,18 +135,6 @@ class Diffusion(nn.Module):
         begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
         return grid(path, max(min(steps, 1), math.ceil(steps * strength)), begin)
 
-    def observation(self, y: Tensor, operator: Operator) -> Observation:
-        """What an operator saw of an image, for an inverse method to `steer` with: in the units of x.
-
-        Args:
-            y: (1, ...) or (B, ...), in units of [0, 1].
-            operator: How it came about.
-        """
-        scale = self.codec.scale
-        return Observation(
-            y.to(self._device()) / scale, lambda x: operator(self.codec.picture(x)) / scale, operator.std / scale
-        )
-
     def sample(
         self, wanted: int | Sequence[str | int | None], *, seed: int = 0, batch: int = 64, **settings: Any
     ) -> Tensor:
@@ -190,6 +148,7 @@ class Diffusion(nn.Module):
         """
         wanted = [None] * wanted if isinstance(wanted, int) else wanted
         seeds = settings.pop("seeds", range(seed, seed + len(wanted)))
+        given = settings.pop("given", None)
         if not wanted or batch < 1:
             raise ValueError(
                 f"{len(wanted)} images in batches of {batch}: there is nothing to paint. Ask for 1 or more."
@@ -197,23 +156,40 @@ class Diffusion(nn.Module):
         done = []
         for i in range(0, len(wanted), batch):
             part = slice(i, i + batch)
-            *_, last = self.generate(wanted[part], seeds=seeds[part], **settings)
+            shown = None if given is None else given[part]
+            *_, last = self.generate(wanted[part], seeds=seeds[part], given=shown, **settings)
             done.append(last.images())
         return torch.cat(done)
+
+    def count_steps(self, asked: int | None = None) -> int:
+        """Steps to a picture, unless asked for so many."""
+        return self.sampling.steps if asked is None else asked
 
     def bind(
         self,
         wanted: Sequence[str | int | None],
         guidance: float | str | Guidance = 1.0,
         size: tuple[int, int] | None = None,
+        image: Tensor | None = None,
     ) -> Denoise:
-        """The denoiser with these wishes bound, and guided; of a larger size, in overlapping tiles."""
-        bound = self._bound(wanted, guidance)
-        if size is None or size == self.size:
-            return bound
-        return tiled(lambda _: bound, windows(size, self.size))
+        """The denoiser with these wishes and ``Cond.image`` bound, and guided: the unwanted sees the image too.
 
-    def _bound(self, wanted: Sequence[str | int | None], guidance: float | str | Guidance) -> Denoise:
+        Of images larger than the model's, given by their size, it is made of overlapping tiles.
+        """
+        size = size or self.size
+        smaller = size[0] < self.size[0] or size[1] < self.size[1]
+        if size == self.size or (smaller and image is not None):  # what a task is given may be smaller
+            denoise = self._guided(wanted, guidance, image)
+        else:
+            denoise = tiled(
+                lambda at: self._guided(wanted, guidance, None if image is None else image[..., at[0], at[1]]),
+                windows(size, self.size),
+            )
+        return denoise if self.task is None or image is None else self.task.hold(denoise, image)
+
+    def _guided(
+        self, wanted: Sequence[str | int | None], guidance: float | str | Guidance, image: Tensor | None
+    ) -> Denoise:
         guidance = float(guidance) if isinstance(guidance, int) else guidance
         guide: Guidance = ClassifierFree(guidance) if isinstance(guidance, float) else build(Guidance, guidance)
         if self.conditioner is None:
@@ -223,14 +199,14 @@ class Diffusion(nn.Module):
                     f"{asked!r} was asked for, but this model was trained without classes or captions. "
                     "Sample it without, or train one on images with classes (a sub-folder each) or captions."
                 )
-            return self.denoiser.bind(NOTHING)
+            return self.denoiser.bind(NOTHING._replace(image=image))
         ids = self.conditioner.nothing(len(wanted))
         for i, wish in enumerate(wanted):
             if wish is not None:
                 ids[i] = self.conditioner.encode([wish])[0]
         device = self._device()
-        cond: Cond = self.conditioner(ids.to(device))
-        away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))
+        cond: Cond = self.conditioner(ids.to(device))._replace(image=image)
+        away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))._replace(image=image)
         if all(wish is None for wish in wanted):  # nothing to guide towards
             return self.denoiser.bind(away)
         return guide(self.denoiser.bind(cond), self.denoiser.bind_both(cond, away))
@@ -248,6 +224,7 @@ class Diffusion(nn.Module):
             "codec": describe(self.codec, whole=True),
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
+            "task": describe(self.task, whole=True) if self.task else None,
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Beside their places, then renamed: whoever samples while a run trains never reads half a file.
@@ -269,6 +246,8 @@ class Diffusion(nn.Module):
         """
         folder = model_folder(Path(folder))
         told = read_description(folder / "model.json")
+        if "cascade" in told:
+            raise ValueError(f"{folder} holds a cascade of models, not a single one. Load it with noisekiln.load.")
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
             raise ValueError(
                 f"{folder} runs Python code of its maker's, which could do anything. "
@@ -289,7 +268,18 @@ class Diffusion(nn.Module):
         denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(Label, told["label"]))
         conditioner: Conditioner | None = build(Conditioner, told["conditioner"]) if told["conditioner"] else None
         codec: Codec = build(Codec, told["codec"])
-        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]))
+        task: Task | None = build(Task, told["task"]) if told.get("task") else None  # older models say nothing of it
+        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]), task)
+
+    def _shown(self, given: Tensor | None, count: int, noise: Noise) -> tuple[tuple[int, int], Tensor | None]:
+        """The size of the pictures, and the ``Cond.image`` that they start from."""
+        if self.task is None and given is None:
+            return self.size, None
+        if self.task is None:
+            raise ValueError("Images were given to a model that starts from noise alone. Train one with a task.")
+        given = self.task.checked(given, count, self.codec.channels).to(self._device())
+        size = self.task.painted_size((given.shape[1], given.shape[2]), self.size)
+        return size, self.task.show(given, self.codec, size, noise)
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device

@@ -4,22 +4,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from noisekiln.data import load as load_data
+from noisekiln.cascade import Model
+from noisekiln.cascade import load as load_model
 from noisekiln.diffusion import Diffusion
+from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.interrupt import Interrupt
 
 
-def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
-    """The model of a run, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
+def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
+    """A model or a cascade, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
 
     Args:
         folder: Of the run.
         device: Where to put it.
         allow_code: Whether the model may run components from Python files of its maker's.
     """
-    return Diffusion.load(folder, device=device, allow_code=allow_code)
+    return load_model(folder, device=device, allow_code=allow_code)
 
 
 def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffusion:
@@ -34,7 +36,7 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
         ValueError: For data or settings that cannot be, with what can.
         noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
     """
-    images = load_data(data, size=settings.pop("size", None))
+    images = read_images(data, settings.get("task", GENERATE), size=settings.pop("size", None))
     chosen = Settings(data=data if isinstance(data, str) else images.name, **settings)
     folder = Path(out) if out else Path("runs") / images.name
     run = Run(chosen, images, folder)

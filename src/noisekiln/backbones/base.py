@@ -12,10 +12,12 @@ class Backbone(nn.Module, ABC):
 
     Its constructor takes `channels` (of the images) and `vector` (the size of ``Cond.vector``, 0 for none), and its
     own settings after them; all are kept as attributes under their own names, so that a saved model can be built again.
+    One that reads ``Cond.image``, which tasks need, also takes `image`, its number of channels (0 for none).
     """
 
     channels: int
     vector: int
+    image: int = 0
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:

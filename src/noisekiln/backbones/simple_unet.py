@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.shape import match_size
+from noisekiln.blocks.shape import join, match_size
 from noisekiln.conditions import Cond
 
 
@@ -18,12 +18,13 @@ class SimpleUnet(Backbone):
         channels: Of the images.
         vector: Size of ``Cond.vector``, 0 for none.
         width: Channels of the first convolution.
+        image: Channels of ``Cond.image``, 0 for none.
     """
 
-    def __init__(self, channels: int, vector: int = 0, width: int = 64) -> None:
+    def __init__(self, channels: int, vector: int = 0, width: int = 64, image: int = 0) -> None:
         super().__init__()
-        self.channels, self.vector, self.width = channels, vector, width
-        self.down1 = nn.Conv2d(channels, width, 3, padding=1)
+        self.channels, self.vector, self.width, self.image = channels, vector, width, image
+        self.down1 = nn.Conv2d(channels + image, width, 3, padding=1)
         self.down2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.down3 = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
         self.embed_time = nn.Sequential(nn.Linear(1, 4 * width), nn.ReLU(), nn.Linear(4 * width, 4 * width))
@@ -33,7 +34,7 @@ class SimpleUnet(Backbone):
         self.up1 = nn.Conv2d(2 * width, channels, 3, padding=1)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
-        x1 = F.relu(self.down1(x))
+        x1 = F.relu(self.down1(join(x, cond.image, self.image)))
         x2 = F.relu(self.down2(x1))
         x3 = F.relu(self.down3(x2))
         time = self.embed_time(noise[:, None])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.shape import match_size
+from noisekiln.blocks.shape import join, match_size
 from noisekiln.conditions import Cond
 
 
@@ -19,17 +19,21 @@ class StridedUnet(Backbone):
         vector: Size of ``Cond.vector``, 0 for none.
         width: Channels of the first block; the notes have 64.
         time_width: Size of the time embedding; the notes have 256.
+        image: Channels of ``Cond.image``, 0 for none.
     """
 
-    def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256) -> None:
+    def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256, image: int = 0) -> None:
         super().__init__()
         self.channels, self.vector, self.width, self.time_width = channels, vector, width, time_width
+        self.image = image
         self.embed_time = nn.Sequential(nn.Linear(1, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
         self.embed_vector = nn.Linear(vector, time_width) if vector else None
         widths = [width, 2 * width, 4 * width]
-        self.down = nn.ModuleList(_Down(i, o, time_width) for i, o in zip([channels, *widths], widths, strict=False))
+        self.down = nn.ModuleList(
+            _Down(i, o, time_width) for i, o in zip([channels + image, *widths], widths, strict=False)
+        )
         self.middle = _convolutions(widths[2], widths[2])
-        skips = [widths[1], widths[0], channels]
+        skips = [widths[1], widths[0], channels + image]
         self.up = nn.ModuleList(
             _Up(i, skip, o, time_width)
             for i, skip, o in zip(widths[::-1], skips, [widths[1], widths[0], widths[0]], strict=True)
@@ -40,7 +44,7 @@ class StridedUnet(Backbone):
         time = self.embed_time(noise[:, None])
         if self.embed_vector is not None and cond.vector is not None:
             time = time + self.embed_vector(cond.vector)
-        skips = [x]
+        skips = [join(x, cond.image, self.image)]
         for down in self.down:
             skips.append(down(skips[-1], time))
         x = self.middle(skips.pop())

@@ -8,7 +8,7 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.attention import Attention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
-from noisekiln.blocks.shape import fold, match_size, pad_to_multiple, unfold
+from noisekiln.blocks.shape import fold, join, match_size, pad_to_multiple, unfold
 from noisekiln.conditions import Cond
 
 
@@ -26,6 +26,7 @@ class Unet(Backbone):
         patch: Side of the square that becomes one pixel of the first level.
         attention: Levels whose blocks are followed by self-attention.
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
+        image: Channels of ``Cond.image``, 0 for none.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Unet(Backbone):
         patch: int = 2,
         attention: tuple[int, ...] = (),
         condition: int = 128,
+        image: int = 0,
     ) -> None:
         super().__init__()
         if len(widths) != len(blocks) or any(width % 32 for width in widths) or not widths:
@@ -50,11 +52,11 @@ class Unet(Backbone):
                 f"a side of 1 or more, and attention a level of 0 to {len(widths) - 1}. Change what is out of range."
             )
         self.channels, self.vector, self.widths, self.blocks = channels, vector, widths, blocks
-        self.patch, self.attention, self.condition = patch, attention, condition
+        self.patch, self.attention, self.condition, self.image = patch, attention, condition, image
         self.noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.wish = nn.Linear(vector, condition) if vector else None
         self.mix = nn.Linear(condition, condition)
-        self.enter = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d((channels + image) * patch**2, widths[0], 3, padding=1)
         upper = range(len(widths) - 1)
         self.down = nn.ModuleList(self._stage(level) for level in upper)
         self.shrink = nn.ModuleList(nn.Conv2d(4 * widths[i], widths[i + 1], 1, bias=False) for i in upper)
@@ -72,7 +74,8 @@ class Unet(Backbone):
         if self.wish is not None and cond.vector is not None:
             told = told + self.wish(cond.vector)
         told = F.silu(self.mix(F.silu(told)))
-        h = self.enter(fold(pad_to_multiple(x, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
+        seen = join(x, cond.image, self.image)
+        h = self.enter(fold(pad_to_multiple(seen, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
         skips = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             skips.append(stage(h, told))

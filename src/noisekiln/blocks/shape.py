@@ -1,5 +1,6 @@
-"""Making sizes meet: folding pixels into channels and back, padding, cutting."""
+"""Making sizes meet: folding pixels into channels and back, padding, cutting, joining."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +14,13 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad with zeros at the bottom and the right until height and width are multiples."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % multiple, 0, -height % multiple))
+
+
+def join(x: Tensor, image: Tensor | None, channels: int) -> Tensor:
+    """X with the channels of an image seen beside it; zeros where there is none to be seen, nothing for no channels."""
+    if channels == 0:
+        return x
+    return torch.cat([x, x.new_zeros(len(x), channels, *x.shape[2:]) if image is None else image], dim=1)
 
 
 def fold(x: Tensor, by: int = 2) -> Tensor:

@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from noisekiln.cascade import Model
 from noisekiln.cli._show import console, say
-from noisekiln.diffusion import Diffusion
 from noisekiln.find import did_you_mean
 from noisekiln.recipes.paint import paint
 
 
 def sample(
-    model: Diffusion,
+    model: Model,
     wishes: Sequence[str | int | None],
     seeds: Sequence[int],
     folder: Path,
@@ -22,7 +22,7 @@ def sample(
     **settings: Any,
 ) -> None:
     """Paint into a folder with a progress bar."""
-    steps = (settings.get("steps") or model.sampling.steps) * -(-len(wishes) // batch)
+    steps = model.count_steps(settings.get("steps")) * -(-len(wishes) // batch)
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("painting", total=steps)
@@ -30,7 +30,7 @@ def sample(
     say(f"{len(wishes)} pictures in {folder}; look at {folder / 'grid.png'}")
 
 
-def unknown_words(model: Diffusion, prompts: Sequence[str]) -> None:
+def unknown_words(model: Model, prompts: Sequence[str]) -> None:
     """Say which words of the prompts the model never learned."""
     conditioner = model.conditioner
     if conditioner is None:

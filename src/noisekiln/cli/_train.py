@@ -11,17 +11,20 @@ import typer
 from rich.progress import Progress
 
 from noisekiln.cli._show import console, say, watch
-from noisekiln.data import DataSet, load
+from noisekiln.data import DataSet
+from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.interrupt import Interrupt
 
 
-def read_data(source: str, size: int | tuple[int, int] | None = None) -> DataSet:
+def read_data(source: str, size: int | tuple[int, int] | None = None, task: str = GENERATE) -> DataSet:
     """Read the images with a progress bar, and say what was understood of them."""
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("reading images", total=None)
-        data = load(source, size=size, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        row = bar.add_task("reading images", total=None)
+        data = read_images(
+            source, task, size=size, progress=lambda done, total: bar.update(row, completed=done, total=total)
+        )
     height, width = data.size
     kinds = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
@@ -44,7 +47,8 @@ def describe_plan(run: Run) -> None:
     told = {"class": f"{len(run.data.class_names)} classes", "text": "captions", "none": "no condition"}[chosen.cond]
     name = str(chosen.backbone).split("(")[0]
     size = f"{name} of {run.parameters / 1e6:.2f}M parameters"
-    say(f"plan: {size}, {told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    task = "" if chosen.task == GENERATE else f"{chosen.task}, "
+    say(f"plan: {size}, {task}{told}, batch {chosen.batch}, {budget} on {chosen.device}")
     if chosen.batch == len(run.data.train):
         say("  a batch is the whole of the training images: there are no more")
     if run.resumed and trainer.share < 1:

@@ -42,5 +42,5 @@ def command(
     painted(
         lambda step_done: outpaint(model, pixels, method=method, wish=wanted, step_done=step_done, **sides, **how),
         out or run / "outpaint",
-        steps=steps_of(model, how, STEPS), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, None if model.task else STEPS), before=pixels, wish=wanted, seed=how["seed"],
     )  # fmt: skip

@@ -42,5 +42,5 @@ def command(
     painted(
         lambda step_done: restore(model, pixels, whole, method=method, wish=wanted, step_done=step_done, **how),
         out or run / "restore",
-        steps=steps_of(model, how, STEPS), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, None if model.task else STEPS), before=pixels, wish=wanted, seed=how["seed"],
     )  # fmt: skip

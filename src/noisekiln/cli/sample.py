@@ -8,7 +8,7 @@ import typer
 from noisekiln.cli._options import option
 
 if TYPE_CHECKING:
-    from noisekiln.diffusion import Diffusion
+    from noisekiln.cascade import Model
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
@@ -31,12 +31,19 @@ def command(
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")] = False,
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
+    from noisekiln.cascade import load
     from noisekiln.cli._sample import sample, unknown_words
     from noisekiln.diffusion import Diffusion
+    from noisekiln.find import name_of
     from noisekiln.recipes.paint import share_out
     from noisekiln.recipes.plan import pick_device
 
-    model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+    model = load(run, device=pick_device(device), allow_code=allow_code)
+    if isinstance(model, Diffusion) and model.task is not None:
+        raise ValueError(
+            f"{run} was trained to {name_of(type(model.task))}, so it needs images to start from. "
+            f"Use: noisekiln apply {run} IMAGE"
+        )
     seeds = _seeds(seed)
     if count is not None and count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")
@@ -51,11 +58,11 @@ def command(
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wanted))]
     sample(
         model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch,
-        guidance=_guidance(guidance), sampler=sampler, steps=steps, schedule=schedule,
+        guidance=read_guidance(guidance), sampler=sampler, steps=steps, schedule=schedule,
     )  # fmt: skip
 
 
-def wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[str | int | None]":
+def wishes(model: "Model", classes: list[str], prompts: list[str]) -> "list[str | int | None]":
     """What was asked for, if this model can be asked for it."""
     if classes and prompts:
         raise ValueError("Both --class and --prompt were given; a model knows classes or captions. Give one of them.")
@@ -70,7 +77,7 @@ def wishes(model: "Diffusion", classes: list[str], prompts: list[str]) -> "list[
     return [*classes, *prompts] or [None]
 
 
-def _guidance(text: str | None) -> float | str | None:
+def read_guidance(text: str | None) -> float | str | None:
     """A scale, or the spec of a guidance."""
     try:
         return None if text is None else float(text)

@@ -28,7 +28,7 @@ def command(
     from noisekiln.recipes.run import Run
 
     settings = Settings(data=data, **given)
-    images = read_data(data, _size(size))
+    images = read_data(data, _size(size), settings.task)
     folder = out or Path("runs") / images.name
     if dry_run:
         describe_plan(Run(settings, images, folder))

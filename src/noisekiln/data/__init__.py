@@ -4,6 +4,8 @@ from .dataset import DataSet, Images, Skipped
 from .errors import DataError
 from .load import load
 from .order import batch_order
+from .pairs import load_pairs
 from .picture import read_picture, read_transparency
 
-__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load", "read_picture", "read_transparency"]
+__all__ = ["DataError", "DataSet", "Images", "Skipped", "batch_order", "load", "load_pairs"]
+__all__ += ["read_picture", "read_transparency"]

@@ -15,13 +15,15 @@ class Images:
     """One part of a data set, in memory or memory-mapped.
 
     pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue); labels: (N,) int64 of 0..classes-1, or None;
-    captions: N texts ("" where one is missing), or None; files: N names of where each came from, or None.
+    captions: N texts ("" where one is missing), or None; files: N names of where each came from, or None;
+    partners: (N, H, W, 1 or 3) uint8, the image that each belongs to, where images come in pairs.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     captions: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
+    partners: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """How many images."""
@@ -64,7 +66,7 @@ class DataSet:
 
 
 def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
-    """16 hex digits that change when a pixel, a label, a caption, a class name or the split changes."""
+    """16 hex digits that change when a pixel, a partner, a label, a caption, a class name or the split changes."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr(class_names).encode())
     for part in parts:
@@ -74,6 +76,10 @@ def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) 
         digest.update(repr((part.pixels.shape, part.captions, part.labels is not None)).encode())
         for chunk in _chunks(part.pixels):
             digest.update(chunk)
+        if part.partners is not None:
+            digest.update(repr(part.partners.shape).encode())
+            for chunk in _chunks(part.partners):
+                digest.update(chunk)
         if part.labels is not None:
             digest.update(part.labels.astype("<i8").tobytes())
     return digest.hexdigest()

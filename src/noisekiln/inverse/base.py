@@ -52,9 +52,9 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """``apply^-1 b``, and what of b is left unexplained, by conjugate gradients, image by image.
 
-    The map is symmetric and positive. Exact after as many iterations as it has distinct eigenvalues; singular directions that b does not point to
-    do no harm. An image is left as it is once its residual is `tolerance` of b, or where the map turns out not to be
-    positive, as a network's Jacobian may.
+    The map is symmetric and positive. Exact after as many iterations as it has distinct eigenvalues; singular
+    directions that b does not point to do no harm. An image is left as it is once its residual is `tolerance` of b,
+    or where the map turns out not to be positive, as a network's Jacobian may.
 
     Args:
         apply: (B, ...) -> (B, ...).

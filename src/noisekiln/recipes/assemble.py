@@ -1,9 +1,12 @@
 """From settings and data to a model and its trainer."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
@@ -11,22 +14,25 @@ from noisekiln.conditioners.text import Text
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, batch_order
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.diffusion import Diffusion
 from noisekiln.draws.base import Draw
 from noisekiln.labels.base import Label
 from noisekiln.objectives.base import Loss, Objective
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.samplers.base import Sampler
+from noisekiln.sampling import Sampling
 from noisekiln.schedules.base import Schedule
-from noisekiln.spec import build
+from noisekiln.spec import build, describe
+from noisekiln.tasks.base import Task
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.muon import Muon, split_for_muon
 from noisekiln.training.trainer import Trainer
 from noisekiln.weights.base import Weight
 
-Batch = tuple[Tensor, Tensor | None]  # x, and the ids of the wishes
+Batch = tuple[Tensor, Tensor | None, Tensor | None]  # x, the ids of the wishes, and what a task makes its images of
 
 
 class Trained(nn.Module):
@@ -70,16 +76,30 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
         assert data.train.captions is not None
         conditioner = Text.fit(data.train.captions)
     codec = Pixels.fit(torch.from_numpy(data.train.pixels))
-    assert settings.backbone is not None
-    backbone = build(
-        Backbone, settings.backbone, channels=codec.channels, vector=conditioner.width if conditioner else 0
-    )
+    task = task_of(settings.task)
+    backbone = _make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
     assert settings.guidance is not None
     build(Sampler, settings.sampler)  # now, and not only when the first grid is drawn
     build(Schedule, settings.schedule)
     sampling = Sampling(settings.sampler, settings.steps, settings.guidance, settings.schedule)
-    return Diffusion(denoiser, codec, data.size, conditioner, sampling)
+    return Diffusion(denoiser, codec, data.size, conditioner, sampling, task)
+
+
+def _make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:
+    """The network; raises ValueError if it cannot see what the task shows."""
+    assert settings.backbone is not None
+    vector = conditioner.width if conditioner else 0
+    if task is not None:
+        task.reads(codec.channels)
+    image = task.channels(codec.channels) if task else 0
+    backbone = build(Backbone, settings.backbone, channels=codec.channels, vector=vector, image=image)
+    if backbone.image != image:
+        raise ValueError(
+            f"backbone={settings.backbone!r} does not read Cond.image, in which {settings.task} shows what is given. "
+            "Take another, such as unet, or give its constructor an argument `image`."
+        )
+    return backbone
 
 
 def make_optimizers(name: str, trained: Trained) -> list[torch.optim.Optimizer]:
@@ -103,6 +123,12 @@ class Batches:
 
     def __init__(self, diffusion: Diffusion, data: DataSet, seed: int, device: str) -> None:
         self.codec, self.images, self.seed, self.device = diffusion.codec, data.train, seed, device
+        self.task = diffusion.task
+        if self.task is not None and self.task.paired and data.train.partners is None:
+            raise ValueError(
+                f"{describe(self.task)} learns from pairs of images, and {data.name} holds single ones. "
+                "Read them with noisekiln.data.load_pairs."
+            )
         conditioner = diffusion.conditioner
         self.ids = conditioner.encode(getattr(data.train, conditioner.reads)) if conditioner else None
 
@@ -110,14 +136,23 @@ class Batches:
         """The next `count` images after `start`."""
         rows = batch_order(len(self.images), seed=self.seed, start=start, count=count)
         pixels = torch.from_numpy(self.images.pixels[rows]).to(self.device)
-        return self.codec.encode(pixels), None if self.ids is None else self.ids[torch.from_numpy(rows)]
+        ids = None if self.ids is None else self.ids[torch.from_numpy(rows)]
+        return self.codec.encode(pixels), ids, self._seen(pixels, rows)
+
+    def _seen(self, pixels: Tensor, rows: NDArray[np.int64]) -> Tensor | None:
+        if self.task is None or not self.task.paired:
+            return None if self.task is None else pixels
+        assert self.images.partners is not None
+        return torch.from_numpy(self.images.partners[rows]).to(self.device)
 
 
 def _loss(trained: Trained, batch: Batch, drop: float, generator: torch.Generator) -> Loss:
-    x, ids = batch
-    conditioner = trained.diffusion.conditioner
+    x, ids, seen = batch
+    conditioner, task = trained.diffusion.conditioner, trained.diffusion.task
     cond = NOTHING
     if conditioner is not None and ids is not None:
         cond = conditioner(conditioner.drop(ids, drop, generator).to(x.device))
+    if task is not None and seen is not None:
+        cond = cond._replace(image=task.degrade(seen, trained.diffusion.codec, generator))
     loss: Loss = trained.objective(trained.diffusion.denoiser, x, cond, generator)
     return loss

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from noisekiln.diffusion import Diffusion
+from noisekiln.cascade import Model
 from noisekiln.pictures import Pixels, enlarged, save_picture, tile, to_pil
 
 INDEX = "samples.json"
@@ -40,7 +41,7 @@ def share_out(wishes: Sequence[str | int | None], count: int | None) -> tuple[li
 
 
 def paint(
-    model: Diffusion,
+    model: Model,
     wishes: Sequence[str | int | None],
     seeds: Sequence[int],
     folder: Path,
@@ -48,6 +49,7 @@ def paint(
     columns: int = 8,
     batch: int = 64,
     step_done: Callable[[], None] = lambda: None,
+    given: Tensor | None = None,
     **settings: Any,
 ) -> Pixels:
     """Paint the wishes into a folder: 00000.png, ..., grid.png and samples.json.
@@ -62,6 +64,7 @@ def paint(
         columns: Of the grid.
         batch: Images painted at once.
         step_done: Called after every step.
+        given: What each image starts from, for a model with a task, as `Diffusion.generate` takes it.
         settings: Of `Diffusion.generate`.
 
     Returns:
@@ -78,7 +81,8 @@ def paint(
     try:
         for start in range(0, len(wishes), batch):
             part = slice(start, start + batch)
-            for progress in model.generate(wishes[part], seeds=seeds[part], **settings):  # noqa: B007
+            shown: dict[str, Any] = {} if given is None else {"given": given[part]}
+            for progress in model.generate(wishes[part], seeds=seeds[part], **shown, **settings):  # noqa: B007
                 step_done()
             images = progress.images().cpu().numpy()
             if not done:  # only now: a setting that cannot be has cost nobody their earlier samples
@@ -96,7 +100,7 @@ def paint(
     return np.concatenate(done)
 
 
-def _painted(model: Diffusion, file: str, seed: int, wish: str | int | None) -> Painted:
+def _painted(model: Model, file: str, seed: int, wish: str | int | None) -> Painted:
     conditioner = model.conditioner
     if wish is None or conditioner is None:
         return Painted(file, seed, None, None, None)

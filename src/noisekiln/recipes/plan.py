@@ -5,6 +5,7 @@ import torch
 from noisekiln.data import DataSet
 from noisekiln.find import did_you_mean
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 
@@ -35,7 +36,7 @@ def resolve(settings: Settings, data: DataSet) -> Settings:
         backbone=settings.backbone or unet_of_size(model, data.size),
         batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         rate=settings.rate or {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer],
-        guidance=settings.guidance if settings.guidance is not None else 1.5,
+        guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
     )
 
 

@@ -15,6 +15,7 @@ from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
+from noisekiln.recipes.preview import task_sheet
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
@@ -112,16 +113,20 @@ class Run:
         self._averaged().diffusion.save(self.folder / "model")
 
     def draw_grid(self) -> Path:
-        """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right."""
+        """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right.
+
+        With a task: what is given, both of these, and the original, of held-out images.
+        """
         wishes = preview_wishes(self.data, self.settings.cond)
         self.trained.eval()
-        halves = [
-            tile(model.diffusion.sample(wishes, **PREVIEW).cpu().numpy(), columns=4)
-            for model in (self.trained, self._averaged())
-        ]
+        models = [trained.diffusion for trained in (self.trained, self._averaged())]
+        if models[0].task is not None:
+            sheet = task_sheet(models, self.data, **PREVIEW)
+        else:
+            sheet = beside(*(tile(model.sample(wishes, **PREVIEW).cpu().numpy(), columns=4) for model in models))
         self.trained.train()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
-        save_picture(beside(*halves), file, at_least=512)
+        save_picture(sheet, file, at_least=512)
         return file
 
     def _averaged(self) -> Trained:

@@ -24,6 +24,7 @@ class Settings:
 
     data: str = _setting("portraits", "Folder, file or bundled name.")
     size: int | tuple[int, int] | None = _setting(None, "Side in pixels, or (height, width).")
+    task: str = _setting("generate", "generate (from noise alone), or from what: see `noisekiln list tasks`.")
     cond: str = _setting("auto", "What the model is told: auto, none, class or text.")
     minutes: float | None = _setting(None, "Budget in minutes of training. Default: 10 on a CPU.")
     images: int | None = _setting(None, "Budget in images seen; the budget that is spent first ends training.")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
 from noisekiln.inverse.base import Inverse, clipped
-from noisekiln.operators.base import Operator
+from noisekiln.operators.base import Observation, Operator
 from noisekiln.spec import build
 from noisekiln.uses.how import How
 from noisekiln.uses.variants import variants
@@ -50,7 +50,7 @@ def explain(
             "were given. Give what it has seen."
         )
     inverse: Inverse = build(Inverse, method or METHOD)
-    seen = model.observation(y, operator)
+    seen = observe(model, y, operator)
     return variants(
         model,
         chosen,
@@ -59,6 +59,19 @@ def explain(
         steer=lambda denoise: clipped(inverse(denoise, seen), model.codec.limits),
         **chosen.or_else(sampler=SAMPLER, steps=STEPS),
     )
+
+
+def observe(model: Diffusion, y: Tensor, operator: Operator) -> Observation:
+    """What an operator saw of pictures, in the units of the model's x.
+
+    Args:
+        model: Whose codec stands between.
+        y: (1, ...) or (B, ...), in units of [0, 1].
+        operator: How it came about.
+    """
+    codec = model.codec
+    y = y.to(next(model.parameters()).device) / codec.scale
+    return Observation(y, lambda x: operator(codec.picture(x)) / codec.scale, operator.std / codec.scale)
 
 
 def _told(shape: tuple[int, ...]) -> str:

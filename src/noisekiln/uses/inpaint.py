@@ -7,7 +7,9 @@ from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
 from noisekiln.operators.mask import Mask
+from noisekiln.tasks.inpaint import Inpaint
 from noisekiln.uses.explain import explain
+from noisekiln.uses.from_given import from_given
 from noisekiln.uses.picture import Pixels, as_floats
 
 
@@ -15,7 +17,7 @@ def inpaint(model: Diffusion, image: Pixels, missing: Tensor, *, method: str | N
     """Variants of a picture in which the missing pixels are painted, and the known ones are exactly as they were.
 
     Args:
-        model: Trained on such pictures.
+        model: Trained on such pictures, or to inpaint them.
         image: (H, W, C) uint8; what it shows where pixels are missing does not matter.
         missing: (H, W), 1 where a pixel is missing and 0 where it is known; in between, painted and given are mixed.
         method: See `noisekiln list inverse`.
@@ -40,9 +42,13 @@ def inpaint(model: Diffusion, image: Pixels, missing: Tensor, *, method: str | N
         )
     if not bool(known.any()):
         raise ValueError("The mask is full: no pixel is known. Leave some, or use `sample`.")
-    operator = Mask(known)
-    painted = explain(model, operator(given), operator, size=size, method=method, **how)
     kept = (given * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
+    if model.task is None:
+        operator = Mask(known)
+        painted = explain(model, operator(given), operator, size=size, method=method, **how)
+    else:
+        with_holes = torch.cat([kept[0], 255 * known[..., None].byte()], dim=-1)
+        painted = from_given(model, with_holes, Inpaint, method=method, **how)
     share = missing[..., None]
     mixed = (share * painted.float().cpu() + (1 - share) * kept.float()).round().to(torch.uint8)
     return torch.where(share == 0, kept, mixed)

@@ -14,7 +14,8 @@ def variants(
     model: Diffusion,
     how: How,
     *,
-    size: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    given: Tensor | None = None,
     step_done: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> Tensor:
@@ -23,14 +24,17 @@ def variants(
     Args:
         model: What paints.
         how: Wish, count, seed and batch.
-        size: Height and width of the pictures.
+        size: Height and width of the pictures; the model's own, or its task's, unless given.
+        given: What a model with a task starts from, (h, w, c) uint8.
         step_done: Called after every step.
         settings: Of `Diffusion.generate`, the same for all.
     """
     done = []
     for first in range(0, how.count, how.batch):
         seeds = [how.seed + i for i in range(first, min(first + how.batch, how.count))]
-        for progress in model.generate([how.wish] * len(seeds), seeds=seeds, size=size, **settings):  # noqa: B007
+        shown = None if given is None else given.expand(len(seeds), -1, -1, -1)
+        wishes = [how.wish] * len(seeds)
+        for progress in model.generate(wishes, seeds=seeds, size=size, given=shown, **settings):  # noqa: B007
             step_done()
         done.append(progress.images())
     return torch.cat(done)

@@ -1,0 +1,82 @@
+"""Pairs of images: a folder with two, `from` and `to`, in which partners have the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import DataSet, Images, fingerprint
+from .errors import DataError
+from .load import load
+
+FROM, TO = "from", "to"
+DO = f"Give a folder with two, {FROM} (what is given) and {TO} (what it becomes), and partners of the same name in them"
+
+
+def load_pairs(
+    source: Any,
+    *,
+    size: int | tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataSet:
+    """Reads the images of `to` as `load` does, each with its partner of `from` in `Images.partners`.
+
+    Names are compared without their endings: `from/cats/1.jpg` is the partner of `to/cats/1.png`.
+
+    Args:
+        source: the folder.
+        size: as for `load`; partners are fitted to the size of the images.
+        progress: as for `load`, of the images of `to`.
+
+    Raises:
+        DataError: one of the two folders is missing, cannot be read, or lacks a partner.
+    """
+    if not isinstance(source, str | Path):
+        raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", DO)
+    folder = Path(source).expanduser()
+    for name in (FROM, TO):
+        if not (folder / name).is_dir():
+            raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", DO)
+    made = load(folder / TO, size=size, progress=progress)
+    given = load(folder / FROM, size=made.size)
+    known = {_key(file): image for part in _parts(given) for file, image in zip(_files(part), part.pixels, strict=True)}
+    wanted = [file for part in _parts(made) for file in _files(part)]
+    missing = [file for file in wanted if _key(file) not in known]
+    if missing:
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        named = ", ".join(f"{TO}/{file}" for file in missing[:3])
+        raise DataError(str(source), f"{named}{more} have no partner in {FROM}/ that can be read", DO)
+    train, held_out = (_paired(part, known) for part in (made.train, made.held_out))
+    assert train is not None
+    note = f"{len(wanted):,} images have a partner in {FROM}/."
+    alone = len(known) - len(wanted)
+    note += f" {alone:,} more in {FROM}/ have none, and are left out." if alone else ""
+    mark = fingerprint((train, held_out), made.class_names)
+    skipped = (*made.skipped, *given.skipped)
+    return replace(
+        made, name=folder.resolve().name, train=train, held_out=held_out, notes=(*made.notes, note), skipped=skipped,
+        fingerprint=mark,
+    )  # fmt: skip
+
+
+def _paired(part: Images | None, known: dict[str, NDArray[np.uint8]]) -> Images | None:
+    return None if part is None else replace(part, partners=np.stack([known[_key(file)] for file in _files(part)]))
+
+
+def _parts(data: DataSet) -> list[Images]:
+    return [part for part in (data.train, data.held_out) if part is not None]
+
+
+def _files(part: Images) -> tuple[str, ...]:
+    if part.files is None:
+        raise DataError(f"{FROM}/ and {TO}/", "they hold arrays, whose images have no names to be matched by", DO)
+    return part.files
+
+
+def _key(file: str) -> str:
+    return file.rpartition(".")[0]

@@ -1,0 +1,171 @@
+"""Cascades: stages that fit, wishes that are passed on, the same face as a model, and the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import noisekiln as nk
+from conftest import Command
+from noisekiln.cascade import Cascade, load
+from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.tasks.colorize import Colorize
+from noisekiln.tasks.inpaint import Inpaint
+from noisekiln.tasks.upscale import Upscale
+from test_tasks import tiny
+
+CLASSES = ("cat", "dog")
+
+
+def cascade(noise=0.0):
+    base = tiny(None, size=(4, 3), classes=CLASSES, sampling=Sampling(steps=4))
+    middle = tiny(Upscale(2, noise), size=(8, 6), classes=CLASSES[::-1])
+    return Cascade([base, middle, tiny(Upscale(2, noise), size=(15, 12))]).eval()
+
+
+def test_it_paints_stage_by_stage():
+    model = cascade()
+    progress = list(model.generate(["cat", None], seeds=[1, 2]))
+    assert [p.step for p in progress] == list(range(1, 11))
+    assert {p.steps for p in progress} == {10} == {model.count_steps()}
+    assert [tuple(p.images().shape) for p in (progress[3], progress[6], progress[9])] == [
+        (2, 4, 3, 3), (2, 8, 6, 3), (2, 15, 12, 3),
+    ]  # fmt: skip
+    assert (model.size, model.conditioner.choices, model.count_steps(2)) == ((15, 12), CLASSES, 6)
+    assert model.sample(["cat", None], seed=1).shape == (2, 15, 12, 3)
+
+
+def test_each_stage_is_given_what_the_one_before_made():
+    model = cascade()
+    small, middle, _ = model.stages
+    images = small.sample(["dog"], seed=5)
+    seeds = []
+    original = middle.generate
+    middle.generate = lambda wanted, **words: (
+        seeds.append((wanted, words["seeds"], words["given"])) or original(wanted, **words)
+    )
+    list(model.generate(["dog"], seeds=[5]))
+    ((wanted, (seed,), given),) = seeds
+    assert wanted == ["dog"]
+    assert seed != 5
+    assert torch.equal(given, images)
+
+
+def test_wishes_go_to_the_stages_that_know_them():
+    """By name: the second stage counts its classes the other way round, the third knows none."""
+    model = cascade()
+    asked = []
+    for stage in model.stages:
+        original = stage.generate
+        stage.generate = lambda wanted, original=original, **words: asked.append(wanted) or original(wanted, **words)
+    list(model.generate([0, "dog", None], seeds=[1, 2, 3]))
+    assert asked == [[0, "dog", None], ["cat", "dog", None], [None, None, None]]
+    with pytest.raises(ValueError, match="There is no class called 'cow'"):
+        model.bind(["cow"])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_seed_is_the_same_picture_in_any_batch(noise):
+    """Up to two grey levels: what one stage rounds differently, the next may enlarge."""
+    model, wishes = cascade(noise), ["cat", "dog", None, 1, 0]
+    together = model.sample(wishes, seed=7)
+    alone = torch.cat([model.sample([wish], seed=7 + i) for i, wish in enumerate(wishes)])
+    assert int((together.int() - alone.int()).abs().max()) <= 2
+    assert int((together.int() - model.sample(wishes, seed=7, batch=2).int()).abs().max()) <= 2
+    assert len({picture.numpy().tobytes() for picture in together}) == 5
+
+
+def test_a_loaded_cascade_paints_the_same(tmp_path: Path):
+    model = cascade(0.2)
+    model.save(tmp_path / "run" / "model")
+    for loaded in (load(tmp_path / "run"), nk.load(tmp_path / "run" / "model")):
+        assert isinstance(loaded, Cascade)
+        assert [stage.task for stage in loaded.stages] == [None, Upscale(2, 0.2), Upscale(2, 0.2)]
+        assert int((loaded.sample(["cat"]).int() - model.sample(["cat"]).int()).abs().max()) <= 2
+    with pytest.raises(ValueError, match=r"holds a cascade of models, not a single one\. Load it with noisekiln\.load"):
+        Diffusion.load(tmp_path / "run")
+    told = tmp_path / "run" / "model" / "model.json"
+    for names in ('["../../elsewhere"]', "3", "[3]"):
+        told.write_text(f'{{"format": 1, "cascade": {names}}}')
+        with pytest.raises(ValueError, match="names no stages of a cascade"):
+            load(tmp_path / "run")
+
+
+def test_one_model_loads_as_it_is(tmp_path: Path):
+    tiny(None).save(tmp_path)
+    assert isinstance(load(tmp_path), Diffusion)
+
+
+SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
+
+
+@pytest.mark.parametrize(("stages", "says"), [
+    ([SMALL], "1 models are no cascade"),
+    ([LARGE, LARGE], "Stage 1 is upscale(factor=2), which needs images to start from"),
+    ([SMALL, SMALL], "Stage 2 paints from noise alone, and would take nothing of stage 1"),
+    ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],
+     "Stage 2, upscale(factor=2), takes 4x4 in colour and makes 8x8, but stage 1 makes 8x8 in colour."),
+    ([SMALL, LARGE, tiny(Upscale(4), size=(16, 16))],
+     "Stage 3, upscale, takes 4x4 in colour and makes 16x16, but stage 2 makes 8x8 in colour."),
+    ([tiny(None, size=(4, 4), channels=1), LARGE], "but stage 1 makes 4x4 in grey."),
+    ([tiny(None), tiny(Inpaint())], "takes 8x8 with 4 channels and makes 8x8, but stage 1 makes 8x8 in colour."),
+])  # fmt: skip
+def test_stages_that_do_not_fit(stages, says):
+    with pytest.raises(ValueError) as caught:
+        Cascade(stages)
+    assert says in str(caught.value)
+
+
+def test_grey_then_colour():
+    """A cascade is not for upscalers only."""
+    model = Cascade([tiny(None, channels=1), tiny(Colorize())])
+    assert model.sample(2).shape == (2, 8, 8, 3)
+
+
+# --- the command line
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("stages")
+    tiny(None, size=(4, 4), classes=CLASSES).save(folder / "small")
+    tiny(Upscale(2), classes=CLASSES).save(folder / "large")
+    return folder / "small", folder / "large"
+
+
+def test_the_command(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
+    out = tmp_path / "both"
+    said = cli("cascade", *folders, "--out", out, "--noise", "0.1", "-n", 4, "--class", "all", "--steps", 2)
+    assert said.code == 0, said
+    assert "2 stages, 8x8 pixels, saved in" in said.out
+    assert (out / "pictures" / "grid.png").exists()
+    assert len(json.loads((out / "pictures" / "samples.json").read_text())) == 4
+    loaded = load(out)
+    assert isinstance(loaded, Cascade)
+    assert loaded.stages[1].task == Upscale(2, noise=0.1)
+    said = cli("sample", out, "-n", 2, "--class", "dog", "--steps", 2, "--out", tmp_path / "more")
+    assert said.code == 0, said
+    assert cli("cascade", *folders, "--out", out, "-n", 1, "--steps", 1).code == 0  # a cascade may be replaced
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (("--noise", "much"), "--noise much is no share of noise"),
+    (("--noise", "0.1,0.2"), "2 noises came with 1 stages after the first"),
+    (("--noise", "0.9"), "knows no other. Give a noise between 0 and most"),
+    (("--class", "cow"), "There is no class called 'cow'"),
+    (("-n", "0"), "there is nothing to paint"),
+])  # fmt: skip
+def test_what_the_command_refuses(cli: Command, folders: tuple[Path, Path], tmp_path: Path, words, says):
+    said = cli("cascade", *folders, "--out", tmp_path / "new", *words)
+    assert said.code == 2, said
+    assert says in said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_peoples_folders_are_left_alone(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    said = cli("cascade", *folders, "--out", tmp_path)
+    assert said.code == 2
+    assert "holds something that is no cascade" in said.err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]

@@ -1,0 +1,517 @@
+"""Tasks: contracts over all of them, what each does, and that a model of one learns, saves and paints."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+import noisekiln as nk
+from conftest import TINY, Command, make_images, save_image
+from noisekiln.backbones.base import Backbone
+from noisekiln.backbones.simple_unet import SimpleUnet
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.data import DataError, load, load_pairs
+from noisekiln.denoiser import Denoiser
+from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.estimate import Estimate
+from noisekiln.find import find, names
+from noisekiln.levels import level
+from noisekiln.recipes.assemble import Batches
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.samplers.base import SeededNoise
+from noisekiln.spec import build, describe
+from noisekiln.tasks.base import Task, drawn_from
+from noisekiln.tasks.colorize import Colorize
+from noisekiln.tasks.inpaint import Inpaint, known_places
+from noisekiln.tasks.translate import Translate
+from noisekiln.tasks.upscale import Upscale
+
+SIZES = [(8, 8), (7, 9), (28, 28), (5, 5)]
+CODEC = Pixels((0.5, 0.4, 0.3), (0.3, 0.2, 0.25))
+every_task = pytest.mark.parametrize("name", names("tasks"))
+
+
+def pictures(count=4, size=(8, 8), channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, *size, channels), generator=generator, dtype=torch.uint8)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def tiny(task, *, size=(8, 8), classes=(), channels=3, sampling=None):
+    """An untrained model whose output depends on all that it sees."""
+    torch.manual_seed(0)
+    wish = ClassLabel(classes, 5) if classes else None
+    image = task.channels(channels) if task else 0
+    backbone = SimpleUnet(channels, 5 if classes else 0, width=8, image=image)
+    codec = Pixels((0.4,) * channels, (0.3,) * channels)
+    return Diffusion(Denoiser(backbone), codec, size, wish, sampling or Sampling(steps=3), task).eval()
+
+
+# --- contracts
+
+
+@every_task
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_given_and_shown_has_the_promised_shape(name, size):
+    task = find(Task, name)()
+    pixels = pictures(size=size)
+    given = task.observe(pixels, seeded())
+    assert given.dtype == torch.uint8
+    assert given.shape == (4, *task.given_size(size), task.reads(3))
+    assert task.painted_size(given.shape[1:3], size) == size
+    image = task.show(given, CODEC, size, drawn_from(seeded()))
+    assert image.dtype == torch.float32
+    assert image.shape == (4, task.channels(3), *size)
+    assert task.degrade(pixels, CODEC, seeded()).shape == image.shape
+    assert task.picture(given, size).shape[:3] == (4, *size)
+    assert task.picture(given, size).dtype == torch.uint8
+
+
+@every_task
+def test_all_randomness_is_the_generators(name):
+    task, pixels = find(Task, name)(), pictures()
+    torch.manual_seed(1)
+    first = task.degrade(pixels, CODEC, seeded(3))
+    torch.manual_seed(2)
+    assert torch.equal(task.degrade(pixels, CODEC, seeded(3)), first)
+
+
+@every_task
+def test_training_and_sampling_see_alike(name):
+    """What is shown of an observation when sampling is a thing that training shows too."""
+    task, pixels = find(Task, name)(), pictures()
+    given = task.observe(pixels, seeded(3))
+    shown = task.show(given, CODEC, (8, 8), drawn_from(seeded()))
+    if name == "upscale":
+        task = replace(task, noise=0.0, most=0.0)
+    torch.testing.assert_close(task.degrade(pixels, CODEC, seeded(3)), shown)
+
+
+@every_task
+def test_a_task_is_its_spec(name):
+    task = find(Task, name)()
+    assert build(Task, describe(task)) == build(Task, describe(task, whole=True)) == task
+
+
+# --- upscale
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_small_images_are_means_of_squares(factor):
+    pixels = pictures(size=(16, 24))
+    small = Upscale(factor).observe(pixels, seeded())
+    means = pixels.view(4, 16 // factor, factor, 24 // factor, factor, 3).double().mean((2, 4))
+    assert float((small.double() - means).abs().max()) <= 0.5 + 1e-6
+    edge = Upscale(factor).observe(pictures(size=(9, 9)) * 0 + 77, seeded())
+    assert bool((edge == 77).all())
+
+
+def test_a_flat_image_is_shown_flat_and_in_place():
+    pixels = torch.full((1, 8, 8, 3), 100, dtype=torch.uint8)
+    image = Upscale(2).show(pixels[:, ::2, ::2], CODEC, (8, 8), drawn_from(seeded()))
+    torch.testing.assert_close(image[:, :3], CODEC.encode(pixels))
+    assert not image[:, 3].any()
+    pixels[:, 4:] = 200
+    shown = Upscale(2).show(pixels[:, ::2, ::2], CODEC, (8, 8), drawn_from(seeded()))[:, :3]
+    assert (
+        float((shown - CODEC.encode(pixels)).abs().mean())
+        < float((shown.flip(2) - CODEC.encode(pixels)).abs().mean()) / 3
+    )
+
+
+def test_the_noise_is_of_the_share_that_the_plane_tells():
+    pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
+    image = Upscale(2, most=0.8).degrade(pixels, CODEC, seeded())
+    told = image[:, 3, 0, 0]
+    assert torch.equal(image[:, 3], told[:, None, None].expand(-1, 32, 32))
+    assert 0 <= float(told.min()) < 0.05
+    assert 0.75 < float(told.max()) <= 0.8
+    torch.testing.assert_close(image[:, 0].std((1, 2)), told, rtol=0.1, atol=0.01)
+    fixed = Upscale(2, noise=0.3).show(pixels[:, ::2, ::2], CODEC, (32, 32), drawn_from(seeded()))
+    torch.testing.assert_close(fixed[:, 3], torch.full((64, 32, 32), 0.3))
+    assert float(fixed[:, 0].std((1, 2)).mean()) == pytest.approx(0.3, rel=0.05)
+
+
+def test_other_sizes_than_the_trained_may_be_given():
+    assert Upscale(4).painted_size((7, 5), (28, 28)) == (28, 20)
+    assert Upscale(4).painted_size((2, 3), (7, 9)) == (7, 9)
+    model = tiny(Upscale(2))
+    assert model.sample(1, given=pictures(1, (4, 4))).shape == (1, 8, 8, 3)
+    assert model.sample(1, given=pictures(1, (5, 9))).shape == (1, 10, 18, 3)
+
+
+@pytest.mark.parametrize(("spec", "says"), [
+    ("upscale(factor=3)", "Take 2, 4 or 8"),
+    ("upscale(noise=0.6)", "from 0 to 0.5, and knows no other"),
+    ("upscale(most=1.0)", "most below 1"),
+    ("upscal", "Did you mean 'upscale'?"),
+    ("upscale(facto=2)", "Did you mean 'factor'?"),
+])  # fmt: skip
+def test_settings_that_cannot_be(spec, says):
+    with pytest.raises(ValueError) as caught:
+        build(Task, spec)
+    assert says in str(caught.value)
+
+
+# --- inpaint
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (5, 40)])
+def test_holes_are_of_all_kinds(size):
+    known = known_places(400, size, seeded())
+    assert known.shape == (400, *size)
+    share = known.float().mean((1, 2))
+    assert 0.35 < float(share.mean()) < 0.75
+    assert float((share < 0.25).float().mean()) > 0.05
+    assert float((share > 0.75).float().mean()) > 0.05
+    assert len({picture.numpy().tobytes() for picture in known}) > 300
+    centre = known[:, size[0] // 2, size[1] // 2]
+    corner = known[:, 0, 0]
+    assert bool((centre & ~corner).any())
+    assert bool((~centre & corner).any())
+
+
+def test_unknown_pixels_are_not_shown():
+    task, pixels = Inpaint(), pictures()
+    given = task.observe(pixels, seeded())
+    other = torch.where(given[..., -1:] > 127, given, 255 - given)
+    other[..., -1] = given[..., -1]
+    assert not torch.equal(other, given)
+    noise = drawn_from(seeded())
+    image = task.show(given, CODEC, (8, 8), noise)
+    assert torch.equal(task.show(other, CODEC, (8, 8), noise), image)
+    known = image[:, -1:].bool()
+    assert torch.equal(image[:, :3], torch.where(known, CODEC.encode(pixels), 0.0))
+
+
+def test_what_is_known_stays_exactly_as_it_is():
+    model, pixels = tiny(Inpaint()), pictures(6)
+    given = model.task.observe(pixels, seeded())
+    known = given[..., -1:] > 127
+    painted = model.sample(6, given=given)
+    assert torch.equal(torch.where(known, painted, 0), torch.where(known, pixels, 0))
+    assert bool((painted != pixels).any())
+
+
+def test_holding_on_keeps_the_plane():
+    """x_t = alpha x + sigma eps still holds, so any sampler can go on from it."""
+    x_t, t, image = torch.randn(2, 3, 8, 8), level(0.6, 0.8), torch.randn(2, 4, 8, 8)
+    image[:, -1] = (image[:, -1] > 0).float()
+    held = Inpaint().hold(lambda x_t, t, *, to=None: Estimate(0.5 * x_t, (1 - 0.3) / 0.8 * x_t), image)(x_t, t)
+    torch.testing.assert_close(held.at(t), x_t)
+    known = image[:, -1:].bool()
+    torch.testing.assert_close(held.x, torch.where(known, image[:, :3], 0.5 * x_t))
+
+
+# --- colorize, translate
+
+
+def test_luma_is_what_pil_calls_grey():
+    pixels = pictures(1, (16, 16))
+    grey = np.asarray(Image.fromarray(pixels[0].numpy()).convert("L"))
+    given = Colorize().observe(pixels, seeded())[0, ..., 0]
+    assert int((given.int() - torch.from_numpy(grey.copy()).int()).abs().max()) <= 1
+
+
+def test_grey_images_cannot_be_coloured():
+    with pytest.raises(ValueError, match=r"these images have 1 channels, not red, green and blue\. Train on images"):
+        Colorize().reads(1)
+
+
+def test_grey_partners_are_read_in_colour():
+    given = Translate().observe(pictures(channels=1), seeded())
+    assert given.shape == (4, 8, 8, 3)
+    assert torch.equal(given[..., 0], given[..., 2])
+
+
+# --- models with a task
+
+
+def test_the_unwanted_condition_keeps_the_image():
+    """Guidance compares wishes: both estimates see what is given."""
+    model = tiny(Colorize(), classes=("cat", "dog"))
+    given = pictures(2, channels=1)
+    seen = []
+    original = model.denoiser.backbone.forward
+    model.denoiser.backbone.forward = lambda x, noise, cond: seen.append(cond) or original(x, noise, cond)
+    guided = model.sample(["cat", None], given=given, guidance=3.0)
+    image = Colorize().show(given, model.codec, (8, 8), SeededNoise([0, 1]))
+    assert {tuple(cond.image.shape) for cond in seen} == {(4, 1, 8, 8)}
+    assert all(torch.equal(cond.image, torch.cat([image, image])) for cond in seen)
+    assert not torch.equal(guided, model.sample(["cat", None], given=given, guidance=1.0))
+
+
+@every_task
+def test_a_picture_is_decided_by_its_seed_and_what_is_given(name):
+    task = find(Task, name)()
+    task = replace(task, noise=0.2) if name == "upscale" else task
+    model = tiny(task, classes=("cat", "dog"))
+    given = task.observe(pictures(5), seeded())
+    wishes = ["cat", None, "dog", 1, 0]
+    together = model.sample(wishes, given=given, seed=7, batch=5)
+    in_twos = model.sample(wishes, given=given, seed=7, batch=2)
+    assert int((together.int() - in_twos.int()).abs().max()) <= 1
+    assert not torch.equal(together, model.sample(wishes, given=given, seed=8))
+    assert not torch.equal(together, model.sample(wishes, given=given.flip(0), seed=7))
+
+
+@every_task
+def test_a_loaded_model_keeps_its_task(name, tmp_path):
+    task = find(Task, name)()
+    model = tiny(task)
+    model.save(tmp_path)
+    loaded = Diffusion.load(tmp_path)
+    given = task.observe(pictures(2), seeded())
+    assert loaded.task == task
+    assert int((loaded.sample(2, given=given).int() - model.sample(2, given=given).int()).abs().max()) <= 1
+
+
+def test_models_from_before_there_were_tasks_load(tmp_path):
+    model = tiny(None)
+    model.save(tmp_path)
+    told = json.loads((tmp_path / "model.json").read_text())
+    assert told.pop("task") is None
+    told["backbone"] = told["backbone"].replace(", image=0", "")
+    (tmp_path / "model.json").write_text(json.dumps(told))
+    assert Diffusion.load(tmp_path).task is None
+    assert torch.equal(Diffusion.load(tmp_path).sample(2), model.sample(2))
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (None, "Nothing was given to start from: upscale(factor=2) needs an image for each picture, (N, h, w, 3) uint8"),
+    (pictures(3, (4, 4)), "(3, 4, 4, 3) uint8 was given for 2 pictures"),
+    (pictures(2, (4, 4), 1), "(2, 4, 4, 1) uint8 was given"),
+    (pictures(2, (4, 4)).float(), "(2, 4, 4, 3) float32 was given"),
+    (pictures(1, (4, 4))[0], "(4, 4, 3) uint8 was given"),
+])  # fmt: skip
+def test_what_cannot_be_given(given, says):
+    with pytest.raises(ValueError) as caught:
+        list(tiny(Upscale(2)).generate([None] * 2, seeds=[0, 1], given=given))
+    assert says in str(caught.value)
+
+
+def test_a_model_without_a_task_takes_nothing():
+    with pytest.raises(ValueError, match="given to a model that starts from noise alone"):
+        tiny(None).sample(2, given=pictures(2))
+
+
+# --- training
+
+
+class Blind(Backbone):
+    """A network that cannot be shown an image."""
+
+    def __init__(self, channels: int, vector: int = 0) -> None:
+        super().__init__()
+        self.channels, self.vector = channels, vector
+        self.only = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x, noise, cond):
+        return self.only(x)
+
+
+def settings(task, **but):
+    return Settings(task=task, **{"images": 128, "batch": 16, "backbone": TINY, "cond": "none", **but})
+
+
+def test_a_network_that_cannot_see_is_refused(pets: Path, tmp_path: Path):
+    blind = settings("inpaint", backbone=f"{__file__}:Blind")
+    with pytest.raises(ValueError, match=r"does not read Cond\.image, in which inpaint shows what is given\. Take"):
+        Run(blind, load(pets), tmp_path)
+
+
+def test_colours_are_not_learned_from_grey(tmp_path: Path):
+    with pytest.raises(ValueError, match="colorize makes colour of grey, and these images have 1 channels"):
+        Run(settings("colorize"), load(pictures(20, channels=1).numpy()), tmp_path)
+
+
+def test_guidance_is_off_unless_asked_for(pets: Path, tmp_path: Path):
+    assert Run(settings("inpaint"), load(pets), tmp_path).settings.guidance == 1.0
+    assert Run(settings("inpaint", guidance=2.0), load(pets), tmp_path).settings.guidance == 2.0
+    assert Run(settings("generate"), load(pets), tmp_path).settings.guidance == 1.5
+
+
+@pytest.mark.parametrize("task", ["upscale(factor=2)", "inpaint"])
+def test_interrupted_and_resumed_equals_uninterrupted(task: str, pets: Path, tmp_path: Path):
+    data, chosen = load(pets), settings(task, cond="class")
+    for _ in Run(chosen, data, tmp_path / "one").steps():
+        pass
+    run = Run(chosen, data, tmp_path / "other")
+    for _ in zip(range(3), run.steps(), strict=False):
+        pass
+    run.save()
+    resumed = Run(chosen, data, tmp_path / "other")
+    assert 0 < resumed.resumed < 128
+    for _ in resumed.steps():
+        pass
+    first, second = (Diffusion.load(tmp_path / name).state_dict() for name in ("one", "other"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    grids = [sorted((tmp_path / name / "samples").iterdir()) for name in ("one", "other")]
+    assert [file.read_bytes() for file in grids[0]] == [file.read_bytes() for file in grids[1]]
+
+
+def test_the_grid_shows_four_sheets(pets: Path, tmp_path: Path):
+    run = Run(settings("upscale(factor=2)"), load(pets), tmp_path)
+    with Image.open(run.draw_grid()) as grid:
+        factor = grid.height / (8 + 2)  # two held-out images: one row
+        assert grid.width / factor == 4 * (4 * 9 + 1) + 3 * 4
+
+
+def blocks(count, seed=0):
+    """8x8 pictures, dark above and light below, the edge in one of seven places: detail that a 2x2 image implies."""
+    generator = np.random.default_rng(seed)
+    pixels = np.empty((count, 8, 8, 1), np.uint8)
+    for picture in pixels:
+        where = generator.integers(1, 8)
+        picture[:where], picture[where:] = 30, 220
+    return pixels
+
+
+def test_an_upscaler_learns(tmp_path: Path):
+    """Better than the enlarged image by PSNR, and its small image is nearly the one that was given."""
+    chosen = Settings(task="upscale", images=24_000, batch=64, backbone=TINY, rate=0.01, data="blocks")
+    run = Run(chosen, load(blocks(2000)), tmp_path)
+    untrained = run.trained.diffusion.eval()
+    whole = torch.from_numpy(blocks(64, seed=1))
+    given = untrained.task.observe(whole, seeded())
+
+    def measure(model):
+        made = model.sample(64, given=given)
+        again = model.task.observe(made, seeded())
+        psnr = 10 * (255**2 / (made.double() - whole).square().mean()).log10()
+        return float(psnr), float((again.double() - given).abs().mean())
+
+    before = measure(untrained)
+    for _ in run.steps():
+        pass
+    psnr, apart = measure(Diffusion.load(tmp_path))
+    enlarged = F.interpolate(given.permute(0, 3, 1, 2).double(), scale_factor=4.0, mode="bicubic").permute(0, 2, 3, 1)
+    bicubic = float(10 * (255**2 / (enlarged.clamp(0, 255) - whole).square().mean()).log10())
+    assert psnr > bicubic + 4
+    assert before[0] < bicubic
+    assert apart < 8
+    assert apart < before[1] / 4
+
+
+# --- pairs
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """24 grey pictures, and the same ones with colours: dark ones blue, light ones red."""
+    for i in range(24):
+        grey = np.random.default_rng(i).integers(0, 256, (6, 6), dtype=np.uint8)
+        save_image(tmp_path / "pairs" / "from" / f"{i}.png", grey)
+        colour = np.stack([grey, 0 * grey, 255 - grey], axis=-1)
+        save_image(tmp_path / "pairs" / "to" / f"{i}.bmp", colour)
+    return tmp_path / "pairs"
+
+
+def test_partners_are_matched_by_name(pairs: Path):
+    save_image(pairs / "from" / "alone.png", np.zeros((6, 6), np.uint8))
+    data = load_pairs(pairs)
+    assert data.name == "pairs"
+    assert data.size == (6, 6)
+    assert (len(data.train), len(data.held_out)) == (22, 2)
+    for part in (data.train, data.held_out):
+        assert part.partners.shape == (len(part), 6, 6, 1)
+        for file, partner in zip(part.files, part.partners, strict=True):
+            i = int(file.removesuffix(".bmp"))
+            assert (partner[..., 0] == np.random.default_rng(i).integers(0, 256, (6, 6), dtype=np.uint8)).all()
+    assert "24 images have a partner in from/. 1 more in from/ have none, and are left out." in data.notes
+
+
+def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
+    """Red is the grey of the partner, here; in every epoch, at every place."""
+    data = load_pairs(pairs)
+    model = tiny(Translate(), size=(6, 6))
+    for start in (0, 7, 30):
+        x, ids, seen = Batches(model, data, seed=3, device="cpu")(start, 16)
+        assert ids is None
+        assert torch.equal(model.codec.decode(x)[..., 0], seen[..., 0])
+
+
+def test_a_changed_partner_is_a_change(pairs: Path):
+    before = load_pairs(pairs).fingerprint
+    assert load_pairs(pairs).fingerprint == before
+    save_image(pairs / "from" / "3.png", np.zeros((6, 6), np.uint8))
+    assert load_pairs(pairs).fingerprint != before
+
+
+def test_missing_partners_and_folders_are_named(pairs: Path, pets: Path):
+    (pairs / "from" / "3.png").unlink()
+    (pairs / "from" / "7.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"to/3\.bmp, to/7\.bmp have no partner in from/ that can be read\. Give"):
+        load_pairs(pairs)
+    with pytest.raises(DataError, match=r"there is no folder 'from' in it, which pairs of images need\. Give"):
+        load_pairs(pets)
+    with pytest.raises(DataError, match="a ndarray: pairs of images are read from a folder only"):
+        load_pairs(np.zeros((3, 8, 8, 3), np.uint8))
+
+
+def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
+    model = nk.train(pairs, out=tmp_path / "run", task="translate", images=64, batch=16, backbone=TINY)
+    assert model.task == Translate()
+    assert model.sample(2, given=pictures(2, (6, 6)), steps=2).shape == (2, 6, 6, 3)
+    with pytest.raises(ValueError, match="translate learns from pairs of images, and pairs holds single ones"):
+        Run(settings("translate"), replace(load(pairs), name="pairs"), tmp_path / "other")
+
+
+# --- the command line
+
+
+def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    words = ("--images", 32, "--batch", 8, "--backbone", TINY)
+    said = cli("train", pets, "--task", "upscale(factor=2)", "--out", run, *words)
+    assert said.code == 0, said
+    assert "upscale(factor=2), 2 classes" in said.out
+    save_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    save_image(tmp_path / "b.png", np.full((4, 4), 200, np.uint8))
+    said = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
+    assert said.code == 0, said
+    index = json.loads((run / "pictures" / "samples.json").read_text())
+    assert [(entry["file"], entry["class_name"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
+    with Image.open(run / "pictures" / "00003.png") as picture:
+        assert picture.size == (8, 8)
+    said = cli("sample", run)
+    assert said.code == 2
+    assert said.err == (
+        f"noisekiln: {run} was trained to upscale, so it needs images to start from. Use: noisekiln apply {run} IMAGE\n"
+    )
+    save_image(tmp_path / "c.png", np.zeros((4, 6, 3), np.uint8))
+    said = cli("apply", run, tmp_path / "a.png", tmp_path / "c.png")
+    assert (said.code, "The images differ in size (a.png 4x4, c.png 4x6)" in said.err) == (2, True)
+    said = cli("apply", run, tmp_path / "none.png")
+    assert (said.code, "There is no file" in said.err) == (2, True)
+
+
+def test_apply_needs_a_task(cli: Command, plain_run: Path, plain: Path):
+    said = cli("apply", plain_run, plain / "0.png")
+    assert said.code == 2
+    assert "This model paints from noise alone" in said.err
+
+
+def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
+    run = tmp_path / "run"
+    assert cli("train", make_images(tmp_path / "data"), "--task", "inpaint", "--out", run, "--images", 32,
+               "--backbone", TINY).code == 0  # fmt: skip
+    pixels = pictures(1, (8, 8), 4)[0].numpy()
+    pixels[..., 3] = 255
+    pixels[2:5, 2:5, 3] = 0
+    save_image(tmp_path / "holes.png", pixels)
+    assert cli("apply", run, tmp_path / "holes.png", "--steps", 2).code == 0
+    painted = np.asarray(Image.open(run / "pictures" / "00000.png"))
+    known = pixels[..., 3] > 0
+    assert (painted[known] == pixels[known][:, :3]).all()
