@@ -33,6 +33,7 @@ FLOORS = {  # a module or room may import what stands on a lower floor, and its 
     "samplers": 4.1,
     "guidance": 4.1,
     "diffusion": 5.0,
+    "adapter": 5.1,
     "recipes": 6.0,
     "interop": 6.0,
     "facade": 6.1,

@@ -7,13 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noisekiln.adapter import merge as merge
+    from noisekiln.adapter import unmerge as unmerge
     from noisekiln.diffusion import Diffusion as Diffusion
     from noisekiln.facade import load as load
     from noisekiln.facade import train as train
 
 __version__ = "0.1.0"
-_PUBLIC = {"train": "noisekiln.facade", "load": "noisekiln.facade", "Diffusion": "noisekiln.diffusion"}
-__all__ = ["Diffusion", "load", "train"]
+_PUBLIC = {
+    "train": "noisekiln.facade",
+    "load": "noisekiln.facade",
+    "Diffusion": "noisekiln.diffusion",
+    "merge": "noisekiln.adapter",
+    "unmerge": "noisekiln.adapter",
+}
+__all__ = ["Diffusion", "load", "merge", "train", "unmerge"]
 
 
 def __getattr__(name: str) -> Any:

@@ -248,6 +248,15 @@ class Diffusion(nn.Module):
         return next(self.parameters()).device
 
 
+def described(folder: str | Path) -> dict[str, Any]:
+    """What the `model.json` of a run or a model says; nothing is built, and no code is run.
+
+    Raises:
+        ValueError: If there is no model there, or it is damaged, or of a later version.
+    """
+    return _read_json(_model_folder(Path(folder)) / "model.json")
+
+
 def _model_folder(folder: Path) -> Path:
     for place in (folder, folder / "model"):
         if (place / "model.json").is_file():

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
@@ -14,7 +14,7 @@ option = partial(typer.Option, show_default=False)  # for options whose default 
 def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of `kind` that is not in `but`; they arrive as ``**given``.
 
-    A field's ``metadata["help"]`` is the option's help.
+    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its name, if the field's own is no good one.
     """
     hints = get_type_hints(kind)
     derived = [
@@ -22,9 +22,7 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[
-                hints[field.name], typer.Option(help=field.metadata["help"], show_default=field.default is not None)
-            ],
+            annotation=Annotated[hints[field.name], _derived(field)],
         )
         for field in fields(kind)
         if field.name not in but
@@ -43,3 +41,8 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
         return run
 
     return decorate
+
+
+def _derived(field: Field[Any]) -> Any:
+    names = [field.metadata["flag"]] if "flag" in field.metadata else []
+    return typer.Option(*names, help=field.metadata["help"], show_default=field.default is not None)

@@ -18,6 +18,9 @@ def command(
     count: Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")] = None,
     classes: Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")] = None,
     prompts: Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")] = None,
+    adapters: Annotated[
+        list[str] | None, option("--adapter", help="A run trained with --lora, or FOLDER:STRENGTH. May repeat.")
+    ] = None,
     guidance: Annotated[
         str | None, option(help="How strongly the wish counts (1: the model as it is), or a spec.")
     ] = None,
@@ -32,11 +35,14 @@ def command(
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
     from noisekiln.cli._sample import sample, unknown_words
+    from noisekiln.adapter import merge, parse
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.paint import share_out
     from noisekiln.recipes.plan import pick_device
 
     model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+    for adapter in adapters or []:
+        merge(model, *parse(adapter))
     seeds = _seeds(seed)
     if count is not None and count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")

@@ -10,12 +10,15 @@ from typing import Any, TextIO
 
 import torch
 
+from noisekiln.adapter import FILE, Adapter
+from noisekiln.blocks.low_rank import merged
 from noisekiln.data import DataSet
 from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.trainer import Diverged, Report, as_line
@@ -50,8 +53,9 @@ class Run:
 
     def __init__(self, settings: Settings, data: DataSet, folder: Path) -> None:
         self.data, self.folder = data, folder
+        self.base = load_start(settings, folder)
         self.settings = self._settled(settings)
-        self.trainer = assemble(self.settings, data)
+        self.trainer = assemble(self.settings, data, self.base)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
         self.resumed = self._restore()
@@ -59,7 +63,12 @@ class Run:
     @property
     def parameters(self) -> int:
         """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self.trained.parameters())
+        return sum(parameter.numel() for parameter in self.trained.parameters() if parameter.requires_grad)
+
+    @property
+    def notes(self) -> list[str]:
+        """What somebody should know who has it start from a model, one line each."""
+        return notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
@@ -107,9 +116,12 @@ class Run:
             ) from None
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model to `model/`."""
+        """Write a checkpoint, and the averaged model to `model/`; an adapter is merged there, and beside it by itself."""
         checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
-        self._averaged().diffusion.save(self.folder / "model")
+        model, rank = self._averaged().diffusion, self.settings.lora
+        merged(model).save(self.folder / "model")
+        if self.base is not None and rank is not None:
+            Adapter.of(model, self.base, rank, str(self.settings.start)).save(self.folder / FILE)
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right."""
@@ -130,7 +142,7 @@ class Run:
         return module
 
     def _settled(self, settings: Settings) -> Settings:
-        asked = resolve(settings, self.data)
+        asked = resolve(settings, self.data, self.base)
         file = self.folder / "run.yaml"
         if not file.exists():
             if self.folder.is_file():
@@ -171,6 +183,7 @@ class Run:
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        keep_start(self.base, self.folder)
         self.settings.write(self.folder / ".run.yaml.partial")
         os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
         data = self.data
@@ -205,7 +218,7 @@ def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int 
     """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
     part = data.held_out or data.train
     if cond == "class":
-        return [i % len(data.class_names) for i in range(count)]
+        return [data.class_names[i % len(data.class_names)] for i in range(count)]
     if cond == "text" and part.captions:
         return [part.captions[i % len(part.captions)] for i in range(count)]
     return [None] * count
