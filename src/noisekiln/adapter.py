@@ -29,7 +29,7 @@ class About:
         scale: What the products of the factors are multiplied with.
         base: The `fingerprint` of the network that it was trained on.
         start: Where that model was; only to be told.
-        conditioner: The spec of the conditioner with what was new, if something was.
+        conditioner: The spec of its conditioner, if it knows more than that of the base.
         added: The new classes or words.
     """
 
@@ -56,15 +56,17 @@ class Adapter:
     @classmethod
     def of(cls, model: Diffusion, base: Diffusion, rank: int, start: str) -> "Adapter":
         """What an adapted model (see `blocks/low_rank.py`) has learned beyond its base."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, difference in differences(model.denoiser.backbone):
             assert isinstance(difference, LowRank)
             found |= {f"{name}.up": difference.up, f"{name}.down": difference.down}
         new = added(base.conditioner, model.conditioner)
         if new and model.conditioner is not None:
-            found |= {ROWS: row.difference for _, row in differences(model.conditioner) if isinstance(row, Rows)}
-        told = describe(model.conditioner, whole=True) if new else None
-        about = About(rank, scale(rank), fingerprint(base.denoiser), start, told, new)
+            ((_, row),) = differences(model.conditioner)
+            assert isinstance(row, Rows)
+            found[ROWS] = row.difference
+        known, knew = (describe(m.conditioner, whole=True) if m.conditioner else None for m in (model, base))
+        about = About(rank, scale(rank), fingerprint(base.denoiser), start, known if known != knew else None, new)
         return cls(about, {name: tensor.detach().cpu() for name, tensor in found.items()})
 
     def save(self, file: Path) -> None:
@@ -172,26 +174,26 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             f"The adapter was trained on the network of {about.start} as it was then, and this model is another. "
             f"Its differences mean nothing here. Give that model, or use the run of the adapter by itself."
         )
-    backbone: nn.Module = model.denoiser.backbone
-    for name in sorted({name.rpartition(".")[0] for name in tensors} - {ROWS.rpartition(".")[0]}):
-        weight = backbone.get_parameter(name)
-        change = tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)
-        weight += (strength * about.scale * change).view_as(weight)
-    if about.added:
-        _add_rows(model, about, strength * tensors[ROWS])
-    return model
-
-
-def _add_rows(model: Diffusion, about: About, change: Tensor) -> None:
-    assert model.conditioner is not None
-    assert about.conditioner is not None
-    if ".py:" in about.conditioner:
+    if ".py:" in str(about.conditioner):
         raise ValueError(
             "The adapter brings new words or classes for a conditioner of its maker's own code. Code in an adapter is "
             "never run. Use the run of the adapter by itself."
         )
+    backbone: nn.Module = model.denoiser.backbone
+    for name in sorted({name.rpartition(".")[0] for name in tensors} - {ROWS.rpartition(".")[0]}):
+        weight = backbone.get_parameter(name)
+        change = tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)
+        weight.add_((strength * about.scale * change).view_as(weight))
+    if about.conditioner:
+        _add_wishes(model, about.conditioner, about.added, strength * tensors[ROWS] if about.added else None)
+    return model
+
+
+def _add_wishes(model: Diffusion, spec: str, new: tuple[str, ...], change: Tensor | None) -> None:
+    assert model.conditioner is not None
     device = next(model.parameters()).device
-    wanted: Conditioner = build(Conditioner, about.conditioner)
+    wanted: Conditioner = build(Conditioner, spec)
     model.conditioner = model.conditioner.extended(wanted).to(device).eval()
-    table = model.conditioner.get_parameter("vectors.weight")
-    table.index_add_(0, rows_of(model.conditioner, about.added).to(device), change.to(table))
+    if change is not None:
+        table = model.conditioner.get_parameter("vectors.weight")
+        table.index_add_(0, rows_of(model.conditioner, new).to(device), change.to(table))

@@ -29,8 +29,8 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     Args:
         data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of pictures).
         out: Run folder; ``runs/NAME`` unless given, or ``runs/NAME-from-START``.
-        settings: Fields of `noisekiln.recipes.settings.Settings`, such as ``minutes=10``, or ``start="runs/demo"`` to go
-            on from a trained model, and ``lora=8`` to train but an adapter for it.
+        settings: Fields of `noisekiln.recipes.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` goes on
+            from a trained model, and ``lora=8`` then trains an adapter for it.
 
     Raises:
         ValueError: For data or settings that cannot be, with what can.

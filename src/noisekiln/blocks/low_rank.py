@@ -1,16 +1,13 @@
 """Low-rank adaptation: what was learned stays, and a small difference is trained beside it."""
 
-import copy
 from collections.abc import Iterator
 from math import sqrt
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # those whose weights are adapted
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class LowRank(nn.Module):
@@ -96,12 +93,3 @@ def factors(module: nn.Module) -> list[Tensor]:
     """All factors of differences that are trained."""
     found = [part for part in module.modules() if isinstance(part, LowRank)]
     return [factor for part in found for factor in (part.up, part.down)]
-
-
-def merged(module: AnyModule) -> AnyModule:
-    """A copy with each difference added to its weight, and no trace of the adaptation left."""
-    plain = copy.deepcopy(module)
-    for layer in list(plain.modules()):
-        if parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    return plain

@@ -34,8 +34,8 @@ def command(
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")] = False,
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
-    from noisekiln.cli._sample import sample, unknown_words
     from noisekiln.adapter import merge, parse
+    from noisekiln.cli._sample import sample, unknown_words
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.paint import share_out
     from noisekiln.recipes.plan import pick_device

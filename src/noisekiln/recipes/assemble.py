@@ -1,5 +1,7 @@
 """From settings and data to a model and its trainer."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -97,7 +99,7 @@ def make_conditioner(cond: str, data: DataSet) -> Conditioner | None:
     return None
 
 
-def make_optimizers(name: str, trained: Trained) -> list[torch.optim.Optimizer]:
+def make_optimizers(name: str, trained: Trained) -> Sequence[torch.optim.Optimizer]:
     """Optimizers over all parameters that are not frozen; rates are set by the trainer."""
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     if name == "adam":
@@ -107,8 +109,8 @@ def make_optimizers(name: str, trained: Trained) -> list[torch.optim.Optimizer]:
         inner = factors(trained) or split_for_muon(trained, trained.diffusion.denoiser.backbone)[0]
     taken = {id(weight) for weight in inner}
     rest = [parameter for parameter in parameters if id(parameter) not in taken]
-    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    return [adamw, Muon(inner)] if inner else [adamw]
+    adamw = [torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True)] if rest else []
+    return [*adamw, Muon(inner)] if inner else adamw
 
 
 def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:

@@ -1,5 +1,6 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -10,8 +11,7 @@ from typing import Any, TextIO
 
 import torch
 
-from noisekiln.adapter import FILE, Adapter
-from noisekiln.blocks.low_rank import merged
+from noisekiln.adapter import FILE, Adapter, merge
 from noisekiln.data import DataSet
 from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
@@ -116,12 +116,16 @@ class Run:
             ) from None
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model to `model/`; an adapter is merged there, and beside it by itself."""
+        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
         checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
         model, rank = self._averaged().diffusion, self.settings.lora
-        merged(model).save(self.folder / "model")
         if self.base is not None and rank is not None:
-            Adapter.of(model, self.base, rank, str(self.settings.start)).save(self.folder / FILE)
+            adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
+            adapter.save(self.folder / FILE)
+            plain = copy.deepcopy(self.base)
+            plain.size, plain.sampling = model.size, model.sampling
+            model = merge(plain, adapter)
+        model.save(self.folder / "model")
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right."""

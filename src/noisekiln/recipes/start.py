@@ -28,8 +28,12 @@ def size_to_load(asked: Sides, start: str | Path | None, out: str | Path | None)
     """
     if asked is not None or start is None:
         return asked
-    kept = Path(out or ".") / KEPT
-    height, width = described(kept if out and kept.is_dir() else start)["size"]
+    kept = Path(out) / KEPT if out else None
+    try:
+        height, width = described(kept if kept and kept.is_dir() else start)["size"]
+    except ValueError as error:
+        hint = "" if out else " A run that began there goes on without it: give its folder with --out."
+        raise ValueError(f"{error}{hint}") from None
     return height, width
 
 
@@ -72,8 +76,9 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
     denoiser, usual = base.denoiser, base.sampling
     if data.channels != base.codec.channels:
         raise ValueError(
-            f"{data.name} has images of {data.channels} channels, and {settings.start} was trained on {base.codec.channels} "
-            "(1 is grey, 3 is RGB). Its network has no place for them. Convert the images, or train without --from."
+            f"{data.name} has images of {data.channels} channels, and {settings.start} was trained on "
+            f"{base.codec.channels} (1 is grey, 3 is RGB). Its network has no place for them. "
+            "Convert the images, or train without --from."
         )
     _same("prediction", settings.prediction, denoiser.prediction.name, settings)
     label = settings.label and describe(build(Label, settings.label), whole=True)
