@@ -72,7 +72,7 @@ class Adapter:
     def save(self, file: Path) -> None:
         """Write it; whoever reads meanwhile never reads half a file."""
         draft = file.with_name(f".{file.name}.partial")
-        told = {name: json.dumps(value) for name, value in asdict(self.about).items()}
+        told = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
         save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=told)
         draft.replace(file)
 
@@ -91,7 +91,7 @@ class Adapter:
             )
         try:
             with safe_open(file, framework="pt") as opened:
-                told = {name: json.loads(value) for name, value in (opened.metadata() or {}).items()}
+                told = json.loads((opened.metadata() or {})["adapter"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
             told["added"] = tuple(told["added"])
             return cls(About(**{field.name: told[field.name] for field in fields(About)}), tensors)
