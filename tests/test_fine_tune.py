@@ -111,6 +111,9 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
         assert fresh is not None
         assert lower is not None
         assert fresh / 10 <= lower <= fresh / 2
+        adapter = resolve(going_on(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).rate
+        assert adapter is not None
+        assert adapter > fresh  # what begins at nothing may take larger steps
 
 
 # What is learned

@@ -46,9 +46,11 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
 
 
 def usual_rate(settings: Settings) -> float:
-    """The peak learning rate: of the optimizer, and lower for weights that are trained already (see LOG.md)."""
+    """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
     rate = {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer]
-    return rate if settings.start is None or settings.lora is not None else rate / 5
+    if settings.lora is not None:
+        return 3 * rate
+    return rate if settings.start is None else rate / 3
 
 
 def pick_device(asked: str) -> str:
