@@ -1,7 +1,7 @@
 """Can the digits of the study notes' networks be recognised?
 
     python examples/study_notes.py --out runs/strided
-    python examples/study_notes.py --network simple_unet --width 64 --images 400000 --batch 32 --out runs/simple
+    python examples/study_notes.py --network simple_unet --width 64 --images 600000 --out runs/simple
     python benchmarks/notes_digits.py runs/strided runs/simple --record records/study_notes.json
 
 A sample counts as a digit if it lies as near to real digits as 99 % of real ones do, and its five nearest neighbours

@@ -85,7 +85,7 @@ def test_run_folder(class_run: Path):
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2
     settings = yaml.safe_load((class_run / "run.yaml").read_text())
-    assert {name for name, value in settings.items() if value is None} == {"minutes"}
+    assert {name for name, value in settings.items() if value is None} == {"minutes", "start", "lora"}
     assert "auto" not in settings.values()
     assert (settings["cond"], settings["images"], settings["size"]) == ("class", 1600, [8, 8])
     described = json.loads((class_run / "dataset.json").read_text())
@@ -131,7 +131,7 @@ def test_resolved_settings_resolve_to_themselves(data: DataSet):
 
 
 def test_previews(data: DataSet, captioned: Path):
-    assert preview_wishes(data, "class", 5) == [0, 1, 0, 1, 0]
+    assert preview_wishes(data, "class", 5) == ["Cat", "dog", "Cat", "dog", "Cat"]
     assert preview_wishes(data, "none", 2) == [None, None]
     texts = load(captioned)
     assert texts.held_out is not None

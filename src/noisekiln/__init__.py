@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noisekiln.adapter import merge as merge
+    from noisekiln.adapter import unmerge as unmerge
     from noisekiln.diffusion import Diffusion as Diffusion
     from noisekiln.facade import load as load
     from noisekiln.facade import train as train
@@ -21,10 +23,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _USES = ("edit", "inpaint", "interpolate", "outpaint", "restore", "style", "upscale", "variations")
-_PUBLIC = {"train": "noisekiln.facade", "load": "noisekiln.facade", "Diffusion": "noisekiln.diffusion"}
-_PUBLIC |= {use: f"noisekiln.uses.{use}" for use in _USES}
-__all__ = ["Diffusion", "edit", "inpaint", "interpolate", "load", "outpaint", "restore", "style", "train", "upscale"]
-__all__ += ["variations"]
+_PUBLIC = {
+    "train": "noisekiln.facade",
+    "load": "noisekiln.facade",
+    "Diffusion": "noisekiln.diffusion",
+    "merge": "noisekiln.adapter",
+    "unmerge": "noisekiln.adapter",
+    **{use: f"noisekiln.uses.{use}" for use in _USES},
+}
+__all__ = ["Diffusion", "edit", "inpaint", "interpolate", "load", "merge", "outpaint", "restore", "style", "train"]
+__all__ += ["unmerge", "upscale", "variations"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from noisekiln.diffusion import Diffusion
 from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.start import default_folder, size_to_load
 from noisekiln.training.interrupt import Interrupt
 
 
@@ -29,16 +30,18 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
 
     Args:
         data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of pictures).
-        out: Run folder; ``runs/NAME`` unless given.
-        settings: Fields of `noisekiln.recipes.settings.Settings`, such as ``minutes=10``.
+        out: Run folder; ``runs/NAME`` unless given, or ``runs/NAME-from-START``.
+        settings: Fields of `noisekiln.recipes.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` goes on
+            from a trained model, and ``lora=8`` then trains an adapter for it.
 
     Raises:
         ValueError: For data or settings that cannot be, with what can.
         noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
     """
-    images = read_images(data, settings.get("task", GENERATE), size=settings.pop("size", None))
+    size = size_to_load(settings.pop("size", None), settings.get("start"), out)
+    images = read_images(data, settings.get("task", GENERATE), size=size)
     chosen = Settings(data=data if isinstance(data, str) else images.name, **settings)
-    folder = Path(out) if out else Path("runs") / images.name
+    folder = Path(out) if out else default_folder(images, chosen.start)
     run = Run(chosen, images, folder)
     with Interrupt() as interrupt:
         for _ in run.steps(interrupt):

@@ -38,3 +38,12 @@ def read_description(file: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
     return told
+
+
+def described(folder: str | Path) -> dict[str, Any]:
+    """What the `model.json` of a run or a model says; nothing is built, and no code is run.
+
+    Raises:
+        ValueError: If there is no model there, or it is damaged, or of a later version.
+    """
+    return read_description(model_folder(Path(folder)) / "model.json")

@@ -34,17 +34,18 @@ def build(base: type[T], spec: "str | T", **given: object) -> T:
     return _construct(find(base, name), settings, given, spec)
 
 
-def describe(component: object, *, whole: bool = False) -> str:
+def describe(component: object, *, whole: bool = False, but: tuple[str, ...] = ()) -> str:
     """The spec that builds this component again.
 
     Args:
         component: Anything that `build` makes.
         whole: Say the settings at their default too, so that the spec outlives a change of defaults.
+        but: Arguments to leave out, as they come from elsewhere.
     """
     told = [
         f"{name}={_literal(value, whole)}"
         for name, parameter in _parameters(type(component)).items()
-        if (value := getattr(component, name)) != parameter.default or whole
+        if name not in but and ((value := getattr(component, name)) != parameter.default or whole)
     ]
     return name_of(type(component)) + (f"({', '.join(told)})" if told else "")
 

@@ -14,7 +14,7 @@ option = partial(typer.Option, show_default=False)  # for options whose default 
 def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of `kind` that is not in `but`; they arrive as ``**given``.
 
-    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its name, where the field's own is not it.
+    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its name, where it has one.
     """
     hints = get_type_hints(kind)
     derived = [

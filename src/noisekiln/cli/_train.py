@@ -46,9 +46,12 @@ def describe_plan(run: Run) -> None:
     budget = " or ".join(minutes + ([f"{chosen.images:,} images"] if chosen.images else []))
     told = {"class": f"{len(run.data.class_names)} classes", "text": "captions", "none": "no condition"}[chosen.cond]
     name = str(chosen.backbone).split("(")[0]
-    size = f"{name} of {run.parameters / 1e6:.2f}M parameters"
+    adapter = f", an adapter of rank {chosen.lora} with" if chosen.lora else " of"
+    size = f"{name}{adapter} {run.parameters / 1e6:.2f}M parameters"
     task = "" if chosen.task == GENERATE else f"{chosen.task}, "
     say(f"plan: {size}, {task}{told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    for note in run.notes:
+        say(f"  {note}")
     if chosen.batch == len(run.data.train):
         say("  a batch is the whole of the training images: there are no more")
     if run.resumed and trainer.share < 1:

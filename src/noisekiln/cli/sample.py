@@ -18,6 +18,9 @@ def command(
     count: Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")] = None,
     classes: Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")] = None,
     prompts: Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")] = None,
+    adapters: Annotated[
+        list[str] | None, option("--adapter", help="A run trained with --lora, or FOLDER:STRENGTH. May repeat.")
+    ] = None,
     guidance: Annotated[
         str | None, option(help="How strongly the wish counts (1: the model as it is), or a spec.")
     ] = None,
@@ -31,6 +34,7 @@ def command(
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")] = False,
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
+    from noisekiln.adapter import merge, parse
     from noisekiln.cascade import load
     from noisekiln.cli._sample import sample, unknown_words
     from noisekiln.diffusion import Diffusion
@@ -44,6 +48,12 @@ def command(
             f"{run} was trained to {name_of(type(model.task))}, so it needs images to start from. "
             f"Use: noisekiln apply {run} IMAGE"
         )
+    for adapter in adapters or []:
+        if not isinstance(model, Diffusion):
+            raise ValueError(
+                f"--adapter {adapter}: {run} is a cascade; adapters belong to a single model. Leave it away."
+            )
+        merge(model, *parse(adapter))
     seeds = _seeds(seed)
     if count is not None and count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")

@@ -15,7 +15,7 @@ DATA = "A folder of images (a sub-folder a class, or metadata.csv), .npz, .npy, 
 @with_settings(Settings, but=("data", "size"))
 def command(
     data: Annotated[str, typer.Argument(help=DATA)],
-    out: Annotated[Path | None, option(help="Run folder. Default: runs/NAME.")] = None,
+    out: Annotated[Path | None, option(help="Run folder. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
     size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     **given: Any,
@@ -26,10 +26,11 @@ def command(
     """
     from noisekiln.cli._train import command_line, describe_plan, read_data, train
     from noisekiln.recipes.run import Run
+    from noisekiln.recipes.start import default_folder, size_to_load
 
     settings = Settings(data=data, **given)
-    images = read_data(data, _size(size), settings.task)
-    folder = out or Path("runs") / images.name
+    images = read_data(data, size_to_load(_size(size), settings.start, out), settings.task)
+    folder = out or default_folder(images, settings.start)
     if dry_run:
         describe_plan(Run(settings, images, folder))
     else:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor) -> Cond:
         """The condition of each row of ids."""
+
+    def extended(self, other: Self) -> Self:
+        """This one, and what `other` knows besides; what it knew keeps its meaning, what is new says nothing yet.
+
+        A conditioner that has no list of what it knows has nothing to extend: it is returned as it is.
+        """
+        return self
 
     def drop(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """Ids with a random share of the rows replaced by nothing (Ho & Salimans 2022, algorithm 1)."""

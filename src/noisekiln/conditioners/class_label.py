@@ -1,7 +1,7 @@
 """One of a fixed number of classes."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,18 @@ class ClassLabel(Conditioner):
 
     def forward(self, ids: Tensor) -> Cond:  # noqa: D102 (the base class says it)
         return Cond(vector=self.vectors(ids))
+
+    def extended(self, other: Self) -> Self:
+        """With the other's classes after its own; a new class begins as no class."""
+        known = {name.lower() for name in self.names}
+        new = tuple(name for name in other.names if name.lower() not in known)
+        if not new:
+            return self
+        longer = type(self)(self.names + new, self.width)
+        table = self.vectors.weight.detach()
+        none = table[-1:].expand(len(new), -1)
+        longer.vectors.load_state_dict({"weight": torch.cat([table[:-1], none, table[-1:]])})
+        return longer
 
     def _label(self, wish: str | int) -> int:
         if wish in self.names:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,16 @@ class Text(Conditioner):
             length = max(length, len(words))
         known = [word for word, count in counts.most_common(most_words) if count > 1]
         return cls(tuple(known), width, min(length, longest))
+
+    def extended(self, other: Self) -> Self:
+        """With the other's words after its own, each at zero, and its length if that is greater."""
+        new = tuple(word for word in other.words if word not in self.index)
+        longer = type(self)(self.words + new, self.width, max(self.length, other.length))
+        weights = self.state_dict()
+        table = weights["vectors.weight"]
+        weights["vectors.weight"] = torch.cat([table, table.new_zeros(len(new), self.width)])
+        longer.load_state_dict(weights)
+        return longer
 
     def encode(self, wanted: Sequence[str | int]) -> Tensor:
         """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut."""

@@ -1,11 +1,14 @@
 """From settings and data to a model and its trainer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.blocks.low_rank import factors
 from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditioners.base import Conditioner
@@ -22,6 +25,7 @@ from noisekiln.objectives.denoising import Denoising
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.start import continued
 from noisekiln.samplers.base import Sampler
 from noisekiln.sampling import Sampling
 from noisekiln.schedules.base import Schedule
@@ -44,11 +48,17 @@ class Trained(nn.Module):
         self.objective = objective
 
 
-def assemble(settings: Settings, data: DataSet) -> Trainer[Batch]:
-    """The trainer of a `Trained`, for resolved settings; the seed decides the first weights too."""
+def assemble(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Trainer[Batch]:
+    """The trainer of a `Trained`, for resolved settings; the seed decides the first weights too.
+
+    With a `base`, training goes on from it.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        diffusion = make_diffusion(settings, data)
+        if base is None:
+            diffusion = make_diffusion(settings, data)
+        else:
+            diffusion = continued(base, settings, data, make_conditioner(settings.cond, data))
         objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
     trained = Trained(diffusion, objective).to(settings.device)
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -57,7 +67,7 @@ def assemble(settings: Settings, data: DataSet) -> Trainer[Batch]:
     return Trainer(
         trained,
         lambda batch, generator: _loss(trained, batch, settings.drop, generator),
-        Batches(diffusion, data, settings.seed, settings.device),
+        Batches(diffusion, data, settings.seed, settings.device, told=settings.cond != "none"),
         make_optimizers(settings.optimizer, trained),
         budget=Budget(settings.minutes, settings.images),
         rate=Rate(settings.rate, cool=settings.cool),
@@ -69,15 +79,12 @@ def assemble(settings: Settings, data: DataSet) -> Trainer[Batch]:
 
 def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     """The untrained model for these data."""
-    conditioner: Conditioner | None = None
-    if settings.cond == "class":
-        conditioner = ClassLabel(data.class_names)
-    elif settings.cond == "text":
-        assert data.train.captions is not None
-        conditioner = Text.fit(data.train.captions)
+    conditioner = make_conditioner(settings.cond, data)
     codec = Pixels.fit(torch.from_numpy(data.train.pixels))
     task = task_of(settings.task)
     backbone = _make_backbone(settings, codec, conditioner, task)
+    assert settings.prediction is not None
+    assert settings.label is not None
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
     assert settings.guidance is not None
     build(Sampler, settings.sampler)  # now, and not only when the first grid is drawn
@@ -102,13 +109,35 @@ def _make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | 
     return backbone
 
 
-def make_optimizers(name: str, trained: Trained) -> list[torch.optim.Optimizer]:
-    """Optimizers over all parameters; rates are set by the trainer."""
+def make_conditioner(cond: str, data: DataSet) -> Conditioner | None:
+    """The untrained conditioner for these data."""
+    if cond == "class":
+        return ClassLabel(data.class_names)
+    if cond == "text":
+        assert data.train.captions is not None
+        return Text.fit(data.train.captions)
+    return None
+
+
+def make_optimizers(name: str, trained: Trained) -> Sequence[torch.optim.Optimizer]:
+    """Optimizers over all parameters that are not frozen; rates are set by the trainer."""
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     if name == "adam":
-        return [torch.optim.Adam(trained.parameters(), fused=True)]
-    inner, rest = split_for_muon(trained, trained.diffusion.denoiser.backbone) if name == "muon" else ([], [])
-    adamw = torch.optim.AdamW(rest or trained.parameters(), betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    return [adamw, Muon(inner)] if inner else [adamw]
+        return [torch.optim.Adam(parameters, fused=True)]
+    inner: list[Tensor] = []
+    if name == "muon":
+        inner = factors(trained) or split_for_muon(trained, trained.diffusion.denoiser.backbone)[0]
+    taken = {id(weight) for weight in inner}
+    rest = [parameter for parameter in parameters if id(parameter) not in taken]
+    adamw = [torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True)] if rest else []
+    return [*adamw, Muon(inner)] if inner else adamw
+
+
+def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:
+    """Ids of what each training image shows, as the conditioner knows it: a class has its row by its name."""
+    if conditioner.reads == "labels" and conditioner.choices != data.class_names:
+        return conditioner.encode(data.class_names)[torch.as_tensor(data.train.labels)]
+    return conditioner.encode(getattr(data.train, conditioner.reads))
 
 
 class Batches:
@@ -119,9 +148,10 @@ class Batches:
         data: The images.
         seed: Of their order.
         device: Where batches go.
+        told: Whether the images come with their wishes; if not, with none.
     """
 
-    def __init__(self, diffusion: Diffusion, data: DataSet, seed: int, device: str) -> None:
+    def __init__(self, diffusion: Diffusion, data: DataSet, seed: int, device: str, *, told: bool = True) -> None:
         self.codec, self.images, self.seed, self.device = diffusion.codec, data.train, seed, device
         self.task = diffusion.task
         if self.task is not None and self.task.paired and data.train.partners is None:
@@ -130,7 +160,9 @@ class Batches:
                 "Read them with noisekiln.data.load_pairs."
             )
         conditioner = diffusion.conditioner
-        self.ids = conditioner.encode(getattr(data.train, conditioner.reads)) if conditioner else None
+        self.ids: Tensor | None = None
+        if conditioner is not None:
+            self.ids = wishes(conditioner, data) if told else conditioner.nothing(len(self.images))
 
     def __call__(self, start: int, count: int) -> Batch:
         """The next `count` images after `start`."""

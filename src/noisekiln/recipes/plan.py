@@ -3,23 +3,27 @@
 import torch
 
 from noisekiln.data import DataSet
+from noisekiln.diffusion import Diffusion
 from noisekiln.find import did_you_mean
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
+from noisekiln.recipes.start import fitting
 
 
-def resolve(settings: Settings, data: DataSet) -> Settings:
-    """The settings with every None and "auto" replaced by a choice.
+def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
+    """The settings with every None and "auto" replaced by a choice; `base` is the model to start from, if any.
 
     Raises:
         ValueError: If a condition is asked for that the data have nothing for, or a device that is not there.
     """
     for name, known in (("prediction", list(PREDICTIONS)), ("model", ["auto", *SIZES])):
         given = getattr(settings, name)
-        if given not in known:
+        if given is not None and given not in known:
             raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(given, known)}")
+    if base is not None:
+        settings = fitting(settings, data, base)
     device = pick_device(settings.device)
     minutes = settings.minutes
     if minutes is None and settings.images is None:
@@ -33,11 +37,21 @@ def resolve(settings: Settings, data: DataSet) -> Settings:
         minutes=minutes,
         device=device,
         model=model,
+        prediction=settings.prediction or "v",
+        label=settings.label or "angle",
         backbone=settings.backbone or unet_of_size(model, data.size),
         batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
-        rate=settings.rate or {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer],
+        rate=settings.rate or usual_rate(settings),
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
     )
+
+
+def usual_rate(settings: Settings) -> float:
+    """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
+    rate = {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer]
+    if settings.lora is not None:
+        return 3 * rate
+    return rate if settings.start is None else rate / 3
 
 
 def pick_device(asked: str) -> str:

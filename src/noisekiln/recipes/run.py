@@ -1,5 +1,6 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, TextIO
 
 import torch
 
+from noisekiln.adapter import FILE, Adapter, merge
 from noisekiln.data import DataSet
 from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
@@ -17,6 +19,7 @@ from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import task_sheet
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.trainer import Diverged, Report, as_line
@@ -51,8 +54,9 @@ class Run:
 
     def __init__(self, settings: Settings, data: DataSet, folder: Path) -> None:
         self.data, self.folder = data, folder
+        self.base = load_start(settings, folder)
         self.settings = self._settled(settings)
-        self.trainer = assemble(self.settings, data)
+        self.trainer = assemble(self.settings, data, self.base)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
         self.resumed = self._restore()
@@ -60,7 +64,12 @@ class Run:
     @property
     def parameters(self) -> int:
         """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self.trained.parameters())
+        return sum(parameter.numel() for parameter in self.trained.parameters() if parameter.requires_grad)
+
+    @property
+    def notes(self) -> list[str]:
+        """What somebody should know who has it start from a model, one line each."""
+        return notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
@@ -108,9 +117,16 @@ class Run:
             ) from None
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model to `model/`."""
+        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
         checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
-        self._averaged().diffusion.save(self.folder / "model")
+        model, rank = self._averaged().diffusion, self.settings.lora
+        if self.base is not None and rank is not None:
+            adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
+            adapter.save(self.folder / FILE)
+            plain = copy.deepcopy(self.base)
+            plain.size, plain.sampling = model.size, model.sampling
+            model = merge(plain, adapter)
+        model.save(self.folder / "model")
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right.
@@ -135,7 +151,7 @@ class Run:
         return module
 
     def _settled(self, settings: Settings) -> Settings:
-        asked = resolve(settings, self.data)
+        asked = resolve(settings, self.data, self.base)
         file = self.folder / "run.yaml"
         if not file.exists():
             if self.folder.is_file():
@@ -176,6 +192,7 @@ class Run:
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        keep_start(self.base, self.folder)
         self.settings.write(self.folder / ".run.yaml.partial")
         os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
         data = self.data
@@ -210,7 +227,7 @@ def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int 
     """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
     part = data.held_out or data.train
     if cond == "class":
-        return [i % len(data.class_names) for i in range(count)]
+        return [data.class_names[i % len(data.class_names)] for i in range(count)]
     if cond == "text" and part.captions:
         return [part.captions[i % len(part.captions)] for i in range(count)]
     return [None] * count

@@ -10,19 +10,21 @@ import yaml
 from noisekiln.find import did_you_mean
 
 
-def _setting(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"help": about})
+def _setting(default: Any, about: str, **more: str) -> Any:
+    return field(default=default, metadata={"help": about, **more})
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run, as `run.yaml` holds them; None means "choose for me".
 
-    Once resolved, only a budget that was not asked for is None. A field's help says what it is; the command line's
-    options are derived from the fields.
+    Once resolved, only a budget that was not asked for is None, and what a run does without. A field's help says what
+    it is; the command line's options are derived from the fields, under the field's name or its `flag`.
     """
 
     data: str = _setting("portraits", "Folder, file or bundled name.")
+    start: str | None = _setting(None, "Go on from this run's model, or a model folder.", flag="--from")
+    lora: int | None = _setting(None, "With --from: train an adapter of this rank. Default: all weights.")
     size: int | tuple[int, int] | None = _setting(None, "Side in pixels, or (height, width).")
     task: str = _setting("generate", "generate (from noise alone), or from what: see `noisekiln list tasks`.")
     cond: str = _setting("auto", "What the model is told: auto, none, class or text.")
@@ -32,8 +34,8 @@ class Settings:
     device: str = _setting("auto", "auto, cpu, cuda or mps.")
     model: str = _setting("auto", "Size of the default network: auto, xs, s, m, l or xl.")
     backbone: str | None = _setting(None, "Another network: see `noisekiln list backbones`.")
-    prediction: str = _setting("v", "What the network outputs: v, eps, x0 or flow.")
-    label: str = _setting("angle", "How it is told the noise level: see `noisekiln list labels`.")
+    prediction: str | None = _setting(None, "What the network outputs: v, eps, x0 or flow. Default: v.")
+    label: str | None = _setting(None, "How it is told the noise level: see `noisekiln list labels`. Default: angle.")
     draw: str = _setting("log_normal", "Noise levels trained on: see `noisekiln list draws`.")
     weight: str = _setting("unit", "How levels count: see `noisekiln list weights`.")
     drop: float = _setting(0.1, "Share of images shown without their condition, for guidance.")
@@ -58,10 +60,15 @@ class Settings:
                 raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(str(given), known)}")
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop={self.drop}: it is a share of the images. Give 0 or more, and less than 1.")
-        for name in ("batch", "rate", "minutes", "images", "steps"):
+        for name in ("batch", "rate", "minutes", "images", "steps", "lora"):
             given = getattr(self, name)
             if given is not None and not 0 < given < inf:
                 raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a number above 0.")
+        if self.lora is not None and self.start is None:
+            raise ValueError(
+                f"lora={self.lora}: an adapter is trained for a model that is there, and none was given. "
+                "Give the model to start from: --from RUN, or start=... in Python."
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: seeds are numbers from 0 to 2^63 - 1. Give one of these.")
         if not 0 <= self.cool <= 1:

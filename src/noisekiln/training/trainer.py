@@ -68,10 +68,10 @@ class Trainer(Generic[Batch]):
     takes the same steps as an uninterrupted one.
 
     Args:
-        module: What is trained; all its parameters.
+        module: What is trained: all its parameters that require gradients; the others stay, and are not saved.
         loss: What is minimised, from a batch and a source of randomness.
         batches: (images seen, batch size) -> the next batch.
-        optimizers: Each over some of the module's parameters, together over all; their rate is set at every step.
+        optimizers: Each over some of the trained parameters, together over all; their rate is set at every step.
         budget: When to stop.
         rate: The learning rate over the elapsed share.
         batch: Images in a step.
@@ -141,8 +141,9 @@ class Trainer(Generic[Batch]):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed run needs: tensors by name, and numbers."""
-        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
+        frozen = self._frozen()
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items() if k not in frozen}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items() if k not in frozen}
         for number, optimizer in enumerate(self.optimizers):
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{number}.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
@@ -150,8 +151,9 @@ class Trainer(Generic[Batch]):
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.module.load_state_dict(_under("module.", tensors))
-        self.ema.module.load_state_dict(_under("ema.", tensors))
+        frozen = self._frozen()
+        self.module.load_state_dict(frozen | _under("module.", tensors))
+        self.ema.module.load_state_dict(frozen | _under("ema.", tensors))
         for number, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in _under(f"optimizer{number}.", tensors).items():
@@ -163,6 +165,10 @@ class Trainer(Generic[Batch]):
                     if value.shape == parameter.shape:
                         values[name] = torch.empty_like(parameter).copy_(value)
         self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
+
+    def _frozen(self) -> dict[str, Tensor]:
+        """What is not trained, and is where it was before: whoever makes the module makes it so."""
+        return {name: p.detach() for name, p in self.module.named_parameters() if not p.requires_grad}
 
 
 def step_seed(seed: int, images_seen: int) -> int:

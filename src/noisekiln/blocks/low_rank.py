@@ -1,0 +1,95 @@
+"""Low-rank adaptation: what was learned stays, and a small difference is trained beside it."""
+
+from collections.abc import Iterator
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # those whose weights are adapted
+
+
+class LowRank(nn.Module):
+    """``W + scale up down``, and W itself at the start (Hu et al. 2022, eq. 3).
+
+    A convolution's weight counts as the matrix (out, in k k). `up` begins at zero; `down` keeps the scale of what comes
+    in. ``scale = 1 / sqrt(rank)`` lets one learning rate serve all ranks (Kalajdzievski 2023, theorem 3.2).
+
+    Args:
+        weight: What is adapted, two or more dimensions.
+        rank: Of the difference, >= 1; at most that of the matrix is used.
+    """
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        rows, columns = len(weight), weight[0].numel()
+        inner = min(rank, rows, columns)
+        self.scale = scale(rank)
+        self.up = nn.Parameter(torch.zeros(rows, inner))
+        self.down = nn.Parameter(torch.randn(inner, columns) / sqrt(columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The adapted weight, of the same shape."""
+        return weight + (self.scale * self.up @ self.down).view_as(weight)
+
+
+class Rows(nn.Module):
+    """A table with a trained difference to some of its rows; none at the start.
+
+    Args:
+        weight: The table, (N, D).
+        places: Which rows, (n,) int64.
+    """
+
+    places: Tensor
+
+    def __init__(self, weight: Tensor, places: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("places", places, persistent=False)
+        self.difference = nn.Parameter(torch.zeros(len(places), weight.shape[1]))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The table with the difference added."""
+        return weight.index_add(0, self.places, self.difference)
+
+
+def scale(rank: int) -> float:
+    """What the product of the factors is multiplied with."""
+    return 1 / sqrt(rank)
+
+
+def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers whose weights can be adapted, by name."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, MATRICES):
+            yield name, layer
+
+
+def adapt(network: nn.Module, rank: int) -> None:
+    """Freeze a network, and give each of its matrices a difference to train; what it computes does not change yet."""
+    network.requires_grad_(False)
+    for _, layer in list(matrices(network)):
+        assert isinstance(layer.weight, Tensor)
+        parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
+
+
+def adapt_rows(table: nn.Module, places: Tensor) -> None:
+    """Let some rows of a frozen embedding be trained."""
+    assert isinstance(table.weight, Tensor)
+    parametrize.register_parametrization(table, "weight", Rows(table.weight, places))
+
+
+def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What `adapt` and `adapt_rows` have put in, by the name of the weight."""
+    for name, layer in network.named_modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            assert isinstance(layer.parametrizations, nn.ModuleDict)
+            (difference,) = layer.parametrizations["weight"].children()
+            yield f"{name}.weight".removeprefix("."), difference
+
+
+def factors(module: nn.Module) -> list[Tensor]:
+    """All factors of differences that are trained."""
+    found = [part for part in module.modules() if isinstance(part, LowRank)]
+    return [factor for part in found for factor in (part.up, part.down)]

@@ -1,0 +1,430 @@
+"""Going on from a trained model: what is kept, what is learned, what is refused; and that it resumes bit for bit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import noisekiln as nk
+from conftest import TINY, Command, make_images, save_image
+from noisekiln.data import DataSet, load
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.plan import resolve
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints
+from test_runs import contents, same, train
+
+WAYS = {"all weights": {}, "adapter": {"lora": 2}}
+both_ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+def green(folder: Path, *, size: int = 8, classes: tuple[str, ...] = ("",), captions: bool = False) -> Path:
+    """24 green images."""
+    generator = np.random.default_rng(3)
+    rows = ["file_name,text"]
+    for i in range(24):
+        pixels = generator.integers(0, 60, (size, size, 3)).astype(np.uint8)
+        pixels[..., 1] += 180
+        name = f"{classes[i % len(classes)]}/{i}.png".lstrip("/")
+        save_image(folder / name, pixels)
+        rows.append(f"{name},a green picture")
+    if captions:
+        (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def greens(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    return load(green(tmp_path_factory.mktemp("data") / "greens"))
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """One class that the pets have, by another case, and one that is new."""
+    return load(green(tmp_path_factory.mktemp("data") / "birds", classes=("bird", "cat")))
+
+
+@pytest.fixture(autouse=True)
+def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "LOG_EVERY", 0.0)
+
+
+def going_on(start: Path, **more: object) -> Settings:
+    return Settings(start=str(start), **({"images": 256, "batch": 16} | more))
+
+
+def greenness(model: Diffusion, wishes: int | list[str] = 16) -> float:
+    """Mean green less the mean of red and blue, in grey steps."""
+    colours = model.sample(wishes, steps=8, guidance=1.0).double().mean((0, 1, 2))
+    return float(colours[1] - (colours[0] + colours[2]) / 2)
+
+
+# What is kept
+
+
+@both_ways
+def test_network_and_codec_are_kept(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
+    before = contents(plain_run)
+    run = train(going_on(plain_run, **way), greens, tmp_path)
+    start, model = nk.load(plain_run), nk.load(tmp_path)
+    assert model.codec == start.codec
+    assert model.size == start.size
+    assert (tmp_path / "model" / "model.json").read_text() == (plain_run / "model" / "model.json").read_text()
+    assert model.state_dict().keys() == start.state_dict().keys()
+    assert contents(plain_run) == before
+    told = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert (told["start"], told["lora"]) == (str(plain_run), way.get("lora"))
+    assert told["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32)"
+    assert resolve(run.settings, greens, run.base) == run.settings
+
+
+def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: DataSet, tmp_path: Path):
+    start = nk.load(plain_run)
+    for number, way in enumerate(WAYS.values()):
+        trained = Run(going_on(plain_run, **way), greens, tmp_path / str(number)).trained.diffusion.eval()
+        assert torch.equal(trained.sample(2, steps=3), start.sample(2, steps=3))
+
+
+def test_how_it_is_sampled_is_kept_unless_asked(pets: Path, tmp_path: Path):
+    data = load(pets)
+    odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3.0}
+    first = Settings(images=32, batch=16, backbone=TINY, prediction="eps", label="log_nsr", **odd)
+    train(first, data, tmp_path / "base")
+    kept = Run(going_on(tmp_path / "base"), data, tmp_path / "next").settings
+    assert {name: getattr(kept, name) for name in odd} == odd
+    assert (kept.prediction, kept.label) == ("eps", "log_nsr")
+    asked = Run(going_on(tmp_path / "base", steps=9, guidance=1.0), data, tmp_path / "next").settings
+    assert (asked.steps, asked.guidance, asked.sampler) == (9, 1.0, "ddim(eta=1)")
+
+
+def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
+    for optimizer in ("muon", "adamw", "adam"):
+        fresh = resolve(Settings(optimizer=optimizer), greens).rate
+        lower = resolve(going_on(plain_run, optimizer=optimizer), greens, nk.load(plain_run)).rate
+        assert fresh is not None
+        assert lower is not None
+        assert fresh / 10 <= lower <= fresh / 2
+        adapter = resolve(going_on(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).rate
+        assert adapter is not None
+        assert adapter > fresh  # what begins at nothing may take larger steps
+
+
+# What is learned
+
+
+@both_ways
+def test_samples_move_towards_the_new_images(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
+    before = greenness(nk.load(plain_run))
+    train(going_on(plain_run, images=1600, rate=0.01, **way), greens, tmp_path)
+    after = greenness(nk.load(tmp_path))
+    assert before < 0
+    assert after > before + 60
+
+
+def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path: Path):
+    run = train(going_on(plain_run, lora=2), greens, tmp_path)
+    start = nk.load(plain_run).denoiser.backbone.state_dict()
+    now = {
+        name.replace("parametrizations.weight.original", "weight"): parameter
+        for name, parameter in run.trained.diffusion.denoiser.backbone.named_parameters()
+    }
+    assert all(torch.equal(now[name], weight) for name, weight in start.items())
+    trained = {name for name, parameter in run.trained.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.endswith((".weight.0.up", ".weight.0.down")) for name in trained)
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert {name.removeprefix("module.") for name in newest.tensors if name.startswith("module.")} == trained
+    assert {name.removeprefix("ema.") for name in newest.tensors if name.startswith("ema.")} == trained
+    assert run.parameters < sum(weight.numel() for weight in start.values()) / 2
+
+
+def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet, tmp_path: Path):
+    train(going_on(class_run, lora=2), birds, tmp_path)
+    model, base = nk.load(tmp_path), nk.load(class_run)
+    wishes = ["cat", "bird", "dog"]
+    with pytest.raises(ValueError, match="There is no class called 'bird'"):
+        base.sample(wishes, steps=2)
+    assert torch.equal(nk.merge(base, tmp_path).sample(wishes, steps=2), model.sample(wishes, steps=2))
+    assert not torch.equal(model.sample(wishes, steps=2), nk.load(class_run).sample(["cat"] * 3, steps=2))
+
+
+# Wishes
+
+
+@both_ways
+def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp_path: Path, way: dict[str, int]):
+    run = Run(going_on(class_run, rate=0.01, images=1600, **way), birds, tmp_path)
+    assert run.trained.diffusion.conditioner is not None
+    assert run.trained.diffusion.conditioner.choices == ("Cat", "dog", "bird")
+    assert birds.class_names == ("bird", "cat")
+    assert birds.train.labels is not None
+    ids = run.trainer.batches(0, 16)[1]
+    assert ids is not None
+    assert set(ids.tolist()) == {0, 2}
+    assert "new classes: bird" in run.notes
+    before = nk.load(class_run).conditioner
+    table, old = run.trained.diffusion.conditioner.vectors.weight, before.vectors.weight
+    assert torch.equal(table[:2], old[:2])
+    assert torch.equal(table[2:], old[[2, 2]])  # the new one begins as none
+    train(run.settings, birds, tmp_path)
+    model = nk.load(tmp_path)
+    assert greenness(model, ["bird"] * 16) > greenness(nk.load(class_run)) + 60
+    if way:  # an adapter leaves the rows of the known ones alone
+        assert torch.equal(model.conditioner.vectors.weight[[0, 1, 3]], old)
+
+
+def test_new_words_are_added_to_the_known(text_run: Path, tmp_path: Path):
+    data = load(green(tmp_path / "greens", captions=True))
+    run = Run(going_on(text_run), data, tmp_path / "run")
+    before, after = nk.load(text_run).conditioner, run.trained.diffusion.conditioner
+    assert after.words == (*before.words, "green")
+    assert after.unknown("a green picture") == []
+    assert "new words: green" in run.notes
+    ids = before.encode(["a red picture"])
+    with torch.no_grad():
+        assert torch.allclose(after(ids).vector, before(ids).vector, atol=1e-6)
+
+
+def test_images_without_wishes_train_the_model_s_none(class_run: Path, greens: DataSet, tmp_path: Path):
+    run = Run(going_on(class_run), greens, tmp_path)
+    assert run.settings.cond == "none"
+    assert set(run.trainer.batches(0, 16)[1].tolist()) == {2}
+    assert "greens is learned as what the model paints without a wish" in run.notes
+    train(run.settings, greens, tmp_path)
+    assert nk.load(tmp_path).sample(["dog", None], steps=2).shape == (2, 8, 8, 3)
+
+
+def test_a_model_without_wishes_ignores_classes(plain_run: Path, birds: DataSet, tmp_path: Path):
+    run = Run(going_on(plain_run), birds, tmp_path)
+    assert run.settings.cond == "none"
+    assert "it takes no wishes, so the classes of birds are not used" in run.notes
+
+
+def test_another_size(plain_run: Path, tmp_path: Path):
+    folder = green(tmp_path / "large", size=12)
+    model = nk.train(folder, start=plain_run, out=tmp_path / "kept", images=32)
+    assert model.size == (8, 8)
+    model = nk.train(folder, start=plain_run, out=tmp_path / "other", images=32, size=12)
+    assert model.sample(1, steps=2).shape == (1, 12, 12, 3)
+    run = Run(Settings(start=str(plain_run), images=32), load(folder), tmp_path / "other")
+    assert "it was trained on images of 8x8, and goes on with 12x12" in run.notes
+
+
+# Resuming
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"lora": 2}, {"lora": 3, "optimizer": "adamw"}, {"lora": 2, "weight": "uncertainty", "batch": 9}],
+)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    class_run: Path, birds: DataSet, tmp_path: Path, change: dict[str, object]
+):
+    """Also when the model that it started from is gone in between."""
+    start = tmp_path / "start"
+    shutil.copytree(class_run, start)
+    settings = going_on(start, **change)
+    train(settings, birds, tmp_path / "one")
+    train(settings, birds, tmp_path / "other", stop_after=5)
+    shutil.rmtree(start)
+    run = train(settings, birds, tmp_path / "other")
+    assert run.resumed == 5 * run.settings.batch
+    same(tmp_path / "one", tmp_path / "other")
+    if "lora" in change:
+        assert (tmp_path / "one" / "adapter.safetensors").read_bytes() == (
+            tmp_path / "other" / "adapter.safetensors"
+        ).read_bytes()
+
+
+def test_a_start_that_trains_on_meanwhile_changes_nothing(plain_run: Path, greens: DataSet, tmp_path: Path):
+    start = tmp_path / "start"
+    shutil.copytree(plain_run, start)
+    settings = going_on(start, lora=2)
+    train(settings, greens, tmp_path / "run", stop_after=3)
+    model = nk.load(start)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    model.save(start / "model")
+    again = Run(settings, greens, tmp_path / "run")
+    assert again.base is not None
+    assert torch.equal(again.base.state_dict()["denoiser.backbone.mix.bias"], load_file(
+        plain_run / "model" / "model.safetensors")["denoiser.backbone.mix.bias"])  # fmt: skip
+
+
+def test_killed_before_the_first_checkpoint(plain_run: Path, greens: DataSet, tmp_path: Path):
+    start = tmp_path / "start"
+    shutil.copytree(plain_run, start)
+    killed = Run(going_on(start, images=640), greens, tmp_path / "run").steps()
+    next(killed)
+    del killed
+    shutil.rmtree(start)
+    assert train(going_on(start, images=640), greens, tmp_path / "run").resumed == 0
+
+
+# What is refused
+
+
+def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Run(settings, data, folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prediction": "eps"}, r"prediction 'eps' was asked for, and .* has 'v'\. .* Leave --prediction away"),
+        ({"prediction": "esp"}, r"prediction='esp' is not a choice\. Did you mean 'eps'"),
+        ({"label": "time"}, r"label 'time\(.*' was asked for, and .* has 'angle"),
+        ({"backbone": TINY.replace("32,", "64,")}, r"backbone 'unet\(widths=\(64,\).* was asked for.*Leave --backbone"),
+        ({"backbone": "simple_unet"}, "backbone 'simple_unet"),
+        ({"model": "s"}, r"model 'unet\(widths=\(64, 96\).*Leave --model away, or train without --from\."),
+        ({"cond": "class"}, r"cond='class': .* was trained with cond='none'.*Leave --cond away"),
+    ],
+)
+def test_another_network_is_refused(
+    plain_run: Path, greens: DataSet, tmp_path: Path, change: dict[str, str], message: str
+):
+    refused(going_on(plain_run, **change), greens, tmp_path / "run", message)
+
+
+def test_the_same_network_may_be_named(plain_run: Path, greens: DataSet, tmp_path: Path):
+    Run(going_on(plain_run, backbone=TINY, prediction="v", label="angle"), greens, tmp_path / "run")
+
+
+def test_other_data_are_refused(plain_run: Path, class_run: Path, greens: DataSet, tmp_path: Path):
+    grey = load(np.full((20, 8, 8, 1), 90, np.uint8))
+    refused(going_on(plain_run), grey, tmp_path / "run", r"has images of 1 channels, and .* was trained on 3 .*Convert")
+    refused(going_on(class_run, cond="class"), greens, tmp_path / "run", "cond='class' needs classes")
+
+
+def test_no_start(greens: DataSet, tmp_path: Path):
+    refused(going_on(tmp_path / "gone"), greens, tmp_path / "run", r"There is no folder .*gone")
+    with pytest.raises(ValueError, match=r"lora=4: an adapter is trained for a model .* --from RUN, or start="):
+        Settings(lora=4)
+    with pytest.raises(ValueError, match="lora=0: "):
+        Settings(start="runs/a", lora=0)
+    with pytest.raises(ValueError, match=r"There is no folder .* goes on without it: give its folder with --out\."):
+        nk.train(np.zeros((20, 8, 8, 3), np.uint8), start=tmp_path / "gone")
+
+
+def test_another_start_is_another_run(plain_run: Path, greens: DataSet, tmp_path: Path):
+    train(going_on(plain_run, lora=2), greens, tmp_path / "run", stop_after=2)
+    before = contents(tmp_path / "run")
+    shutil.copytree(plain_run, tmp_path / "copy")
+    for settings, told in (
+        (going_on(tmp_path / "copy", lora=2), "start "),
+        (going_on(plain_run, lora=4), r"lora 2 \(now 4\)"),
+        (going_on(plain_run), r"lora 2 \(now None\)"),
+        (Settings(images=256, batch=16), r"start .* \(now None\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{told}"):
+            Run(settings, greens, tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+    respelled = Settings(start=f"{plain_run}/", lora=2, images=256, batch=16)
+    assert Run(respelled, greens, tmp_path / "run").resumed == 32
+
+
+OWN = """
+import torch
+from pathlib import Path
+from torch import nn
+from noisekiln.backbones.base import Backbone
+
+Path("it-ran").touch()
+
+
+class Own(Backbone):
+    def __init__(self, channels: int, vector: int = 0) -> None:
+        super().__init__()
+        self.channels, self.vector = channels, vector
+        self.only = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, noise, cond):
+        return self.only(x)
+"""
+
+
+def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    train(Settings(images=32, batch=16, backbone="own.py:Own"), greens, Path("base"))
+    Path("it-ran").unlink()
+    refused(going_on(Path("base")), greens, Path("run"), r"base runs Python code .* --backbone FILE\.py:Class")
+    assert not Path("it-ran").exists()
+    run = train(going_on(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
+    assert run.parameters == 3 + 27
+    assert train(going_on(Path("base"), images=512, lora=1), greens, Path("run")).resumed == 256
+
+
+# The command line
+
+
+def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(plain_run, "runs/base")
+    green(Path("greens"))
+    said = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch", 16)
+    assert said.code == 0, said
+    assert "from runs/base: its network, codec and wishes are kept" in said.out
+    assert Path("runs/greens-from-base/model/model.json").is_file()
+    words = (
+        "train",
+        "greens",
+        "--from",
+        "runs/base",
+        "--lora",
+        2,
+        "--rate",
+        0.05,
+        "--batch",
+        16,
+        "--out",
+        "runs/style",
+    )
+    assert cli(*words, "--images", 320).code == 0
+    longer = cli(*words, "--images", 640)
+    assert "an adapter of rank 2 with 0.0" in longer.out
+    assert "going on after 320 images, 50% of the budget" in longer.out
+
+    def painted(*adapters: str) -> bytes:
+        more = [word for adapter in adapters for word in ("--adapter", adapter)]
+        said = cli("sample", "runs/base", "-n", 2, "--steps", 2, "--out", "pictures", *more)
+        assert said.code == 0, said
+        return Path("pictures/grid.png").read_bytes()
+
+    plain = painted()
+    assert painted("runs/style:0") == plain
+    full = painted("runs/style")
+    assert len({plain, full, painted("runs/style:0.5")}) == 3
+    assert painted("runs/style/adapter.safetensors", "runs/style:-1") == plain
+    said = cli("sample", "runs/greens-from-base", "-n", 2, "--adapter", "runs/style")
+    assert said.code == 2
+    assert "The adapter was trained on the network of runs/base as it was then, and this model is another." in said.err
+    assert "There is no adapter 'runs/base/adapter" in cli("sample", "runs/base", "--adapter", "runs/base").err
+    said = cli("train", "greens", "--from", "runs/bse", "--images", 64)
+    assert said.code == 2
+    assert "There is no folder 'runs/bse'" in said.err
+
+
+def test_in_python(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    folder = make_images(tmp_path / "more", classes=("a", "b"))
+    nk.train(folder, start=plain_run, lora=4, images=48)
+    (made,) = Path("runs").iterdir()
+    assert made.name == f"more-from-{plain_run.name}"
+    told = json.loads((made / "dataset.json").read_text())
+    assert told["class_names"] == ["a", "b"]
+    model = nk.unmerge(nk.merge(nk.load(plain_run), made, strength=0.7), made, strength=0.7)
+    assert torch.allclose(
+        model.sample(2, steps=2).float(), nk.load(plain_run).sample(2, steps=2).float(), atol=1
+    )  # one grey step
