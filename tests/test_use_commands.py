@@ -1,6 +1,7 @@
 """The commands that use a model on a picture."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -202,3 +203,16 @@ def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
     ):
         said = cli(*words, *QUICK)
         assert (said.code, says in said.flat) == (2, True), (words, said)
+
+
+def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
+    """Fine-tuned on blue pictures, the run makes a red one bluer; the fine-tuned run is kept, and used again."""
+    shutil.copytree(plain_run, tmp_path / "base")
+    words = ("style", tmp_path / "base", red, "--like", pets / "dog", "--minutes", 0.05, "--out", tmp_path / "o")
+    for _ in range(2):
+        said = cli(*words, "--steps", 12)
+        assert said.code == 0, said
+    assert "used up its budget" in said.flat
+    assert (tmp_path / "base-like-dog" / "model" / "model.json").is_file()
+    before, after = read(red).astype(int), read(tmp_path / "o" / "00000.png").astype(int)
+    assert (after[..., 2] - after[..., 0]).mean() > (before[..., 2] - before[..., 0]).mean() + 40

@@ -15,7 +15,7 @@ EXAMPLE = "noisekiln edit runs/demo face.png --prompt 'a person with green hair'
 def command(
     run: RunFolder,
     image: Picture,
-    strength: Annotated[float, typer.Option(help="Near 0 nothing changes, 0.7 keeps the layout, 1 nothing.")] = 0.6,
+    strength: Annotated[float, typer.Option(help="Near 0 nothing changes, 0.7 keeps the layout, 1 nothing.")] = 0.7,
     classes: Class = None,
     prompt: Prompt = None,
     out: Out = None,

@@ -16,7 +16,7 @@ EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class sh
 def command(
     run: RunFolder,
     image: Picture,
-    strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.8,
+    strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.95,
     from_class: Annotated[str | None, option(help="What it shows now: a class.")] = None,
     from_prompt: Annotated[str | None, option(help="What it shows now, in words.")] = None,
     classes: Class = None,
@@ -24,6 +24,10 @@ def command(
     painter: Annotated[
         Path | None, option("--with", help="Another run that paints it, such as a fine-tuned one.")
     ] = None,
+    like: Annotated[
+        Path | None, option(help="Images that it shall look like: the run is first fine-tuned on them.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Of fine-tuning, with --like.")] = 1.0,
     out: Out = None,
     resize: Resize = False,
     device: Device = "auto",
@@ -35,13 +39,15 @@ def command(
     from noisekiln.uses.style import STEPS, style
 
     model = opened(run, device, allow_code)
+    if like:
+        painter = looks_like(run, model.size, like, minutes)
     second = opened(painter, device, allow_code) if painter else None
     pixels = picture(model, image, resize=resize)
     shown, wanted = wish(model, from_class, from_prompt), wish(second or model, classes, prompt)
     if wanted is None and second is None:
         raise ValueError(
             "Nothing says what it shall become. Give --class or --prompt (and what it is now: --from-class, "
-            "--from-prompt), or another run --with which to paint it."
+            "--from-prompt), images to look --like, or another run --with which to paint it."
         )
     painted(
         lambda step_done: style(
@@ -50,3 +56,14 @@ def command(
         out or run / "style",
         steps=steps_of(model, {**how, "count": 1}, STEPS, strength), before=pixels, wish=wanted, seed=how["seed"],
     )  # fmt: skip
+
+
+def looks_like(run: Path, size: tuple[int, int], images: Path, minutes: float) -> Path:
+    """The run, fine-tuned on some images: in a folder beside it, which is used again when it is there."""
+    from noisekiln.cli._train import command_line, read_data, train
+    from noisekiln.recipes.settings import Settings
+
+    data = read_data(str(images), size)
+    out = run.parent / f"{run.name}-like-{data.name}"
+    train(Settings(data=str(images), start=str(run), minutes=minutes), data, out, command_line())
+    return out

@@ -22,7 +22,7 @@ def style(
     image: Pixels,
     *,
     like: str | int | None = None,
-    strength: float = 0.8,
+    strength: float = 0.95,
     painter: Diffusion | None = None,
     step_done: Callable[[], None] = lambda: None,
     **how: Any,
@@ -35,7 +35,7 @@ def style(
         model: Trained on such pictures.
         image: (H, W, C) uint8.
         like: What the picture shows: a class or prompt of the model's; None for nothing in particular.
-        strength: How far back; 1 goes back to pure noise and keeps least.
+        strength: How far back: 0.7 for another colour, 0.95 for another class; 1 is pure noise, and keeps least.
         painter: Another model that paints from the noise, of the same size and channels; the same unless given.
         step_done: Called after every step.
         how: Fields of `noisekiln.uses.how.How`; `wish` is what it shall become.
