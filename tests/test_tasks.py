@@ -494,7 +494,7 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     said = cli("apply", run, tmp_path / "a.png", tmp_path / "c.png")
     assert (said.code, "The images differ in size (a.png 4x4, c.png 4x6)" in said.err) == (2, True)
     said = cli("apply", run, tmp_path / "none.png")
-    assert (said.code, "There is no file" in said.err) == (2, True)
+    assert (said.code, "cannot be opened" in said.err) == (3, True)
 
 
 def test_apply_needs_a_task(cli: Command, plain_run: Path, plain: Path):

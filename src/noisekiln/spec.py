@@ -6,6 +6,7 @@ Specs are parsed, never evaluated: only names, calls and literals are understood
 """
 
 import ast
+import dataclasses
 import inspect
 import types
 import typing
@@ -15,6 +16,11 @@ from typing import Any, TypeVar
 from noisekiln.find import did_you_mean, find, name_of
 
 T = TypeVar("T")
+
+
+def setting(default: Any, about: str, **more: str) -> Any:
+    """A field of a dataclass of settings, with its help for the command line; `flag` names another option for it."""
+    return dataclasses.field(default=default, metadata={"help": about, **more})
 
 
 def build(base: type[T], spec: "str | T", **given: object) -> T:

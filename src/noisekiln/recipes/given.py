@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.data import read_picture, read_transparency
 from noisekiln.diffusion import Diffusion
-
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def read_given(model: Diffusion, files: Sequence[Path]) -> Tensor:
@@ -24,19 +23,19 @@ def read_given(model: Diffusion, files: Sequence[Path]) -> Tensor:
             "This model paints from noise alone: it was trained without a task, and takes no images. "
             "Use `noisekiln sample`, or train one with --task."
         )
-    mode = MODES[model.task.reads(model.codec.channels)]
-    pictures = [_open(file).convert(mode) for file in files]
-    if len({picture.size for picture in pictures}) > 1:
-        sizes = ", ".join(f"{file.name} {p.height}x{p.width}" for file, p in zip(files, pictures, strict=True))
+    reads = model.task.reads(model.codec.channels)
+    pictures = [_read(file, reads) for file in files]
+    if len({picture.shape for picture in pictures}) > 1:
+        sizes = ", ".join(f"{file.name} {p.shape[0]}x{p.shape[1]}" for file, p in zip(files, pictures, strict=True))
         raise ValueError(f"The images differ in size ({sizes}), and are painted together. Give those of one size.")
-    arrays = [np.asarray(picture).reshape(picture.height, picture.width, -1) for picture in pictures]
-    return torch.from_numpy(np.stack(arrays))
+    return torch.from_numpy(np.stack(pictures))
 
 
-def _open(file: Path) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(Image.open(file))
-    except FileNotFoundError:
-        raise ValueError(f"There is no file {str(file)!r}. Give the path of a picture.") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as a picture ({error}). Give a .png, .jpg or alike.") from error
+def _read(file: Path, channels: int) -> NDArray[np.uint8]:
+    """A picture with 1 channel (grey) or 3 (colour), or one more for its opacity."""
+    pixels = read_picture(file, channels=1 if channels < 3 else 3)
+    if pixels.shape[2] == channels:
+        return pixels
+    clear = read_transparency(file)
+    opaque = np.ones(pixels.shape[:2]) if clear is None else 1 - clear
+    return np.dstack([pixels, (255 * opaque).round().astype(np.uint8)])

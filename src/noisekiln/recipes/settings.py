@@ -1,6 +1,6 @@
 """What a training run is made of: what the user chose, and what was chosen for them."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,7 @@ from typing import Any
 import yaml
 
 from noisekiln.find import did_you_mean
-
-
-def _setting(default: Any, about: str, **more: str) -> Any:
-    return field(default=default, metadata={"help": about, **more})
+from noisekiln.spec import setting
 
 
 @dataclass(frozen=True)
@@ -22,32 +19,32 @@ class Settings:
     it is; the command line's options are derived from the fields, under the field's name or its `flag`.
     """
 
-    data: str = _setting("portraits", "Folder, file or bundled name.")
-    start: str | None = _setting(None, "Go on from this run's model, or a model folder.", flag="--from")
-    lora: int | None = _setting(None, "With --from: train an adapter of this rank. Default: all weights.")
-    size: int | tuple[int, int] | None = _setting(None, "Side in pixels, or (height, width).")
-    task: str = _setting("generate", "generate (from noise alone), or from what: see `noisekiln list tasks`.")
-    cond: str = _setting("auto", "What the model is told: auto, none, class or text.")
-    minutes: float | None = _setting(None, "Budget in minutes of training. Default: 10 on a CPU.")
-    images: int | None = _setting(None, "Budget in images seen; the budget that is spent first ends training.")
-    seed: int = _setting(0, "Of everything random.")
-    device: str = _setting("auto", "auto, cpu, cuda or mps.")
-    model: str = _setting("auto", "Size of the default network: auto, xs, s, m, l or xl.")
-    backbone: str | None = _setting(None, "Another network: see `noisekiln list backbones`.")
-    prediction: str | None = _setting(None, "What the network outputs: v, eps, x0 or flow. Default: v.")
-    label: str | None = _setting(None, "How it is told the noise level: see `noisekiln list labels`. Default: angle.")
-    draw: str = _setting("log_normal", "Noise levels trained on: see `noisekiln list draws`.")
-    weight: str = _setting("unit", "How levels count: see `noisekiln list weights`.")
-    drop: float = _setting(0.1, "Share of images shown without their condition, for guidance.")
-    batch: int | None = _setting(None, "Images in a step.")
-    optimizer: str = _setting("muon", "muon (with AdamW for what is no matrix), adamw or adam.")
-    rate: float | None = _setting(None, "Peak learning rate.")
-    cool: float = _setting(0.7, "Share of the budget over which the rate falls to zero.")
-    ema: float = _setting(0.1, "Width of the average of the weights, as a share of training.")
-    sampler: str = _setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
-    steps: int = _setting(20, "Usual steps of it.")
-    guidance: float | None = _setting(None, "Usual guidance scale; 1 is the model as it is.")
-    schedule: str = _setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
+    data: str = setting("portraits", "Folder, file or bundled name.")
+    start: str | None = setting(None, "Go on from this run's model, or a model folder.", flag="--from")
+    lora: int | None = setting(None, "With --from: train an adapter of this rank. Default: all weights.")
+    size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).")
+    task: str = setting("generate", "generate (from noise alone), or from what: see `noisekiln list tasks`.")
+    cond: str = setting("auto", "What the model is told: auto, none, class or text.")
+    minutes: float | None = setting(None, "Budget in minutes of training. Default: 10 on a CPU.")
+    images: int | None = setting(None, "Budget in images seen; the budget that is spent first ends training.")
+    seed: int = setting(0, "Of everything random.")
+    device: str = setting("auto", "auto, cpu, cuda or mps.")
+    model: str = setting("auto", "Size of the default network: auto, xs, s, m, l or xl.")
+    backbone: str | None = setting(None, "Another network: see `noisekiln list backbones`.")
+    prediction: str | None = setting(None, "What the network outputs: v, eps, x0 or flow. Default: v.")
+    label: str | None = setting(None, "How it is told the noise level: see `noisekiln list labels`. Default: angle.")
+    draw: str = setting("log_normal", "Noise levels trained on: see `noisekiln list draws`.")
+    weight: str = setting("unit", "How levels count: see `noisekiln list weights`.")
+    drop: float = setting(0.1, "Share of images shown without their condition, for guidance.")
+    batch: int | None = setting(None, "Images in a step.")
+    optimizer: str = setting("muon", "muon (with AdamW for what is no matrix), adamw or adam.")
+    rate: float | None = setting(None, "Peak learning rate.")
+    cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
+    ema: float = setting(0.1, "Width of the average of the weights, as a share of training.")
+    sampler: str = setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
+    steps: int = setting(20, "Usual steps of it.")
+    guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
+    schedule: str = setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
 
     def __post_init__(self) -> None:
         choices = {

@@ -1,11 +1,9 @@
 """How pictures are painted from a picture, whatever is done with it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-
-def _setting(default: Any, about: str, **more: str) -> Any:
-    return field(default=default, metadata={"help": about, **more})
+from noisekiln.spec import setting
 
 
 @dataclass(frozen=True)
@@ -13,13 +11,13 @@ class How:
     """Settings that all uses share; None means the model's usual ones, or the use's."""
 
     wish: str | int | None = None
-    count: int = _setting(4, "Variants to paint.", flag="-n")
-    seed: int = _setting(0, "Seed of the first variant; the others count on.")
-    guidance: str | None = _setting(None, "How strongly the wish counts (1: the model as it is), or a spec.")
-    sampler: str | None = _setting(None, "See `noisekiln list samplers`.")
-    steps: int | None = _setting(None, "Steps of the sampler.")
-    schedule: str | None = _setting(None, "See `noisekiln list schedules`.")
-    batch: int = _setting(16, "Variants painted at once; changes nothing but speed and memory.")
+    count: int = setting(4, "Variants to paint.", flag="-n")
+    seed: int = setting(0, "Seed of the first variant; the others count on.")
+    guidance: str | None = setting(None, "How strongly the wish counts (1: the model as it is), or a spec.")
+    sampler: str | None = setting(None, "See `noisekiln list samplers`.")
+    steps: int | None = setting(None, "Steps of the sampler.")
+    schedule: str | None = setting(None, "See `noisekiln list schedules`.")
+    batch: int = setting(16, "Variants painted at once; changes nothing but speed and memory.")
 
     def __post_init__(self) -> None:
         for name in ("count", "batch"):
