@@ -42,6 +42,7 @@ def main() -> None:
     ask.add_argument("--problems", default="")
     ask.add_argument("--contenders", default="", help="method@sampler@steps, separated by semicolons")
     ask.add_argument("--no-peer", action="store_true")
+    ask.add_argument("--no-features", action="store_true", help="train no classifier, measure no feature distance")
     ask.add_argument("--work", type=Path, default=Path(".bench/inverse"))
     ask.add_argument("--record", type=Path)
     given = ask.parse_args()
@@ -49,7 +50,7 @@ def main() -> None:
     assert data.held_out is not None
     model = Diffusion.load(given.run)
     classifier = None
-    if data.train.labels is not None:
+    if data.train.labels is not None and not given.no_features:
         train = (torch.from_numpy(data.train.pixels), torch.from_numpy(data.train.labels))
         classifier = trained_classifier(*train, given.work / "classifier.pt")
     rows = np.random.default_rng(0).permutation(len(data.held_out))[: given.n]
