@@ -317,6 +317,12 @@ def test_pictures_are_made_to_fit(shape, exactly, size, says):
     assert bool(note) == (shape != (8, 8))
 
 
+def test_a_photograph_is_not_painted_in_thousands_of_tiles():
+    with pytest.raises(ValueError, match=r"2,244 overlapping tiles of the 8x8.*--resize"):
+        fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8))
+    assert fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)
+
+
 def test_a_scale_of_guidance_is_a_number_or_a_spec():
     assert How(guidance="2").settings()["guidance"] == 2.0
     assert How(guidance="classifier_free(scale=2)").settings()["guidance"] == "classifier_free(scale=2)"

@@ -9,6 +9,7 @@ from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level
 
 Window = tuple[slice, slice]
+MOST = 1000
 
 
 def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) -> list[Window]:
@@ -20,7 +21,7 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
         overlap: Least share, in [0, 1).
 
     Raises:
-        ValueError: If a tile is larger than the image.
+        ValueError: If a tile is larger than the image, or there would be more than 1,000.
     """
     if size[0] < tile[0] or size[1] < tile[1]:
         raise ValueError(
@@ -28,6 +29,12 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
             "Enlarge it first, or train a model of this size."
         )
     rows, columns = (_starts(length, side, overlap) for length, side in zip(size, tile, strict=True))
+    if len(rows) * len(columns) > MOST:
+        raise ValueError(
+            f"{size[0]}x{size[1]} pixels are {len(rows) * len(columns):,} overlapping tiles of the {tile[0]}x{tile[1]} "
+            "that the model paints: more than anybody waits for. Scale the picture (--resize: to the model's size), "
+            "cut out the part that matters, or train a model of larger images."
+        )
     return [(slice(top, top + tile[0]), slice(left, left + tile[1])) for top in rows for left in columns]
 
 

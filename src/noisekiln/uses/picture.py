@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
+from noisekiln.tiling import windows
 
 Pixels = NDArray[np.uint8]
 
@@ -40,16 +41,20 @@ def fit(image: Pixels, least: tuple[int, int], *, exactly: bool = False) -> tupl
 
     What is smaller is enlarged until it covers the model's size; what is larger is left as it is, to be painted in
     tiles, unless `exactly` asks for the model's size, for which it is scaled and its middle kept.
+
+    Raises:
+        ValueError: If there would be more tiles than anybody waits for.
     """
     height, width = image.shape[:2]
     scale = max(least[0] / height, least[1] / width)
-    if scale <= 1 and not exactly:
-        return image, "" if (height, width) == least else f"{height}x{width} pixels are painted in overlapping tiles"
     if (height, width) == least:
         return image, ""
+    if scale <= 1 and not exactly:
+        return image, f"{height}x{width} pixels are painted in {len(windows((height, width), least))} overlapping tiles"
     shape = (max(least[0], round(height * scale)), max(least[1], round(width * scale)))
     scaled = resize(image, shape)
     if not exactly:
+        windows(shape, least)  # says so, if they are too many
         return scaled, f"{height}x{width} pixels are fewer than the model's: scaled to {shape[0]}x{shape[1]}"
     top, left = (shape[0] - least[0]) // 2, (shape[1] - least[1]) // 2
     return scaled[top : top + least[0], left : left + least[1]], f"{height}x{width} pixels scaled to the model's size"
