@@ -83,7 +83,7 @@ def test_a_loaded_cascade_paints_the_same(tmp_path: Path):
         assert isinstance(loaded, Cascade)
         assert [stage.task for stage in loaded.stages] == [None, Upscale(2, 0.2), Upscale(2, 0.2)]
         assert int((loaded.sample(["cat"]).int() - model.sample(["cat"]).int()).abs().max()) <= 2
-    with pytest.raises(ValueError, match=r"holds a cascade of models, not a single one\. Load it with noisekiln\.load"):
+    with pytest.raises(ValueError, match=r"holds a cascade of models, not a single one\. Use `noisekiln sample`"):
         Diffusion.load(tmp_path / "run")
     told = tmp_path / "run" / "model" / "model.json"
     for names in ('["../../elsewhere"]', "3", "[3]"):
@@ -101,7 +101,7 @@ SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
 
 
 @pytest.mark.parametrize(("stages", "says"), [
-    ([SMALL], "1 models are no cascade"),
+    ([SMALL], "two models or more, and 1 came"),
     ([LARGE, LARGE], "Stage 1 is upscale(factor=2), which needs images to start from"),
     ([SMALL, SMALL], "Stage 2 paints from noise alone, and would take nothing of stage 1"),
     ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],

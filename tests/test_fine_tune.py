@@ -363,7 +363,10 @@ def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path:
     assert not Path("it-ran").exists()
     run = train(going_on(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
     assert run.parameters == 3 + 27
-    assert train(going_on(Path("base"), images=512, lora=1), greens, Path("run")).resumed == 256
+    with pytest.raises(ValueError, match="runs Python code"):
+        train(going_on(Path("base"), images=512, lora=1), greens, Path("run"))
+    longer = going_on(Path("base"), backbone="own.py:Own", images=512, lora=1)
+    assert train(longer, greens, Path("run")).resumed == 256
 
 
 # The command line

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from noisekiln.find import names
-from noisekiln.inverse.base import Inverse, solve
+from noisekiln.inverse.base import Inverse, clipped, estimate, solve
 from noisekiln.inverse.diffpir import DiffPIR
 from noisekiln.inverse.moment_matching import MomentMatching
 from noisekiln.inverse.pigdm import PiGDM
@@ -200,6 +200,50 @@ def test_conjugate_gradients_end_after_as_many_steps_as_there_are_eigenvalues():
 def test_conjugate_gradients_stop_where_a_map_is_not_positive():
     b = torch.randn(3, 6)
     assert bool(solve(lambda v: -v, b, 5)[0].eq(0).all())
+
+
+def test_who_has_stopped_is_not_changed_by_the_rest_of_the_batch():
+    scale = torch.tensor([[1.0, -0.1], [1.0, 3.0]], dtype=torch.float64)
+    alone = solve(lambda v: scale[:1] * v, torch.ones(1, 2, dtype=torch.float64), 5)[0]
+    together = solve(lambda v: scale * v, torch.ones(2, 2, dtype=torch.float64), 5)[0]
+    torch.testing.assert_close(together[:1], alone)
+    torch.testing.assert_close(together[1], 1 / scale[1])
+
+
+@pytest.mark.parametrize("spec", OPERATORS)
+def test_what_moment_matching_s_iterations_leave_is_explained_too(spec):
+    """With none at all it is exact for white images; with few, nearer than without the rest for others."""
+    seen, posterior, _ = problem(spec, std=0.3, prior=WHITE)
+    t = level(0.8, 0.6)
+    x_t = noisy(WHITE, t)
+    method = MomentMatching(iterations=0, rest=30)
+    torch.testing.assert_close(method(WHITE, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-5, rtol=1e-5)
+    seen, posterior, _ = problem("blur(sigma=0.8)", std=0.01)
+    x_t, wanted = noisy(PRIOR, t), posterior(noisy(PRIOR, t), t).x
+    off = [float((MomentMatching(rest=rest)(PRIOR, seen)(x_t, t).x - wanted).norm()) for rest in (0, 10)]
+    assert off[1] < 0.9 * off[0]
+
+
+def test_what_runs_away_is_kept_between_black_and_white():
+    def away(x_t, t, *, to=None):
+        return estimate(x_t, x_t * 1e6, t)
+
+    t = level(0.8, 0.6)
+    got = clipped(away, (torch.tensor(-1.0), torch.tensor(2.0)))(noisy(PRIOR, t), t)
+    assert (float(got.x.min()), float(got.x.max())) == (-1, 2)
+    torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, noisy(PRIOR, t))
+
+
+def test_a_repeated_step_gets_what_the_step_before_left_and_not_its_own():
+    carried = []
+
+    class Remembers(Ancestral):
+        def step(self, denoise, x_t, t, s, carry, noise):
+            carried.append(carry)
+            return super().step(denoise, x_t, t, s, None, noise)[0], len(carried)
+
+    walk(PRIOR, Resample(Remembers(), 2), grid(Cosine(), 3), noisy(PRIOR, level(0.6, 0.8)), torch.zeros_like)
+    assert carried == [None, None, 2, 2, 4]
 
 
 def test_a_sampler_of_its_own_is_built_from_a_spec():

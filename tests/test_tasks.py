@@ -515,3 +515,15 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
     painted = np.asarray(Image.open(run / "pictures" / "00000.png"))
     known = pixels[..., 3] > 0
     assert (painted[known] == pixels[known][:, :3]).all()
+
+
+def test_a_model_with_a_task_goes_on_with_images_that_say_nothing(cli, captioned, plain, tmp_path):
+    """Its grids have no captions to show; its wishes are none."""
+    words = ("--images", 64, "--batch", 16, "--backbone", "unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
+    said = cli("train", captioned, "--task", "upscale(factor=2)", "--out", tmp_path / "up", *words)
+    assert said.code == 0, said
+    said = cli("train", plain, "--from", tmp_path / "up", "--out", tmp_path / "more", *words[:4])
+    assert said.code == 0, said
+    assert (tmp_path / "more" / "model" / "model.json").is_file()
+    cascade = ("cascade", tmp_path / "up", tmp_path / "up")
+    assert cli(*cascade).code == 2

@@ -172,7 +172,7 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "knows classes", ("edit", class_run, red, "--prompt", "a dog")),
         (2, "A strength of 0", ("edit", plain_run, red, "--strength", 0)),
         (2, "Nothing says what it shall become", ("style", class_run, red)),
-        (2, "do not divide", ("upscale", plain_run, red, "--factor", 3)),
+        (2, "enlarges nothing", ("upscale", plain_run, red, "--factor", 1)),
         (2, "hold", ("edit", plain_run, red, "--out", tmp_path / "mine")),
         (2, "Give one side", ("outpaint", plain_run, red)),
         (2, "there is no way", ("interpolate", plain_run, 3)),
@@ -216,3 +216,53 @@ def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     assert (tmp_path / "base-like-dog" / "model" / "model.json").is_file()
     before, after = read(red).astype(int), read(tmp_path / "o" / "00000.png").astype(int)
     assert (after[..., 2] - after[..., 0]).mean() > (before[..., 2] - before[..., 0]).mean() + 40
+
+
+def test_the_picture_that_is_worked_on_is_never_replaced(cli, plain_run, red, tmp_path):
+    shutil.copytree(plain_run, tmp_path / "run")
+    assert cli("edit", tmp_path / "run", red, *QUICK).code == 0
+    first = tmp_path / "run" / "edit" / "00001.png"
+    before = read(first)
+    said = cli("edit", tmp_path / "run", first, *QUICK)
+    assert (said.code, "would be replaced" in said.flat) == (2, True), said
+    assert (read(first) == before).all()
+    said = cli("edit", tmp_path / "run", red, *QUICK)
+    assert (said.code, "the 2 earlier pictures" in said.flat) == (0, True), said
+
+
+def test_where_nothing_can_be_written_nothing_is_painted(cli, plain_run, red, tmp_path):
+    said = cli("edit", plain_run, red, "--out", red, *QUICK)
+    assert said.code == 2, said
+    assert "pictures in" not in said.flat
+
+
+def test_sixteen_bits_come_out_as_they_went_in(cli, plain_run, tmp_path):
+    grey = np.random.default_rng(0).integers(60, 200, (8, 8)).astype(np.uint16)
+    Image.fromarray(grey * 257).save(tmp_path / "deep.png")
+    said = cli("inpaint", plain_run, tmp_path / "deep.png", "--box", "0,0,4,4", "--out", tmp_path / "o", *QUICK)
+    assert said.code == 0, said
+    assert (read(tmp_path / "o" / "00000.png")[4:, :, 0] == grey[4:]).all()
+
+
+def test_wishes_are_for_models_that_know_them(cli, class_run, red):
+    said = cli("edit", class_run, red, "--class", "all", *QUICK)
+    assert (said.code, "one picture shows one class" in said.flat) == (2, True), said
+
+
+def test_what_is_no_number_is_not_painted(cli, class_run, tmp_path):
+    said = cli(
+        "sample", class_run, "--class", "Cat", "--guidance", "1e38", "-n", 1, "--steps", 3, "--out", tmp_path / "o"
+    )
+    assert (said.code, "no longer made of numbers" in said.flat) == (2, True), said
+
+
+def test_adapters_go_onto_every_use(cli, plain_run, red, pets, tmp_path):
+    words = ("--from", plain_run, "--lora", 2, "--images", 320, "--batch", 16, "--rate", 0.05)
+    assert cli("train", pets / "dog", *words, "--out", tmp_path / "style").code == 0
+    painted = []
+    for more in ((), ("--adapter", tmp_path / "style"), ("--adapter", f"{tmp_path / 'style'}:0")):
+        said = cli("variations", plain_run, red, "--strength", 1, *more, "--out", tmp_path / "o", *QUICK)
+        assert said.code == 0, said
+        painted.append(read(tmp_path / "o" / "00000.png"))
+    assert (painted[0] != painted[1]).any()
+    assert (painted[0] == painted[2]).all()

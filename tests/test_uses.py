@@ -103,7 +103,11 @@ def test_a_soft_mask_mixes():
     images = inpaint(model(), picture(), missing, count=1, steps=4)
     given = torch.from_numpy(picture())
     assert bool((images[0, :, :3] == given[:, :3]).all())
-    assert float((images[0, :, 3].float() - given[:, 3].float()).abs().max()) <= 0.3 * 255
+    hard = inpaint(model(), picture(), (missing >= 0.5).float(), count=1, steps=4)
+    soft = inpaint(model(), picture(), torch.where(missing > 0.5, 0.6, 0.0), count=1, steps=4)
+    assert bool((images[0, :, 3] == given[:, 3]).all())  # painted as known, so a mixture of the same
+    mixed = (0.6 * hard[0, :, 4:].float() + 0.4 * given[:, 4:].float()).round()
+    assert float((soft[0, :, 4:].float() - mixed).abs().max()) <= 1
 
 
 @pytest.mark.parametrize(
@@ -157,6 +161,38 @@ def test_colour_comes_back_as_something_whose_grey_was_seen():
     assert float((grey - torch.from_numpy(picture()[..., 0]).double()).abs().mean()) < 4
 
 
+def test_colour_that_is_given_is_made_grey_as_the_operator_does():
+    red = picture(channels=3) * np.array([1, 0, 0], dtype=np.uint8)
+    coloured = restore(model(channels=3), red, "grayscale", count=1, steps=30).double()
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+    assert float(((coloured - torch.from_numpy(red).double()) @ weights).abs().mean()) < 4
+
+
+@pytest.mark.parametrize("stds", [(0.2,), (0.1, 0.2, 0.3)])
+def test_noise_is_understood_in_units_of_the_picture(stds):
+    """The mean of many restored pictures is that of the exact posterior, for every channel's own deviation."""
+    perfect = model(len(stds))
+    perfect.codec = Pixels((0.5,) * len(stds), stds)
+    line = 0.9 ** (torch.arange(8)[:, None] - torch.arange(8)).abs().double()
+    prior = Gaussian(torch.zeros(64).double(), torch.kron(line, line), (1, 8, 8))
+    got = restore(perfect, picture(channels=len(stds)), "noise(level=0.15)", count=150, batch=150, steps=30).double()
+    for channel, std in enumerate(stds):
+        x = (torch.from_numpy(picture()).double().flatten() / 255 - 0.5) / std
+        wanted = prior.given(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
+        assert float((got[..., channel].mean(0).flatten() / 255 - wanted).abs().mean()) < 0.012
+
+
+def test_several_operators_are_one_after_the_other():
+    once = restore(model(), picture(), "compose(first=blur(sigma=1), second=noise(level=0.1))", count=1, steps=5)
+    assert bool((restore(model(), picture(), ["blur(sigma=1)", "noise(level=0.1)"], count=1, steps=5) == once).all())
+
+
+def test_a_mask_may_be_an_array():
+    missing = np.zeros((8, 8), dtype=bool)
+    missing[2:4] = True
+    assert inpaint(model(), picture(), missing, count=1, steps=2).shape == (1, 8, 8, 1)
+
+
 def test_a_restored_picture_is_nearer_than_the_damaged_one():
     clean = model().sample(1, seed=5)[0].numpy()
     noisy = (clean + np.random.default_rng(0).normal(0, 40, clean.shape)).clip(0, 255).astype(np.uint8)
@@ -168,7 +204,7 @@ def test_a_restored_picture_is_nearer_than_the_damaged_one():
     ("call", "says"),
     [
         (lambda: upscale(model(), picture(4, 4), 1), "enlarges nothing"),
-        (lambda: upscale(model(), picture(4, 4), 3), "do not divide into squares of 3"),
+        (lambda: style(model(), picture(), sampler="heun"), "the way back is ddim's"),
         (lambda: restore(model(), picture(), "blurr"), "Did you mean 'blur'"),
         (lambda: restore(model(), picture(4, 4), "blur"), "smaller than the 8x8"),
         (lambda: restore(model(), picture(), "blur", method="ddnm"), "There is no inverse called 'ddnm'"),
@@ -182,6 +218,9 @@ def test_a_restored_picture_is_nearer_than_the_damaged_one():
         (lambda: interpolate(model(), [1]), "there is no way"),
         (lambda: interpolate(model(), [1, picture(9, 9)]), "is no key"),
         (lambda: style(model(), picture(), painter=model(side=4)), "two models of one size"),
+        (lambda: upscale(model(), picture(2, 2), 2), "fewer than the 8x8 that the model paints"),
+        (lambda: outpaint(model(), picture(), left=10**9), "overlapping tiles"),
+        (lambda: edit(torch.nn.Linear(1, 1), picture()), "This is a Linear"),
     ],
 )
 def test_what_cannot_be_is_said(call, says):
@@ -236,6 +275,27 @@ def test_a_picture_under_its_own_wish_comes_back():
     back = style(model(), picture(), strength=1.0, steps=50)
     error = (back.double() - torch.from_numpy(picture()).double()).square().mean()
     assert float(10 * torch.log10(255**2 / error)) > 40
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.9, 1.0])
+def test_the_way_back_ends_where_it_began(strength):
+    back = style(model(), picture(), strength=strength, steps=150)
+    assert float((back.double() - torch.from_numpy(picture()).double()).abs().mean()) < 0.7
+
+
+def test_frames_do_not_depend_on_their_batch():
+    many, few = (interpolate(model(), [1, 2], frames=4, steps=5, sampler="ddim(eta=1)", batch=b) for b in (16, 2))
+    assert int((many.int() - few.int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize(("size", "factor"), [((9, 9), 3), ((2, 2), 16), ((3, 5), 4)])
+def test_any_factor_enlarges_whatever_becomes_large_enough(size, factor):
+    large = upscale(model(), picture(*size), factor, count=1, steps=2)
+    assert large.shape == (1, factor * size[0], factor * size[1], 1)
+
+
+def test_a_box_may_lie_anywhere_in_a_larger_picture():
+    assert restore(model(), picture(16, 16), "mask(box=(10, 10, 14, 14))", count=1, steps=2).shape == (1, 16, 16, 1)
 
 
 def test_interpolation_begins_and_ends_at_its_keys():

@@ -117,6 +117,8 @@ def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0
     Raises:
         ValueError: If the adapter was trained on another network.
     """
+    if not isinstance(model, Diffusion):
+        raise ValueError("An adapter belongs to a single model. Give one; of a cascade, one of its stages.")
     return _add(model, adapter, strength)
 
 

@@ -140,7 +140,8 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: 
 def _check(stages: Sequence[Diffusion]) -> None:
     if len(stages) < 2:
         raise ValueError(
-            f"{len(stages)} models are no cascade. Give one that paints from noise, and one or more tasks."
+            f"A cascade needs two models or more, and {len(stages)} came. "
+            "Give one that paints from noise, and one or more tasks."
         )
     if stages[0].task is not None:
         raise ValueError(

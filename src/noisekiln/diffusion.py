@@ -114,6 +114,11 @@ class Diffusion(nn.Module):
         first = source(like) if noise is None else noise
         x = levels[0].norm * first if start is None else renoise(start, CLEAN, levels[0], first)
         for i, x_s in enumerate(sample(denoise, method, levels, x, source), 1):
+            if i == len(levels) - 1 and not bool(x_s.isfinite().all()):
+                raise ValueError(
+                    "What was painted is no longer made of numbers. "
+                    "Take a lower guidance or a weaker adapter, or other steps and sampler."
+                )
             yield Progress(i, len(levels) - 1, x_s, self.codec)
 
     def levels(self, schedule: str | Schedule, steps: int, strength: float = 1.0) -> list[Level]:
@@ -247,7 +252,10 @@ class Diffusion(nn.Module):
         folder = model_folder(Path(folder))
         told = read_description(folder / "model.json")
         if "cascade" in told:
-            raise ValueError(f"{folder} holds a cascade of models, not a single one. Load it with noisekiln.load.")
+            raise ValueError(
+                f"{folder} holds a cascade of models, not a single one. "
+                "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
+            )
         if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
             raise ValueError(
                 f"{folder} runs Python code of its maker's, which could do anything. "

@@ -42,7 +42,8 @@ def tiled(bind: Callable[[Window], Denoise], places: list[Window]) -> Denoise:
     """A model of whole images from models of their tiles: at every pixel the weighted mean of all that cover it.
 
     The weights fall to the tiles' borders, so no seam is seen; a mean of estimates is one (Bar-Tal et al. 2023,
-    MultiDiffusion, eq. 5), so samplers, guidance and inverse methods work on it as on any other.
+    MultiDiffusion, eq. 5), so samplers and guidance work on it as on any other. So do inverse methods, approximately
+    where they differentiate it: its Jacobian is not symmetric. Those keep the graphs of all tiles of a step in memory.
 
     Args:
         bind: The model of the tile at a window.

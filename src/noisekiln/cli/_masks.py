@@ -53,7 +53,7 @@ def missing(
     marked = 1 - marked if invert else marked
     if original.shape[:2] == pixels.shape[:2]:
         return torch.from_numpy(marked.astype(np.float32))
-    grey = (marked[..., None] * 255).astype(np.uint8)
+    grey = (marked[..., None] * 255).round().astype(np.uint8)
     fitted = fit(grey, size, exactly=pixels.shape[:2] == size)[0]
     fitted = fitted if fitted.shape[:2] == pixels.shape[:2] else resize(grey, (pixels.shape[0], pixels.shape[1]))
     return torch.from_numpy(fitted[..., 0].astype(np.float32) / 255)

@@ -27,7 +27,8 @@ def sample(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("painting", total=steps)
         paint(model, wishes, seeds, folder, batch=batch, step_done=lambda: bar.advance(task), **settings)
-    say(f"{len(wishes)} pictures in {folder}; look at {folder / 'grid.png'}")
+    count = "1 picture" if len(wishes) == 1 else f"{len(wishes)} pictures"
+    say(f"{count} in {folder}; look at {folder / 'grid.png'}")
 
 
 def unknown_words(model: Model, prompts: Sequence[str]) -> None:

@@ -25,15 +25,22 @@ Method = Annotated[str | None, option(help="How the model is held to what is kno
 Resize = Annotated[bool, typer.Option("--resize", help="Scale the picture to the model's size instead of tiling it.")]
 Out = Annotated[Path | None, option(help="Folder for the pictures. Default: in RUN, named like the command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Adapters = Annotated[
+    list[str] | None, option("--adapter", help="An adapter's run or file to put on, and how strongly: runs/style:0.7.")
+]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")]
 
 
-def opened(run: Path, device: str, allow_code: bool) -> "Diffusion":
-    """The model of a run."""
+def opened(run: Path, device: str, allow_code: bool, adapters: list[str] | None = None) -> "Diffusion":
+    """The model of a run, with its adapters on."""
+    from noisekiln.adapter import merge, parse
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.plan import pick_device
 
-    return Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+    model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+    for adapter in adapters or []:
+        merge(model, *parse(adapter))
+    return model
 
 
 def picture(model: "Diffusion", file: Path, *, resize: bool = False) -> "Pixels":
@@ -53,6 +60,8 @@ def wish(model: "Diffusion", label: str | None, prompt: str | None) -> str | int
     from noisekiln.cli._sample import unknown_words
     from noisekiln.cli.sample import wishes
 
+    if label == "all":
+        raise ValueError("--class all: one picture shows one class. Give its name or number.")
     unknown_words(model, [prompt] if prompt else [])
     return wishes(model, [label] if label else [], [prompt] if prompt else [])[0]
 
@@ -63,6 +72,7 @@ def painted(
     *,
     steps: int,
     before: "Pixels | None" = None,
+    source: Path | None = None,
     wish: str | int | None = None,
     seed: int = 0,
 ) -> "Pixels":
@@ -72,8 +82,15 @@ def painted(
     from noisekiln.cli._show import console, say
     from noisekiln.recipes.paint import earlier_samples, keep
 
-    if folder.is_dir():
-        earlier_samples(folder)  # before the work: a folder of other things is no place for it
+    # All of this before the work, which nobody wants to lose.
+    if source is not None and source.resolve().parent == folder.resolve():
+        raise ValueError(
+            f"{source} lies in {folder}, whose pictures would be replaced. Give another folder with --out, or copy it."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [file for file in earlier_samples(folder) if file.stem.isdecimal()]
+    if earlier:
+        say(f"note: the {len(earlier)} earlier pictures in {folder} will be replaced (--out keeps them).")
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("painting", total=steps)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from noisekiln.cli._options import option
+from noisekiln.cli._use import Class, Prompt
 
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
@@ -14,9 +15,8 @@ def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with --task.")],
     images: Annotated[list[Path], typer.Argument(help="What it starts from: pictures of one size.")],
     count: Annotated[int, typer.Option("-n", help="Pictures of each image, one row of the grid.")] = 1,
-    wish: Annotated[
-        str | None, option("--class", "--prompt", help="A class or a prompt, if the model knows it.")
-    ] = None,
+    classes: Class = None,
+    prompt: Prompt = None,
     guidance: Annotated[str | None, option(help="How strongly the wish counts.")] = None,
     sampler: Annotated[str | None, option(help="See `noisekiln list samplers`.")] = None,
     steps: Annotated[int | None, option(help="Steps of the sampler.")] = None,
@@ -29,6 +29,7 @@ def command(
 ) -> None:
     """Give images to a model with a task: upscale small ones, fill the transparent parts, colour grey ones."""
     from noisekiln.cli._sample import sample
+    from noisekiln.cli._use import wish
     from noisekiln.cli.sample import read_guidance
     from noisekiln.diffusion import Diffusion
     from noisekiln.recipes.given import read_given
@@ -37,9 +38,10 @@ def command(
     if count < 1 or batch < 1:
         raise ValueError(f"-n {count} --batch {batch}: there is nothing to paint. Ask for 1 or more of both.")
     model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
+    wanted = wish(model, classes, prompt)
     given = read_given(model, images).repeat_interleave(count, dim=0)
     seeds = range(seed, seed + len(given))
     sample(
-        model, [wish] * len(given), seeds, out or run / "pictures", columns=count if count > 1 else 8, batch=batch,
+        model, [wanted] * len(given), seeds, out or run / "pictures", columns=count if count > 1 else 8, batch=batch,
         given=given, guidance=read_guidance(guidance), sampler=sampler, steps=steps, schedule=schedule,
     )  # fmt: skip

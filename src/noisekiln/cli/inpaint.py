@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option, with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Method, Out, Picture, Prompt, Resize, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Method, Out, Picture, Prompt, Resize, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln inpaint runs/demo face.png --box 2,0,14,6 --prompt 'a person with green hair'"
@@ -25,6 +25,7 @@ def command(
     method: Method = None,
     out: Out = None,
     resize: Resize = False,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -35,12 +36,13 @@ def command(
     from noisekiln.uses.explain import STEPS
     from noisekiln.uses.inpaint import inpaint
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     pixels = picture(model, image, resize=resize)
     gone = missing(image, pixels, mask=mask, boxes=box or [], colour=colour, invert=invert, size=model.size)
     wanted = wish(model, classes, prompt)
     painted(
         lambda step_done: inpaint(model, pixels, gone, method=method, wish=wanted, step_done=step_done, **how),
         out or run / "inpaint",
-        steps=steps_of(model, how, None if model.task else STEPS), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, None if model.task else STEPS),
+        before=pixels, source=image, wish=wanted, seed=how["seed"],
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Out, Prompt, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Out, Prompt, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln interpolate runs/demo 3 7 21 --frames 12"
@@ -21,6 +21,7 @@ def command(
     classes: Class = None,
     prompt: Prompt = None,
     out: Out = None,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -32,7 +33,7 @@ def command(
     from noisekiln.uses.interpolate import interpolate
     from noisekiln.uses.style import STEPS
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     wanted = wish(model, classes, prompt)
     ends = [int(key) if key.isdecimal() else picture(model, Path(key), resize=True) for key in keys]
     count = max(frames * (len(keys) - 1) + 1, 1)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option, with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Method, Out, Picture, Prompt, Resize, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Method, Out, Picture, Prompt, Resize, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
@@ -25,6 +25,7 @@ def command(
     method: Method = None,
     out: Out = None,
     resize: Resize = False,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -34,7 +35,7 @@ def command(
     from noisekiln.uses.explain import STEPS
     from noisekiln.uses.outpaint import outpaint
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     pixels = picture(model, image, resize=resize)
     wanted = wish(model, classes, prompt)
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
@@ -42,5 +43,6 @@ def command(
     painted(
         lambda step_done: outpaint(model, pixels, method=method, wish=wanted, step_done=step_done, **sides, **how),
         out or run / "outpaint",
-        steps=steps_of(model, how, None if model.task else STEPS), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, None if model.task else STEPS),
+        before=pixels, source=image, wish=wanted, seed=how["seed"],
     )  # fmt: skip

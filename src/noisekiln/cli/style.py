@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option, with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
@@ -30,6 +30,7 @@ def command(
     minutes: Annotated[float, typer.Option(help="Of fine-tuning, with --like.")] = 1.0,
     out: Out = None,
     resize: Resize = False,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -38,9 +39,9 @@ def command(
     from noisekiln.cli._use import opened, painted, picture, steps_of, wish
     from noisekiln.uses.style import STEPS, style
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     if like:
-        painter = looks_like(run, model.size, like, minutes)
+        painter = looks_like(run, model.size, like, minutes, device)
     second = opened(painter, device, allow_code) if painter else None
     pixels = picture(model, image, resize=resize)
     shown, wanted = wish(model, from_class, from_prompt), wish(second or model, classes, prompt)
@@ -54,16 +55,17 @@ def command(
             model, pixels, like=shown, strength=strength, painter=second, wish=wanted, step_done=step_done, **how
         ),
         out or run / "style",
-        steps=steps_of(model, {**how, "count": 1}, STEPS, strength), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, {**how, "count": 1}, STEPS, strength),
+        before=pixels, source=image, wish=wanted, seed=how["seed"],
     )  # fmt: skip
 
 
-def looks_like(run: Path, size: tuple[int, int], images: Path, minutes: float) -> Path:
+def looks_like(run: Path, size: tuple[int, int], images: Path, minutes: float, device: str) -> Path:
     """The run, fine-tuned on some images: in a folder beside it, which is used again when it is there."""
     from noisekiln.cli._train import command_line, read_data, train
     from noisekiln.recipes.settings import Settings
 
     data = read_data(str(images), size)
     out = run.parent / f"{run.name}-like-{data.name}"
-    train(Settings(data=str(images), start=str(run), minutes=minutes), data, out, command_line())
+    train(Settings(data=str(images), start=str(run), minutes=minutes, device=device), data, out, command_line())
     return out

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Method, Out, Picture, Prompt, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Method, Out, Picture, Prompt, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln upscale runs/faces small.png --factor 4"
@@ -20,6 +20,7 @@ def command(
     prompt: Prompt = None,
     method: Method = None,
     out: Out = None,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -30,11 +31,12 @@ def command(
     from noisekiln.uses.explain import STEPS
     from noisekiln.uses.upscale import upscale
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     pixels = read_picture(image, channels=model.codec.channels)
     wanted = wish(model, classes, prompt)
     painted(
         lambda step_done: upscale(model, pixels, factor, method=method, wish=wanted, step_done=step_done, **how),
         out or run / "upscale",
-        steps=steps_of(model, how, None if model.task else STEPS), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, None if model.task else STEPS),
+        before=pixels, source=image, wish=wanted, seed=how["seed"],
     )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import with_settings
-from noisekiln.cli._use import AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
+from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
 from noisekiln.uses.how import How
 
 EXAMPLE = "noisekiln variations runs/demo face.png -n 8 --strength 0.4"
@@ -20,6 +20,7 @@ def command(
     prompt: Prompt = None,
     out: Out = None,
     resize: Resize = False,
+    adapters: Adapters = None,
     device: Device = "auto",
     allow_code: AllowCode = False,
     **how: Any,
@@ -28,11 +29,12 @@ def command(
     from noisekiln.cli._use import opened, painted, picture, steps_of, wish
     from noisekiln.uses.variations import variations
 
-    model = opened(run, device, allow_code)
+    model = opened(run, device, allow_code, adapters)
     pixels = picture(model, image, resize=resize)
     wanted = wish(model, classes, prompt)
     painted(
         lambda step_done: variations(model, pixels, strength=strength, wish=wanted, step_done=step_done, **how),
         out or run / "variations",
-        steps=steps_of(model, how, strength=strength), before=pixels, wish=wanted, seed=how["seed"],
+        steps=steps_of(model, how, strength=strength),
+        before=pixels, source=image, wish=wanted, seed=how["seed"],
     )  # fmt: skip

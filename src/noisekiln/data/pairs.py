@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,11 @@ def load_pairs(
     made = load(folder / TO, size=size, progress=progress)
     given = load(folder / FROM, size=made.size)
     known = {_key(file): image for part in _parts(given) for file, image in zip(_files(part), part.pixels, strict=True)}
+    for name, loaded in ((FROM, given), (TO, made)):
+        files = [file for part in _parts(loaded) for file in _files(part)]
+        twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
+        if twice:
+            raise DataError(str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs go by name", DO)
     wanted = [file for part in _parts(made) for file in _files(part)]
     missing = [file for file in wanted if _key(file) not in known]
     if missing:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .decode import Unusable, decode, header
+from .decode import Header, Range, Unusable, decode, header
 from .errors import DataError
 from .source import file_item
 
@@ -26,11 +26,22 @@ def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     item = file_item(str(file), Path(file))
     try:
         head = header(item)
-        picture = decode(item, colour=channels == 3, window=head.deep, about=(head.height, head.width))
+        picture = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
     except Unusable as unusable:
         raise DataError(str(file), str(unusable), "Give another picture, or save it again as PNG") from unusable
     pixels = np.array(picture)
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _window(head: Header) -> Range | None:
+    """Which values are black and white in a picture of more than 8 bits: what its kind of numbers usually means.
+
+    A data set stretches its own extremes instead; a single picture must come out as it went in.
+    """
+    if head.deep is None:
+        return None
+    low, high = head.deep
+    return min(low, 0.0), next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
 
 
 def read_transparency(file: str | Path) -> NDArray[np.float32] | None:

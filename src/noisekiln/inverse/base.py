@@ -68,10 +68,11 @@ def solve(
     x, residual = torch.zeros_like(b), b
     direction, square = residual, _dot(b, b)
     enough = tolerance**2 * square
+    going = torch.ones_like(square, dtype=torch.bool)  # who has stopped stays so, whatever the rest of the batch does
     for _ in range(iterations):
         image = apply(direction)
         curvature = _dot(direction, image)
-        going = (square > enough) & (curvature > 0)
+        going = going & (square > enough) & (curvature > 0)
         if not bool(going.any()):
             break
         step = torch.where(going, square / torch.where(going, curvature, 1), 0)

@@ -14,10 +14,11 @@ from noisekiln.operators.base import Observation
 
 @dataclass(frozen=True)
 class DPS(Inverse):
-    """Every step ends ``scale * grad |y - A(x^(x_t))|`` lower (Chung et al. 2023, algorithm 1).
+    """A step of ``ddim`` ends ``scale * grad |y - A(x^(x_t))|`` lower (Chung et al. 2023, algorithm 1).
 
-    Their correction of the step's end is put into the estimate, so that a first-order step lands on it. Made for some
-    hundred steps; works for any A, and the scale wants to be tuned to it.
+    Their correction of the step's end is put into the estimate, so that a deterministic first-order step lands on it;
+    under samplers that add noise it counts up to twice. Made for some hundred steps; works for any A, and the scale
+    wants to be tuned to it.
 
     Args:
         scale: Of the gradient (their zeta).

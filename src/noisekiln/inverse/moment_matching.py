@@ -17,8 +17,9 @@ class MomentMatching(Inverse):
     """``x^ + V A^T (A V A^T + std^2)^-1 (y - A x^)`` with ``V = (sigma^2 / alpha) J`` (Rozet et al. 2024, eq. 14-16).
 
     J is the derivative of x^ by x_t; Tweedie's second identity makes V the covariance of x given x_t, so that this is
-    exact for every Gaussian prior. One evaluation and iterations + 1 backward passes a step. What few iterations leave
-    unexplained is explained with V of unit Gaussian data, at no cost to speak of.
+    exact for every Gaussian prior, once the iterations are as many as A has ranks. One evaluation and iterations + 1
+    backward passes a step. What few iterations leave unexplained is explained with V of unit Gaussian data, at no
+    cost to speak of.
 
     Args:
         iterations: Of conjugate gradients.

@@ -15,7 +15,8 @@ from noisekiln.operators.base import Observation
 class Replacement(Inverse):
     """``x^ + lambda A^+ (y - A x^)``: the estimate nearest to x^ that explains y (Wang et al. 2023, DDNM, eq. 13).
 
-    With noise, lambda is ``min(1, sigma / (alpha std))`` (DDNM+, eq. 19). For a mask this is replacement: with a
+    With noise, lambda is ``min(1, sigma / (alpha std))``, as in DDNM+ (section 3.3), whose lowering of the sampler's
+    fresh noise is left out: noisy observations are trusted a little too much. For a mask this is replacement: with a
     sampler that adds noise, known pixels are ``alpha y + sigma z`` at every level, and with
     `noisekiln.samplers.resample` it is RePaint. As if V were without bound; one evaluation a step.
 

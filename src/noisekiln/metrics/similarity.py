@@ -27,7 +27,7 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
         originals: Likewise.
     """
     side = min(11, images.shape[1], images.shape[2])
-    line = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    line = torch.arange(side, dtype=torch.float64, device=images.device) - (side - 1) / 2
     line = (-0.5 * (line / 1.5) ** 2).exp()
     window = (line[:, None] * line / line.sum() ** 2)[None, None]
 

@@ -27,7 +27,7 @@ def task_sheet(models: Sequence[Diffusion], data: DataSet, **settings: Any) -> P
     whole = torch.from_numpy(part.pixels[:COUNT])
     seen = whole if part.partners is None else torch.from_numpy(part.partners[:COUNT])
     given = task.observe(seen, torch.Generator().manual_seed(0))
-    wishes = _wishes(models[0], part, len(whole))
+    wishes = _wishes(models[0], part, data.class_names, len(whole))
     painted = [model.sample(wishes, given=given, **settings).cpu() for model in models]
     sheets = [_colour(images.numpy()) for images in (task.picture(given, data.size), *painted, whole)]
     tiled = [tile(sheet, columns=4) for sheet in sheets]
@@ -37,12 +37,15 @@ def task_sheet(models: Sequence[Diffusion], data: DataSet, **settings: Any) -> P
     return picture
 
 
-def _wishes(model: Diffusion, part: Images, count: int) -> list[str | int | None]:
+def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) -> list[str | int | None]:
     """The images' own classes or captions."""
     if model.conditioner is None:
         return [None] * count
     told = getattr(part, model.conditioner.reads)
-    return [None if wish == "" else wish for wish in (told.tolist() if isinstance(told, np.ndarray) else told)[:count]]
+    if told is None:  # fine-tuned on images that say nothing
+        return [None] * count
+    shown = [names[label] for label in told[:count]] if model.conditioner.choices else told[:count]
+    return [wish or None for wish in shown]
 
 
 def _colour(images: Pixels) -> Pixels:

@@ -192,9 +192,9 @@ class Run:
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        keep_start(self.base, self.folder)
         self.settings.write(self.folder / ".run.yaml.partial")
         os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
+        keep_start(self.base, self.folder)
         data = self.data
         described = {
             "name": data.name,

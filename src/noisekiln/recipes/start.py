@@ -34,7 +34,13 @@ def size_to_load(asked: Sides, start: str | Path | None, out: str | Path | None)
         return asked
     kept = Path(out) / KEPT if out else None
     try:
-        height, width = described(kept if kept and kept.is_dir() else start)["size"]
+        told = described(kept if kept and kept.is_dir() else start)
+        if "cascade" in told:
+            raise ValueError(
+                f"{start} is a cascade, and training goes on from a single model. Give one of its stages: "
+                f"{Path(start) / 'model' / 'stage0'}, ..."
+            )
+        height, width = told["size"]
     except ValueError as error:
         hint = "" if out else " A run that began there goes on without it: give its folder with --out."
         raise ValueError(f"{error}{hint}") from None
@@ -54,9 +60,9 @@ def load_start(settings: Settings, folder: Path) -> Diffusion | None:
     """
     if settings.start is None:
         return None
-    if (folder / KEPT / "model.json").is_file():
-        return Diffusion.load(folder / KEPT, allow_code=True)  # this run's own
     trusted = ".py:" in str(settings.backbone)
+    if (folder / KEPT / "model.json").is_file():
+        return Diffusion.load(folder / KEPT, allow_code=trusted)
     if not trusted and any(".py:" in str(spec) for spec in described(settings.start).values()):
         raise ValueError(
             f"{settings.start} runs Python code of its maker's, which could do anything. "

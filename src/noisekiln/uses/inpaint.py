@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
@@ -13,7 +14,9 @@ from noisekiln.uses.from_given import from_given
 from noisekiln.uses.picture import Pixels, as_floats
 
 
-def inpaint(model: Diffusion, image: Pixels, missing: Tensor, *, method: str | None = None, **how: Any) -> Tensor:
+def inpaint(
+    model: Diffusion, image: Pixels, missing: Tensor | NDArray[Any], *, method: str | None = None, **how: Any
+) -> Tensor:
     """Variants of a picture in which the missing pixels are painted, and the known ones are exactly as they were.
 
     Args:
@@ -29,7 +32,7 @@ def inpaint(model: Diffusion, image: Pixels, missing: Tensor, *, method: str | N
     Raises:
         ValueError: If the mask is of another size, or nothing or everything is missing.
     """
-    given = as_floats(model, image)
+    given, missing = as_floats(model, image), torch.as_tensor(missing)
     size = (given.shape[2], given.shape[3])
     if tuple(missing.shape) != size:
         told = "x".join(map(str, missing.shape))
@@ -40,7 +43,7 @@ def inpaint(model: Diffusion, image: Pixels, missing: Tensor, *, method: str | N
         raise ValueError(
             "The mask is empty: no pixel is missing, so there is nothing to paint. Mark what shall change."
         )
-    if not bool(known.any()):
+    if bool((missing == 1).all()):
         raise ValueError("The mask is full: no pixel is known. Leave some, or use `sample`.")
     kept = (given * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
     if model.task is None:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,18 +42,20 @@ def interpolate(
             f"{len(keys)} keys with {frames} frames between: there is no way. Give two keys, and 1 or more."
         )
     chosen = How(**how)
-    steps = chosen.steps or STEPS
+    steps = STEPS if chosen.steps is None else chosen.steps
     like = torch.empty(1, model.codec.channels, *model.size, device=next(model.parameters()).device)
 
     def noise(key: int | Pixels) -> Tensor:
-        if isinstance(key, int):
-            return SeededNoise([key])(like)
+        if isinstance(key, int | np.integer):
+            return SeededNoise([int(key)])(like)
         x = to_x(model, key)
         if x.shape != like.shape:
             raise ValueError(
                 f"A picture of {x.shape[2]}x{x.shape[3]} pixels is no key for a model of {model.size}. Scale it."
             )
-        return noise_of(model, x, chosen.wish, steps=steps, schedule=chosen.schedule)
+        first = model.levels(chosen.schedule or model.sampling.schedule, steps)[0]
+        put = noise_of(model, x, chosen.wish, steps=steps, schedule=chosen.schedule)
+        return (first.alpha * x + first.sigma * put) / first.norm  # as if there were nothing below it
 
     ends = [noise(key) for key in keys]
     path = [slerp(a, b, i / frames) for a, b in itertools.pairwise(ends) for i in range(frames)]
@@ -60,7 +63,7 @@ def interpolate(
     done = []
     for part in torch.cat([*path, ends[-1]]).split(chosen.batch):
         wishes = [chosen.wish] * len(part)
-        for progress in model.generate(wishes, seeds=range(len(part)), noise=part, **settings):  # noqa: B007
+        for progress in model.generate(wishes, seeds=[0] * len(part), noise=part, **settings):  # noqa: B007
             step_done()
         done.append(progress.images())
     return torch.cat(done)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
+from noisekiln.tiling import windows
 from noisekiln.uses.inpaint import inpaint
 from noisekiln.uses.picture import Pixels
 
@@ -39,6 +40,7 @@ def outpaint(
         )
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
+    windows((top + image.shape[0] + bottom, left + image.shape[1] + right), model.size)  # says what cannot be painted
     canvas = np.pad(image, ((top, bottom), (left, right), (0, 0)))
     missing = torch.ones(canvas.shape[:2])
     missing[top : top + image.shape[0], left : left + image.shape[1]] = 0

@@ -18,6 +18,11 @@ def as_floats(model: Diffusion, image: Pixels) -> Tensor:
     Raises:
         ValueError: For another shape or kind of array, or channels that cannot be turned into the model's.
     """
+    if not isinstance(model, Diffusion):
+        raise ValueError(
+            f"This is a {type(model).__name__}, and a picture is worked on by a single model. "
+            "Load one with noisekiln.load; of a cascade, one of its stages."
+        )
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(
@@ -32,8 +37,13 @@ def as_floats(model: Diffusion, image: Pixels) -> Tensor:
     if (given, wanted) == (1, 3):
         return floats.expand(1, 3, -1, -1)
     if (given, wanted) == (3, 1):
-        return (floats * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+        return luma(floats)
     raise ValueError(f"A picture of {given} channels was given to a model of {wanted}. Give one of {wanted}.")
+
+
+def luma(floats: Tensor) -> Tensor:
+    """Grey of (B, 3, H, W), as Pillow and `grayscale` have it: (B, 1, H, W)."""
+    return (floats * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def fit(image: Pixels, least: tuple[int, int], *, exactly: bool = False) -> tuple[Pixels, str]:

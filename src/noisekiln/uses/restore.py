@@ -1,20 +1,24 @@
 """Undo a known damage."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
 from noisekiln.operators.base import Operator
+from noisekiln.operators.compose import Compose
 from noisekiln.spec import build
 from noisekiln.uses.explain import explain
-from noisekiln.uses.picture import Pixels, as_floats
+from noisekiln.uses.picture import Pixels, as_floats, luma
 
 
 def restore(
     model: Diffusion,
     image: Pixels,
-    operator: str | Operator,
+    operator: str | Operator | Sequence[str | Operator],
     *,
     method: str | None = None,
     **how: Any,
@@ -24,17 +28,35 @@ def restore(
     Args:
         model: Trained on such pictures, undamaged.
         image: What is left, (H, W, C) uint8.
-        operator: What happened, or its spec: "blur(sigma=2)".
+        operator: What happened, or its spec: "blur(sigma=2)"; or several, in order.
         method: See `noisekiln list inverse`.
         how: Fields of `noisekiln.uses.how.How`.
 
     Returns:
         (N, H', W', C) uint8.
     """
-    what: Operator = build(Operator, operator)
+    several = [operator] if isinstance(operator, str | Operator) else list(operator)
+    what = reduce(Compose, [build(Operator, one) for one in several])
     y = as_floats(model, image)
-    probe = what(y.new_zeros(1, model.codec.channels, *model.size))
-    if probe.shape[1] == 1:
-        y = y.mean(1, keepdim=True) if y.shape[1] > 1 else y
-    size = (y.shape[2] * model.size[0] // probe.shape[2], y.shape[3] * model.size[1] // probe.shape[3])
-    return explain(model, y, what, size=size, method=method, **how)
+    size, channels = _before(model, what, (y.shape[2], y.shape[3]))
+    return explain(model, luma(y) if channels == 1 and y.shape[1] == 3 else y, what, size=size, method=method, **how)
+
+
+def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """The size of pictures of which the operator sees one of this size, and the channels of what it sees."""
+    for size in (seen, model.size):  # most operators keep the size; others are asked at the model's
+        try:
+            probe = operator(torch.zeros(1, model.codec.channels, *size)).shape
+        except ValueError:
+            if size == model.size:
+                raise
+            continue
+        if tuple(probe[2:]) == seen:
+            break
+    whole = (seen[0] * size[0] // probe[2], seen[1] * size[1] // probe[3])
+    if whole[0] < model.size[0] or whole[1] < model.size[1]:
+        raise ValueError(
+            f"A picture of {seen[0]}x{seen[1]} pixels becomes one of {whole[0]}x{whole[1]} here, smaller than the "
+            f"{model.size[0]}x{model.size[1]} that the model paints. Take a larger one."
+        )
+    return whole, probe[1]

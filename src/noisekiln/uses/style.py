@@ -43,6 +43,10 @@ def style(
     Returns:
         (1, H, W, C) uint8.
     """
+    if how.get("sampler") not in (None, "ddim"):
+        raise ValueError(
+            f"sampler={how['sampler']!r}: the way back is ddim's, and so is the way forward. Leave it away."
+        )
     chosen = How(**{**how, "count": 1})
     painter = painter or model
     if (painter.size, painter.codec.channels) != (model.size, model.codec.channels):
@@ -52,7 +56,8 @@ def style(
         )
     x = to_x(model, image)
     size = (x.shape[2], x.shape[3])
-    noise = noise_of(model, x, like, steps=chosen.steps or STEPS, strength=strength, schedule=chosen.schedule)
+    steps = STEPS if chosen.steps is None else chosen.steps
+    noise = noise_of(model, x, like, steps=steps, strength=strength, schedule=chosen.schedule)
     settings = {**chosen.or_else(steps=STEPS), "sampler": "ddim"}  # the way back was ddim's
     start = to_x(painter, image)
     return variants(
@@ -69,12 +74,12 @@ def noise_of(
     strength: float = 1.0,
     schedule: str | None = None,
 ) -> Tensor:
-    """The unit noise from which `ddim` paints x under a wish, (B, C, H, W)."""
+    """The noise from which, put onto x, `ddim` paints x under a wish: (B, C, H, W)."""
     levels = model.levels(schedule or model.sampling.schedule, steps, strength)
     denoise = model.bind([wish] * len(x), 1.0, (x.shape[2], x.shape[3]))
     x_t = invert(denoise, levels, x)
     at = levels[0]
-    return (x_t - at.alpha * x) / at.sigma if strength < 1 else x_t / at.norm
+    return (x_t - at.alpha * x) / at.sigma
 
 
 def _told(model: Diffusion) -> str:
