@@ -35,9 +35,9 @@ def test_inpaint_keeps_what_is_known(cli, class_run, red, tmp_path):
         assert (now[:, 6:] == read(red)[:, 6:]).all()
         assert (now[2:, 2:6] != read(red)[2:, 2:6]).any()
     listed = json.loads((tmp_path / "o" / "samples.json").read_text())
-    assert [(entry["file"], entry["seed"], entry["wish"]) for entry in listed] == [
-        ("00000.png", 0, "Cat"),
-        ("00001.png", 1, "Cat"),
+    assert [(e["file"], e["seed"], e["class"], e["class_name"], e["prompt"]) for e in listed] == [
+        ("00000.png", 0, 0, "Cat", None),
+        ("00001.png", 1, 0, "Cat", None),
     ]
     assert (tmp_path / "o" / "grid.png").is_file()
 

@@ -67,6 +67,7 @@ def wish(model: "Diffusion", label: str | None, prompt: str | None) -> str | int
 
 
 def painted(
+    model: "Diffusion",
     work: Callable[..., "Tensor"],
     folder: Path,
     *,
@@ -95,8 +96,7 @@ def painted(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("painting", total=steps)
         images: Pixels = work(step_done=lambda: bar.advance(task)).cpu().numpy()
-    listed = [{"seed": seed + i, "wish": wish} for i in range(len(images))]
-    keep(images, folder, listed, before=before)
+    keep(model, images, folder, wish=wish, seed=seed, before=before)
     count = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
     say(f"{count} in {folder}; look at {folder / 'grid.png'}")
     return images

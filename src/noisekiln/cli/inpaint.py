@@ -41,6 +41,7 @@ def command(
     gone = missing(image, pixels, mask=mask, boxes=box or [], colour=colour, invert=invert, size=model.size)
     wanted = wish(model, classes, prompt)
     painted(
+        model,
         lambda step_done: inpaint(model, pixels, gone, method=method, wish=wanted, step_done=step_done, **how),
         out or run / "inpaint",
         steps=steps_of(model, how, None if model.task else STEPS),

@@ -39,6 +39,7 @@ def command(
     count = max(frames * (len(keys) - 1) + 1, 1)
     folder = out or run / "interpolate"
     images = painted(
+        model,
         lambda step_done: interpolate(model, ends, frames=frames, wish=wanted, step_done=step_done, **how),
         folder,
         steps=(how["steps"] or STEPS) * -(-count // how["batch"]), wish=wanted,

@@ -41,6 +41,7 @@ def command(
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     sides = sides if every is None else dict.fromkeys(sides, every)
     painted(
+        model,
         lambda step_done: outpaint(model, pixels, method=method, wish=wanted, step_done=step_done, **sides, **how),
         out or run / "outpaint",
         steps=steps_of(model, how, None if model.task else STEPS),

@@ -51,6 +51,7 @@ def command(
             "--from-prompt), images to look --like, or another run --with which to paint it."
         )
     painted(
+        second or model,
         lambda step_done: style(
             model, pixels, like=shown, strength=strength, painter=second, wish=wanted, step_done=step_done, **how
         ),

@@ -35,6 +35,7 @@ def command(
     pixels = read_picture(image, channels=model.codec.channels)
     wanted = wish(model, classes, prompt)
     painted(
+        model,
         lambda step_done: upscale(model, pixels, factor, method=method, wish=wanted, step_done=step_done, **how),
         out or run / "upscale",
         steps=steps_of(model, how, None if model.task else STEPS),

@@ -33,6 +33,7 @@ def command(
     pixels = picture(model, image, resize=resize)
     wanted = wish(model, classes, prompt)
     painted(
+        model,
         lambda step_done: variations(model, pixels, strength=strength, wish=wanted, step_done=step_done, **how),
         out or run / "variations",
         steps=steps_of(model, how, strength=strength),

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from noisekiln.cascade import Model
+from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, enlarged, save_picture, tile, to_pil
 
 INDEX = "samples.json"
@@ -137,13 +138,23 @@ def _listed(index: Path) -> list[str]:
     return [file for file in files if re.fullmatch(r"\d{5,}\.png", file)]
 
 
-def keep(images: Pixels, folder: Path, listed: Sequence[dict[str, Any]], *, before: Pixels | None = None) -> None:
+def keep(
+    model: Diffusion,
+    images: Pixels,
+    folder: Path,
+    *,
+    wish: str | int | None = None,
+    seed: int = 0,
+    before: Pixels | None = None,
+) -> None:
     """Write finished pictures as `paint` does; earlier ones are replaced.
 
     Args:
+        model: What painted them.
         images: (N, H, W, C) uint8.
         folder: Where; new, empty, or of earlier samples.
-        listed: What `samples.json` shall say of each besides its file.
+        wish: What they show, as the model takes it.
+        seed: Of the first; the others count on.
         before: What they were made from, to be shown first in the grid, (H', W', C) uint8 of any size.
 
     Raises:
@@ -152,10 +163,9 @@ def keep(images: Pixels, folder: Path, listed: Sequence[dict[str, Any]], *, befo
     folder.mkdir(parents=True, exist_ok=True)
     for file in earlier_samples(folder):
         file.unlink(missing_ok=True)
-    names = [f"{i:05d}.png" for i in range(len(images))]
-    told = [{"file": name, **entry} for name, entry in zip(names, listed, strict=True)]
-    (folder / INDEX).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name, image in zip(names, images, strict=True):
-        to_pil(image).save(folder / name)
+    listed = [_painted(model, f"{i:05d}.png", seed + i, wish) for i in range(len(images))]
+    _write_index(folder, listed)
+    for painted, image in zip(listed, images, strict=True):
+        to_pil(image).save(folder / painted.file)
     shown = [*([] if before is None else [enlarged(before, images.shape[1:3])]), *images]
     save_picture(tile(np.stack(shown), columns=round(len(shown) ** 0.5 + 0.49)), folder / "grid.png", at_least=512)
