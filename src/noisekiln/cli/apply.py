@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Class, Prompt
 
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
@@ -15,8 +14,8 @@ def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with --task.")],
     images: Annotated[list[Path], typer.Argument(help="What it starts from: pictures of one size.")],
     count: Annotated[int, typer.Option("-n", help="Pictures of each image, one row of the grid.")] = 1,
-    classes: Class = None,
-    prompt: Prompt = None,
+    label: Annotated[str | None, option("--class", help="A class that it shall show: name or number.")] = None,
+    prompt: Annotated[str | None, option(help="What it shall show, in words.")] = None,
     guidance: Annotated[str | None, option(help="How strongly the wish counts.")] = None,
     sampler: Annotated[str | None, option(help="See `noisekiln list samplers`.")] = None,
     steps: Annotated[int | None, option(help="Steps of the sampler.")] = None,
@@ -38,7 +37,7 @@ def command(
     if count < 1 or batch < 1:
         raise ValueError(f"-n {count} --batch {batch}: there is nothing to paint. Ask for 1 or more of both.")
     model = Diffusion.load(run, device=pick_device(device), allow_code=allow_code)
-    wanted = wish(model, classes, prompt)
+    wanted = wish(model, label, prompt)
     given = read_given(model, images).repeat_interleave(count, dim=0)
     seeds = range(seed, seed + len(given))
     sample(

@@ -4,14 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import option, with_settings
-from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Method, Out, Picture, Prompt, Resize, RunFolder
-from noisekiln.uses.how import How
+from noisekiln.cli._options import option
+from noisekiln.cli._use import Method, Picture, Resize, RunFolder, Use, with_use
 
 EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 
 
-@with_settings(How, but=("wish",))
+@with_use()
 def command(
     run: RunFolder,
     image: Picture,
@@ -20,30 +19,19 @@ def command(
     right: Annotated[int, typer.Option(help="At the right.")] = 0,
     bottom: Annotated[int, typer.Option(help="Below.")] = 0,
     every: Annotated[int | None, option("--all", help="At every side.")] = None,
-    classes: Class = None,
-    prompt: Prompt = None,
     method: Method = None,
-    out: Out = None,
     resize: Resize = False,
-    adapters: Adapters = None,
-    device: Device = "auto",
-    allow_code: AllowCode = False,
-    **how: Any,
+    **given: Any,
 ) -> None:
     """Paint what lies beyond a picture's edges."""
-    from noisekiln.cli._use import opened, painted, picture, steps_of, wish
     from noisekiln.uses.explain import STEPS
     from noisekiln.uses.outpaint import outpaint
 
-    model = opened(run, device, allow_code, adapters)
-    pixels = picture(model, image, resize=resize)
-    wanted = wish(model, classes, prompt)
+    use = Use(run, "outpaint", given)
+    model, pixels = use.model, use.picture(image, resize=resize)
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     sides = sides if every is None else dict.fromkeys(sides, every)
-    painted(
-        model,
-        lambda step_done: outpaint(model, pixels, method=method, wish=wanted, step_done=step_done, **sides, **how),
-        out or run / "outpaint",
-        steps=steps_of(model, how, None if model.task else STEPS),
-        before=pixels, source=image, wish=wanted, seed=how["seed"],
-    )  # fmt: skip
+    steps = use.steps(None if model.task else STEPS)
+    use.paint(
+        lambda **how: outpaint(model, pixels, method=method, **sides, **how), steps=steps, before=pixels, source=image
+    )

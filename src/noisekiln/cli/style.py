@@ -5,59 +5,45 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import option, with_settings
-from noisekiln.cli._use import Adapters, AllowCode, Class, Device, Out, Picture, Prompt, Resize, RunFolder
-from noisekiln.uses.how import How
+from noisekiln.cli._options import option
+from noisekiln.cli._use import Picture, Resize, RunFolder, Use, wish, with_use
 
 EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
 
 
-@with_settings(How, but=("wish", "count", "sampler"))
+@with_use(but=("count", "sampler"))
 def command(
     run: RunFolder,
     image: Picture,
     strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.95,
     from_class: Annotated[str | None, option(help="What it shows now: a class.")] = None,
     from_prompt: Annotated[str | None, option(help="What it shows now, in words.")] = None,
-    classes: Class = None,
-    prompt: Prompt = None,
-    painter: Annotated[
-        Path | None, option("--with", help="Another run that paints it, such as a fine-tuned one.")
-    ] = None,
-    like: Annotated[
-        Path | None, option(help="Images that it shall look like: the run is first fine-tuned on them.")
-    ] = None,
+    painter: Annotated[Path | None, option("--with", help="Another run to paint it, such as a fine-tuned one.")] = None,
+    like: Annotated[Path | None, option(help="Images to look like: the run is first fine-tuned on them.")] = None,
     minutes: Annotated[float, typer.Option(help="Of fine-tuning, with --like.")] = 1.0,
-    out: Out = None,
     resize: Resize = False,
-    adapters: Adapters = None,
-    device: Device = "auto",
-    allow_code: AllowCode = False,
-    **how: Any,
+    **given: Any,
 ) -> None:
     """Make the same picture of something else: back to the noise that makes it, and forward under another wish."""
-    from noisekiln.cli._use import opened, painted, picture, steps_of, wish
+    from noisekiln.diffusion import Diffusion
     from noisekiln.uses.style import STEPS, style
 
-    model = opened(run, device, allow_code, adapters)
+    use = Use(run, "style", given)
+    asked, model = use.asked, use.model
     if like:
-        painter = looks_like(run, model.size, like, minutes, device)
-    second = opened(painter, device, allow_code) if painter else None
-    pixels = picture(model, image, resize=resize)
-    shown, wanted = wish(model, from_class, from_prompt), wish(second or model, classes, prompt)
-    if wanted is None and second is None:
+        painter = looks_like(run, model.size, like, minutes, asked.device)
+    second = model
+    if painter:
+        second = Diffusion.load(painter, device=next(model.parameters()).device, allow_code=asked.allow_code)
+    elif asked.label is None and asked.prompt is None:
         raise ValueError(
             "Nothing says what it shall become. Give --class or --prompt (and what it is now: --from-class, "
             "--from-prompt), images to look --like, or another run --with which to paint it."
         )
-    painted(
-        second or model,
-        lambda step_done: style(
-            model, pixels, like=shown, strength=strength, painter=second, wish=wanted, step_done=step_done, **how
-        ),
-        out or run / "style",
-        steps=steps_of(model, {**how, "count": 1}, STEPS, strength),
-        before=pixels, source=image, wish=wanted, seed=how["seed"],
+    pixels, shown = use.picture(image, resize=resize), wish(model, from_class, from_prompt)
+    use.paint(
+        lambda **how: style(model, pixels, like=shown, strength=strength, painter=second, **how),
+        steps=use.steps(STEPS, strength), before=pixels, source=image, wish_of=second,
     )  # fmt: skip
 
 
