@@ -42,6 +42,7 @@ def main() -> None:
     ask.add_argument("--problems", default="")
     ask.add_argument("--contenders", default="", help="method@sampler@steps, separated by semicolons")
     ask.add_argument("--no-peer", action="store_true")
+    ask.add_argument("--epochs", type=int, default=6, help="of the classifier")
     ask.add_argument("--no-features", action="store_true", help="train no classifier, measure no feature distance")
     ask.add_argument("--work", type=Path, default=Path(".bench/inverse"))
     ask.add_argument("--record", type=Path)
@@ -52,7 +53,7 @@ def main() -> None:
     classifier = None
     if data.train.labels is not None and not given.no_features:
         train = (torch.from_numpy(data.train.pixels), torch.from_numpy(data.train.labels))
-        classifier = trained_classifier(*train, given.work / "classifier.pt")
+        classifier = trained_classifier(*train, given.work / "classifier.pt", given.epochs)
     rows = np.random.default_rng(0).permutation(len(data.held_out))[: given.n]
     originals = torch.from_numpy(data.held_out.pixels[rows])
     told: dict[str, dict[str, dict[str, float]]] = {}
