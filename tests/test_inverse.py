@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from noisekiln.chain import posterior
 from noisekiln.find import names
 from noisekiln.inverse.base import Inverse, clipped, estimate, solve
 from noisekiln.inverse.diffpir import DiffPIR
@@ -97,12 +98,37 @@ def test_replacement_is_nearest_to_the_estimate_of_all_that_explains(spec):
         torch.testing.assert_close(got.x.flatten(1), wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_replacement_trusts_a_noisy_observation_less_the_less_noise_there_is():
+@pytest.mark.parametrize("std", [0.05, 0.4, 5.0])
+@pytest.mark.parametrize("spec", ["mask(box=(1, 0, 3, 2))", "downsample(factor=2)", "grayscale"])
+def test_a_noisy_observation_brings_no_more_noise_into_a_step_than_the_step_has(spec, std):
+    """DDNM+: about its mean x_s varies by sigma_s^2 (1 - r^2) in every direction, seen or not, whatever y's noise."""
+    count, t, s = 20_000, level(0.6, 0.8), level(0.8, 0.6)
+    operator, method = build(Operator, spec), Replacement()
+    generator = torch.Generator().manual_seed(4)
+    clean = operator(PRIOR.mean.view(1, *SHAPE))
+    y = clean + std * torch.randn(count, *clean.shape[1:], generator=generator, dtype=torch.float64)
+    seen = Observation(y, operator, std)
+    x_t = noisy(PRIOR, t, 1).repeat(count, 1, 1, 1)
+    sampler = method.walking(Ancestral(), seen)
+    x_s, _ = sampler.step(
+        method(PRIOR, seen), x_t, t, s, None, lambda like: torch.randn(like.shape, generator=generator).to(like)
+    )
+    spread = x_s.flatten(1).T.cov()
+    wanted = float(posterior(x_t, x_t, t, s).small) * torch.eye(16, dtype=torch.float64)
+    torch.testing.assert_close(spread, wanted, atol=0.05 * float(wanted[0, 0]), rtol=0)
+
+
+def test_a_noisy_observation_has_no_say_in_a_step_that_adds_no_noise():
     seen, _, _ = problem("noise", std=0.5)
-    t = level(1.0, 0.1)
-    x_t = noisy(PRIOR, t)
-    before, after = PRIOR(x_t, t).x, Replacement()(PRIOR, seen)(x_t, t).x
-    torch.testing.assert_close(after, before + 0.2 * (seen.y - before))
+    x_t = noisy(PRIOR, level(1.0, 0.1))
+    got = Replacement()(PRIOR, seen)(x_t, level(1.0, 0.1), to=CLEAN).x
+    torch.testing.assert_close(got, PRIOR(x_t, level(1.0, 0.1)).x)
+
+
+def test_a_clean_observation_leaves_the_sampler_as_it_is():
+    seen, _, _ = problem("noise", std=0.0)
+    sampler = Ancestral()
+    assert Replacement().walking(sampler, seen) is sampler
 
 
 @pytest.mark.parametrize("spec", OPERATORS)

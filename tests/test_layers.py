@@ -35,7 +35,7 @@ FLOORS = {  # a module or room may import what stands on a lower floor, and its 
     "weights": 4.0,
     "objectives": 4.1,
     "samplers": 4.1,
-    "inverse": 4.1,
+    "inverse": 4.2,
     "guidance": 4.1,
     "sampling": 4.0,
     "diffusion": 5.0,

@@ -11,6 +11,7 @@ from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 from noisekiln.predictions import X0
+from noisekiln.samplers.base import Sampler
 
 
 class Inverse(ABC):
@@ -30,6 +31,10 @@ class Inverse(ABC):
             denoise: The model of images, bound and guided.
             seen: The observation, and how it came about.
         """
+
+    def walking(self, sampler: Sampler, seen: Observation) -> Sampler:
+        """The sampler to walk with: as it is, unless the method has to know of fresh noise."""
+        return sampler
 
 
 def estimate(x_t: Tensor, x: Tensor, t: Level) -> Estimate:
@@ -66,23 +71,23 @@ def solve(
         x and ``b - apply(x)``.
     """
     x, residual = torch.zeros_like(b), b
-    direction, square = residual, _dot(b, b)
+    direction, square = residual, dot(b, b)
     enough = tolerance**2 * square
     going = torch.ones_like(square, dtype=torch.bool)  # who has stopped stays so, whatever the rest of the batch does
     for _ in range(iterations):
         image = apply(direction)
-        curvature = _dot(direction, image)
+        curvature = dot(direction, image)
         going = going & (square > enough) & (curvature > 0)
         if not bool(going.any()):
             break
         step = torch.where(going, square / torch.where(going, curvature, 1), 0)
         x = x + step * direction
         residual = residual - step * image
-        before, square = square, torch.where(going, _dot(residual, residual), square)
+        before, square = square, torch.where(going, dot(residual, residual), square)
         direction = residual + torch.where(going, square / before, 0) * direction
     return x, residual
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner products image by image, (B, 1, ..., 1)."""
     return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

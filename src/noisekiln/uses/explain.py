@@ -8,6 +8,7 @@ from torch import Tensor
 from noisekiln.diffusion import Diffusion
 from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.operators.base import Observation, Operator
+from noisekiln.samplers.base import Sampler
 from noisekiln.spec import build
 from noisekiln.uses.how import How
 from noisekiln.uses.variants import variants
@@ -51,13 +52,15 @@ def explain(
         )
     inverse: Inverse = build(Inverse, method or METHOD)
     seen = observe(model, y, operator)
+    settings = chosen.or_else(sampler=SAMPLER, steps=STEPS)
+    settings["sampler"] = inverse.walking(build(Sampler, settings["sampler"]), seen)
     return variants(
         model,
         chosen,
         size=size,
         step_done=step_done,
         steer=lambda denoise: clipped(inverse(denoise, seen), model.codec.limits),
-        **chosen.or_else(sampler=SAMPLER, steps=STEPS),
+        **settings,
     )
 
 
