@@ -166,9 +166,9 @@ def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp
     assert run.trained.diffusion.conditioner.choices == ("Cat", "dog", "bird")
     assert birds.class_names == ("bird", "cat")
     assert birds.train.labels is not None
-    ids = run.trainer.batches(0, 16)[1]
+    ids = run.trainer.rows.batches(0, 16, torch.Generator())[1]
     assert ids is not None
-    assert set(ids.tolist()) == {0, 2}
+    assert set(ids.tolist()) - {3} == {0, 2}  # 3 is none: some are dropped
     assert "new classes: bird" in run.notes
     before = nk.load(class_run).conditioner
     table, old = run.trained.diffusion.conditioner.vectors.weight, before.vectors.weight
@@ -196,7 +196,7 @@ def test_new_words_are_added_to_the_known(text_run: Path, tmp_path: Path):
 def test_images_without_wishes_train_the_model_s_none(class_run: Path, greens: DataSet, tmp_path: Path):
     run = Run(going_on(class_run), greens, tmp_path)
     assert run.settings.cond == "none"
-    assert set(run.trainer.batches(0, 16)[1].tolist()) == {2}
+    assert set(run.trainer.rows.batches(0, 16, torch.Generator())[1].tolist()) == {2}
     assert "greens is learned as what the model paints without a wish" in run.notes
     train(run.settings, greens, tmp_path)
     assert nk.load(tmp_path).sample(["dog", None], steps=2).shape == (2, 8, 8, 3)

@@ -16,14 +16,16 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
-from noisekiln.data import DataSet, load
+from noisekiln.data import DataSet, batch_order, load
 from noisekiln.diffusion import Diffusion
 from noisekiln.recipes import run as run_module
 from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.run import Run, preview_wishes
+from noisekiln.recipes.preview import preview_wishes
+from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.rows import Rows
 from noisekiln.training.trainer import Diverged
 
 SETTINGS = Settings(images=256, batch=16, backbone=TINY)
@@ -85,7 +87,7 @@ def test_run_folder(class_run: Path):
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2
     settings = yaml.safe_load((class_run / "run.yaml").read_text())
-    assert {name for name, value in settings.items() if value is None} == {"minutes", "start", "lora"}
+    assert {name for name, value in settings.items() if value is None} == {"minutes", "start", "lora", "micro"}
     assert "auto" not in settings.values()
     assert (settings["cond"], settings["images"], settings["size"]) == ("class", 1600, [8, 8])
     described = json.loads((class_run / "dataset.json").read_text())
@@ -333,24 +335,36 @@ def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
 
 
 def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
-    run = Run(SETTINGS, data, tmp_path)
+    longer = SETTINGS.but(images=400)
+    run = Run(longer, data, tmp_path)
     steps = run.steps()
     for _ in islice(steps, 7):
         pass
     saved = contents(tmp_path / "checkpoints") | contents(tmp_path / "model")
     before = [parameter.clone() for parameter in run.trained.parameters()]
-    batches = run.trainer.batches
-    run.trainer.batches = lambda start, count: (batches(start, count)[0] * float("nan"), *batches(start, count)[1:])
+    batches = run.trainer.rows.batches
+
+    def ruined(start: int, count: int, generator: torch.Generator) -> Rows:
+        x, *rest = batches(start, count, generator)
+        x[5] = torch.nan
+        return x, *rest
+
+    run.trainer.rows.batches = ruined
     with pytest.raises(Diverged) as error:
-        next(steps)
+        list(steps)
     told = str(error.value)
-    assert told.startswith("After 112 images the loss is nan")
+    assert told.startswith("After 272 images the loss is nan")
+    assert "and 10 steps before it came to nothing too" in told
+    place = batch_order(len(data.train), seed=0, start=272, count=16)[5]
     assert "the largest error was at the noise-to-signal ratio" in told
+    assert f", in {data.train.files[place]}. The step" in told
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum("not_taken" in line for line in lines) == 10
     assert f"The step was not taken; {tmp_path} keeps the last checkpoint. Take a lower --rate" in told
     assert all(torch.equal(a, b) for a, b in zip(before, run.trained.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
-    assert train(SETTINGS, data, tmp_path).resumed > 0  # with the data repaired it goes on
+    assert train(longer, data, tmp_path).resumed > 0  # with the data repaired it goes on
 
 
 def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):

@@ -23,7 +23,8 @@ from noisekiln.diffusion import Diffusion, Sampling
 from noisekiln.estimate import Estimate
 from noisekiln.find import find, names
 from noisekiln.levels import level
-from noisekiln.recipes.assemble import Batches
+from noisekiln.objectives.denoising import Denoising
+from noisekiln.recipes.assemble import Batches, Trained
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.samplers.base import SeededNoise
@@ -437,9 +438,11 @@ def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
     data = load_pairs(pairs)
     model = tiny(Translate(), size=(6, 6))
     for start in (0, 7, 30):
-        x, ids, seen = Batches(model, data, seed=3, device="cpu")(start, 16)
+        settings = Settings(seed=3, device="cpu")
+        x, ids, image, *_ = Batches(Trained(model, Denoising()), data, settings)(start, 16, torch.Generator())
         assert ids is None
-        assert torch.equal(model.codec.decode(x)[..., 0], seen[..., 0])
+        shown = ((image[:, 0] + 1) * 127.5).round().to(torch.uint8)
+        assert torch.equal(model.codec.decode(x)[..., 0], shown)
 
 
 def test_a_changed_partner_is_a_change(pairs: Path):

@@ -46,6 +46,6 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     with Interrupt() as interrupt:
         for _ in run.steps(interrupt):
             pass
-    if interrupt.signal is not None and run.trainer.share < 1:
+    if run.trainer.stopped_by and run.trainer.share < 1:
         print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
     return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted

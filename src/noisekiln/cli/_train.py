@@ -68,9 +68,9 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
     with Interrupt() as interrupt:
         for _ in watch(run.steps(interrupt), out.name):
             pass
-    if interrupt.signal is not None and run.trainer.share < 1:
+    if run.trainer.stopped_by and run.trainer.share < 1:
         say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
-        raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
+        raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)
     say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
     say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
     sys.stdout.flush()

@@ -26,10 +26,14 @@ class Denoising(Objective):
         self.draw = draw
         self.weight = weight or Unit()
 
-    def forward(self, denoiser: Denoiser, x: Tensor, cond: Cond, generator: torch.Generator) -> Loss:  # noqa: D102
-        drawn = self.draw(stratified(len(x), generator))
-        t = Level(*(c.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1)) for c in drawn))
-        noise = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+    def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Quantiles of the levels, (B,), and noise of the shape of x."""
+        u = stratified(len(x), generator)
+        return u, torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+
+    def loss(self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...]) -> Loss:  # noqa: D102
+        u, noise = drawn
+        t = Level(*(c.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1)) for c in self.draw(u)))
         y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)
         error = (y - denoiser.prediction.target(x, noise, t)).square().flatten(1).mean(1)
         flat = Level(*(c.flatten() for c in t))

@@ -23,6 +23,7 @@ from noisekiln.labels.base import Label
 from noisekiln.objectives.base import Loss, Objective
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.recipes.network import blocks_of, recompute
 from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import continued
@@ -33,10 +34,11 @@ from noisekiln.spec import build, describe
 from noisekiln.tasks.base import Task
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.muon import Muon, split_for_muon
+from noisekiln.training.peers import Peers
+from noisekiln.training.precision import Precision
+from noisekiln.training.rows import Rows
 from noisekiln.training.trainer import Trainer
 from noisekiln.weights.base import Weight
-
-Batch = tuple[Tensor, Tensor | None, Tensor | None]  # x, the ids of the wishes, and what a task makes its images of
 
 
 class Trained(nn.Module):
@@ -47,11 +49,28 @@ class Trained(nn.Module):
         self.diffusion = diffusion
         self.objective = objective
 
+    def forward(self, x: Tensor, ids: Tensor | None, image: Tensor | None, *drawn: Tensor) -> Loss:
+        """The loss of some rows of `Batches`."""
+        conditioner, cond = self.diffusion.conditioner, NOTHING
+        if conditioner is not None and ids is not None:
+            cond = conditioner(ids)
+        return self.objective.loss(self.diffusion.denoiser, x, cond._replace(image=image), drawn)
 
-def assemble(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Trainer[Batch]:
+
+def assemble(
+    settings: Settings,
+    data: DataSet,
+    base: Diffusion | None = None,
+    *,
+    peers: Peers | None = None,
+) -> Trainer:
     """The trainer of a `Trained`, for resolved settings; the seed decides the first weights too.
 
-    With a `base`, training goes on from it.
+    Args:
+        settings: Resolved.
+        data: The images.
+        base: What training goes on from, if anything.
+        peers: The processes that train together.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -64,16 +83,24 @@ def assemble(settings: Settings, data: DataSet, base: Diffusion | None = None) -
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert settings.rate is not None
     assert settings.batch is not None
+    assert settings.precision is not None
+    network = diffusion.denoiser.backbone
+    if settings.recompute:
+        recompute(network)
     return Trainer(
         trained,
-        lambda batch, generator: _loss(trained, batch, settings.drop, generator),
-        Batches(diffusion, data, settings.seed, settings.device, told=settings.cond != "none"),
-        make_optimizers(settings.optimizer, trained),
+        Batches(trained, data, settings),
+        lambda module: make_optimizers(settings.optimizer, trained),
         budget=Budget(settings.minutes, settings.images),
         rate=Rate(settings.rate, cool=settings.cool),
         batch=settings.batch,
+        micro=settings.micro,
         seed=settings.seed,
         ema_length=settings.ema,
+        precision=Precision(settings.precision, settings.device),
+        peers=peers,
+        blocks=blocks_of(network) if settings.shard else None,
+        ahead=settings.device != "cpu",
     )
 
 
@@ -141,50 +168,49 @@ def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:
 
 
 class Batches:
-    """Batches of the training part, encoded: a function of the seed and the images seen before.
+    """Rows of the training part, encoded, with all that is random about them.
+
+    A row has x, the ids of its wish, what a task shows of it, and what the objective draws for it.
 
     Args:
-        diffusion: Its codec and conditioner do the encoding; wishes are encoded once, here.
+        trained: Its codec, conditioner, task and objective; wishes are encoded once, here.
         data: The images.
-        seed: Of their order.
-        device: Where batches go.
-        told: Whether the images come with their wishes; if not, with none.
+        settings: Resolved.
     """
 
-    def __init__(self, diffusion: Diffusion, data: DataSet, seed: int, device: str, *, told: bool = True) -> None:
-        self.codec, self.images, self.seed, self.device = diffusion.codec, data.train, seed, device
-        self.task = diffusion.task
-        if self.task is not None and self.task.paired and data.train.partners is None:
+    def __init__(self, trained: Trained, data: DataSet, settings: Settings) -> None:
+        diffusion = trained.diffusion
+        self.diffusion, self.objective, self.images = diffusion, trained.objective, data.train
+        self.seed, self.drop, self.device = settings.seed, settings.drop, settings.device
+        task, conditioner = diffusion.task, diffusion.conditioner
+        if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
-                f"{describe(self.task)} learns from pairs of images, and {data.name} holds single ones. "
+                f"{describe(task)} learns from pairs of images, and {data.name} holds single ones. "
                 "Read them with noisekiln.data.load_pairs."
             )
-        conditioner = diffusion.conditioner
         self.ids: Tensor | None = None
         if conditioner is not None:
+            told = settings.cond != "none"
             self.ids = wishes(conditioner, data) if told else conditioner.nothing(len(self.images))
 
-    def __call__(self, start: int, count: int) -> Batch:
+    def __call__(self, start: int, count: int, generator: torch.Generator) -> Rows:
         """The next `count` images after `start`."""
-        rows = batch_order(len(self.images), seed=self.seed, start=start, count=count)
-        pixels = torch.from_numpy(self.images.pixels[rows]).to(self.device)
-        ids = None if self.ids is None else self.ids[torch.from_numpy(rows)]
-        return self.codec.encode(pixels), ids, self._seen(pixels, rows)
+        places = self.places(start, count)
+        pixels = self._on_device(self.images.pixels[places])
+        x, ids, image = self.diffusion.codec.encode(pixels), None, None
+        if self.ids is not None and self.diffusion.conditioner is not None:
+            ids = self.ids[torch.from_numpy(places)]
+            ids = self.diffusion.conditioner.drop(ids, self.drop, generator).to(x.device)
+        task = self.diffusion.task
+        if task is not None:
+            partners = self.images.partners
+            seen = self._on_device(partners[places]) if task.paired and partners is not None else pixels
+            image = task.degrade(seen, self.diffusion.codec, generator)
+        return x, ids, image, *self.objective.drawn(x, generator)
 
-    def _seen(self, pixels: Tensor, rows: NDArray[np.int64]) -> Tensor | None:
-        if self.task is None or not self.task.paired:
-            return None if self.task is None else pixels
-        assert self.images.partners is not None
-        return torch.from_numpy(self.images.partners[rows]).to(self.device)
+    def places(self, start: int, count: int) -> NDArray[np.int64]:
+        """Which images of the training part these are."""
+        return batch_order(len(self.images), seed=self.seed, start=start, count=count)
 
-
-def _loss(trained: Trained, batch: Batch, drop: float, generator: torch.Generator) -> Loss:
-    x, ids, seen = batch
-    conditioner, task = trained.diffusion.conditioner, trained.diffusion.task
-    cond = NOTHING
-    if conditioner is not None and ids is not None:
-        cond = conditioner(conditioner.drop(ids, drop, generator).to(x.device))
-    if task is not None and seen is not None:
-        cond = cond._replace(image=task.degrade(seen, trained.diffusion.codec, generator))
-    loss: Loss = trained.objective(trained.diffusion.denoiser, x, cond, generator)
-    return loss
+    def _on_device(self, pixels: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(pixels).to(self.device)

@@ -10,6 +10,7 @@ from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.recipes.start import fitting
+from noisekiln.training.precision import best
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -42,6 +43,8 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         backbone=settings.backbone or unet_of_size(model, data.size),
         batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         rate=settings.rate or usual_rate(settings),
+        precision=settings.precision or best(device),
+        compile=_compile(settings.compile, device),
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
     )
 
@@ -69,6 +72,10 @@ def pick_device(asked: str) -> str:
             f"{', '.join(name for name, is_there in there.items() if is_there)}. Leave --device away to take the best."
         )
     return asked
+
+
+def _compile(asked: str, device: str) -> str:
+    return asked if asked != "auto" else "yes" if device == "cuda" else "no"
 
 
 def _cond(asked: str, data: DataSet) -> str:

@@ -1,4 +1,4 @@
-"""What a run with a task shows of itself."""
+"""What a run shows of itself."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +9,51 @@ import torch
 from noisekiln.data import DataSet, Images
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, beside, tile
+from noisekiln.training.peers import Peers
+from noisekiln.training.rows import share_out
 
+PREVIEW: dict[str, Any] = {
+    "sampler": "dpmpp_2m",
+    "steps": 12,
+    "schedule": "karras",
+}  # few steps show what a model knows, whatever it is for
 COUNT = 16
+
+
+def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers) -> Pixels:
+    """Samples of fixed seeds and wishes, of each model side by side; every process paints some and gets all.
+
+    With a task: what is given, what each model makes of it, and the original, of held-out images.
+
+    Args:
+        models: Of one kind.
+        data: Where wishes and images are from; without held-out ones, those trained on.
+        cond: What the models are told.
+        peers: The processes; each calls this.
+    """
+    if models[0].task is not None:
+        return task_sheet(models, data, **PREVIEW)
+    wishes = preview_wishes(data, cond, COUNT)
+    return beside(*(tile(_painted(model, wishes, peers), columns=4) for model in models))
+
+
+def _painted(model: Diffusion, wishes: Sequence[str | int | None], peers: Peers) -> Pixels:
+    """A picture for each wish: its seed decides it, not who paints it."""
+    mine = share_out(len(wishes), peers.count)[peers.rank]
+    images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
+    if mine:
+        images = model.sample(wishes[mine.start : mine.stop], seeds=mine, **PREVIEW).cpu()
+    return peers.gathered(images, len(wishes)).numpy()
+
+
+def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
+    """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
+    part = data.held_out or data.train
+    if cond == "class":
+        return [data.class_names[i % len(data.class_names)] for i in range(count)]
+    if cond == "text" and part.captions:
+        return [part.captions[i % len(part.captions)] for i in range(count)]
+    return [None] * count
 
 
 def task_sheet(models: Sequence[Diffusion], data: DataSet, **settings: Any) -> Pixels:

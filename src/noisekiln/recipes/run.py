@@ -3,36 +3,34 @@
 import copy
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
-from typing import Any, TextIO
-
-import torch
+from typing import TextIO
 
 from noisekiln.adapter import FILE, Adapter, merge
 from noisekiln.data import DataSet
-from noisekiln.objectives.base import Loss
-from noisekiln.pictures import beside, save_picture, tile
+from noisekiln.pictures import save_picture
 from noisekiln.recipes.assemble import Trained, assemble
+from noisekiln.recipes.blame import blame
+from noisekiln.recipes.network import compiled
 from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.preview import task_sheet
+from noisekiln.recipes.preview import preview
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.peers import Peers
 from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
-PREVIEW: dict[str, Any] = {
-    "sampler": "dpmpp_2m",
-    "steps": 12,
-    "schedule": "karras",
-}  # few steps show what a model knows, whatever it is for
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+MAY_CHANGE = (
+    "data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule",
+    "micro", "precision", "compile", "recompute", "shard", "wait",
+)  # fmt: skip
 
 
 class Run:
@@ -56,9 +54,13 @@ class Run:
         self.data, self.folder = data, folder
         self.base = load_start(settings, folder)
         self.settings = self._settled(settings)
-        self.trainer = assemble(self.settings, data, self.base)
+        self.peers = Peers.join(self.settings.device, self.settings.wait)
+        self.trainer = assemble(self.settings, data, self.base, peers=self.peers)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
+        self.uncompiled: str | None = None
+        if self.settings.compile == "yes":
+            self.uncompiled = compiled(self.trained.diffusion.denoiser.backbone, self.settings.device)
         self.resumed = self._restore()
 
     @property
@@ -69,56 +71,64 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What somebody should know who has it start from a model, one line each."""
-        return notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        return told + ([f"not compiled: {self.uncompiled}"] if self.uncompiled else [])
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
 
         At the end of the budget, or once `interrupt` has come, all is saved; whoever leaves the loop calls `save`.
         """
-        self._write_down()
-        self._forget_after(self.trainer.images_seen)
+        if interrupt is not None:
+            self.trainer.stop = lambda: interrupt.signal or 0
+        self.peers.meet()  # all have looked at the folder
+        if self.peers.first:
+            self._write_down()
+            self._forget_after(self.trainer.images_seen)
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        with self._log() as log:
             for report in self._reports():
-                if report.seconds - logged >= LOG_EVERY:
+                if not report.taken:
+                    _write_line(log, {"images_seen": report.images_seen, "not_taken": self.blame()})
+                elif report.seconds - logged >= LOG_EVERY:
                     logged = report.seconds
                     _write_line(log, as_line(report))
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
                     drawn = self.trainer.share
                     self.draw_grid()
-                if due or report.seconds - saved >= CHECKPOINT_EVERY:
+                if report.taken and (due or report.seconds - saved >= CHECKPOINT_EVERY):
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
-                if interrupt is not None and interrupt.signal is not None:
-                    return self.save()
-        self.draw_grid()
+        if self.trainer.share >= 1:
+            self.draw_grid()
         self.save()
 
     def _reports(self) -> Iterator[Report]:
-        """The trainer's; when it diverges, the error names the noise level and what to do."""
+        """The trainer's; when it diverges, the error says where and what to do."""
         try:
             yield from self.trainer.run()
         except Diverged as error:
-            assert isinstance(error.loss, Loss)
-            errors = error.loss.per_sample
-            worst = int(torch.where(errors.isfinite(), errors, torch.inf).argmax())
-            nsr = float(error.loss.level.nsr[worst])
             there = (self.folder / "checkpoints").is_dir()
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
-                f"{error}; the largest error was at the noise-to-signal ratio {nsr:.3g}. "
-                f"The step was not taken; {self.folder} {kept}. "
+                f"{error}; {self.blame()}. The step was not taken; {self.folder} {kept}. "
                 "Take a lower --rate and another --out, and look at the data.",
-                error.loss,
+                error.losses,
             ) from None
+
+    def blame(self) -> str:
+        """Where in the last step the error was largest: at which noise, and in which image."""
+        return blame(self.trainer, self.data, self.settings.seed)
 
     def save(self) -> None:
         """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
-        checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
+        state = self.trainer.state()
+        if not self.peers.first:
+            return
+        checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *state)
         model, rank = self._averaged().diffusion, self.settings.lora
         if self.base is not None and rank is not None:
             adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
@@ -133,17 +143,17 @@ class Run:
 
         With a task: what is given, both of these, and the original, of held-out images.
         """
-        wishes = preview_wishes(self.data, self.settings.cond)
         self.trained.eval()
         models = [trained.diffusion for trained in (self.trained, self._averaged())]
-        if models[0].task is not None:
-            sheet = task_sheet(models, self.data, **PREVIEW)
-        else:
-            sheet = beside(*(tile(model.sample(wishes, **PREVIEW).cpu().numpy(), columns=4) for model in models))
+        sheet = preview(models, self.data, self.settings.cond, self.peers)
         self.trained.train()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
-        save_picture(sheet, file, at_least=512)
+        if self.peers.first:
+            save_picture(sheet, file, at_least=512)
         return file
+
+    def _log(self) -> TextIO:
+        return (self.folder / "metrics.jsonl" if self.peers.first else Path(os.devnull)).open("a", encoding="utf-8")
 
     def _averaged(self) -> Trained:
         module = self.trainer.ema.module
@@ -187,7 +197,7 @@ class Run:
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
             return 0
-        self.trainer.load_state(*found)
+        self.trainer.load_state([found.tensors], found.numbers)
         return self.trainer.images_seen
 
     def _write_down(self) -> None:
@@ -223,16 +233,6 @@ class Run:
         os.replace(draft, file)
 
 
-def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
-    """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
-    part = data.held_out or data.train
-    if cond == "class":
-        return [data.class_names[i % len(data.class_names)] for i in range(count)]
-    if cond == "text" and part.captions:
-        return [part.captions[i % len(part.captions)] for i in range(count)]
-    return [None] * count
-
-
 def _fingerprint(described: Path) -> str:
     """That of the data in a `dataset.json`."""
     try:
@@ -256,6 +256,6 @@ def _left_open(settings: Settings, name: str) -> bool:
     return getattr(settings, name) in (None, "auto")
 
 
-def _write_line(log: TextIO, values: dict[str, float]) -> None:
+def _write_line(log: TextIO, values: Mapping[str, float | str]) -> None:
     log.write(json.dumps(values) + "\n")
     log.flush()

@@ -37,6 +37,14 @@ class Settings:
     weight: str = setting("unit", "How levels count: see `noisekiln list weights`.")
     drop: float = setting(0.1, "Share of images shown without their condition, for guidance.")
     batch: int | None = setting(None, "Images in a step.")
+    micro: int | None = setting(None, "Images in memory at once; what fits, unless given. Changes no result.")
+    precision: str | None = setting(None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.")
+    compile: str = setting("auto", "Compile the network: auto (on a GPU), yes or no.")
+    recompute: bool = setting(
+        False, "Compute activations twice rather than keep them: a third slower, far less memory."
+    )
+    shard: bool = setting(False, "Several processes: share out the weights too (FSDP2), for networks that do not fit.")
+    wait: float = setting(300.0, "Several processes: seconds after which one that does not answer is lost.")
     optimizer: str = setting("muon", "muon (with AdamW for what is no matrix), adamw or adam.")
     rate: float | None = setting(None, "Peak learning rate.")
     cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
@@ -50,14 +58,18 @@ class Settings:
         choices = {
             "cond": ("auto", "none", "class", "text"),
             "optimizer": ("muon", "adamw", "adam"),
+            "precision": (None, "fp32", "bf16", "fp16"),
+            "compile": ("auto", "yes", "no"),
         }
         for name, known in choices.items():
             given = getattr(self, name)
             if given not in known:
-                raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(str(given), known)}")
+                raise ValueError(
+                    f"{name}={given!r} is not a choice. {did_you_mean(str(given), [name for name in known if name])}"
+                )
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop={self.drop}: it is a share of the images. Give 0 or more, and less than 1.")
-        for name in ("batch", "rate", "minutes", "images", "steps", "lora"):
+        for name in ("batch", "micro", "rate", "minutes", "images", "steps", "lora", "wait"):
             given = getattr(self, name)
             if given is not None and not 0 < given < inf:
                 raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a number above 0.")
@@ -66,6 +78,8 @@ class Settings:
                 f"lora={self.lora}: an adapter is trained for a model that is there, and none was given. "
                 "Give the model to start from: --from RUN, or start=... in Python."
             )
+        if self.shard and self.precision == "fp16":
+            raise ValueError("shard with fp16: scaling losses over shared weights is not built. Take bf16 or fp32.")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: seeds are numbers from 0 to 2^63 - 1. Give one of these.")
         if not 0 <= self.cool <= 1:

@@ -1,19 +1,22 @@
 """The training loop."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.ema import Ema
-
-Batch = TypeVar("Batch")
+from noisekiln.training.memory import TooLarge, free, ran_out
+from noisekiln.training.peers import Peers, gathering
+from noisekiln.training.precision import Precision
+from noisekiln.training.rows import Ahead, Batches, Rows, cut, share_out
+from noisekiln.training.sharded import full, own, whole
+from noisekiln.training.state import collected, put_back
 
 
 class HasValue(Protocol):
@@ -21,23 +24,19 @@ class HasValue(Protocol):
 
     @property
     def value(self) -> Tensor:
-        """0-d, to be differentiated."""
-
-
-Steps = Callable[[Batch, torch.Generator], HasValue]
-Batches = Callable[[int, int], Batch]
+        """0-d, the mean over rows, to be differentiated."""
 
 
 class Diverged(RuntimeError):
-    """The loss or a gradient is no longer a number; the weights are those from before the step.
+    """Step after step the loss or a gradient is not a number; the weights are those from before them.
 
     Attributes:
-        loss: What the loss function returned.
+        losses: What the module returned in the last of these steps, micro-batch by micro-batch.
     """
 
-    def __init__(self, message: str, loss: HasValue) -> None:
+    def __init__(self, message: str, losses: Sequence[HasValue] = ()) -> None:
         super().__init__(message)
-        self.loss = loss
+        self.losses = losses
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Report:
         loss: Of this step.
         grad_norm: Before clipping.
         rate: The learning rate of this step.
+        taken: Whether the step was taken: not, if loss or gradient are not finite.
+        micro: Images that were in memory at once.
     """
 
     images_seen: int
@@ -59,47 +60,82 @@ class Report:
     loss: float
     grad_norm: float
     rate: float
+    taken: bool = True
+    micro: int = 0
 
 
-class Trainer(Generic[Batch]):
+class Trainer:
     """Trains a module until a budget is spent; progress is counted in images.
 
-    A step's data and randomness are functions of the seed and the images seen, so an interrupted run that is resumed
-    takes the same steps as an uninterrupted one.
+    The data and the randomness of a step are functions of the seed and the images seen, whoever asks for which rows of
+    it. So an interrupted run that is resumed takes the same steps as an uninterrupted one, bit for bit; and however a
+    step is cut, into micro-batches or over processes, its gradient is the same but for the rounding of sums.
 
     Args:
-        module: What is trained: all its parameters that require gradients; the others stay, and are not saved.
-        loss: What is minimised, from a batch and a source of randomness.
-        batches: (images seen, batch size) -> the next batch.
-        optimizers: Each over some of the trained parameters, together over all; their rate is set at every step.
+        module: What is trained: all its parameters that require gradients; the others stay, and are not saved. Called
+            with the columns of some rows, it returns their loss.
+        batches: What makes the rows.
+        optimizers: Makes them for the module, each over some of the trained parameters, together over all; their rate
+            is set at every step.
         budget: When to stop.
         rate: The learning rate over the elapsed share.
-        batch: Images in a step.
+        batch: Images in a step, over all processes.
+        micro: Images in memory at once, in each process; what fits, unless given.
         seed: Of everything random.
         clip: Largest norm of the gradient.
         ema_length: Of the average, as a share of training.
+        survive: Steps in a row that may come to nothing, because loss or gradient are not finite.
+        precision: How many bits the network runs in.
+        peers: The processes that train together.
+        blocks: If given, weights are sharded over processes, these parts of the module one by one.
+        ahead: Whether the next rows are made while a step runs; for devices that leave the processor idle.
+
+    Attributes:
+        stop: Asked after every step for the number of a signal to stop, or 0.
+        stopped_by: The signal that ended `run`, here or in another process.
+        last: What the module returned in the last step, micro-batch by micro-batch.
+        began: Images seen before that step.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        loss: Steps[Batch],
-        batches: Batches[Batch],
-        optimizers: Sequence[torch.optim.Optimizer],
+        batches: Batches,
+        optimizers: Callable[[nn.Module], Sequence[torch.optim.Optimizer]],
         *,
         budget: Budget,
         rate: Rate,
         batch: int,
+        micro: int | None = None,
         seed: int = 0,
         clip: float = 1.0,
         ema_length: float = 0.1,
+        survive: int = 10,
+        precision: Precision | None = None,
+        peers: Peers | None = None,
+        blocks: Sequence[nn.Module] | None = None,
+        ahead: bool = False,
     ) -> None:
-        self.module, self.loss, self.batches, self.optimizers = module, loss, batches, optimizers
+        self.peers, self.precision = peers or Peers(), precision or Precision()
+        if batch < self.peers.count:
+            raise ValueError(
+                f"A batch of {batch} images is less than one for each of {self.peers.count} processes. "
+                "Give a larger batch, or start fewer processes."
+            )
+        self.module, self.forward = module, self.peers.spread(module, blocks)
+        self.optimizers = optimizers(module)  # over what sharding has made of the parameters
         self.budget, self.rate, self.batch, self.seed, self.clip = budget, rate, batch, seed, clip
+        self.survive = survive
+        self.stop: Callable[[], int] = lambda: 0
+        self.stopped_by = 0
+        self.parts = share_out(batch, self.peers.count)
+        self.micro = min(micro or batch, max(map(len, self.parts)))
+        self.rows = Ahead(batches, seed, batch, self.parts[self.peers.rank], ahead=ahead)
         self.ema = Ema(module, ema_length)
-        self.images_seen = 0
+        self.last: list[HasValue] = []
+        self.images_seen = self.began = 0
         self.seconds = 0.0
-        self._generator = torch.Generator()
+        self.in_vain = 0
 
     @property
     def share(self) -> float:
@@ -107,79 +143,126 @@ class Trainer(Generic[Batch]):
         return self.budget.share(self.seconds, self.images_seen)
 
     def run(self) -> Iterator[Report]:
-        """Train until the budget is spent, yielding after every step; what the caller does in between counts as time.
+        """Train until the budget is spent or `stop` says so, yielding after every step; all time in between counts.
 
         Raises:
-            Diverged: When the loss or the gradient is not finite; the step is not taken.
+            Diverged: When more steps in a row came to nothing than may.
+            LostPeer: When another process died or hangs.
         """
         self.module.train()
         begun = time.perf_counter() - self.seconds
-        while self.share < 1:
+        self.stopped_by = 0
+        while self.share < 1 and not self.stopped_by:
             yield self._step()
-            self.seconds = time.perf_counter() - begun
+            asked = self.stop()
+            # All agree on what time it is, and whether to stop.
+            seconds, signals, who = self.peers.summed([time.perf_counter() - begun, asked, asked > 0])
+            self.seconds, self.stopped_by = seconds / self.peers.count, round(signals / who) if who else 0
 
     def _step(self) -> Report:
-        batch = self.batches(self.images_seen, self.batch)
-        self._generator.manual_seed(step_seed(self.seed, self.images_seen))
-        loss = self.loss(batch, self._generator)
-        loss.value.backward()
-        value = float(loss.value.detach())
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            told = f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
-            self.module.zero_grad(set_to_none=True)
-            raise Diverged(told, loss)
-        rate = self.rate(self.share)
+        self.began = self.images_seen
+        value, norm = self._gradients(self.rows(self.images_seen))
+        rate, taken = self.rate(self.share), math.isfinite(value) and math.isfinite(norm)
+        self.in_vain = 0 if taken else self.in_vain + 1
+        if taken:
+            self._apply(rate)
+        self._clear()
+        if self.in_vain > self.survive:
+            raise Diverged(
+                f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
+                + (f", and {self.survive} steps before it came to nothing too" if self.survive else ""),
+                self.last,
+            )
+        self.images_seen += self.batch
+        if taken:
+            self.ema.update(self.module, self.images_seen, self.batch)
+        share = min(self.share, 1.0)
+        return Report(self.images_seen, self.seconds, share, value, norm, rate, taken, self.micro)
+
+    def _gradients(self, rows: Rows) -> tuple[float, float]:
+        """The loss of the rows, and the norm of its gradient; in smaller pieces whenever memory runs out."""
+        while True:
+            try:
+                return self._accumulate(rows)
+            except RuntimeError as error:
+                if not ran_out(error) or (self.peers.count > 1 and not isinstance(error, TooLarge)):
+                    raise
+                self._clear()
+                self._halve(error)
+
+    def _accumulate(self, rows: Rows) -> tuple[float, float]:
+        there = len(cast(Tensor, rows[0]))
+        count = min(-(-max(map(len, self.parts)) // self.micro), *map(len, self.parts))
+        pieces = share_out(there, count)
+        self.last, short, total = [], False, torch.zeros(())
+        try:
+            for number, piece in enumerate(pieces, 1):
+                weight = len(piece) / self.batch  # of its mean, in that of all rows of all processes
+                with gathering(self.forward, number == count), self.precision.autocast():
+                    loss: HasValue = self.forward(*cut(rows, slice(piece.start, piece.stop)))
+                    self.last.append(loss)
+                    total = total + weight * loss.value.detach().float()
+                    counted = loss.value * (weight * self.peers.count)  # processes are averaged over
+                    if number < count:
+                        self.precision.backward(counted)
+        except RuntimeError as error:
+            if not ran_out(error) or self.peers.count == 1:
+                raise
+            short = True
+        # All processes agree here, before the pass that needs them all.
+        value, fell_short = self.peers.summed([float(total), short])
+        if fell_short:
+            raise TooLarge
+        if not math.isfinite(value):
+            return value, math.nan
+        with self.peers.listening():
+            self.precision.backward(counted)
+            self.precision.unscale(self.optimizers)
+            norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
+            self.precision.settle()
+        return value, norm
+
+    def _apply(self, rate: float) -> None:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
+
+    def _clear(self) -> None:
+        for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        self.images_seen += self.batch
-        self.ema.update(self.module, self.images_seen, self.batch)
-        return Report(self.images_seen, self.seconds, min(self.share, 1.0), value, norm, rate)
+
+    def _halve(self, error: RuntimeError) -> None:
+        if self.micro == 1:
+            raise ValueError(
+                "Not even one image fits into memory with this network. Take a smaller --model or --size, or a device "
+                "with more memory."
+            ) from error
+        self.micro = -(-self.micro // 2)
+        free()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a resumed run needs: tensors by name, and numbers."""
-        frozen = self._frozen()
-        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items() if k not in frozen}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items() if k not in frozen}
-        for number, optimizer in enumerate(self.optimizers):
-            for index, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer{number}.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
-        return tensors, {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}
+        """Everything that a resumed run needs, as far as this process has it: tensors by name, and numbers.
 
-    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        frozen = self._frozen()
-        self.module.load_state_dict(frozen | _under("module.", tensors))
-        self.ema.module.load_state_dict(frozen | _under("ema.", tensors))
-        for number, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _under(f"optimizer{number}.", tensors).items():
-                index, name = key.split(".", 1)
-                state.setdefault(int(index), {})[name] = value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-            for parameter, values in optimizer.state.items():
-                for name, value in values.items():  # fused steps walk weights and moments in memory order alike
-                    if value.shape == parameter.shape:
-                        values[name] = torch.empty_like(parameter).copy_(value)
+        Raises:
+            Diverged: If a weight is not finite: what is on disk is better.
+        """
+        if not all(bool(full(weight.detach()).isfinite().all()) for weight in self.module.parameters()):
+            raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.last)
+        tensors, sharded = own(collected(self.module, self.ema, self.optimizers), first=self.peers.first)
+        numbers = {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}
+        return tensors, numbers | {"in_vain": self.in_vain, "sharded": sharded, "scaler": self.precision.state()}
+
+    def load_state(self, parts: Sequence[Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
+        """Go on from what the `state` of all processes returned, however many they were."""
+        put_back(whole(parts, numbers.get("sharded", ())), self.module, self.ema, self.optimizers)
         self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
-
-    def _frozen(self) -> dict[str, Tensor]:
-        """What is not trained, and is where it was before: whoever makes the module makes it so."""
-        return {name: p.detach() for name, p in self.module.named_parameters() if not p.requires_grad}
-
-
-def step_seed(seed: int, images_seen: int) -> int:
-    """A seed for one step: neighbouring steps and seeds get unrelated ones."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{images_seen}".encode(), digest_size=7).digest())
+        self.in_vain = int(numbers.get("in_vain", 0))
+        self.precision.load_state(numbers.get("scaler", {}))
 
 
 def as_line(report: Report) -> dict[str, float]:
     """A report as numbers by name, rounded for a log."""
-    return {name: value if name == "images_seen" else float(f"{value:.6g}") for name, value in asdict(report).items()}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    told = asdict(report)
+    logged = ("seconds", "share", "loss", "grad_norm", "rate")
+    return {"images_seen": report.images_seen} | {name: float(f"{told[name]:.6g}") for name in logged}
