@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ import pytest
 import torch
 
 from conftest import TINY, Command, Said, make_images, save_image
+from noisekiln.data import batch_order, load
 from noisekiln.diffusion import Diffusion
 from noisekiln.find import names, rooms
 from noisekiln.recipes import run as run_module
-from noisekiln.recipes.assemble import Batch, Batches
+from noisekiln.recipes.assemble import Batches
 from noisekiln.training import checkpoints
+from noisekiln.training.rows import Rows
 
 QUICK = ("--images", 32, "--batch", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
@@ -335,22 +338,41 @@ def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path
     assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
 
 
-def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def spoil(monkeypatch: pytest.MonkeyPatch, at: Sequence[int]) -> None:
+    """Have the batches that begin at these numbers of images hold what is no number."""
     batches = Batches.__call__
 
-    def spoilt(self: Batches, start: int, count: int) -> Batch:
-        x, *others = batches(self, start, count)
-        return (x * float("nan") if start == 24 else x), *others
+    def spoilt(self: Batches, start: int, count: int, generator: torch.Generator) -> Rows:
+        x, *others = batches(self, start, count, generator)
+        assert x is not None
+        return (x * float("nan") if start in at else x), *others
 
     monkeypatch.setattr(Batches, "__call__", spoilt)
-    refused(cli("train", pets, "--out", tmp_path, *QUICK), 4, "After 24 images the loss is nan")
+
+
+def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    spoil(monkeypatch, range(24, 10_000))
+    said = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 120)
+    refused(said, 4, "After 104 images the loss is nan and the gradient's norm nan, and 10 steps before it")
+    assert f"{tmp_path} keeps the last checkpoint" in said.err
     monkeypatch.undo()
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
     newest = checkpoints.newest(tmp_path / "checkpoints")
     assert newest is not None
     assert newest.numbers["images_seen"] == 24
     assert all(tensor.isfinite().all() for tensor in newest.tensors.values())
-    assert cli("train", pets, "--out", tmp_path, *QUICK).code == 0
+    assert cli("train", pets, "--out", tmp_path, *QUICK, "--images", 120).code == 0
+
+
+def test_one_bad_batch_is_survived_and_named(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    spoil(monkeypatch, [16])
+    said = cli("train", pets, "--out", tmp_path, *QUICK)
+    assert said.code == 0
+    assert "after 16 images a step was not taken: the loss is nan; the largest error was at" in said.out
+    place = batch_order(22, seed=0, start=16, count=8)[0]
+    assert f"in {load(pets).train.files[place]}" in said.out  # type: ignore[index]
+    tensors = Diffusion.load(tmp_path).state_dict()
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
 def test_too_high_a_rate_ends_with_4(cli: Command, pets: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
 
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -22,7 +23,7 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
 
-EXIT_CODES = {"DataError": 3, "Diverged": 4}  # by name: their modules are not imported for `--help`
+EXIT_CODES = {"DataError": 3, "Diverged": 4, "LostPeer": 5}  # by name: their modules are not imported for `--help`
 
 
 def main() -> None:
@@ -33,7 +34,9 @@ def main() -> None:
         code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
         if code is None:
             raise
-        print(f"noisekiln: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        who = "noisekiln" if rank == "0" else f"noisekiln (process {rank})"
+        print(f"{who}: {error}", file=sys.stderr)
         sys.exit(code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -1,5 +1,6 @@
 """What the commands show while they work."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noisekiln.training.trainer import Report
 
-console = Console(highlight=False, soft_wrap=True)
+alone = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
+console = Console(highlight=False, soft_wrap=True, quiet=not alone)
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal to draw a bar in
 
 

@@ -66,8 +66,14 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     with Interrupt() as interrupt:
-        for _ in watch(run.steps(interrupt), out.name):
-            pass
+        micro = run.trainer.micro
+        for report in watch(run.steps(interrupt), out.name):
+            if not report.taken:
+                began = f"after {run.trainer.began:,} images a step was not taken"
+                say(f"{began}: the loss is {report.loss:g}; {run.blame()}")
+            if report.micro < micro:
+                micro = report.micro
+                say(f"memory ran out; from now on {micro} images at once, with the same result")
     if run.trainer.stopped_by and run.trainer.share < 1:
         say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
         raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)

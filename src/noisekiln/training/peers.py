@@ -99,7 +99,7 @@ class Peers:
         if self.count == 1:
             return module
         if blocks is None:
-            return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+            return DistributedDataParallel(module, gradient_as_bucket_view=True)
         for parameter in module.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP cuts rows of plain memory
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))
