@@ -73,7 +73,7 @@ def assemble(settings: Settings, data: DataSet, base: Diffusion | None = None) -
         rate=Rate(settings.rate, cool=settings.cool),
         batch=settings.batch,
         seed=settings.seed,
-        ema_length=settings.ema,
+        ema_lengths=(settings.ema, settings.ema / 2),
     )
 
 

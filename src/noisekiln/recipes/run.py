@@ -22,6 +22,7 @@ from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.snapshots import Snapshots, forget_after
 from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
@@ -31,12 +32,14 @@ PREVIEW: dict[str, Any] = {
     "schedule": "karras",
 }  # few steps show what a model knows, whatever it is for
 CHECKPOINT_EVERY = 60.0  # seconds
+AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule", "snapshots")
 
 
 class Run:
-    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `model/`.
+    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `ema/`,
+    `model/`.
 
     Opening a folder that already holds this run resumes it.
 
@@ -59,6 +62,7 @@ class Run:
         self.trainer = assemble(self.settings, data, self.base)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
+        self._average: Trained | None = None  # a plain copy to sample with and to save, made when first wanted
         self.resumed = self._restore()
 
     @property
@@ -80,8 +84,10 @@ class Run:
         self._forget_after(self.trainer.images_seen)
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
+        snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, self.trainer.share)
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
             for report in self._reports():
+                snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
                 if report.seconds - logged >= LOG_EVERY:
                     logged = report.seconds
                     _write_line(log, as_line(report))
@@ -95,6 +101,7 @@ class Run:
                 yield report  # last, so that whoever stops here misses no grid
                 if interrupt is not None and interrupt.signal is not None:
                     return self.save()
+        snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
         self.draw_grid()
         self.save()
 
@@ -146,9 +153,10 @@ class Run:
         return file
 
     def _averaged(self) -> Trained:
-        module = self.trainer.ema.module
-        assert isinstance(module, Trained)
-        return module
+        if self._average is None:
+            self._average = copy.deepcopy(self.trained).eval().requires_grad_(False)
+        self.trainer.ema.copy_into(self._average, self.trained)
+        return self._average
 
     def _settled(self, settings: Settings) -> Settings:
         asked = resolve(settings, self.data, self.base)
@@ -212,7 +220,8 @@ class Run:
         os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
 
     def _forget_after(self, images_seen: int) -> None:
-        """Drop the log's lines from after the checkpoint: those steps are taken again."""
+        """Drop snapshots and the log's lines from after the checkpoint: those steps are taken again."""
+        forget_after(self.folder / AVERAGES, images_seen)
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return

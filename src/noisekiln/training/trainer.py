@@ -77,7 +77,7 @@ class Trainer(Generic[Batch]):
         batch: Images in a step.
         seed: Of everything random.
         clip: Largest norm of the gradient.
-        ema_length: Of the average, as a share of training.
+        ema_lengths: Of the averages, as shares of training; the first is that of the run's model.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Trainer(Generic[Batch]):
         batch: int,
         seed: int = 0,
         clip: float = 1.0,
-        ema_length: float = 0.1,
+        ema_lengths: Sequence[float] = (0.1, 0.05),
     ) -> None:
         self.module, self.loss, self.batches, self.optimizers = module, loss, batches, optimizers
         self.budget, self.rate, self.batch, self.seed, self.clip = budget, rate, batch, seed, clip
-        self.ema = Ema(module, ema_length)
+        self.ema = Ema(module, ema_lengths)
         self.images_seen = 0
         self.seconds = 0.0
         self._generator = torch.Generator()
@@ -136,14 +136,14 @@ class Trainer(Generic[Batch]):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.images_seen += self.batch
-        self.ema.update(self.module, self.images_seen, self.batch)
+        self.ema.update(self.module, self.images_seen)
         return Report(self.images_seen, self.seconds, min(self.share, 1.0), value, norm, rate)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed run needs: tensors by name, and numbers."""
         frozen = self._frozen()
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items() if k not in frozen}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items() if k not in frozen}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state().items()}
         for number, optimizer in enumerate(self.optimizers):
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{number}.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
@@ -153,7 +153,7 @@ class Trainer(Generic[Batch]):
         """Go on from what `state` returned."""
         frozen = self._frozen()
         self.module.load_state_dict(frozen | _under("module.", tensors))
-        self.ema.module.load_state_dict(frozen | _under("ema.", tensors))
+        self.ema.load_state(_under("ema.", tensors))
         for number, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in _under(f"optimizer{number}.", tensors).items():
