@@ -14,6 +14,7 @@ readable as the strided one's after 600,000. The notes' width is 64.
 """
 
 import argparse
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def train(network: Backbone, ema: Ema, x: Tensor, *, images: int, batch: int) ->
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        ema.update(network, seen, batch)  # what one samples with: the average of the weights
+        ema.update(network, seen)  # what one samples with: the average of the weights
         yield seen, loss.item()
 
 
@@ -97,7 +98,8 @@ def main(argv: list[str] | None = None) -> list[float]:
     x = codec.encode(pixels)  # (N, C, H, W), mean 0 and variance 1
     network = build(Backbone, given.network, channels=codec.channels, vector=0, width=given.width)
     ema = Ema(network)
-    model = model_of(ema.module, codec, (x.shape[2], x.shape[3]), steps=given.steps, variance=given.variance)
+    average = copy.deepcopy(network).eval()
+    model = model_of(average, codec, (x.shape[2], x.shape[3]), steps=given.steps, variance=given.variance)
     means: list[float] = []
     losses: list[float] = []
     for seen, loss in train(network, ema, x, images=given.images, batch=given.batch):
@@ -106,8 +108,10 @@ def main(argv: list[str] | None = None) -> list[float]:
             means.append(sum(losses) / len(losses))
             losses.clear()
             print(f"{seen:9,} images   loss {means[-1]:.4f}", flush=True)
+            ema.copy_into(average, network)
             few = model.sample(16, steps=max(1, given.steps // 10)).numpy()
             save_picture(tile(few, columns=8), given.out / f"after_{seen:07d}.png", at_least=512)
+    ema.copy_into(average, network)
     model.save(given.out / "model")
     save_picture(tile(model.sample(given.n).numpy(), columns=8), given.out / "grid.png", at_least=512)
     print(f"look at {given.out / 'grid.png'}; for more: noisekiln sample {given.out}")

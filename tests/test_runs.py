@@ -71,9 +71,9 @@ def same(one: Path, other: Path) -> None:
         assert torch.equal(tensor, second.tensors[name]), name
     assert first.numbers | {"seconds": 0} == second.numbers | {"seconds": 0}
     assert log(one) == log(other)
-    pictures = sorted(file.name for file in (one / "samples").iterdir())
-    assert pictures == sorted(file.name for file in (other / "samples").iterdir())
-    for name in (*(f"samples/{picture}" for picture in pictures), "model/model.safetensors", "model/model.json"):
+    made = [f"{folder}/{file.name}" for folder in ("samples", "ema") for file in sorted((one / folder).iterdir())]
+    assert made == [f"{folder}/{f.name}" for folder in ("samples", "ema") for f in sorted((other / folder).iterdir())]
+    for name in (*made, "model/model.safetensors", "model/model.json"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -82,7 +82,7 @@ def same(one: Path, other: Path) -> None:
 
 def test_run_folder(class_run: Path):
     assert sorted(f.name for f in class_run.iterdir()) == [
-        "checkpoints", "dataset.json", "metrics.jsonl", "model", "run.yaml", "samples",
+        "checkpoints", "dataset.json", "ema", "metrics.jsonl", "model", "run.yaml", "samples",
     ]  # fmt: skip
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2
@@ -118,7 +118,7 @@ def test_model_is_the_average(class_run: Path):
     newest = checkpoints.newest(class_run / "checkpoints")
     assert newest is not None
     model = load_file(class_run / "model" / "model.safetensors")
-    assert all(torch.equal(tensor, newest.tensors[f"ema.diffusion.{name}"]) for name, tensor in model.items())
+    assert all(torch.equal(tensor, newest.tensors[f"ema.0.diffusion.{name}"]) for name, tensor in model.items())
 
 
 def test_settings_survive_writing(tmp_path: Path):

@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from noisekiln.training import checkpoints
 from noisekiln.training.budget import Budget, Rate
-from noisekiln.training.ema import Ema, exponent
+from noisekiln.training.ema import FINENESS, Ema, exponent
 from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.muon import Muon, orthogonal
 from noisekiln.training.rows import shard_seed
@@ -76,40 +77,110 @@ def test_an_impossible_length_is_refused(length):
 
 
 def test_the_average_of_what_never_changes_is_itself():
-    ema = Ema(module_of(-5.0))  # the start is forgotten at once
+    ema = Ema(module_of(-5.0), (0.1, 0.2))  # the start is forgotten at once
     for seen in range(10, 60, 10):
-        ema.update(module_of(2.5), seen, 10)
-    assert float(ema.module.weight) == pytest.approx(2.5, rel=1e-14)
+        ema.update(module_of(2.5), seen)
+    assert [float(track["weight"]) for track in ema.tracks] == pytest.approx([2.5, 2.5], rel=1e-14)
 
 
 def test_the_average_of_a_straight_line_has_its_closed_form():
-    """Of w(tau) = tau with weights tau^gamma: t (gamma + 1)/(gamma + 2)."""
-    ema, steps = Ema(module_of(0.0), 0.1), 4000
+    """Of w(tau) = tau with weights tau^gamma: t (gamma + 1)/(gamma + 2), up to half the way between two updates."""
+    lengths = (0.05, 0.1, 0.2)
+    ema, steps = Ema(module_of(0.0), lengths), 4000
     for seen in range(1, steps + 1):
-        ema.update(module_of(seen), seen, 1)
-    gamma = exponent(0.1)
-    assert float(ema.module.weight) == pytest.approx(steps * (gamma + 1) / (gamma + 2), rel=1e-3)
+        ema.update(module_of(seen), seen)
+    for length, track in zip(lengths, ema.tracks, strict=True):
+        gamma = exponent(length)
+        exact = ema.images_seen * (gamma + 1) / (gamma + 2)
+        assert float(track["weight"]) == pytest.approx(exact, rel=0.6 / FINENESS)
+
+
+def test_it_is_updated_when_enough_is_new_whoever_looks_in_between():
+    """At every one of the first steps; later rarely, and never more than 1/256 behind."""
+    ema, updates = Ema(module_of(0.0)), 0
+    for seen in range(64, 64 * 5000, 64):
+        before = ema.images_seen
+        ema.update(module_of(seen), seen)
+        updates += ema.images_seen == seen
+        assert ema.images_seen in (before, seen)
+        assert (seen - ema.images_seen) * FINENESS < seen
+        assert ema.images_seen == seen or seen > 64 * FINENESS
+    assert updates < 1100  # 256 (1 + ln(5000/256)), and of 4999 steps
+
+
+def test_averages_of_halves_are_kept_in_float32():
+    """A small step of the average of bfloat16 weights would be rounded away."""
+    module = nn.Linear(2, 1).to(torch.bfloat16)
+    ema = Ema(module)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+        for seen in range(1, 101):
+            ema.update(module, seen)
+        module.weight.fill_(1.0078125)  # the next one in bfloat16
+        ema.update(module, 101)
+    assert ema.tracks[0]["weight"].dtype == torch.float32
+    assert 1.0 < float(ema.tracks[0]["weight"][0, 0]) < 1.001
+    copied = copy.deepcopy(module)
+    ema.copy_into(copied, module)
+    assert copied.weight.dtype == torch.bfloat16
+
+
+def test_only_what_is_trained_is_averaged():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    module[0].requires_grad_(False)
+    ema = Ema(module, (0.1, 0.05))
+    assert [list(track) for track in ema.tracks] == [["1.weight", "1.bias"]] * 2
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        module[1].weight.fill_(3.0)
+    ema.update(module, 8)
+    ema.copy_into(copied, module, track=1)
+    assert torch.equal(copied[1].weight, module[1].weight)
+    assert torch.equal(copied[0].weight, module[0].weight)
+
+
+def test_the_average_goes_on_from_its_state():
+    def weights():
+        generator = torch.Generator().manual_seed(0)
+        return [module_of(float(torch.randn((), generator=generator))) for _ in range(900)]
+
+    whole, first, second = (Ema(module_of(0.0), (0.1, 0.05)) for _ in range(3))
+    for step, module in enumerate(weights(), 1):
+        whole.update(module, 4 * step)
+        (first if step <= 612 else second).update(module, 4 * step)
+        if step == 612:
+            assert first.images_seen < 4 * step  # no update has just been made
+            second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+    state = second.state()
+    assert set(state) == {"images_seen", "0.weight", "0.bias", "1.weight", "1.bias"}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state().items())
+
+
+def test_a_state_of_other_tracks_is_refused():
+    one, two = Ema(module_of(0.0)), Ema(module_of(0.0), (0.1, 0.05))
+    for mine, theirs in ((one, two), (two, one)):
+        with pytest.raises(ValueError, match=r"other averages than this run keeps.*give another --out"):
+            mine.load_state(theirs.state())
 
 
 def test_the_average_does_not_depend_on_the_batch_size():
     small, large = Ema(module_of(0.0)), Ema(module_of(0.0))
     for seen in range(8, 8001, 8):
-        small.update(module_of(seen), seen, 8)
+        small.update(module_of(seen), seen)
     for seen in range(80, 8001, 80):
-        large.update(module_of(seen), seen, 80)
-    assert float(large.module.weight) == pytest.approx(float(small.module.weight), rel=0.01)
+        large.update(module_of(seen), seen)
+    assert float(large.tracks[0]["weight"]) == pytest.approx(float(small.tracks[0]["weight"]), rel=0.01)
 
 
-def test_buffers_are_copied_and_the_average_is_not_trained():
+def test_buffers_are_copied_as_they_are():
     module = nn.BatchNorm1d(2)
-    ema = Ema(module)
+    ema, copied = Ema(module), copy.deepcopy(module)
     module(torch.randn(8, 2))
-    ema.update(module, 8, 8)
-    assert torch.equal(ema.module.running_mean, module.running_mean)
-    assert int(ema.module.num_batches_tracked) == 1
-    assert not ema.module.training
-    assert not any(parameter.requires_grad for parameter in ema.module.parameters())
-    assert module.training
+    ema.copy_into(copied, module)
+    assert torch.equal(copied.running_mean, module.running_mean)
+    assert int(copied.num_batches_tracked) == 1
+    module(torch.randn(8, 2))
+    assert int(copied.num_batches_tracked) == 1
 
 
 # --- checkpoints
@@ -320,7 +391,7 @@ def test_a_nan_stops_the_run_before_the_weights_are_touched():
     assert trainer.images_seen == 40
     for name, value in trainer.module.named_parameters():
         assert torch.equal(value, healthy[name])
-    assert all(bool(parameter.isfinite().all()) for parameter in trainer.ema.module.parameters())
+    assert all(bool(parameter.isfinite().all()) for track in trainer.ema.tracks for parameter in track.values())
 
 
 def test_seeds_of_neighbouring_steps_are_unrelated():

@@ -72,19 +72,11 @@ def assemble(
         base: What training goes on from, if anything.
         peers: The processes that train together.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        if base is None:
-            diffusion = make_diffusion(settings, data)
-        else:
-            diffusion = continued(base, settings, data, make_conditioner(settings.cond, data))
-        objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
-    trained = Trained(diffusion, objective).to(settings.device)
-    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = make_trained(settings, data, base)
     assert settings.rate is not None
     assert settings.batch is not None
     assert settings.precision is not None
-    network = diffusion.denoiser.backbone
+    network = trained.diffusion.denoiser.backbone
     if settings.recompute:
         recompute(network)
     return Trainer(
@@ -96,12 +88,26 @@ def assemble(
         batch=settings.batch,
         micro=settings.micro,
         seed=settings.seed,
-        ema_length=settings.ema,
+        ema_lengths=(settings.ema, settings.ema / 2),
         precision=Precision(settings.precision, settings.device),
         peers=peers,
         blocks=blocks_of(network) if settings.shard else None,
         ahead=settings.device != "cpu",
     )
+
+
+def make_trained(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Trained:
+    """What is trained, at its start: the same at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if base is None:
+            diffusion = make_diffusion(settings, data)
+        else:
+            diffusion = continued(base, settings, data, make_conditioner(settings.cond, data))
+        objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
+    trained = Trained(diffusion, objective).to(settings.device)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return trained
 
 
 def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:

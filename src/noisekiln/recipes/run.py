@@ -14,6 +14,7 @@ from noisekiln.data import DataSet
 from noisekiln.pictures import save_picture
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.blame import blame
+from noisekiln.recipes.copies import Copies
 from noisekiln.recipes.network import compiled
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview
@@ -22,19 +23,22 @@ from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.peers import Peers
+from noisekiln.training.snapshots import Snapshots, forget_after
 from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 CHECKPOINT_EVERY = 60.0  # seconds
+AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
 MAY_CHANGE = (
     "data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule",
-    "micro", "precision", "compile", "recompute", "shard", "wait",
+    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots",
 )  # fmt: skip
 
 
 class Run:
-    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `model/`.
+    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `ema/`,
+    `model/`.
 
     Opening a folder that already holds this run resumes it.
 
@@ -61,6 +65,7 @@ class Run:
         self.uncompiled: str | None = None
         if self.settings.compile == "yes":
             self.uncompiled = compiled(self.trained.diffusion.denoiser.backbone, self.settings.device)
+        self.copies = Copies(self.trainer, self.settings, data, self.base)
         self.resumed = self._restore()
 
     @property
@@ -87,8 +92,12 @@ class Run:
             self._forget_after(self.trainer.images_seen)
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
+        snapshots = Snapshots(
+            self.folder / AVERAGES, self.settings.snapshots, self.trainer.share, first=self.peers.first
+        )
         with self._log() as log:
             for report in self._reports():
+                snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
                 if not report.taken:
                     _write_line(log, {"images_seen": report.images_seen, "not_taken": self.blame()})
                 elif report.seconds - logged >= LOG_EVERY:
@@ -103,6 +112,7 @@ class Run:
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
         if self.trainer.share >= 1:
+            snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
             self.draw_grid()
         self.save()
 
@@ -125,11 +135,10 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
-        state = self.trainer.state()
+        state, model, rank = self.trainer.state(), self.copies.averaged().diffusion, self.settings.lora
         if not self.peers.first:
             return
         checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *state)
-        model, rank = self._averaged().diffusion, self.settings.lora
         if self.base is not None and rank is not None:
             adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
             adapter.save(self.folder / FILE)
@@ -143,8 +152,7 @@ class Run:
 
         With a task: what is given, both of these, and the original, of held-out images.
         """
-        self.trained.eval()
-        models = [trained.diffusion for trained in (self.trained, self._averaged())]
+        models = [trained.eval().diffusion for trained in (self.copies.raw(), self.copies.averaged())]
         sheet = preview(models, self.data, self.settings.cond, self.peers)
         self.trained.train()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
@@ -154,11 +162,6 @@ class Run:
 
     def _log(self) -> TextIO:
         return (self.folder / "metrics.jsonl" if self.peers.first else Path(os.devnull)).open("a", encoding="utf-8")
-
-    def _averaged(self) -> Trained:
-        module = self.trainer.ema.module
-        assert isinstance(module, Trained)
-        return module
 
     def _settled(self, settings: Settings) -> Settings:
         asked = resolve(settings, self.data, self.base)
@@ -222,7 +225,8 @@ class Run:
         os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
 
     def _forget_after(self, images_seen: int) -> None:
-        """Drop the log's lines from after the checkpoint: those steps are taken again."""
+        """Drop snapshots and the log's lines from after the checkpoint: those steps are taken again."""
+        forget_after(self.folder / AVERAGES, images_seen)
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return

@@ -49,6 +49,7 @@ class Settings:
     rate: float | None = setting(None, "Peak learning rate.")
     cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
     ema: float = setting(0.1, "Width of the average of the weights, as a share of training.")
+    snapshots: int = setting(16, "Copies of the averages to keep, for `noisekiln ema`; 0 keeps none.")
     sampler: str = setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
     steps: int = setting(20, "Usual steps of it.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
@@ -80,6 +81,8 @@ class Settings:
             )
         if self.shard and self.precision == "fp16":
             raise ValueError("shard with fp16: scaling losses over shared weights is not built. Take bf16 or fp32.")
+        if self.snapshots < 0:
+            raise ValueError(f"snapshots={self.snapshots}: it is a number of files. Give 0 for none, or more.")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: seeds are numbers from 0 to 2^63 - 1. Give one of these.")
         if not 0 <= self.cool <= 1:

@@ -1,11 +1,15 @@
-"""The average of the weights that one samples with."""
+"""The averages of the weights: one of them is what one samples with."""
 
-import copy
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from noisekiln.training.sharded import full, share
+
+FINENESS = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
 
 
 def exponent(length: float) -> float:
@@ -20,33 +24,85 @@ def exponent(length: float) -> float:
 
 
 class Ema:
-    """A power-function average of a module's parameters (Karras et al. 2024, eq. 121-127).
+    """Power-function averages of a module's trained parameters (Karras et al. 2024, eq. 121-127), one track a length.
 
     After t images the weights of image tau count as ``tau^gamma``: the average is over a fixed share of training so
-    far, so it never remembers the random start, however short the run. Parameters are averaged; buffers are copied.
+    far, so it never remembers the random start, however short the run. It is kept in float32 or wider, and moves on
+    only when `FINENESS` says so: at every step at first, ever more rarely then. Which steps these are depends on the
+    images seen alone, never on when somebody looks or saves.
 
     Args:
-        module: What is averaged; the average lives in `Ema.module`, a copy to sample with.
-        length: Width of the average, as a share of the training so far.
+        module: What is averaged: its parameters that require gradients.
+        lengths: Width of each track's average, as a share of the training so far: 0.01 to 0.25.
+
+    Attributes:
+        images_seen: Where the averages stand: at most 1/256 behind training.
+        tracks: The average of each length, by the names of the parameters.
     """
 
-    def __init__(self, module: nn.Module, length: float = 0.1) -> None:
-        self.length = length
-        self.gamma = exponent(length)
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: nn.Module, lengths: Sequence[float] = (0.1,)) -> None:
+        self.lengths = tuple(lengths)
+        self.images_seen = 0
+        self._gammas = [exponent(length) for length in self.lengths]
+        self.tracks = [{name: _wide(p, copy=True) for name, p in _trained(module).items()} for _ in self.lengths]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, images_seen: int, since: int) -> None:
-        """Take in the module as it is now.
+    def update(self, module: nn.Module, images_seen: int) -> None:
+        """Take in the module as it is now, if an update is due; to be called after every step.
 
         Args:
             module: What is trained.
             images_seen: Images that it has been trained on.
-            since: Images since the last update.
         """
-        keep = (1 - since / images_seen) ** (self.gamma + 1)
-        averages: list[Tensor] = list(self.module.parameters())
-        parameters: list[Tensor] = list(module.parameters())
-        torch._foreach_lerp_(averages, parameters, 1 - keep)
-        for average, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
-            average.copy_(buffer)
+        if (images_seen - self.images_seen) * FINENESS < images_seen:
+            return
+        trained = _trained(module)
+        parameters = [_wide(parameter) for parameter in trained.values()]
+        for gamma, track in zip(self._gammas, self.tracks, strict=True):
+            keep = (self.images_seen / images_seen) ** (gamma + 1)
+            torch._foreach_lerp_([track[name] for name in trained], parameters, 1 - keep)
+        self.images_seen = images_seen
+
+    @torch.no_grad()
+    def copy_into(self, copy: nn.Module, module: nn.Module, track: int = 0) -> None:
+        """Make a copy of the module the average: parameters of a track, and the module's buffers as they are.
+
+        Args:
+            copy: A deep copy of the module, from any time.
+            module: What is trained.
+            track: Which of the lengths.
+        """
+        for name, average in self.tracks[track].items():
+            copy.get_parameter(name).copy_(full(average))
+        for mine, theirs in zip(copy.buffers(), module.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed run needs: ``TRACK.NAME`` for each average, and where they stand; no copies."""
+        averages = {f"{i}.{name}": average for i, track in enumerate(self.tracks) for name, average in track.items()}
+        return averages | {"images_seen": torch.tensor(self.images_seen)}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            ValueError: If it is of another module or other tracks.
+        """
+        own = self.state()
+        if tensors.keys() != own.keys():
+            raise ValueError(
+                "The checkpoint holds other averages than this run keeps; it may come from an earlier noisekiln. "
+                "Go on with that version, or give another --out for a new run."
+            )
+        for name, average in own.items():
+            average.copy_(share(tensors[name], average))
+        self.images_seen = int(tensors["images_seen"])
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _wide(parameter: Tensor, *, copy: bool = False) -> Tensor:
+    """In float32, or as it is if that is wider: half precision would lose every small step of the average."""
+    return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=copy)

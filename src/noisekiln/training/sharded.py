@@ -16,7 +16,7 @@ def own(tensors: Named, *, first: bool) -> tuple[dict[str, Tensor], list[str]]:
         The tensors, and the names of those that are sharded.
     """
     sharded = [name for name, tensor in tensors.items() if isinstance(tensor, DTensor)]
-    parts = {name: _local(tensor) for name, tensor in tensors.items() if first or name in sharded}
+    parts = {name: local(tensor) for name, tensor in tensors.items() if first or name in sharded}
     return parts, sharded
 
 
@@ -45,8 +45,10 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
+    """The rows of a tensor that this process has; all of them, unless it is sharded."""
     if not isinstance(tensor, DTensor):
-        return tensor
+        return tensor.detach()
     assert tensor.placements == (Shard(0),)
-    return tensor.to_local()
+    rows: Tensor = tensor.to_local()
+    return rows.detach()

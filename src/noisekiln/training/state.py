@@ -14,7 +14,7 @@ def collected(module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]) -> d
     """Weights, averages and moments; what is frozen is left out, as whoever makes the module makes it so."""
     frozen = _frozen(module)
     tensors = {f"module.{k}": v for k, v in module.state_dict().items() if k not in frozen}
-    tensors |= {f"ema.{k}": v for k, v in ema.module.state_dict().items() if k not in frozen}
+    tensors |= {f"ema.{k}": v for k, v in ema.state().items()}
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer{number}.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
@@ -25,7 +25,7 @@ def put_back(tensors: Mapping[str, Tensor], module: nn.Module, ema: Ema, optimiz
     """Load what `collected` gave, in full, laid out as things are there."""
     frozen = _frozen(module)
     _fill(module, frozen | _under("module.", tensors))
-    _fill(ema.module, frozen | _under("ema.", tensors))
+    ema.load_state(_under("ema.", tensors))
     for number, optimizer in enumerate(optimizers):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for key, value in _under(f"optimizer{number}.", tensors).items():

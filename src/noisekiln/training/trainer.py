@@ -15,7 +15,7 @@ from noisekiln.training.memory import TooLarge, free, ran_out
 from noisekiln.training.peers import Peers, gathering
 from noisekiln.training.precision import Precision
 from noisekiln.training.rows import Ahead, Batches, Rows, cut, share_out
-from noisekiln.training.sharded import full, own, whole
+from noisekiln.training.sharded import full, local, own, whole
 from noisekiln.training.state import collected, put_back
 
 
@@ -83,7 +83,7 @@ class Trainer:
         micro: Images in memory at once, in each process; what fits, unless given.
         seed: Of everything random.
         clip: Largest norm of the gradient.
-        ema_length: Of the average, as a share of training.
+        ema_lengths: Of the averages, as shares of training; the first is that of the run's model.
         survive: Steps in a row that may come to nothing, because loss or gradient are not finite.
         precision: How many bits the network runs in.
         peers: The processes that train together.
@@ -109,7 +109,7 @@ class Trainer:
         micro: int | None = None,
         seed: int = 0,
         clip: float = 1.0,
-        ema_length: float = 0.1,
+        ema_lengths: Sequence[float] = (0.1, 0.05),
         survive: int = 10,
         precision: Precision | None = None,
         peers: Peers | None = None,
@@ -131,7 +131,7 @@ class Trainer:
         self.parts = share_out(batch, self.peers.count)
         self.micro = min(micro or batch, max(map(len, self.parts)))
         self.rows = Ahead(batches, seed, batch, self.parts[self.peers.rank], ahead=ahead)
-        self.ema = Ema(module, ema_length)
+        self.ema = Ema(module, ema_lengths)
         self.last: list[HasValue] = []
         self.images_seen = self.began = 0
         self.seconds = 0.0
@@ -175,7 +175,7 @@ class Trainer:
             )
         self.images_seen += self.batch
         if taken:
-            self.ema.update(self.module, self.images_seen, self.batch)
+            self.ema.update(self.module, self.images_seen)
         share = min(self.share, 1.0)
         return Report(self.images_seen, self.seconds, share, value, norm, rate, taken, self.micro)
 
@@ -247,7 +247,8 @@ class Trainer:
         Raises:
             Diverged: If a weight is not finite: what is on disk is better.
         """
-        if not all(bool(full(weight.detach()).isfinite().all()) for weight in self.module.parameters()):
+        sound = all(bool(local(weight).isfinite().all()) for weight in self.module.parameters())
+        if self.peers.summed([sound]) != [self.peers.count]:
             raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.last)
         tensors, sharded = own(collected(self.module, self.ema, self.optimizers), first=self.peers.first)
         numbers = {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}

@@ -1,0 +1,54 @@
+"""Copies of what is trained, to sample with and to save."""
+
+import copy
+
+import torch
+
+from noisekiln.data import DataSet
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes.assemble import Trained, make_trained
+from noisekiln.recipes.settings import Settings
+from noisekiln.training.sharded import full
+from noisekiln.training.trainer import Trainer
+
+
+class Copies:
+    """The weights as they are and as they are on average, in modules that are neither compiled nor sharded.
+
+    Several processes have to ask together. A copy is made when first wanted, and filled whenever it is.
+
+    Args:
+        trainer: Of a `Trained`.
+        settings: Resolved.
+        data: The images.
+        base: What training went on from, if anything.
+    """
+
+    def __init__(self, trainer: Trainer, settings: Settings, data: DataSet, base: Diffusion | None) -> None:
+        self.trainer, self.settings, self.data, self.base = trainer, settings, data, base
+        self.sharded = settings.shard and trainer.peers.count > 1
+        self._raw: Trained | None = None
+        self._averaged: Trained | None = None
+
+    @torch.no_grad()
+    def raw(self) -> Trained:
+        """The weights as they are."""
+        assert isinstance(self.trainer.module, Trained)
+        if not self.sharded and self.settings.compile != "yes":
+            return self.trainer.module
+        self._raw = self._raw or self._plain()
+        for name, weight in self.trainer.module.state_dict().items():
+            self._raw.get_parameter(name).copy_(full(weight))
+        return self._raw
+
+    def averaged(self, track: int = 0) -> Trained:
+        """One of the trainer's averages."""
+        self._averaged = self._averaged or self._plain()
+        self.trainer.ema.copy_into(self._averaged, self.trainer.module, track)
+        return self._averaged
+
+    def _plain(self) -> Trained:
+        fresh = self.sharded  # a sharded module cannot be copied
+        made = make_trained(self.settings, self.data, self.base) if fresh else copy.deepcopy(self.trainer.module)
+        assert isinstance(made, Trained)
+        return made.eval().requires_grad_(False)

@@ -1,0 +1,111 @@
+"""Snapshots: copies of the averages kept during training, from which any other length can be made afterwards."""
+
+import json
+import os
+from math import floor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from noisekiln.training.ema import Ema
+from noisekiln.training.sharded import full
+
+
+class Snapshot(NamedTuple):
+    """One file of copies.
+
+    Attributes:
+        file: With a tensor ``TRACK.NAME`` for each average of each trained parameter.
+        images_seen: Where the averages stood.
+        lengths: Of the tracks, in their order.
+    """
+
+    file: Path
+    images_seen: int
+    lengths: tuple[float, ...]
+
+
+class Snapshots:
+    """Keeps a snapshot whenever another equal share of the budget is gone.
+
+    Args:
+        folder: Where.
+        count: Shares; 0 keeps none.
+        share: How much of the budget is gone at the beginning.
+        first: Whether this is the process that writes; the others only hand over what they have.
+    """
+
+    def __init__(self, folder: Path, count: int, share: float, *, first: bool = True) -> None:
+        self.folder, self.count, self.first = folder, count, first
+        self._done = self._shares(share)
+
+    def keep_if_due(self, ema: Ema, share: float) -> None:
+        """Write a snapshot if another share is gone; to be called after every step and at the end."""
+        done = self._shares(share)
+        if done > self._done:
+            write(self.folder, ema, first=self.first)
+        self._done = done
+
+    def _shares(self, share: float) -> int:
+        return floor(min(share, 1.0) * self.count)
+
+
+def write(folder: Path, ema: Ema, *, first: bool = True) -> Path:
+    """Write the averages as they stand into ``IMAGES.safetensors``: beside its place, synced, then renamed."""
+    file = folder / f"{ema.images_seen:012d}.safetensors"
+    draft = folder / f".{file.name}.partial"
+    named = [(f"{i}.{name}", tensor) for i, track in enumerate(ema.tracks) for name, tensor in track.items()]
+    tensors = {name: _small(full(tensor)) for name, tensor in named}
+    if not first:
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    # One entry: the file's bytes do not depend on an order.
+    told = {"snapshot": json.dumps({"images_seen": ema.images_seen, "lengths": ema.lengths})}
+    save_file(tensors, draft, metadata=told)
+    with draft.open("r+b") as handle:
+        os.fsync(handle.fileno())
+    draft.replace(file)
+    return file
+
+
+def kept(folder: Path) -> list[Snapshot]:
+    """The snapshots in a folder, oldest first; only their headers are read.
+
+    Raises:
+        ValueError: If one is damaged.
+    """
+    return [_read(file) for file in _files(folder)]
+
+
+def forget_after(folder: Path, images_seen: int) -> None:
+    """Remove the snapshots of steps that will be taken again, and what was cut off while it was written."""
+    for file in _files(folder):
+        if int(file.stem) > images_seen:
+            file.unlink()
+    for draft in folder.glob(".*.safetensors.partial"):
+        draft.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.safetensors") if file.stem.isdecimal())
+
+
+def _read(file: Path) -> Snapshot:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            told = json.loads((opened.metadata() or {})["snapshot"])
+        return Snapshot(file, int(told["images_seen"]), tuple(map(float, told["lengths"])))
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{file} is no snapshot of noisekiln's, or damaged ({error}). Remove it: the others do without it."
+        ) from error
+
+
+def _small(tensor: Tensor) -> Tensor:
+    """In half precision, which costs less than reconstruction does (see LOG.md); as it is, if it would overflow."""
+    half = tensor.to(torch.float16)
+    return (half if bool(half.isfinite().all()) else tensor).contiguous()
