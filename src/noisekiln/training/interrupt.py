@@ -10,7 +10,9 @@ Handler = Callable[[int, FrameType | None], Any] | int
 
 
 class Interrupt:
-    """While it is open, Ctrl-C and SIGTERM only set a flag; a second one of them stops at once.
+    """While it is open, Ctrl-C, SIGTERM and SIGUSR1 only set a flag; a second one of them stops at once.
+
+    SIGTERM and SIGUSR1 are what schedulers of clusters send ahead of taking a machine back.
 
     Attributes:
         signal: Number of the signal that came, or None.
@@ -20,7 +22,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         in_main = threading.current_thread() is threading.main_thread()  # Python delivers signals there alone
-        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        names = ("SIGINT", "SIGTERM", "SIGUSR1") if in_main else ()
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         self._before: dict[int, Handler] = {
             number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
         }

@@ -123,6 +123,7 @@ class Trainer:
                 "Give a larger batch, or start fewer processes."
             )
         self.module, self.forward = module, self.peers.spread(module, blocks)
+        self.sharded = blocks is not None and self.peers.count > 1
         self.optimizers = optimizers(module)  # over what sharding has made of the parameters
         self.budget, self.rate, self.batch, self.seed, self.clip = budget, rate, batch, seed, clip
         self.survive = survive
@@ -194,23 +195,29 @@ class Trainer:
         there = len(cast(Tensor, rows[0]))
         count = min(-(-max(map(len, self.parts)) // self.micro), *map(len, self.parts))
         pieces = share_out(there, count)
-        self.last, short, total = [], False, torch.zeros(())
+        self.last, short = [], False
+        values: list[Tensor] = []
         try:
             for number, piece in enumerate(pieces, 1):
                 weight = len(piece) / self.batch  # of its mean, in that of all rows of all processes
                 with gathering(self.forward, number == count), self.precision.autocast():
                     loss: HasValue = self.forward(*cut(rows, slice(piece.start, piece.stop)))
                     self.last.append(loss)
-                    total = total + weight * loss.value.detach().float()
+                    values.append(weight * loss.value.detach())
                     counted = loss.value * (weight * self.peers.count)  # processes are averaged over
                     if number < count:
                         self.precision.backward(counted)
         except RuntimeError as error:
             if not ran_out(error) or self.peers.count == 1:
                 raise
+            if self.sharded:  # the others are in the midst of gathering weights
+                raise ValueError(
+                    f"Memory ran out in process {self.peers.rank}, with {self.micro} images at once. "
+                    "Sharded weights leave no way back within a run: give the same command with a smaller --micro."
+                ) from error
             short = True
         # All processes agree here, before the pass that needs them all.
-        value, fell_short = self.peers.summed([float(total), short])
+        value, fell_short = self.peers.summed([float(sum(values)), short])
         if fell_short:
             raise TooLarge
         if not math.isfinite(value):
@@ -240,6 +247,9 @@ class Trainer:
             ) from error
         self.micro = -(-self.micro // 2)
         free()
+        if self.peers.count > 1:
+            del self.forward  # what it had begun to gather is forgotten with it
+            self.forward = self.peers.spread(self.module)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed run needs, as far as this process has it: tensors by name, and numbers.

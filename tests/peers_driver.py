@@ -1,0 +1,81 @@
+"""What every process of test_peers.py runs: `torchrun peers_driver.py WHAT FOLDER`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.muon import Muon
+from noisekiln.training.peers import Peers
+from noisekiln.training.trainer import Trainer
+
+DATA = torch.randn(640, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Loss:
+    def __init__(self, value):
+        self.value = value
+
+
+class Net(nn.Module):
+    """Two matrices, biases, and noise in what is minimised."""
+
+    short_at = None  # the call in which memory runs out
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.blocks = nn.ModuleList([nn.Linear(6, 16), nn.Linear(16, 6)]).double()
+
+    def forward(self, x, noise):
+        self.calls += 1
+        if self.calls == self.short_at:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+        y = self.blocks[1](torch.tanh(self.blocks[0](x + noise)))
+        return Loss((y - x).square().mean())
+
+
+def batches(start, count, generator):
+    x = DATA[(start + torch.arange(count)) % len(DATA)]
+    return x, torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+
+def optimizers(module):
+    matrices = [p for p in module.parameters() if p.ndim == 2]
+    return [Muon(matrices), torch.optim.AdamW([p for p in module.parameters() if p.ndim < 2], weight_decay=0.0)]
+
+
+def make(peers, *, shard=False, batch=96, images=9600, **settings):
+    net = Net()
+    return Trainer(
+        net, batches, optimizers, budget=Budget(images=images), rate=Rate(0.01), batch=batch, peers=peers,
+        blocks=list(net.blocks) if shard else None, **settings,
+    )  # fmt: skip
+
+
+def main(what, folder):
+    peers = Peers.join("cpu", wait=60)
+    Net.short_at = 10 if what == "short" and peers.rank == 1 else None
+    trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96)
+    if "resume" in what:
+        parts = [torch.load(folder / f"half{i}.pt", weights_only=True) for i in range(2)]
+        trainer.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
+    if "half" in what:
+        trainer.budget = Budget(images=9600)
+        for _, _report in zip(range(50), trainer.run(), strict=False):
+            pass
+        tensors, numbers = trainer.state()
+        torch.save({"tensors": tensors, "numbers": numbers}, folder / f"half{peers.rank}.pt")
+        return
+    reports = list(trainer.run())
+    tensors, numbers = trainer.state()
+    told = {"tensors": tensors, "numbers": numbers, "losses": [r.loss for r in reports]}
+    told["norms"], told["micro"] = [r.grad_norm for r in reports], [r.micro for r in reports]
+    torch.save(told, folder / f"{what}{peers.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,165 @@
+"""Several processes train as one would; and none of them waits for ever."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from conftest import TINY
+from noisekiln.training.peers import Peers
+from noisekiln.training.sharded import whole
+from peers_driver import make
+
+DRIVER = Path(__file__).parent / "peers_driver.py"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def together(what: str, folder: Path, count: int = 2) -> list[dict]:
+    subprocess.run([*TORCHRUN, str(count), str(DRIVER), what, str(folder)], check=True, env=ENV, timeout=120)
+    return [torch.load(file, weights_only=True) for file in sorted(folder.glob(f"{what}*.pt"))]
+
+
+def alone(**settings):
+    trainer = make(Peers(), **settings)
+    losses = [report.loss for report in trainer.run()]
+    return trainer.state()[0], losses
+
+
+def assert_same(parts, tensors, losses):
+    np.testing.assert_allclose(parts[0]["losses"], losses, rtol=1e-9)
+    assert parts[0]["losses"] == parts[1]["losses"]
+    assert parts[0]["norms"] == parts[1]["norms"]
+    together_ = whole([part["tensors"] for part in parts], parts[0]["numbers"]["sharded"])
+    assert together_.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(together_[name], tensor, rtol=1e-7, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize(("what", "batch"), [("ddp", 96), ("shard", 96), ("uneven", 97), ("uneven-shard", 97)])
+def test_two_processes_train_as_one_does(tmp_path, what, batch):
+    """Over 100 steps, in double precision: only the order of sums differs."""
+    parts = together(what, tmp_path)
+    assert_same(parts, *alone(batch=batch))
+    assert bool(parts[0]["numbers"]["sharded"]) == ("shard" in what)
+
+
+def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(tmp_path):
+    parts = together("short", tmp_path)
+    assert_same(parts, *alone())
+    assert parts[0]["micro"] == parts[1]["micro"] == [48] * 9 + [24] * 91
+
+
+def test_a_sharded_run_goes_on_in_one_process_and_back(tmp_path):
+    """What processes wrote does not depend on how many read it."""
+    together("half-shard", tmp_path)
+    parts = [torch.load(tmp_path / f"half{i}.pt", weights_only=True) for i in range(2)]
+    one = make(Peers())
+    one.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
+    assert one.images_seen == 50 * 96
+    losses = [report.loss for report in one.run()]
+    tensors, all_losses = alone()
+    np.testing.assert_allclose(losses, all_losses[50:], rtol=1e-9)
+    for what in ("resume-shard", "resume"):
+        again = together(what, tmp_path)
+        np.testing.assert_allclose(again[0]["losses"], all_losses[50:], rtol=1e-9)
+    assert tensors.keys() == one.state()[0].keys()
+
+
+def test_a_batch_too_small_for_all_is_refused():
+    few = Peers()
+    few.count = 4
+    with pytest.raises(ValueError, match="A batch of 3 images is less than one for each of 4 processes"):
+        make(few, batch=3)
+
+
+# --- the command
+
+
+def train(folder: Path, *words: object, count: int = 2) -> list[str]:
+    return [*TORCHRUN, str(count), "-m", "noisekiln", "train", "portraits", "--backbone", TINY, "--batch", "16",
+            "--out", str(folder), *map(str, words)]  # fmt: skip
+
+
+def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(tmp_path):
+    said = subprocess.run(
+        train(tmp_path / "two", "--images", 320), capture_output=True, text=True, env=ENV, timeout=120
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("done: 320 images") == 1  # one process speaks
+    subprocess.run(train(tmp_path / "one", "--images", 320, count=1), check=True, env=ENV, timeout=120)
+    two, one = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=1e-3)
+    for file in sorted((tmp_path / "one" / "samples").iterdir()):
+        pictures = [np.asarray(Image.open(tmp_path / run / "samples" / file.name), float) for run in ("one", "two")]
+        assert np.abs(pictures[0] - pictures[1]).mean() < 2
+    on = subprocess.run(
+        train(tmp_path / "two", "--images", 480, count=1), capture_output=True, text=True, env=ENV, timeout=120
+    )
+    assert on.returncode == 0, on.stderr
+    assert "going on after 320 images" in on.stdout
+    assert "done: 480 images" in on.stdout
+
+
+def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[int]]:
+    """Two processes in the midst of training, and their numbers in order of rank."""
+    process = subprocess.Popen(
+        train(folder, "--minutes", 5, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
+    )
+    until = time.monotonic() + 60
+    while not (folder / "model" / "model.json").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    ranks: dict[int, int] = {}
+    for task in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (task / "environ").read_bytes().split(b"\0")
+            parent = int((task / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        named = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
+        if parent == process.pid and b"RANK" in named:
+            ranks[int(named[b"RANK"])] = int(task.name)
+    return process, [ranks[0], ranks[1]]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
+    process, ranks = started(tmp_path, "--wait", 5)
+    os.kill(ranks[1], how)
+    begun = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert time.monotonic() - begun < (30 if how == signal.SIGKILL else 60)  # torchrun gives a stopped one 30 s
+    assert process.returncode != 0
+    if how == signal.SIGSTOP:  # a dead one is named by torchrun too, which may be quicker than we are
+        assert "Lost process 1 of 2: it died or does not answer." in err
+    assert "rank      : 1" in err or "Lost process 1 of 2" in err
+    assert not [rank for rank in ranks if Path(f"/proc/{rank}").exists()]
+    assert "done" not in out
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_sigterm_to_one_stops_and_saves_all(tmp_path):
+    process, ranks = started(tmp_path)
+    os.kill(ranks[1], signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    assert "stopped after" in out
+    assert "exitcode  : 143" in err
+    done = subprocess.run(
+        train(tmp_path, "--minutes", 0.01, count=1), capture_output=True, text=True, env=ENV, timeout=60
+    )
+    assert "has used up its budget already" in done.stdout, done
