@@ -146,7 +146,7 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
     assert time.monotonic() - begun < (30 if how == signal.SIGKILL else 60)  # torchrun gives a stopped one 30 s
     assert process.returncode != 0
     if how == signal.SIGSTOP:  # a dead one is named by torchrun too, which may be quicker than we are
-        assert "Lost process 1 of 2: it died or does not answer." in err
+        assert "Lost process 1 of 2: it died or does not answer." in err, err
     assert "rank      : 1" in err or "Lost process 1 of 2" in err
     assert not [rank for rank in ranks if Path(f"/proc/{rank}").exists()]
     assert "done" not in out
