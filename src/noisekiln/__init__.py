@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from noisekiln.adapter import merge as merge
     from noisekiln.adapter import unmerge as unmerge
     from noisekiln.diffusion import Diffusion as Diffusion
+    from noisekiln.facade import ema as ema
     from noisekiln.facade import load as load
     from noisekiln.facade import train as train
     from noisekiln.uses.edit import edit as edit
@@ -26,13 +27,14 @@ _USES = ("edit", "inpaint", "interpolate", "outpaint", "restore", "style", "upsc
 _PUBLIC = {
     "train": "noisekiln.facade",
     "load": "noisekiln.facade",
+    "ema": "noisekiln.facade",
     "Diffusion": "noisekiln.diffusion",
     "merge": "noisekiln.adapter",
     "unmerge": "noisekiln.adapter",
     **{use: f"noisekiln.uses.{use}" for use in _USES},
 }
-__all__ = ["Diffusion", "edit", "inpaint", "interpolate", "load", "merge", "outpaint", "restore", "style", "train"]
-__all__ += ["unmerge", "upscale", "variations"]
+__all__ = ["Diffusion", "edit", "ema", "inpaint", "interpolate", "load", "merge", "outpaint", "restore", "style"]
+__all__ += ["train", "unmerge", "upscale", "variations"]
 
 
 def __getattr__(name: str) -> Any:

@@ -216,8 +216,8 @@ class Diffusion(nn.Module):
             return self.denoiser.bind(away)
         return guide(self.denoiser.bind(cond), self.denoiser.bind_both(cond, away))
 
-    def save(self, folder: str | Path) -> None:
-        """Write `model.json` and `model.safetensors` into a folder, which is made."""
+    def save(self, folder: str | Path, **notes: Any) -> None:
+        """Write `model.json`, with any notes about the model, and `model.safetensors` into a folder, which is made."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         denoiser = self.denoiser
@@ -230,6 +230,7 @@ class Diffusion(nn.Module):
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
             "task": describe(self.task, whole=True) if self.task else None,
+            **notes,
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Beside their places, then renamed: whoever samples while a run trains never reads half a file.

@@ -1,4 +1,4 @@
-"""The toolkit in two calls; every command is a thin file over them."""
+"""The toolkit in three calls; every command is a thin file over them."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from noisekiln.cascade import Model
 from noisekiln.cascade import load as load_model
 from noisekiln.diffusion import Diffusion
+from noisekiln.recipes.averages import Averages
 from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
@@ -49,3 +50,18 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     if run.trainer.stopped_by and run.trainer.share < 1:
         print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
     return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
+
+
+def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
+    """A trained run's model with another average of its weights, made from the snapshots that the run kept.
+
+    Args:
+        run: Its folder, which is left as it is.
+        length: Width of the average, as a share of training: 0.01 to 0.25; `settings.ema` is what the run's model has.
+        device: Where to put it.
+        allow_code: Whether the model may run components from Python files of its maker's.
+
+    Raises:
+        ValueError: If the run keeps no snapshots, or they cannot make this length.
+    """
+    return Averages(Path(run), device=device, allow_code=allow_code).model(length)

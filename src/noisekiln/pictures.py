@@ -1,11 +1,12 @@
 """Images as people look at them: grids, and files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Pixels = NDArray[np.uint8]
 
@@ -33,6 +34,22 @@ def beside(left: Pixels, right: Pixels, *, gap: int = 4, paper: int = 255) -> Pi
     """Two pictures of one height next to each other."""
     between = np.full((left.shape[0], gap, left.shape[2]), paper, dtype=np.uint8)
     return np.concatenate([left, between, right], axis=1)
+
+
+def labelled(sheets: Sequence[Pixels], labels: Sequence[str], *, side: int = 256) -> Pixels:
+    """Sheets of any sizes next to each other in colour, each at least `side` pixels large and with its label below."""
+    gap, line = 8, 28
+    pictures = [to_pil(sheet).convert("RGB") for sheet in sheets]
+    pictures = [ImageOps.scale(p, max(1, -(-side // max(p.size))), Image.Resampling.NEAREST) for p in pictures]
+    width = sum(picture.width + gap for picture in pictures) - gap
+    strip = Image.new("RGB", (width, max(picture.height for picture in pictures) + line), "white")
+    draw, left = ImageDraw.Draw(strip), 0
+    for picture, label in zip(pictures, labels, strict=True):
+        strip.paste(picture, (left, 0))
+        middle = (left + picture.width / 2, strip.height - line / 2)
+        draw.text(middle, label, fill="black", font=ImageFont.load_default(20), anchor="mm")
+        left += picture.width + gap
+    return np.asarray(strip)
 
 
 def save_picture(pixels: Pixels, file: Path, *, at_least: int = 0) -> None:

@@ -1,0 +1,558 @@
+"""Averages chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
+
+import json
+import shutil
+from itertools import islice, pairwise
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from scipy.integrate import quad
+from torch import nn
+
+import noisekiln as nk
+from conftest import TINY, Command, make_images
+from noisekiln.data import DataSet, load
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes import averages as averages_module
+from noisekiln.recipes.averages import Averages
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints, snapshots
+from noisekiln.training.ema import Ema, exponent
+from noisekiln.training.post_hoc import fit, inner, reconstruct
+
+SHARES = [(share, length) for share in range(1, 17) for length in (0.1, 0.05)]
+SETTINGS = Settings(images=640, batch=16, backbone=TINY)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+# The mathematics
+
+
+def profile(length, end):
+    """p(tau) of an average that ends there; nothing after."""
+    gamma = exponent(length)
+    return lambda tau: (gamma + 1) * tau**gamma / end ** (gamma + 1) if tau <= end else 0.0
+
+
+@pytest.mark.parametrize("one", [(0.05, 1.0), (0.1, 3.0)])
+@pytest.mark.parametrize("other", [(0.1, 1.0), (0.25, 2.5), (0.03, 3.0)])
+def test_inner_products_are_integrals(one, other):
+    exact, _ = quad(lambda tau: profile(*one)(tau) * profile(*other)(tau), 0, min(one[1], other[1]), epsabs=1e-12)
+    told = inner(np.array(exponent(one[0])), np.array(one[1]), np.array(exponent(other[0])), np.array(other[1]))
+    assert float(told) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("place", [0, 7, 20, 30, 31])
+def test_a_tracked_average_is_made_of_itself_alone(place):
+    share, length = SHARES[place]
+    made = fit([copy for copy in SHARES if copy[0] <= share], length, share)
+    assert made.weights[place] == pytest.approx(1, abs=1e-9)
+    assert np.delete(made.weights, place) == pytest.approx(0, abs=1e-9)
+    assert made.residual < 1e-6
+
+
+@pytest.mark.parametrize("length", [0.02, 0.03, 0.07, 0.15, 0.2, 0.25])
+def test_the_residual_is_what_is_left_of_the_profile(length):
+    made = fit(SHARES, length, 16)
+    tau = (np.arange(160_000) + 0.5) / 10_000
+    copies = np.array([[profile(each, end)(t) for t in tau[::40]] for end, each in SHARES])
+    wanted = np.array([profile(length, 16)(t) for t in tau[::40]])
+    left = wanted - np.array(made.weights) @ copies
+    assert made.residual == pytest.approx(sqrt((left @ left) / (wanted @ wanted)), rel=0.02, abs=1e-4)
+    assert sum(made.weights) == pytest.approx(1, abs=1e-9)
+
+
+def test_no_other_weights_are_nearer():
+    made = fit(SHARES, 0.15, 16)
+    gammas, ends = (np.array(each) for each in zip(*[(exponent(b), float(a)) for a, b in SHARES], strict=True))
+    wanted, now = np.array(exponent(0.15)), np.array(16.0)
+    among, towards = inner(gammas[:, None], ends[:, None], gammas, ends), inner(gammas, ends, wanted, now)
+    generator = np.random.default_rng(0)
+
+    def left(weights):
+        return weights @ among @ weights - 2 * weights @ towards
+
+    for _ in range(50):
+        off = generator.normal(size=len(SHARES)) * 1e-3
+        assert left(np.array(made.weights) + off - off.mean()) > left(np.array(made.weights))
+
+
+def test_what_is_near_is_made_better():
+    residuals = {length: fit(SHARES, length, 16).residual for length in (0.01, 0.02, 0.03, 0.04, 0.07, 0.15, 0.2, 0.25)}
+    assert max(residuals[length] for length in (0.03, 0.04, 0.07, 0.15, 0.2)) < 0.04
+    assert residuals[0.01] > residuals[0.02] > residuals[0.03] > residuals[0.04]
+    assert residuals[0.25] > residuals[0.2] > residuals[0.15]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_any_number_of_snapshots_will_do(count):
+    made = fit([(64 * k, length) for k in range(1, count + 1) for length in (0.1, 0.05)], 0.08, 64 * count)
+    assert np.isfinite(made.weights).all()
+    assert sum(made.weights) == pytest.approx(1)
+    assert made.residual < 0.05
+
+
+@pytest.mark.parametrize("length", [0.0, -0.1, 0.3, float("nan")])
+def test_impossible_lengths_are_refused(length):
+    with pytest.raises(ValueError, match=r"is not possible.*take 0\.01 to 0\.25"):
+        fit(SHARES, length, 16)
+
+
+def test_nothing_is_made_of_nothing():
+    with pytest.raises(ValueError, match="Give one copy or more"):
+        reconstruct([], 0.1)
+
+
+# Paths that are known
+
+
+def line(steps):
+    start, way = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
+    for step in range(1, steps + 1):
+        yield start + way * step / steps
+
+
+def random_walk(steps):
+    generator = torch.Generator().manual_seed(0)
+    place = torch.randn(64, generator=generator)
+    for _ in range(steps):
+        place = place + 0.03 * torch.randn(64, generator=generator)
+        yield place
+
+
+@pytest.mark.parametrize("path", [line, random_walk])
+def test_reconstructed_averages_are_those_tracked_directly(tmp_path: Path, path):
+    """To 2e-3 of the weights from 0.03 to 0.2, to 5e-4 near the tracks: mostly what half precision costs."""
+    lengths, steps = (0.03, 0.05, 0.07, 0.1, 0.12, 0.15, 0.2), 2000
+    module = nn.Linear(1, 64, bias=False)
+    two, direct = Ema(module, (0.1, 0.05)), Ema(module, lengths)
+    keeper = snapshots.Snapshots(tmp_path, 16, 0.0)
+    for step, weights in enumerate(path(steps), 1):
+        with torch.no_grad():
+            module.weight.copy_(weights[:, None])
+        two.update(module, 64 * step)
+        direct.update(module, 64 * step)
+        keeper.keep_if_due(two, step / steps)
+    kept = snapshots.kept(tmp_path)
+    assert len(kept) == 16
+    for length, track in zip(lengths, direct.tracks, strict=True):
+        made, _ = reconstruct(kept, length)
+        assert made["weight"].dtype == torch.float32
+        error = float((made["weight"] - track["weight"]).norm() / track["weight"].norm())
+        assert error < (5e-4 if 0.05 <= length <= 0.15 else 2e-3), length
+
+
+# The files
+
+
+def half_trained(seed=0, count=1):
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    ema = Ema(module, (0.1, 0.05))
+    for seen in range(8, 8 * count + 1, 8):
+        with torch.no_grad():
+            module[0].weight.mul_(1.1)
+        ema.update(module, seen)
+    return ema
+
+
+def test_a_snapshot_is_the_averages_in_half_precision(tmp_path: Path):
+    ema = half_trained(count=3)
+    file = snapshots.write(tmp_path, ema)
+    assert [f.name for f in tmp_path.iterdir()] == ["000000000024.safetensors"]
+    tensors = load_file(file)
+    assert tensors.keys() == {f"{i}.{name}" for i in (0, 1) for name in ema.tracks[0]}
+    for i, track in enumerate(ema.tracks):
+        for name, average in track.items():
+            assert torch.equal(tensors[f"{i}.{name}"], average.half())
+    assert snapshots.kept(tmp_path) == [(file, 24, (0.1, 0.05))]
+
+
+def test_weights_too_large_for_halves_are_kept_as_they_are(tmp_path: Path):
+    ema = half_trained()
+    ema.tracks[1]["0.weight"][0, 0] = 1e6
+    tensors = load_file(snapshots.write(tmp_path, ema))
+    assert float(tensors["1.0.weight"][0, 0]) == 1e6
+    assert tensors["0.0.weight"].dtype == torch.float16
+
+
+def test_a_snapshot_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    snapshots.write(tmp_path, half_trained(count=1))
+    before = contents(tmp_path)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots.os, "fsync", dies)
+        with pytest.raises(KeyboardInterrupt):
+            snapshots.write(tmp_path, half_trained(count=2))
+    assert [shot.images_seen for shot in snapshots.kept(tmp_path)] == [8]
+    snapshots.forget_after(tmp_path, 8)
+    assert contents(tmp_path) == before
+
+
+def test_what_comes_after_is_forgotten_and_nothing_else(tmp_path: Path):
+    for count in (1, 2, 3):
+        snapshots.write(tmp_path, half_trained(count=count))
+    (tmp_path / "lengths.png").write_bytes(b"mine")
+    snapshots.forget_after(tmp_path, 16)
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "000000000008.safetensors", "000000000016.safetensors", "lengths.png",
+    ]  # fmt: skip
+    snapshots.forget_after(tmp_path / "nowhere", 16)
+
+
+def test_snapshots_come_at_equal_shares(tmp_path: Path):
+    keeper, ema, shares = snapshots.Snapshots(tmp_path, 4, 0.3), half_trained(), []
+    for percent in (31, 49, 50, 51, 80, 99, 103, 104):
+        ema.images_seen = percent
+        keeper.keep_if_due(ema, percent / 100)
+        shares = [shot.images_seen for shot in snapshots.kept(tmp_path)]
+    assert shares == [50, 80, 103]
+    none = snapshots.Snapshots(tmp_path / "none", 0, 0.0)
+    none.keep_if_due(ema, 1.0)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut off", None])
+def test_a_damaged_snapshot_is_named(tmp_path: Path, damage):
+    file = snapshots.write(tmp_path, half_trained())
+    file.write_bytes(damage if damage is not None else file.read_bytes().replace(b"snapshot", b"snapshut"))
+    with pytest.raises(
+        ValueError, match=r"000000000008\.safetensors is no snapshot of noisekiln's, or damaged .*Remove"
+    ):
+        snapshots.kept(tmp_path)
+
+
+# A run's
+
+
+@pytest.fixture(scope="module")
+def data(pets: Path) -> DataSet:
+    return load(pets)
+
+
+def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None) -> Run:
+    run = Run(settings, data, folder)
+    for _ in islice(run.steps(), stop_after):
+        pass
+    if stop_after is not None:
+        run.save()
+    return run
+
+
+@pytest.fixture
+def trained(class_run: Path, tmp_path: Path) -> Path:
+    """A run of one's own."""
+    return Path(shutil.copytree(class_run, tmp_path / "run"))
+
+
+def test_a_run_keeps_snapshots_at_shares_of_its_budget(class_run: Path):
+    kept = snapshots.kept(class_run / "ema")
+    assert [shot.images_seen for shot in kept] == [-(-1600 * k // 16 // 16) * 16 for k in range(1, 17)]
+    assert {shot.lengths for shot in kept} == {(0.1, 0.05)}
+    newest = checkpoints.newest(class_run / "checkpoints")
+    assert newest is not None
+    names = {name.removeprefix("ema.") for name in newest.tensors if name.startswith("ema.")} - {"images_seen"}
+    assert load_file(kept[-1].file).keys() == names
+
+
+def test_without_snapshots(data: DataSet, tmp_path: Path):
+    train(SETTINGS.but(snapshots=0), data, tmp_path)
+    assert not (tmp_path / "ema").exists()
+    with pytest.raises(ValueError, match=r"trained with snapshots=0\. No other .* Train with --snapshots 16\."):
+        Averages(tmp_path)
+
+
+def test_a_longer_budget_goes_on_with_the_snapshots_that_are_there(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path)
+    before = contents(tmp_path / "ema")
+    train(SETTINGS.but(images=800, snapshots=8), data, tmp_path)
+    after = contents(tmp_path / "ema")
+    assert {name: after[name] for name in before} == before
+    assert sorted(set(after) - set(before)) == ["000000000704.safetensors", "000000000800.safetensors"]
+
+
+def test_snapshots_after_the_checkpoint_are_made_again(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path / "one")
+    train(SETTINGS, data, tmp_path / "other", stop_after=10)
+    killed = Run(SETTINGS, data, tmp_path / "other")
+    steps = killed.steps()
+    for _ in islice(steps, 3):  # beyond another snapshot, and killed before another checkpoint
+        pass
+    del steps
+    late = tmp_path / "other" / "ema" / f"{13 * 16:012d}.safetensors"
+    assert late.exists()
+    late.rename(late.with_name(f"{13 * 16 + 1:012d}.safetensors"))  # as another clock would have had it
+    train(SETTINGS, data, tmp_path / "other")
+    assert contents(tmp_path / "one" / "ema") == contents(tmp_path / "other" / "ema")
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def far_apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    apart = sqrt(sum(float((one[name].double() - other[name].double()).square().sum()) for name in one))
+    return apart / sqrt(sum(float(tensor.double().square().sum()) for tensor in one.values()))
+
+
+@pytest.mark.parametrize("weight", ["unit", "uncertainty"])
+def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Path, weight: str):
+    train(SETTINGS.but(weight=weight, rate=0.01), data, tmp_path)
+    before = contents(tmp_path)
+    same, other = nk.ema(tmp_path, 0.1), nk.ema(tmp_path, 0.2)
+    assert contents(tmp_path) == before
+    usual = Diffusion.load(tmp_path).state_dict()
+    assert far_apart(usual, same.state_dict()) < 5e-4
+    assert far_apart(usual, other.state_dict()) > 5e-3
+    assert not same.training
+    assert same.sample(["cat"], steps=2).shape == (1, 8, 8, 3)
+
+
+def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path):
+    """Of a run whose weights move a lot; the tracked averages see what training saw."""
+    lengths = (0.04, 0.07, 0.15)
+    run = Run(SETTINGS.but(images=3200, rate=0.01), data, tmp_path)
+    direct = Ema(run.trained, lengths)
+    for report in run.steps():
+        direct.update(run.trained, report.images_seen)
+    for track, length in enumerate(lengths):
+        exact = Diffusion.load(tmp_path)
+        exact.load_state_dict(
+            {name.removeprefix("diffusion."): w for name, w in direct.tracks[track].items()}, strict=False
+        )
+        usual = far_apart(exact.state_dict(), Diffusion.load(tmp_path).state_dict())
+        assert far_apart(exact.state_dict(), nk.ema(tmp_path, length).state_dict()) < min(1e-3, usual / 5)
+
+
+@pytest.mark.parametrize("labels", [("Cat", "dog"), ("bird", "dog")])
+def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
+    """Snapshots hold what is trained alone; what is frozen comes from the run's start."""
+    images = load(make_images(tmp_path / "more", classes=labels, seed=5))
+    settings = Settings(start=str(class_run), lora=2, images=640, batch=16, rate=0.02)
+    run = train(settings, images, tmp_path / "run")
+    assert all(".parametrizations." in name for name in load_file(snapshots.kept(tmp_path / "run" / "ema")[0].file))
+    size = sum(p.numel() for p in run.trained.parameters() if p.requires_grad)
+    assert snapshots.kept(tmp_path / "run" / "ema")[0].file.stat().st_size < 4 * size + 50_000
+    usual, start = nk.load(tmp_path / "run"), nk.load(class_run)
+    same, other = nk.ema(tmp_path / "run", 0.1), nk.ema(tmp_path / "run", 0.25)
+    assert far_apart(usual.state_dict(), same.state_dict()) < 5e-4
+    assert far_apart(usual.state_dict(), other.state_dict()) > 1e-3
+    assert torch.equal(
+        same.denoiser.backbone.state_dict()["enter.bias"], start.denoiser.backbone.state_dict()["enter.bias"]
+    )
+
+    averages = Averages(tmp_path / "run")
+    averages.write(0.25, tmp_path / "out")
+    kept = nk.load(tmp_path / "out")
+    assert far_apart(other.state_dict(), kept.state_dict()) == 0
+    merged = nk.merge(nk.load(class_run), tmp_path / "out")
+    assert far_apart(kept.state_dict(), merged.state_dict()) == 0
+
+
+def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path, stop_after=2)
+    with pytest.raises(ValueError, match="its first share of the budget is not over"):
+        Averages(tmp_path)
+    train(SETTINGS, data, tmp_path, stop_after=18)
+    averages = Averages(tmp_path)
+    assert averages.images_seen == 320
+    assert averages.model(0.12).sample(["dog"], steps=1).shape == (1, 8, 8, 3)
+
+
+# Writing
+
+
+def test_the_chosen_one_takes_the_place_of_the_run_s(trained: Path):
+    before, chosen = weights_of(trained), nk.ema(trained, 0.2).state_dict()
+    others = {name: text for name, text in contents(trained).items() if not name.startswith("model/")}
+    place = Averages(trained).write(0.2)
+    assert place == trained / "model"
+    assert far_apart(chosen, weights_of(trained)) == 0
+    assert far_apart(before, weights_of(trained)) > 1e-3
+    told = json.loads((place / "model.json").read_text())
+    assert told["ema"] == {"length": 0.2, "images_seen": 1600}
+    assert {name: text for name, text in contents(trained).items() if not name.startswith("model/")} == others
+    Averages(trained).write(0.1)
+    assert far_apart(before, weights_of(trained)) < 5e-4
+
+
+def test_training_goes_on_as_if_nothing_had_been_written(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path / "one")
+    train(SETTINGS, data, tmp_path / "other", stop_after=20)
+    Averages(tmp_path / "other").write(0.2)
+    assert "ema" in json.loads((tmp_path / "other" / "model" / "model.json").read_text())
+    train(SETTINGS, data, tmp_path / "other")
+    for folder in ("model", "ema", "samples"):
+        assert contents(tmp_path / "one" / folder) == contents(tmp_path / "other" / folder)
+
+
+def test_an_interrupted_write_leaves_the_model(trained: Path, monkeypatch: pytest.MonkeyPatch):
+    before = contents(trained)
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(averages_module, "reconstruct", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Averages(trained).write(0.2)
+    assert contents(trained) == before
+
+
+def test_another_folder(class_run: Path, tmp_path: Path):
+    before = contents(class_run)
+    out = tmp_path / "new" / "folder"
+    for length in (0.2, 0.07):  # its own earlier model may be replaced
+        assert Averages(class_run).write(length, out) == out / "model"
+        assert far_apart(nk.load(out).state_dict(), nk.ema(class_run, length).state_dict()) == 0
+    assert contents(class_run) == before
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("mine")
+    other = Path(shutil.copytree(class_run, tmp_path / "other"))
+    for place in (mine, mine / "thesis.tex", other):
+        with pytest.raises(ValueError, match="holds something that this command has not written"):
+            Averages(class_run).write(0.2, place)
+    assert contents(other) == before
+
+
+# The command
+
+
+def columns_of(picture: Path) -> int:
+    """Sheets in a strip: they are parted by white from top to bottom."""
+    with Image.open(picture) as opened:
+        assert opened.mode == "RGB"
+        pixels = np.asarray(opened)[:256]
+    white = (pixels == 255).all((0, 2))
+    gaps = [(i, j) for i, j in pairwise(np.flatnonzero(~white)) if j - i > 8]
+    return len(gaps) + 1
+
+
+def test_the_command_shows_a_strip(cli: Command, trained: Path):
+    before = weights_of(trained)
+    said = cli("ema", trained, "--length", "0.05..0.25")
+    assert said.code == 0, said
+    assert said.err == ""
+    assert "16 snapshots of the averages 0.1 and 0.05, up to 1,600 images" in said.out
+    lines = [line.split() for line in said.out.splitlines() if line.startswith("  0.")]
+    assert [line[0] for line in lines] == ["0.05", "0.1", "0.15", "0.2", "0.25"]
+    assert [line[1] for line in lines] == ["exact", "exact", "made", "made", "made"]
+    assert "only roughly this length" in said.out.splitlines()[5]
+    assert str(trained / "ema" / "lengths.png") in said.out
+    assert columns_of(trained / "ema" / "lengths.png") == 5
+    assert far_apart(before, weights_of(trained)) == 0
+    assert not list((trained / "ema").glob(".*"))
+
+
+def test_the_strip_shows_the_run_s_preview(cli: Command, trained: Path):
+    """The column of the run's own length is the averaged half of its last grid, but for half precision."""
+    assert cli("ema", trained, "--length", "0.1").code == 0
+    with (
+        Image.open(trained / "ema" / "lengths.png") as strip,
+        Image.open(trained / "samples" / "000001600.png") as grid,
+    ):
+        factor = grid.width // (2 * 37 + 4)
+        small = np.asarray(grid)[::factor, ::factor][:, 37 + 4 :].astype(int)
+        again = np.asarray(strip)[: 37 * 7 : 7, : 37 * 7 : 7].astype(int)
+    assert small.shape == again.shape == (37, 37, 3)
+    assert float(np.abs(small - again).mean()) < 2
+
+
+@pytest.mark.parametrize("run", ["text_run", "plain_run"])
+def test_with_captions_and_with_nothing(cli: Command, run: str, request: pytest.FixtureRequest, tmp_path: Path):
+    folder = Path(shutil.copytree(request.getfixturevalue(run), tmp_path / "run"))
+    said = cli("ema", folder, "--length", "0.07,0.12,0.2")
+    assert said.code == 0, said
+    assert columns_of(folder / "ema" / "lengths.png") == 3
+
+
+def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, plain: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(text_run, tmp_path / "run"))
+    chosen = Settings.read(folder / "run.yaml")
+    chosen.but(data=str(tmp_path / "gone")).write(folder / "run.yaml")
+    said = cli("ema", folder)
+    assert said.code == 2
+    assert "are not found" in said.err
+    assert "Say where they are with --data." in said.err
+    said = cli("ema", folder, "--data", plain)
+    assert said.code == 2
+    assert f"The images in {plain} are not those that {folder} was trained on." in said.err
+    assert cli("ema", folder, "--data", captioned, "--length", "0.1").code == 0
+    assert cli("ema", folder, "--write", "0.07").code == 0  # which needs no images
+
+
+def test_with_a_task(cli: Command, pets: Path, tmp_path: Path):
+    words = ("--images", 320, "--batch", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
+    assert cli("train", pets, "--task", "upscale(factor=2)", *words).code == 0
+    said = cli("ema", tmp_path / "run", "--length", "0.05,0.15")
+    assert said.code == 0, said
+    assert columns_of(tmp_path / "run" / "ema" / "lengths.png") == 4  # and what is given, and the originals
+
+
+def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
+    before = weights_of(trained)
+    said = cli("ema", trained, "--write", "0.07")
+    assert said.code == 0, said
+    assert f"{trained / 'model'} has the average 0.07 now (made to within 0." in said.out
+    assert "training on, or --write 0.1, brings back the usual one" in said.out
+    assert far_apart(before, weights_of(trained)) > 1e-4
+    assert not (trained / "ema" / "lengths.png").exists()
+    assert cli("sample", trained, "-n", 1, "--steps", 1, "--out", tmp_path / "pictures").code == 0
+    said = cli("ema", trained, "--write", "0.15", "--out", tmp_path / "elsewhere")
+    assert said.code == 0, said
+    assert json.loads((tmp_path / "elsewhere" / "model" / "model.json").read_text())["ema"]["length"] == 0.15
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--length", "long"), "--length long is no list of lengths. Give shares of training, as 0.03,0.07,0.15,"),
+        (("--length", "0.1,"), "--length 0.1, is no list of lengths."),
+        (("--length", "0.1.."), "--length 0.1.. is no list of lengths."),
+        (("--length", "0.5"), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
+        (("--length", "0.1,0"), "An EMA length of 0 is not possible."),
+        (("--length", "0.003"), "An average of length 0.003 cannot be made of 16 snapshots of 0.1 and 0.05: "),
+        (("--write", "0.4"), "An EMA length of 0.4 is not possible."),
+        (("--write", "0.003"), "of it would be left. Take a length nearer to those, or train with more --snapshots."),
+        (("--out", "x"), "--out x came without --write, so nothing would be put there. Give --write LENGTH, too."),
+    ],
+)
+def test_what_the_command_refuses(cli: Command, trained: Path, words: tuple[str, ...], message: str):
+    before = contents(trained)
+    said = cli("ema", trained, *words)
+    assert said.code == 2, said
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert contents(trained) == before
+
+
+def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_path: Path):
+    shutil.rmtree(trained / "ema")
+    said = cli("ema", trained)
+    assert (said.code, "keeps no snapshots of its averages" in said.err) == (2, True)
+    said = cli("ema", class_run / "model")
+    assert (said.code, "is a model without its run" in said.err) == (2, True)
+    said = cli("ema", tmp_path / "nowhere")
+    assert (said.code, "There is no folder" in said.err) == (2, True)
+    said = cli("ema", tmp_path)
+    assert (said.code, "is not a run" in said.err) == (2, True)
+
+
+def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, tmp_path: Path):
+    said = cli("train", pets, "--snapshots", -1, "--out", tmp_path / "run")
+    assert said.code == 2
+    assert "snapshots=-1: it is a number of files. Give 0 for none, or more." in said.err
