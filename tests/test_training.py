@@ -225,7 +225,8 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
     with torch.no_grad():
         for parameter in second.module.parameters():
             parameter.fill_(123.0)  # nothing of its own start may be left
-    second.load_state(*checkpoints.newest(tmp_path))
+    found = checkpoints.newest(tmp_path)
+    second.load_state(found.tensors, found.numbers)
     assert second.images_seen == first.images_seen
     resumed = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in second.run()]
 

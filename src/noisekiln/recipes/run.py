@@ -1,17 +1,15 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
-import copy
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
-from noisekiln.adapter import FILE, Adapter, merge
 from noisekiln.data import DataSet
 from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
@@ -19,9 +17,14 @@ from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import task_sheet
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.snapshot import Snapshot
 from noisekiln.recipes.start import keep_start, load_start, notes
+from noisekiln.replacing import replacing
 from noisekiln.training import checkpoints
+from noisekiln.training.background import Background
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.lock import FILE as LOCK
+from noisekiln.training.lock import Lock
 from noisekiln.training.trainer import Diverged, Report, as_line
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
@@ -32,7 +35,10 @@ PREVIEW: dict[str, Any] = {
 }  # few steps show what a model knows, whatever it is for
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+MAY_CHANGE = (
+    "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
+)  # fmt: skip
+BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
 
 class Run:
@@ -47,6 +53,8 @@ class Run:
 
     Attributes:
         resumed: Images seen before, 0 for a new run.
+        skipped: Damaged checkpoints that were passed over to resume, one line each.
+        background: Where saves are written while `steps` runs.
 
     Raises:
         ValueError: If the folder holds another run, or something else.
@@ -59,7 +67,9 @@ class Run:
         self.trainer = assemble(self.settings, data, self.base)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
+        self.skipped: list[str] = []
         self.resumed = self._restore()
+        self._lock, self.background = Lock(folder), Background()
 
     @property
     def parameters(self) -> int:
@@ -68,20 +78,30 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What somebody should know who has it start from a model, one line each."""
-        return notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        """What somebody should know of how it starts, one line each."""
+        of_start = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        return [*self.skipped, *of_start]
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
 
         At the end of the budget, or once `interrupt` has come, all is saved; whoever leaves the loop calls `save`.
+
+        Raises:
+            ValueError: If another process trains in this folder.
+            noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
+        with self._lock, self.background:
+            yield from self._steps(interrupt)
+
+    def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
         self._write_down()
         self._forget_after(self.trainer.images_seen)
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
             for report in self._reports():
+                self.background.check()
                 if report.seconds - logged >= LOG_EVERY:
                     logged = report.seconds
                     _write_line(log, as_line(report))
@@ -89,11 +109,12 @@ class Run:
                 if due:
                     drawn = self.trainer.share
                     self.draw_grid()
-                if due or report.seconds - saved >= CHECKPOINT_EVERY:
+                # The last step's is saved after the last grid: a run that is killed before that draws it again.
+                if due or self._keeper(report) or (report.seconds - saved >= CHECKPOINT_EVERY and report.share < 1):
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
-                if interrupt is not None and interrupt.signal is not None:
+                if interrupt is not None and interrupt.signal is not None and report.share < 1:
                     return self.save()
         self.draw_grid()
         self.save()
@@ -107,6 +128,7 @@ class Run:
             errors = error.loss.per_sample
             worst = int(torch.where(errors.isfinite(), errors, torch.inf).argmax())
             nsr = float(error.loss.level.nsr[worst])
+            self.background.wait()
             there = (self.folder / "checkpoints").is_dir()
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
@@ -117,16 +139,22 @@ class Run:
             ) from None
 
     def save(self) -> None:
-        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
-        checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *self.trainer.state())
-        model, rank = self._averaged().diffusion, self.settings.lora
-        if self.base is not None and rank is not None:
-            adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
-            adapter.save(self.folder / FILE)
-            plain = copy.deepcopy(self.base)
-            plain.size, plain.sampling = model.size, model.sampling
-            model = merge(plain, adapter)
-        model.save(self.folder / "model")
+        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone.
+
+        While `steps` runs it's done in the background, from copies, and by the end of `steps` all is written.
+        """
+        self.background.wait()
+        snapshot = Snapshot(self.trainer, self.settings, self.base)
+        if self.background.open:
+            self.background.submit(partial(snapshot.write, self.folder))
+        else:
+            with self._lock:
+                snapshot.write(self.folder)
+
+    def _keeper(self, report: Report) -> bool:
+        """Whether a checkpoint is due that is kept for good."""
+        every = self.settings.keep_every
+        return every is not None and report.images_seen % every < self.trainer.batch and report.share < 1
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right.
@@ -156,7 +184,7 @@ class Run:
         if not file.exists():
             if self.folder.is_file():
                 raise ValueError(f"{self.folder} is a file, and a run needs a folder. Choose a new one with --out.")
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.exists() and any(file.name not in BEGUN for file in self.folder.iterdir()):
                 raise ValueError(
                     f"{self.folder} holds files that are no run of noisekiln's. Nothing was touched. "
                     "Choose an empty or new folder with --out."
@@ -184,16 +212,18 @@ class Run:
                     f"The images of {self.data.name} are no longer those that {self.folder} was trained on. "
                     "A run cannot change its data midway. Restore them, or give another --out for a new run."
                 )
+        self._found = checkpoints.counts(self.folder / "checkpoints")
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
             return 0
-        self.trainer.load_state(*found)
+        self.skipped = found.skipped
+        self.trainer.load_state(found.tensors, found.numbers)
         return self.trainer.images_seen
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.settings.write(self.folder / ".run.yaml.partial")
-        os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
+        with replacing(self.folder / "run.yaml") as draft:
+            self.settings.write(draft)
         keep_start(self.base, self.folder)
         data = self.data
         described = {
@@ -208,19 +238,25 @@ class Run:
             "skipped": [asdict(skipped) for skipped in data.skipped],
         }
         text = json.dumps(described, indent=2, ensure_ascii=False)
-        (self.folder / ".dataset.json.partial").write_text(text + "\n", encoding="utf-8")
-        os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
+        with replacing(self.folder / "dataset.json") as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
 
     def _forget_after(self, images_seen: int) -> None:
-        """Drop the log's lines from after the checkpoint: those steps are taken again."""
+        """Drop the log's lines and damaged checkpoints from after the one resumed from: those steps are taken again."""
+        since = set(checkpoints.counts(self.folder / "checkpoints")) - set(self._found)
+        if any(count > images_seen for count in since):
+            raise ValueError(
+                f"Another process has trained in {self.folder} since it was opened here. "
+                "Open it again, or give the same command again, to go on from there."
+            )
+        checkpoints.forget_after(self.folder / "checkpoints", images_seen)
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return
         lines = file.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _images_seen(line) <= images_seen]
-        draft = file.with_suffix(".partial")
-        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(draft, file)
+        with replacing(file) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
