@@ -1,7 +1,8 @@
 """Checkpoints: folders of tensors and numbers, complete or not there at all.
 
-Each is named by the images seen, 12 digits, and holds `part-00000-of-00001.safetensors`, the tensors of one process (or of
-each of several), `numbers.json`, everything else, and `SHA256SUMS` of all of these: `sha256sum -c SHA256SUMS` checks them.
+Each is named by the images seen, 12 digits. It holds `part-00000-of-00001.safetensors`, the tensors of one process (or
+one such file for each of several), `numbers.json`, everything else, and `SHA256SUMS` of all of these, which
+`sha256sum -c SHA256SUMS` checks.
 """
 
 import errno
