@@ -110,9 +110,9 @@ def unreadable(folder: Path, flipped: set[str]) -> int:
     return bad
 
 
-def left_over(folder: Path) -> int:
-    """How many drafts there are: files and folders that were being written."""
-    return len([*folder.rglob(".*.partial")])
+def drafts(folder: Path) -> set[Path]:
+    """Files and folders that were being written."""
+    return {*folder.rglob(".*.partial")}
 
 
 def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
@@ -173,9 +173,10 @@ class Storm:
                 self.start(folder).join()
                 break
             blow = self.chance.choice(blows)
+            before_it = drafts(folder)
             if not self.strike(blow, folder):
                 break
-            self.left[blow] -= self.inspect(blow, folder)
+            self.left[blow] -= self.inspect(blow, folder, drafts(folder) - before_it)
         self.told["runs"] += 1
         self.told["runs that went on"] += sum(self.left.values()) < before
 
@@ -196,12 +197,12 @@ class Storm:
         assert process.exitcode in expected, (blow, process.exitcode)
         return True
 
-    def inspect(self, blow: str, folder: Path) -> bool:
+    def inspect(self, blow: str, folder: Path, left_over: set[Path]) -> bool:
         """Look at what the blow left, and flip a bit if that is part of it; whether it was a blow of its kind."""
         if blow == "full_disk":
-            self.told["drafts left on a full disk"] += left_over(folder)
+            self.told["drafts left on a full disk"] += len(left_over)
         else:
-            self.told["struck while writing"] += left_over(folder) > 0
+            self.told["struck while writing"] += len(left_over) > 0
         self.told["unreadable"] += unreadable(folder, self.flipped)
         if blow != "flip":
             return True

@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,12 +174,20 @@ def _await_part(draft: Path, part: int, parts: int, patience: float) -> str:
 def _await_end(place: Path, draft: Path, line: str, patience: float) -> None:
     """Wait for process 0 to complete the checkpoint, so that whoever has saved knows that it is there."""
     until = time.monotonic() + patience
-    while draft.exists():
+    while not _holds(place, line):
+        if not draft.exists() and not _holds(place, line):
+            raise OSError("process 0 or another one could not write its part")
         if time.monotonic() > until:
             raise OSError(f"process 0 has not completed it in {patience:g} s. It hangs or has died")
         time.sleep(LOOK_EVERY)
-    if not (place / SUMS).is_file() or line not in (place / SUMS).read_text(encoding="utf-8"):
-        raise OSError("process 0 or another one could not write its part")
+
+
+def _holds(place: Path, line: str) -> bool:
+    """Whether the checkpoint is complete, with the file of this line in it."""
+    try:
+        return line in (place / SUMS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
 
 
 def _into_place(draft: Path, place: Path) -> None:
@@ -211,10 +220,11 @@ def _prune(folder: Path, images_seen: int, keep: int, keep_every: int | None) ->
 
 
 def _remove(place: Path) -> None:
-    """First by its name: half of a checkpoint must not look like one."""
+    """First by its name: half of a checkpoint must not look like one. One that cannot be removed hinders nobody."""
     out = place.with_name(f".{place.name}.removed")
     shutil.rmtree(out, ignore_errors=True)
-    place.rename(out)
+    with suppress(OSError):
+        place.rename(out)
     shutil.rmtree(out, ignore_errors=True)
 
 
