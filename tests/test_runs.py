@@ -82,12 +82,13 @@ def same(one: Path, other: Path) -> None:
 
 def test_run_folder(class_run: Path):
     assert sorted(f.name for f in class_run.iterdir()) == [
-        "checkpoints", "dataset.json", "ema", "metrics.jsonl", "model", "run.yaml", "samples",
+        ".lock", "checkpoints", "dataset.json", "ema", "metrics.jsonl", "model", "run.yaml", "samples",
     ]  # fmt: skip
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2
     settings = yaml.safe_load((class_run / "run.yaml").read_text())
-    assert {name for name, value in settings.items() if value is None} == {"minutes", "start", "lora", "micro"}
+    left_open = {"minutes", "start", "lora", "micro", "keep_every"}
+    assert {name for name, value in settings.items() if value is None} == left_open
     assert "auto" not in settings.values()
     assert (settings["cond"], settings["images"], settings["size"]) == ("class", 1600, [8, 8])
     described = json.loads((class_run / "dataset.json").read_text())
@@ -210,7 +211,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(data: DataSet, tmp_pa
     train(SETTINGS, data, tmp_path / "one")
     train(SETTINGS, data, tmp_path / "other", stop_after=8)
     places = sorted((tmp_path / "other" / "checkpoints").iterdir())
-    (places[-1] / "tensors.safetensors").write_bytes(b"cut off")
+    (places[-1] / "part-00000-of-00001.safetensors").write_bytes(b"cut off")
     again = train(SETTINGS, data, tmp_path / "other")
     assert again.resumed == int(places[-2].name)
     same(tmp_path / "one", tmp_path / "other")
@@ -340,6 +341,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     steps = run.steps()
     for _ in islice(steps, 7):
         pass
+    run.background.wait()
     saved = contents(tmp_path / "checkpoints") | contents(tmp_path / "model")
     before = [parameter.clone() for parameter in run.trained.parameters()]
     batches = run.trainer.rows.batches

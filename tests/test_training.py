@@ -183,50 +183,6 @@ def test_buffers_are_copied_as_they_are():
     assert int(copied.num_batches_tracked) == 1
 
 
-# --- checkpoints
-
-
-def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    tensors = {"a.b": torch.randn(3, 4).mT, "step": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
-    numbers = {"seconds": 0.1 + 0.2, "words": ["ä", None], "images_seen": 3}
-    checkpoints.save(tmp_path / "checkpoints", 3, tensors, numbers)
-    back = checkpoints.newest(tmp_path / "checkpoints")
-    assert back.numbers == numbers
-    assert back.tensors.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert torch.equal(back.tensors[name], tensor)
-        assert back.tensors[name].dtype == tensor.dtype
-
-
-def test_only_the_newest_are_kept_and_order_is_by_images(tmp_path):
-    for seen in (900, 1000, 20_000):
-        checkpoints.save(tmp_path, seen, {"x": torch.tensor(seen)}, {"images_seen": seen}, keep=2)
-    assert sorted(place.name for place in tmp_path.iterdir()) == ["000000001000", "000000020000"]
-    assert checkpoints.newest(tmp_path).numbers["images_seen"] == 20_000
-
-
-def test_without_checkpoints_there_is_none(tmp_path):
-    assert checkpoints.newest(tmp_path) is None
-    assert checkpoints.newest(tmp_path / "nowhere") is None
-
-
-def test_a_checkpoint_cut_short_is_not_taken(tmp_path, monkeypatch):
-    checkpoints.save(tmp_path, 10, {"x": torch.tensor(10)}, {"images_seen": 10})
-
-    def dies(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoints, "save_file", dies)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoints.save(tmp_path, 20, {"x": torch.tensor(20)}, {"images_seen": 20})
-    assert int(checkpoints.newest(tmp_path).tensors["x"]) == 10
-    checkpoints.save(tmp_path, 20, {"x": torch.tensor(21)}, {"images_seen": 20})
-    checkpoints.save(tmp_path, 20, {"x": torch.tensor(22)}, {"images_seen": 20})
-    assert int(checkpoints.newest(tmp_path).tensors["x"]) == 22
-    assert not list(tmp_path.glob(".*"))
-
-
 # --- the loop
 
 DATA = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -299,7 +255,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
         for parameter in second.module.parameters():
             parameter.fill_(123.0)  # nothing of its own start may be left
     found = checkpoints.newest(tmp_path)
-    second.load_state([found.tensors], found.numbers)
+    second.load_state(found.parts, found.numbers)
     assert second.images_seen == first.images_seen
     resumed = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in second.run()]
 

@@ -14,6 +14,8 @@ from noisekiln.blocks.low_rank import LowRank, Rows, differences, matrices, scal
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
 from noisekiln.diffusion import Diffusion
+from noisekiln.folder import refuse_pickle
+from noisekiln.replacing import replacing
 from noisekiln.spec import build, describe
 
 FILE = "adapter.safetensors"
@@ -71,10 +73,9 @@ class Adapter:
 
     def save(self, file: Path) -> None:
         """Write it; whoever reads meanwhile never reads half a file."""
-        draft = file.with_name(f".{file.name}.partial")
         told = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=told)
-        draft.replace(file)
+        with replacing(file) as draft:
+            save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=told)
 
     @classmethod
     def load(cls, place: str | Path) -> "Adapter":
@@ -84,6 +85,7 @@ class Adapter:
             ValueError: If there is none, or it is damaged.
         """
         file = Path(place) / FILE if Path(place).is_dir() else Path(place)
+        refuse_pickle(file)
         if not file.is_file():
             raise ValueError(
                 f"There is no adapter {str(file)!r}. Give the folder of a run that was trained with --from and --lora, "

@@ -1,7 +1,6 @@
 """A diffusion model, whole: everything between a wish and a picture, in one object that can be saved and loaded."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.labels.base import Label
 from noisekiln.levels import CLEAN, Level, level, renoise
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.replacing import replacing
 from noisekiln.samplers.base import Noise, Sampler, SeededNoise, grid, sample
 from noisekiln.sampling import Progress, Sampling
 from noisekiln.schedules.base import Schedule
@@ -233,9 +233,8 @@ class Diffusion(nn.Module):
             **notes,
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        # Beside their places, then renamed: whoever samples while a run trains never reads half a file.
-        save_file(weights, folder / ".model.safetensors.partial")
-        os.replace(folder / ".model.safetensors.partial", folder / "model.safetensors")
+        with replacing(folder / "model.safetensors") as draft:  # whoever samples meanwhile never reads half a file
+            save_file(weights, draft)
         write_description(told, folder)
 
     @classmethod

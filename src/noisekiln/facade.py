@@ -37,6 +37,7 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
 
     Raises:
         ValueError: For data or settings that cannot be, with what can.
+        noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
     """
     size = size_to_load(settings.pop("size", None), settings.get("start"), out)
@@ -44,6 +45,8 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     chosen = Settings(data=data if isinstance(data, str) else images.name, **settings)
     folder = Path(out) if out else default_folder(images, chosen.start)
     run = Run(chosen, images, folder)
+    for skipped in run.skipped:
+        print(skipped, file=sys.stderr)
     with Interrupt() as interrupt:
         for _ in run.steps(interrupt):
             pass

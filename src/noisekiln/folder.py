@@ -1,32 +1,48 @@
 """The folder of a saved model: where its `model.json` is, and what it says."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from noisekiln.replacing import replacing
+
 FORMAT = 1
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
 def write_description(told: dict[str, Any], folder: Path) -> None:
-    """Write `model.json` beside its place, then rename it: whoever reads meanwhile never reads half a file."""
-    (folder / ".model.json.partial").write_text(
-        json.dumps({"format": FORMAT, **told}, indent=2) + "\n", encoding="utf-8"
-    )
-    os.replace(folder / ".model.json.partial", folder / "model.json")
+    """Write `model.json`; whoever reads meanwhile never reads half a file."""
+    with replacing(folder / "model.json") as draft:
+        draft.write_text(json.dumps({"format": FORMAT, **told}, indent=2) + "\n", encoding="utf-8")
 
 
 def model_folder(folder: Path) -> Path:
     """The folder with `model.json`: this one, or `model/` in it."""
+    refuse_pickle(folder)
     for place in (folder, folder / "model"):
         if (place / "model.json").is_file():
             return place
     if not folder.exists():
         raise ValueError(f"There is no folder {str(folder)!r}. Give the folder of a run, such as runs/demo.")
+    if folder.is_file():
+        raise ValueError(
+            f"{str(folder)!r} is a file, and a model is a folder: weights, and what says what they are of. "
+            "Give the folder of a run, such as runs/demo."
+        )
     raise ValueError(
         f"{str(folder)!r} is not a run: it holds no model/model.json. "
         "Give a folder that `noisekiln train` has written; the first model is there after its first grid."
     )
+
+
+def refuse_pickle(file: Path) -> None:
+    """Raise ValueError for a file of pickled weights: to read it is to run whatever its maker put in."""
+    if file.suffix.lower() in PICKLES and not file.is_dir():
+        raise ValueError(
+            f"{str(file)!r} is a pickle, and opening one runs whatever code is in it; noisekiln reads none. "
+            "Give the folder of a run. If you trust the file and have its network: load it in Python with "
+            "torch.load(..., weights_only=True), put it into a noisekiln.diffusion.Diffusion, and save that."
+        )
 
 
 def read_description(file: Path) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
-import copy
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TextIO
 
-from noisekiln.adapter import FILE, Adapter, merge
 from noisekiln.data import DataSet
 from noisekiln.pictures import save_picture
 from noisekiln.recipes.assemble import Trained, assemble
@@ -18,10 +18,15 @@ from noisekiln.recipes.copies import Copies
 from noisekiln.recipes.network import compiled
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview
+from noisekiln.recipes.saved import Saved
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
+from noisekiln.replacing import replacing
 from noisekiln.training import checkpoints
+from noisekiln.training.background import Background
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.lock import FILE as LOCK
+from noisekiln.training.lock import Lock
 from noisekiln.training.peers import Peers
 from noisekiln.training.snapshots import Snapshots, forget_after
 from noisekiln.training.trainer import Diverged, Report, as_line
@@ -31,9 +36,10 @@ CHECKPOINT_EVERY = 60.0  # seconds
 AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
 MAY_CHANGE = (
-    "data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule",
+    "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
     "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots",
 )  # fmt: skip
+BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
 
 class Run:
@@ -49,6 +55,8 @@ class Run:
 
     Attributes:
         resumed: Images seen before, 0 for a new run.
+        skipped: Damaged checkpoints that were passed over to resume, one line each.
+        background: Where saves are written while `steps` runs.
 
     Raises:
         ValueError: If the folder holds another run, or something else.
@@ -66,7 +74,9 @@ class Run:
         if self.settings.compile == "yes":
             self.uncompiled = compiled(self.trained.diffusion.denoiser.backbone, self.settings.device)
         self.copies = Copies(self.trainer, self.settings, data, self.base)
+        self.skipped: list[str] = []
         self.resumed = self._restore()
+        self._lock, self.background = Lock(folder), Background()
 
     @property
     def parameters(self) -> int:
@@ -75,21 +85,30 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What somebody should know who has it start from a model, one line each."""
+        """What somebody should know of how it starts, one line each."""
         told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
-        return told + ([f"not compiled: {self.uncompiled}"] if self.uncompiled else [])
+        return [*self.skipped, *told, *([f"not compiled: {self.uncompiled}"] if self.uncompiled else [])]
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
         """Train, yielding after every step; grids, logs and checkpoints are written on the way.
 
         At the end of the budget, or once `interrupt` has come, all is saved; whoever leaves the loop calls `save`.
+
+        Raises:
+            ValueError: If another process trains in this folder.
+            noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
+        self.peers.meet()  # all have looked at the folder
+        with self._lock if self.peers.first else nullcontext(), self.background:
+            yield from self._steps(interrupt)
+
+    def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
         if interrupt is not None:
             self.trainer.stop = lambda: interrupt.signal or 0
-        self.peers.meet()  # all have looked at the folder
         if self.peers.first:
             self._write_down()
             self._forget_after(self.trainer.images_seen)
+        self.peers.meet()  # nobody writes into what is still being tidied
         logged, saved = -LOG_EVERY, self.trainer.seconds
         drawn = self.trainer.share
         snapshots = Snapshots(
@@ -97,6 +116,7 @@ class Run:
         )
         with self._log() as log:
             for report in self._reports():
+                self.background.check()
                 snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
                 if not report.taken:
                     _write_line(log, {"images_seen": report.images_seen, "not_taken": self.blame()})
@@ -107,7 +127,9 @@ class Run:
                 if due:
                     drawn = self.trainer.share
                     self.draw_grid()
-                if report.taken and (due or report.seconds - saved >= CHECKPOINT_EVERY):
+                # The last step's is saved after the last grid: a run that is killed before that draws it again.
+                timely = report.seconds - saved >= CHECKPOINT_EVERY and report.share < 1
+                if report.taken and (due or timely or self._keeper(report)):
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
@@ -121,6 +143,7 @@ class Run:
         try:
             yield from self.trainer.run()
         except Diverged as error:
+            self.background.wait()
             there = (self.folder / "checkpoints").is_dir()
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
@@ -134,18 +157,22 @@ class Run:
         return blame(self.trainer, self.data, self.settings.seed)
 
     def save(self) -> None:
-        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone."""
-        state, model, rank = self.trainer.state(), self.copies.averaged().diffusion, self.settings.lora
-        if not self.peers.first:
-            return
-        checkpoints.save(self.folder / "checkpoints", self.trainer.images_seen, *state)
-        if self.base is not None and rank is not None:
-            adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
-            adapter.save(self.folder / FILE)
-            plain = copy.deepcopy(self.base)
-            plain.size, plain.sampling = model.size, model.sampling
-            model = merge(plain, adapter)
-        model.save(self.folder / "model")
+        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone.
+
+        While `steps` runs it's done in the background, from copies, and by the end of `steps` all is written.
+        """
+        self.background.wait()
+        saved = Saved(self.trainer, self.copies, self.settings, self.base)
+        if self.background.open:
+            self.background.submit(partial(saved.write, self.folder))
+        else:
+            with self._lock if self.peers.first else nullcontext():
+                saved.write(self.folder)
+
+    def _keeper(self, report: Report) -> bool:
+        """Whether a checkpoint is due that is kept for good."""
+        every = self.settings.keep_every
+        return every is not None and report.images_seen % every < self.trainer.batch and report.share < 1
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right.
@@ -169,7 +196,7 @@ class Run:
         if not file.exists():
             if self.folder.is_file():
                 raise ValueError(f"{self.folder} is a file, and a run needs a folder. Choose a new one with --out.")
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.exists() and any(file.name not in BEGUN for file in self.folder.iterdir()):
                 raise ValueError(
                     f"{self.folder} holds files that are no run of noisekiln's. Nothing was touched. "
                     "Choose an empty or new folder with --out."
@@ -197,16 +224,18 @@ class Run:
                     f"The images of {self.data.name} are no longer those that {self.folder} was trained on. "
                     "A run cannot change its data midway. Restore them, or give another --out for a new run."
                 )
+        self._found = checkpoints.counts(self.folder / "checkpoints")
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
             return 0
-        self.trainer.load_state([found.tensors], found.numbers)
+        self.skipped = found.skipped
+        self.trainer.load_state(found.parts, found.numbers)
         return self.trainer.images_seen
 
     def _write_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.settings.write(self.folder / ".run.yaml.partial")
-        os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
+        with replacing(self.folder / "run.yaml") as draft:
+            self.settings.write(draft)
         keep_start(self.base, self.folder)
         data = self.data
         described = {
@@ -221,20 +250,26 @@ class Run:
             "skipped": [asdict(skipped) for skipped in data.skipped],
         }
         text = json.dumps(described, indent=2, ensure_ascii=False)
-        (self.folder / ".dataset.json.partial").write_text(text + "\n", encoding="utf-8")
-        os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
+        with replacing(self.folder / "dataset.json") as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
 
     def _forget_after(self, images_seen: int) -> None:
-        """Drop snapshots and the log's lines from after the checkpoint: those steps are taken again."""
+        """Drop snapshots, log lines and damaged checkpoints from after the one resumed from: all that comes again."""
         forget_after(self.folder / AVERAGES, images_seen)
+        since = set(checkpoints.counts(self.folder / "checkpoints")) - set(self._found)
+        if any(count > images_seen for count in since):
+            raise ValueError(
+                f"Another process has trained in {self.folder} since it was opened here. "
+                "Open it again, or give the same command again, to go on from there."
+            )
+        checkpoints.forget_after(self.folder / "checkpoints", images_seen)
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return
         lines = file.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _images_seen(line) <= images_seen]
-        draft = file.with_suffix(".partial")
-        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(draft, file)
+        with replacing(file) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _fingerprint(described: Path) -> str:

@@ -50,6 +50,8 @@ class Settings:
     cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
     ema: float = setting(0.1, "Width of the average of the weights, as a share of training.")
     snapshots: int = setting(16, "Copies of the averages to keep, for `noisekiln ema`; 0 keeps none.")
+    keep: int = setting(2, "Checkpoints to keep: so many of the newest.")
+    keep_every: int | None = setting(None, "Keep a checkpoint for good every so many images.", flag="--keep-every")
     sampler: str = setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
     steps: int = setting(20, "Usual steps of it.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
@@ -70,10 +72,12 @@ class Settings:
                 )
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop={self.drop}: it is a share of the images. Give 0 or more, and less than 1.")
-        for name in ("batch", "micro", "rate", "minutes", "images", "steps", "lora", "wait"):
+        for name in ("batch", "micro", "rate", "minutes", "images", "steps", "lora", "wait", "keep_every"):
             given = getattr(self, name)
             if given is not None and not 0 < given < inf:
                 raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a number above 0.")
+        if self.keep < 1:
+            raise ValueError(f"keep={self.keep}: without a checkpoint no run could go on. Give 1 or more; 2 is safer.")
         if self.lora is not None and self.start is None:
             raise ValueError(
                 f"lora={self.lora}: an adapter is trained for a model that is there, and none was given. "

@@ -10,9 +10,9 @@ from noisekiln.data import DataSet
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, labelled, save_picture, tile
 from noisekiln.recipes.averages import Averages
-from noisekiln.recipes.preview import COUNT, TaskPreview
+from noisekiln.recipes.preview import COUNT, PREVIEW, TaskPreview, preview_wishes
 from noisekiln.recipes.read import GENERATE, read_images
-from noisekiln.recipes.run import AVERAGES, PREVIEW, preview_wishes
+from noisekiln.recipes.run import AVERAGES
 
 
 class Column(NamedTuple):

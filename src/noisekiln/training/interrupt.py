@@ -9,6 +9,9 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any] | int
 
 
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+
 class Interrupt:
     """While it is open, Ctrl-C, SIGTERM and SIGUSR1 only set a flag; a second one of them stops at once.
 
@@ -22,8 +25,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         in_main = threading.current_thread() is threading.main_thread()  # Python delivers signals there alone
-        names = ("SIGINT", "SIGTERM", "SIGUSR1") if in_main else ()
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        numbers = [number for number in signal.Signals if number.name in NAMES] if in_main else []  # Windows has fewer
         self._before: dict[int, Handler] = {
             number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
         }

@@ -1,0 +1,256 @@
+"""Does a run that is struck at random moments end as if nothing had happened?
+
+    python benchmarks/crash.py --record records/crash.json
+
+Small runs on one thread save after every step, are struck, and go on, again and again, until they end: by `kill -9`;
+by SIGTERM; by a disk that is full from a random write on; by `kill -9` and then a flipped bit in a random file of the
+newest checkpoint. After every blow all checkpoints are checked against their sums, and the model is loaded. At the end
+of each run its tensors, log, pictures and model are compared with an uninterrupted one's, byte by byte.
+
+Runs are forked off this process, which saves the start of Python; POSIX only.
+"""
+
+import argparse
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from noisekiln import diffusion
+from noisekiln.data import DataSet, load
+from noisekiln.diffusion import Diffusion
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints
+from noisekiln.training.checkpoints import SaveFailed
+from noisekiln.training.interrupt import Interrupt
+
+SETTINGS = Settings(batch=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
+FINISHED, STOPPED, NO_ROOM = 0, 143, 5  # exit codes
+BLOWS = {"kill": 100, "sigterm": 30, "full_disk": 30, "flip": 30}  # how many of each, unless told otherwise
+
+
+def train(folder: Path, data: DataSet, images: int, full_after: int | None = None) -> None:
+    """A process of its own: train or go on, and end with a code; from so many writes on, the disk is full."""
+    if full_after is not None:
+        fill_disk(full_after)
+    try:
+        run = Run(SETTINGS.but(images=images), data, folder)
+        with Interrupt() as interrupt:
+            for _ in run.steps(interrupt):
+                pass
+    except (SaveFailed, OSError):
+        os._exit(NO_ROOM)
+    os._exit(FINISHED if run.trainer.share >= 1 else STOPPED)
+
+
+def fill_disk(after: int) -> None:
+    """Have every write from the given one on fail in this process: synced files, and halves of tensors' files."""
+    calls = count()
+    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, diffusion)}
+
+    def fsync(handle: int) -> None:
+        if next(calls) >= after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    def save_half(save: Callable[..., None]) -> Callable[..., None]:
+        def save_file(tensors: Any, file: Path, **settings: Any) -> None:
+            save(tensors, file, **settings)
+            if next(calls) >= after:
+                os.truncate(file, file.stat().st_size // 2)
+                raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+        return save_file
+
+    os.fsync = fsync  # type: ignore[assignment]
+    for module, save in saves.items():
+        module.save_file = save_half(save)  # type: ignore[attr-defined]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def unreadable(folder: Path, flipped: set[str]) -> int:
+    """How many checkpoints and models of a run are not whole, but for files that were damaged on purpose."""
+    bad = 0
+    for place in (folder / "checkpoints").glob("[0-9]*"):
+        if flipped & {digest(file) for file in place.iterdir()}:
+            continue
+        try:
+            lines = [line.split("  ") for line in (place / "SHA256SUMS").read_text().splitlines()]
+            bad += len(lines) != 2 or any(digest(place / name) != told for told, name in lines)
+        except (OSError, ValueError):
+            bad += 1
+    if (folder / "model" / "model.json").exists():
+        try:
+            Diffusion.load(folder)
+        except ValueError:
+            bad += 1
+    return bad
+
+
+def drafts(folder: Path) -> set[Path]:
+    """Files and folders that were being written."""
+    return {*folder.rglob(".*.partial")}
+
+
+def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
+    """Flip a bit of the newest checkpoint; whether that was noticed, and the one before it taken."""
+    places = sorted((folder / "checkpoints").glob("[0-9]*"))
+    file = chance.choice(sorted(places[-1].iterdir()))
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
+    flipped.add(digest(file))
+    found = checkpoints.newest(folder / "checkpoints")
+    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].name)
+
+
+def left_behind(folder: Path) -> dict[str, Any]:
+    """All that a run made, but for the time that it took."""
+    found = checkpoints.newest(folder / "checkpoints")
+    assert found is not None
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    files = sorted([*(folder / "samples").iterdir(), *(folder / "model").iterdir()])
+    return {
+        "tensors": {name: (str(t.dtype), t.numpy().tobytes()) for name, t in found.tensors.items()},
+        "numbers": found.numbers | {"seconds": 0},
+        "log": [line | {"seconds": 0} for line in lines],
+        "files": {file.relative_to(folder): file.read_bytes() for file in files},
+    }
+
+
+class Storm:
+    """Blows to be dealt, and what came of them.
+
+    Args:
+        data: To train on.
+        images: Of a whole run.
+        left: How many blows of each kind.
+        chance: Decides what comes when.
+    """
+
+    def __init__(self, data: DataSet, images: int, left: dict[str, int], chance: random.Random) -> None:
+        self.data, self.images, self.left, self.chance = data, images, dict(left), chance
+        self.told, self.flipped = Counter[str](), set[str]()
+        self.seconds = 0.0  # that a whole run takes
+
+    def start(self, folder: Path, full_after: int | None = None) -> BaseProcess:
+        """A process that trains, or goes on."""
+        process = multiprocessing.get_context("fork").Process(
+            target=train, args=(folder, self.data, self.images, full_after)
+        )
+        process.start()
+        return process
+
+    def endure(self, folder: Path) -> None:
+        """Train to the end, struck again and again, as long as there are blows left."""
+        before = sum(self.left.values())
+        while True:
+            blows = [blow for blow, times in self.left.items() if times]
+            if not blows:
+                self.start(folder).join()
+                break
+            blow = self.chance.choice(blows)
+            before_it = drafts(folder)
+            if not self.strike(blow, folder):
+                break
+            self.left[blow] -= self.inspect(blow, folder, drafts(folder) - before_it)
+        self.told["runs"] += 1
+        self.told["runs that went on"] += sum(self.left.values()) < before
+
+    def strike(self, blow: str, folder: Path) -> bool:
+        """Train, and strike at a random moment; False if the run had ended before."""
+        if blow == "full_disk":
+            process = self.start(folder, full_after=self.chance.randrange(200))
+        else:
+            process = self.start(folder)
+            process.join(self.chance.uniform(0, self.seconds / 2))
+            if process.exitcode is None:
+                os.kill(process.pid or 0, signal.SIGTERM if blow == "sigterm" else signal.SIGKILL)
+        process.join()
+        if process.exitcode == FINISHED:
+            return False
+        # A SIGTERM before training has begun ends the process at once, as it does any other.
+        expected = {"sigterm": (STOPPED, -signal.SIGTERM), "full_disk": (NO_ROOM,)}.get(blow, (-signal.SIGKILL,))
+        assert process.exitcode in expected, (blow, process.exitcode)
+        return True
+
+    def inspect(self, blow: str, folder: Path, left_over: set[Path]) -> bool:
+        """Look at what the blow left, and flip a bit if that is part of it; whether it was a blow of its kind."""
+        if blow == "full_disk":
+            self.told["drafts left on a full disk"] += len(left_over)
+        else:
+            self.told["struck while writing"] += len(left_over) > 0
+        self.told["unreadable"] += unreadable(folder, self.flipped)
+        if blow != "flip":
+            return True
+        whole = checkpoints.newest(folder / "checkpoints")
+        if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*")]) < 2:
+            return False  # to damage the last good one is another question
+        self.told["flipped bits"] += 1
+        self.told["flipped bits noticed"] += flip_bit(folder, self.chance, self.flipped)
+        return True
+
+
+def main() -> None:
+    """Strike, compare, tell, write the record; fail if anything was lost."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for blow, usual in BLOWS.items():
+        ask.add_argument(f"--{blow.replace('_', '-')}s", type=int, default=usual, dest=blow)
+    ask.add_argument("--images", type=int, default=800, help="Of a whole run, 16 a step.")
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--record", type=Path)
+    given = ask.parse_args()
+    torch.set_num_threads(1)
+    run_module.CHECKPOINT_EVERY = run_module.LOG_EVERY = 0.0
+    data = load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
+    asked = {blow: getattr(given, blow) for blow in BLOWS}
+    storm = Storm(data, given.images, asked, random.Random(given.seed))
+    work = Path(tempfile.mkdtemp())
+    Run(SETTINGS.but(images=given.images), data, work / "never")  # what torch loads late is loaded here, once
+    begun = time.perf_counter()
+    storm.start(work / "whole").join()
+    storm.seconds = time.perf_counter() - begun
+    whole = left_behind(work / "whole")
+    while any(storm.left.values()):
+        storm.endure(work / "struck")
+        storm.told["runs bitwise equal"] += left_behind(work / "struck") == whole
+        shutil.rmtree(work / "struck")
+    shutil.rmtree(work)
+    told = storm.told
+    names = ("struck while writing", "runs", "runs that went on", "runs bitwise equal", "unreadable")
+    more = ("drafts left on a full disk", "flipped bits", "flipped bits noticed")
+    figures: dict[str, Any] = {"blows": asked} | {name.replace(" ", "_"): told[name] for name in (*names, *more)}
+    figures["seconds_of_a_whole_run"] = round(storm.seconds, 2)
+    figures["seconds"] = round(time.perf_counter() - begun, 1)
+    print(json.dumps(figures, indent=2))
+    if given.record:
+        given.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    lost = told["runs"] - told["runs bitwise equal"] + told["unreadable"] + told["drafts left on a full disk"]
+    sys.exit(1 if lost or told["flipped bits"] != told["flipped bits noticed"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Files that are replaced whole or not at all, whatever happens meanwhile: a kill, a full disk, a power cut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A draft beside `file` to write to; it takes the file's place when the block ends, and goes away if it fails.
+
+    The draft is on the disk before it has the name, and the name before the block is left.
+
+    Raises:
+        OSError: If it cannot be written, also where safetensors tells of it by an error of its own.
+    """
+    draft = file.with_name(f".{file.name}.partial")
+    try:
+        yield draft
+        with draft.open("r+b") as handle:
+            os.fsync(handle.fileno())
+        os.replace(draft, file)
+    except BaseException as error:
+        draft.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{file}: {error}") from error
+        raise
+    if os.name != "nt":  # Windows syncs no folders
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

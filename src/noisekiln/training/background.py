@@ -1,0 +1,63 @@
+"""Work in the background, while training goes on."""
+
+from collections.abc import Callable
+from threading import Thread
+from types import TracebackType
+
+
+class Background:
+    """While it is open, does one piece of work at a time in a thread, in order.
+
+    A next piece waits for the one before to end, so that what it holds on to is in memory once. What goes wrong in
+    the thread is raised where the work was asked for: at the next call, and at the end.
+
+    Attributes:
+        open: Whether it takes work.
+    """
+
+    def __init__(self) -> None:
+        self.open = False
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Wait for the work before, begin this, and return."""
+        assert self.open
+        self.wait()
+        # A daemon: a second Ctrl-C ends the process at once, and does not wait for it.
+        self._thread = Thread(target=self._do, args=(work,), daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what went wrong so far, without waiting."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """Wait until all is done, and raise what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            self._error = error
+
+    def __enter__(self) -> "Background":
+        self.open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.open = False
+        try:
+            self.wait()
+        except Exception as late:
+            if error is None or isinstance(error, GeneratorExit):
+                raise
+            error.add_note(f"In the background, too: {late}")  # what came first says more
