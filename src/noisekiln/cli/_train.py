@@ -66,12 +66,14 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     with Interrupt() as interrupt:
-        for _ in watch(run.steps(interrupt), out.name):
+        for _ in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             pass
     if interrupt.signal is not None and run.trainer.share < 1:
         say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
         raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
     say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
+    if run.held_out.verdict is not None:
+        say(f"held-out images: {run.held_out.verdict.advice}")
     say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
     sys.stdout.flush()
     return run

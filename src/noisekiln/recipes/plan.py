@@ -10,6 +10,7 @@ from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.recipes.start import fitting
+from noisekiln.training.logs import pick_log
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -43,6 +44,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         rate=settings.rate or usual_rate(settings),
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
+        log=pick_log(settings.log),
     )
 
 

@@ -5,9 +5,8 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from math import inf
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -16,13 +15,16 @@ from noisekiln.data import DataSet
 from noisekiln.objectives.base import Loss
 from noisekiln.pictures import beside, save_picture, tile
 from noisekiln.recipes.assemble import Trained, assemble
+from noisekiln.recipes.environment import note_start
+from noisekiln.recipes.held_out import HeldOut
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import task_sheet
+from noisekiln.recipes.reports import Reports
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.trainer import Diverged, Report, as_line
+from noisekiln.training.trainer import Diverged, Report
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 PREVIEW: dict[str, Any] = {
@@ -32,11 +34,11 @@ PREVIEW: dict[str, Any] = {
 }  # few steps show what a model knows, whatever it is for
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule")
+MAY_CHANGE = ("data", "minutes", "images", "device", "sampler", "steps", "guidance", "schedule", "log")
 
 
 class Run:
-    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `model/`.
+    """Trains into a folder: `run.yaml`, `dataset.json`, `environment.json`, `metrics.jsonl`, `samples/`, `model/`, ...
 
     Opening a folder that already holds this run resumes it.
 
@@ -47,6 +49,7 @@ class Run:
 
     Attributes:
         resumed: Images seen before, 0 for a new run.
+        held_out: What images that training does not see say of it.
 
     Raises:
         ValueError: If the folder holds another run, or something else.
@@ -59,6 +62,7 @@ class Run:
         self.trainer = assemble(self.settings, data, self.base)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
+        self.held_out = HeldOut(folder, data, self.settings)
         self.resumed = self._restore()
 
     @property
@@ -77,14 +81,11 @@ class Run:
         At the end of the budget, or once `interrupt` has come, all is saved; whoever leaves the loop calls `save`.
         """
         self._write_down()
-        self._forget_after(self.trainer.images_seen)
-        logged, saved = -LOG_EVERY, self.trainer.seconds
+        saved = self.trainer.seconds
         drawn = self.trainer.share
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        with Reports(self.folder, self.settings, self.trainer, self.held_out, self._averaged, LOG_EVERY) as told:
             for report in self._reports():
-                if report.seconds - logged >= LOG_EVERY:
-                    logged = report.seconds
-                    _write_line(log, as_line(report))
+                told.take(report)
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
                     drawn = self.trainer.share
@@ -95,6 +96,7 @@ class Run:
                 yield report  # last, so that whoever stops here misses no grid
                 if interrupt is not None and interrupt.signal is not None:
                     return self.save()
+            told.finish()
         self.draw_grid()
         self.save()
 
@@ -194,6 +196,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings.write(self.folder / ".run.yaml.partial")
         os.replace(self.folder / ".run.yaml.partial", self.folder / "run.yaml")
+        note_start(self.folder, self.trainer.images_seen, self.settings.device)
         keep_start(self.base, self.folder)
         data = self.data
         described = {
@@ -210,17 +213,6 @@ class Run:
         text = json.dumps(described, indent=2, ensure_ascii=False)
         (self.folder / ".dataset.json.partial").write_text(text + "\n", encoding="utf-8")
         os.replace(self.folder / ".dataset.json.partial", self.folder / "dataset.json")
-
-    def _forget_after(self, images_seen: int) -> None:
-        """Drop the log's lines from after the checkpoint: those steps are taken again."""
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _images_seen(line) <= images_seen]
-        draft = file.with_suffix(".partial")
-        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(draft, file)
 
 
 def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
@@ -244,18 +236,5 @@ def _fingerprint(described: Path) -> str:
         ) from error
 
 
-def _images_seen(line: str) -> float:
-    """Of a line of `metrics.jsonl`; beyond all, if the line was cut off."""
-    try:
-        return float(json.loads(line)["images_seen"])
-    except (ValueError, KeyError, TypeError):
-        return inf
-
-
 def _left_open(settings: Settings, name: str) -> bool:
     return getattr(settings, name) in (None, "auto")
-
-
-def _write_line(log: TextIO, values: dict[str, float]) -> None:
-    log.write(json.dumps(values) + "\n")
-    log.flush()

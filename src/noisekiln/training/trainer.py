@@ -99,6 +99,7 @@ class Trainer(Generic[Batch]):
         self.ema = Ema(module, ema_length)
         self.images_seen = 0
         self.seconds = 0.0
+        self.last: list[HasValue] = []  # what the loss function returned in the last step
         self._generator = torch.Generator()
 
     @property
@@ -122,6 +123,7 @@ class Trainer(Generic[Batch]):
         batch = self.batches(self.images_seen, self.batch)
         self._generator.manual_seed(step_seed(self.seed, self.images_seen))
         loss = self.loss(batch, self._generator)
+        self.last = [loss]
         loss.value.backward()
         value = float(loss.value.detach())
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))

@@ -1,0 +1,170 @@
+"""The loss on images that training never sees, under noise that never changes."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.diffusion import Diffusion
+from noisekiln.draws.base import Draw
+from noisekiln.levels import Level
+from noisekiln.objectives.denoising import Denoising
+from noisekiln.recipes.assemble import Batch, Batches, Trained, _loss
+from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.verdict import Evaluation, verdict
+
+FILE = "held_out.json"
+RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
+AT = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # shares of the budget; the last evaluation is at its end
+# Eight evaluations run the network 2 * 6 * 8 times a point, and a run takes 0.4 of what training on an image does
+# (measured, LOG.md): one point for every 2,000 images of the budget makes them 2 % of the training.
+IMAGES_PER_POINT = 2000
+FEWEST, MOST = 3, 128  # points: images, or noises on few images
+
+
+@dataclass(frozen=True)
+class At(Draw):
+    """Every image at one level.
+
+    Args:
+        ratio: Its noise-to-signal ratio.
+    """
+
+    ratio: float
+
+    def __call__(self, u: Tensor) -> Level:  # noqa: D102 (the base class says it)
+        angle = torch.full_like(u, self.ratio).atan()
+        return Level(torch.cos(angle), torch.sin(angle))
+
+
+class HeldOut:
+    """Evaluates a run's averaged model now and then, and keeps what it found in the run's folder.
+
+    Args:
+        folder: Of the run.
+        data: Its images; without two held-out ones nothing is ever evaluated.
+        settings: Resolved ones.
+
+    Attributes:
+        history: All evaluations so far, oldest first.
+        points: Noisy images in an evaluation, for each level and each part; 0 until the first one.
+        verdict: What all evaluations together say, or None while they are too few.
+    """
+
+    def __init__(self, folder: Path, data: DataSet, settings: Settings) -> None:
+        self.file, self.data, self.settings = folder / FILE, data, settings
+        self.history: list[Evaluation] = []
+        self.points = 0
+        if self.file.exists():
+            self._read()
+        self.verdict = verdict(self.history)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word, or "" while there is none."""
+        return self.verdict.word if self.verdict else ""
+
+    def forget_after(self, images_seen: int) -> None:
+        """Drop what was found after the checkpoint: those steps are taken again."""
+        self.history = [found for found in self.history if found.images_seen <= images_seen]
+        self.verdict = verdict(self.history)
+
+    def evaluate(self, diffusion: Diffusion, images_seen: int, share: float) -> dict[str, float] | None:
+        """Evaluate a model once more; the numbers for the logs, or None if the budget or the images are too few.
+
+        Args:
+            diffusion: The averaged model.
+            images_seen: By training.
+            share: Of the budget that is gone; with it, the first evaluation settles how many points there are.
+        """
+        others = self.data.held_out
+        if not self.points:
+            self.points = min(MOST, int(images_seen / share / IMAGES_PER_POINT))
+        if others is None or len(others) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
+            return None
+        count = min(self.points, len(others), len(self.data.train))
+        held_out, train = (self._errors(diffusion, part, count) for part in (others, self.data.train))
+        self.history.append(Evaluation(images_seen, held_out, train))
+        self.verdict = verdict(self.history)
+        self._write()
+        return as_line(held_out, train)
+
+    def _errors(self, diffusion: Diffusion, part: Images, count: int) -> NDArray[np.float64]:
+        """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
+        chosen = _some(part, count)
+        told = self.settings.cond != "none"
+        batch = Batches(diffusion, replace(self.data, train=chosen), 0, self.settings.device, told=told)(0, count)
+        assert self.settings.batch is not None
+        cut = _cut(batch, self.points // count, self.settings.batch)
+        columns = [errors_at(diffusion, cut, ratio).view(-1, count).mean(0) for ratio in RATIOS]
+        return torch.stack(columns, dim=1).double().cpu().numpy()
+
+    def _read(self) -> None:
+        try:
+            told = json.loads(self.file.read_text(encoding="utf-8"))
+            self.points = int(told["points"])
+            self.history = [
+                Evaluation(int(one["images_seen"]), np.array(one["held_out"]), np.array(one["train"]))
+                for one in told["evaluations"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.file} is damaged ({error}), so the run's held-out losses are lost. "
+                "Restore it from a copy, or remove it: the run then begins a new comparison."
+            ) from error
+
+    def _write(self) -> None:
+        evaluations = [
+            {"images_seen": one.images_seen, "held_out": _rounded(one.held_out), "train": _rounded(one.train)}
+            for one in self.history
+        ]
+        told = {"points": self.points, "nsr": list(RATIOS), "evaluations": evaluations}
+        draft = self.file.with_name(f".{FILE}.partial")
+        draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        os.replace(draft, self.file)
+
+
+@torch.no_grad()
+def errors_at(diffusion: Diffusion, batches: Sequence[Batch], ratio: float) -> Tensor:
+    """Unweighted errors of a model's output at one noise-to-signal ratio, (N,); each image with its own condition."""
+    trained = Trained(diffusion, Denoising(At(ratio)))
+    generator = torch.Generator().manual_seed(0)
+    return torch.cat([_loss(trained, batch, 0.0, generator).per_sample for batch in batches])
+
+
+def _some(part: Images, count: int) -> Images:
+    """So many of the images, at random, and always the same."""
+    rows = batch_order(len(part), seed=0, start=0, count=count)
+    return Images(
+        part.pixels[rows],
+        labels=None if part.labels is None else part.labels[rows],
+        captions=None if part.captions is None else tuple(part.captions[row] for row in rows),
+        partners=None if part.partners is None else part.partners[rows],
+    )
+
+
+def _cut(batch: Batch, repeats: int, size: int) -> list[Batch]:
+    """The batch so many times over, in pieces of at most `size`."""
+    x, ids, seen = (None if part is None else torch.cat([part] * repeats) for part in batch)
+    assert x is not None
+    pieces = [slice(start, start + size) for start in range(0, len(x), size)]
+    return [(x[p], None if ids is None else ids[p], None if seen is None else seen[p]) for p in pieces]
+
+
+def as_line(held_out: NDArray[np.float64], train: NDArray[np.float64]) -> dict[str, float]:
+    """Means over the images, in all and by level, as a line of a log has them."""
+    line = {"held_out": held_out.mean(), "train_frozen": train.mean()}
+    for kind, errors in (("held_out", held_out), ("train_frozen", train)):
+        line |= {f"{kind}/nsr_{ratio:g}": mean for ratio, mean in zip(RATIOS, errors.mean(axis=0), strict=True)}
+    return {name: float(f"{mean:.6g}") for name, mean in line.items()}
+
+
+def _rounded(errors: NDArray[np.float64]) -> list[list[float]]:
+    return [[float(f"{error:.6g}") for error in row] for row in errors]
