@@ -297,7 +297,7 @@ def test_foreign_folders_are_refused(data: DataSet, tmp_path: Path):
     [
         ("run.yaml", "", r"run\.yaml holds no settings"),
         ("run.yaml", "a: [1", r"run\.yaml holds no settings"),
-        ("run.yaml", "ratte: 1", r"no setting called 'ratte'\. Did you mean 'rate'\?"),
+        ("run.yaml", "ratte: 1", r"run\.yaml: There is no setting called 'ratte'\. Did you mean 'rate'\?"),
         ("dataset.json", "{", r"dataset\.json is damaged, so it is unknown what this run was trained on"),
         ("dataset.json", "[]", r"dataset\.json is damaged"),
     ],

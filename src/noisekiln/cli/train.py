@@ -17,9 +17,7 @@ def command(
     data: Annotated[str, typer.Argument(help=DATA)],
     out: Annotated[Path | None, option(help="Run folder. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
     size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained and what it takes, measured; then stop.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would take, and stop.")] = False,
     **given: Any,
 ) -> None:
     """Train a diffusion model on your images, in the time you have.

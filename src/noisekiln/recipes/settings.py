@@ -114,7 +114,7 @@ class Settings:
         known = [f.name for f in fields(cls)]
         for name in told:
             if name not in known:
-                raise ValueError(f"there is no setting called {name!r}. {did_you_mean(str(name), known)}")
+                raise ValueError(f"There is no setting called {name!r}. {did_you_mean(str(name), known)}")
         return cls(**told)
 
     def differing(self, other: "Settings", besides: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
