@@ -1,6 +1,7 @@
 """Held-out losses under frozen noise, and what they are taken to say."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -142,6 +143,44 @@ def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Pa
     assert line["held_out"] == pytest.approx(np.mean([line[f"held_out{name}"] for name in names()]), rel=1e-4)
 
 
+def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
+    """A silent network's v is wrong by alpha^2 + sigma^2 x^2: at much noise that shows how strong each image is."""
+    generator = np.random.default_rng(0)
+    strength = np.linspace(0, 120, 40)[:, None, None, None]
+    images = load((128 + strength * generator.choice([-1, 1], (40, 8, 8, 3))).astype(np.uint8))
+    run = Run(SETTINGS.but(images=1200), images, tmp_path)
+    model = run.trainer.ema.module.diffusion
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    run.held_out.evaluate(model, 600, 0.5)
+    assert run.held_out.points == 24  # six noises on each of four images
+    assert images.held_out is not None
+    squares = model.codec.encode(torch.from_numpy(images.held_out.pixels)).square().flatten(1).mean(1)
+    expected = (1 + 25 * squares.sort().values.numpy()) / 26
+    found_now = np.sort(run.held_out.history[0].held_out[:, RATIOS.index(5.0)])
+    np.testing.assert_allclose(found_now, expected, atol=0.1)
+
+
+def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, tmp_path: Path):
+    assert data.held_out is not None
+    run = train(SETTINGS, data, tmp_path)
+    swapped = HeldOut(tmp_path, replace(data, train=data.held_out, held_out=data.train), run.settings)
+    swapped.evaluate(run.trainer.ema.module.diffusion, 320, 1.0)
+    _, held_out, trained = run.held_out.history[-1]
+    np.testing.assert_array_equal(swapped.history[-1].held_out, trained)
+    np.testing.assert_array_equal(swapped.history[-1].train, held_out)
+    assert not np.allclose(held_out, trained)
+
+
+def test_nothing_is_kept_for_gradients(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path)
+    model, asked = run.trainer.ema.module.diffusion.requires_grad_(True), []
+    model.denoiser.backbone.register_forward_hook(lambda *_: asked.append(torch.is_grad_enabled()))
+    run.held_out.evaluate(model, 160, 0.5)
+    assert asked == [False] * 12
+
+
 def names() -> list[str]:
     return [f"/nsr_{ratio:g}" for ratio in RATIOS]
 
@@ -193,7 +232,7 @@ def test_interrupted_and_resumed_finds_the_same(data: DataSet, tmp_path: Path, s
     if saved:
         run.save()
     else:
-        list(islice(steps, 3))  # with an evaluation that is forgotten
+        list(islice(steps, 1))  # with an evaluation after the last checkpoint, to be forgotten
     steps.close()
     train(SETTINGS, data, tmp_path / "other")
     one, other = ((tmp_path / name / "held_out.json").read_text() for name in ("one", "other"))
@@ -238,7 +277,7 @@ def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path, m
         (tmp_path / str(images)).mkdir()
         held_out.evaluate(Run(SETTINGS, data, tmp_path / "new").trainer.ema.module.diffusion, images // 2, 0.5)
         counts.append(held_out.points)
-    assert counts == [5, 30, 128]
+    assert counts == [4, 24, 128]
 
 
 def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):

@@ -19,7 +19,7 @@ from noisekiln.data import DataSet, load
 from noisekiln.recipes import run as run_module
 from noisekiln.recipes.environment import note_start
 from noisekiln.recipes.probe import probe
-from noisekiln.recipes.reports import BINS
+from noisekiln.recipes.reports import BINS, flops_per_image
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import logs, machine
@@ -170,6 +170,14 @@ def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
     assert last["share_of_peak"] == pytest.approx(speed * flops / measured_peak("cpu"), rel=1e-3)
     assert last["seconds_left"] == 0
     assert 0.05 < last["memory_gib"] < 64
+
+
+def test_work_is_said_for_one_image(data: DataSet, tmp_path: Path):
+    trainer = Run(SETTINGS, data, tmp_path).trainer
+    batch = trainer.batches(0, 16)
+    whole = count_flops(lambda: trainer.loss(batch, torch.Generator()).value)
+    assert whole is not None
+    assert flops_per_image(trainer) == pytest.approx(whole / 16)
 
 
 def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

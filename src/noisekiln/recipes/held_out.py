@@ -23,9 +23,9 @@ from noisekiln.recipes.verdict import Evaluation, verdict
 FILE = "held_out.json"
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
 AT = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # shares of the budget; the last evaluation is at its end
-# Eight evaluations run the network 2 * 6 * 8 times a point, and a run takes 0.4 of what training on an image does
-# (measured, LOG.md): one point for every 2,000 images of the budget makes them 2 % of the training.
-IMAGES_PER_POINT = 2000
+# Eight evaluations run the network 2 * 6 * 8 times a point, and a run takes 0.3 to 0.5 of what training on an image
+# does (LOG.md): one point for every 2,500 images of the budget makes them some 2 % of the training.
+IMAGES_PER_POINT = 2500
 FEWEST, MOST = 3, 128  # points: images, or noises on few images
 
 
