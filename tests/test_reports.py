@@ -1,6 +1,7 @@
 """What a run tells of itself: its lines, the logs they go to, its plan and its surroundings."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -392,6 +393,9 @@ def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
         assert f"\n  {start:<12}" in said.out
     assert "about 2,200 images, 100.0 times through the data, in " in said.out
     assert "nothing was written" in said.out
+    assert re.search(
+        r"budget +about [\d,]+ images, [\d,.]+ times through the data, in 3\.0 minutes", cli(*words, "--minutes", 3).out
+    )
     assert not (tmp_path / "run").exists()
 
 
