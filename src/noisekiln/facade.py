@@ -42,7 +42,7 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     """
     size = size_to_load(settings.pop("size", None), settings.get("start"), out)
     images = read_images(data, settings.get("task", GENERATE), size=size)
-    chosen = Settings(data=data if isinstance(data, str) else images.name, **settings)
+    chosen = Settings.of(data=data if isinstance(data, str) else images.name, **settings)
     folder = Path(out) if out else default_folder(images, chosen.start)
     run = Run(chosen, images, folder)
     for skipped in run.skipped:

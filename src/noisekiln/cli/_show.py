@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,8 +20,14 @@ def say(text: str) -> None:
     console.print(text, markup=False)
 
 
-def watch(reports: Iterable[Report], title: str) -> Iterator[Report]:
-    """Pass the reports on, and show them: a bar in a terminal, a line now and then elsewhere."""
+def watch(reports: Iterable[Report], title: str, verdict: Callable[[], str]) -> Iterator[Report]:
+    """Pass the reports on, and show them: a bar in a terminal, a line now and then elsewhere.
+
+    Args:
+        reports: Of training.
+        title: What is trained.
+        verdict: Returns a word on held-out images, or "" while there is none.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     loss = speed = 0.0
     before: Report | None = None
@@ -35,6 +41,7 @@ def watch(reports: Iterable[Report], title: str) -> Iterator[Report]:
                 speed = now if speed == 0 else 0.95 * speed + 0.05 * now
             before = report
             told = f"{report.share:4.0%} · {report.images_seen:,} images · {speed:,.0f}/s · loss {loss:.4f}"
+            told += f" · {word}" if (word := verdict()) else ""
             bar.update(task, completed=report.share, told=told)
             if not console.is_terminal and time.monotonic() - shown > LINE_EVERY:
                 shown = time.monotonic()

@@ -67,7 +67,7 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         return run
     with Interrupt() as interrupt:
         micro = run.trainer.micro
-        for report in watch(run.steps(interrupt), out.name):
+        for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             if not report.taken:
                 began = f"after {run.trainer.began:,} images a step was not taken"
                 say(f"{began}: the loss is {report.loss:g}; {run.blame()}")
@@ -78,6 +78,8 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
         raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)
     say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
+    if run.held_out.verdict is not None:
+        say(f"held-out images: {run.held_out.verdict.advice}")
     say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
     sys.stdout.flush()
     return run

@@ -17,13 +17,15 @@ def command(
     data: Annotated[str, typer.Argument(help=DATA)],
     out: Annotated[Path | None, option(help="Run folder. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
     size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would take, and stop.")] = False,
     **given: Any,
 ) -> None:
     """Train a diffusion model on your images, in the time you have.
 
     Give the same command again to go on after an interruption.
     """
+    from noisekiln.cli._plan import measured_plan
+    from noisekiln.cli._show import say
     from noisekiln.cli._train import command_line, describe_plan, read_data, train
     from noisekiln.recipes.run import Run
     from noisekiln.recipes.start import default_folder, size_to_load
@@ -32,7 +34,11 @@ def command(
     images = read_data(data, size_to_load(_size(size), settings.start, out), settings.task)
     folder = out or default_folder(images, settings.start)
     if dry_run:
-        describe_plan(Run(settings, images, folder))
+        run = Run(settings, images, folder)
+        describe_plan(run)
+        for line in measured_plan(run):
+            say(line)
+        say("nothing was written")
     else:
         train(settings, images, folder, command_line())
 

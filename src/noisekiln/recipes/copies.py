@@ -47,8 +47,13 @@ class Copies:
         self.trainer.ema.copy_into(self._averaged, self.trainer.module, track)
         return self._averaged
 
-    def _plain(self) -> Trained:
-        fresh = self.sharded  # a sharded module cannot be copied
-        made = make_trained(self.settings, self.data, self.base) if fresh else copy.deepcopy(self.trainer.module)
+    def fresh(self) -> Trained:
+        """One that can be trained, and is not this run's; its weights are of any time."""
+        if self.sharded:  # which cannot be copied
+            return make_trained(self.settings, self.data, self.base)
+        made = copy.deepcopy(self.trainer.module)
         assert isinstance(made, Trained)
-        return made.eval().requires_grad_(False)
+        return made
+
+    def _plain(self) -> Trained:
+        return self.fresh().eval().requires_grad_(False)

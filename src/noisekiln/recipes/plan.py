@@ -10,6 +10,7 @@ from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.recipes.start import fitting
+from noisekiln.training.logs import pick_log
 from noisekiln.training.precision import best
 
 
@@ -46,6 +47,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         precision=settings.precision or best(device),
         compile=_compile(settings.compile, device),
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
+        log=pick_log(settings.log),
     )
 
 

@@ -1,23 +1,23 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
-from math import inf
 from pathlib import Path
-from typing import TextIO
 
 from noisekiln.data import DataSet
 from noisekiln.pictures import save_picture
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.blame import blame
 from noisekiln.recipes.copies import Copies
+from noisekiln.recipes.environment import note_start
+from noisekiln.recipes.held_out import HeldOut
 from noisekiln.recipes.network import compiled
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview
+from noisekiln.recipes.reports import Reports
 from noisekiln.recipes.saved import Saved
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
@@ -29,7 +29,7 @@ from noisekiln.training.lock import FILE as LOCK
 from noisekiln.training.lock import Lock
 from noisekiln.training.peers import Peers
 from noisekiln.training.snapshots import Snapshots, forget_after
-from noisekiln.training.trainer import Diverged, Report, as_line
+from noisekiln.training.trainer import Diverged, Report
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 CHECKPOINT_EVERY = 60.0  # seconds
@@ -37,14 +37,13 @@ AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
 MAY_CHANGE = (
     "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
-    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots",
+    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "log",
 )  # fmt: skip
 BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
 
 class Run:
-    """Trains into a folder: `run.yaml`, `dataset.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `ema/`,
-    `model/`.
+    """Trains into a folder: `run.yaml`, `dataset.json`, `environment.json`, `metrics.jsonl`, `samples/`, `model/`, ...
 
     Opening a folder that already holds this run resumes it.
 
@@ -57,6 +56,7 @@ class Run:
         resumed: Images seen before, 0 for a new run.
         skipped: Damaged checkpoints that were passed over to resume, one line each.
         background: Where saves are written while `steps` runs.
+        held_out: What images that training does not see say of it.
 
     Raises:
         ValueError: If the folder holds another run, or something else.
@@ -75,6 +75,7 @@ class Run:
             self.uncompiled = compiled(self.trained.diffusion.denoiser.backbone, self.settings.device)
         self.copies = Copies(self.trainer, self.settings, data, self.base)
         self.skipped: list[str] = []
+        self.held_out = HeldOut(folder, data, self.settings)
         self.resumed = self._restore()
         self._lock, self.background = Lock(folder), Background()
 
@@ -109,20 +110,13 @@ class Run:
             self._write_down()
             self._forget_after(self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
-        logged, saved = -LOG_EVERY, self.trainer.seconds
-        drawn = self.trainer.share
-        snapshots = Snapshots(
-            self.folder / AVERAGES, self.settings.snapshots, self.trainer.share, first=self.peers.first
-        )
-        with self._log() as log:
+        saved, drawn = self.trainer.seconds, self.trainer.share
+        snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn, first=self.peers.first)
+        with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
             for report in self._reports():
                 self.background.check()
                 snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
-                if not report.taken:
-                    _write_line(log, {"images_seen": report.images_seen, "not_taken": self.blame()})
-                elif report.seconds - logged >= LOG_EVERY:
-                    logged = report.seconds
-                    _write_line(log, as_line(report))
+                told.take(report, "" if report.taken else self.blame())
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
                     drawn = self.trainer.share
@@ -133,6 +127,8 @@ class Run:
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
+            if self.trainer.share >= 1:
+                told.finish()
         if self.trainer.share >= 1:
             snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
             self.draw_grid()
@@ -187,9 +183,6 @@ class Run:
             save_picture(sheet, file, at_least=512)
         return file
 
-    def _log(self) -> TextIO:
-        return (self.folder / "metrics.jsonl" if self.peers.first else Path(os.devnull)).open("a", encoding="utf-8")
-
     def _settled(self, settings: Settings) -> Settings:
         asked = resolve(settings, self.data, self.base)
         file = self.folder / "run.yaml"
@@ -236,6 +229,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "run.yaml") as draft:
             self.settings.write(draft)
+        note_start(self.folder, self.trainer.images_seen, self.settings.device)
         keep_start(self.base, self.folder)
         data = self.data
         described = {
@@ -263,13 +257,6 @@ class Run:
                 "Open it again, or give the same command again, to go on from there."
             )
         checkpoints.forget_after(self.folder / "checkpoints", images_seen)
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _images_seen(line) <= images_seen]
-        with replacing(file) as draft:
-            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _fingerprint(described: Path) -> str:
@@ -283,18 +270,5 @@ def _fingerprint(described: Path) -> str:
         ) from error
 
 
-def _images_seen(line: str) -> float:
-    """Of a line of `metrics.jsonl`; beyond all, if the line was cut off."""
-    try:
-        return float(json.loads(line)["images_seen"])
-    except (ValueError, KeyError, TypeError):
-        return inf
-
-
 def _left_open(settings: Settings, name: str) -> bool:
     return getattr(settings, name) in (None, "auto")
-
-
-def _write_line(log: TextIO, values: Mapping[str, float | str]) -> None:
-    log.write(json.dumps(values) + "\n")
-    log.flush()

@@ -9,6 +9,7 @@ import yaml
 
 from noisekiln.find import did_you_mean
 from noisekiln.spec import setting
+from noisekiln.training.logs import KINDS
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Settings:
     steps: int = setting(20, "Usual steps of it.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
     schedule: str = setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
+    log: str = setting("auto", "Where curves go: auto (tensorboard if it is installed), none, tensorboard or wandb.")
 
     def __post_init__(self) -> None:
         choices = {
@@ -63,6 +65,7 @@ class Settings:
             "optimizer": ("muon", "adamw", "adam"),
             "precision": (None, "fp32", "bf16", "fp16"),
             "compile": ("auto", "yes", "no"),
+            "log": KINDS,
         }
         for name, known in choices.items():
             given = getattr(self, name)
@@ -116,11 +119,23 @@ class Settings:
             told = None
         if not isinstance(told, dict):
             raise ValueError(f"{file} holds no settings. Give a run.yaml that `noisekiln train` wrote.")
+        told["size"] = tuple(told["size"]) if isinstance(told.get("size"), list) else told.get("size")
+        try:
+            return cls.of(**told)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+
+    @classmethod
+    def of(cls, **told: Any) -> "Settings":
+        """Settings from names and values.
+
+        Raises:
+            ValueError: If there is no setting of a name; the message names the nearest.
+        """
         known = [f.name for f in fields(cls)]
         for name in told:
             if name not in known:
-                raise ValueError(f"{file}: there is no setting called {name!r}. {did_you_mean(str(name), known)}")
-        told["size"] = tuple(told["size"]) if isinstance(told.get("size"), list) else told.get("size")
+                raise ValueError(f"There is no setting called {name!r}. {did_you_mean(str(name), known)}")
         return cls(**told)
 
     def differing(self, other: "Settings", besides: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

@@ -1,0 +1,46 @@
+"""How fast training goes, and when it will be done."""
+
+from collections import deque
+
+from noisekiln.training.budget import Budget
+
+WINDOW = 10.0  # seconds that count as now
+
+
+class Pace:
+    """Images a second over the last ten seconds, and what follows from it.
+
+    Args:
+        budget: When training ends.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._moments: deque[tuple[float, int]] = deque()
+
+    def take(self, seconds: float, images_seen: int) -> None:
+        """Note where training stands: so many seconds in, so many images seen; later moments come later."""
+        self._moments.append((seconds, images_seen))
+        while len(self._moments) > 2 and self._moments[1][0] <= seconds - WINDOW:
+            self._moments.popleft()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Over the window; None before there are two moments."""
+        if len(self._moments) < 2:
+            return None
+        (begun, before), (now, seen) = self._moments[0], self._moments[-1]
+        return (seen - before) / (now - begun) if now > begun else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the budget is spent: its minutes, or its images at this pace; None before there is a pace."""
+        if not self._moments:
+            return None
+        seconds, seen = self._moments[-1]
+        left = []
+        if self._budget.minutes is not None:
+            left.append(60 * self._budget.minutes - seconds)
+        if self._budget.images is not None and self.images_per_second:
+            left.append((self._budget.images - seen) / self.images_per_second)
+        return max(0.0, min(left)) if left else None

@@ -1,0 +1,298 @@
+"""Held-out losses under frozen noise, and what they are taken to say."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY, Command, make_images
+from noisekiln.data import DataSet, load, load_pairs
+from noisekiln.recipes import held_out as held_out_module
+from noisekiln.recipes.held_out import RATIOS, At, HeldOut
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.verdict import Evaluation, verdict
+
+SETTINGS = Settings(images=320, batch=16, backbone=TINY, log="none")
+
+
+@pytest.fixture(autouse=True)
+def points_for_small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out_module, "IMAGES_PER_POINT", 50)
+
+
+@pytest.fixture(scope="module")
+def data(pets: Path) -> DataSet:
+    return load(pets)
+
+
+def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None) -> Run:
+    run = Run(settings, data, folder)
+    for _ in islice(run.steps(), stop_after):
+        pass
+    if stop_after is not None:
+        run.save()
+    return run
+
+
+def found(folder: Path) -> list[dict[str, float]]:
+    told = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in told if "held_out" in line]
+
+
+# The verdict, on histories that are known
+
+
+def history(held_out, train, *, images=16, spread=0.2, jitter=0.0, every=1000):
+    """Evaluations of means as given; images differ by far more than moments do, each moment jitters a little."""
+    generator = np.random.default_rng(0)
+    hardness = generator.normal(0, spread, (2, images, 1))
+    told = []
+    for moment, means in enumerate(zip(held_out, train, strict=True), 1):
+        parts = (
+            mean + hard + generator.normal(0, jitter, (images, 6)) for mean, hard in zip(means, hardness, strict=True)
+        )
+        told.append(Evaluation(every * moment, *parts))
+    return told
+
+
+FALLING = [0.9, 0.6, 0.4, 0.3, 0.25, 0.22, 0.2, 0.19]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "train", "word", "since"),
+    [
+        (FALLING, FALLING, "improving", 5000),
+        ([0.9, 0.6, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9], FALLING, "memorising", 3000),
+        ([0.9, 0.6, 0.5, 0.46, 0.45, 0.45, 0.45, 0.45], FALLING, "flat", 5000),
+        ([0.9, 0.6, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9], [0.9, 0.6, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "worsening", 3000),
+        ([0.9, 0.6, 0.7, 0.8, 0.7, 0.6, 0.4, 0.3], FALLING, "improving", 5000),  # it has recovered
+        ([0.9, 0.6, 0.5, 0.55, 0.6], [0.5] * 5, "memorising", 3000),
+    ],
+)
+def test_the_verdict_on_a_known_history(held_out, train, word, since):
+    told = verdict(history(held_out, train, jitter=1e-3))
+    assert told is not None
+    assert (told.word, told.since) == (word, since)
+    assert told.advice.startswith(f"{word} since {since:,} images: ")
+
+
+def test_differences_of_pairs_decide_and_not_the_errors_spread():
+    """Images differ by 50 times of what the loss rises, and still the rise is seen, as each image rises."""
+    rising = [0.5, 0.4, 0.3, 0.304, 0.308, 0.31]
+    told = verdict(history(rising, FALLING[:6], spread=0.5, jitter=1e-3))
+    assert told is not None
+    assert told.word == "memorising"
+
+
+def test_a_rise_within_its_standard_error_is_no_memorising():
+    nearly = [0.5, 0.4, 0.3, 0.3, 0.3, 0.302]
+    told = verdict(history(nearly, FALLING[:6], jitter=0.05))
+    assert told is not None
+    assert told.word == "flat"
+
+
+def test_three_images_are_enough_for_what_all_of_them_say():
+    told = verdict(history([0.9, 0.6, 0.5, 0.6, 0.8, 1.0], FALLING[:6], images=3, jitter=0.02))
+    assert told is not None
+    assert told.word == "memorising"
+
+
+def test_two_evaluations_say_nothing():
+    assert verdict([]) is None
+    assert verdict(history(FALLING[:2], FALLING[:2])) is None
+
+
+# Evaluations
+
+
+def test_at_is_one_level():
+    level = At(2.0)(torch.rand(5, dtype=torch.float64))
+    torch.testing.assert_close(level.nsr, torch.full((5,), 2.0, dtype=torch.float64))
+    torch.testing.assert_close(level.norm, torch.ones(5, dtype=torch.float64))
+
+
+def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    model = run.trainer.ema.module.diffusion
+    first = run.held_out.evaluate(model, 160, 0.5)
+    torch.manual_seed(5)
+    assert run.held_out.evaluate(model, 240, 0.75) == first
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert run.held_out.evaluate(model, 320, 1.0) != first
+
+
+def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Path):
+    """The v of unit-variance images has variance 1, whatever the level; here up to the chance of few images."""
+    run = Run(SETTINGS, data, tmp_path)
+    model = run.trainer.ema.module.diffusion
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    line = run.held_out.evaluate(model, 160, 0.5)
+    assert line is not None
+    assert set(line) == {f"{kind}{at}" for kind in ("held_out", "train_frozen") for at in ("", *names())}
+    assert line["train_frozen"] == pytest.approx(1, abs=0.15)
+    assert line["held_out"] == pytest.approx(np.mean([line[f"held_out{name}"] for name in names()]), rel=1e-4)
+
+
+def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
+    """A silent network's v is wrong by alpha^2 + sigma^2 x^2: at much noise that shows how strong each image is."""
+    generator = np.random.default_rng(0)
+    strength = np.linspace(0, 120, 40)[:, None, None, None]
+    images = load((128 + strength * generator.choice([-1, 1], (40, 8, 8, 3))).astype(np.uint8))
+    run = Run(SETTINGS.but(images=1200), images, tmp_path)
+    model = run.trainer.ema.module.diffusion
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    run.held_out.evaluate(model, 600, 0.5)
+    assert run.held_out.points == 24  # six noises on each of four images
+    assert images.held_out is not None
+    squares = model.codec.encode(torch.from_numpy(images.held_out.pixels)).square().flatten(1).mean(1)
+    expected = (1 + 25 * squares.sort().values.numpy()) / 26
+    found_now = np.sort(run.held_out.history[0].held_out[:, RATIOS.index(5.0)])
+    np.testing.assert_allclose(found_now, expected, atol=0.1)
+
+
+def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, tmp_path: Path):
+    assert data.held_out is not None
+    run = train(SETTINGS, data, tmp_path)
+    swapped = HeldOut(tmp_path, replace(data, train=data.held_out, held_out=data.train), run.settings)
+    swapped.evaluate(run.trainer.ema.module.diffusion, 320, 1.0)
+    _, held_out, trained = run.held_out.history[-1]
+    np.testing.assert_array_equal(swapped.history[-1].held_out, trained)
+    np.testing.assert_array_equal(swapped.history[-1].train, held_out)
+    assert not np.allclose(held_out, trained)
+
+
+def test_nothing_is_kept_for_gradients(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path)
+    model, asked = run.trainer.ema.module.diffusion.requires_grad_(True), []
+    model.denoiser.backbone.register_forward_hook(lambda *_: asked.append(torch.is_grad_enabled()))
+    run.held_out.evaluate(model, 160, 0.5)
+    assert asked == [False] * 12
+
+
+def names() -> list[str]:
+    return [f"/nsr_{ratio:g}" for ratio in RATIOS]
+
+
+def test_images_are_told_their_own_classes(data: DataSet, tmp_path: Path):
+    """Always, so that what stands for no class is never looked at."""
+    run = train(SETTINGS, data, tmp_path)
+    model = run.trainer.ema.module.diffusion
+    assert model.conditioner is not None
+    classes = model.conditioner.get_parameter("vectors.weight")
+    told = run.held_out.evaluate(model, 320, 1.0)
+    with torch.no_grad():
+        classes[2] += 10
+    assert run.held_out.evaluate(model, 320, 1.0) == told
+    with torch.no_grad():
+        classes[:2] += 10
+    assert run.held_out.evaluate(model, 320, 1.0) != told
+
+
+def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
+    run = train(SETTINGS, data, tmp_path)
+    assert [line["images_seen"] for line in found(tmp_path)] == [16, 48, 96, 144, 192, 240, 288, 320]
+    assert found(tmp_path)[-1]["share"] == 1
+    assert run.held_out.points == 6
+    assert run.held_out.verdict is not None
+    again = Run(SETTINGS, data, tmp_path)
+    assert again.held_out.verdict == run.held_out.verdict
+    one, other = again.held_out.history[3], run.held_out.history[3]
+    np.testing.assert_allclose(one.held_out, other.held_out, rtol=1e-5)
+    assert one.held_out.shape == (2, len(RATIOS))
+
+
+def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with_it = train(SETTINGS, data, tmp_path / "with")
+    monkeypatch.setattr(held_out_module, "IMAGES_PER_POINT", 10**9)
+    without = train(SETTINGS, data, tmp_path / "without")
+    assert len(with_it.held_out.history) == 8
+    assert without.held_out.history == []
+    assert not (tmp_path / "without" / "held_out.json").exists()
+    assert all(map(torch.equal, with_it.trained.parameters(), without.trained.parameters()))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_interrupted_and_resumed_finds_the_same(data: DataSet, tmp_path: Path, saved: bool):
+    train(SETTINGS, data, tmp_path / "one")
+    run = Run(SETTINGS, data, tmp_path / "other")
+    steps = run.steps()
+    list(islice(steps, 5))
+    if saved:
+        run.save()
+    else:
+        list(islice(steps, 1))  # with an evaluation after the last checkpoint, to be forgotten
+    steps.close()
+    train(SETTINGS, data, tmp_path / "other")
+    one, other = ((tmp_path / name / "held_out.json").read_text() for name in ("one", "other"))
+    assert one == other
+    assert [line["images_seen"] for line in found(tmp_path / "other")] == [16, 48, 96, 144, 192, 240, 288, 320]
+
+
+def test_a_longer_budget_keeps_the_points(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path)
+    longer = train(SETTINGS.but(images=640), data, tmp_path)
+    assert longer.held_out.points == 6
+    assert [one.images_seen for one in longer.held_out.history][8:] == [384, 480, 576, 640]
+
+
+def test_text_tasks_pairs_and_adapters(captioned: Path, data: DataSet, tmp_path: Path):
+    texts = load(captioned)
+    assert len(train(SETTINGS, texts, tmp_path / "text").held_out.history) == 8
+    for task in ("inpaint", "colorize", "upscale(factor=2)"):
+        run = train(SETTINGS.but(task=task), data, tmp_path / task)
+        assert len(run.held_out.history) == 8, task
+    for side in ("from", "to"):
+        make_images(tmp_path / "pairs" / side, seed=len(side))
+    pairs = load_pairs(tmp_path / "pairs")
+    assert len(train(SETTINGS.but(task="translate"), pairs, tmp_path / "translate").held_out.history) == 8
+    adapted = SETTINGS.but(start=str(tmp_path / "text"), lora=2, backbone=None)
+    assert len(train(adapted, texts, tmp_path / "adapted").held_out.history) == 8
+
+
+def test_few_images_and_small_budgets_have_none(data: DataSet, tmp_path: Path):
+    few = load(np.random.default_rng(0).integers(0, 255, (9, 8, 8, 3)).astype(np.uint8))
+    assert few.held_out is None
+    assert train(SETTINGS, few, tmp_path / "few").held_out.history == []
+    assert train(SETTINGS.but(images=96), data, tmp_path / "short").held_out.history == []
+    assert found(tmp_path / "short") == []
+
+
+def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    counts = []
+    for images in (10_000, 60_000, 10**9):
+        held_out = HeldOut(tmp_path / str(images), data, Run(SETTINGS, data, tmp_path / "new").settings)
+        (tmp_path / str(images)).mkdir()
+        held_out.evaluate(Run(SETTINGS, data, tmp_path / "new").trainer.ema.module.diffusion, images // 2, 0.5)
+        counts.append(held_out.points)
+    assert counts == [4, 24, 128]
+
+
+def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path, stop_after=3)
+    (tmp_path / "held_out.json").write_text("{")
+    with pytest.raises(ValueError, match=r"held_out\.json is damaged .*Restore it from a copy, or remove it"):
+        Run(SETTINGS, data, tmp_path)
+
+
+def test_the_command_says_the_verdict(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("noisekiln.cli._show.LINE_EVERY", 0.0)
+    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--log", "none")
+    assert said.code == 0, said
+    final = Run(SETTINGS, load(pets), tmp_path).held_out.verdict
+    assert final is not None
+    assert f"held-out images: {final.advice}" in said.out
+    shown = [line for line in said.out.splitlines() if "images/s" in line or "/s · loss" in line]
+    assert any(line.split(" · ")[-2] in ("improving", "flat", "memorising") for line in shown)

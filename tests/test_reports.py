@@ -1,0 +1,418 @@
+"""What a run tells of itself: its lines, the logs they go to, its plan and its surroundings."""
+
+import json
+import re
+import subprocess
+import sys
+import types
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import noisekiln as nk
+from conftest import TINY, Command
+from noisekiln.data import DataSet, load
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.environment import note_start
+from noisekiln.recipes.probe import probe
+from noisekiln.recipes.reports import BINS, flops_per_image
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import logs, machine
+from noisekiln.training.binned import Binned
+from noisekiln.training.budget import Budget
+from noisekiln.training.flops import count_flops
+from noisekiln.training.logs import JsonLines, open_logs, pick_log
+from noisekiln.training.machine import forget_peak_memory, measured_peak, memory_in_use, peak_memory
+from noisekiln.training.pace import Pace
+
+SETTINGS = Settings(images=256, batch=16, backbone=TINY, log="none")
+
+
+@pytest.fixture(scope="module")
+def data(pets: Path) -> DataSet:
+    return load(pets)
+
+
+@pytest.fixture
+def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "LOG_EVERY", 0.0)
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# Losses by noise level
+
+
+def test_means_are_of_what_fell_into_each_bin_and_begin_anew():
+    binned = Binned((0.0, 1.0, 2.0, float("inf")), "loss/nsr")
+    assert binned.names == ("loss/nsr_0-1", "loss/nsr_1-2", "loss/nsr_2-inf")
+    assert binned.means() == {}
+    binned.take(torch.tensor([0.5, 1.0, 9.0]), torch.tensor([1.0, 2.0, 4.0]))
+    binned.take(torch.tensor([0.0, float("inf")]), torch.tensor([2.0, 8.0]))
+    assert binned.means() == {"loss/nsr_0-1": 1.5, "loss/nsr_1-2": 2.0, "loss/nsr_2-inf": 6.0}
+    binned.take(torch.tensor([1.5]), torch.tensor([7.0]))
+    assert binned.means() == {"loss/nsr_1-2": 7.0}
+
+
+@pytest.mark.usefixtures("log_every_step")
+def test_a_line_has_the_unweighted_errors_by_noise_level(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS.but(weight="min_snr"), data, tmp_path)
+    for _ in islice(run.steps(), 3):
+        (loss,) = run.trainer.last
+    line = lines(tmp_path)[2]
+    ratios, errors = loss.level.nsr.numpy(), loss.per_sample.numpy()
+    for low, high in pairwise(BINS):
+        inside = errors[(low <= ratios) & (ratios < high)]
+        name = f"loss/nsr_{low:g}-{high:g}"
+        assert (name in line) == (len(inside) > 0)
+        assert name not in line or line[name] == pytest.approx(inside.mean(), rel=1e-4)
+
+
+# Pace
+
+
+def test_pace_is_that_of_the_last_ten_seconds():
+    pace = Pace(Budget(images=10_000))
+    assert pace.images_per_second is None
+    assert pace.seconds_left is None
+    for second in range(100):
+        pace.take(float(second), 10 * second)
+    for second in range(100, 121):
+        pace.take(float(second), 1000 + 50 * (second - 100))
+    assert pace.images_per_second == pytest.approx(50)
+    assert pace.seconds_left == pytest.approx((10_000 - 2000) / 50)
+
+
+def test_what_is_left_is_of_the_budget_that_ends_first():
+    for budget, left in ((Budget(minutes=2), 100), (Budget(minutes=2, images=400), 60), (Budget(images=90), 0)):
+        pace = Pace(budget)
+        pace.take(0.0, 0)
+        pace.take(20.0, 100)
+        assert pace.seconds_left == pytest.approx(left)
+
+
+# The machine
+
+
+def test_the_peak_is_the_work_of_a_product_over_its_shortest_time(monkeypatch: pytest.MonkeyPatch):
+    ticks = iter(torch.tensor([0, 0, 0, 0.2, 0.2, 0.2, 0.25, 9], dtype=torch.float64).tolist())
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(ticks))
+    assert measured_peak.__wrapped__("cpu") == pytest.approx(2 * 1024**3 / 0.05)
+
+
+def test_the_peak_is_measured_once():
+    assert measured_peak("cpu") == measured_peak("cpu")
+    assert 1e8 < measured_peak("cpu") < 1e15
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux lets a peak begin anew")
+def test_memory_is_counted_in_bytes():
+    forget_peak_memory("cpu")
+    before, size = memory_in_use("cpu"), 300 * 2**20
+    block = torch.ones(size // 4)
+    during = memory_in_use("cpu")
+    del block
+    most = peak_memory("cpu")
+    assert before is not None
+    assert during is not None
+    assert most is not None
+    assert during - before == pytest.approx(size, rel=0.2)
+    assert most - before == pytest.approx(size, rel=0.2)
+    forget_peak_memory("cpu")
+    assert (peak_memory("cpu") or 0) < most - size / 2
+
+
+def test_work_is_counted_forward_and_backward():
+    first, second = nn.Linear(3, 8), nn.Linear(8, 5)
+    x = torch.randn(7, 3)
+    forward = 2 * 7 * (3 * 8 + 8 * 5)
+    backward = 2 * 7 * (3 * 8 + 2 * 8 * 5)  # the input wants no gradient
+    assert count_flops(lambda: second(first(x)).sum()) == forward + backward
+    convolve, image = nn.Conv2d(2, 4, 3, padding=1), torch.randn(1, 2, 6, 6)
+    assert count_flops(lambda: convolve(image).sum()) == 2 * 2 * (36 * 4 * 2 * 9)
+
+
+def test_the_work_of_attention_is_counted():
+    q = torch.randn(1, 2, 16, 8, requires_grad=True)
+    product = 2 * 2 * 16 * 16 * 8
+    assert count_flops(lambda: F.scaled_dot_product_attention(q, q, q).sum()) == 6 * product
+
+
+def test_work_that_cannot_be_counted_is_said_to_be_none():
+    x = torch.ones(3, requires_grad=True)
+
+    def breaks() -> torch.Tensor:
+        raise NotImplementedError("no rule for this")
+
+    assert count_flops(lambda: x.sin().sum()) is None
+    assert count_flops(breaks) is None
+
+
+@pytest.mark.usefixtures("log_every_step")
+def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path)
+    for _ in run.steps():
+        pass
+    first, *_, last = (line for line in lines(tmp_path) if "loss" in line)
+    assert "images_per_second" not in first
+    speed = last["images_per_second"]
+    assert speed == pytest.approx((256 - 16) / (last["seconds"] - first["seconds"]), rel=1e-3)
+    flops = probe(run.settings, data).flops
+    assert flops is not None
+    assert last["flops_per_second"] == pytest.approx(speed * flops, rel=1e-3)
+    assert last["share_of_peak"] == pytest.approx(speed * flops / measured_peak("cpu"), rel=1e-3)
+    assert last["seconds_left"] == 0
+    assert 0.05 < last["memory_gib"] < 64
+
+
+def test_work_is_said_for_one_image(data: DataSet, tmp_path: Path):
+    trainer = Run(SETTINGS, data, tmp_path).trainer
+    batch = trainer.batches(0, 16)
+    whole = count_flops(lambda: trainer.loss(batch, torch.Generator()).value)
+    assert whole is not None
+    assert flops_per_image(trainer) == pytest.approx(whole / 16)
+
+
+def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    counted = Run(SETTINGS, data, tmp_path / "counted")
+    list(islice(counted.steps(), 3))
+    monkeypatch.setattr("noisekiln.recipes.reports.flops_per_image", lambda trainer: None)
+    plain = Run(SETTINGS, data, tmp_path / "plain")
+    list(islice(plain.steps(), 3))
+    assert all(map(torch.equal, counted.trained.parameters(), plain.trained.parameters()))
+    assert "flops_per_second" not in lines(tmp_path / "plain")[-1]
+
+
+# Logs
+
+
+def test_lines_are_kept_up_to_the_checkpoint(tmp_path: Path):
+    file = tmp_path / "metrics.jsonl"
+    log = JsonLines(file, 0)
+    for seen in (10, 20, 30):
+        log.write({"images_seen": seen, "loss": 0.5})
+    log.close()
+    file.write_text(file.read_text() + '{"images_se')
+    log = JsonLines(file, 20)
+    log.write({"images_seen": 30, "loss": 0.25})
+    log.close()
+    assert [(line["images_seen"], line["loss"]) for line in lines(tmp_path)] == [(10, 0.5), (20, 0.5), (30, 0.25)]
+    assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("log_every_step")
+def test_tensorboard_shows_each_step_once_after_an_interruption(data: DataSet, tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = SETTINGS.but(log="tensorboard")
+    first = Run(settings, data, tmp_path)
+    steps = first.steps()
+    list(islice(steps, 4))
+    first.save()
+    list(islice(steps, 3))  # these are taken again
+    steps.close()
+    for _ in Run(settings, data, tmp_path).steps():
+        pass
+    shown = EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    told = [line for line in lines(tmp_path) if "loss" in line]
+    assert [event.step for event in shown.Scalars("loss")] == list(range(16, 257, 16))
+    for name in ("loss", "grad_norm", "memory_gib"):
+        assert [event.value for event in shown.Scalars(name)] == pytest.approx([line[name] for line in told])
+    assert any(tag.startswith("loss/nsr_") for tag in shown.Tags()["scalars"])
+    assert "images_seen" not in shown.Tags()["scalars"]
+
+
+class FakeRun:
+    def __init__(self, how: dict[str, object]) -> None:
+        self.how, self.lines, self.finished = how, [], False
+
+    def log(self, line: dict[str, float], step: int) -> None:
+        self.lines.append((step, line))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """As much of the package as is used: runs are kept in `runs`; `logged_in` says whether one can be online."""
+    module = types.ModuleType("wandb")
+    module.__spec__ = types.SimpleNamespace()
+    module.Error = type("Error", (Exception,), {})
+    module.runs, module.logged_in = [], True
+
+    def init(**how: object) -> FakeRun:
+        if not module.logged_in and how.get("mode") != "offline":
+            raise module.Error("api_key not configured")
+        module.runs.append(FakeRun(how))
+        return module.runs[-1]
+
+    module.init = init
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+@pytest.mark.usefixtures("log_every_step")
+def test_weights_and_biases_gets_every_line_of_one_run(data: DataSet, tmp_path: Path, wandb: types.ModuleType):
+    settings = SETTINGS.but(log="wandb")
+    folder = tmp_path / "pets"
+    run = Run(settings, data, folder)
+    list(islice(run.steps(), 4))
+    run.save()
+    assert wandb.runs[0].finished
+    wandb.logged_in = False
+    for _ in Run(settings, data, folder).steps():
+        pass
+    first, second = wandb.runs
+    assert [step for step, _ in first.lines + second.lines] == list(range(16, 257, 16))
+    assert [line for _, line in first.lines + second.lines] == lines(folder)
+    assert (first.how["project"], first.how["name"], first.how["dir"]) == ("noisekiln", "pets", str(folder))
+    assert first.how["config"]["backbone"] == TINY
+    assert first.how["id"] == second.how["id"]
+    assert first.how["resume"] == "allow"
+    assert ("mode" in first.how, second.how["mode"], second.finished) == (False, "offline", True)
+
+
+@pytest.mark.parametrize(("asked", "install"), [("tensorboard", r'"noisekiln\[log\]"'), ("wandb", "pip install wandb")])
+def test_what_is_not_installed_is_named_before_anything_is_written(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, install: str
+):
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
+    assert pick_log("auto") == "none"
+    with pytest.raises(ValueError, match=f"log='{asked}' needs the package {asked}.* Install it: .*{install}"):
+        Run(SETTINGS.but(log=asked), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_is_taken_if_it_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: name if name == "tensorboard" else None)
+    assert [pick_log(asked) for asked in ("auto", "none", "tensorboard")] == ["tensorboard", "none", "tensorboard"]
+
+
+def test_only_the_file_is_written_where_nothing_else_is_asked_for(tmp_path: Path):
+    with open_logs("none", tmp_path, 0, {}) as log:
+        log.write({"images_seen": 1})
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_log_may_change_midway(data: DataSet, tmp_path: Path, wandb: types.ModuleType):
+    run = Run(SETTINGS, data, tmp_path)
+    list(islice(run.steps(), 2))
+    run.save()
+    assert Run(SETTINGS.but(log="wandb"), data, tmp_path).resumed == 32
+
+
+# Surroundings
+
+
+def test_every_start_is_noted(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["noisekiln", "train", "pets"])
+    run = Run(SETTINGS, data, tmp_path)
+    list(islice(run.steps(), 2))
+    run.save()
+    list(islice(Run(SETTINGS, data, tmp_path).steps(), 1))
+    first, second = json.loads((tmp_path / "environment.json").read_text())
+    assert (first["images_seen"], second["images_seen"]) == (0, 32)
+    assert first["command"] == ["noisekiln", "train", "pets"]
+    assert first["versions"]["torch"] == torch.__version__
+    assert set(first["versions"]) >= {"python", "noisekiln", "numpy"}
+    assert first["threads"] == torch.get_num_threads()
+    assert first["device"].startswith("cpu")
+
+
+def test_git_is_noted_with_what_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    note_start(tmp_path, 0, "cpu")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    (work / "a.txt").write_text("1")
+    for words in (("init", "-q"), ("add", "a.txt"), (*who, "commit", "-qm", "a")):
+        subprocess.run(["git", *words], check=True)
+    note_start(tmp_path, 0, "cpu")
+    (work / "a.txt").write_text("2")
+    note_start(tmp_path, 0, "cpu")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    noted = [entry["git"]["working_directory"] for entry in json.loads((tmp_path / "environment.json").read_text())]
+    assert noted == [None, {"commit": commit, "dirty": False}, {"commit": commit, "dirty": True}]
+
+
+def test_damaged_notes_do_not_keep_a_run_from_starting(tmp_path: Path):
+    (tmp_path / "environment.json").write_text("[{")
+    note_start(tmp_path, 5, "cpu")
+    assert [entry["images_seen"] for entry in json.loads((tmp_path / "environment.json").read_text())] == [5]
+
+
+# The plan
+
+
+def test_the_probe_measures_and_writes_nothing(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("noisekiln.recipes.probe.LONGEST", 0.0)
+    monkeypatch.chdir(tmp_path)
+    run = Run(SETTINGS, data, tmp_path / "run")
+    before = [parameter.clone() for parameter in run.trained.parameters()]
+    found = probe(run.settings, data)
+    assert not list(tmp_path.iterdir())
+    assert all(map(torch.equal, before, run.trained.parameters()))
+    assert found.steps == 3
+    for _ in run.steps():
+        pass
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    assert found.checkpoint == pytest.approx((newest / "tensors.safetensors").stat().st_size, rel=0.2)
+    assert found.flops is not None
+    assert found.share_of_peak == pytest.approx(found.images_per_second * found.flops / measured_peak("cpu"))
+
+
+def test_the_probe_finds_a_network_that_takes_more(data: DataSet):
+    small = probe(Run(SETTINGS, data, Path("nowhere")).settings, data)
+    wide = SETTINGS.but(backbone=TINY.replace("32,", "512,"))
+    large = probe(Run(wide, data, Path("nowhere")).settings, data)
+    weights = 512 * 512 * 9 * 4  # bytes of one convolution: trained, averaged, with a gradient and a momentum
+    assert (large.memory or 0) > (small.memory or 0) + 4 * weights
+    assert large.checkpoint > 10 * small.checkpoint
+    assert (large.flops or 0) > 10 * (small.flops or 0)
+    assert large.images_per_second < small.images_per_second
+
+
+def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
+    words = ("train", pets, "--out", tmp_path / "run", "--batch", 16, "--backbone", TINY, "--dry-run")
+    said = cli(*words, "--images", 2200)
+    assert said.code == 0, said
+    for start in ("parameters", "work", "memory", "speed", "budget", "disk"):
+        assert f"\n  {start:<12}" in said.out
+    assert "about 2,200 images, 100.0 times through the data, in " in said.out
+    assert "nothing was written" in said.out
+    assert re.search(
+        r"budget +about [\d,]+ images, [\d,.]+ times through the data, in 3\.0 minutes", cli(*words, "--minutes", 3).out
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# Settings that there are not
+
+
+def test_an_unknown_setting_is_an_error_with_the_nearest_name(cli: Command, pets: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"There is no setting called 'mintues'\. Did you mean 'minutes'\?"):
+        nk.train(pets, out=tmp_path / "run", mintues=3)
+    said = cli("train", pets, "--out", tmp_path / "run", "--mintues", 3)
+    assert (said.code, "--mintues" in said.flat, "--minutes" in said.flat) == (2, True, True)
+    with pytest.raises(ValueError, match=r"log='tensorbord' is not a choice\. Did you mean 'tensorboard'\?"):
+        Settings(log="tensorbord")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bins_cover_every_level():
+    assert BINS[0] == 0
+    assert BINS[-1] == np.inf
+    assert len(BINS) == 9
