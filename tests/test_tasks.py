@@ -481,9 +481,9 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     save_image(tmp_path / "b.png", np.full((4, 4), 200, np.uint8))
     said = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
     assert said.code == 0, said
-    index = json.loads((run / "pictures" / "samples.json").read_text())
+    index = json.loads((run / "apply" / "samples.json").read_text())
     assert [(entry["file"], entry["class_name"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
-    with Image.open(run / "pictures" / "00003.png") as picture:
+    with Image.open(run / "apply" / "00003.png") as picture:
         assert picture.size == (8, 8)
     said = cli("sample", run)
     assert said.code == 2
@@ -512,7 +512,7 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
     pixels[2:5, 2:5, 3] = 0
     save_image(tmp_path / "holes.png", pixels)
     assert cli("apply", run, tmp_path / "holes.png", "--steps", 2).code == 0
-    painted = np.asarray(Image.open(run / "pictures" / "00000.png"))
+    painted = np.asarray(Image.open(run / "apply" / "00000.png"))
     known = pixels[..., 3] > 0
     assert (painted[known] == pixels[known][:, :3]).all()
 
