@@ -130,6 +130,24 @@ def test_a_flat_image_is_shown_flat_and_in_place():
     )
 
 
+def test_enlarging_is_bicubic_and_in_place():
+    """A slope stays that slope, and an edge overshoots as only cubic curves do; to within a rounded grey level."""
+    slope = (4 * torch.arange(32.0) + 20).expand(32, 32)[None, :, :, None].expand(-1, -1, -1, 3).round().byte()
+    small = Upscale(4).observe(slope, seeded())
+    shown = Upscale(4).show(small, CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    off = (shown - CODEC.encode(slope))[..., 8:-8, 8:-8].abs() / (
+        CODEC.encode(slope)[0, 0, 0, 1:] - CODEC.encode(slope)[0, 0, 0, :-1]
+    ).mean()
+    assert float(off.max()) < 0.5
+    edge = torch.full((1, 32, 32, 3), 50, dtype=torch.uint8)
+    edge[:, :, 16:] = 200
+    shown = Upscale(4).show(Upscale(4).observe(edge, seeded()), CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    assert float(shown.max()) > float(CODEC.encode(edge).max()) + 0.05
+    assert float(shown.min()) < float(CODEC.encode(edge).min()) - 0.05
+    middle = shown[0, 0, 16]
+    torch.testing.assert_close(middle, 2 * CODEC.encode(edge)[0, 0, 0, [0, -1]].mean() - middle.flip(0))
+
+
 def test_the_noise_is_of_the_share_that_the_plane_tells():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
     image = Upscale(2, most=0.8).degrade(pixels, CODEC, seeded())

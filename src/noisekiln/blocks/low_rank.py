@@ -66,6 +66,14 @@ def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
+def largest_rank(network: nn.Module) -> int:
+    """The largest rank that a difference to any of the network's matrices can have."""
+    sides = [
+        (len(weight), weight[0].numel()) for _, layer in matrices(network) if isinstance(weight := layer.weight, Tensor)
+    ]
+    return max(map(min, sides), default=0)
+
+
 def adapt(network: nn.Module, rank: int) -> None:
     """Freeze a network, and give each of its matrices a difference to train; what it computes does not change yet."""
     network.requires_grad_(False)

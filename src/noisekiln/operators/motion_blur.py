@@ -16,7 +16,8 @@ class MotionBlur(Operator):
 
     Args:
         length: Of the line in pixels, >= 1.
-        angle: Of the line in degrees; 0 is along a row, 90 along a column.
+        angle: Of the line in degrees, turning against the clock: 0 is along a row, 90 along a column, and 45 leads from
+            the lower left to the upper right.
     """
 
     length: float = 5.0

@@ -10,6 +10,7 @@ from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.recipes.start import fitting
+from noisekiln.sampling import Sampling
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -31,6 +32,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     model = settings.model
     if model == "auto":
         model = fitting_size(minutes, device)
+    usual = Sampling()
     return settings.but(
         size=data.size,
         cond=_cond(settings.cond, data),
@@ -42,6 +44,9 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         backbone=settings.backbone or unet_of_size(model, data.size),
         batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         rate=settings.rate or usual_rate(settings),
+        sampler=settings.sampler or usual.sampler,
+        steps=settings.steps or usual.steps,
+        schedule=settings.schedule or usual.schedule,
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
     )
 

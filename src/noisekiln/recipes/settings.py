@@ -41,10 +41,10 @@ class Settings:
     rate: float | None = setting(None, "Peak learning rate.")
     cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
     ema: float = setting(0.1, "Width of the average of the weights, as a share of training.")
-    sampler: str = setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
-    steps: int = setting(20, "Usual steps of it.")
+    sampler: str | None = setting(None, "Usual sampler: see `noisekiln list samplers`. Default: dpmpp_2m.")
+    steps: int | None = setting(None, "Usual steps of it. Default: 20.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
-    schedule: str = setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
+    schedule: str | None = setting(None, "Usual levels sampled along: see `noisekiln list schedules`. Default: karras.")
 
     def __post_init__(self) -> None:
         choices = {
