@@ -73,6 +73,9 @@ def test_outpaint(cli, plain_run, red, tmp_path):
     assert (now[:8, 4:] == read(red)).all()
     assert cli("outpaint", plain_run, red, "--all", 2, "--out", tmp_path / "o", *QUICK).code == 0
     assert read(tmp_path / "o" / "00000.png").shape == (12, 12, 3)
+    words = ("--all", 2, "--left", 0, "--top", 3)
+    assert cli("outpaint", plain_run, red, *words, "--out", tmp_path / "o", *QUICK).code == 0
+    assert read(tmp_path / "o" / "00000.png").shape == (13, 10, 3)
 
 
 def test_upscale(cli, plain_run, red, tmp_path):
@@ -178,6 +181,13 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "hold", ("edit", plain_run, red, "--out", tmp_path / "mine")),
         (2, "Give one side", ("outpaint", plain_run, red)),
         (2, "there is no way", ("interpolate", plain_run, 3)),
+        (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", -1)),
+        (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", 1e9)),
+        (2, "batch=0: there is nothing to paint", ("edit", plain_run, red, "--batch", 0)),
+        (2, "overlapping tiles", ("upscale", plain_run, red, "--factor", 100000)),
+        (2, "at most 1000", ("restore", plain_run, red, "--operator", "blur(sigma=1e9)")),
+        (2, "at most 1000", ("restore", plain_run, red, "--operator", "motion_blur(length=1e9)")),
+        (2, "Give a number, such as 30", ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)")),
     ):
         said = cli(*words, *(() if "style" in words or "interpolate" in words else ("-n", 1)), "--steps", 2)
         assert (said.code, says in said.flat) == (code, True), (words, said)
@@ -308,7 +318,10 @@ def test_transparency_that_means_nothing_is_told(cli, plain_run, red, tmp_path):
         (("inpaint", plain_run, tmp_path / "clear.png", "--box", "0,0,4,4"), True),
     ):
         said = cli(*words, "--out", tmp_path / "o", *QUICK)
-        assert (said.code, "50% of it is transparent, and is taken as if it lay on white" in said.flat) == (0, told)
+        assert (
+            said.code,
+            "50% of it is transparent, at least in part, and is taken as if it lay on white" in said.flat,
+        ) == (0, told)
 
 
 def test_a_mask_may_be_drawn_on_a_transparent_ground(cli, plain_run, red, tmp_path):

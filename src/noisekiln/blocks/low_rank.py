@@ -68,10 +68,8 @@ def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def largest_rank(network: nn.Module) -> int:
     """The largest rank that a difference to any of the network's matrices can have."""
-    sides = [
-        (len(weight), weight[0].numel()) for _, layer in matrices(network) if isinstance(weight := layer.weight, Tensor)
-    ]
-    return max(map(min, sides), default=0)
+    weights = [layer.get_parameter("weight") for _, layer in matrices(network)]
+    return max((min(len(weight), weight[0].numel()) for weight in weights), default=0)
 
 
 def adapt(network: nn.Module, rank: int) -> None:

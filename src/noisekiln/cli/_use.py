@@ -83,6 +83,7 @@ class Use:
         from noisekiln.diffusion import Diffusion
 
         self.asked = taken(given)
+        How(**given)  # which says what cannot be
         self.how, self.folder = given, self.asked.out or run / name
         self.model: Diffusion = open_model(Diffusion.load, run, self.asked)
 
@@ -192,4 +193,6 @@ def say_flattened(file: Path) -> None:
 
     clear = read_transparency(file)
     if clear is not None and clear.any():
-        say(f"note: {file}: {(clear > 0).mean():.0%} of it is transparent, and is taken as if it lay on white.")
+        say(
+            f"note: {file}: {(clear > 0).mean():.0%} of it is transparent, at least in part, and is taken as if it lay on white."
+        )
