@@ -320,7 +320,7 @@ def test_transparency_that_means_nothing_is_told(cli, plain_run, red, tmp_path):
         said = cli(*words, "--out", tmp_path / "o", *QUICK)
         assert (
             said.code,
-            "50% of it is transparent, at least in part, and is taken as if it lay on white" in said.flat,
+            "50% of it lets light through, and" in said.flat,
         ) == (0, told)
 
 

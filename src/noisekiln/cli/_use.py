@@ -193,6 +193,4 @@ def say_flattened(file: Path) -> None:
 
     clear = read_transparency(file)
     if clear is not None and clear.any():
-        say(
-            f"note: {file}: {(clear > 0).mean():.0%} of it is transparent, at least in part, and is taken as if it lay on white."
-        )
+        say(f"note: {file}: {(clear > 0).mean():.0%} of it lets light through, and is taken as if it lay on white.")
