@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from classifier import Classifier, trained_classifier
-from noisekiln.cascade import Model, load
 from noisekiln.data import load as load_data
 from noisekiln.metrics.frechet import frechet_distance
 from noisekiln.pictures import save_picture, tile
+from noisekiln.stages import Model, load
 
 SHARES = {"base": (["--size", "16"], 0.25), "up32": (["--size", "32"], 0.25), "up64": (["--size", "64"], 0.5)}
 

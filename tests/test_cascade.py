@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import noisekiln as nk
 from conftest import Command
-from noisekiln.cascade import Cascade, load
 from noisekiln.diffusion import Diffusion, Sampling
+from noisekiln.stages import Cascade, load
 from noisekiln.tasks.colorize import Colorize
 from noisekiln.tasks.inpaint import Inpaint
 from noisekiln.tasks.upscale import Upscale
@@ -149,10 +151,40 @@ def test_the_command(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
     assert cli("cascade", *folders, "--out", out, "-n", 1, "--steps", 1).code == 0  # a cascade may be replaced
 
 
+def test_sampler_schedule_and_batch_are_its_options_too(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
+    words = ("-n", 3, "--steps", 3, "--batch", 2, "--seed", 5)
+    for more in ((), ("--sampler", "ddim(eta=1)"), ("--schedule", "rectified")):
+        settings = {more[0].removeprefix("--"): more[1]} if more else {}
+        said = cli("cascade", *folders, "--out", tmp_path / "new", *words, *more)
+        assert said.code == 0, said
+        painted = [np.asarray(Image.open(tmp_path / "new" / "pictures" / f"0000{i}.png")) for i in range(3)]
+        wanted = nk.cascade(folders).sample(3, seed=5, steps=3, **settings)
+        assert int((torch.from_numpy(np.stack(painted)).int() - wanted.int()).abs().max()) <= 2
+
+
+def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
+    """From folders or models, which are left as they are; saved if asked."""
+    small, large = (nk.load(folder) for folder in folders)
+    joined = nk.cascade([small, folders[1]], noise=0.2, out=tmp_path / "both")
+    assert joined.stages[1].task == Upscale(2, noise=0.2)
+    again = nk.cascade([folders[0], large], noise=[0.2])
+    assert large.task == Upscale(2)
+    assert int((again.sample(["dog"]).int() - nk.load(tmp_path / "both").sample(["dog"]).int()).abs().max()) <= 2
+    assert nk.cascade([small, large]).stages[1].task == Upscale(2)
+    with pytest.raises(ValueError, match="2 noises came with 1 stages"):
+        nk.cascade([small, large], noise=(0.1, 0.2))
+    with pytest.raises(ValueError, match="does not upscale"):
+        nk.cascade([tiny(None, channels=1), tiny(Colorize())], noise=0.1)
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(ValueError, match="holds something that is no cascade"):
+        nk.cascade([small, large], out=tmp_path)
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (("--noise", "much"), "--noise much is no share of noise"),
     (("--noise", "0.1,0.2"), "2 noises came with 1 stages after the first"),
     (("--noise", "0.9"), "knows no other. Give a noise between 0 and most"),
+    (("--batch", "0"), "at least one image is painted at once"),
     (("--class", "cow"), "There is no class called 'cow'"),
     (("-n", "0"), "there is nothing to paint"),
 ])  # fmt: skip

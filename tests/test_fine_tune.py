@@ -102,6 +102,9 @@ def test_how_it_is_sampled_is_kept_unless_asked(pets: Path, tmp_path: Path):
     assert (kept.prediction, kept.label) == ("eps", "log_nsr")
     asked = Run(going_on(tmp_path / "base", steps=9, guidance=1.0), data, tmp_path / "next").settings
     assert (asked.steps, asked.guidance, asked.sampler) == (9, 1.0, "ddim(eta=1)")
+    usual = {"sampler": "dpmpp_2m", "steps": 20, "schedule": "karras"}
+    asked = Run(going_on(tmp_path / "base", **usual), data, tmp_path / "next").settings
+    assert {name: getattr(asked, name) for name in usual} == usual  # asked for, though they are what others get
 
 
 def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
@@ -289,6 +292,9 @@ def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> No
         ({"backbone": TINY.replace("32,", "64,")}, r"backbone 'unet\(widths=\(64,\).* was asked for.*Leave --backbone"),
         ({"backbone": "simple_unet"}, "backbone 'simple_unet"),
         ({"model": "s"}, r"model 'unet\(widths=\(64, 96\).*Leave --model away, or train without --from\."),
+        ({"sampler": "hein"}, "There is no sampler called 'hein'. Did you mean 'heun'"),
+        ({"schedule": "karas"}, "There is no schedule called 'karas'"),
+        ({"lora": 33}, "lora=33: no matrix of this network has a rank above 32, so more would be the same. Give at"),
         ({"cond": "class"}, r"cond='class': .* was trained with cond='none'.*Leave --cond away"),
     ],
 )

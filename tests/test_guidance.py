@@ -3,7 +3,7 @@ import torch
 
 from noisekiln.find import find, names
 from noisekiln.guidance.base import Guidance
-from noisekiln.guidance.classifier_free import ClassifierFree
+from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
 from noisekiln.levels import CLEAN, PURE_NOISE, level
 from noisekiln.samplers.base import Sampler, grid
 from noisekiln.schedules.rectified import Rectified
@@ -41,6 +41,17 @@ def test_it_is_the_papers_formula(scale):
     for t in LEVELS:
         wanted = scale * GAUSSIAN(X, t).eps - (scale - 1) * MIXTURE(X, t).eps
         torch.testing.assert_close(guided(X, t).eps, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("told", [3, 3.0, "3", "classifier_free(scale=3)", ClassifierFree(3.0)])
+def test_a_scale_is_a_number_or_text_or_a_spec(told):
+    assert guidance_of(told) == ClassifierFree(3.0)
+
+
+@pytest.mark.parametrize("told", ["nan", "-1", "inf"])
+def test_text_is_a_scale_that_can_be(told):
+    with pytest.raises(ValueError, match="A guidance scale of"):
+        guidance_of(told)
 
 
 @pytest.mark.parametrize("name", names("guidance"))

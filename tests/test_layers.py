@@ -41,7 +41,7 @@ FLOORS = {  # a module or room may import what stands on a lower floor, and its 
     "sampling": 4.0,
     "diffusion": 5.0,
     "uses": 5.5,
-    "cascade": 5.1,
+    "stages": 5.1,
     "adapter": 5.1,
     "recipes": 6.0,
     "interop": 6.0,

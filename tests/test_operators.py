@@ -125,6 +125,17 @@ def test_motion_blur_spreads_a_point_along_its_line(angle, axis):
     assert int((seen.sum(1 - axis) > 1e-9).sum()) == 1
 
 
+@pytest.mark.parametrize(("angle", "there"), [(45, True), (225, True), (135, False), (-45, False)])
+def test_motion_blur_turns_against_the_clock(angle, there):
+    """45 degrees lead to the upper right: rows count down, columns to the right."""
+    point = torch.zeros(1, 1, 21, 21, dtype=torch.float64)
+    point[..., 10, 10] = 1
+    seen = MotionBlur(7, angle)(point)[0, 0]
+    rising, falling = (float(seen[10 - i, 12] + seen[10 + i, 8]) for i in (2, -2))
+    assert (rising > 0.1, falling > 0.1) == (there, not there)
+    assert min(rising, falling) < 1e-9
+
+
 def test_grey_is_pillows_grey():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     ours = Grayscale()(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255.0)[0, 0] * 255

@@ -130,6 +130,16 @@ def test_settings_survive_writing(tmp_path: Path):
     assert Settings.read(tmp_path / "run.yaml") == settings
 
 
+def test_runs_from_before_settings_were_left_open_go_on(data: DataSet, tmp_path: Path):
+    """They wrote down what was usual then, as later ones do once resolved."""
+    resolve(SETTINGS, data).write(tmp_path / "run.yaml")
+    text = (tmp_path / "run.yaml").read_text()
+    assert "sampler: dpmpp_2m\nsteps: 20\n" in text
+    assert "schedule: karras\n" in text
+    assert Settings.read(tmp_path / "run.yaml") == resolve(SETTINGS, data)
+    assert resolve(Settings(sampler="heun", steps=3, schedule="cosine"), data).sampler == "heun"
+
+
 def test_resolved_settings_resolve_to_themselves(data: DataSet):
     once = resolve(SETTINGS, data)
     assert resolve(once, data) == once

@@ -30,6 +30,7 @@ from oracles import BOTH, GAUSSIAN, Mixture, moments, no_noise, walk
 SETTINGS = {  # other settings than the default that must hold what the default holds
     "ddim": ["ddim(eta=0.5)", "ddim(eta=1)"],
     "ancestral": ["ancestral(variance='large')"],
+    "resample": ["resample(sampler=heun, times=2)"],
 }
 SPECS = [spec for name in names("samplers") for spec in (name, *SETTINGS.get(name, []))]
 SCHEDULES = {repr(schedule): schedule for schedule in (find(Schedule, name)() for name in names("schedules"))}

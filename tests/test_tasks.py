@@ -131,6 +131,24 @@ def test_a_flat_image_is_shown_flat_and_in_place():
     )
 
 
+def test_enlarging_is_bicubic_and_in_place():
+    """A slope stays that slope, and an edge overshoots as only cubic curves do; to within a rounded grey level."""
+    slope = (4 * torch.arange(32.0) + 20).expand(32, 32)[None, :, :, None].expand(-1, -1, -1, 3).round().byte()
+    small = Upscale(4).observe(slope, seeded())
+    shown = Upscale(4).show(small, CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    off = (shown - CODEC.encode(slope))[..., 8:-8, 8:-8].abs() / (
+        CODEC.encode(slope)[0, 0, 0, 1:] - CODEC.encode(slope)[0, 0, 0, :-1]
+    ).mean()
+    assert float(off.max()) < 0.5
+    edge = torch.full((1, 32, 32, 3), 50, dtype=torch.uint8)
+    edge[:, :, 16:] = 200
+    shown = Upscale(4).show(Upscale(4).observe(edge, seeded()), CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    assert float(shown.max()) > float(CODEC.encode(edge).max()) + 0.05
+    assert float(shown.min()) < float(CODEC.encode(edge).min()) - 0.05
+    middle = shown[0, 0, 16]
+    torch.testing.assert_close(middle, 2 * CODEC.encode(edge)[0, 0, 0, [0, -1]].mean() - middle.flip(0))
+
+
 def test_the_noise_is_of_the_share_that_the_plane_tells():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
     image = Upscale(2, most=0.8).degrade(pixels, CODEC, seeded())
@@ -484,9 +502,9 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     save_image(tmp_path / "b.png", np.full((4, 4), 200, np.uint8))
     said = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
     assert said.code == 0, said
-    index = json.loads((run / "pictures" / "samples.json").read_text())
+    index = json.loads((run / "apply" / "samples.json").read_text())
     assert [(entry["file"], entry["class_name"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
-    with Image.open(run / "pictures" / "00003.png") as picture:
+    with Image.open(run / "apply" / "00003.png") as picture:
         assert picture.size == (8, 8)
     said = cli("sample", run)
     assert said.code == 2
@@ -515,7 +533,7 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
     pixels[2:5, 2:5, 3] = 0
     save_image(tmp_path / "holes.png", pixels)
     assert cli("apply", run, tmp_path / "holes.png", "--steps", 2).code == 0
-    painted = np.asarray(Image.open(run / "pictures" / "00000.png"))
+    painted = np.asarray(Image.open(run / "apply" / "00000.png"))
     known = pixels[..., 3] > 0
     assert (painted[known] == pixels[known][:, :3]).all()
 

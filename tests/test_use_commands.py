@@ -5,8 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import noisekiln as nk
 from conftest import TRAINING, save_image
 
 QUICK = ("--steps", "3", "-n", "2")
@@ -71,6 +73,9 @@ def test_outpaint(cli, plain_run, red, tmp_path):
     assert (now[:8, 4:] == read(red)).all()
     assert cli("outpaint", plain_run, red, "--all", 2, "--out", tmp_path / "o", *QUICK).code == 0
     assert read(tmp_path / "o" / "00000.png").shape == (12, 12, 3)
+    words = ("--all", 2, "--left", 0, "--top", 3)
+    assert cli("outpaint", plain_run, red, *words, "--out", tmp_path / "o", *QUICK).code == 0
+    assert read(tmp_path / "o" / "00000.png").shape == (13, 10, 3)
 
 
 def test_upscale(cli, plain_run, red, tmp_path):
@@ -176,6 +181,13 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "hold", ("edit", plain_run, red, "--out", tmp_path / "mine")),
         (2, "Give one side", ("outpaint", plain_run, red)),
         (2, "there is no way", ("interpolate", plain_run, 3)),
+        (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", -1)),
+        (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", 1e9)),
+        (2, "batch=0: there is nothing to paint", ("edit", plain_run, red, "--batch", 0)),
+        (2, "overlapping tiles", ("upscale", plain_run, red, "--factor", 100000)),
+        (2, "at most 1000", ("restore", plain_run, red, "--operator", "blur(sigma=1e9)")),
+        (2, "at most 1000", ("restore", plain_run, red, "--operator", "motion_blur(length=1e9)")),
+        (2, "Give a number, such as 30", ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)")),
     ):
         said = cli(*words, *(() if "style" in words or "interpolate" in words else ("-n", 1)), "--steps", 2)
         assert (said.code, says in said.flat) == (code, True), (words, said)
@@ -206,16 +218,131 @@ def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
 
 
 def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
-    """Fine-tuned on blue pictures, the run makes a red one bluer; the fine-tuned run is kept, and used again."""
+    """Fine-tuned on blue pictures, the run makes a red one bluer; the fine-tuned run is kept, and used again.
+
+    By the images themselves: another folder of the same name, or the run after more training, is another thing.
+    """
     shutil.copytree(plain_run, tmp_path / "base")
     words = ("style", tmp_path / "base", red, "--like", pets / "dog", "--minutes", 0.05, "--out", tmp_path / "o")
     for _ in range(2):
         said = cli(*words, "--steps", 12)
         assert said.code == 0, said
     assert "used up its budget" in said.flat
-    assert (tmp_path / "base-like-dog" / "model" / "model.json").is_file()
+    (made,) = tmp_path.glob("base-like-dog-*")
+    assert (made / "model" / "model.json").is_file()
     before, after = read(red).astype(int), read(tmp_path / "o" / "00000.png").astype(int)
     assert (after[..., 2] - after[..., 0]).mean() > (before[..., 2] - before[..., 0]).mean() + 40
+    painter = nk.alike(tmp_path / "base", str(pets / "dog"), minutes=0.05, device="cpu")
+    assert [*tmp_path.glob("base-like-*")] == [made]
+    with torch.no_grad():
+        kept = nk.load(made)
+        assert all(torch.equal(a, b) for a, b in zip(painter.parameters(), kept.parameters(), strict=True))
+    image = nk.style(nk.load(tmp_path / "base"), read(red), painter=painter, steps=12)[0].numpy()
+    assert np.abs(image.astype(int) - after).max() <= 1
+    shutil.copytree(pets / "Cat", tmp_path / "others" / "dog")
+    nk.alike(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
+    assert len([*tmp_path.glob("base-like-dog-*")]) == 2
+    model = nk.load(tmp_path / "base")
+    with torch.no_grad():
+        for parameter in model.denoiser.parameters():
+            parameter.add_(1e-3)
+    model.save(tmp_path / "base" / "model")
+    nk.alike(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
+    assert len([*tmp_path.glob("base-like-dog-*")]) == 3
+
+
+def test_like_and_with_are_one_thing(cli, plain_run, red, pets):
+    said = cli("style", plain_run, red, "--like", pets / "dog", "--with", plain_run)
+    assert (said.code, "Give one of them" in said.flat) == (2, True), said
+
+
+STOP = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from noisekiln.samplers.base import Sampler
+
+
+@dataclass(frozen=True)
+class Stop(Sampler):
+    order: ClassVar[int] = 1
+    cost: ClassVar[int] = 1
+    number: int = 2
+    after: int = 1
+
+    def step(self, denoise, x_t, t, s, carry, noise):
+        count = Path(__file__).with_suffix(".count")
+        taken = 1 + int(count.read_text()) if count.exists() else 1
+        count.write_text(str(taken))
+        if taken == self.after:
+            os.kill(os.getpid(), self.number)
+        return denoise(x_t, t).at(s), None
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize(("after", "kept"), [(1, 0), (3, 0), (4, 2), (6, 2), (7, 4), (9, 5)])
+def test_what_is_kept_when_sampling_is_stopped(cli, plain_run, tmp_path, number, code, after, kept):
+    """5 pictures, 2 at once, of 3 steps."""
+    (tmp_path / "stop.py").write_text(STOP)
+    sampler, out = f"{tmp_path / 'stop.py'}:Stop(number={number}, after={after})", tmp_path / "o"
+    said = cli("sample", plain_run, "-n", 5, "--batch", 2, "--steps", 3, "--sampler", sampler, "--out", out)
+    assert len([*out.glob("0000?.png")]) == kept
+    assert (out / "grid.png").exists() == (kept > 0)
+    if after == 9:  # the last step: there is nothing left to stop
+        assert said.code == 0, said
+        return
+    told = f"{kept} of 5 pictures are finished, and kept in" if kept else "no picture was finished, so nothing was"
+    assert (said.code, told in said.flat) == (code, True), said
+
+
+def test_a_use_that_is_stopped_writes_nothing(cli, plain_run, red, tmp_path):
+    (tmp_path / "stop.py").write_text(STOP)
+    said = cli("edit", plain_run, red, "--out", tmp_path / "o", *QUICK, "--sampler", f"{tmp_path / 'stop.py'}:Stop")
+    assert (said.code, "stopped: nothing was written" in said.flat) == (130, True), said
+    assert [*(tmp_path / "o").iterdir()] == []
+
+
+def test_transparency_that_means_nothing_is_told(cli, plain_run, red, tmp_path):
+    alpha = np.full((8, 8), 255, np.uint8)
+    save_image(tmp_path / "opaque.png", np.dstack([read(red), alpha]))
+    alpha[:4] = 0
+    save_image(tmp_path / "clear.png", np.dstack([read(red), alpha]))
+    for words, told in (
+        (("edit", plain_run, tmp_path / "clear.png"), True),
+        (("upscale", plain_run, tmp_path / "clear.png", "--factor", 2), True),
+        (("edit", plain_run, tmp_path / "opaque.png"), False),
+        (("inpaint", plain_run, tmp_path / "clear.png"), False),
+        (("inpaint", plain_run, tmp_path / "clear.png", "--box", "0,0,4,4"), True),
+    ):
+        said = cli(*words, "--out", tmp_path / "o", *QUICK)
+        assert (
+            said.code,
+            "50% of it lets light through, and" in said.flat,
+        ) == (0, told)
+
+
+def test_a_mask_may_be_drawn_on_a_transparent_ground(cli, plain_run, red, tmp_path):
+    """In any colour: what is drawn is missing."""
+    drawn = np.zeros((8, 8, 4), np.uint8)
+    drawn[1:4, 2:7] = (10, 0, 0, 255)
+    save_image(tmp_path / "mask.png", drawn)
+    said = cli("inpaint", plain_run, red, "--mask", tmp_path / "mask.png", "--out", tmp_path / "o", *QUICK)
+    assert (said.code, "what is drawn on it is missing" in said.flat) == (0, True), said
+    now, gone = read(tmp_path / "o" / "00000.png"), drawn[..., 3] > 0
+    assert (now[~gone] == read(red)[~gone]).all()
+    assert (now[gone] != read(red)[gone]).any()
+
+
+def test_one_wish_for_one_picture(cli, class_run, text_run, red):
+    for words in (("edit", class_run, red, "--class", "dog", "--class", "Cat"),
+                  ("edit", text_run, red, "--prompt", "a red", "--prompt", "a blue picture"),
+                  ("style", class_run, red, "--class", "dog", "--from-class", "Cat", "--from-class", "dog"),
+    ):  # fmt: skip
+        said = cli(*words, *(() if "style" in words else QUICK))
+        assert (said.code, "was given 2 times" in said.flat) == (2, True), said
 
 
 def test_the_picture_that_is_worked_on_is_never_replaced(cli, plain_run, red, tmp_path):

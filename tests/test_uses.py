@@ -383,8 +383,6 @@ def test_a_photograph_is_not_painted_in_thousands_of_tiles():
     assert fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)
 
 
-def test_a_scale_of_guidance_is_a_number_or_a_spec():
-    assert How(guidance="2").settings()["guidance"] == 2.0
-    assert How(guidance="classifier_free(scale=2)").settings()["guidance"] == "classifier_free(scale=2)"
+def test_a_use_has_its_own_settings_for_what_was_left_open():
     assert How().or_else(steps=7)["steps"] == 7
     assert How(steps=3).or_else(steps=7)["steps"] == 3

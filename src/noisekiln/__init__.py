@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from noisekiln.adapter import merge as merge
     from noisekiln.adapter import unmerge as unmerge
     from noisekiln.diffusion import Diffusion as Diffusion
+    from noisekiln.facade import alike as alike
     from noisekiln.facade import ema as ema
     from noisekiln.facade import load as load
     from noisekiln.facade import train as train
+    from noisekiln.recipes.cascade import cascade as cascade
     from noisekiln.uses.edit import edit as edit
     from noisekiln.uses.inpaint import inpaint as inpaint
     from noisekiln.uses.interpolate import interpolate as interpolate
@@ -28,13 +30,15 @@ _PUBLIC = {
     "train": "noisekiln.facade",
     "load": "noisekiln.facade",
     "ema": "noisekiln.facade",
+    "alike": "noisekiln.facade",
+    "cascade": "noisekiln.recipes.cascade",
     "Diffusion": "noisekiln.diffusion",
     "merge": "noisekiln.adapter",
     "unmerge": "noisekiln.adapter",
     **{use: f"noisekiln.uses.{use}" for use in _USES},
 }
-__all__ = ["Diffusion", "edit", "ema", "inpaint", "interpolate", "load", "merge", "outpaint", "restore", "style"]
-__all__ += ["train", "unmerge", "upscale", "variations"]
+__all__ = ["Diffusion", "alike", "cascade", "edit", "ema", "inpaint", "interpolate", "load", "merge", "outpaint"]
+__all__ += ["restore", "style", "train", "unmerge", "upscale", "variations"]
 
 
 def __getattr__(name: str) -> Any:

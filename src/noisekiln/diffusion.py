@@ -19,7 +19,7 @@ from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
 from noisekiln.folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
-from noisekiln.guidance.classifier_free import ClassifierFree
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.labels.base import Label
 from noisekiln.levels import CLEAN, Level, level, renoise
 from noisekiln.predictions import PREDICTIONS
@@ -195,8 +195,7 @@ class Diffusion(nn.Module):
     def _guided(
         self, wanted: Sequence[str | int | None], guidance: float | str | Guidance, image: Tensor | None
     ) -> Denoise:
-        guidance = float(guidance) if isinstance(guidance, int) else guidance
-        guide: Guidance = ClassifierFree(guidance) if isinstance(guidance, float) else build(Guidance, guidance)
+        guide = guidance_of(guidance)
         if self.conditioner is None:
             if any(wish is not None for wish in wanted):
                 asked = next(wish for wish in wanted if wish is not None)

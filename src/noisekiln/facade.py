@@ -1,17 +1,19 @@
-"""The toolkit in three calls; every command is a thin file over them."""
+"""Training and loading, as calls; every command is a thin file over such a call."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from noisekiln.cascade import Model
-from noisekiln.cascade import load as load_model
+from noisekiln.data import DataSet
 from noisekiln.diffusion import Diffusion
+from noisekiln.recipes.alike import fine_tuning
 from noisekiln.recipes.averages import Averages
 from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import default_folder, size_to_load
+from noisekiln.stages import Model
+from noisekiln.stages import load as load_model
 from noisekiln.training.interrupt import Interrupt
 
 
@@ -43,8 +45,31 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
     size = size_to_load(settings.pop("size", None), settings.get("start"), out)
     images = read_images(data, settings.get("task", GENERATE), size=size)
     chosen = Settings.of(data=data if isinstance(data, str) else images.name, **settings)
-    folder = Path(out) if out else default_folder(images, chosen.start)
-    run = Run(chosen, images, folder)
+    return _trained(chosen, Path(out) if out else default_folder(images, chosen.start), images)
+
+
+def alike(run: str | Path, images: Any, *, minutes: float = 1.0, device: str = "auto") -> Diffusion:
+    """A run fine-tuned on a few images, to paint what looks like them: a `painter` for `style`.
+
+    It is kept beside the run, and used again when it is asked for once more; with more minutes it goes on.
+
+    Args:
+        run: Folder of the run.
+        images: As `train` takes them.
+        minutes: Of fine-tuning.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        ValueError: If there is no single model, or the images are of another kind than its own.
+    """
+    model = Diffusion.load(run)
+    data = read_images(images, GENERATE, size=model.size)
+    source = images if isinstance(images, str) else None
+    return _trained(*fine_tuning(Path(run), model, data, source=source, minutes=minutes, device=device), data)
+
+
+def _trained(settings: Settings, folder: Path, data: DataSet) -> Diffusion:
+    run = Run(settings, data, folder)
     for skipped in run.skipped:
         print(skipped, file=sys.stderr)
     with Interrupt() as interrupt:

@@ -66,6 +66,12 @@ def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
+def largest_rank(network: nn.Module) -> int:
+    """The largest rank that a difference to any of the network's matrices can have."""
+    weights = [layer.get_parameter("weight") for _, layer in matrices(network)]
+    return max((min(len(weight), weight[0].numel()) for weight in weights), default=0)
+
+
 def adapt(network: nn.Module, rank: int) -> None:
     """Freeze a network, and give each of its matrices a difference to train; what it computes does not change yet."""
     network.requires_grad_(False)

@@ -1,16 +1,17 @@
 """Which pixels are missing, from what a person marks them with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.cli._show import say
 from noisekiln.data import read_picture, read_transparency
+from noisekiln.pictures import Pixels
 from noisekiln.uses.picture import fit, resize
-
-Pixels = NDArray[np.uint8]
 
 
 def missing(
@@ -31,12 +32,12 @@ def missing(
     original = read_picture(file, channels=3)
     marked = np.zeros(original.shape[:2], dtype=np.float32)
     if mask is not None:
-        drawn = read_picture(mask, channels=1)
-        if drawn.shape[:2] != original.shape[:2]:
+        drawn = _drawn(mask)
+        if drawn.shape != original.shape[:2]:
             raise ValueError(
                 f"The mask {mask} has {_told(drawn)} pixels and {file} {_told(original)}. Give a mask as large as it."
             )
-        marked = np.maximum(marked, drawn[..., 0] / np.float32(255))
+        marked = np.maximum(marked, drawn)
     for box in boxes:
         left, top, right, bottom = _box(box, original)
         marked[top:bottom, left:right] = 1
@@ -57,6 +58,15 @@ def missing(
     fitted = fit(grey, size, exactly=pixels.shape[:2] == size)[0]
     fitted = fitted if fitted.shape[:2] == pixels.shape[:2] else resize(grey, (pixels.shape[0], pixels.shape[1]))
     return torch.from_numpy(fitted[..., 0].astype(np.float32) / 255)
+
+
+def _drawn(mask: Path) -> NDArray[np.float32]:
+    """What a mask marks, (H, W) of 0 to 1: what is light, or of a drawing on a transparent ground, what is drawn."""
+    clear = read_transparency(mask)
+    if clear is None or not clear.any():
+        return (read_picture(mask, channels=1)[..., 0] / 255).astype(np.float32)
+    say(f"note: {mask} is transparent in places: what is drawn on it is missing (--invert: what is transparent).")
+    return 1 - clear
 
 
 def _box(text: str, image: Pixels) -> tuple[int, int, int, int]:
@@ -83,5 +93,5 @@ def _colour(text: str) -> NDArray[np.uint8]:
     raise ValueError(f"--colour {text} is not a colour. Give six hexadecimal digits, such as ff00ff.")
 
 
-def _told(image: Pixels) -> str:
+def _told(image: NDArray[Any]) -> str:
     return f"{image.shape[0]}x{image.shape[1]}"

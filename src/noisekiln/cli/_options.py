@@ -10,6 +10,21 @@ import typer
 
 option = partial(typer.Option, show_default=False)  # for options whose default is "choose for me"
 
+CountInAll = Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")]
+Classes = Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")]
+Prompts = Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")]
+
+
+def _at_once(batch: int) -> int:
+    if batch < 1:
+        raise ValueError(f"--batch {batch}: at least one image is painted at once. Give 1 or more; 64 is usual.")
+    return batch
+
+
+Batch = Annotated[
+    int, typer.Option(callback=_at_once, help="Images painted at once; changes nothing but speed and memory.")
+]
+
 
 def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of `kind` that is not in `but`; they arrive as ``**given``.

@@ -1,10 +1,10 @@
-"""What the commands share that use a model on a picture: options, opening, showing, keeping."""
+"""What the commands share that use a model: options, opening, showing, keeping."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,15 +13,14 @@ from noisekiln.spec import setting
 from noisekiln.uses.how import How
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from noisekiln.diffusion import Diffusion
-
-    Pixels = NDArray[np.uint8]
+    from noisekiln.pictures import Pixels
+    from noisekiln.stages import Model
 
 Command = Callable[..., None]
+Opened = TypeVar("Opened", bound="Model")
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, or of a model.")]
 Picture = Annotated[Path, typer.Argument(help="The picture.")]
 Method = Annotated[
@@ -35,21 +34,40 @@ Resize = Annotated[bool, typer.Option("--resize", help="Scale the picture to the
 class Asked:
     """Options that every use has, besides how it paints."""
 
-    label: str | None = setting(None, "A class that it shall show: name or number.", flag="--class")
-    prompt: str | None = setting(None, "What it shall show, in words.")
-    adapters: list[str] | None = setting(None, "An adapter, and how strongly: runs/style:0.7.", flag="--adapter")
+    classes: list[str] | None = setting(None, "A class that it shall show: name or number.", flag="--class")
+    prompts: list[str] | None = setting(None, "What it shall show, in words.", flag="--prompt")
+    adapters: list[str] | None = setting(
+        None, "A run trained with --lora, and how strongly: runs/style:0.7. May repeat.", flag="--adapter"
+    )
     out: Path | None = setting(None, "Folder for the pictures. Default: in RUN, named like the command.")
     device: str = setting("auto", "auto, cpu, cuda or mps.")
     allow_code: bool = setting(False, "Run Python files that the model names.", flag="--allow-code")
 
 
 def with_use(*, but: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """Give a command the options of `Asked` and `How`; they arrive as ``**given``, for a `Use`."""
+    """Give a command the options of `Asked` and `How` that are not in `but`; they arrive as ``**given``."""
 
     def decorate(command: Command) -> Command:
-        return with_settings(Asked)(with_settings(How, but=("wish", *but))(command))
+        return with_settings(Asked, but=but)(with_settings(How, but=("wish", *but))(command))
 
     return decorate
+
+
+def taken(given: dict[str, Any]) -> Asked:
+    """The options of `Asked`, taken out of what a command was given; what it does not have is at its default."""
+    return Asked(**{field.name: given.pop(field.name) for field in fields(Asked) if field.name in given})
+
+
+def open_model(load: Callable[..., Opened], run: Path, asked: Asked) -> Opened:
+    """The model of a folder, by one of the functions that load one, with its adapters."""
+    from noisekiln.adapter import merge, parse
+    from noisekiln.recipes.plan import pick_device
+
+    model = load(run, device=pick_device(asked.device), allow_code=asked.allow_code)
+    onto: Any = model  # of a cascade `merge` says that it takes none
+    for adapter in asked.adapters or []:
+        merge(onto, *parse(adapter))
+    return model
 
 
 class Use:
@@ -62,37 +80,48 @@ class Use:
     """
 
     def __init__(self, run: Path, name: str, given: dict[str, Any]) -> None:
-        from noisekiln.adapter import merge, parse
         from noisekiln.diffusion import Diffusion
-        from noisekiln.recipes.plan import pick_device
 
-        self.asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
+        self.asked = taken(given)
+        How(**given)  # which says what cannot be
         self.how, self.folder = given, self.asked.out or run / name
-        device = pick_device(self.asked.device)
-        self.model: Diffusion = Diffusion.load(run, device=device, allow_code=self.asked.allow_code)
-        for adapter in self.asked.adapters or []:
-            merge(self.model, *parse(adapter))
+        self.model: Diffusion = open_model(Diffusion.load, run, self.asked)
 
     @cached_property
     def wish(self) -> str | int | None:
         """What the pictures shall show, if the model can be asked for it."""
-        return wish(self.model, self.asked.label, self.asked.prompt)
+        return self.wish_of(self.model)
 
-    def picture(self, file: Path, *, resize: bool = False) -> "Pixels":
-        """A picture in the model's channels and of a size that it can work on, saying what was done to it."""
+    def wish_of(self, model: "Diffusion") -> str | int | None:
+        """The same, of another model."""
+        from noisekiln.cli._wishes import wish
+
+        return wish(model, self.asked.classes or [], self.asked.prompts or [])
+
+    def picture(self, file: Path, *, resize: bool = False, holes: bool = False) -> "Pixels":
+        """A picture in the model's channels and of a size that it can work on, saying what was done to it.
+
+        Args:
+            file: The picture.
+            resize: Whether to scale it to the model's size.
+            holes: Whether what is transparent is missing in it.
+        """
         from noisekiln.cli._show import say
         from noisekiln.uses.picture import fit
 
-        fitted, note = fit(self.read(file), self.model.size, exactly=resize)
+        fitted, note = fit(self.read(file, holes=holes), self.model.size, exactly=resize)
         if note:
             say(f"note: {file}: {note}" + (" (--resize scales them instead)." if "tiles" in note else "."))
         return fitted
 
-    def read(self, file: Path) -> "Pixels":
-        """A picture in the model's channels, as large as it is."""
+    def read(self, file: Path, *, holes: bool = False) -> "Pixels":
+        """A picture in the model's channels, as large as it is; what is transparent is on white."""
         from noisekiln.data import read_picture
 
-        return read_picture(file, channels=self.model.codec.channels)
+        pixels = read_picture(file, channels=self.model.codec.channels)
+        if not holes:
+            say_flattened(file)
+        return pixels
 
     def paint(
         self,
@@ -101,7 +130,7 @@ class Use:
         steps: int,
         before: "Pixels | None" = None,
         source: Path | None = None,
-        wish_of: "Diffusion | None" = None,
+        painter: "Diffusion | None" = None,
     ) -> "Pixels":
         """Do the work under a progress bar, and keep what it paints.
 
@@ -110,22 +139,19 @@ class Use:
             steps: In all, for the bar.
             before: What is shown first in the grid.
             source: The file that is worked on, which must not be replaced.
-            wish_of: The model that knows the wish, if another.
+            painter: The model that paints and knows the wish, if another.
         """
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from noisekiln.cli._show import console, say
+        from noisekiln.cli._painting import painting
+        from noisekiln.cli._show import say
         from noisekiln.recipes.paint import keep
 
-        wanted = self.wish if wish_of is None else wish(wish_of, self.asked.label, self.asked.prompt)
-        self._make_room(source)  # before the work, which nobody wants to lose
-        columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("painting", total=steps)
-            painted = work(wish=wanted, step_done=lambda: bar.advance(task), **self.how)
+        wanted = self.wish if painter is None else self.wish_of(painter)
+        self.make_room([] if source is None else [source])  # before the work, which nobody wants to lose
+        with painting(steps, lambda _: "nothing was written, as pictures are kept once all are finished") as step_done:
+            painted = work(wish=wanted, step_done=step_done, **self.how)
         images: Pixels = painted.cpu().numpy()
         seed = self.how.get("seed", 0)
-        keep(wish_of or self.model, images, self.folder, wish=wanted, seed=seed, before=before)
+        keep(painter or self.model, images, self.folder, wish=wanted, seed=seed, before=before)
         count = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
         say(f"{count} in {self.folder}; look at {self.folder / 'grid.png'}")
         return images
@@ -138,28 +164,33 @@ class Use:
         batches: int = -(-how.get("count", 1) // how["batch"])
         return walked * batches
 
-    def _make_room(self, source: Path | None) -> None:
+    def make_room(self, sources: Sequence[Path]) -> None:
+        """Make the folder for the pictures, and say which ones in it will be replaced.
+
+        Raises:
+            ValueError: If it holds anything else, or what is worked on.
+        """
         from noisekiln.cli._show import say
         from noisekiln.recipes.paint import earlier_samples
 
         folder = self.folder
-        if source is not None and source.resolve().parent == folder.resolve():
-            raise ValueError(
-                f"{source} lies in {folder}, whose pictures would be replaced. "
-                "Give another folder with --out, or copy it."
-            )
+        for source in sources:
+            if source.resolve().parent == folder.resolve():
+                raise ValueError(
+                    f"{source} lies in {folder}, whose pictures would be replaced. "
+                    "Give another folder with --out, or copy it."
+                )
         folder.mkdir(parents=True, exist_ok=True)
         earlier = [file for file in earlier_samples(folder) if file.stem.isdecimal()]
         if earlier:
             say(f"note: the {len(earlier)} earlier pictures in {folder} will be replaced (--out keeps them).")
 
 
-def wish(model: "Diffusion", label: str | None, prompt: str | None) -> str | int | None:
-    """A class or a prompt, if this model can be asked for it."""
-    from noisekiln.cli._sample import unknown_words
-    from noisekiln.cli.sample import wishes
+def say_flattened(file: Path) -> None:
+    """Say so, if parts of a picture are transparent where that means nothing."""
+    from noisekiln.cli._show import say
+    from noisekiln.data import read_transparency
 
-    if label == "all":
-        raise ValueError("--class all: one picture shows one class. Give its name or number.")
-    unknown_words(model, [prompt] if prompt else [])
-    return wishes(model, [label] if label else [], [prompt] if prompt else [])[0]
+    clear = read_transparency(file)
+    if clear is not None and clear.any():
+        say(f"note: {file}: {(clear > 0).mean():.0%} of it lets light through, and is taken as if it lay on white.")

@@ -29,7 +29,8 @@ def command(
     from noisekiln.uses.inpaint import inpaint
 
     use = Use(run, "inpaint", given)
-    model, pixels = use.model, use.picture(image, resize=resize)
+    by_alpha = mask is None and not box and colour is None
+    model, pixels = use.model, use.picture(image, resize=resize, holes=by_alpha)
     gone = missing(image, pixels, mask=mask, boxes=box or [], colour=colour, invert=invert, size=model.size)
     steps = use.steps(None if model.task else STEPS)
     use.paint(

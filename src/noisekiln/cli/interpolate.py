@@ -24,6 +24,10 @@ def command(
     from noisekiln.uses.interpolate import interpolate
     from noisekiln.uses.style import STEPS
 
+    if not 0 <= seconds <= 600:
+        raise ValueError(
+            f"--seconds {seconds:g}: no animation shows a picture for so long. Give 0 to 600; 0.1 is usual."
+        )
     use = Use(run, "interpolate", given)
     ends = [int(key) if key.isdecimal() else use.picture(Path(key), resize=True) for key in keys]
     count = max(frames * (len(keys) - 1) + 1, 1)

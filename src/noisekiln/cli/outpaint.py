@@ -2,8 +2,6 @@
 
 from typing import Annotated, Any
 
-import typer
-
 from noisekiln.cli._options import option
 from noisekiln.cli._use import Method, Picture, Resize, RunFolder, Use, with_use
 
@@ -14,11 +12,11 @@ EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 def command(
     run: RunFolder,
     image: Picture,
-    left: Annotated[int, typer.Option(help="Pixels to add at the left.")] = 0,
-    top: Annotated[int, typer.Option(help="Above.")] = 0,
-    right: Annotated[int, typer.Option(help="At the right.")] = 0,
-    bottom: Annotated[int, typer.Option(help="Below.")] = 0,
-    every: Annotated[int | None, option("--all", help="At every side.")] = None,
+    left: Annotated[int | None, option(help="Pixels to add at the left.")] = None,
+    top: Annotated[int | None, option(help="Above.")] = None,
+    right: Annotated[int | None, option(help="At the right.")] = None,
+    bottom: Annotated[int | None, option(help="Below.")] = None,
+    every: Annotated[int, option("--all", help="At every side that has no number of its own.")] = 0,
     method: Method = None,
     resize: Resize = False,
     **given: Any,
@@ -29,8 +27,8 @@ def command(
 
     use = Use(run, "outpaint", given)
     model, pixels = use.model, use.picture(image, resize=resize)
-    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
-    sides = sides if every is None else dict.fromkeys(sides, every)
+    asked = {"left": left, "top": top, "right": right, "bottom": bottom}
+    sides = {name: every if pixels is None else pixels for name, pixels in asked.items()}
     steps = use.steps(None if model.task else STEPS)
     use.paint(
         lambda **how: outpaint(model, pixels, method=method, **sides, **how), steps=steps, before=pixels, source=image

@@ -7,6 +7,7 @@ from torch import Tensor
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.guidance.base import Guidance
 from noisekiln.levels import Level
+from noisekiln.spec import build
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,19 @@ class ClassifierFree(Guidance):
             return away.toward(toward, self.scale)
 
         return denoise
+
+
+def guidance_of(told: str | float | Guidance) -> Guidance:
+    """The guidance of a scale, which may be text, or of a spec.
+
+    Raises:
+        ValueError: For a scale that cannot be, or no guidance's spec.
+    """
+    if isinstance(told, Guidance):
+        return told
+    try:
+        scale = float(told)
+    except ValueError:
+        found: Guidance = build(Guidance, str(told))
+        return found
+    return ClassifierFree(scale)

@@ -62,6 +62,10 @@ class Lowered(Sampler):
     def __init__(self, sampler: Sampler, seen: Observation, iterations: int) -> None:
         self.sampler, self.seen, self.iterations = sampler, seen, iterations
 
+    @property
+    def cost(self) -> int:  # noqa: D102 (the base class says it)
+        return self.sampler.cost
+
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise
     ) -> tuple[Tensor, Any]:

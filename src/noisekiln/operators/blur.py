@@ -15,14 +15,16 @@ class Blur(Operator):
     """Convolution with a Gaussian; beyond its border the image is mirrored.
 
     Args:
-        sigma: Standard deviation of the Gaussian in pixels, > 0.
+        sigma: Standard deviation of the Gaussian in pixels, above 0 and at most 1,000.
     """
 
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"blur(sigma={self.sigma}): a width in pixels. Give a number above 0, such as 1.")
+        if not 0 < self.sigma <= 1000:
+            raise ValueError(
+                f"blur(sigma={self.sigma:g}): a width in pixels. Give a number above 0, such as 1, and at most 1000."
+            )
 
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         radius = math.ceil(3 * self.sigma)

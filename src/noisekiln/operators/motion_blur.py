@@ -15,16 +15,21 @@ class MotionBlur(Operator):
     """Convolution with a straight line; beyond its border the image is mirrored.
 
     Args:
-        length: Of the line in pixels, >= 1.
-        angle: Of the line in degrees; 0 is along a row, 90 along a column.
+        length: Of the line in pixels, 1 to 1,000.
+        angle: Of the line in degrees, turning against the clock: 0 is along a row, 90 along a column, and 45 leads from
+            the lower left to the upper right.
     """
 
     length: float = 5.0
     angle: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.length < math.inf:
-            raise ValueError(f"motion_blur(length={self.length}): a length in pixels. Give 1 (none) or more.")
+        if not 1 <= self.length <= 1000:
+            raise ValueError(
+                f"motion_blur(length={self.length:g}): a length in pixels. Give 1 (none) or more, at most 1000."
+            )
+        if not math.isfinite(self.angle):
+            raise ValueError(f"motion_blur(angle={self.angle}): an angle in degrees. Give a number, such as 30.")
 
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         radius = math.ceil(self.length / 2)

@@ -27,9 +27,7 @@ from noisekiln.recipes.network import blocks_of, recompute
 from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import continued
-from noisekiln.samplers.base import Sampler
-from noisekiln.sampling import Sampling
-from noisekiln.schedules.base import Schedule
+from noisekiln.recipes.usual import usual_sampling
 from noisekiln.spec import build, describe
 from noisekiln.tasks.base import Task
 from noisekiln.training.budget import Budget, Rate
@@ -119,11 +117,7 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     assert settings.prediction is not None
     assert settings.label is not None
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
-    assert settings.guidance is not None
-    build(Sampler, settings.sampler)  # now, and not only when the first grid is drawn
-    build(Schedule, settings.schedule)
-    sampling = Sampling(settings.sampler, settings.steps, settings.guidance, settings.schedule)
-    return Diffusion(denoiser, codec, data.size, conditioner, sampling, task)
+    return Diffusion(denoiser, codec, data.size, conditioner, usual_sampling(settings), task)
 
 
 def _make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:

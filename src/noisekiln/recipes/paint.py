@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from noisekiln.cascade import Model
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, enlarged, save_picture, tile, to_pil
+from noisekiln.stages import Model
 
 INDEX = "samples.json"
 OURS = ("grid.png", "strip.png", "animation.gif", "animation.webp")
@@ -33,7 +33,12 @@ def share_out(wishes: Sequence[str | int | None], count: int | None) -> tuple[li
     """`count` wishes in all, each wish in a run of its own, and how many columns show them one row a wish.
 
     Unless a count is given there are 16 of a single wish, and 8 of each of several.
+
+    Raises:
+        ValueError: If the count is below 1.
     """
+    if count is not None and count < 1:
+        raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 image or more.")
     if count is None:
         count = 16 if len(wishes) == 1 else 8 * len(wishes)
     shared = [wishes[i * len(wishes) // count] for i in range(count)]

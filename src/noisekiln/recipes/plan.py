@@ -10,6 +10,7 @@ from noisekiln.recipes.read import task_of
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.recipes.start import fitting
+from noisekiln.sampling import Sampling
 from noisekiln.training.logs import pick_log
 from noisekiln.training.precision import best
 
@@ -33,6 +34,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     model = settings.model
     if model == "auto":
         model = fitting_size(minutes, device)
+    usual = Sampling()
     return settings.but(
         size=data.size,
         cond=_cond(settings.cond, data),
@@ -46,6 +48,9 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         rate=settings.rate or usual_rate(settings),
         precision=settings.precision or best(device),
         compile=_compile(settings.compile, device),
+        sampler=settings.sampler or usual.sampler,
+        steps=settings.steps or usual.steps,
+        schedule=settings.schedule or usual.schedule,
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
         log=pick_log(settings.log),
     )

@@ -197,7 +197,8 @@ class Run:
             return asked
         before = Settings.read(file)
         # What was chosen for the user then is kept: a longer budget must not change the network.
-        kept = {name: getattr(before, name) for name in ("model", "backbone", "batch") if _left_open(settings, name)}
+        names = ("model", "backbone", "batch", "sampler", "steps", "schedule")
+        kept = {name: getattr(before, name) for name in names if _left_open(settings, name)}
         asked = asked.but(**kept)
         other = asked.differing(before, besides=MAY_CHANGE)
         if other:

@@ -53,10 +53,10 @@ class Settings:
     snapshots: int = setting(16, "Copies of the averages to keep, for `noisekiln ema`; 0 keeps none.")
     keep: int = setting(2, "Checkpoints to keep: so many of the newest.")
     keep_every: int | None = setting(None, "Keep a checkpoint for good every so many images.", flag="--keep-every")
-    sampler: str = setting("dpmpp_2m", "Usual sampler: see `noisekiln list samplers`.")
-    steps: int = setting(20, "Usual steps of it.")
+    sampler: str | None = setting(None, "Usual sampler: see `noisekiln list samplers`. Default: dpmpp_2m.")
+    steps: int | None = setting(None, "Usual steps of it. Default: 20.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
-    schedule: str = setting("karras", "Usual levels sampled along: see `noisekiln list schedules`.")
+    schedule: str | None = setting(None, "Usual levels sampled along: see `noisekiln list schedules`. Default: karras.")
     log: str = setting("auto", "Where curves go: auto (tensorboard if it is installed), none, tensorboard or wandb.")
 
     def __post_init__(self) -> None:

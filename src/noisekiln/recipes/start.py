@@ -5,7 +5,7 @@ from pathlib import Path
 
 from noisekiln.adapter import added, rows_of
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.low_rank import adapt, adapt_rows
+from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.diffusion import Diffusion
@@ -14,7 +14,7 @@ from noisekiln.labels.base import Label
 from noisekiln.recipes.read import GENERATE
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.sizes import unet_of_size
-from noisekiln.sampling import Sampling
+from noisekiln.recipes.usual import usual_sampling
 from noisekiln.spec import build, describe
 from noisekiln.tasks.base import Task
 
@@ -111,7 +111,7 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
         prediction=denoiser.prediction.name,
         label=settings.label or describe(denoiser.label),
         guidance=guidance,
-        **{name: getattr(usual, name) for name in ("sampler", "steps", "schedule") if _at_default(settings, name)},
+        **{name: getattr(settings, name) or getattr(usual, name) for name in ("sampler", "steps", "schedule")},
     )
 
 
@@ -127,13 +127,13 @@ def continued(base: Diffusion, settings: Settings, data: DataSet, fresh: Conditi
         fresh: The conditioner that these data alone would get, whose classes or words are added.
     """
     model = copy.deepcopy(base)
-    assert settings.guidance is not None
     model.size = data.size
-    model.sampling = Sampling(settings.sampler, settings.steps, settings.guidance, settings.schedule)
+    model.sampling = usual_sampling(settings)
     if model.conditioner is not None and fresh is not None:
         model.conditioner = model.conditioner.extended(fresh)
     if settings.lora is not None:
         model.requires_grad_(False)
+        _check_rank(settings.lora, model.denoiser.backbone)
         adapt(model.denoiser.backbone, settings.lora)
         new = added(base.conditioner, model.conditioner)
         if new and model.conditioner is not None:
@@ -170,13 +170,18 @@ def _cond(settings: Settings, data: DataSet, conditioner: Conditioner | None) ->
     return (kind if there[kind] else "none") if settings.cond == "auto" else settings.cond
 
 
+def _check_rank(rank: int, network: Backbone) -> None:
+    largest = largest_rank(network)
+    if rank > largest:
+        raise ValueError(
+            f"lora={rank}: no matrix of this network has a rank above {largest}, so more would be the same. "
+            f"Give at most {largest}; 4 or 8 is usual."
+        )
+
+
 def _same(name: str, asked: str | None, its: str, settings: Settings) -> None:
     if asked and asked != its:
         raise ValueError(
             f"{name} {asked!r} was asked for, and {settings.start} has {its!r}. A trained network cannot change it. "
             f"Leave --{name} away, or train without --from."
         )
-
-
-def _at_default(settings: Settings, name: str) -> bool:
-    return bool(getattr(settings, name) == getattr(Settings(), name))

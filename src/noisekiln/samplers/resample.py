@@ -24,7 +24,6 @@ class Resample(Sampler):
     """
 
     order: ClassVar[int] = 1
-    cost: ClassVar[int] = 10  # for ten times of a sampler of one evaluation
     sampler: Sampler = Ancestral()
     times: int = 10
 
@@ -33,6 +32,11 @@ class Resample(Sampler):
             raise ValueError(
                 f"resample(times={self.times}): a step is taken once or more. Give 1 or more; 10 is usual."
             )
+
+    @property
+    def cost(self) -> int:
+        """Of a step but the last, which is taken once."""
+        return self.times * self.sampler.cost
 
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise

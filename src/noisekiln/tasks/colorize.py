@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec
+from noisekiln.operators.grayscale import Grayscale
 from noisekiln.tasks.base import Noise, Size, Task, signed
-
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in the grey of ITU-R BT.601, which PIL's "L" is too
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Colorize(Task):
         return 1
 
     def observe(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """The luma, rounded."""
-        luma = pixels.float() @ torch.tensor(LUMA, device=pixels.device)
-        return luma.round().to(torch.uint8).unsqueeze(-1)
+        """The luma of `grayscale`, which PIL's "L" is too, rounded."""
+        luma: Tensor = Grayscale()(pixels.permute(0, 3, 1, 2).float())
+        return luma.round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:  # noqa: D102
         return signed(given)

@@ -10,6 +10,7 @@ from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.samplers.base import Sampler
 from noisekiln.spec import build
+from noisekiln.tiling import windows
 from noisekiln.uses.how import How
 from noisekiln.uses.variants import variants
 
@@ -44,6 +45,7 @@ def explain(
         ValueError: If what was seen cannot be of pictures of this size, or a setting cannot be.
     """
     chosen, size = How(**how), size or model.size
+    windows(size, model.size)  # says what cannot be painted, before anything so large is made
     expected = tuple(operator(y.new_zeros(1, model.codec.channels, *size)).shape)
     if tuple(y.shape) != expected:
         raise ValueError(

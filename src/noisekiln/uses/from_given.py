@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
+from noisekiln.spec import describe
 from noisekiln.tasks.base import Task
 from noisekiln.uses.how import How
 from noisekiln.uses.variants import variants
@@ -35,8 +36,9 @@ def from_given(
         ValueError: If the model has another task, or a method was asked for.
     """
     if not isinstance(model.task, task):
+        its = describe(model.task) if model.task else "no task"
         raise ValueError(
-            f"This model was trained for {model.task}, not for {task.__name__.lower()}. "
+            f"This model was trained for {its}, not for {task.__name__.lower()}. "
             "Take one that was, or one that was trained without a task."
         )
     if method is not None:

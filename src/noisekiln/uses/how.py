@@ -12,7 +12,7 @@ class How:
 
     wish: str | int | None = None
     count: int = setting(4, "Variants to paint.", flag="-n")
-    seed: int = setting(0, "Seed of the first variant; the others count on.")
+    seed: int = setting(0, "Seed of the first picture; the others count on.")
     guidance: str | None = setting(None, "How strongly the wish counts (1: the model as it is), or a spec.")
     sampler: str | None = setting(None, "See `noisekiln list samplers`.")
     steps: int | None = setting(None, "Steps of the sampler.")
@@ -26,17 +26,9 @@ class How:
 
     def settings(self) -> dict[str, Any]:
         """Those that `Diffusion.generate` takes as they are."""
-        chosen = {name: getattr(self, name) for name in ("sampler", "steps", "schedule")}
-        return chosen | {"guidance": _scale(self.guidance)}
+        return {name: getattr(self, name) for name in ("guidance", "sampler", "steps", "schedule")}
 
     def or_else(self, **usual: Any) -> dict[str, Any]:
         """The same, with a use's own instead of what was left open."""
         chosen = self.settings()
         return {**chosen, **{name: value for name, value in usual.items() if chosen.get(name) is None}}
-
-
-def _scale(guidance: str | float | None) -> str | float | None:
-    try:
-        return None if guidance is None else float(guidance)
-    except ValueError:
-        return guidance

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
+from noisekiln.operators.grayscale import Grayscale
 from noisekiln.tiling import windows
 
 Pixels = NDArray[np.uint8]
@@ -37,13 +38,8 @@ def as_floats(model: Diffusion, image: Pixels) -> Tensor:
     if (given, wanted) == (1, 3):
         return floats.expand(1, 3, -1, -1)
     if (given, wanted) == (3, 1):
-        return luma(floats)
+        return Grayscale()(floats)
     raise ValueError(f"A picture of {given} channels was given to a model of {wanted}. Give one of {wanted}.")
-
-
-def luma(floats: Tensor) -> Tensor:
-    """Grey of (B, 3, H, W), as Pillow and `grayscale` have it: (B, 1, H, W)."""
-    return (floats * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def fit(image: Pixels, least: tuple[int, int], *, exactly: bool = False) -> tuple[Pixels, str]:

@@ -10,9 +10,10 @@ from torch import Tensor
 from noisekiln.diffusion import Diffusion
 from noisekiln.operators.base import Operator
 from noisekiln.operators.compose import Compose
+from noisekiln.operators.grayscale import Grayscale
 from noisekiln.spec import build
 from noisekiln.uses.explain import explain
-from noisekiln.uses.picture import Pixels, as_floats, luma
+from noisekiln.uses.picture import Pixels, as_floats
 
 
 def restore(
@@ -39,7 +40,8 @@ def restore(
     what = reduce(Compose, [build(Operator, one) for one in several])
     y = as_floats(model, image)
     size, channels = _before(model, what, (y.shape[2], y.shape[3]))
-    return explain(model, luma(y) if channels == 1 and y.shape[1] == 3 else y, what, size=size, method=method, **how)
+    seen = Grayscale()(y) if channels == 1 and y.shape[1] == 3 else y
+    return explain(model, seen, what, size=size, method=method, **how)
 
 
 def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tuple[tuple[int, int], int]:

@@ -60,6 +60,7 @@ def style(
     noise = noise_of(model, x, like, steps=steps, strength=strength, schedule=chosen.schedule)
     settings = {**chosen.or_else(steps=STEPS), "sampler": "ddim"}  # the way back was ddim's
     start = to_x(painter, image)
+    noise = noise.to(start)  # the painter may be on another device
     return variants(
         painter, chosen, size=size, step_done=step_done, start=start, strength=strength, noise=noise, **settings
     )
