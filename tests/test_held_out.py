@@ -17,7 +17,7 @@ from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
 
-SETTINGS = Settings(images=320, batch=16, backbone=TINY, log="none")
+SETTINGS = Settings(images=320, batch=16, backbone=TINY, curves="none")
 
 
 @pytest.fixture(autouse=True)
@@ -289,7 +289,7 @@ def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
 
 def test_the_command_says_the_verdict(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("noisekiln.cli._show.LINE_EVERY", 0.0)
-    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--log", "none")
+    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--curves", "none")
     assert said.code == 0, said
     final = Run(SETTINGS, load(pets), tmp_path).held_out.verdict
     assert final is not None

@@ -86,7 +86,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
         raise RuntimeError("No working C++ compiler found.\nMore about it.")
 
     monkeypatch.setattr(torch, "compile", broken)
-    settings = Settings(images=32, batch=16, backbone=TINY, compile="yes", log="none")
+    settings = Settings(images=32, batch=16, backbone=TINY, compile="yes", curves="none")
     run = Run(settings, data, tmp_path)
     assert "not compiled: No working C++ compiler found." in run.notes
     assert len(list(run.steps())) == 2
@@ -94,7 +94,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
 
 @pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")
 def test_a_compiled_run_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch=16, backbone=TINY, optimizer="adamw", log="none", snapshots=0)
+    settings = Settings(images=48, batch=16, backbone=TINY, optimizer="adamw", curves="none", snapshots=0)
     losses = {}
     for way in ("no", "yes"):
         run = Run(settings.but(compile=way), data, tmp_path / way)
@@ -104,7 +104,7 @@ def test_a_compiled_run_is_the_same_run(data, tmp_path):
 
 
 def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch=16, backbone=TINY, log="none", snapshots=0)
+    settings = Settings(images=48, batch=16, backbone=TINY, curves="none", snapshots=0)
     losses = [
         [report.loss for report in Run(settings.but(recompute=way), data, tmp_path / str(way)).steps()]
         for way in (False, True)

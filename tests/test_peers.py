@@ -10,13 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
 
 from conftest import TINY
+from noisekiln.cli import app
 from noisekiln.training.peers import Peers
 from noisekiln.training.sharded import whole
 from peers_driver import make
+
+
+def options() -> list[str]:
+    """Every option of `noisekiln train`."""
+    parameters = typer.main.get_command(app).commands["train"].params
+    return [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+
 
 DRIVER = Path(__file__).parent / "peers_driver.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -163,3 +173,10 @@ def test_sigterm_to_one_stops_and_saves_all(tmp_path):
         train(tmp_path, "--minutes", 0.01, count=1), capture_output=True, text=True, env=ENV, timeout=60
     )
     assert "has used up its budget already" in done.stdout, done
+
+
+@pytest.mark.parametrize("option", [option for option in options() if option.startswith("--")])
+def test_torchrun_hands_on_every_option_of_train(option):
+    """It reads abbreviations of its own options even among those of the program."""
+    told = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
+    assert told.training_script_args == ["train", "portraits", option, "1"]

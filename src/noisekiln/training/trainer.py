@@ -160,6 +160,12 @@ class Trainer:
             seconds, signals, who = self.peers.summed([time.perf_counter() - begun, asked, asked > 0])
             self.seconds, self.stopped_by = seconds / self.peers.count, round(signals / who) if who else 0
 
+    def rehearse(self) -> None:
+        """Take the next step's gradient and forget it: `micro` is then what fits into memory."""
+        self.module.train()
+        self._gradients(self.rows(self.images_seen))
+        self._clear()
+
     def _step(self) -> Report:
         self.began = self.images_seen
         value, norm = self._gradients(self.rows(self.images_seen))
