@@ -153,8 +153,11 @@ def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
+    seen: list[torch.Tensor] = []
+    model.denoiser.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     run.held_out.evaluate(model, 600, 0.5)
     assert run.held_out.points == 24  # six noises on each of four images
+    assert len(torch.cat(seen).unique(dim=0)) == 2 * 6 * 24  # and no noise twice
     assert images.held_out is not None
     squares = model.codec.encode(torch.from_numpy(images.held_out.pixels)).square().flatten(1).mean(1)
     expected = (1 + 25 * squares.sort().values.numpy()) / 26
