@@ -57,7 +57,9 @@ def train(folder: Path, data: DataSet, images: int, full_after: int | None = Non
         with Interrupt() as interrupt:
             for _ in run.steps(interrupt):
                 pass
-    except (SaveFailed, OSError):
+    except (SaveFailed, OSError) as error:
+        if full_after is None:
+            print(f"{folder}: {error!r}", file=sys.stderr, flush=True)
         os._exit(NO_ROOM)
     os._exit(FINISHED if run.trainer.share >= 1 else STOPPED)
 
@@ -117,17 +119,17 @@ def drafts(folder: Path) -> set[Path]:
 
 def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
     """Flip a bit of the newest checkpoint; whether that was noticed, and the one before it taken."""
-    places = sorted((folder / "checkpoints").glob("[0-9]*"))
+    places = sorted((folder / "checkpoints").glob("[0-9]*[0-9]"))
     file = chance.choice(sorted(places[-1].iterdir()))
     content = bytearray(file.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
     flipped.add(digest(file))
     found = checkpoints.newest(folder / "checkpoints")
-    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].name)
+    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].stem)
 
 
-def left_behind(folder: Path) -> dict[str, Any]:
+def left_behind(folder: Path) -> dict[str, dict[Any, Any]]:
     """All that a run made, but for the time that it took."""
     found = checkpoints.newest(folder / "checkpoints")
     assert found is not None
@@ -136,9 +138,19 @@ def left_behind(folder: Path) -> dict[str, Any]:
     return {
         "tensors": {name: (str(t.dtype), t.numpy().tobytes()) for name, t in found.tensors.items()},
         "numbers": found.numbers | {"seconds": 0},
-        "log": [line | {"seconds": 0} for line in lines],
+        "log": dict(enumerate(line | {"seconds": 0} for line in lines)),
         "files": {file.relative_to(folder): file.read_bytes() for file in files},
     }
+
+
+def differences(one: dict[str, dict[Any, Any]], other: dict[str, dict[Any, Any]]) -> list[str]:
+    """Names of what two runs do not share."""
+    return [
+        f"{kind}: {name}"
+        for kind in one
+        for name in sorted(one[kind].keys() | other[kind].keys(), key=str)
+        if one[kind].get(name) != other[kind].get(name)
+    ]
 
 
 class Storm:
@@ -170,7 +182,9 @@ class Storm:
         while True:
             blows = [blow for blow, times in self.left.items() if times]
             if not blows:
-                self.start(folder).join()
+                last = self.start(folder)
+                last.join()
+                assert last.exitcode == FINISHED, last.exitcode
                 break
             blow = self.chance.choice(blows)
             before_it = drafts(folder)
@@ -207,7 +221,7 @@ class Storm:
         if blow != "flip":
             return True
         whole = checkpoints.newest(folder / "checkpoints")
-        if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*")]) < 2:
+        if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*[0-9]")]) < 2:
             return False  # to damage the last good one is another question
         self.told["flipped bits"] += 1
         self.told["flipped bits noticed"] += flip_bit(folder, self.chance, self.flipped)
@@ -236,7 +250,10 @@ def main() -> None:
     whole = left_behind(work / "whole")
     while any(storm.left.values()):
         storm.endure(work / "struck")
-        storm.told["runs bitwise equal"] += left_behind(work / "struck") == whole
+        differ = differences(left_behind(work / "struck"), whole)
+        storm.told["runs bitwise equal"] += not differ
+        for what in differ:
+            print(f"run {storm.told['runs']} differs in {what}", file=sys.stderr)
         shutil.rmtree(work / "struck")
     shutil.rmtree(work)
     told = storm.told
