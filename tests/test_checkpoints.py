@@ -268,6 +268,18 @@ def test_too_little_room_is_known_before_anything_is_written(tmp_path, monkeypat
     assert names(tmp_path) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks the system for the names of open files")
+def test_files_and_folders_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypatch):
+    done, rename = [], Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+    monkeypatch.setattr(Path, "rename", lambda old, new: (done.append("named"), rename(old, new)))
+    save(tmp_path / "checkpoints", 20)
+    before, after = done[: done.index("named")], done[done.index("named") + 1 :]
+    assert {*FILES, ".000000000020.partial"} <= set(before)
+    assert before[-1] == ".000000000020.partial"
+    assert after == ["checkpoints", tmp_path.name]
+
+
 # Several processes, which meet in the folder alone
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command
@@ -21,8 +22,10 @@ from noisekiln.data import DataSet, load
 from noisekiln.recipes import run as run_module
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
+from noisekiln.recipes.snapshot import Snapshot
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import SaveFailed
+from noisekiln.training.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("--batch", 16, "--backbone", TINY)
@@ -136,13 +139,13 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
 
 def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And what is written is the state of when it was asked for."""
-    go, fsync = threading.Event(), os.fsync
+    go, write = threading.Event(), Snapshot.write
     run = Run(SETTINGS, data, tmp_path)
     steps = run.steps()
     for _ in islice(steps, 4):  # the first two grids are drawn after 1 and 3 steps, and saved
         pass
     run.background.wait()
-    monkeypatch.setattr(os, "fsync", lambda handle: (go.wait(30), fsync(handle)))
+    monkeypatch.setattr(Snapshot, "write", lambda self, folder: (go.wait(30), write(self, folder)))
     run.save()
     assert next(steps).images_seen == 80
     assert checkpoints.counts(tmp_path / "checkpoints") == [16, 48]
@@ -156,6 +159,38 @@ def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path,
     tensors, _ = again.trainer.state()
     assert found.numbers["images_seen"] == 64
     assert all((found.tensors[name] == tensor).all() for name, tensor in tensors.items())
+    model = load_file(tmp_path / "model" / "model.safetensors")
+    assert all((tensors[f"ema.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
+
+
+def test_killed_while_the_last_grid_is_drawn(
+    data: DataSet, tmp_path: Path, save_often: None, monkeypatch: pytest.MonkeyPatch
+):
+    """The run is not complete before its last grid is there."""
+    draw_grid = Run.draw_grid
+
+    def killed(run: Run) -> Path:
+        if run.trainer.share >= 1:
+            raise KeyboardInterrupt
+        return draw_grid(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "draw_grid", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(Run(SETTINGS, data, tmp_path).steps())
+    run = Run(SETTINGS, data, tmp_path)
+    assert run.trainer.share < 1
+    list(run.steps())
+    assert (tmp_path / "samples" / "000000256.png").exists()
+
+
+def test_stopped_in_the_last_step(data: DataSet, tmp_path: Path):
+    """What is complete is complete: the last grid is drawn."""
+    interrupt = Interrupt()
+    for report in Run(SETTINGS, data, tmp_path).steps(interrupt):
+        if report.share == 1:
+            interrupt.signal = signal.SIGTERM
+    assert (tmp_path / "samples" / "000000256.png").exists()
 
 
 def test_a_save_that_fails_stops_training_at_the_next_step(
