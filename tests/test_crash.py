@@ -95,7 +95,11 @@ def test_opened_before_another_process_went_on(data: DataSet, tmp_path: Path):
 
 @pytest.mark.parametrize("left", [".lock", ".run.yaml.partial"])
 def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, left: str):
-    (tmp_path / left).write_text("{")
+    if left == ".lock":
+        (tmp_path / left).touch()
+    else:
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "run.yaml").write_text("{")
     assert list(Run(SETTINGS.but(images=16), data, tmp_path).steps())
 
 
