@@ -164,7 +164,7 @@ def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path,
     assert found.numbers["images_seen"] == 64
     assert all((found.tensors[name] == tensor).all() for name, tensor in tensors.items())
     model = load_file(tmp_path / "model" / "model.safetensors")
-    assert all((tensors[f"ema.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
+    assert all((tensors[f"ema.0.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
 
 
 def test_killed_while_the_last_grid_is_drawn(

@@ -100,7 +100,7 @@ class Run:
             noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
         self.peers.meet()  # all have looked at the folder
-        with self._lock if self.peers.first else nullcontext(), self.background:
+        with self._lock if self.peers.first else nullcontext(), self.background, self.peers.listening():
             yield from self._steps(interrupt)
 
     def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:

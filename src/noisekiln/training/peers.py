@@ -101,7 +101,9 @@ class Peers:
         if self.count == 1:
             return module
         if blocks is None:
-            return DistributedDataParallel(module, gradient_as_bucket_view=True)
+            spread = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            spread.broadcast_buffers = False  # they are constants
+            return spread
         for parameter in module.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP cuts rows of plain memory
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))
