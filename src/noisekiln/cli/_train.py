@@ -87,5 +87,6 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
 
 def command_line() -> str:
     """The command as the user gave it, to be given again."""
-    words = ["noisekiln", *sys.argv[1:]]
+    several = "RANK" in os.environ
+    words = [*(("torchrun", "...", "-m") if several else ()), "noisekiln", *sys.argv[1:]]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -102,6 +102,8 @@ class Run:
         self.peers.meet()  # all have looked at the folder
         with self._lock if self.peers.first else nullcontext(), self.background, self.peers.listening():
             yield from self._steps(interrupt)
+            self.background.wait()
+            self.peers.meet()  # nobody leaves, and has others stopped, while one still writes
 
     def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
         if interrupt is not None:
@@ -110,6 +112,7 @@ class Run:
             self._write_down()
             self._forget_after(self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
+        self._agree()
         if (
             self.settings.device != "cpu"
         ):  # where memory has a hard end: what painting and training take, before an hour
@@ -138,6 +141,15 @@ class Run:
             snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
             self.draw_grid()
         self.save()
+
+    def _agree(self) -> None:
+        """All processes go on from the same place, or none does."""
+        place = [float((self.folder / "run.yaml").exists()), self.resumed, int(self.data.fingerprint[:12], 16)]
+        if self.peers.summed(place) != [self.peers.count * mine for mine in place] or not place[0]:
+            raise ValueError(
+                f"The processes do not see the same run in {self.folder}, or not the same images. "
+                "All need one folder, on a disk that they share, and the same data."
+            )
 
     def _reports(self) -> Iterator[Report]:
         """The trainer's; when it diverges, the error says where and what to do."""

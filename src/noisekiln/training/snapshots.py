@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from noisekiln.training.checkpoints import SaveFailed
 from noisekiln.training.ema import Ema
 from noisekiln.training.sharded import full
 
@@ -65,10 +66,17 @@ def write(folder: Path, ema: Ema, *, first: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # One entry: the file's bytes do not depend on an order.
     told = {"snapshot": json.dumps({"images_seen": ema.images_seen, "lengths": ema.lengths})}
-    save_file(tensors, draft, metadata=told)
-    with draft.open("r+b") as handle:
-        os.fsync(handle.fileno())
-    draft.replace(file)
+    try:
+        save_file(tensors, draft, metadata=told)
+        with draft.open("r+b") as handle:
+            os.fsync(handle.fileno())
+        draft.replace(file)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise SaveFailed(
+            f"{file} could not be written: {error}. What was saved before is intact. "
+            "Free some room, or keep no --snapshots, then give the same command again to go on."
+        ) from error
     return file
 
 

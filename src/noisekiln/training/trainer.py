@@ -268,14 +268,16 @@ class Trainer:
         if self.peers.summed([sound]) != [self.peers.count]:
             raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.last)
         tensors, sharded = own(collected(self.module, self.ema, self.optimizers), first=self.peers.first)
-        numbers = {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}
-        return tensors, numbers | {"in_vain": self.in_vain, "sharded": sharded, "scaler": self.precision.state()}
+        numbers: dict[str, Any] = {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}
+        numbers |= {"micro": self.micro, "in_vain": self.in_vain, "scaler": self.precision.state()}
+        return tensors, numbers | {"sharded": sharded}
 
     def load_state(self, parts: Sequence[Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
         """Go on from what the `state` of all processes returned, however many they were."""
         put_back(whole(parts, numbers.get("sharded", ())), self.module, self.ema, self.optimizers)
         self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
         self.in_vain = int(numbers.get("in_vain", 0))
+        self.micro = min(self.micro, int(numbers.get("micro", self.micro)))  # sums are rounded as they were
         self.precision.load_state(numbers.get("scaler", {}))
 
 
