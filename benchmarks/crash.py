@@ -1,11 +1,14 @@
 """Does a run that is struck at random moments end as if nothing had happened?
 
     python benchmarks/crash.py --record records/crash.json
+    python benchmarks/crash.py --processes 2 --full-disks 0 --flips 0 --record records/crash_two_processes.json
 
 Small runs on one thread save after every step, are struck, and go on, again and again, until they end: by `kill -9`;
 by SIGTERM; by a disk that is full from a random write on; by `kill -9` and then a flipped bit in a random file of the
 newest checkpoint. After every blow all checkpoints are checked against their sums, and the model is loaded. At the end
 of each run its tensors, log, pictures and model are compared with an uninterrupted one's, byte by byte.
+
+With several processes, one of them is struck, and the others have to end by themselves.
 
 Runs are forked off this process, which saves the start of Python; POSIX only.
 """
@@ -19,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -42,14 +46,17 @@ from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import SaveFailed
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.peers import LostPeer
 
-SETTINGS = Settings(batch=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
-FINISHED, STOPPED, NO_ROOM = 0, 143, 5  # exit codes
+SETTINGS = Settings(batch=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)", curves="none", wait=20)
+FINISHED, STOPPED, NO_ROOM, LOST = 0, 143, 5, 6  # exit codes
+TIMED = ("seconds", "images_per_second", "seconds_left", "flops_per_second", "share_of_peak", "memory_gib")
 BLOWS = {"kill": 100, "sigterm": 30, "full_disk": 30, "flip": 30}  # how many of each, unless told otherwise
 
 
-def train(folder: Path, data: DataSet, images: int, full_after: int | None = None) -> None:
+def train(folder: Path, data: DataSet, images: int, place: dict[str, str], full_after: int | None = None) -> None:
     """A process of its own: train or go on, and end with a code; from so many writes on, the disk is full."""
+    os.environ |= place
     if full_after is not None:
         fill_disk(full_after)
     try:
@@ -57,8 +64,12 @@ def train(folder: Path, data: DataSet, images: int, full_after: int | None = Non
         with Interrupt() as interrupt:
             for _ in run.steps(interrupt):
                 pass
-    except (SaveFailed, OSError):
+    except (SaveFailed, OSError) as error:
+        if full_after is None:
+            print(f"{folder}: {error!r}", file=sys.stderr, flush=True)
         os._exit(NO_ROOM)
+    except LostPeer:
+        os._exit(LOST)
     os._exit(FINISHED if run.trainer.share >= 1 else STOPPED)
 
 
@@ -117,28 +128,45 @@ def drafts(folder: Path) -> set[Path]:
 
 def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
     """Flip a bit of the newest checkpoint; whether that was noticed, and the one before it taken."""
-    places = sorted((folder / "checkpoints").glob("[0-9]*"))
+    places = sorted((folder / "checkpoints").glob("[0-9]*[0-9]"))
     file = chance.choice(sorted(places[-1].iterdir()))
     content = bytearray(file.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
     flipped.add(digest(file))
     found = checkpoints.newest(folder / "checkpoints")
-    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].name)
+    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].stem)
 
 
-def left_behind(folder: Path) -> dict[str, Any]:
+def left_behind(folder: Path) -> dict[str, dict[Any, Any]]:
     """All that a run made, but for the time that it took."""
     found = checkpoints.newest(folder / "checkpoints")
     assert found is not None
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    files = sorted([*(folder / "samples").iterdir(), *(folder / "model").iterdir()])
+    files = sorted(file for place in ("samples", "model", "ema") for file in (folder / place).iterdir())
     return {
         "tensors": {name: (str(t.dtype), t.numpy().tobytes()) for name, t in found.tensors.items()},
         "numbers": found.numbers | {"seconds": 0},
-        "log": [line | {"seconds": 0} for line in lines],
+        "log": dict(enumerate({k: v for k, v in line.items() if k not in TIMED} for line in lines)),
         "files": {file.relative_to(folder): file.read_bytes() for file in files},
     }
+
+
+def ended(group: list[BaseProcess]) -> list[int | None]:
+    """The exit codes of processes, of which none may go on for ever."""
+    for process in group:
+        process.join(120)
+    return [process.exitcode for process in group]
+
+
+def differences(one: dict[str, dict[Any, Any]], other: dict[str, dict[Any, Any]]) -> list[str]:
+    """Names of what two runs do not share."""
+    return [
+        f"{kind}: {name}"
+        for kind in one
+        for name in sorted(one[kind].keys() | other[kind].keys(), key=str)
+        if one[kind].get(name) != other[kind].get(name)
+    ]
 
 
 class Storm:
@@ -149,20 +177,29 @@ class Storm:
         images: Of a whole run.
         left: How many blows of each kind.
         chance: Decides what comes when.
+        processes: How many train together.
     """
 
-    def __init__(self, data: DataSet, images: int, left: dict[str, int], chance: random.Random) -> None:
+    def __init__(
+        self, data: DataSet, images: int, left: dict[str, int], chance: random.Random, processes: int = 1
+    ) -> None:
         self.data, self.images, self.left, self.chance = data, images, dict(left), chance
+        self.processes = processes
         self.told, self.flipped = Counter[str](), set[str]()
         self.seconds = 0.0  # that a whole run takes
 
-    def start(self, folder: Path, full_after: int | None = None) -> BaseProcess:
-        """A process that trains, or goes on."""
-        process = multiprocessing.get_context("fork").Process(
-            target=train, args=(folder, self.data, self.images, full_after)
-        )
-        process.start()
-        return process
+    def start(self, folder: Path, full_after: int | None = None) -> list[BaseProcess]:
+        """Processes that train together, or go on."""
+        fork, started = multiprocessing.get_context("fork"), []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for rank in range(self.processes):
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(self.processes)}
+            place |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            started.append(fork.Process(target=train, args=(folder, self.data, self.images, place, full_after)))
+            started[-1].start()
+        return list(started)
 
     def endure(self, folder: Path) -> None:
         """Train to the end, struck again and again, as long as there are blows left."""
@@ -170,7 +207,8 @@ class Storm:
         while True:
             blows = [blow for blow, times in self.left.items() if times]
             if not blows:
-                self.start(folder).join()
+                codes = ended(self.start(folder))
+                assert set(codes) == {FINISHED}, codes
                 break
             blow = self.chance.choice(blows)
             before_it = drafts(folder)
@@ -183,18 +221,20 @@ class Storm:
     def strike(self, blow: str, folder: Path) -> bool:
         """Train, and strike at a random moment; False if the run had ended before."""
         if blow == "full_disk":
-            process = self.start(folder, full_after=self.chance.randrange(200))
+            group = self.start(folder, full_after=self.chance.randrange(200))
         else:
-            process = self.start(folder)
-            process.join(self.chance.uniform(0, self.seconds / 2))
-            if process.exitcode is None:
-                os.kill(process.pid or 0, signal.SIGTERM if blow == "sigterm" else signal.SIGKILL)
-        process.join()
-        if process.exitcode == FINISHED:
+            group = self.start(folder)
+            group[0].join(self.chance.uniform(0, self.seconds / 2))
+            struck = self.chance.choice(group)
+            if struck.exitcode is None:
+                os.kill(struck.pid or 0, signal.SIGTERM if blow == "sigterm" else signal.SIGKILL)
+        codes = set(ended(group))
+        if codes == {FINISHED}:
             return False
         # A SIGTERM before training has begun ends the process at once, as it does any other.
-        expected = {"sigterm": (STOPPED, -signal.SIGTERM), "full_disk": (NO_ROOM,)}.get(blow, (-signal.SIGKILL,))
-        assert process.exitcode in expected, (blow, process.exitcode)
+        expected = {"sigterm": {STOPPED, -signal.SIGTERM}, "full_disk": {NO_ROOM}}.get(blow, {-signal.SIGKILL})
+        # Who has finished cannot lose the others any more; who has not, ends when one is lost.
+        assert codes <= expected | ({LOST, FINISHED} if self.processes > 1 else set()), (blow, codes)
         return True
 
     def inspect(self, blow: str, folder: Path, left_over: set[Path]) -> bool:
@@ -207,7 +247,7 @@ class Storm:
         if blow != "flip":
             return True
         whole = checkpoints.newest(folder / "checkpoints")
-        if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*")]) < 2:
+        if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*[0-9]")]) < 2:
             return False  # to damage the last good one is another question
         self.told["flipped bits"] += 1
         self.told["flipped bits noticed"] += flip_bit(folder, self.chance, self.flipped)
@@ -220,6 +260,7 @@ def main() -> None:
     for blow, usual in BLOWS.items():
         ask.add_argument(f"--{blow.replace('_', '-')}s", type=int, default=usual, dest=blow)
     ask.add_argument("--images", type=int, default=800, help="Of a whole run, 16 a step.")
+    ask.add_argument("--processes", type=int, default=1, help="That train together; strike with kill and SIGTERM only.")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--record", type=Path)
     given = ask.parse_args()
@@ -227,22 +268,27 @@ def main() -> None:
     run_module.CHECKPOINT_EVERY = run_module.LOG_EVERY = 0.0
     data = load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
     asked = {blow: getattr(given, blow) for blow in BLOWS}
-    storm = Storm(data, given.images, asked, random.Random(given.seed))
+    storm = Storm(data, given.images, asked, random.Random(given.seed), given.processes)
     work = Path(tempfile.mkdtemp())
     Run(SETTINGS.but(images=given.images), data, work / "never")  # what torch loads late is loaded here, once
     begun = time.perf_counter()
-    storm.start(work / "whole").join()
+    assert set(ended(storm.start(work / "whole"))) == {FINISHED}
     storm.seconds = time.perf_counter() - begun
     whole = left_behind(work / "whole")
     while any(storm.left.values()):
         storm.endure(work / "struck")
-        storm.told["runs bitwise equal"] += left_behind(work / "struck") == whole
+        differ = differences(left_behind(work / "struck"), whole)
+        storm.told["runs bitwise equal"] += not differ
+        for what in differ:
+            print(f"run {storm.told['runs']} differs in {what}", file=sys.stderr)
         shutil.rmtree(work / "struck")
     shutil.rmtree(work)
     told = storm.told
     names = ("struck while writing", "runs", "runs that went on", "runs bitwise equal", "unreadable")
     more = ("drafts left on a full disk", "flipped bits", "flipped bits noticed")
-    figures: dict[str, Any] = {"blows": asked} | {name.replace(" ", "_"): told[name] for name in (*names, *more)}
+    figures: dict[str, Any] = {"processes": given.processes, "blows": asked} | {
+        name.replace(" ", "_"): told[name] for name in (*names, *more)
+    }
     figures["seconds_of_a_whole_run"] = round(storm.seconds, 2)
     figures["seconds"] = round(time.perf_counter() - begun, 1)
     print(json.dumps(figures, indent=2))

@@ -123,6 +123,17 @@ def test_a_second_one_of_the_same_images_takes_the_place_of_the_first(tmp_path):
     assert names(tmp_path) == ["000000000020"]
 
 
+def test_half_of_a_checkpoint_never_looks_like_one(tmp_path, monkeypatch):
+    """What is removed has lost its name before: who is killed while removing leaves no ruin to be read."""
+    removed, rmtree = [], shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda place, **settings: (removed.append(place), rmtree(place, **settings)))
+    for seen in (10, 20, 20, 30, 5):
+        save(tmp_path, seen, keep=1)
+    assert names(tmp_path) == ["000000000005"]
+    assert len({place.name for place in removed if place.suffix == ".removed"}) == 4
+    assert all(place.name.startswith(".") for place in removed)
+
+
 # Damage
 
 
@@ -268,6 +279,18 @@ def test_too_little_room_is_known_before_anything_is_written(tmp_path, monkeypat
     assert names(tmp_path) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks the system for the names of open files")
+def test_files_and_folders_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypatch):
+    done, rename = [], Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+    monkeypatch.setattr(Path, "rename", lambda old, new: (done.append("named"), rename(old, new)))
+    save(tmp_path / "checkpoints", 20)
+    before, after = done[: done.index("named")], done[done.index("named") + 1 :]
+    assert {*FILES, ".000000000020.partial"} <= set(before)
+    assert before[-1] == ".000000000020.partial"
+    assert after == ["checkpoints", tmp_path.name]
+
+
 # Several processes, which meet in the folder alone
 
 
@@ -345,11 +368,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
             raise error
         assert names(tmp_path) == ["run.yaml"]
         assert file.read_text() == "one"
+    (tmp_path / ".run.yaml.partial").mkdir()  # of a kill, with what safetensors had there
+    (tmp_path / ".run.yaml.partial" / ".tmpX").write_text("half")
     synced = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(file.read_text()))
     with replacing(file) as draft:
         draft.write_text("two")
     assert synced == ["one", "two"]  # the file before it has its name, then the name
+    assert names(tmp_path) == ["run.yaml"]
 
 
 # The lock

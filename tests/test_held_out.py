@@ -17,7 +17,7 @@ from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
 
-SETTINGS = Settings(images=320, batch=16, backbone=TINY, log="none")
+SETTINGS = Settings(images=320, batch=16, backbone=TINY, curves="none")
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_at_is_one_level():
 def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
     tmp_path.mkdir(exist_ok=True)
-    model = run.trainer.ema.module.diffusion
+    model = run.copies.averaged().diffusion
     first = run.held_out.evaluate(model, 160, 0.5)
     torch.manual_seed(5)
     assert run.held_out.evaluate(model, 240, 0.75) == first
@@ -132,7 +132,7 @@ def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSe
 def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Path):
     """The v of unit-variance images has variance 1, whatever the level; here up to the chance of few images."""
     run = Run(SETTINGS, data, tmp_path)
-    model = run.trainer.ema.module.diffusion
+    model = run.copies.averaged().diffusion
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -149,12 +149,15 @@ def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
     strength = np.linspace(0, 120, 40)[:, None, None, None]
     images = load((128 + strength * generator.choice([-1, 1], (40, 8, 8, 3))).astype(np.uint8))
     run = Run(SETTINGS.but(images=1200), images, tmp_path)
-    model = run.trainer.ema.module.diffusion
+    model = run.copies.averaged().diffusion
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
+    seen: list[torch.Tensor] = []
+    model.denoiser.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     run.held_out.evaluate(model, 600, 0.5)
     assert run.held_out.points == 24  # six noises on each of four images
+    assert len(torch.cat(seen).unique(dim=0)) == 2 * 6 * 24  # and no noise twice
     assert images.held_out is not None
     squares = model.codec.encode(torch.from_numpy(images.held_out.pixels)).square().flatten(1).mean(1)
     expected = (1 + 25 * squares.sort().values.numpy()) / 26
@@ -166,7 +169,7 @@ def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, t
     assert data.held_out is not None
     run = train(SETTINGS, data, tmp_path)
     swapped = HeldOut(tmp_path, replace(data, train=data.held_out, held_out=data.train), run.settings)
-    swapped.evaluate(run.trainer.ema.module.diffusion, 320, 1.0)
+    swapped.evaluate(run.copies.averaged().diffusion, 320, 1.0)
     _, held_out, trained = run.held_out.history[-1]
     np.testing.assert_array_equal(swapped.history[-1].held_out, trained)
     np.testing.assert_array_equal(swapped.history[-1].train, held_out)
@@ -175,7 +178,7 @@ def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, t
 
 def test_nothing_is_kept_for_gradients(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
-    model, asked = run.trainer.ema.module.diffusion.requires_grad_(True), []
+    model, asked = run.copies.averaged().diffusion.requires_grad_(True), []
     model.denoiser.backbone.register_forward_hook(lambda *_: asked.append(torch.is_grad_enabled()))
     run.held_out.evaluate(model, 160, 0.5)
     assert asked == [False] * 12
@@ -188,7 +191,7 @@ def names() -> list[str]:
 def test_images_are_told_their_own_classes(data: DataSet, tmp_path: Path):
     """Always, so that what stands for no class is never looked at."""
     run = train(SETTINGS, data, tmp_path)
-    model = run.trainer.ema.module.diffusion
+    model = run.copies.averaged().diffusion
     assert model.conditioner is not None
     classes = model.conditioner.get_parameter("vectors.weight")
     told = run.held_out.evaluate(model, 320, 1.0)
@@ -275,7 +278,7 @@ def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path, m
     for images in (10_000, 60_000, 10**9):
         held_out = HeldOut(tmp_path / str(images), data, Run(SETTINGS, data, tmp_path / "new").settings)
         (tmp_path / str(images)).mkdir()
-        held_out.evaluate(Run(SETTINGS, data, tmp_path / "new").trainer.ema.module.diffusion, images // 2, 0.5)
+        held_out.evaluate(Run(SETTINGS, data, tmp_path / "new").copies.averaged().diffusion, images // 2, 0.5)
         counts.append(held_out.points)
     assert counts == [4, 24, 128]
 
@@ -289,7 +292,7 @@ def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
 
 def test_the_command_says_the_verdict(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("noisekiln.cli._show.LINE_EVERY", 0.0)
-    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--log", "none")
+    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--curves", "none")
     assert said.code == 0, said
     final = Run(SETTINGS, load(pets), tmp_path).held_out.verdict
     assert final is not None

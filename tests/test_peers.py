@@ -10,13 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
 
 from conftest import TINY
+from noisekiln.cli import app
+from noisekiln.training import checkpoints
 from noisekiln.training.peers import Peers
 from noisekiln.training.sharded import whole
 from peers_driver import make
+
+
+def options() -> list[str]:
+    """Every option of `noisekiln train`."""
+    parameters = typer.main.get_command(app).commands["train"].params
+    return [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+
 
 DRIVER = Path(__file__).parent / "peers_driver.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -113,7 +124,7 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
 def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[int]]:
     """Two processes in the midst of training, and their numbers in order of rank."""
     process = subprocess.Popen(
-        train(folder, "--minutes", 5, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
+        train(folder, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
     )
     until = time.monotonic() + 60
     while not (folder / "model" / "model.json").exists():
@@ -136,7 +147,7 @@ def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[i
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
-    process, ranks = started(tmp_path, "--wait", 5)
+    process, ranks = started(tmp_path, "--minutes", 5, "--wait", 5)
     os.kill(ranks[1], how)
     begun = time.monotonic()
     try:
@@ -153,8 +164,24 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    """Elastic restart, bit for bit."""
+    monkeypatch.setattr(sys.modules[__name__], "TORCHRUN", [*TORCHRUN[:-1], "--max-restarts", "2", TORCHRUN[-1]])
+    subprocess.run(train(tmp_path / "whole", "--images", 640), check=True, env=ENV, timeout=120, capture_output=True)
+    process, ranks = started(tmp_path / "killed", "--images", 640)
+    os.kill(ranks[1], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "going on after" in out
+    whole_, killed = (checkpoints.newest(tmp_path / name / "checkpoints") for name in ("whole", "killed"))
+    assert killed.numbers["images_seen"] == 640
+    for name, tensor in whole_.parts[0].items():
+        assert torch.equal(killed.parts[0][name], tensor), name
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_sigterm_to_one_stops_and_saves_all(tmp_path):
-    process, ranks = started(tmp_path)
+    process, ranks = started(tmp_path, "--minutes", 5)
     os.kill(ranks[1], signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert "stopped after" in out
@@ -163,3 +190,10 @@ def test_sigterm_to_one_stops_and_saves_all(tmp_path):
         train(tmp_path, "--minutes", 0.01, count=1), capture_output=True, text=True, env=ENV, timeout=60
     )
     assert "has used up its budget already" in done.stdout, done
+
+
+@pytest.mark.parametrize("option", [option for option in options() if option.startswith("--")])
+def test_torchrun_hands_on_every_option_of_train(option):
+    """It reads abbreviations of its own options even among those of the program."""
+    told = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
+    assert told.training_script_args == ["train", "portraits", option, "1"]

@@ -18,6 +18,7 @@ import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
 from noisekiln.data import DataSet, batch_order, load
 from noisekiln.diffusion import Diffusion
+from noisekiln.objectives.base import Loss
 from noisekiln.recipes import run as run_module
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview_wishes
@@ -470,3 +471,40 @@ def test_the_command_finds_the_run_again_by_another_spelling(
     said = cli("train", "./pets/", "--images", 96, *words)
     assert said.code == 0, said
     assert "going on after 64 images, 67% of the budget" in said.out
+
+
+# Memory
+
+
+def test_a_preview_that_does_not_fit_is_painted_in_smaller_batches(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sample, sizes = Diffusion.sample, []
+
+    def short(self: Diffusion, wanted: list[object], *, batch: int, **settings: object) -> torch.Tensor:
+        sizes.append(batch)
+        if batch > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample(self, wanted, batch=batch, **settings)
+
+    run = Run(SETTINGS, data, tmp_path)
+    wanted = run.draw_grid().read_bytes()
+    monkeypatch.setattr(Diffusion, "sample", short)
+    assert run.draw_grid().read_bytes() == wanted
+    assert sizes == [16, 8, 4] * 2
+
+
+def test_a_rehearsal_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path: Path):
+    plain, rehearsed = (Run(SETTINGS, data, tmp_path / name) for name in "ab")
+    forward = rehearsed.trained.forward
+
+    def short(x: torch.Tensor, *others: torch.Tensor) -> Loss:
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(x, *others)
+
+    rehearsed.trained.forward = short  # type: ignore[method-assign]
+    rehearsed.trainer.rehearse()
+    assert (rehearsed.trainer.micro, rehearsed.trainer.images_seen) == (4, 0)
+    losses = [[report.loss for report in run.steps()] for run in (plain, rehearsed)]
+    assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-5)  # the next ones differ by the rounding of sums

@@ -15,7 +15,8 @@ from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.ema import FINENESS, Ema, exponent
 from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.muon import Muon, orthogonal
-from noisekiln.training.rows import shard_seed
+from noisekiln.training.precision import Precision
+from noisekiln.training.rows import Ahead, rows_of, shard_seed
 from noisekiln.training.trainer import Diverged, Trainer, as_line
 
 # --- budget and rate
@@ -215,16 +216,16 @@ class Net(nn.Sequential):
         return Toy((super().forward(x + noise) - x).square().mean())
 
 
-def toy(budget, *, seed=0, ruin_at=None, optimizers=adamw, norm=True, **settings):
+def toy(budget, *, seed=0, ruin_at=None, optimizers=adamw, norm=True, data=DATA, **settings):
     """A small network with a buffer and randomness in its loss."""
     torch.manual_seed(99 + seed)
 
     def batches(seen, count, generator):
-        rows = (seen + torch.arange(count)) % len(DATA)
-        ruined = DATA[rows].clone()
+        rows = (seen + torch.arange(count)) % len(data)
+        ruined = data[rows].clone()
         if ruin_at is not None and seen in ruin_at:
             ruined[0] = torch.nan
-        return ruined, torch.randn(ruined.shape, generator=generator)
+        return ruined, torch.randn(ruined.shape, generator=generator, dtype=data.dtype)
 
     settings = {"batch": 8, "rate": Rate(0.01)} | settings
     return Trainer(Net(norm), batches, optimizers, budget=budget, seed=seed, **settings)
@@ -348,6 +349,195 @@ def test_a_nan_stops_the_run_before_the_weights_are_touched():
     for name, value in trainer.module.named_parameters():
         assert torch.equal(value, healthy[name])
     assert all(bool(parameter.isfinite().all()) for track in trainer.ema.tracks for parameter in track.values())
+
+
+# --- steps in pieces
+
+
+def double(budget=Budget(images=3000), **settings):
+    torch.set_default_dtype(torch.float64)
+    try:
+        return toy(budget, norm=False, optimizers=muon_and_adamw, data=DATA.double(), **settings)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("micro", [1, 7, 75, 149])
+def test_a_step_in_pieces_is_the_same_step(micro):
+    whole, pieces = double(batch=150), double(batch=150, micro=micro)
+    losses = [[report.loss for report in trainer.run()] for trainer in (whole, pieces)]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    for name, weight in whole.module.state_dict().items():
+        torch.testing.assert_close(pieces.module.state_dict()[name], weight, rtol=1e-10, atol=1e-12)
+    assert len(pieces.last) == -(-150 // micro)
+
+
+def test_rows_are_the_same_whoever_asks_for_which():
+    def batches(start, count, generator):
+        return torch.arange(start, start + count), None, torch.rand(count, 2, generator=generator)
+
+    whole = rows_of(batches, 3, 1000, 150, range(150))
+    assert torch.equal(whole[0], torch.arange(1000, 1150))
+    for share in (range(10), range(60, 70), range(64, 128), range(5, 149), range(149, 150)):
+        some = rows_of(batches, 3, 1000, 150, share)
+        assert torch.equal(some[0], whole[0][share.start : share.stop])
+        assert torch.equal(some[2], whole[2][share.start : share.stop])
+        assert some[1] is None
+    assert len(whole[2].unique()) == 300  # no shard repeats another's numbers
+    other = rows_of(batches, 4, 1000, 150, range(150))
+    assert not torch.equal(other[2], whole[2])
+
+
+def test_rows_made_ahead_are_the_same_also_after_a_jump():
+    def batches(start, count, generator):
+        return torch.arange(start, start + count), torch.rand(count, generator=generator)
+
+    here, ahead = (Ahead(batches, 1, 8, range(2, 8), ahead=way) for way in (False, True))
+    for seen in (0, 8, 16, 800, 808, 0):
+        for one, other in zip(here(seen), ahead(seen), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
+    plain, short = double(batch=48), double(batch=48)
+    sizes = run_short(short, where, at=3)
+    losses = [report.loss for report in plain.run()]
+    reports = list(short.run())
+    np.testing.assert_allclose([report.loss for report in reports], losses, rtol=1e-12)
+    assert [report.micro for report in reports] == [48, 48] + [24] * (len(reports) - 2)
+    assert sizes[:6] == [48, 48, 48, 24, 24, 24]
+    assert short.images_seen == plain.images_seen
+    for name, weight in plain.module.state_dict().items():
+        torch.testing.assert_close(short.module.state_dict()[name], weight, rtol=1e-10, atol=1e-12)
+
+
+def run_short(trainer, where, at):
+    """Have memory run out in a call of the module; returns the numbers of rows that it is called with."""
+    forward, sizes = trainer.module.forward, []
+
+    def full(*rows):
+        sizes.append(len(rows[0]))
+        if len(sizes) == at and where == "forward":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        loss = forward(*rows)
+        if len(sizes) == at:
+            loss.value.register_hook(out_of_memory)
+        return loss
+
+    def out_of_memory(gradient):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 18.1 GB)")
+
+    trainer.module.forward = full
+    return sizes
+
+
+def test_memory_for_not_even_one_image_is_an_error():
+    trainer = toy(Budget(images=80))
+
+    def full(*rows):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.module.forward = full
+    with pytest.raises(ValueError, match=r"Not even one image fits into memory.* Take a smaller --model"):
+        list(trainer.run())
+    assert trainer.micro == 1
+
+
+def test_other_errors_are_no_lack_of_memory():
+    trainer = toy(Budget(images=80))
+
+    def wrong(*rows):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    trainer.module.forward = wrong
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(trainer.run())
+
+
+# --- numbers that are none
+
+
+def test_a_bad_step_is_not_taken_and_the_run_goes_on():
+    trainer = toy(Budget(images=160), ruin_at=[40, 48, 80])
+    before, taken = None, []
+    for report in trainer.run():
+        weights = [parameter.clone() for parameter in trainer.module.parameters()]
+        moments = [trainer.optimizers[0].state[p]["step"].clone() for p in trainer.module.parameters()]
+        if not report.taken:
+            assert all(map(torch.equal, before[0], weights))
+            assert before[1] == moments
+        before = weights, moments
+        taken.append(report.taken)
+    assert [i for i, good in enumerate(taken) if not good] == [5, 6, 10]
+    assert trainer.images_seen == 160
+    assert trainer.in_vain == 0
+    assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
+
+
+def test_the_count_of_bad_steps_in_a_row_is_resumed():
+    bad = range(40, 400, 8)
+    whole, first = (toy(Budget(images=800), ruin_at=bad, survive=6) for _ in range(2))
+    for report in first.run():
+        if report.images_seen == 64:
+            break
+    second = toy(Budget(images=800), ruin_at=bad, survive=6)
+    second.load_state([first.state()[0]], first.state()[1])
+    assert second.in_vain == 3
+    for trainer in (whole, second):
+        with pytest.raises(Diverged, match=r"After 88 images .* 6 steps before it came to nothing too"):
+            list(trainer.run())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_weight_that_is_no_number_ends_the_run_and_is_never_saved():
+    trainer = toy(Budget(images=800), norm=False)
+    run = trainer.run()
+    next(run)
+    with torch.no_grad():
+        trainer.module[0].weight[0, 0] = torch.nan
+    with pytest.raises(Diverged, match="a weight is no longer a number"):
+        trainer.state()
+    with pytest.raises(Diverged, match="10 steps before it came to nothing too"):
+        list(run)
+    assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
+
+
+# --- precision
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_half_precision_learns_what_single_does(name):
+    single, half = (toy(Budget(images=4000), norm=False, precision=Precision(kind)) for kind in ("fp32", name))
+    losses = [np.array([report.loss for report in trainer.run() if report.taken]) for trainer in (single, half)]
+    assert losses[1][-50:].mean() == pytest.approx(losses[0][-50:].mean(), rel=0.05)
+    assert not np.array_equal(losses[0][:10], losses[1][:10])  # it was computed in fewer bits
+    assert all(parameter.dtype == torch.float32 for parameter in half.module.parameters())
+
+
+def test_the_scale_of_half_precision_is_resumed_bit_for_bit(tmp_path):
+    def make():
+        return toy(Budget(images=400), norm=False, precision=Precision("fp16"), ruin_at=[80])
+
+    whole, first, second = make(), make(), make()
+    lines = [(report.loss, report.grad_norm, report.taken) for report in whole.run()]
+    for _, _report in zip(range(12), first.run(), strict=False):
+        pass
+    checkpoints.save(tmp_path, first.images_seen, *first.state())
+    found = checkpoints.newest(tmp_path)
+    second.load_state(found.parts, found.numbers)
+    assert second.precision.scaler.get_scale() == first.precision.scaler.get_scale()
+    again = [(report.loss, report.grad_norm, report.taken) for report in second.run()]
+    assert again == lines[first.images_seen // 8 :]
+    assert_same_state(whole, second)
+
+
+def test_gradients_too_large_for_half_precision_lower_the_scale():
+    trainer = toy(Budget(images=80), norm=False, precision=Precision("fp16"), survive=40)
+    trainer.precision.load_state(trainer.precision.state() | {"scale": 2.0**40})
+    reports = list(trainer.run())
+    assert not reports[0].taken
+    assert trainer.precision.scaler.get_scale() < 2.0**40
 
 
 def test_seeds_of_neighbouring_steps_are_unrelated():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from noisekiln.objectives.denoising import Denoising
 from noisekiln.recipes.assemble import Batches, Trained
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
-from noisekiln.training.rows import cut
+from noisekiln.training.rows import Rows, cut, joined
 
 FILE = "held_out.json"
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
@@ -100,15 +101,17 @@ class HeldOut:
             self._write()
         return as_line(held_out, train)
 
+    @torch.no_grad()
     def _errors(self, diffusion: Diffusion, part: Images, count: int) -> NDArray[np.float64]:
         """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
         still = self.settings.but(drop=0.0, seed=0)
-        columns = []
-        for ratio in RATIOS:
-            trained = Trained(diffusion, Denoising(At(ratio)))
-            batches = Batches(trained, replace(self.data, train=_some(part, count)), still)
-            errors = [_errors(trained, batches, count, noise, still) for noise in range(self.points // count)]
-            columns.append(torch.stack(errors).mean(0))
+        batches = Batches(Trained(diffusion, Denoising()), replace(self.data, train=_some(part, count)), still)
+        noises = range(self.points // count)
+        rows = joined([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
+        at_once = self.settings.micro or self.settings.batch
+        assert at_once is not None
+        pieces = [cut(rows, slice(start, start + at_once)) for start in range(0, len(noises) * count, at_once)]
+        columns = [errors_at(diffusion, pieces, ratio).view(-1, count).mean(0) for ratio in RATIOS]
         return torch.stack(columns, dim=1).double().cpu().numpy()
 
     def _read(self) -> None:
@@ -136,13 +139,10 @@ class HeldOut:
         os.replace(draft, self.file)
 
 
-@torch.no_grad()
-def _errors(trained: Trained, batches: Batches, count: int, noise: int, settings: Settings) -> Tensor:
-    """Unweighted errors of a model's output, (count,), under the noise of a number."""
-    rows = batches(0, count, torch.Generator().manual_seed(noise))
-    assert settings.batch is not None
-    pieces = [slice(start, start + settings.batch) for start in range(0, count, settings.batch)]
-    return torch.cat([trained(*cut(rows, piece)).per_sample for piece in pieces])
+def errors_at(diffusion: Diffusion, pieces: Sequence[Rows], ratio: float) -> Tensor:
+    """Unweighted errors of a model's output at one noise-to-signal ratio, one for each row of the pieces."""
+    trained = Trained(diffusion, Denoising(At(ratio)))
+    return torch.cat([trained(*piece).per_sample for piece in pieces])
 
 
 def _some(part: Images, count: int) -> Images:

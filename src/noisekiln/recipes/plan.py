@@ -52,7 +52,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         steps=settings.steps or usual.steps,
         schedule=settings.schedule or usual.schedule,
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
-        log=pick_log(settings.log),
+        curves=pick_log(settings.curves),
     )
 
 

@@ -1,7 +1,7 @@
 """What a run shows of itself."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from noisekiln.data import DataSet, Images
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, beside, tile
+from noisekiln.training.memory import free, ran_out
 from noisekiln.training.peers import Peers
 from noisekiln.training.rows import share_out
 
@@ -19,9 +20,10 @@ PREVIEW: dict[str, Any] = {
     "schedule": "karras",
 }  # few steps show what a model knows, whatever it is for
 COUNT = 16
+Painted = TypeVar("Painted")
 
 
-def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers) -> Pixels:
+def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers, **settings: Any) -> Pixels:
     """Samples of fixed seeds and wishes, of each model side by side; every process paints some and gets all.
 
     With a task: what is given, what each model makes of it, and the original, of held-out images.
@@ -31,19 +33,34 @@ def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers)
         data: Where wishes and images are from; without held-out ones, those trained on.
         cond: What the models are told.
         peers: The processes; each calls this.
+        settings: Of `Diffusion.generate`, other than the usual ones.
     """
+    how = PREVIEW | settings
     if models[0].task is not None:
-        return task_sheet(models, data, **PREVIEW)
+        return fitting(lambda batch: task_sheet(models, data, batch=batch, **how), COUNT)
     wishes = preview_wishes(data, cond, COUNT)
-    return beside(*(tile(_painted(model, wishes, peers), columns=4) for model in models))
+    return beside(*(tile(_painted(model, wishes, peers, **how), columns=4) for model in models))
 
 
-def _painted(model: Diffusion, wishes: Sequence[str | int | None], peers: Peers) -> Pixels:
+def fitting(paint: Callable[[int], Painted], batch: int) -> Painted:
+    """What is painted in batches of a size, of half of it if memory runs out, and so on."""
+    while True:
+        try:
+            return paint(batch)
+        except RuntimeError as error:
+            if not ran_out(error) or batch == 1:
+                raise
+            batch = -(-batch // 2)
+            free()
+
+
+def _painted(model: Diffusion, wishes: Sequence[str | int | None], peers: Peers, **how: Any) -> Pixels:
     """A picture for each wish: its seed decides it, not who paints it."""
     mine = share_out(len(wishes), peers.count)[peers.rank]
     images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
     if mine:
-        images = model.sample(wishes[mine.start : mine.stop], seeds=mine, **PREVIEW).cpu()
+        own = wishes[mine.start : mine.stop]
+        images = fitting(lambda batch: model.sample(own, seeds=mine, batch=batch, **how).cpu(), len(own))
     return peers.gathered(images, len(wishes)).numpy()
 
 

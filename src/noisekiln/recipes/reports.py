@@ -53,7 +53,7 @@ class Reports:
         held_out.forget_after(trainer.images_seen)
         self._written, self._evaluated, self._evaluated_at = -every, trainer.share, 0
         first = trainer.peers.first  # the others evaluate along, as weights may be shared out, and write nothing
-        self._logs = open_logs(settings.log, folder, trainer.images_seen, asdict(settings)) if first else Logs([])
+        self._logs = open_logs(settings.curves, folder, trainer.images_seen, asdict(settings)) if first else Logs([])
 
     def __enter__(self) -> "Reports":
         return self

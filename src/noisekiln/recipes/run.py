@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from noisekiln.data import DataSet
-from noisekiln.pictures import save_picture
+from noisekiln.pictures import Pixels, save_picture
 from noisekiln.recipes.assemble import Trained, assemble
 from noisekiln.recipes.blame import blame
 from noisekiln.recipes.copies import Copies
@@ -37,7 +37,7 @@ AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
 MAY_CHANGE = (
     "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
-    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "log",
+    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "curves",
 )  # fmt: skip
 BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
@@ -100,7 +100,7 @@ class Run:
             noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
         self.peers.meet()  # all have looked at the folder
-        with self._lock if self.peers.first else nullcontext(), self.background:
+        with self._lock if self.peers.first else nullcontext(), self.background, self.peers.listening():
             yield from self._steps(interrupt)
 
     def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
@@ -110,6 +110,11 @@ class Run:
             self._write_down()
             self._forget_after(self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
+        if (
+            self.settings.device != "cpu"
+        ):  # where memory has a hard end: what painting and training take, before an hour
+            self._sheet(steps=1)
+            self.trainer.rehearse()
         saved, drawn = self.trainer.seconds, self.trainer.share
         snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn, first=self.peers.first)
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
@@ -175,13 +180,17 @@ class Run:
 
         With a task: what is given, both of these, and the original, of held-out images.
         """
-        models = [trained.eval().diffusion for trained in (self.copies.raw(), self.copies.averaged())]
-        sheet = preview(models, self.data, self.settings.cond, self.peers)
-        self.trained.train()
+        sheet = self._sheet()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
         if self.peers.first:
             save_picture(sheet, file, at_least=512)
         return file
+
+    def _sheet(self, **settings: int) -> Pixels:
+        models = [trained.eval().diffusion for trained in (self.copies.raw(), self.copies.averaged())]
+        sheet = preview(models, self.data, self.settings.cond, self.peers, **settings)
+        self.trained.train()
+        return sheet
 
     def _settled(self, settings: Settings) -> Settings:
         asked = resolve(settings, self.data, self.base)

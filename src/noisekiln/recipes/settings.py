@@ -57,7 +57,7 @@ class Settings:
     steps: int | None = setting(None, "Usual steps of it. Default: 20.")
     guidance: float | None = setting(None, "Usual guidance scale; 1 is the model as it is.")
     schedule: str | None = setting(None, "Usual levels sampled along: see `noisekiln list schedules`. Default: karras.")
-    log: str = setting("auto", "Where curves go: auto (tensorboard if it is installed), none, tensorboard or wandb.")
+    curves: str = setting("auto", "Where curves go: auto (tensorboard if it is installed), none, tensorboard or wandb.")
 
     def __post_init__(self) -> None:
         choices = {
@@ -65,7 +65,7 @@ class Settings:
             "optimizer": ("muon", "adamw", "adam"),
             "precision": (None, "fp32", "bf16", "fp16"),
             "compile": ("auto", "yes", "no"),
-            "log": KINDS,
+            "curves": KINDS,
         }
         for name, known in choices.items():
             given = getattr(self, name)

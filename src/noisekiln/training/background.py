@@ -1,7 +1,7 @@
 """Work in the background, while training goes on."""
 
 from collections.abc import Callable
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 
 
@@ -17,7 +17,8 @@ class Background:
 
     def __init__(self) -> None:
         self.open = False
-        self._thread: Thread | None = None
+        self._done = Event()
+        self._done.set()
         self._error: BaseException | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -25,8 +26,8 @@ class Background:
         assert self.open
         self.wait()
         # A daemon: a second Ctrl-C ends the process at once, and does not wait for it.
-        self._thread = Thread(target=self._do, args=(work,), daemon=True)
-        self._thread.start()
+        self._done.clear()
+        Thread(target=self._do, args=(work,), daemon=True).start()
 
     def check(self) -> None:
         """Raise what went wrong so far, without waiting."""
@@ -36,9 +37,7 @@ class Background:
 
     def wait(self) -> None:
         """Wait until all is done, and raise what went wrong."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._done.wait()
         self.check()
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -46,6 +45,8 @@ class Background:
             work()
         except BaseException as error:
             self._error = error
+        finally:
+            self._done.set()
 
     def __enter__(self) -> "Background":
         self.open = True

@@ -154,7 +154,7 @@ def pick_log(asked: str) -> str:
         return "tensorboard" if _installed("tensorboard") else "none"
     if asked != "none" and not _installed(asked):
         extra = {"tensorboard": 'pip install "noisekiln[log]"', "wandb": "pip install wandb"}[asked]
-        raise ValueError(f"log={asked!r} needs the package {asked}, which is not installed. Install it: {extra}.")
+        raise ValueError(f"curves={asked!r} needs the package {asked}, which is not installed. Install it: {extra}.")
     return asked
 
 

@@ -52,9 +52,11 @@ class Peers:
         if not dist.is_initialized():
             timeout = timedelta(seconds=wait)
             store, rank, count = next(rendezvous("env://", timeout=timeout))
+            # After an elastic restart the store may still hold the addresses of those who died.
+            store = PrefixStore(f"noisekiln/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-            cls._store = PrefixStore("noisekiln", store)
+            cls._store = PrefixStore("roll", store)
         peers.rank, peers.count = dist.get_rank(), dist.get_world_size()
         return peers
 
@@ -99,7 +101,9 @@ class Peers:
         if self.count == 1:
             return module
         if blocks is None:
-            return DistributedDataParallel(module, gradient_as_bucket_view=True)
+            spread = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            spread.broadcast_buffers = False  # they are constants
+            return spread
         for parameter in module.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP cuts rows of plain memory
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))

@@ -154,11 +154,19 @@ class Trainer:
         begun = time.perf_counter() - self.seconds
         self.stopped_by = 0
         while self.share < 1 and not self.stopped_by:
-            yield self._step()
+            with self.peers.listening():
+                report = self._step()
+            yield report
             asked = self.stop()
             # All agree on what time it is, and whether to stop.
             seconds, signals, who = self.peers.summed([time.perf_counter() - begun, asked, asked > 0])
             self.seconds, self.stopped_by = seconds / self.peers.count, round(signals / who) if who else 0
+
+    def rehearse(self) -> None:
+        """Take the next step's gradient and forget it: `micro` is then what fits into memory."""
+        self.module.train()
+        self._gradients(self.rows(self.images_seen))
+        self._clear()
 
     def _step(self) -> Report:
         self.began = self.images_seen
@@ -222,11 +230,10 @@ class Trainer:
             raise TooLarge
         if not math.isfinite(value):
             return value, math.nan
-        with self.peers.listening():
-            self.precision.backward(counted)
-            self.precision.unscale(self.optimizers)
-            norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
-            self.precision.settle()
+        self.precision.backward(counted)
+        self.precision.unscale(self.optimizers)
+        norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
+        self.precision.settle()
         return value, norm
 
     def _apply(self, rate: float) -> None:

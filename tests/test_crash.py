@@ -1,0 +1,249 @@
+"""Runs that are killed, stopped, out of room, damaged or started twice: nothing is lost, and all is told."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import noisekiln as nk
+from conftest import TINY, Command
+from noisekiln.adapter import Adapter
+from noisekiln.data import DataSet, load
+from noisekiln.recipes import run as run_module
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.saved import Saved
+from noisekiln.recipes.settings import Settings
+from noisekiln.training import checkpoints
+from noisekiln.training.checkpoints import SaveFailed
+from noisekiln.training.interrupt import Interrupt
+
+ROOT = Path(__file__).parents[1]
+WORDS = ("--batch", 16, "--backbone", TINY)
+SETTINGS = Settings(images=256, batch=16, backbone=TINY)
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def save_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 0.0)
+
+
+def out_of_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+def test_a_storm_of_blows_changes_nothing(tmp_path: Path):
+    """The short form of `benchmarks/crash.py`: its figures at length are in records/crash.json."""
+    words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "told.json")]
+    done = subprocess.run(
+        script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["blows"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1}
+    assert told["runs_bitwise_equal"] == told["runs"] > 0
+    assert told["runs_that_went_on"] > 0
+    assert (told["unreadable"], told["drafts_left_on_a_full_disk"], told["flipped_bits_noticed"]) == (0, 0, 1)
+
+
+def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", run, "--images", 10**6, *WORDS]
+    other = subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 90
+        while not (run / "metrics.jsonl").exists():
+            assert other.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        said = cli("train", pets, "--out", run, "--images", 10**6, *WORDS)
+        assert said.code == 2
+        assert f"{run} is in use by process {other.pid} on " in said.err
+        assert "or give another --out for a new run." in said.err
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    said = cli("train", pets, "--out", run, "--images", 32, *WORDS)
+    assert said.code == 0, said
+
+
+def test_opened_before_another_process_went_on(data: DataSet, tmp_path: Path):
+    late = Run(SETTINGS, data, tmp_path)
+    list(Run(SETTINGS, data, tmp_path).steps())
+    with pytest.raises(ValueError, match=r"Another process has trained in .* since it was opened here\. Open it again"):
+        list(late.steps())
+    assert checkpoints.counts(tmp_path / "checkpoints")[-1] == 256
+
+
+@pytest.mark.parametrize("left", [".lock", ".run.yaml.partial"])
+def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, left: str):
+    if left == ".lock":
+        (tmp_path / left).touch()
+    else:
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "run.yaml").write_text("{")
+    assert list(Run(SETTINGS.but(images=16), data, tmp_path).steps())
+
+
+def test_damage_is_told(cli: Command, pets: Path, tmp_path: Path, save_often: None, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    assert cli("train", pets, "--out", run, "--images", 64, *WORDS).code == 0
+    damaged = max((run / "checkpoints").iterdir())
+    (damaged / "numbers.json").write_text("{}")
+    told = f"checkpoint {damaged.name} is damaged: 'numbers.json': not what was written, by its SHA256SUMS"
+    said = cli("train", pets, "--out", run, "--images", 64, *WORDS)
+    assert said.code == 0
+    assert f"{told}\n" in said.out
+    assert "going on after 48 images" in said.out
+    (damaged / "numbers.json").write_text("{}")
+    nk.train(pets, out=run, images=64, batch=16, backbone=TINY)
+    assert f"{told}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "model"])
+def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
+    cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    run = tmp_path / "run"
+    assert cli("train", pets, "--out", run, "--images", 64, *WORDS).code == 0
+    with monkeypatch.context() as patch:
+        if what == "checkpoint":
+            patch.setattr(checkpoints, "_find_room", out_of_room)
+        else:
+            patch.setattr("noisekiln.diffusion.save_file", out_of_room)
+        said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
+    assert said.code == 5
+    assert f"noisekiln: The {what} after 80 images could not be written to {run}" in said.err
+    assert "No space left on device." in said.err
+    assert "intact. Free some room or look after the disk, then give the same command again to go on." in said.err
+    assert checkpoints.counts(run / "checkpoints")[-1] == 64
+    assert not list(run.rglob(".*.partial"))
+    said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
+    assert "going on after 64 images" in said.out
+    assert "done: 128 images" in said.out
+
+
+def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And what is written is the state of when it was asked for."""
+    go, write = threading.Event(), Saved.write
+    run = Run(SETTINGS, data, tmp_path)
+    steps = run.steps()
+    for _ in islice(steps, 4):  # the first two grids are drawn after 1 and 3 steps, and saved
+        pass
+    run.background.wait()
+    monkeypatch.setattr(Saved, "write", lambda self, folder: (go.wait(30), write(self, folder)))
+    run.save()
+    assert next(steps).images_seen == 80
+    assert checkpoints.counts(tmp_path / "checkpoints") == [16, 48]
+    go.set()
+    run.background.wait()
+    found = checkpoints.newest(tmp_path / "checkpoints")
+    assert found is not None
+    again = Run(SETTINGS, data, tmp_path / "again")
+    for _ in islice(again.steps(), 4):
+        pass
+    tensors, _ = again.trainer.state()
+    assert found.numbers["images_seen"] == 64
+    assert all((found.tensors[name] == tensor).all() for name, tensor in tensors.items())
+    model = load_file(tmp_path / "model" / "model.safetensors")
+    assert all((tensors[f"ema.0.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
+
+
+def test_killed_while_the_last_grid_is_drawn(
+    data: DataSet, tmp_path: Path, save_often: None, monkeypatch: pytest.MonkeyPatch
+):
+    """The run is not complete before its last grid is there."""
+    draw_grid = Run.draw_grid
+
+    def killed(run: Run) -> Path:
+        if run.trainer.share >= 1:
+            raise KeyboardInterrupt
+        return draw_grid(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "draw_grid", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(Run(SETTINGS, data, tmp_path).steps())
+    run = Run(SETTINGS, data, tmp_path)
+    assert run.trainer.share < 1
+    list(run.steps())
+    assert (tmp_path / "samples" / "000000256.png").exists()
+
+
+def test_stopped_in_the_last_step(data: DataSet, tmp_path: Path):
+    """What is complete is complete: the last grid is drawn."""
+    interrupt = Interrupt()
+    for report in Run(SETTINGS, data, tmp_path).steps(interrupt):
+        if report.share == 1:
+            interrupt.signal = signal.SIGTERM
+    assert (tmp_path / "samples" / "000000256.png").exists()
+
+
+def test_a_save_that_fails_stops_training_at_the_next_step(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run(SETTINGS.but(images=16_000), data, tmp_path)
+    steps = run.steps()
+    next(steps)
+    run.background.wait()
+    monkeypatch.setattr(checkpoints, "_find_room", out_of_room)
+    run.save()
+    time.sleep(0.2)
+    with pytest.raises(SaveFailed, match="No space left"):
+        next(steps)
+    assert run.trainer.images_seen < 16_000
+
+
+def test_keepers(data: DataSet, tmp_path: Path):
+    list(Run(SETTINGS.but(keep=1, keep_every=70), data, tmp_path).steps())
+    assert checkpoints.counts(tmp_path / "checkpoints") == [80, 144, 224, 256]
+    list(Run(SETTINGS.but(keep=1, images=272), data, tmp_path).steps())
+    assert checkpoints.counts(tmp_path / "checkpoints") == [272]
+
+
+def test_to_keep_none_is_refused():
+    with pytest.raises(ValueError, match=r"keep=0: without a checkpoint no run could go on\. Give 1 or more"):
+        Settings(keep=0)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pkl"])
+def test_pickles_are_refused_unopened_with_a_way_out(cli: Command, pets: Path, tmp_path: Path, suffix: str):
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
+    told = f"'{file}' is a pickle, and opening one runs whatever code is in it; noisekiln reads none. Give the folder"
+    with pytest.raises(ValueError, match=r"torch\.load\(\.\.\., weights_only=True\).* noisekiln\.diffusion\.Diffusion"):
+        nk.load(file)
+    for words in (("sample", file), ("train", pets, "--from", file)):
+        said = cli(*words)
+        assert said.code == 2
+        assert told in said.flat
+
+
+def test_a_pickled_adapter_is_refused(tmp_path: Path):
+    (tmp_path / "lora.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="is a pickle"):
+        Adapter.load(tmp_path / "lora.bin")
+
+
+def test_a_file_is_no_model(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is a file, and a model is a folder: .* Give the folder of a run"):
+        nk.load(tmp_path / "model.safetensors")

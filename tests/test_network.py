@@ -1,0 +1,112 @@
+"""What is done to networks for training changes what it costs, never what they compute."""
+
+import copy
+
+import pytest
+import torch
+
+from conftest import TINY
+from noisekiln.backbones.base import Backbone
+from noisekiln.conditions import NOTHING
+from noisekiln.data import DataSet, load
+from noisekiln.find import names
+from noisekiln.recipes.network import blocks_of, compiled, recompute
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+from noisekiln.spec import build
+
+every = pytest.mark.parametrize("spec", names("backbones"))
+
+
+@pytest.fixture
+def data(pets) -> DataSet:
+    return load(pets)
+
+
+def gradients(network: Backbone) -> tuple[torch.Tensor, list[torch.Tensor], int]:
+    """Output, gradients, and bytes that are kept between the two passes."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    network.zero_grad()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, network.channels, 32, 32, generator=generator)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = network(x, torch.rand(4, generator=generator), NOTHING)
+    y.square().mean().backward()
+    return y, [p.grad.clone() for p in network.parameters() if p.grad is not None], sum(kept.values())
+
+
+def made(spec: str) -> Backbone:
+    torch.manual_seed(0)
+    network = build(Backbone, spec, channels=3)
+    for parameter in network.parameters():  # the last layers begin at zero, which would hide everything
+        parameter.data.add_(0.05 * torch.randn(parameter.shape))
+    return network
+
+
+@every
+def test_blocks_are_parts_with_weights_and_none_is_within_another(spec):
+    network = made(spec)
+    blocks = blocks_of(network)
+    assert blocks
+    assert all(any(True for _ in block.parameters()) for block in blocks)
+    within = [part for block in blocks for part in block.modules()]
+    assert len(within) == len(set(map(id, within)))
+
+
+@every
+def test_recomputing_changes_no_gradient_and_keeps_less(spec):
+    plain, frugal = made(spec), made(spec)
+    recompute(frugal)
+    y, wanted, kept = gradients(plain)
+    again, got, less = gradients(frugal)
+    assert torch.equal(y, again)
+    assert len(got) == len(wanted) > 3
+    assert all(map(torch.equal, got, wanted))
+    assert less < (1.0 if spec == "simple_unet" else 0.6) * kept  # that one is three convolutions a side, and no blocks
+
+
+def test_a_copy_of_a_network_that_recomputes_is_its_own():
+    network = made("unet")
+    recompute(network)
+    other = copy.deepcopy(network)
+    before = gradients(other)[0]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.equal(gradients(other)[0], before)
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monkeypatch):
+    def broken(function):
+        raise RuntimeError("No working C++ compiler found.\nMore about it.")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    settings = Settings(images=32, batch=16, backbone=TINY, compile="yes", curves="none")
+    run = Run(settings, data, tmp_path)
+    assert "not compiled: No working C++ compiler found." in run.notes
+    assert len(list(run.steps())) == 2
+
+
+@pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")
+def test_a_compiled_run_is_the_same_run(data, tmp_path):
+    settings = Settings(images=48, batch=16, backbone=TINY, optimizer="adamw", curves="none", snapshots=0)
+    losses = {}
+    for way in ("no", "yes"):
+        run = Run(settings.but(compile=way), data, tmp_path / way)
+        losses[way] = [report.loss for report in run.steps()]
+        assert run.notes == []
+    assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
+
+
+def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
+    settings = Settings(images=48, batch=16, backbone=TINY, curves="none", snapshots=0)
+    losses = [
+        [report.loss for report in Run(settings.but(recompute=way), data, tmp_path / str(way)).steps()]
+        for way in (False, True)
+    ]
+    assert losses[0] == losses[1]
