@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.pictures import beside, save_picture, tile, to_pil
+from noisekiln.pictures import beside, labelled, save_picture, tile, to_pil
 
 
 def pictures(n: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -70,3 +70,20 @@ def test_large_pictures_are_never_made_smaller(tmp_path: Path):
     save_picture(pictures(1, 40, 30, 3)[0], tmp_path / "a.png", at_least=10)
     with Image.open(tmp_path / "a.png") as saved:
         assert saved.size == (30, 40)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_labelled_sheets(channels: int):
+    """Each enlarged by a whole factor, in colour, in its order, and with something written below itself."""
+    sheets = [*pictures(2, 20, 30, channels), pictures(1, 300, 10, channels)[0]]
+    strip = labelled(sheets, ["0.05", "0.25", ""], side=60)
+    assert strip.shape == (300 + 28, 60 + 8 + 60 + 8 + 10, 3)
+    assert strip.dtype == np.uint8
+    left = 0
+    for sheet, factor, told in zip(sheets, (2, 2, 1), (True, True, False), strict=True):
+        shown = np.asarray(to_pil(sheet).convert("RGB")).repeat(factor, 0).repeat(factor, 1)
+        height, width = shown.shape[:2]
+        assert np.array_equal(strip[:height, left : left + width], shown)
+        assert bool((strip[300:, left : left + width] < 128).any()) == told
+        left += width + 8
+    assert (strip[:, 60:68] == 255).all()

@@ -68,7 +68,7 @@ def _show(averages: "Averages", lengths: list[float], data: str | None) -> None:
 def _told(residual: float) -> str:
     """How well an average could be made, in words."""
     if residual < 1e-6:
-        return "exact"
+        return "as it was tracked"
     rough = ": only roughly this length, which is far from those kept" if residual > ROUGH else ""
     return f"made to within {residual:.1%}{rough}"
 

@@ -52,7 +52,7 @@ class Snapshots:
         self._done = done
 
     def _shares(self, share: float) -> int:
-        return floor(min(share, 1.0) * self.count)
+        return floor(share * self.count)
 
 
 def write(folder: Path, ema: Ema, *, first: bool = True) -> Path:
