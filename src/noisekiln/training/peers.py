@@ -47,17 +47,12 @@ class Peers:
         peers = cls()
         if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
             return peers
+        peers.rank, peers.count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not dist.is_initialized():
-            timeout = timedelta(seconds=wait)
-            store, rank, count = next(rendezvous("env://", timeout=timeout))
-            # After an elastic restart the store may still hold the addresses of those who died.
-            store = PrefixStore(f"noisekiln/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-            backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-            cls._store = PrefixStore("roll", store)
-        peers.rank, peers.count = dist.get_rank(), dist.get_world_size()
+            with peers.listening():
+                cls._store = _meeting(device, timedelta(seconds=wait))
         return peers
 
     @property
@@ -101,7 +96,8 @@ class Peers:
         if self.count == 1:
             return module
         if blocks is None:
-            spread = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            with self.listening():
+                spread = DistributedDataParallel(module, gradient_as_bucket_view=True)
             spread.broadcast_buffers = False  # they are constants
             return spread
         for parameter in module.parameters():
@@ -141,6 +137,16 @@ class Peers:
             return [rank for rank in range(self.count) if not self._store.check([f"here/{rank}"])]
         except RuntimeError:  # the store is gone too, with the machine that kept it
             return []
+
+
+def _meeting(device: str, timeout: timedelta) -> Store:
+    """Begin to speak with the others; returns a place for notes that all can read."""
+    store, rank, count = next(rendezvous("env://", timeout=timeout))
+    # After an elastic restart the store may still hold the addresses of those who died.
+    store = PrefixStore(f"noisekiln/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+    return PrefixStore("roll", store)
 
 
 @contextmanager
