@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from conftest import TINY
 from noisekiln.cli import app
 from noisekiln.recipes.run import Run
 from noisekiln.training import checkpoints
+from noisekiln.training.background import Background
 from noisekiln.training.checkpoints import SaveFailed
 from noisekiln.training.peers import LostPeer, Peers
 from noisekiln.training.sharded import whole
@@ -243,3 +246,31 @@ def test_torchrun_hands_on_every_option_of_train(option):
     """It reads abbreviations of its own options even among those of the program."""
     told = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
     assert told.training_script_args == ["train", "portraits", option, "1"]
+
+
+def background_of_a_lost(work: Callable[[], None]) -> None:
+    """Do work, and meanwhile find that another process is lost."""
+
+    def train() -> None:
+        with Background() as background:
+            background.submit(work)
+            raise LostPeer("Lost process 0 of 2")
+
+    with pytest.raises(LostPeer):
+        train()
+
+
+def test_what_waits_for_a_lost_process_does_not_keep_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.training.background.GRACE", 0.2)
+    begun, tensors = time.monotonic(), {"weight": torch.ones(2)}
+    background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, part=1, parts=2, patience=20))
+    assert time.monotonic() - begun < 5
+
+
+def test_what_waits_for_nobody_is_written_though_another_process_is_lost(tmp_path):
+    def slow():
+        time.sleep(0.3)
+        checkpoints.save(tmp_path, 8, {"weight": torch.ones(2)}, {})
+
+    background_of_a_lost(slow)
+    assert checkpoints.counts(tmp_path) == [8]
