@@ -23,6 +23,7 @@ class Net(nn.Module):
     """Two matrices, biases, and noise in what is minimised."""
 
     short_at = None  # the call in which memory runs out
+    ruined_at = None  # the call whose loss is no number
     calls = 0
 
     def __init__(self):
@@ -35,7 +36,7 @@ class Net(nn.Module):
         if self.calls == self.short_at:
             raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
         y = self.blocks[1](torch.tanh(self.blocks[0](x + noise)))
-        return Loss((y - x).square().mean())
+        return Loss((y - x).square().mean() * (torch.nan if self.calls == self.ruined_at else 1))
 
 
 def batches(start, count, generator):
@@ -59,7 +60,9 @@ def make(peers, *, shard=False, batch=96, images=9600, **settings):
 def main(what, folder):
     peers = Peers.join("cpu", wait=60)
     Net.short_at = 10 if what == "short" and peers.rank == 1 else None
-    trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96)
+    Net.ruined_at = 16 if "ruined" in what and peers.rank == 1 else None
+    micro = 12 if "ruined" in what else None
+    trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96, micro=micro)
     if "resume" in what:
         parts = [torch.load(folder / f"half{i}.pt", weights_only=True) for i in range(2)]
         trainer.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
@@ -74,6 +77,7 @@ def main(what, folder):
     tensors, numbers = trainer.state()
     told = {"tensors": tensors, "numbers": numbers, "losses": [r.loss for r in reports]}
     told["norms"], told["micro"] = [r.grad_norm for r in reports], [r.micro for r in reports]
+    told["taken"] = [r.taken for r in reports]
     torch.save(told, folder / f"{what}{peers.rank}.pt")
 
 

@@ -129,6 +129,22 @@ def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSe
     assert run.held_out.evaluate(model, 320, 1.0) != first
 
 
+def test_where_memory_is_short_fewer_images_are_evaluated_at_once(data: DataSet, tmp_path: Path):
+    run, sizes = Run(SETTINGS, data, tmp_path), []
+    tmp_path.mkdir(exist_ok=True)
+    model = run.copies.averaged().diffusion
+    whole = run.held_out.evaluate(model, 160, 0.5)
+
+    def run_short(_: object, given: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(given[0]))
+        if len(given[0]) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    model.denoiser.backbone.register_forward_pre_hook(run_short)
+    assert run.held_out.evaluate(model, 160, 0.5) == pytest.approx(whole, rel=1e-4)
+    assert max(sizes) > 2
+
+
 def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Path):
     """The v of unit-variance images has variance 1, whatever the level; here up to the chance of few images."""
     run = Run(SETTINGS, data, tmp_path)

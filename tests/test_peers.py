@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +20,13 @@ from torch.distributed.run import get_args_parser
 
 from conftest import TINY
 from noisekiln.cli import app
+from noisekiln.recipes.run import Run
 from noisekiln.training import checkpoints
-from noisekiln.training.peers import Peers
+from noisekiln.training.background import Background
+from noisekiln.training.checkpoints import SaveFailed
+from noisekiln.training.peers import LostPeer, Peers
 from noisekiln.training.sharded import whole
+from noisekiln.training.trainer import Diverged
 from peers_driver import make
 
 
@@ -69,6 +76,14 @@ def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(tmp_path):
     assert parts[0]["micro"] == parts[1]["micro"] == [48] * 9 + [24] * 91
 
 
+def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(tmp_path):
+    """Sharded weights hold back what the pieces before it have gathered: none of it gets into the next step."""
+    sharded, whole_ = (together(what, tmp_path)[0] for what in ("ruined-shard", "ruined-ddp"))
+    assert sharded["taken"] == whole_["taken"] == [True] * 3 + [False] + [True] * 96
+    np.testing.assert_allclose(sharded["norms"], whole_["norms"], rtol=1e-9)
+    np.testing.assert_allclose(sharded["losses"], whole_["losses"], rtol=1e-9)
+
+
 def test_a_sharded_run_goes_on_in_one_process_and_back(tmp_path):
     """What processes wrote does not depend on how many read it."""
     together("half-shard", tmp_path)
@@ -90,6 +105,40 @@ def test_a_batch_too_small_for_all_is_refused():
     few.count = 4
     with pytest.raises(ValueError, match="A batch of 3 images is less than one for each of 4 processes"):
         make(few, batch=3)
+
+
+class Alike(Peers):
+    """Many processes that all say the same, added up one after the other."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def summed(self, values):
+        total = [0.0] * len(values)
+        for _ in range(self.count):
+            total = [a + float(b) for a, b in zip(total, values, strict=True)]
+        return total
+
+
+@pytest.mark.parametrize("fingerprint", ["ffffffffffffffff", "ffeeddccbbaa9988", "0123456789abcdef"])
+def test_many_processes_that_see_the_same_images_agree(tmp_path, fingerprint):
+    (tmp_path / "run.yaml").touch()
+    run = object.__new__(Run)
+    run.folder, run.resumed, run.data = tmp_path, 12345678, SimpleNamespace(fingerprint=fingerprint)
+    for count in (2, 64, 1000):
+        run.peers = Alike(count)
+        run._agree()
+
+
+def test_only_what_torch_says_is_taken_for_a_lost_connection():
+    few = Peers()
+    few.count = 2
+    with pytest.raises(LostPeer), few.listening():
+        raise RuntimeError("[gloo] Connection closed by peer")
+    for error in (SaveFailed("no room in runs/speers"), Diverged("the loss is nan, in gloomy_socket.png")):
+        with pytest.raises(type(error)) as raised, few.listening():
+            raise error
+        assert raised.value is error
 
 
 # --- the command
@@ -197,3 +246,31 @@ def test_torchrun_hands_on_every_option_of_train(option):
     """It reads abbreviations of its own options even among those of the program."""
     told = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
     assert told.training_script_args == ["train", "portraits", option, "1"]
+
+
+def background_of_a_lost(work: Callable[[], None]) -> None:
+    """Do work, and meanwhile find that another process is lost."""
+
+    def train() -> None:
+        with Background() as background:
+            background.submit(work)
+            raise LostPeer("Lost process 0 of 2")
+
+    with pytest.raises(LostPeer):
+        train()
+
+
+def test_what_waits_for_a_lost_process_does_not_keep_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.training.background.GRACE", 0.2)
+    begun, tensors = time.monotonic(), {"weight": torch.ones(2)}
+    background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, part=1, parts=2, patience=20))
+    assert time.monotonic() - begun < 5
+
+
+def test_what_waits_for_nobody_is_written_though_another_process_is_lost(tmp_path):
+    def slow():
+        time.sleep(0.3)
+        checkpoints.save(tmp_path, 8, {"weight": torch.ones(2)}, {})
+
+    background_of_a_lost(slow)
+    assert checkpoints.counts(tmp_path) == [8]

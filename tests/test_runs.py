@@ -508,3 +508,13 @@ def test_a_rehearsal_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path
     assert (rehearsed.trainer.micro, rehearsed.trainer.images_seen) == (4, 0)
     losses = [[report.loss for report in run.steps()] for run in (plain, rehearsed)]
     assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-5)  # the next ones differ by the rounding of sums
+
+
+def test_a_copy_beside_a_compiled_network_has_its_buffers_too(pets: Path, tmp_path: Path):
+    run = Run(Settings(images=64, batch=8, backbone=TINY, curves="none"), load(pets), tmp_path)
+    run.trained.diffusion.denoiser.backbone.register_buffer("offset", torch.arange(3.0))
+    run.copies.settings = run.settings.but(compile="yes")
+    copied = run.copies.raw()
+    assert copied is not run.trained
+    for name, tensor in run.trained.state_dict().items():
+        assert torch.equal(copied.state_dict()[name], tensor), name

@@ -17,6 +17,7 @@ from noisekiln.training.interrupt import Interrupt
 from noisekiln.training.muon import Muon, orthogonal
 from noisekiln.training.precision import Precision
 from noisekiln.training.rows import Ahead, rows_of, shard_seed
+from noisekiln.training.state import put_back
 from noisekiln.training.trainer import Diverged, Trainer, as_line
 
 # --- budget and rate
@@ -473,6 +474,17 @@ def test_a_bad_step_is_not_taken_and_the_run_goes_on():
     assert trainer.images_seen == 160
     assert trainer.in_vain == 0
     assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
+
+
+def test_what_a_fused_optimizer_counts_is_put_where_its_weights_are():
+    """Its kernels read the count on the device; `meta` stands in for one here."""
+    saved = {"module.weight": torch.ones(1, 2), "optimizer0.0.step": torch.tensor(7.0)}
+    for fused, device in ((True, "meta"), (None, "cpu")):
+        module = nn.Linear(2, 1, bias=False, device="meta")
+        optimizer = torch.optim.AdamW(module.parameters())
+        optimizer.param_groups[0]["fused"] = fused
+        put_back(saved | {"ema.images_seen": torch.tensor(0)}, module, Ema(module, ()), [optimizer])
+        assert optimizer.state[module.weight]["step"].device.type == device
 
 
 def test_the_count_of_bad_steps_in_a_row_is_resumed():

@@ -37,8 +37,9 @@ class Copies:
         if not self.sharded and self.settings.compile != "yes":
             return self.trainer.module
         self._raw = self._raw or self._plain()
+        there = self._raw.state_dict()
         for name, weight in self.trainer.module.state_dict().items():
-            self._raw.get_parameter(name).copy_(full(weight))
+            there[name].copy_(full(weight))
         return self._raw
 
     def averaged(self, track: int = 0) -> Trained:

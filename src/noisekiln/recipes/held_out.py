@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from noisekiln.draws.base import Draw
 from noisekiln.levels import Level
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.recipes.assemble import Batches, Trained
+from noisekiln.recipes.preview import fitting
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
 from noisekiln.training.rows import Rows, cut, joined
@@ -110,8 +111,8 @@ class HeldOut:
         rows = joined([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
         at_once = self.settings.micro or self.settings.batch
         assert at_once is not None
-        pieces = [cut(rows, slice(start, start + at_once)) for start in range(0, len(noises) * count, at_once)]
-        columns = [errors_at(diffusion, pieces, ratio).view(-1, count).mean(0) for ratio in RATIOS]
+        errors = fitting(lambda size: [errors_at(diffusion, rows, ratio, size) for ratio in RATIOS], at_once)
+        columns = [column.view(-1, count).mean(0) for column in errors]
         return torch.stack(columns, dim=1).double().cpu().numpy()
 
     def _read(self) -> None:
@@ -139,9 +140,10 @@ class HeldOut:
         os.replace(draft, self.file)
 
 
-def errors_at(diffusion: Diffusion, pieces: Sequence[Rows], ratio: float) -> Tensor:
-    """Unweighted errors of a model's output at one noise-to-signal ratio, one for each row of the pieces."""
-    trained = Trained(diffusion, Denoising(At(ratio)))
+def errors_at(diffusion: Diffusion, rows: Rows, ratio: float, at_once: int) -> Tensor:
+    """Unweighted errors of a model's output at one noise-to-signal ratio, one a row, so many rows in memory at once."""
+    trained, count = Trained(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
+    pieces = (cut(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
     return torch.cat([trained(*piece).per_sample for piece in pieces])
 
 

@@ -4,12 +4,17 @@ from collections.abc import Callable
 from threading import Event, Thread
 from types import TracebackType
 
+from noisekiln.training.peers import LostPeer
+
+GRACE = 10.0  # seconds that work still has once another process is lost, for whose part it may be waiting
+
 
 class Background:
     """While it is open, does one piece of work at a time in a thread, in order.
 
     A next piece waits for the one before to end, so that what it holds on to is in memory once. What goes wrong in
-    the thread is raised where the work was asked for: at the next call, and at the end.
+    the thread is raised where the work was asked for: at the next call, and at the end. The end waits for the work,
+    but only `GRACE` seconds if it comes because another process is lost.
 
     Attributes:
         open: Whether it takes work.
@@ -57,7 +62,8 @@ class Background:
     ) -> None:
         self.open = False
         try:
-            self.wait()
+            if self._done.wait(GRACE if isinstance(error, LostPeer) else None):
+                self.check()
         except Exception as late:
             if error is None or isinstance(error, GeneratorExit):
                 raise

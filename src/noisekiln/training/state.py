@@ -27,11 +27,14 @@ def put_back(tensors: Mapping[str, Tensor], module: nn.Module, ema: Ema, optimiz
     _fill(module, frozen | _under("module.", tensors))
     ema.load_state(_under("ema.", tensors))
     for number, optimizer in enumerate(optimizers):
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        weights = [(weight, group.get("fused")) for group in optimizer.param_groups for weight in group["params"]]
         for key, value in _under(f"optimizer{number}.", tensors).items():
             index, name = key.split(".", 1)
-            weight = parameters[int(index)]  # fused steps walk weights and moments in memory order alike
-            optimizer.state[weight][name] = like(value, weight) if value.shape == weight.shape else value.clone()
+            weight, fused = weights[int(index)]
+            if value.shape == weight.shape:  # fused steps walk weights and moments in memory order alike
+                optimizer.state[weight][name] = like(value, weight)
+            else:  # and count on the device
+                optimizer.state[weight][name] = value.to(weight.device if fused else value.device, copy=True)
 
 
 @torch.no_grad()

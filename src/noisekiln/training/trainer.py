@@ -228,9 +228,7 @@ class Trainer:
         value, fell_short = self.peers.summed([float(sum(values)), short])
         if fell_short:
             raise TooLarge
-        if not math.isfinite(value):
-            return value, math.nan
-        self.precision.backward(counted)
+        self.precision.backward(counted)  # of no number too: sharded weights keep the pieces' gradients until this
         self.precision.unscale(self.optimizers)
         norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
         self.precision.settle()
