@@ -318,10 +318,14 @@ def test_what_is_no_run(cli: Command, pets: Path, tmp_path: Path):
     assert said.code == 2
     assert "There is no folder" in said.err
     assert "Give the folder of a run" in said.err
-    for other in (pets, pets / "Cat" / "0.png"):
+    told = {
+        pets: "is not a run: it holds no model/model.json.",
+        pets / "Cat" / "0.png": "is a file, and a model is a folder",
+    }
+    for other, why in told.items():
         said = cli("sample", other)
         assert said.code == 2
-        assert "is not a run: it holds no model/model.json." in said.err
+        assert why in said.err
 
 
 def cut(file: Path, share: float) -> None:

@@ -200,10 +200,10 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
     os.kill(ranks[1], how)
     begun = time.monotonic()
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
     finally:
         process.kill()
-    assert time.monotonic() - begun < (30 if how == signal.SIGKILL else 60)  # torchrun gives a stopped one 30 s
+    assert time.monotonic() - begun < (30 if how == signal.SIGKILL else 120)  # torchrun gives a stopped one 30 s
     assert process.returncode != 0
     if how == signal.SIGSTOP:  # a dead one is named by torchrun too, which may be quicker than we are
         assert "Lost process 1 of 2: it died or does not answer." in err, err
@@ -232,7 +232,7 @@ def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happene
 def test_sigterm_to_one_stops_and_saves_all(tmp_path):
     process, ranks = started(tmp_path, "--minutes", 5)
     os.kill(ranks[1], signal.SIGUSR1)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     assert "stopped after" in out
     assert "exitcode  : 143" in err
     done = subprocess.run(

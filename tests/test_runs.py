@@ -300,7 +300,10 @@ def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
 
 def test_foreign_folders_are_refused(data: DataSet, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds files that are no run of noisekiln's\. Nothing was touched\."):
+    with pytest.raises(
+        ValueError,
+        match=r"holds files that are no run of noisekiln's, as there is no run\.yaml\. Nothing was touched\.",
+    ):
         Run(SETTINGS, data, tmp_path)
     with pytest.raises(ValueError, match=r"is a file, and a run needs a folder\. Choose a new one with --out\."):
         Run(SETTINGS, data, tmp_path / "thesis.tex")
@@ -518,3 +521,32 @@ def test_a_copy_beside_a_compiled_network_has_its_buffers_too(pets: Path, tmp_pa
     assert copied is not run.trained
     for name, tensor in run.trained.state_dict().items():
         assert torch.equal(copied.state_dict()[name], tensor), name
+
+
+# What users do to folders and settings
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_model(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path)
+    before = contents(tmp_path / "model")
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match=r"holds a model and no checkpoints any more.* Restore them"):
+        Run(SETTINGS, data, tmp_path)
+    assert contents(tmp_path / "model") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "needed"),
+    [
+        ("keep", "2", "a whole number"), ("seed", None, "a whole number"), ("micro", 2.5, "a whole number"),
+        ("steps", True, "a whole number"), ("rate", "fast", "a number"), ("shard", "no", "True or False"),
+        ("recompute", 1, "True or False"),
+    ],
+)  # fmt: skip
+def test_words_where_numbers_belong_are_refused(name: str, given: object, needed: str):
+    with pytest.raises(ValueError, match=f"{name}={given!r} is not possible: it is {needed}"):
+        Settings.of(**{name: given})
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Settings(keep=np.int64(3), rate=np.float32(0.5), minutes=2).keep == 3

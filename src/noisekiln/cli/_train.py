@@ -62,7 +62,7 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
     """Train with a progress bar; on Ctrl-C or SIGTERM save, say how to go on, and leave with 130 or 143."""
     run = Run(settings, data, out)
     describe_plan(run)
-    if run.trainer.share >= 1:
+    if run.trainer.share >= 1 and (out / "model" / "model.safetensors").exists():  # without, it is written again
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     with Interrupt() as interrupt:

@@ -158,7 +158,7 @@ class Run:
             yield from self.trainer.run()
         except Diverged as error:
             self.background.wait()
-            there = (self.folder / "checkpoints").is_dir()
+            there = checkpoints.counts(self.folder / "checkpoints")
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
                 f"{error}; {self.blame()}. The step was not taken; {self.folder} {kept}. "
@@ -213,14 +213,14 @@ class Run:
                 raise ValueError(f"{self.folder} is a file, and a run needs a folder. Choose a new one with --out.")
             if self.folder.exists() and any(file.name not in BEGUN for file in self.folder.iterdir()):
                 raise ValueError(
-                    f"{self.folder} holds files that are no run of noisekiln's. Nothing was touched. "
-                    "Choose an empty or new folder with --out."
+                    f"{self.folder} holds files that are no run of noisekiln's, as there is no run.yaml. "
+                    "Nothing was touched. Choose an empty or new folder with --out."
                 )
             return asked
         before = Settings.read(file)
         # What was chosen for the user then is kept: a longer budget must not change the network.
         names = ("model", "backbone", "batch", "sampler", "steps", "schedule")
-        kept = {name: getattr(before, name) for name in names if _left_open(settings, name)}
+        kept = {name: getattr(before, name) for name in names if getattr(settings, name) in (None, "auto")}
         asked = asked.but(**kept)
         other = asked.differing(before, besides=MAY_CHANGE)
         if other:
@@ -243,13 +243,18 @@ class Run:
         self._found = checkpoints.counts(self.folder / "checkpoints")
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
+            if (self.folder / "model").exists() and not (self.folder / "checkpoints").exists():
+                raise ValueError(
+                    f"{self.folder} holds a model and no checkpoints any more: the run would begin anew over it. "
+                    "Restore them from a copy, or give another --out for a new run."
+                )
             return 0
         self.skipped = found.skipped
         self.trainer.load_state(found.parts, found.numbers)
         return self.trainer.images_seen
 
     def _write_down(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "run.yaml") as draft:
             self.settings.write(draft)
         note_start(self.folder, self.trainer.images_seen, self.settings.device)
@@ -291,7 +296,3 @@ def _fingerprint(described: Path) -> str:
             f"{described} is damaged, so it is unknown what this run was trained on. Restore it from a copy, "
             "or give another --out for a new run."
         ) from error
-
-
-def _left_open(settings: Settings, name: str) -> bool:
-    return getattr(settings, name) in (None, "auto")

@@ -2,14 +2,18 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from noisekiln.find import did_you_mean
 from noisekiln.spec import setting
 from noisekiln.training.logs import KINDS
+
+NUMBERS = {int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Settings:
     curves: str = setting("auto", "Where curves go: auto (tensorboard if it is installed), none, tensorboard or wandb.")
 
     def __post_init__(self) -> None:
+        self._check_types()
         choices = {
             "cond": ("auto", "none", "class", "text"),
             "optimizer": ("muon", "adamw", "adam"),
@@ -99,6 +104,17 @@ class Settings:
                 f"guidance={self.guidance:g}: a scale below 0 leads away from what is asked for. "
                 "Give 0 (ignore the wish), 1 (the model as it is) or more."
             )
+
+    def _check_types(self) -> None:
+        """Raise ValueError for words where numbers belong, as they come from Python or an edited run.yaml."""
+        for name, hint in get_type_hints(Settings).items():
+            kinds, given = set(get_args(hint) or (hint,)), getattr(self, name)
+            if not kinds <= set(NUMBERS) | {NoneType} or (given is None and NoneType in kinds):
+                continue
+            kind = (kinds - {NoneType}).pop()
+            fits, needed = NUMBERS[kind]
+            if not isinstance(given, fits) or isinstance(given, bool) != (kind is bool):
+                raise ValueError(f"{name}={given!r} is not possible: it is {needed}. Give one.")
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""
