@@ -205,6 +205,7 @@ def test_what_comes_after_is_forgotten_and_nothing_else(tmp_path: Path):
     for count in (1, 2, 3):
         snapshots.write(tmp_path, half_trained(count=count))
     (tmp_path / "lengths.png").write_bytes(b"mine")
+    (tmp_path / ".tmpA1b2C3").write_bytes(b"what safetensors had written when it was killed")
     snapshots.forget_after(tmp_path, 16)
     assert sorted(f.name for f in tmp_path.iterdir()) == [
         "000000000008.safetensors", "000000000016.safetensors", "lengths.png",

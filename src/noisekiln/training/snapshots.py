@@ -94,7 +94,10 @@ def forget_after(folder: Path, images_seen: int) -> None:
     for file in _files(folder):
         if int(file.stem) > images_seen:
             file.unlink()
-    for draft in folder.glob(".*.safetensors.partial"):
+    for draft in (
+        *folder.glob(".*.safetensors.partial"),
+        *folder.glob(".tmp*"),
+    ):  # ours, and what safetensors writes to
         draft.unlink()
 
 
