@@ -10,7 +10,7 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, load
 from noisekiln.find import names
-from noisekiln.recipes.network import blocks_of, compiled, recompute
+from noisekiln.recipes.network import blocks_of, compiled, or_eagerly, recompute
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.spec import build
@@ -90,6 +90,23 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
     run = Run(settings, data, tmp_path)
     assert "not compiled: No working C++ compiler found." in run.notes
     assert len(list(run.steps())) == 2
+
+
+def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is():
+    def broken(graph, inputs):
+        raise RuntimeError("no kernel for this")
+
+    network, seen = made(TINY), []
+    network.compile(backend=broken)
+    x, noise = torch.zeros(1, 3, 8, 8), torch.ones(1)
+    try:
+        why = or_eagerly(lambda: seen.append(network(x, noise, NOTHING)))
+        assert "no kernel for this" in why
+        assert len(seen) == 1
+        network(torch.cat([x, x]), torch.ones(2), NOTHING)
+    finally:
+        torch.compiler.set_stance("default")
+    assert or_eagerly(lambda: seen.append(0)) is None
 
 
 @pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")

@@ -66,11 +66,14 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     with Interrupt() as interrupt:
-        micro = run.trainer.micro
+        micro, uncompiled = run.trainer.micro, run.uncompiled
         for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             if not report.taken:
                 began = f"after {run.trainer.began:,} images a step was not taken"
                 say(f"{began}: the loss is {report.loss:g}; {run.blame()}")
+            if run.uncompiled != uncompiled:
+                uncompiled = run.uncompiled
+                say(f"the network cannot be compiled, and runs as it is: {uncompiled}")
             if report.micro < micro:
                 micro = report.micro
                 say(f"memory ran out; from now on {micro} images at once, with the same result")

@@ -1,9 +1,11 @@
 """What is done to a network for training, whatever network it is."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.utils.checkpoint import checkpoint
 
 
@@ -36,4 +38,15 @@ def compiled(network: nn.Module, device: str) -> str | None:
     except Exception as error:
         return str(error).strip().splitlines()[0]
     network.compile()
+    return None
+
+
+def or_eagerly(step: Callable[[], None]) -> str | None:
+    """Take a step; if its network cannot be compiled, say why, have all run as written from now on, and take it so."""
+    try:
+        step()
+    except TorchDynamoException as error:
+        torch.compiler.set_stance("force_eager")
+        step()
+        return " ".join(str(error).split("\n")[:2])  # which part of torch, and what it said
     return None

@@ -14,7 +14,7 @@ from noisekiln.recipes.blame import blame
 from noisekiln.recipes.copies import Copies
 from noisekiln.recipes.environment import note_start
 from noisekiln.recipes.held_out import HeldOut
-from noisekiln.recipes.network import compiled
+from noisekiln.recipes.network import compiled, or_eagerly
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview
 from noisekiln.recipes.reports import Reports
@@ -113,9 +113,9 @@ class Run:
             self._forget_after(self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
         self._agree()
-        if (
-            self.settings.device != "cpu"
-        ):  # where memory has a hard end: what painting and training take, before an hour
+        if self.settings.compile == "yes" and self.uncompiled is None:
+            self.uncompiled = or_eagerly(self.trainer.rehearse)
+        if self.settings.device != "cpu":  # where memory has a hard end, better found now than in an hour
             self._sheet(steps=1)
             self.trainer.rehearse()
         saved, drawn = self.trainer.seconds, self.trainer.share
