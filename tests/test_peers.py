@@ -1,5 +1,6 @@
 """Several processes train as one would; and none of them waits for ever."""
 
+import json
 import os
 import signal
 import subprocess
@@ -151,23 +152,32 @@ def train(folder: Path, *words: object, count: int = 2) -> list[str]:
 
 def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(tmp_path):
     said = subprocess.run(
-        train(tmp_path / "two", "--images", 320), capture_output=True, text=True, env=ENV, timeout=120
+        train(tmp_path / "two", "--images", 8000, "--batch", 256), capture_output=True, text=True, env=ENV, timeout=120
     )
     assert said.returncode == 0, said.stderr
-    assert said.stdout.count("done: 320 images") == 1  # one process speaks
-    subprocess.run(train(tmp_path / "one", "--images", 320, count=1), check=True, env=ENV, timeout=120)
+    assert said.stdout.count("done: 8,192 images") == 1  # one process speaks
+    subprocess.run(train(tmp_path / "one", "--images", 8000, "--batch", 256, count=1), check=True, env=ENV, timeout=120)
     two, one = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=1e-3)
+    told = [json.loads((tmp_path / run / "held_out.json").read_text()) for run in ("one", "two")]
+    assert told[0]["points"] == told[1]["points"] > 2
+    for one_, two_ in zip(*(of["evaluations"] for of in told), strict=True):  # each process evaluates its share
+        np.testing.assert_allclose(two_["held_out"], one_["held_out"], rtol=0.02)
+        np.testing.assert_allclose(two_["train"], one_["train"], rtol=0.02)
     for file in sorted((tmp_path / "one" / "samples").iterdir()):
         pictures = [np.asarray(Image.open(tmp_path / run / "samples" / file.name), float) for run in ("one", "two")]
         assert np.abs(pictures[0] - pictures[1]).mean() < 2
     on = subprocess.run(
-        train(tmp_path / "two", "--images", 480, count=1), capture_output=True, text=True, env=ENV, timeout=120
+        train(tmp_path / "two", "--images", 9000, "--batch", 256, count=1),
+        capture_output=True,
+        text=True,
+        env=ENV,
+        timeout=120,
     )
     assert on.returncode == 0, on.stderr
-    assert "going on after 320 images" in on.stdout
-    assert "done: 480 images" in on.stdout
+    assert "going on after 8,192 images" in on.stdout
+    assert "done: 9,216 images" in on.stdout
 
 
 def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[int]]:

@@ -20,7 +20,8 @@ from noisekiln.recipes.assemble import Batches, Trained
 from noisekiln.recipes.preview import fitting
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
-from noisekiln.training.rows import Rows, cut, joined
+from noisekiln.training.peers import Peers
+from noisekiln.training.rows import Rows, cut, joined, share_out
 
 FILE = "held_out.json"
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
@@ -79,7 +80,7 @@ class HeldOut:
         self.verdict = verdict(self.history)
 
     def evaluate(
-        self, diffusion: Diffusion, images_seen: int, share: float, *, write: bool = True
+        self, diffusion: Diffusion, images_seen: int, share: float, peers: Peers | None = None
     ) -> dict[str, float] | None:
         """Evaluate a model once more; the numbers for the logs, or None if the budget or the images are too few.
 
@@ -87,7 +88,7 @@ class HeldOut:
             diffusion: The averaged model.
             images_seen: By training.
             share: Of the budget that is gone; with it, the first evaluation settles how many points there are.
-            write: Whether to keep what was found in the folder.
+            peers: The processes that train together: each evaluates some, all get all, the first one keeps it.
         """
         others = self.data.held_out
         if not self.points:
@@ -95,15 +96,16 @@ class HeldOut:
         if others is None or len(others) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
             return None
         count = min(self.points, len(others), len(self.data.train))
-        held_out, train = (self._errors(diffusion, part, count) for part in (others, self.data.train))
+        peers = peers or Peers()
+        held_out, train = (self._errors(diffusion, part, count, peers) for part in (others, self.data.train))
         self.history.append(Evaluation(images_seen, held_out, train))
         self.verdict = verdict(self.history)
-        if write:
+        if peers.first:
             self._write()
         return as_line(held_out, train)
 
     @torch.no_grad()
-    def _errors(self, diffusion: Diffusion, part: Images, count: int) -> NDArray[np.float64]:
+    def _errors(self, diffusion: Diffusion, part: Images, count: int, peers: Peers) -> NDArray[np.float64]:
         """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
         still = self.settings.but(drop=0.0, seed=0)
         batches = Batches(Trained(diffusion, Denoising()), replace(self.data, train=_some(part, count)), still)
@@ -111,9 +113,14 @@ class HeldOut:
         rows = joined([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
         at_once = self.settings.micro or self.settings.batch
         assert at_once is not None
-        errors = fitting(lambda size: [errors_at(diffusion, rows, ratio, size) for ratio in RATIOS], at_once)
-        columns = [column.view(-1, count).mean(0) for column in errors]
-        return torch.stack(columns, dim=1).double().cpu().numpy()
+        total = len(noises) * count
+        mine = share_out(total, peers.count)[peers.rank]
+        own, errors = cut(rows, slice(mine.start, mine.stop)), torch.zeros(0, len(RATIOS))
+        if mine:
+            columns = fitting(lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once)
+            errors = torch.stack(columns, dim=1).float()
+        found = peers.gathered(errors, total).view(len(noises), count, len(RATIOS))
+        return found.mean(0).double().cpu().numpy()
 
     def _read(self) -> None:
         try:

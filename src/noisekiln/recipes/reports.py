@@ -52,7 +52,7 @@ class Reports:
         self.peak = trainer.peers.count * measured_peak(settings.device, trainer.precision.kind)
         held_out.forget_after(trainer.images_seen)
         self._written, self._evaluated, self._evaluated_at = -every, trainer.share, 0
-        first = trainer.peers.first  # the others evaluate along, as weights may be shared out, and write nothing
+        first = trainer.peers.first  # the others evaluate their share, and write nothing
         self._logs = open_logs(settings.curves, folder, trainer.images_seen, asdict(settings)) if first else Logs([])
 
     def __enter__(self) -> "Reports":
@@ -101,7 +101,7 @@ class Reports:
         self._evaluated, self._evaluated_at = trainer.share, trainer.images_seen
         averaged = self.copies.averaged().diffusion
         seen, share = trainer.images_seen, min(trainer.share, 1.0)
-        found = self.held_out.evaluate(averaged, seen, share, write=trainer.peers.first)
+        found = self.held_out.evaluate(averaged, seen, share, trainer.peers)
         if found is not None:
             where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
             self._logs.write(where | rounded(found))
