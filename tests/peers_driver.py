@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from noisekiln.training.budget import Budget, Rate
@@ -12,6 +13,10 @@ from noisekiln.training.peers import Peers
 from noisekiln.training.trainer import Trainer
 
 DATA = torch.randn(640, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Short:
+    rows_at = None  # images seen when there is no memory for rows
 
 
 class Loss:
@@ -23,6 +28,7 @@ class Net(nn.Module):
     """Two matrices, biases, and noise in what is minimised."""
 
     short_at = None  # the call in which memory runs out
+    short_behind = None  # the call in whose backward pass it does, between the two matrices
     ruined_at = None  # the call whose loss is no number
     calls = 0
 
@@ -34,12 +40,22 @@ class Net(nn.Module):
     def forward(self, x, noise):
         self.calls += 1
         if self.calls == self.short_at:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
-        y = self.blocks[1](torch.tanh(self.blocks[0](x + noise)))
+            run_out()
+        hidden = torch.tanh(self.blocks[0](x + noise))
+        if self.calls == self.short_behind:
+            hidden.register_hook(run_out)
+        y = self.blocks[1](hidden)
         return Loss((y - x).square().mean() * (torch.nan if self.calls == self.ruined_at else 1))
 
 
+def run_out(*_):
+    raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+
+
 def batches(start, count, generator):
+    if Short.rows_at == start:
+        Short.rows_at = None
+        run_out()
     x = DATA[(start + torch.arange(count)) % len(DATA)]
     return x, torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
@@ -59,7 +75,11 @@ def make(peers, *, shard=False, batch=96, images=9600, **settings):
 
 def main(what, folder):
     peers = Peers.join("cpu", wait=60)
-    Net.short_at = 10 if what == "short" and peers.rank == 1 else None
+    if what == "short":  # two buckets of gradients, of which one is averaged already when memory runs out
+        dist._DEFAULT_FIRST_BUCKET_BYTES = 100
+        Net.short_at, Short.rows_at = ((None, None), (10, 30 * 96))[peers.rank]
+        # 9 steps of a piece, two of the step that process 1 fails in, 10 of two pieces; then the last one of a step.
+        Net.short_behind = (32, None)[peers.rank]
     Net.ruined_at = 16 if "ruined" in what and peers.rank == 1 else None
     micro = 12 if "ruined" in what else None
     trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96, micro=micro)

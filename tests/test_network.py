@@ -10,7 +10,7 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, load
 from noisekiln.find import names
-from noisekiln.recipes.network import blocks_of, compiled, or_eagerly, recompute
+from noisekiln.recipes.network import blocks_of, compiled, recompute
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.spec import build
@@ -92,21 +92,20 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
     assert len(list(run.steps())) == 2
 
 
-def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is():
+def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data, tmp_path):
     def broken(graph, inputs):
         raise RuntimeError("no kernel for this")
 
-    network, seen = made(TINY), []
-    network.compile(backend=broken)
-    x, noise = torch.zeros(1, 3, 8, 8), torch.ones(1)
-    try:
-        why = or_eagerly(lambda: seen.append(network(x, noise, NOTHING)))
-        assert "no kernel for this" in why
-        assert len(seen) == 1
-        network(torch.cat([x, x]), torch.ones(2), NOTHING)
-    finally:
-        torch.compiler.set_stance("default")
-    assert or_eagerly(lambda: seen.append(0)) is None
+    settings = Settings(images=48, batch=16, backbone=TINY, compile="yes", curves="none")
+    run, plain = Run(settings, data, tmp_path / "broken"), Run(settings.but(compile="no"), data, tmp_path / "plain")
+    run.network.compile(backend=broken)
+    losses = [[report.loss for report in each.steps()] for each in (run, plain)]
+    assert "no kernel for this" in run.uncompiled
+    assert losses[0] == losses[1]
+    another = made(TINY)
+    another.compile(backend=broken)  # what was given up was this network's, not the whole process's
+    with pytest.raises(RuntimeError, match="no kernel for this"):
+        another(torch.zeros(1, 3, 8, 8), torch.ones(1), NOTHING)
 
 
 @pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from conftest import Command
 from noisekiln.diffusion import Diffusion
 from noisekiln.find import names
-from noisekiln.recipes.paint import paint, share_out
+from noisekiln.recipes.paint import paint, repeated
 
 
 def index(folder: Path) -> list[dict[str, Any]]:
@@ -165,13 +165,13 @@ def test_batch_option(cli: Command, class_run: Path, tmp_path: Path):
         assert all(np.abs(one - other).max() <= 1 for other in others)
 
 
-def test_share_out():
-    assert share_out([None], None) == ([None] * 16, 4)
-    assert share_out(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
-    assert share_out(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
-    assert share_out(["a", "b", "c"], 2)[0] == ["a", "b"]
-    assert share_out(["a", "b", "c"], 3) == (["a", "b", "c"], 1)
-    assert share_out([3], 1) == ([3], 1)
+def test_wishes_are_repeated():
+    assert repeated([None], None) == ([None] * 16, 4)
+    assert repeated(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
+    assert repeated(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
+    assert repeated(["a", "b", "c"], 2)[0] == ["a", "b"]
+    assert repeated(["a", "b", "c"], 3) == (["a", "b", "c"], 1)
+    assert repeated([3], 1) == ([3], 1)
 
 
 # What is there already

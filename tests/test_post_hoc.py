@@ -16,6 +16,7 @@ from torch import nn
 
 import noisekiln as nk
 from conftest import TINY, Command, make_images
+from noisekiln import replacing
 from noisekiln.data import DataSet, load
 from noisekiln.diffusion import Diffusion
 from noisekiln.recipes import averages as averages_module
@@ -115,6 +116,16 @@ def test_nothing_is_made_of_nothing():
 # Paths that are known
 
 
+def keep_if_due(keeper, ema, share):
+    work = keeper.due(ema, share)
+    if work is not None:
+        work()
+
+
+def written(folder, ema):
+    return snapshots.write(folder, snapshots.small(ema), ema.images_seen, ema.lengths)
+
+
 def line(steps):
     start, way = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
     for step in range(1, steps + 1):
@@ -141,7 +152,7 @@ def test_reconstructed_averages_are_those_tracked_directly(tmp_path: Path, path)
             module.weight.copy_(weights[:, None])
         two.update(module, 64 * step)
         direct.update(module, 64 * step)
-        keeper.keep_if_due(two, step / steps)
+        keep_if_due(keeper, two, step / steps)
     kept = snapshots.kept(tmp_path)
     assert len(kept) == 16
     for length, track in zip(lengths, direct.tracks, strict=True):
@@ -167,7 +178,7 @@ def half_trained(seed=0, count=1):
 
 def test_a_snapshot_is_the_averages_in_half_precision(tmp_path: Path):
     ema = half_trained(count=3)
-    file = snapshots.write(tmp_path, ema)
+    file = written(tmp_path, ema)
     assert [f.name for f in tmp_path.iterdir()] == ["000000000024.safetensors"]
     tensors = load_file(file)
     assert tensors.keys() == {f"{i}.{name}" for i in (0, 1) for name in ema.tracks[0]}
@@ -180,22 +191,22 @@ def test_a_snapshot_is_the_averages_in_half_precision(tmp_path: Path):
 def test_weights_too_large_for_halves_are_kept_as_they_are(tmp_path: Path):
     ema = half_trained()
     ema.tracks[1]["0.weight"][0, 0] = 1e6
-    tensors = load_file(snapshots.write(tmp_path, ema))
+    tensors = load_file(written(tmp_path, ema))
     assert float(tensors["1.0.weight"][0, 0]) == 1e6
     assert tensors["0.0.weight"].dtype == torch.float16
 
 
 def test_a_snapshot_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    snapshots.write(tmp_path, half_trained(count=1))
+    written(tmp_path, half_trained(count=1))
     before = contents(tmp_path)
 
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(snapshots.os, "fsync", dies)
+        patched.setattr(replacing.os, "fsync", dies)
         with pytest.raises(KeyboardInterrupt):
-            snapshots.write(tmp_path, half_trained(count=2))
+            written(tmp_path, half_trained(count=2))
     assert [shot.images_seen for shot in snapshots.kept(tmp_path)] == [8]
     snapshots.forget_after(tmp_path, 8)
     assert contents(tmp_path) == before
@@ -203,9 +214,9 @@ def test_a_snapshot_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_comes_after_is_forgotten_and_nothing_else(tmp_path: Path):
     for count in (1, 2, 3):
-        snapshots.write(tmp_path, half_trained(count=count))
+        written(tmp_path, half_trained(count=count))
     (tmp_path / "lengths.png").write_bytes(b"mine")
-    (tmp_path / ".tmpA1b2C3").write_bytes(b"what safetensors had written when it was killed")
+    (tmp_path / ".000000000032.safetensors.partial").mkdir()  # and what was in it when it was killed
     snapshots.forget_after(tmp_path, 16)
     assert sorted(f.name for f in tmp_path.iterdir()) == [
         "000000000008.safetensors", "000000000016.safetensors", "lengths.png",
@@ -217,17 +228,17 @@ def test_snapshots_come_at_equal_shares(tmp_path: Path):
     keeper, ema, shares = snapshots.Snapshots(tmp_path, 4, 0.3), half_trained(), []
     for percent in (31, 49, 50, 51, 80, 99, 103, 104):
         ema.images_seen = percent
-        keeper.keep_if_due(ema, percent / 100)
+        keep_if_due(keeper, ema, percent / 100)
         shares = [shot.images_seen for shot in snapshots.kept(tmp_path)]
     assert shares == [50, 80, 103]
     none = snapshots.Snapshots(tmp_path / "none", 0, 0.0)
-    none.keep_if_due(ema, 1.0)
+    keep_if_due(none, ema, 1.0)
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"cut off", None])
 def test_a_damaged_snapshot_is_named(tmp_path: Path, damage):
-    file = snapshots.write(tmp_path, half_trained())
+    file = written(tmp_path, half_trained())
     file.write_bytes(damage if damage is not None else file.read_bytes().replace(b"snapshot", b"snapshut"))
     with pytest.raises(
         ValueError, match=r"000000000008\.safetensors is no snapshot of noisekiln's, or damaged .*Remove"

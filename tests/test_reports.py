@@ -66,7 +66,7 @@ def test_means_are_of_what_fell_into_each_bin_and_begin_anew():
 def test_a_line_has_the_unweighted_errors_by_noise_level(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS.but(weight="min_snr"), data, tmp_path)
     for _ in islice(run.steps(), 3):
-        (loss,) = run.trainer.last
+        (loss,) = run.trainer.gradients.losses
     line = lines(tmp_path)[2]
     ratios, errors = loss.level.nsr.numpy(), loss.per_sample.numpy()
     for low, high in pairwise(BINS):

@@ -375,10 +375,10 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     assert "and 10 steps before it came to nothing too" in told
     place = batch_order(len(data.train), seed=0, start=272, count=16)[5]
     assert "the largest error was at the noise-to-signal ratio" in told
-    assert f", in {data.train.files[place]}. The step" in told
+    assert f", in {data.train.files[place]}. Nothing of it was saved" in told
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum("not_taken" in line for line in lines) == 10
-    assert f"The step was not taken; {tmp_path} keeps the last checkpoint. Take a lower --rate" in told
+    assert f"Nothing of it was saved: {tmp_path} keeps the last checkpoint. Take a lower --rate" in told
     assert all(torch.equal(a, b) for a, b in zip(before, run.trained.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
@@ -508,7 +508,7 @@ def test_a_rehearsal_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path
 
     rehearsed.trained.forward = short  # type: ignore[method-assign]
     rehearsed.trainer.rehearse()
-    assert (rehearsed.trainer.micro, rehearsed.trainer.images_seen) == (4, 0)
+    assert (rehearsed.trainer.gradients.micro, rehearsed.trainer.images_seen) == (4, 0)
     losses = [[report.loss for report in run.steps()] for run in (plain, rehearsed)]
     assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-5)  # the next ones differ by the rounding of sums
 

@@ -370,7 +370,7 @@ def test_a_step_in_pieces_is_the_same_step(micro):
     np.testing.assert_allclose(*losses, rtol=1e-12)
     for name, weight in whole.module.state_dict().items():
         torch.testing.assert_close(pieces.module.state_dict()[name], weight, rtol=1e-10, atol=1e-12)
-    assert len(pieces.last) == -(-150 // micro)
+    assert len(pieces.gradients.losses) == -(-150 // micro)
 
 
 def test_rows_are_the_same_whoever_asks_for_which():
@@ -442,7 +442,7 @@ def test_memory_for_not_even_one_image_is_an_error():
     trainer.module.forward = full
     with pytest.raises(ValueError, match=r"Not even one image fits into memory.* Take a smaller --model"):
         list(trainer.run())
-    assert trainer.micro == 1
+    assert trainer.gradients.micro == 1
 
 
 def test_other_errors_are_no_lack_of_memory():
@@ -472,8 +472,17 @@ def test_a_bad_step_is_not_taken_and_the_run_goes_on():
         taken.append(report.taken)
     assert [i for i, good in enumerate(taken) if not good] == [5, 6, 10]
     assert trainer.images_seen == 160
-    assert trainer.in_vain == 0
+    assert trainer.in_vain == 3 - 12 / 8  # eight good ones make up for a bad one
     assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
+
+
+def test_bad_steps_between_good_ones_do_not_go_on_for_ever():
+    trainer, taken = toy(Budget(images=80_000), ruin_at=range(0, 80_000, 16)), []
+    with pytest.raises(Diverged, match="steps before it came to nothing too"):
+        taken.extend(report.taken for report in trainer.run())
+    assert taken.count(False) == 11  # each second one: 7/8 of a bad step is left of each pair
+    rare = toy(Budget(images=80 * 16), ruin_at=range(0, 80 * 16, 72))
+    assert sum(not report.taken for report in rare.run()) == 18
 
 
 def test_what_a_fused_optimizer_counts_is_put_where_its_weights_are():

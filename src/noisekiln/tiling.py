@@ -28,13 +28,14 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
             f"An image of {size[0]}x{size[1]} pixels is smaller than the {tile[0]}x{tile[1]} that the model paints. "
             "Enlarge it first, or train a model of this size."
         )
-    rows, columns = (_starts(length, side, overlap) for length, side in zip(size, tile, strict=True))
-    if len(rows) * len(columns) > MOST:
+    down, across = (_count(length, side, overlap) for length, side in zip(size, tile, strict=True))
+    if down * across > MOST:
         raise ValueError(
-            f"{size[0]}x{size[1]} pixels are {len(rows) * len(columns):,} overlapping tiles of the {tile[0]}x{tile[1]} "
+            f"{size[0]}x{size[1]} pixels are {down * across:,} overlapping tiles of the {tile[0]}x{tile[1]} "
             "that the model paints: more than anybody waits for. Scale the picture (--resize: to the model's size), "
             "cut out the part that matters, or train a model of larger images."
         )
+    rows, columns = _starts(size[0], tile[0], down), _starts(size[1], tile[1], across)
     return [(slice(top, top + tile[0]), slice(left, left + tile[1])) for top in rows for left in columns]
 
 
@@ -77,6 +78,9 @@ def _hill(length: int) -> Tensor:
     return 1 - (torch.arange(length) - middle).abs() / (middle + 1)
 
 
-def _starts(length: int, side: int, overlap: float) -> list[int]:
-    count = 1 if length == side else 1 + -(-(length - side) // max(1, round(side * (1 - overlap))))
+def _count(length: int, side: int, overlap: float) -> int:
+    return 1 if length == side else 1 + -(-(length - side) // max(1, round(side * (1 - overlap))))
+
+
+def _starts(length: int, side: int, count: int) -> list[int]:
     return [round(i * (length - side) / max(count - 1, 1)) for i in range(count)]

@@ -26,12 +26,18 @@ for found in pkgutil.iter_modules(__path__):
 EXIT_CODES = {"DataError": 3, "Diverged": 4, "SaveFailed": 5, "LostPeer": 6}  # by name: nothing heavy for `--help`
 
 
+TOGETHER = ("train", "sample")  # commands that several processes share
+
+
 def main() -> None:
     """Run a command; every foreseen error is one message and an exit code, never a traceback."""
     try:
+        _check_alone()
         app(prog_name="noisekiln")
     except (ValueError, RuntimeError) as error:
         code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
+        if code is None and "out of memory" in str(error).lower():
+            code, error = 2, ValueError(_out_of_memory(error))
         if code is None:
             raise
         rank = os.environ.get("RANK", "0")
@@ -45,3 +51,21 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_alone() -> None:
+    """Raise ValueError if torchrun has started a command several times that has one process's work to do."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if count > 1 and command and command not in TOGETHER:
+        raise ValueError(
+            f"{command} was started {count} times, and it is the work of one process: they would write the same files. "
+            f"Start it without torchrun; {' and '.join(TOGETHER)} are shared out."
+        )
+
+
+def _out_of_memory(error: Exception) -> str:
+    return (
+        f"Memory ran out: {str(error).split('. ')[0]}. This network, or what else is on the device, does not fit. "
+        "Take a smaller --model, --size or --batch, or a device with more memory."
+    )

@@ -8,14 +8,17 @@ from noisekiln.recipes.run import Run
 
 def measured_plan(run: Run) -> Iterator[str]:
     """What the run would need, by a few real steps: aligned lines."""
-    found = probe(run.settings, run.data, run.base)
+    found = probe(run.settings, run.data, run.base, run.peers)
     for name, told in (
         ("parameters", f"{run.parameters:,} trained"),
         ("work", _work(found, run.trainer.batch)),
         ("memory", _memory(found)),
         ("speed", f"{found.images_per_second:,.0f} images/s in {found.steps} steps just measured{_peak(found)}"),
         ("budget", _budget(run, found)),
-        ("disk", f"{_size(found.checkpoint)} a checkpoint, of which a run keeps two, besides model and grids"),
+        (
+            "disk",
+            f"{_size(found.checkpoint)} a checkpoint; {run.settings.keep} are kept, besides model and grids",
+        ),
     ):
         yield f"  {name:<12}{told}"
 
@@ -29,7 +32,7 @@ def _work(found: Probe, batch: int) -> str:
 def _memory(found: Probe) -> str:
     if found.memory is None:
         return "not counted by this system"
-    return f"{_size(found.memory)} at most, besides the program and the images"
+    return f"{_size(found.memory)} at most with {found.micro} images at once, besides the program and the images"
 
 
 def _peak(found: Probe) -> str:

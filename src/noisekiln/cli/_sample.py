@@ -8,6 +8,7 @@ from noisekiln.cli._painting import painting
 from noisekiln.cli._show import say
 from noisekiln.recipes.paint import paint
 from noisekiln.stages import Model
+from noisekiln.training.peers import Peers
 
 
 def sample(
@@ -17,18 +18,21 @@ def sample(
     folder: Path,
     *,
     batch: int = 64,
+    peers: Peers | None = None,
     **settings: Any,
 ) -> None:
     """Paint into a folder with a progress bar; settings are those of `recipes.paint.paint`."""
     steps = model.count_steps(settings.get("steps"))
+    peers = peers or Peers()
+    at_once = batch * peers.count
 
     def kept(taken: int) -> str:
-        finished = taken // steps * batch
+        finished = taken // steps * at_once
         if not finished:
             return "no picture was finished, so nothing was written"
         return f"{finished} of {len(wishes)} pictures are finished, and kept in {folder}"
 
-    with painting(steps * -(-len(wishes) // batch), kept) as step_done:
-        paint(model, wishes, seeds, folder, batch=batch, step_done=step_done, **settings)
+    with painting(steps * -(-len(wishes) // at_once), kept) as step_done, peers.listening():
+        paint(model, wishes, seeds, folder, batch=batch, step_done=step_done, peers=peers, **settings)
     count = "1 picture" if len(wishes) == 1 else f"{len(wishes)} pictures"
     say(f"{count} in {folder}; look at {folder / 'grid.png'}")

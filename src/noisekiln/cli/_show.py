@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noisekiln.training.trainer import Report
 
-alone = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
-console = Console(highlight=False, soft_wrap=True, quiet=not alone)
+speaks = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
+console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal to draw a bar in
 
 

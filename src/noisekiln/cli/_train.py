@@ -10,12 +10,13 @@ from pathlib import Path
 import typer
 from rich.progress import Progress
 
-from noisekiln.cli._show import console, say, watch
+from noisekiln.cli._show import console, say, speaks, watch
 from noisekiln.data import DataSet
 from noisekiln.recipes.read import GENERATE, read_images
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.lock import Lock
 
 
 def read_data(source: str, size: int | tuple[int, int] | None = None, task: str = GENERATE) -> DataSet:
@@ -60,23 +61,25 @@ def describe_plan(run: Run) -> None:
 
 def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
     """Train with a progress bar; on Ctrl-C or SIGTERM save, say how to go on, and leave with 130 or 143."""
+    if speaks:
+        Lock(out).look()  # before anything is said of going on
     run = Run(settings, data, out)
     describe_plan(run)
     if run.trainer.share >= 1 and (out / "model" / "model.safetensors").exists():  # without, it is written again
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     with Interrupt() as interrupt:
-        micro, uncompiled = run.trainer.micro, run.uncompiled
+        micro, uncompiled = run.trainer.gradients.micro, run.uncompiled
         for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             if not report.taken:
                 began = f"after {run.trainer.began:,} images a step was not taken"
-                say(f"{began}: the loss is {report.loss:g}; {run.blame()}")
+                say(f"{began}: the loss is {report.loss:g}; {run.why(report)}")
             if run.uncompiled != uncompiled:
                 uncompiled = run.uncompiled
                 say(f"the network cannot be compiled, and runs as it is: {uncompiled}")
             if report.micro < micro:
                 micro = report.micro
-                say(f"memory ran out; from now on {micro} images at once, with the same result")
+                say(f"memory is short: from now on {micro} images at once, with the same result")
     if run.trainer.stopped_by and run.trainer.share < 1:
         say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
         raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)

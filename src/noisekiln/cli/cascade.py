@@ -29,13 +29,13 @@ def command(
     from noisekiln.cli._show import say
     from noisekiln.cli._wishes import wishes
     from noisekiln.recipes.cascade import cascade, save_cascade
-    from noisekiln.recipes.paint import share_out
+    from noisekiln.recipes.paint import repeated
     from noisekiln.recipes.plan import pick_device
 
     asked = taken(given)
     device = pick_device(asked.device)
     model = cascade(stages, noise=_shares(noise), device=device, allow_code=asked.allow_code)
-    wanted, columns = share_out(wishes(model, classes or [], prompts or []), count)
+    wanted, columns = repeated(wishes(model, classes or [], prompts or []), count)
     model.bind(wanted)  # a wish that cannot be has written nothing
     place = save_cascade(model, out)
     say(f"{len(stages)} stages, {model.size[0]}x{model.size[1]} pixels, saved in {place}")

@@ -26,12 +26,12 @@ def command(
     from noisekiln.cli._show import say
     from noisekiln.cli._train import command_line, read_data, train
     from noisekiln.diffusion import Diffusion
-    from noisekiln.recipes.paint import share_out
+    from noisekiln.recipes.paint import repeated
     from noisekiln.recipes.settings import Settings
 
     data = read_data("bundled:portraits")
     train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())
-    wishes, columns = share_out(PROMPTS, None)
+    wishes, columns = repeated(PROMPTS, None)
     sample(Diffusion.load(out), wishes, range(len(wishes)), out / "pictures", columns=columns)
     for row, prompt in enumerate(PROMPTS, 1):
         say(f"  row {row}: {prompt}")

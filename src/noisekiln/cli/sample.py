@@ -27,10 +27,14 @@ def command(
     from noisekiln.cli._wishes import wishes
     from noisekiln.diffusion import Diffusion
     from noisekiln.find import name_of
-    from noisekiln.recipes.paint import share_out
+    from noisekiln.recipes.paint import repeated
+    from noisekiln.recipes.plan import pick_device
     from noisekiln.stages import load
+    from noisekiln.training.peers import Peers
 
-    model = open_model(load, run, taken(given))
+    asked = taken(given)
+    peers = Peers.join(pick_device(asked.device))
+    model = open_model(load, run, asked)
     if isinstance(model, Diffusion) and model.task is not None:
         raise ValueError(
             f"{run} was trained to {name_of(type(model.task))}, so it needs images to start from. "
@@ -41,9 +45,9 @@ def command(
         if count not in (None, len(seeds)):
             raise ValueError(f"-n {count} came with {len(seeds)} seeds. Leave -n away, or give as many seeds.")
         count = len(seeds)
-    wanted, columns = share_out(wishes(model, classes or [], prompts or []), count)
+    wanted, columns = repeated(wishes(model, classes or [], prompts or []), count)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wanted))]
-    sample(model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch, **given)
+    sample(model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch, peers=peers, **given)
 
 
 def _seeds(text: str) -> list[int]:

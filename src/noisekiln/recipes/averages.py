@@ -10,7 +10,7 @@ from torch import Tensor
 from noisekiln.adapter import FILE, ROWS, Adapter, merge
 from noisekiln.diffusion import Diffusion
 from noisekiln.folder import described
-from noisekiln.recipes.run import AVERAGES
+from noisekiln.recipes.run_folder import AVERAGES
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import KEPT
 from noisekiln.training.post_hoc import Fit, fit, reconstruct

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -12,17 +11,18 @@ from typing import Any
 
 import torch
 
+from noisekiln.replacing import replacing
+
 FILE = "environment.json"
 PACKAGES = ("noisekiln", "torch", "numpy", "pillow", "safetensors")
 
 
-def note_start(folder: Path, images_seen: int, device: str) -> None:
+def note_start(folder: Path, images_seen: int, device: str, processes: int = 1) -> None:
     """Add an entry for this start of a run to its `environment.json`: a list, oldest first."""
     file = folder / FILE
-    told = [*_read(file), environment(images_seen, device)]
-    draft = folder / f".{FILE}.partial"
-    draft.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(draft, file)
+    told = [*_read(file), environment(images_seen, device) | {"processes": processes}]
+    with replacing(file) as draft:
+        draft.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def environment(images_seen: int, device: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The loss on images that training never sees, under noise that never changes."""
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -17,9 +16,10 @@ from noisekiln.draws.base import Draw
 from noisekiln.levels import Level
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.recipes.assemble import Batches, Trained
-from noisekiln.recipes.preview import fitting
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.verdict import Evaluation, verdict
+from noisekiln.replacing import replacing
+from noisekiln.training.memory import in_fewer
 from noisekiln.training.peers import Peers
 from noisekiln.training.rows import Rows, cut, joined, share_out
 
@@ -117,7 +117,7 @@ class HeldOut:
         mine = share_out(total, peers.count)[peers.rank]
         own, errors = cut(rows, slice(mine.start, mine.stop)), torch.zeros(0, len(RATIOS))
         if mine:
-            columns = fitting(lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once)
+            columns = in_fewer(lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once)
             errors = torch.stack(columns, dim=1).float()
         found = peers.gathered(errors, total).view(len(noises), count, len(RATIOS))
         return found.mean(0).double().cpu().numpy()
@@ -142,9 +142,8 @@ class HeldOut:
             for one in self.history
         ]
         told = {"points": self.points, "nsr": list(RATIOS), "evaluations": evaluations}
-        draft = self.file.with_name(f".{FILE}.partial")
-        draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
-        os.replace(draft, self.file)
+        with replacing(self.file) as draft:
+            draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def errors_at(diffusion: Diffusion, rows: Rows, ratio: float, at_once: int) -> Tensor:

@@ -5,8 +5,10 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.utils.checkpoint import checkpoint
+
+from noisekiln.training.gradients import Uncompiled
+from noisekiln.training.peers import Peers
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
@@ -31,22 +33,25 @@ def recompute(network: nn.Module) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def compiled(network: nn.Module, device: str) -> str | None:
-    """Have it compiled at its first step; or say why that cannot be here, and leave it as it is."""
+def compiled(network: nn.Module, device: str, peers: Peers | None = None) -> str | None:
+    """Have it compiled at its first step, in all processes; or say why that cannot be, and leave it as it is."""
+    why = None
     try:
         torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8, device=device))
     except Exception as error:
-        return str(error).strip().splitlines()[0]
+        why = str(error).strip().splitlines()[0]
+    if (peers or Peers()).summed([why is not None])[0]:  # a process that runs otherwise would not meet the others
+        return why or "another process cannot"
     network.compile()
     return None
 
 
-def or_eagerly(step: Callable[[], None]) -> str | None:
-    """Take a step; if its network cannot be compiled, say why, have all run as written from now on, and take it so."""
+def or_eagerly(step: Callable[[], None], network: nn.Module) -> str | None:
+    """Take a step; if its network cannot be compiled, say why, have it run as written from now on, and take it so."""
     try:
         step()
-    except TorchDynamoException as error:
-        torch.compiler.set_stance("force_eager")
+    except Uncompiled as error:
+        network._compiled_call_impl = None
         step()
-        return " ".join(str(error).split("\n")[:2])  # which part of torch, and what it said
+        return str(error)
     return None

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, enlarged, save_picture, tile, to_pil
 from noisekiln.stages import Model
+from noisekiln.training.peers import Peers
+from noisekiln.training.rows import share_out
 
 INDEX = "samples.json"
 OURS = ("grid.png", "strip.png", "animation.gif", "animation.webp")
@@ -29,7 +32,7 @@ class Painted:
     prompt: str | None
 
 
-def share_out(wishes: Sequence[str | int | None], count: int | None) -> tuple[list[str | int | None], int]:
+def repeated(wishes: Sequence[str | int | None], count: int | None) -> tuple[list[str | int | None], int]:
     """`count` wishes in all, each wish in a run of its own, and how many columns show them one row a wish.
 
     Unless a count is given there are 16 of a single wish, and 8 of each of several.
@@ -56,11 +59,13 @@ def paint(
     batch: int = 64,
     step_done: Callable[[], None] = lambda: None,
     given: Tensor | None = None,
+    peers: Peers | None = None,
     **settings: Any,
 ) -> Pixels:
     """Paint the wishes into a folder: 00000.png, ..., grid.png and samples.json.
 
-    What is finished is kept when it is interrupted: pictures are written batch by batch.
+    What is finished is kept when it is interrupted: pictures are written batch by batch. Several processes paint a
+    batch each at a time, and the first one writes.
 
     Args:
         model: What paints.
@@ -68,9 +73,10 @@ def paint(
         seeds: One an image.
         folder: Where; new, empty, or of earlier samples, which are replaced.
         columns: Of the grid.
-        batch: Images painted at once.
+        batch: Images painted at once, by each process.
         step_done: Called after every step.
         given: What each image starts from, for a model with a task, as `Diffusion.generate` takes it.
+        peers: The processes that paint together; each calls this.
         settings: Of `Diffusion.generate`.
 
     Returns:
@@ -79,31 +85,54 @@ def paint(
     Raises:
         ValueError: If the folder holds something else, or the wishes or settings cannot be.
     """
+    peers = peers or Peers()
     model.bind(list(dict.fromkeys(wishes)))  # all of them can be understood, those of the last batch too
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = earlier_samples(folder)
+    earlier = earlier_samples(folder) if peers.first else []
     done: list[Pixels] = []
     listed: list[Painted] = []
     try:
-        for start in range(0, len(wishes), batch):
-            part = slice(start, start + batch)
-            shown: dict[str, Any] = {} if given is None else {"given": given[part]}
-            for progress in model.generate(wishes[part], seeds=seeds[part], **shown, **settings):  # noqa: B007
-                step_done()
-            images = progress.images().cpu().numpy()
-            if not done:  # only now: a setting that cannot be has cost nobody their earlier samples
+        for start in range(0, len(wishes), batch * peers.count):
+            numbers = range(start, min(start + batch * peers.count, len(wishes)))
+            own = share_out(len(numbers), peers.count)[peers.rank]
+            mine = numbers[own.start : own.stop]
+            painted = _batch(model, wishes, seeds, mine, given, step_done, **settings)
+            images = peers.gathered(painted, len(numbers)).numpy()
+            done.append(images)
+            if not peers.first:
+                continue
+            if start == 0:  # only now: a setting that cannot be has cost nobody their earlier samples
                 for file in earlier:
                     file.unlink(missing_ok=True)
-            numbers = range(start, start + len(images))
             listed += [_painted(model, f"{i:05d}.png", seeds[i], wishes[i]) for i in numbers]
             _write_index(folder, listed)  # first, so that every picture is known for a sample
             for i, image in zip(numbers, images, strict=True):
                 to_pil(image).save(folder / f"{i:05d}.png")
-            done.append(images)
     finally:
-        if done:
+        if done and peers.first:
             save_picture(tile(np.concatenate(done), columns), folder / "grid.png", at_least=512)
     return np.concatenate(done)
+
+
+def _batch(
+    model: Model,
+    wishes: Sequence[str | int | None],
+    seeds: Sequence[int],
+    numbers: range,
+    given: Tensor | None,
+    step_done: Callable[[], None],
+    **settings: Any,
+) -> Tensor:
+    """The images of some numbers."""
+    images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
+    if not numbers:  # there are more processes than images
+        return images
+    part = slice(numbers.start, numbers.stop)
+    shown: dict[str, Any] = {} if given is None else {"given": given[part]}
+    for progress in model.generate(wishes[part], seeds=seeds[part], **shown, **settings):
+        step_done()
+        last = progress
+    return last.images().cpu()
 
 
 def _painted(model: Model, file: str, seed: int, wish: str | int | None) -> Painted:

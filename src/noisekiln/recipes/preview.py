@@ -1,7 +1,7 @@
 """What a run shows of itself."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from noisekiln.data import DataSet, Images
 from noisekiln.diffusion import Diffusion
 from noisekiln.pictures import Pixels, beside, tile
-from noisekiln.training.memory import free, ran_out
+from noisekiln.training.memory import in_fewer
 from noisekiln.training.peers import Peers
 from noisekiln.training.rows import share_out
 
@@ -20,7 +20,6 @@ PREVIEW: dict[str, Any] = {
     "schedule": "karras",
 }  # few steps show what a model knows, whatever it is for
 COUNT = 16
-Painted = TypeVar("Painted")
 
 
 def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers, **settings: Any) -> Pixels:
@@ -37,30 +36,21 @@ def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers,
     """
     how = PREVIEW | settings
     if models[0].task is not None:
-        return fitting(lambda batch: task_sheet(models, data, batch=batch, **how), COUNT)
+        return task_sheet(models, data, peers, **how)
     wishes = preview_wishes(data, cond, COUNT)
     return beside(*(tile(_painted(model, wishes, peers, **how), columns=4) for model in models))
 
 
-def fitting(paint: Callable[[int], Painted], batch: int) -> Painted:
-    """What is painted in batches of a size, of half of it if memory runs out, and so on."""
-    while True:
-        try:
-            return paint(batch)
-        except RuntimeError as error:
-            if not ran_out(error) or batch == 1:
-                raise
-            batch = -(-batch // 2)
-            free()
-
-
-def _painted(model: Diffusion, wishes: Sequence[str | int | None], peers: Peers, **how: Any) -> Pixels:
+def _painted(
+    model: Diffusion, wishes: Sequence[str | int | None], peers: Peers, *, given: Tensor | None = None, **how: Any
+) -> Pixels:
     """A picture for each wish: its seed decides it, not who paints it."""
     mine = share_out(len(wishes), peers.count)[peers.rank]
+    part = slice(mine.start, mine.stop)
+    how |= {"seeds": mine, "given": None if given is None else given[part]}
     images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
     if mine:
-        own = wishes[mine.start : mine.stop]
-        images = fitting(lambda batch: model.sample(own, seeds=mine, batch=batch, **how).cpu(), len(own))
+        images = in_fewer(lambda batch: model.sample(wishes[part], batch=batch, **how).cpu(), len(mine))
     return peers.gathered(images, len(wishes)).numpy()
 
 
@@ -74,17 +64,18 @@ def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int 
     return [None] * count
 
 
-def task_sheet(models: Sequence[Diffusion], data: DataSet, **settings: Any) -> Pixels:
+def task_sheet(models: Sequence[Diffusion], data: DataSet, peers: Peers, **settings: Any) -> Pixels:
     """Of the same held-out images side by side: what is given, what each model makes of it, and what it was.
 
     Args:
         models: With a task.
         data: Where the images are from; without held-out ones, those trained on.
+        peers: The processes; each calls this.
         settings: Of `Diffusion.generate`.
     """
     shown = TaskPreview(models[0], data)
     picture = shown.given_sheet
-    for sheet in (*(shown.painted_by(model, **settings) for model in models), shown.original_sheet):
+    for sheet in (*(shown.painted_by(model, peers, **settings) for model in models), shown.original_sheet):
         picture = beside(picture, sheet)
     return picture
 
@@ -109,12 +100,12 @@ class TaskPreview:
         seen = whole if part.partners is None else torch.from_numpy(part.partners[:COUNT])
         self._given = task.observe(seen, torch.Generator().manual_seed(0))
         self._wishes = _wishes(model, part, data.class_names, len(whole))
-        self.given_sheet = _sheet(task.picture(self._given, data.size))
-        self.original_sheet = _sheet(whole)
+        self.given_sheet = _sheet(task.picture(self._given, data.size).numpy())
+        self.original_sheet = _sheet(part.pixels[:COUNT])
 
-    def painted_by(self, model: Diffusion, **settings: Any) -> Pixels:
+    def painted_by(self, model: Diffusion, peers: Peers, **settings: Any) -> Pixels:
         """A sheet of what a model makes of what is given; settings are those of `Diffusion.generate`."""
-        return _sheet(model.sample(self._wishes, given=self._given, **settings))
+        return _sheet(_painted(model, self._wishes, peers, given=self._given, **settings))
 
 
 def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) -> list[str | int | None]:
@@ -128,7 +119,6 @@ def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) 
     return [wish or None for wish in shown]
 
 
-def _sheet(images: Tensor) -> Pixels:
+def _sheet(pixels: Pixels) -> Pixels:
     """A grid; grey as red, green and blue, so that sheets of both fit together."""
-    pixels = images.cpu().numpy()
     return tile(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels, columns=4)

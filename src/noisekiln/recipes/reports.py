@@ -14,7 +14,7 @@ from noisekiln.recipes.settings import Settings
 from noisekiln.training.binned import Binned
 from noisekiln.training.flops import count_flops
 from noisekiln.training.logs import Logs, open_logs
-from noisekiln.training.machine import measured_peak, peak_memory
+from noisekiln.training.machine import forget_peak_memory, measured_peak, peak_memory
 from noisekiln.training.pace import Pace
 from noisekiln.training.rows import Batches
 from noisekiln.training.trainer import Report, Trainer, as_line
@@ -49,7 +49,8 @@ class Reports:
         self.losses = Binned(BINS, "loss/nsr")
         self.pace = Pace(trainer.budget)
         self.flops = flops_per_image(copies.fresh(), trainer.rows.batches)
-        self.peak = trainer.peers.count * measured_peak(settings.device, trainer.precision.kind)
+        self.peak = measured_peak(settings.device, trainer.precision.kind)
+        forget_peak_memory(settings.device)  # what has just been measured took some, too
         held_out.forget_after(trainer.images_seen)
         self._written, self._evaluated, self._evaluated_at = -every, trainer.share, 0
         first = trainer.peers.first  # the others evaluate their share, and write nothing
@@ -73,26 +74,28 @@ class Reports:
         if blame:
             self._logs.write({"images_seen": report.images_seen, "not_taken": blame})
             return
-        for loss in self.trainer.last:
+        for loss in self.trainer.gradients.losses:
             assert isinstance(loss, Loss)
             self.losses.take(loss.level.nsr, loss.per_sample)
         self.pace.take(report.seconds, report.images_seen)
         if report.seconds - self._written >= self.every:
             self._written = report.seconds
-            self._logs.write(as_line(report) | rounded(self.losses.means() | self._machine()))
+            self._logs.write(as_line(report) | rounded(self.losses.means(self.trainer.peers.summed) | self._machine()))
         if any(self._evaluated < share <= report.share < 1 for share in AT):
             self._evaluate()
 
     def finish(self) -> None:
         """The budget is spent: evaluate a last time."""
-        if self.trainer.last and self._evaluated_at != self.trainer.images_seen:
+        if self.trainer.gradients.losses and self._evaluated_at != self.trainer.images_seen:
             self._evaluate()
 
     def _machine(self) -> dict[str, float]:
         speed, memory = self.pace.images_per_second, peak_memory(self.settings.device)
         told = {"images_per_second": speed, "seconds_left": self.pace.seconds_left}
         if speed and self.flops:
-            told |= {"flops_per_second": speed * self.flops, "share_of_peak": speed * self.flops / self.peak}
+            told["flops_per_second"] = speed * self.flops
+            if self.peak:
+                told["share_of_peak"] = speed * self.flops / self.peak / self.trainer.peers.count
         told["memory_gib"] = None if memory is None else memory / GIB
         return {name: value for name, value in told.items() if value is not None}
 

@@ -1,10 +1,9 @@
 """A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
 
-import json
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 from noisekiln.data import DataSet
@@ -18,28 +17,33 @@ from noisekiln.recipes.network import compiled, or_eagerly
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview
 from noisekiln.recipes.reports import Reports
+from noisekiln.recipes.run_folder import (
+    AVERAGES,
+    check_same_data,
+    forget_since,
+    note_micro,
+    noted_micro,
+    seen_by_all,
+    settled,
+    write_down,
+)
 from noisekiln.recipes.saved import Saved
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
-from noisekiln.replacing import replacing
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
+from noisekiln.training.gradients import Uncompiled
 from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.lock import FILE as LOCK
 from noisekiln.training.lock import Lock
+from noisekiln.training.memory import TooLarge
 from noisekiln.training.peers import Peers
-from noisekiln.training.snapshots import Snapshots, forget_after
+from noisekiln.training.snapshots import Snapshots
 from noisekiln.training.trainer import Diverged, Report
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 CHECKPOINT_EVERY = 60.0  # seconds
-AVERAGES = "ema"  # the folder in a run with snapshots of its averages
 LOG_EVERY = 1.0  # seconds
-MAY_CHANGE = (
-    "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
-    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "curves",
-)  # fmt: skip
-BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
+VISIBLE_AFTER = 60.0  # seconds at most, until a new file on a network disk is seen by all
 
 
 class Run:
@@ -65,14 +69,17 @@ class Run:
     def __init__(self, settings: Settings, data: DataSet, folder: Path) -> None:
         self.data, self.folder = data, folder
         self.base = load_start(settings, folder)
-        self.settings = self._settled(settings)
+        self.settings = settled(settings, resolve(settings, data, self.base), folder)
+        check_same_data(folder, data)
         self.peers = Peers.join(self.settings.device, self.settings.wait)
-        self.trainer = assemble(self.settings, data, self.base, peers=self.peers)
+        micro = self.settings.micro or noted_micro(folder)
+        self.trainer = assemble(self.settings.but(micro=micro), data, self.base, peers=self.peers)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
+        self.network = self.trained.diffusion.denoiser.backbone
         self.uncompiled: str | None = None
         if self.settings.compile == "yes":
-            self.uncompiled = compiled(self.trained.diffusion.denoiser.backbone, self.settings.device)
+            self.uncompiled = compiled(self.network, self.settings.device, self.peers)
         self.copies = Copies(self.trainer, self.settings, data, self.base)
         self.skipped: list[str] = []
         self.held_out = HeldOut(folder, data, self.settings)
@@ -88,6 +95,12 @@ class Run:
     def notes(self) -> list[str]:
         """What somebody should know of how it starts, one line each."""
         told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        before, now = self.trainer.came_from, self.peers.count
+        if before != now:
+            told.append(
+                f"trained by {before} process{'es' * (before > 1)} before, by {now} from here on: "
+                "the same images and noise, but sums are rounded otherwise"
+            )
         return [*self.skipped, *told, *([f"not compiled: {self.uncompiled}"] if self.uncompiled else [])]
 
     def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
@@ -109,22 +122,20 @@ class Run:
         if interrupt is not None:
             self.trainer.stop = lambda: interrupt.signal or 0
         if self.peers.first:
-            self._write_down()
-            self._forget_after(self.trainer.images_seen)
+            write_down(self.folder, self.settings, self.data)
+            note_start(self.folder, self.trainer.images_seen, self.settings.device, self.peers.count)
+            keep_start(self.base, self.folder)
+            forget_since(self.folder, self.trainer.images_seen, self._found)
         self.peers.meet()  # nobody writes into what is still being tidied
         self._agree()
-        if self.settings.compile == "yes" and self.uncompiled is None:
-            self.uncompiled = or_eagerly(self.trainer.rehearse)
-        if self.settings.device != "cpu":  # where memory has a hard end, better found now than in an hour
-            self._sheet(steps=1)
-            self.trainer.rehearse()
+        self._fit()
         saved, drawn = self.trainer.seconds, self.trainer.share
         snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn, first=self.peers.first)
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
             for report in self._reports():
                 self.background.check()
-                snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
-                told.take(report, "" if report.taken else self.blame())
+                self._keep_if_due(snapshots)
+                told.take(report, "" if report.taken else self.why(report))
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
                     drawn = self.trainer.share
@@ -138,33 +149,92 @@ class Run:
             if self.trainer.share >= 1:
                 told.finish()
         if self.trainer.share >= 1:
-            snapshots.keep_if_due(self.trainer.ema, self.trainer.share)
+            self._keep_if_due(snapshots)
             self.draw_grid()
         self.save()
 
+    def _fit(self) -> None:
+        """Find what fits into memory, better now than in an hour: where it has a hard end, by a rehearsal of all."""
+        self.trainer.fit()
+        compiling = self.settings.compile == "yes" and self.uncompiled is None
+        if self.settings.device != "cpu":
+            self._sheet(steps=1)
+        with self._short():
+            if compiling:
+                self.uncompiled = self._compiled()
+            elif self.settings.device != "cpu":
+                self.trainer.rehearse()
+
+    def _compiled(self) -> str | None:
+        """Rehearse, and so compile; or say why that cannot be, and have the network run as it is."""
+        try:
+            return or_eagerly(self.trainer.rehearse, self.network)
+        except Uncompiled as error:
+            raise ValueError(
+                f"The network cannot be compiled: {error}. Sharded weights leave no way back. Give --compile no."
+            ) from error
+
+    def _keep_if_due(self, snapshots: Snapshots) -> None:
+        work = snapshots.due(self.trainer.ema, self.trainer.share)
+        if work is not None:
+            self.background.submit(work)
+
     def _agree(self) -> None:
         """All processes go on from the same place, or none does."""
+        if self.peers.count == 1:
+            return
+        shared = seen_by_all(self.folder, self.peers, min(VISIBLE_AFTER, self.settings.wait / 2))
         which = int(self.data.fingerprint[:8], 16)  # 32 bits: of a million processes the sum is exact
-        place = [float((self.folder / "run.yaml").exists()), self.resumed, which]
-        if self.peers.summed(place) != [self.peers.count * mine for mine in place] or not place[0]:
+        place = [float(self.resumed), which]
+        if self.peers.summed(place) != [self.peers.count * mine for mine in place] or not shared:
             raise ValueError(
                 f"The processes do not see the same run in {self.folder}, or not the same images. "
                 "All need one folder, on a disk that they share, and the same data."
             )
 
     def _reports(self) -> Iterator[Report]:
-        """The trainer's; when it diverges, the error says where and what to do."""
-        try:
+        """The trainer's; when it diverges, or memory is short for good, the error says where and what to do."""
+        with self._blaming(), self._short():
             yield from self.trainer.run()
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        try:
+            yield
         except Diverged as error:
             self.background.wait()
             there = checkpoints.counts(self.folder / "checkpoints")
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
-                f"{error}; {self.blame()}. The step was not taken; {self.folder} {kept}. "
+                f"{error}; {self.blame()}. Nothing of it was saved: {self.folder} {kept}. "
                 "Take a lower --rate and another --out, and look at the data.",
                 error.losses,
             ) from None
+
+    @contextmanager
+    def _short(self) -> Iterator[None]:
+        """Sharded weights leave no way back within a step: a note has the run begin with smaller pieces next time."""
+        try:
+            yield
+        except TooLarge as error:
+            micro = self.trainer.gradients.micro
+            if micro == 1:
+                raise ValueError(
+                    "Not even one image fits into memory with this network, shared out as it is. "
+                    "Take a smaller --model or --size, or more processes."
+                ) from error
+            note_micro(self.folder, -(-micro // 2))
+            raise ValueError(
+                f"Memory ran out in process {self.peers.rank}, with {micro} images at once. "
+                "Sharded weights leave no way back within a run. "
+                f"Give the same command again: it takes {-(-micro // 2)} at once then, with the same result."
+            ) from error
+
+    def why(self, report: Report) -> str:
+        """Why a step was not taken."""
+        if self.settings.precision == "fp16" and isfinite(report.loss):
+            return "its gradient is too large for fp16, whose scale is lowered for it"
+        return self.blame()
 
     def blame(self) -> str:
         """Where in the last step the error was largest: at which noise, and in which image."""
@@ -176,7 +246,8 @@ class Run:
         While `steps` runs it's done in the background, from copies, and by the end of `steps` all is written.
         """
         self.background.wait()
-        saved = Saved(self.trainer, self.copies, self.settings, self.base)
+        with self._blaming():
+            saved = Saved(self.trainer, self.copies, self.settings, self.base)
         if self.background.open:
             self.background.submit(partial(saved.write, self.folder))
         else:
@@ -205,41 +276,7 @@ class Run:
         self.trained.train()
         return sheet
 
-    def _settled(self, settings: Settings) -> Settings:
-        asked = resolve(settings, self.data, self.base)
-        file = self.folder / "run.yaml"
-        if not file.exists():
-            if self.folder.is_file():
-                raise ValueError(f"{self.folder} is a file, and a run needs a folder. Choose a new one with --out.")
-            if self.folder.exists() and any(file.name not in BEGUN for file in self.folder.iterdir()):
-                raise ValueError(
-                    f"{self.folder} holds files that are no run of noisekiln's, as there is no run.yaml. "
-                    "Nothing was touched. Choose an empty or new folder with --out."
-                )
-            return asked
-        before = Settings.read(file)
-        # What was chosen for the user then is kept: a longer budget must not change the network.
-        names = ("model", "backbone", "batch", "sampler", "steps", "schedule")
-        kept = {name: getattr(before, name) for name in names if getattr(settings, name) in (None, "auto")}
-        asked = asked.but(**kept)
-        other = asked.differing(before, besides=MAY_CHANGE)
-        if other:
-            told = ", ".join(f"{name} {theirs!r} (now {mine!r})" for name, (mine, theirs) in other.items())
-            raise ValueError(
-                f"{self.folder} holds a run with other settings: {told}. A run cannot change them midway. "
-                "Give the same settings to go on with it, or another --out for a new one."
-            )
-        return asked
-
     def _restore(self) -> int:
-        described = self.folder / "dataset.json"
-        if described.exists():
-            before = _fingerprint(described)
-            if before != self.data.fingerprint:
-                raise ValueError(
-                    f"The images of {self.data.name} are no longer those that {self.folder} was trained on. "
-                    "A run cannot change its data midway. Restore them, or give another --out for a new run."
-                )
         self._found = checkpoints.counts(self.folder / "checkpoints")
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
@@ -252,47 +289,3 @@ class Run:
         self.skipped = found.skipped
         self.trainer.load_state(found.parts, found.numbers)
         return self.trainer.images_seen
-
-    def _write_down(self) -> None:
-        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / "run.yaml") as draft:
-            self.settings.write(draft)
-        note_start(self.folder, self.trainer.images_seen, self.settings.device)
-        keep_start(self.base, self.folder)
-        data = self.data
-        described = {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "images": len(data.train),
-            "held_out": len(data.held_out) if data.held_out else 0,
-            "size": list(data.size),
-            "channels": data.channels,
-            "class_names": list(data.class_names),
-            "notes": list(data.notes),
-            "skipped": [asdict(skipped) for skipped in data.skipped],
-        }
-        text = json.dumps(described, indent=2, ensure_ascii=False)
-        with replacing(self.folder / "dataset.json") as draft:
-            draft.write_text(text + "\n", encoding="utf-8")
-
-    def _forget_after(self, images_seen: int) -> None:
-        """Drop snapshots, log lines and damaged checkpoints from after the one resumed from: all that comes again."""
-        forget_after(self.folder / AVERAGES, images_seen)
-        since = set(checkpoints.counts(self.folder / "checkpoints")) - set(self._found)
-        if any(count > images_seen for count in since):
-            raise ValueError(
-                f"Another process has trained in {self.folder} since it was opened here. "
-                "Open it again, or give the same command again, to go on from there."
-            )
-        checkpoints.forget_after(self.folder / "checkpoints", images_seen)
-
-
-def _fingerprint(described: Path) -> str:
-    """That of the data in a `dataset.json`."""
-    try:
-        return str(json.loads(described.read_text(encoding="utf-8"))["fingerprint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{described} is damaged, so it is unknown what this run was trained on. Restore it from a copy, "
-            "or give another --out for a new run."
-        ) from error

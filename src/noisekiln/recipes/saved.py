@@ -1,8 +1,10 @@
 """What a run saves, copied from what goes on changing."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from noisekiln.adapter import FILE, Adapter, merge
@@ -32,7 +34,7 @@ class Saved:
         self.peers, self.images_seen, self.settings, self.base = trainer.peers, trainer.images_seen, settings, base
         self.parts = self.peers.count if copies.sharded else 1
         if self.peers.rank < self.parts:
-            self.tensors: dict[str, Tensor] = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
+            self.tensors = _copied(tensors)
         if self.peers.first:
             self.model = copy.deepcopy(averaged).cpu()
 
@@ -76,3 +78,14 @@ class Saved:
             plain.size, plain.sampling = model.size, model.sampling
             model = merge(plain, adapter)
         model.save(folder / "model")
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the main memory; from a graphics card all at once, into pages that do not move."""
+    copies = {}
+    for name, tensor in tensors.items():
+        copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+        copies[name].copy_(tensor.detach(), non_blocking=True)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return copies

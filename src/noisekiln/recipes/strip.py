@@ -1,7 +1,6 @@
 """A strip: the same pictures as averages of several lengths paint them, side by side."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,9 @@ from noisekiln.pictures import Pixels, labelled, save_picture, tile
 from noisekiln.recipes.averages import Averages
 from noisekiln.recipes.preview import COUNT, PREVIEW, TaskPreview, preview_wishes
 from noisekiln.recipes.read import GENERATE, read_images
-from noisekiln.recipes.run import AVERAGES
+from noisekiln.recipes.run_folder import AVERAGES
+from noisekiln.replacing import replacing
+from noisekiln.training.peers import Peers
 
 
 class Column(NamedTuple):
@@ -71,14 +72,13 @@ class Strip:
             sheets = [self._task.given_sheet, *sheets, self._task.original_sheet]
             labels = ["given", *labels, "original"]
         file = self.averages.folder / AVERAGES / "lengths.png"
-        draft = file.with_name(".lengths.partial.png")
-        save_picture(labelled(sheets, labels), draft)
-        os.replace(draft, file)
+        with replacing(file) as draft:
+            save_picture(labelled(sheets, labels), draft)
         return file
 
     def _painted_by(self, model: Diffusion) -> Pixels:
         if self._task is not None:
-            return self._task.painted_by(model, **PREVIEW)
+            return self._task.painted_by(model, Peers(), **PREVIEW)
         return tile(model.sample(self._wishes, **PREVIEW).cpu().numpy(), columns=4)
 
     def _images(self, data: str | None, fingerprint: str) -> DataSet:

@@ -26,7 +26,7 @@ class Background:
         self._done.set()
         self._error: BaseException | None = None
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], object]) -> None:
         """Wait for the work before, begin this, and return."""
         assert self.open
         self.wait()
@@ -45,7 +45,7 @@ class Background:
         self._done.wait()
         self.check()
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _do(self, work: Callable[[], object]) -> None:
         try:
             work()
         except BaseException as error:

@@ -1,6 +1,6 @@
 """Means of many values by what they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -24,13 +24,18 @@ class Binned:
         """Take in values (N,) that belong to the places (N,); they are looked at only when means are asked for."""
         self._taken.append((places, values))
 
-    def means(self) -> dict[str, float]:
-        """The mean in each bin that anything fell into, by its name; then all is forgotten."""
+    def means(self, summed: Callable[[Sequence[float]], list[float]] = list) -> dict[str, float]:
+        """The mean in each bin that anything fell into, by its name; then all is forgotten.
+
+        Args:
+            summed: Adds up numbers of several processes, each of which has taken in some values.
+        """
         if not self._taken:
             return {}
         places, values = (torch.cat(parts).double().cpu() for parts in zip(*self._taken, strict=True))
         self._taken.clear()
         bins = (torch.bucketize(places, self._edges, right=True) - 1).clamp(0, len(self.names) - 1)
         sums = torch.zeros(len(self.names), dtype=torch.float64).index_add_(0, bins, values)
-        counts = torch.bincount(bins, minlength=len(self.names))
-        return {name: float(s / n) for name, s, n in zip(self.names, sums, counts, strict=True) if n > 0}
+        found = summed([*sums.tolist(), *torch.bincount(bins, minlength=len(self.names)).tolist()])
+        totals, counts = found[: len(self.names)], found[len(self.names) :]
+        return {name: s / n for name, s, n in zip(self.names, totals, counts, strict=True) if n > 0}

@@ -27,6 +27,12 @@ class Lock:
         self.folder = folder
         self._handle: int | None = None
 
+    def look(self) -> None:
+        """Raise ValueError if somebody else holds it."""
+        if (self.folder / FILE).exists():
+            with self:
+                pass
+
     def __enter__(self) -> "Lock":
         """Take it.
 

@@ -3,13 +3,14 @@
 import importlib
 import importlib.util
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
+
+from noisekiln.replacing import replacing
 
 Line = Mapping[str, float | str]  # numbers by name, `images_seen` among them; seldom a word
 KINDS = ("auto", "none", "tensorboard", "wandb")
@@ -36,10 +37,9 @@ class JsonLines:
     def __init__(self, file: Path, resumed: int) -> None:
         if file.exists():
             lines = file.read_text(encoding="utf-8").splitlines()
-            draft = file.with_suffix(".partial")
             kept = [line for line in lines if _images_seen(line) <= resumed]
-            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(draft, file)
+            with replacing(file) as draft:
+                draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = file.open("a", encoding="utf-8")
 
     def write(self, line: Line) -> None:  # noqa: D102 (the protocol says it)

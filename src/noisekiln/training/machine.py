@@ -8,19 +8,31 @@ from pathlib import Path
 
 import torch
 
+from noisekiln.training.memory import ran_out
+
 SECONDS = 0.3  # that measuring the peak takes
 SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enough to reach the peak
 
 
 @cache
-def measured_peak(device: str, dtype: torch.dtype = torch.float32) -> float:
+def measured_peak(device: str, dtype: torch.dtype = torch.float32) -> float | None:
     """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once in a process.
+
+    None, if there is no memory left for it.
 
     Args:
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: Of the matrices: what training multiplies.
     """
-    side = SIDES[device.split(":")[0]]
+    try:
+        return _fastest(SIDES[device.split(":")[0]], device, dtype)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        return None
+
+
+def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
     left, right = torch.ones(2, side, side, device=device, dtype=dtype)
     begun, fastest = time.perf_counter(), float("inf")
     while time.perf_counter() - begun < SECONDS or fastest == float("inf"):

@@ -1,8 +1,19 @@
-"""What to do when memory runs out."""
+"""How much memory there is, and what to do when it runs out."""
 
 import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Done = TypeVar("Done")
+
+CGROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 
 class TooLarge(RuntimeError):
@@ -20,3 +31,54 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def in_fewer(work: Callable[[int], Done], count: int) -> Done:
+    """What is done with so many at once; with half of them if memory runs out, and so on."""
+    while True:
+        try:
+            return work(count)
+        except RuntimeError as error:
+            if not ran_out(error) or count == 1:
+                raise
+        count = -(-count // 2)
+        free()
+
+
+def left(device: str) -> int | None:
+    """Bytes that a process may still take of the main memory; None on other devices, and where nobody counts."""
+    meminfo = Path("/proc/meminfo")
+    if device != "cpu" or not meminfo.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines())
+    room = 1024 * int(lines["MemAvailable"].split()[0])
+    try:
+        limit = int((CGROUP / "memory.max").read_text(encoding="utf-8"))
+        room = min(room, limit - int((CGROUP / "memory.current").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # there is no limit
+        pass
+    return room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def made_by(work: Callable[[], object]) -> int:
+    """Bytes of all tensors that some work makes on its way: of a network, those that its gradient will need."""
+    with torch.no_grad(), _Made() as made:
+        work()
+    return sum(tensor.untyped_storage().nbytes() for tensor in made.tensors.values())
+
+
+class _Made(TorchDispatchMode):
+    """Holds on to what operations return, one tensor for each place in memory: what is freed would be counted once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tensors: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], kinds: object, given: tuple[Any, ...] = (), named: Any = None
+    ) -> Any:
+        made = function(*given, **(named or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self.tensors[leaf.untyped_storage().data_ptr()] = leaf
+        return made

@@ -1,14 +1,17 @@
 """Processes that train one model together; all that they say to one another."""
 
+import atexit
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -53,6 +56,8 @@ class Peers:
         if not dist.is_initialized():
             with peers.listening():
                 cls._store = _meeting(device, timedelta(seconds=wait))
+            # Python that ends in the midst of connections may end by a crash.
+            atexit.register(dist.destroy_process_group)
         return peers
 
     @property
@@ -97,9 +102,7 @@ class Peers:
             return module
         if blocks is None:
             with self.listening():
-                spread = DistributedDataParallel(module, gradient_as_bucket_view=True)
-            spread.broadcast_buffers = False  # they are constants
-            return spread
+                return Averaged(module)
         for parameter in module.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP cuts rows of plain memory
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))
@@ -120,6 +123,8 @@ class Peers:
         except RuntimeError as error:
             if self.count == 1 or not _of_connection(error):
                 raise
+            if dist.is_initialized() and dist.get_backend() != "gloo":
+                atexit.unregister(dist.destroy_process_group)  # which would wait for what is lost
             missing = self._missing()
             told = f"process {', '.join(map(str, missing))} of {self.count}" if missing else "another process"
             raise LostPeer(
@@ -137,6 +142,48 @@ class Peers:
             return [rank for rank in range(self.count) if not self._store.check([f"here/{rank}"])]
         except RuntimeError:  # the store is gone too, with the machine that kept it
             return []
+
+
+class Averaged(DistributedDataParallel):
+    """A module whose gradients are averaged over processes (DDP), of which each may fail to take one.
+
+    Args:
+        module: The same on all of them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module, gradient_as_bucket_view=True)
+        self.broadcast_buffers = False  # they are constants
+        self._called = False  # in this step
+        self._taken: list[int] = []  # buckets of gradients that this step has averaged, by number
+        self.register_comm_hook(self._taken, _average)  # which must not know this object: they would never be freed
+
+    def begin(self) -> None:
+        """To be called before a step."""
+        self._taken.clear()
+        self._called = False
+
+    def forward(self, *rows: Any) -> Any:
+        """What the module returns."""
+        self._called = True
+        return super().forward(*rows)  # type: ignore[no-untyped-call]
+
+    def stand_in(self) -> None:
+        """Add zeros to the averages that a backward pass would have taken part in, so that nobody waits for them.
+
+        As torch's own `join` does for a process that has run out of data. What the others then have is to be forgotten.
+        """
+        if not self._called:  # the first call of the second step agrees on the buckets
+            self.reducer._rebuild_buckets()
+        for bucket in self.reducer._get_zeros_like_grad_buckets()[len(self._taken) :]:
+            dist.all_reduce(bucket.buffer())
+
+
+def _average(taken: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    assert dist.group.WORLD is not None
+    averaged = allreduce_hook(dist.group.WORLD, bucket)
+    taken.append(bucket.index())
+    return averaged
 
 
 def _meeting(device: str, timeout: timedelta) -> Store:

@@ -1,7 +1,7 @@
 """The rows of a step: whose they are, and what is random about them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
@@ -14,10 +14,13 @@ Rows = tuple[Tensor | None, ...]
 Batches = Callable[[int, int, torch.Generator], Rows]
 """(images seen before, how many, source of randomness) -> the next rows, with all that is random about them."""
 
+Each = Callable[[Callable[[int], Rows], range], Iterable[Rows]]
+
 SHARD = 64  # images that share a source of randomness
+THREADS = 4  # that draw random numbers ahead, of which one draws some 10^8 a second
 
 
-def rows_of(batches: Batches, seed: int, start: int, count: int, part: range) -> Rows:
+def rows_of(batches: Batches, seed: int, start: int, count: int, part: range, each: Each = map) -> Rows:
     """Some rows of a step's batch: the same ones, whoever asks for them and however the batch is cut.
 
     Randomness is drawn for a shard of `SHARD` images at a time, from the seed and the images seen before it, and then
@@ -29,13 +32,15 @@ def rows_of(batches: Batches, seed: int, start: int, count: int, part: range) ->
         start: Images seen before the step.
         count: Images in the step.
         part: Which of them, by their place in the step.
+        each: Makes the shards, in order: `map`, or that of a pool of threads.
     """
-    pieces = []
-    for shard in range(part.start - part.start % SHARD, part.stop, SHARD):
+
+    def made(shard: int) -> Rows:
         size = min(SHARD, count - shard)
         rows = batches(start + shard, size, torch.Generator().manual_seed(shard_seed(seed, start + shard)))
-        pieces.append(cut(rows, slice(max(part.start - shard, 0), min(part.stop - shard, size))))
-    return joined(pieces)
+        return cut(rows, slice(max(part.start - shard, 0), min(part.stop - shard, size)))
+
+    return joined(list(each(made, range(part.start - part.start % SHARD, part.stop, SHARD))))
 
 
 class Ahead:
@@ -46,12 +51,13 @@ class Ahead:
         seed: Of the run.
         count: Images in a step.
         part: Which of them are this process's.
-        ahead: Whether to make the next ones in a thread.
+        ahead: Whether to make the next ones in threads.
     """
 
     def __init__(self, batches: Batches, seed: int, count: int, part: range, *, ahead: bool) -> None:
         self.batches, self.seed, self.count, self.part = batches, seed, count, part
-        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._thread = _threads(1) if ahead else None
+        self._each: Each = _threads(THREADS).map if ahead else map
         self._next: tuple[int, Future[Rows]] | None = None
 
     def __call__(self, images_seen: int) -> Rows:
@@ -64,7 +70,14 @@ class Ahead:
         return rows
 
     def _made(self, images_seen: int) -> Rows:
-        return rows_of(self.batches, self.seed, images_seen, self.count, self.part)
+        return rows_of(self.batches, self.seed, images_seen, self.count, self.part, self._each)
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    """That put tensors where this one does: each has a graphics card of its own choice, at first the first one."""
+    if not torch.cuda.is_available():
+        return ThreadPoolExecutor(count)
+    return ThreadPoolExecutor(count, initializer=torch.cuda.set_device, initargs=(torch.cuda.current_device(),))
 
 
 def share_out(count: int, shares: int) -> list[range]:
@@ -89,6 +102,6 @@ def joined(pieces: list[Rows]) -> Rows:
     )
 
 
-def shard_seed(seed: int, images_seen: int) -> int:
-    """A seed for one shard: neighbouring shards and runs get unrelated ones."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{images_seen}".encode(), digest_size=7).digest())
+def shard_seed(*numbers: int) -> int:
+    """A seed from (seed of the run, images seen, ...): neighbouring shards and runs get unrelated ones."""
+    return int.from_bytes(hashlib.blake2b("/".join(map(str, numbers)).encode(), digest_size=7).digest())

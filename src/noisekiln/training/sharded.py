@@ -37,7 +37,8 @@ def share(tensor: Tensor, other: Tensor) -> Tensor:
     """What a process has of a whole tensor if it is shared out as another is: all of it, unless that is sharded."""
     if not isinstance(other, DTensor):
         return tensor
-    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
+    # Every process has the whole of it: nobody has to send.
+    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
 def full(tensor: Tensor) -> Tensor:

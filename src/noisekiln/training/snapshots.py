@@ -1,7 +1,9 @@
 """Snapshots: copies of the averages kept during training, from which any other length can be made afterwards."""
 
 import json
-import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import floor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from noisekiln.replacing import replacing
 from noisekiln.training.checkpoints import SaveFailed
 from noisekiln.training.ema import Ema
 from noisekiln.training.sharded import full
@@ -44,37 +47,45 @@ class Snapshots:
         self.folder, self.count, self.first = folder, count, first
         self._done = self._shares(share)
 
-    def keep_if_due(self, ema: Ema, share: float) -> None:
-        """Write a snapshot if another share is gone; to be called after every step and at the end."""
-        done = self._shares(share)
-        if done > self._done:
-            write(self.folder, ema, first=self.first)
-        self._done = done
+    def due(self, ema: Ema, share: float) -> Callable[[], object] | None:
+        """What writes a snapshot of the averages as they are now, if another share is gone, or None.
+
+        To be asked after every step and at the end, by every process.
+        """
+        before, self._done = self._done, self._shares(share)
+        if self._done <= before:
+            return None
+        tensors = small(ema)
+        if not self.first:
+            return None
+        return partial(write, self.folder, tensors, ema.images_seen, ema.lengths)
 
     def _shares(self, share: float) -> int:
         return floor(share * self.count)
 
 
-def write(folder: Path, ema: Ema, *, first: bool = True) -> Path:
-    """Write the averages as they stand into ``IMAGES.safetensors``: beside its place, synced, then renamed."""
-    file = folder / f"{ema.images_seen:012d}.safetensors"
-    draft = folder / f".{file.name}.partial"
+def small(ema: Ema) -> dict[str, Tensor]:
+    """Copies of the averages in half precision, ``TRACK.NAME``; of sharded ones, every process has to ask."""
     named = [(f"{i}.{name}", tensor) for i, track in enumerate(ema.tracks) for name, tensor in track.items()]
-    tensors = {name: _small(full(tensor)) for name, tensor in named}
-    if not first:
-        return file
-    folder.mkdir(parents=True, exist_ok=True)
+    return {name: _halved(full(tensor)) for name, tensor in named}
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths: Sequence[float]) -> Path:
+    """Write what `small` made into ``IMAGES.safetensors``, whole or not at all; returns the file.
+
+    Raises:
+        SaveFailed: If it could not be written.
+    """
+    file = folder / f"{images_seen:012d}.safetensors"
     # One entry: the file's bytes do not depend on an order.
-    told = {"snapshot": json.dumps({"images_seen": ema.images_seen, "lengths": ema.lengths})}
+    told = {"snapshot": json.dumps({"images_seen": images_seen, "lengths": list(lengths)})}
     try:
-        save_file(tensors, draft, metadata=told)
-        with draft.open("r+b") as handle:
-            os.fsync(handle.fileno())
-        draft.replace(file)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as draft:
+            save_file(dict(tensors), draft, metadata=told)
+    except OSError as error:
         raise SaveFailed(
-            f"{file} could not be written: {error}. What was saved before is intact. "
+            f"{file} could not be written: {error.strerror or error}. What was saved before is intact. "
             "Free some room, or keep no --snapshots, then give the same command again to go on."
         ) from error
     return file
@@ -94,11 +105,8 @@ def forget_after(folder: Path, images_seen: int) -> None:
     for file in _files(folder):
         if int(file.stem) > images_seen:
             file.unlink()
-    for draft in (
-        *folder.glob(".*.safetensors.partial"),
-        *folder.glob(".tmp*"),
-    ):  # ours, and what safetensors writes to
-        draft.unlink()
+    for draft in folder.glob(".*.partial"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -116,7 +124,7 @@ def _read(file: Path) -> Snapshot:
         ) from error
 
 
-def _small(tensor: Tensor) -> Tensor:
+def _halved(tensor: Tensor) -> Tensor:
     """In half precision, which costs less than reconstruction does (see LOG.md); as it is, if it would overflow."""
-    half = tensor.to(torch.float16)
-    return (half if bool(half.isfinite().all()) else tensor).contiguous()
+    half = tensor.to("cpu", torch.float16)
+    return (half if bool(half.isfinite().all()) else tensor.to("cpu", copy=True)).contiguous()

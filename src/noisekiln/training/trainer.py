@@ -4,27 +4,23 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.ema import Ema
-from noisekiln.training.memory import TooLarge, free, ran_out
-from noisekiln.training.peers import Peers, gathering
+from noisekiln.training.gradients import Gradients, HasValue
+from noisekiln.training.memory import ran_out
+from noisekiln.training.peers import Peers
 from noisekiln.training.precision import Precision
-from noisekiln.training.rows import Ahead, Batches, Rows, cut, share_out
-from noisekiln.training.sharded import full, local, own, whole
+from noisekiln.training.rows import Ahead, Batches, Rows, shard_seed
+from noisekiln.training.sharded import local, own, whole
 from noisekiln.training.state import collected, put_back
 
-
-class HasValue(Protocol):
-    """All that the trainer needs of a loss."""
-
-    @property
-    def value(self) -> Tensor:
-        """0-d, the mean over rows, to be differentiated."""
+MOMENTS = 2  # that an optimizer keeps of a weight at most
+FORGIVEN = 0.125  # of a step that came to nothing, by each good one after it
 
 
 class Diverged(RuntimeError):
@@ -84,7 +80,8 @@ class Trainer:
         seed: Of everything random.
         clip: Largest norm of the gradient.
         ema_lengths: Of the averages, as shares of training; the first is that of the run's model.
-        survive: Steps in a row that may come to nothing, because loss or gradient are not finite.
+        survive: Steps in a row that may come to nothing, because loss or gradient are not finite; eight good ones
+            make up for one.
         precision: How many bits the network runs in.
         peers: The processes that train together.
         blocks: If given, weights are sharded over processes, these parts of the module one by one.
@@ -93,8 +90,9 @@ class Trainer:
     Attributes:
         stop: Asked after every step for the number of a signal to stop, or 0.
         stopped_by: The signal that ended `run`, here or in another process.
-        last: What the module returned in the last step, micro-batch by micro-batch.
+        gradients: Takes them; has what the module returned in the last step.
         began: Images seen before that step.
+        came_from: How many processes trained it before.
     """
 
     def __init__(
@@ -122,21 +120,21 @@ class Trainer:
                 f"A batch of {batch} images is less than one for each of {self.peers.count} processes. "
                 "Give a larger batch, or start fewer processes."
             )
-        self.module, self.forward = module, self.peers.spread(module, blocks)
-        self.sharded = blocks is not None and self.peers.count > 1
+        self.module = module
+        self.gradients = Gradients(
+            module, batch=batch, micro=micro, clip=clip, precision=self.precision, peers=self.peers, blocks=blocks
+        )
         self.optimizers = optimizers(module)  # over what sharding has made of the parameters
-        self.budget, self.rate, self.batch, self.seed, self.clip = budget, rate, batch, seed, clip
+        self.budget, self.rate, self.batch, self.seed = budget, rate, batch, seed
         self.survive = survive
         self.stop: Callable[[], int] = lambda: 0
         self.stopped_by = 0
-        self.parts = share_out(batch, self.peers.count)
-        self.micro = min(micro or batch, max(map(len, self.parts)))
-        self.rows = Ahead(batches, seed, batch, self.parts[self.peers.rank], ahead=ahead)
+        self.rows = Ahead(batches, seed, batch, self.gradients.parts[self.peers.rank], ahead=ahead)
         self.ema = Ema(module, ema_lengths)
-        self.last: list[HasValue] = []
         self.images_seen = self.began = 0
         self.seconds = 0.0
-        self.in_vain = 0
+        self.in_vain = 0.0
+        self.chosen, self.came_from = micro is not None, self.peers.count
 
     @property
     def share(self) -> float:
@@ -163,98 +161,70 @@ class Trainer:
             self.seconds, self.stopped_by = seconds / self.peers.count, round(signals / who) if who else 0
 
     def rehearse(self) -> None:
-        """Take the next step's gradient and forget it: `micro` is then what fits into memory."""
+        """Take the next step's gradient and forget it: what fits into memory is then known.
+
+        The moments of optimizers, which they make in their first step, are given their room meanwhile.
+        """
         self.module.train()
-        self._gradients(self.rows(self.images_seen))
-        self._clear()
+        scale, buffers = self.precision.state(), [buffer.clone() for buffer in self.module.buffers()]
+        room = [
+            torch.empty_like(weight)
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+            for _ in range(0 if weight in optimizer.state else MOMENTS)
+        ]
+        self._gradient()
+        self.gradients.clear()
+        del room
+        self.precision.load_state(scale)
+        for buffer, before in zip(self.module.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+    def fit(self) -> None:
+        """Have steps cut into pieces that fit into the memory that is free, where that is known before."""
+        self.gradients.fit(self._rows, self.precision.device)
+
+    def _rows(self) -> Rows:
+        return self.rows(self.images_seen)
+
+    def _gradient(self) -> tuple[float, float]:
+        seed = shard_seed(self.seed, self.images_seen, self.peers.rank)
+        return self.gradients.take(self._rows, self.optimizers, seed)
 
     def _step(self) -> Report:
         self.began = self.images_seen
-        value, norm = self._gradients(self.rows(self.images_seen))
+        value, norm = self._gradient()
         rate, taken = self.rate(self.share), math.isfinite(value) and math.isfinite(norm)
-        self.in_vain = 0 if taken else self.in_vain + 1
+        self.in_vain = max(0.0, self.in_vain - FORGIVEN) if taken else self.in_vain + 1
         if taken:
             self._apply(rate)
-        self._clear()
+        self.gradients.clear()
         if self.in_vain > self.survive:
             raise Diverged(
                 f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
                 + (f", and {self.survive} steps before it came to nothing too" if self.survive else ""),
-                self.last,
+                self.gradients.losses,
             )
         self.images_seen += self.batch
         if taken:
             self.ema.update(self.module, self.images_seen)
-        share = min(self.share, 1.0)
-        return Report(self.images_seen, self.seconds, share, value, norm, rate, taken, self.micro)
-
-    def _gradients(self, rows: Rows) -> tuple[float, float]:
-        """The loss of the rows, and the norm of its gradient; in smaller pieces whenever memory runs out."""
-        while True:
-            try:
-                return self._accumulate(rows)
-            except RuntimeError as error:
-                if not ran_out(error) or (self.peers.count > 1 and not isinstance(error, TooLarge)):
-                    raise
-                self._clear()
-                self._halve(error)
-
-    def _accumulate(self, rows: Rows) -> tuple[float, float]:
-        there = len(cast(Tensor, rows[0]))
-        count = min(-(-max(map(len, self.parts)) // self.micro), *map(len, self.parts))
-        pieces = share_out(there, count)
-        self.last, short = [], False
-        values: list[Tensor] = []
-        try:
-            for number, piece in enumerate(pieces, 1):
-                weight = len(piece) / self.batch  # of its mean, in that of all rows of all processes
-                with gathering(self.forward, number == count), self.precision.autocast():
-                    loss: HasValue = self.forward(*cut(rows, slice(piece.start, piece.stop)))
-                    self.last.append(loss)
-                    values.append(weight * loss.value.detach())
-                    counted = loss.value * (weight * self.peers.count)  # processes are averaged over
-                    if number < count:
-                        self.precision.backward(counted)
-        except RuntimeError as error:
-            if not ran_out(error) or self.peers.count == 1:
-                raise
-            if self.sharded:  # the others are in the midst of gathering weights
-                raise ValueError(
-                    f"Memory ran out in process {self.peers.rank}, with {self.micro} images at once. "
-                    "Sharded weights leave no way back within a run: give the same command with a smaller --micro."
-                ) from error
-            short = True
-        # All processes agree here, before the pass that needs them all.
-        value, fell_short = self.peers.summed([float(sum(values)), short])
-        if fell_short:
-            raise TooLarge
-        self.precision.backward(counted)  # of no number too: sharded weights keep the pieces' gradients until this
-        self.precision.unscale(self.optimizers)
-        norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
-        self.precision.settle()
-        return value, norm
+        share, micro = min(self.share, 1.0), self.gradients.micro
+        return Report(self.images_seen, self.seconds, share, value, norm, rate, taken, micro)
 
     def _apply(self, rate: float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-
-    def _clear(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-
-    def _halve(self, error: RuntimeError) -> None:
-        if self.micro == 1:
+        try:
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             raise ValueError(
-                "Not even one image fits into memory with this network. Take a smaller --model or --size, or a device "
-                "with more memory."
+                f"Memory ran out while the weights took a step ({str(error).split('. ')[0]}): the optimizer's moments "
+                "do not fit. What was saved before is intact. Take a smaller --model, or --optimizer adamw."
             ) from error
-        self.micro = -(-self.micro // 2)
-        free()
-        if self.peers.count > 1:
-            del self.forward  # what it had begun to gather is forgotten with it
-            self.forward = self.peers.spread(self.module)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed run needs, as far as this process has it: tensors by name, and numbers.
@@ -262,20 +232,30 @@ class Trainer:
         Raises:
             Diverged: If a weight is not finite: what is on disk is better.
         """
-        sound = all(bool(local(weight).isfinite().all()) for weight in self.module.parameters())
+        norms = torch._foreach_norm([local(weight) for weight in self.module.parameters()])
+        sound = bool(torch.stack(list(norms)).isfinite().all())  # one look at the device
         if self.peers.summed([sound]) != [self.peers.count]:
-            raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.last)
+            raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.gradients.losses)
         tensors, sharded = own(collected(self.module, self.ema, self.optimizers), first=self.peers.first)
-        numbers: dict[str, Any] = {"images_seen": self.images_seen, "seconds": self.seconds, "seed": self.seed}
-        numbers |= {"micro": self.micro, "in_vain": self.in_vain, "scaler": self.precision.state()}
+        numbers: dict[str, Any] = {
+            "images_seen": self.images_seen,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "processes": self.peers.count,
+            "micro": self.gradients.micro,
+            "in_vain": self.in_vain,
+            "scaler": self.precision.state(),
+        }
         return tensors, numbers | {"sharded": sharded}
 
     def load_state(self, parts: Sequence[Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
         """Go on from what the `state` of all processes returned, however many they were."""
         put_back(whole(parts, numbers.get("sharded", ())), self.module, self.ema, self.optimizers)
         self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
-        self.in_vain = int(numbers.get("in_vain", 0))
-        self.micro = min(self.micro, int(numbers.get("micro", self.micro)))  # sums are rounded as they were
+        self.in_vain = float(numbers.get("in_vain", 0.0))
+        self.came_from = int(numbers.get("processes", self.peers.count))
+        if not self.chosen and self.came_from == self.peers.count:  # sums are rounded as they were
+            self.gradients.micro = min(self.gradients.micro, int(numbers.get("micro", self.batch)))
         self.precision.load_state(numbers.get("scaler", {}))
 
 

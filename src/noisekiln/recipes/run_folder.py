@@ -1,0 +1,165 @@
+"""What a run's folder says of the run: its settings, its data, and what it learned of the machine's memory."""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from noisekiln.data import DataSet
+from noisekiln.recipes.settings import Settings
+from noisekiln.replacing import replacing
+from noisekiln.training import checkpoints, snapshots
+from noisekiln.training.lock import FILE as LOCK
+from noisekiln.training.peers import Peers
+
+SETTINGS, DATA = "run.yaml", "dataset.json"
+AVERAGES = "ema"  # the folder with snapshots of the averages
+MEETING = ".meeting"  # what processes look for, to know that they share the folder
+LOOK_EVERY = 0.05  # seconds
+MEMORY = "memory.json"  # the note of a sharded run that ran out of it
+MAY_CHANGE = (
+    "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
+    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "curves",
+)  # fmt: skip
+KEPT = ("model", "backbone", "batch", "sampler", "steps", "schedule")  # a longer budget must not change the network
+BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
+
+
+def settled(asked: Settings, resolved: Settings, folder: Path) -> Settings:
+    """The settings of the run in a folder: of a new one as resolved, of an old one with what was chosen for it then.
+
+    Args:
+        asked: By the user.
+        resolved: What they mean, were it a new run.
+        folder: Of the run.
+
+    Raises:
+        ValueError: If the folder holds something else, or a run of other settings.
+    """
+    file = folder / SETTINGS
+    if not file.exists():
+        if folder.is_file():
+            raise ValueError(f"{folder} is a file, and a run needs a folder. Choose a new one with --out.")
+        if folder.exists() and any(file.name not in BEGUN for file in folder.iterdir()):
+            raise ValueError(
+                f"{folder} holds files that are no run of noisekiln's, as there is no run.yaml. "
+                "Nothing was touched. Choose an empty or new folder with --out."
+            )
+        return resolved
+    before = Settings.read(file)
+    kept = {name: getattr(before, name) for name in KEPT if getattr(asked, name) in (None, "auto")}
+    resolved = resolved.but(**kept)
+    other = resolved.differing(before, besides=MAY_CHANGE)
+    if other:
+        told = ", ".join(f"{name} {theirs!r} (now {mine!r})" for name, (mine, theirs) in other.items())
+        raise ValueError(
+            f"{folder} holds a run with other settings: {told}. A run cannot change them midway. "
+            "Give the same settings to go on with it, or another --out for a new one."
+        )
+    return resolved
+
+
+def check_same_data(folder: Path, data: DataSet) -> None:
+    """Raise ValueError if a run in the folder was trained on other images."""
+    described = folder / DATA
+    if described.exists() and _fingerprint(described) != data.fingerprint:
+        raise ValueError(
+            f"The images of {data.name} are no longer those that {folder} was trained on. "
+            "A run cannot change its data midway. Restore them, or give another --out for a new run."
+        )
+
+
+def write_down(folder: Path, settings: Settings, data: DataSet) -> None:
+    """Write what is trained, and on what."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    with replacing(folder / SETTINGS) as draft:
+        settings.write(draft)
+    described = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "images": len(data.train),
+        "held_out": len(data.held_out) if data.held_out else 0,
+        "size": list(data.size),
+        "channels": data.channels,
+        "class_names": list(data.class_names),
+        "notes": list(data.notes),
+        "skipped": [asdict(skipped) for skipped in data.skipped],
+    }
+    text = json.dumps(described, indent=2, ensure_ascii=False)
+    with replacing(folder / DATA) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def forget_since(folder: Path, images_seen: int, known: Sequence[int]) -> None:
+    """Drop snapshots and damaged checkpoints from after the one resumed from: all that comes again.
+
+    Args:
+        folder: Of the run.
+        images_seen: Of the checkpoint that is gone on from.
+        known: Those of all checkpoints when it was chosen.
+
+    Raises:
+        ValueError: If there are newer ones by now.
+    """
+    since = set(checkpoints.counts(folder / "checkpoints")) - set(known)
+    if any(count > images_seen for count in since):
+        raise ValueError(
+            f"Another process has trained in {folder} since it was opened here. "
+            "Open it again, or give the same command again, to go on from there."
+        )
+    snapshots.forget_after(folder / AVERAGES, images_seen)
+    checkpoints.forget_after(folder / "checkpoints", images_seen)
+
+
+def seen_by_all(folder: Path, peers: Peers, patience: float) -> bool:
+    """Whether every process sees what the first one writes there; on a network disk that may take half a minute.
+
+    Args:
+        folder: That each of them takes for the run's.
+        peers: The processes; each calls this.
+        patience: Seconds to look for it.
+    """
+    number = peers.summed([secrets.randbits(32) if peers.first else 0])[0]
+    file, until = folder / MEETING, time.monotonic() + patience
+    if peers.first:
+        file.write_text(f"{number:.0f}", encoding="utf-8")
+    while not (seen := _text(file) == f"{number:.0f}") and time.monotonic() < until:
+        time.sleep(LOOK_EVERY)
+    together = peers.summed([seen]) == [peers.count]
+    if peers.first:
+        file.unlink(missing_ok=True)
+    return together
+
+
+def note_micro(folder: Path, micro: int) -> None:
+    """Note how many images shall be in memory at once from the next start on."""
+    with replacing(folder / MEMORY) as draft:
+        draft.write_text(json.dumps({"micro": micro}) + "\n", encoding="utf-8")
+
+
+def noted_micro(folder: Path) -> int | None:
+    """What `note_micro` noted; None if nothing, or nothing that can be read."""
+    try:
+        return int(json.loads((folder / MEMORY).read_text(encoding="utf-8"))["micro"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:  # it is not there yet
+        return ""
+
+
+def _fingerprint(described: Path) -> str:
+    """That of the data in a `dataset.json`."""
+    try:
+        return str(json.loads(described.read_text(encoding="utf-8"))["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{described} is damaged, so it is unknown what this run was trained on. Restore it from a copy, "
+            "or give another --out for a new run."
+        ) from error

@@ -1,0 +1,210 @@
+"""The gradient of a step: in pieces that fit into memory, averaged over processes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.training.memory import TooLarge, free, left, made_by, ran_out
+from noisekiln.training.peers import Averaged, Peers, gathering
+from noisekiln.training.precision import Precision
+from noisekiln.training.rows import Rows, cut, share_out
+from noisekiln.training.sharded import full
+
+# What a step takes at its most, measured on unets of 0.7M to 32M parameters (LOG.md): of what a row makes on its way,
+# and of the weights: their gradients, moments, Muon's products; and a copy to be saved.
+OF_ROWS, OF_WEIGHTS = 1.25, 9
+
+
+class HasValue(Protocol):
+    """All that the trainer needs of a loss."""
+
+    @property
+    def value(self) -> Tensor:
+        """0-d, the mean over rows, to be differentiated."""
+
+
+class Uncompiled(RuntimeError):
+    """The network cannot be compiled, here or in another process."""
+
+
+class Gradients:
+    """Takes the gradient of a module's loss over a batch, which is the same however the batch is cut.
+
+    Args:
+        module: Called with the columns of some rows, it returns their loss.
+        batch: Rows in a step, over all processes.
+        micro: Rows in memory at once, in each process.
+        clip: Largest norm of the gradient.
+        precision: How many bits the network runs in.
+        peers: The processes that train together.
+        blocks: If given, weights are sharded over processes, these parts of the module one by one.
+
+    Attributes:
+        losses: What the module returned in the last step, piece by piece.
+        parts: The rows of each process, by their place in the step.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        batch: int,
+        micro: int | None,
+        clip: float,
+        precision: Precision,
+        peers: Peers,
+        blocks: Sequence[nn.Module] | None = None,
+    ) -> None:
+        self.module, self.forward = module, peers.spread(module, blocks)
+        self.sharded = blocks is not None and peers.count > 1
+        self.batch, self.clip, self.precision, self.peers = batch, clip, precision, peers
+        self.parts = share_out(batch, peers.count)
+        self.micro = min(micro or batch, max(map(len, self.parts)))
+        self.losses: list[HasValue] = []
+
+    def take(
+        self, rows: Callable[[], Rows], optimizers: Sequence[torch.optim.Optimizer], seed: int
+    ) -> tuple[float, float]:
+        """Leave the gradient, clipped, where the optimizers look for it; if memory runs out, in smaller pieces.
+
+        Args:
+            rows: Makes those of this process.
+            optimizers: Of the module.
+            seed: Of what the module itself draws by torch's own generators, such as dropout.
+
+        Returns:
+            The loss over all rows of all processes, and the norm before clipping.
+
+        Raises:
+            TooLarge: If weights are sharded, and a piece did not fit.
+            Uncompiled: If the network cannot be compiled; nothing was taken.
+            ValueError: If not even one row fits.
+        """
+        while True:
+            try:
+                value = self._accumulate(rows, seed)
+            except (TooLarge, Uncompiled) as error:
+                if self.sharded:  # the others are in the midst of gathering weights, and cannot be told
+                    raise
+                failed = error.with_traceback(None)  # its frames hold on to what has to go
+            else:
+                self._check_all_have_gradients()
+                self.precision.unscale(optimizers)
+                norm = float(full(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)))
+                self.precision.settle()
+                return value, norm
+            self.clear()
+            self._begin_anew(failed)
+
+    def clear(self) -> None:
+        """Forget the gradient."""
+        self.module.zero_grad(set_to_none=True)
+
+    def fit(self, rows: Callable[[], Rows], device: str) -> None:
+        """Lower `micro` to what fits into the memory that is free, where that has to be known before.
+
+        On a CPU nobody says that memory runs out: the system kills the process. So what rows make there is counted.
+
+        Args:
+            rows: Makes those of this process.
+            device: Where the module is.
+        """
+        room = left(device)
+        if room is None or self.sharded:
+            return
+        some = rows()
+        self.module.eval()  # to be left as it is
+        with torch.compiler.set_stance("force_eager"), self.precision.autocast(), seeded(0):
+            one, two = (made_by(partial(self.module, *cut(some, slice(count)))) for count in (1, 2))
+        self.module.train()
+        room -= OF_WEIGHTS * sum(weight.nbytes for weight in self.module.parameters() if weight.requires_grad)
+        fits = torch.tensor([room / (OF_ROWS * max(two - one, 1))])
+        self.micro = min(self.micro, max(1, int(self.peers.gathered(fits, self.peers.count).min())))
+
+    def _accumulate(self, rows: Callable[[], Rows], seed: int) -> float:
+        self.losses, failed = [], None
+        averaged = self.forward if isinstance(self.forward, Averaged) else None
+        if averaged:
+            averaged.begin()
+        try:
+            values = self._backward(rows, seed)
+        except RuntimeError as error:
+            failed = _foreseen(error)
+            if self.sharded:
+                raise failed from error
+            self.losses = []  # with all that they keep for a backward pass
+        if failed is not None:
+            free()
+            if averaged:
+                averaged.stand_in()
+        # Here all processes learn of it, before any of them waits for its device.
+        short, uncompiled = self.peers.summed([isinstance(failed, TooLarge), isinstance(failed, Uncompiled)])
+        if short or uncompiled:
+            raise failed or (TooLarge if short else Uncompiled)("in another process")
+        return self.peers.summed([float(sum(values))])[0]
+
+    def _backward(self, rows: Callable[[], Rows], seed: int) -> list[Tensor]:
+        """Add up gradients, of the last piece over all processes; what the pieces add to the loss."""
+        made = rows()
+        count = min(-(-max(map(len, self.parts)) // self.micro), *map(len, self.parts))
+        values: list[Tensor] = []
+        for number, piece in enumerate(share_out(len(cast(Tensor, made[0])), count), 1):
+            weight = len(piece) / self.batch  # of its mean, in that of all rows of all processes
+            with gathering(self.forward, number == count), seeded(seed + number):
+                with self.precision.autocast():
+                    loss: HasValue = self.forward(*cut(made, slice(piece.start, piece.stop)))
+                self.losses.append(loss)
+                values.append(weight * loss.value.detach())
+                # Processes are averaged over. One that is no number goes back too: sharded weights keep what pieces
+                # have gathered until the last one has.
+                self.precision.backward(loss.value * (weight * self.peers.count))
+        return values
+
+    def _begin_anew(self, error: TooLarge | Uncompiled) -> None:
+        """With pieces of half the size; what averages had begun is forgotten with what takes them."""
+        if isinstance(error, TooLarge) and self.micro == 1:
+            raise ValueError(
+                "Not even one image fits into memory with this network. Take a smaller --model or --size, or a device "
+                "with more memory."
+            ) from error
+        if isinstance(error, TooLarge):
+            self.micro = -(-self.micro // 2)
+        free()
+        if self.peers.count > 1:
+            del self.forward
+            self.forward = self.peers.spread(self.module)
+        if isinstance(error, Uncompiled):
+            raise error
+
+    def _check_all_have_gradients(self) -> None:
+        """Raise ValueError for idle parameters, where several processes would wait for what never comes."""
+        trained = ((name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad)
+        idle = [name for name, weight in trained if weight.grad is None]
+        if idle and self.peers.count > 1:
+            raise ValueError(
+                f"{', '.join(idle[:3])} had no part in the loss, and several processes can only average gradients "
+                "that all of them have. Take out of the network what it does not use, or train with one process."
+            )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While it is open, torch's own generators begin at a seed; that of the processor then goes on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _foreseen(error: RuntimeError) -> TooLarge | Uncompiled:
+    """What the other processes have to be told; raises any other error as it is."""
+    if ran_out(error):
+        return TooLarge(str(error))
+    from torch._dynamo.exc import TorchDynamoException  # which takes most of a second, and is rarely needed
+
+    if isinstance(error, TorchDynamoException):
+        return Uncompiled(" ".join(str(error).split("\n")[:2]))  # which part of torch, and what it said
+    raise error
