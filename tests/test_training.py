@@ -1,8 +1,11 @@
 import copy
 import os
 import signal
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import sqrt
 
 import numpy as np
@@ -10,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisekiln.training import checkpoints
+from noisekiln.training import checkpoints, memory
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.ema import FINENESS, Ema, exponent
+from noisekiln.training.gradients import OF_ROWS, OF_WEIGHTS
 from noisekiln.training.interrupt import Interrupt
+from noisekiln.training.memory import made_by
 from noisekiln.training.muon import Muon, orthogonal
 from noisekiln.training.precision import Precision
 from noisekiln.training.rows import Ahead, rows_of, shard_seed
@@ -266,6 +271,39 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
     assert_same_state(whole, second)
 
 
+def test_what_a_network_draws_itself_is_resumed_too():
+    """By torch's own generator, which is left alone otherwise."""
+
+    def made():
+        trainer = toy(Budget(images=160), norm=False)
+        trainer.module[1] = nn.Dropout(0.5)
+        return trainer
+
+    whole, first, second = made(), made(), made()
+    losses = [report.loss for report in whole.run()]
+    for _ in islice(first.run(), 7):
+        pass
+    torch.manual_seed(123)
+    numbers = torch.get_rng_state()
+    second.load_state([first.state()[0]], first.state()[1])
+    assert [report.loss for report in second.run()] == losses[7:]
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert_same_state(whole, second)
+
+
+def test_pieces_may_grow_when_a_run_goes_on_if_they_were_asked_for():
+    before = toy(Budget(images=160), micro=2)
+    next(before.run())
+    state = before.state()
+    for asked, goes_on in ((None, 2), (4, 4), (1, 1)):
+        trainer = toy(Budget(images=160), micro=asked)
+        trainer.load_state([state[0]], state[1])
+        assert trainer.gradients.micro == goes_on
+    other = toy(Budget(images=160))  # what fitted for each of two processes says nothing of one
+    other.load_state([state[0]], state[1] | {"processes": 2})
+    assert (other.gradients.micro, other.came_from) == (8, 2)
+
+
 def test_a_run_is_a_function_of_its_seed_and_not_of_the_global_one():
     losses = []
     for seed, disturbance in ((0, 1), (0, 2), (1, 1)):
@@ -389,6 +427,21 @@ def test_rows_are_the_same_whoever_asks_for_which():
     assert not torch.equal(other[2], whole[2])
 
 
+def test_threads_that_make_rows_put_them_where_the_others_are(monkeypatch):
+    """Each thread of a process has a graphics card of its own choice, at first the first one."""
+    chosen = {threading.get_ident(): 3}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen.get(threading.get_ident(), 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.update({threading.get_ident(): number}))
+
+    def batches(start, count, generator):
+        return (torch.full((count,), torch.cuda.current_device()),)
+
+    rows = Ahead(batches, 1, 200, range(200), ahead=True)
+    for step in range(3):
+        assert rows(200 * step)[0].tolist() == [3] * 200
+
+
 def test_rows_made_ahead_are_the_same_also_after_a_jump():
     def batches(start, count, generator):
         return torch.arange(start, start + count), torch.rand(count, generator=generator)
@@ -399,7 +452,7 @@ def test_rows_made_ahead_are_the_same_also_after_a_jump():
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("where", ["forward", "backward", "rows"])
 def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
     plain, short = double(batch=48), double(batch=48)
     sizes = run_short(short, where, at=3)
@@ -415,7 +468,16 @@ def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
 
 def run_short(trainer, where, at):
     """Have memory run out in a call of the module; returns the numbers of rows that it is called with."""
-    forward, sizes = trainer.module.forward, []
+    forward, batches, sizes = trainer.module.forward, trainer.rows.batches, []
+
+    def no_rows(start, count, generator):
+        if start == 48 * (at - 1) and len(sizes) == at - 1:
+            sizes.append(count)
+            raise MemoryError
+        return batches(start, count, generator)
+
+    if where == "rows":
+        trainer.rows.batches = no_rows
 
     def full(*rows):
         sizes.append(len(rows[0]))
@@ -431,6 +493,122 @@ def run_short(trainer, where, at):
 
     trainer.module.forward = full
     return sizes
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_rehearsal_leaves_no_trace(ahead):
+    """Neither in what a network counts, nor in torch's generators, nor in the scale of half precision."""
+    settings = {"precision": Precision("fp16"), "ahead": ahead}
+    plain, rehearsed = (toy(Budget(images=160), **settings) for _ in range(2))
+    numbers = torch.get_rng_state()
+    rehearsed.fit()
+    rehearsed.rehearse()
+    assert torch.equal(torch.get_rng_state(), numbers)
+    for trainer in (plain, rehearsed):
+        for report in trainer.run():
+            if report.images_seen == 80:
+                trainer.rehearse()
+    assert_same_state(plain, rehearsed)
+    assert plain.state()[1]["scaler"] == rehearsed.state()[1]["scaler"]
+
+
+def test_a_rehearsal_leaves_room_for_the_moments(monkeypatch):
+    """Which optimizers make in their first step only."""
+    taken, empty_like = [], torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda t, **how: taken.append(t.numel()) or empty_like(t, **how))
+    trainer = toy(Budget(images=16))
+    trainer.rehearse()
+    assert sum(taken) >= 2 * sum(p.numel() for p in trainer.module.parameters())
+
+
+def test_on_a_cpu_pieces_are_cut_to_the_memory_that_is_free(monkeypatch):
+    plain, cut_ = double(batch=48), double(batch=48)
+    row = 8 * (3 + 8 + 8 + 3 + 3 + 3)  # what the network makes of a row: x + noise, layers, SiLU, the difference, ...
+    weights = sum(p.nbytes for p in plain.module.parameters())
+    for trainer in (plain, cut_):
+        room = OF_WEIGHTS * weights + (1e12 if trainer is plain else OF_ROWS * 10.5 * row)
+        monkeypatch.setattr("noisekiln.training.gradients.left", lambda device, room=room: room)
+        trainer.fit()
+    assert (plain.gradients.micro, cut_.gradients.micro) == (48, 10)
+    losses = [[report.loss for report in trainer.run()] for trainer in (plain, cut_)]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    monkeypatch.setattr("noisekiln.training.gradients.left", lambda device: 1)
+    cut_.fit()
+    assert cut_.gradients.micro == 1
+
+
+def test_what_work_makes_is_counted_once_for_each_place_in_memory():
+    x = torch.zeros(10, 4)
+    assert made_by(lambda: (x + 1).view(40).add_(2).mul(3)) == 2 * 160
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten())
+    one, two = (made_by(lambda n=n: network(torch.zeros(n, 3, 16, 16))) for n in (1, 2))
+    assert two - one == 4 * 16 * 16 * (3 + 8)
+
+
+def test_the_memory_left_is_that_of_the_container_for_each_process(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.left("cpu") == 600_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert memory.left("cpu") == 200_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.left("cpu") > 1_000_000
+    assert memory.left("cuda") is None
+
+
+IN_EARNEST = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from noisekiln.data import load
+from noisekiln.recipes.run import Run
+from noisekiln.recipes.settings import Settings
+images = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), dtype=np.uint8)
+run = Run(Settings(images=192, batch=64, model="s", curves="none", snapshots=0), load(images), Path(sys.argv[1]))
+def limit():
+    size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * size + int(sys.argv[2]) * 2**20,) * 2)
+run.trainer.fit = limit  # which would have cut the steps before
+for report in run.steps():
+    print(report.micro, report.loss, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+def test_memory_that_runs_out_in_earnest(tmp_path):
+    """64 rows take some 800 MB here: with half of it, a step is begun again with fewer at once."""
+    told = {}
+    for room in (4000, 550):
+        command = [sys.executable, "-c", IN_EARNEST, str(tmp_path / str(room)), str(room)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        told[room] = np.array([line.split() for line in done.stdout.splitlines()], dtype=float)
+    assert (told[4000][:, 0] == 64).all()
+    assert (told[550][:, 0] < 64).all()
+    np.testing.assert_allclose(told[550][:, 1], told[4000][:, 1], rtol=1e-4)
+
+
+def test_no_memory_for_the_moments_is_said():
+    trainer = toy(Budget(images=80))
+
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB\nand more about it")
+
+    trainer.optimizers[0].step = full
+    with pytest.raises(ValueError, match=r"20 MiB\): the optimizer's moments do not fit\. What was saved before is"):
+        list(trainer.run())
+
+
+def test_what_has_no_gradient_is_named_where_several_processes_would_wait_for_it():
+    trainer = toy(Budget(images=80))
+    trainer.module[0].bias = nn.Parameter(torch.ones(8))
+    trainer.module[0].forward = lambda x: x @ trainer.module[0].weight.T
+    trainer.rehearse()
+    trainer.gradients.peers.count = 2
+    with pytest.raises(ValueError, match=r"0\.weight, 0\.bias, 1\.weight had no part in the loss, and several proc"):
+        trainer.gradients._check_all_have_gradients()
 
 
 def test_memory_for_not_even_one_image_is_an_error():

@@ -66,6 +66,6 @@ def _check_alone() -> None:
 
 def _out_of_memory(error: Exception) -> str:
     return (
-        f"Memory ran out: {str(error).split('. ')[0]}. This network, or what else is on the device, does not fit. "
+        f"Memory ran out: {str(error).splitlines()[0]}. This network, or what else is on the device, does not fit. "
         "Take a smaller --model, --size or --batch, or a device with more memory."
     )

@@ -17,6 +17,8 @@ def blame(trainer: Trainer, data: DataSet, seed: int) -> str:
     Named are those whose error is no number, or else the one whose error is largest.
     """
     losses, images = cast(list[Loss], trainer.gradients.losses), data.train
+    if not losses:
+        return "no step was taken yet"
     errors = torch.cat([loss.per_sample for loss in losses]).cpu()
     nsr = torch.cat([loss.level.nsr for loss in losses]).cpu()
     errors, nsr = (trainer.peers.gathered(column, trainer.batch) for column in (errors, nsr))

@@ -264,6 +264,8 @@ class Run:
 
         With a task: what is given, both of these, and the original, of held-out images.
         """
+        with self._blaming():
+            self.trainer.check()
         sheet = self._sheet()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
         if self.peers.first:

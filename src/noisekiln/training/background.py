@@ -1,7 +1,7 @@
 """Work in the background, while training goes on."""
 
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Thread
 from types import TracebackType
 
 from noisekiln.training.peers import LostPeer
@@ -22,8 +22,7 @@ class Background:
 
     def __init__(self) -> None:
         self.open = False
-        self._done = Event()
-        self._done.set()
+        self._thread: Thread | None = None
         self._error: BaseException | None = None
 
     def submit(self, work: Callable[[], object]) -> None:
@@ -31,8 +30,8 @@ class Background:
         assert self.open
         self.wait()
         # A daemon: a second Ctrl-C ends the process at once, and does not wait for it.
-        self._done.clear()
-        Thread(target=self._do, args=(work,), daemon=True).start()
+        self._thread = Thread(target=self._do, args=(work,), daemon=True)
+        self._thread.start()
 
     def check(self) -> None:
         """Raise what went wrong so far, without waiting."""
@@ -40,9 +39,11 @@ class Background:
         if error is not None:
             raise error
 
-    def wait(self) -> None:
-        """Wait until all is done, and raise what went wrong."""
-        self._done.wait()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until all is done, or so many seconds, and raise what went wrong."""
+        # For its very end: Python that is left by a daemon that still frees its tensors may abort (exit code 134).
+        if self._thread is not None:
+            self._thread.join(seconds)
         self.check()
 
     def _do(self, work: Callable[[], object]) -> None:
@@ -50,8 +51,6 @@ class Background:
             work()
         except BaseException as error:
             self._error = error
-        finally:
-            self._done.set()
 
     def __enter__(self) -> "Background":
         self.open = True
@@ -62,8 +61,7 @@ class Background:
     ) -> None:
         self.open = False
         try:
-            if self._done.wait(GRACE if isinstance(error, LostPeer) else None):
-                self.check()
+            self.wait(GRACE if isinstance(error, LostPeer) else None)
         except Exception as late:
             if error is None or isinstance(error, GeneratorExit):
                 raise

@@ -132,7 +132,7 @@ class Gradients:
             averaged.begin()
         try:
             values = self._backward(rows, seed)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             failed = _foreseen(error)
             if self.sharded:
                 raise failed from error
@@ -199,7 +199,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _foreseen(error: RuntimeError) -> TooLarge | Uncompiled:
+def _foreseen(error: RuntimeError | MemoryError) -> TooLarge | Uncompiled:
     """What the other processes have to be told; raises any other error as it is."""
     if ran_out(error):
         return TooLarge(str(error))

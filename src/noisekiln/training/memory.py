@@ -13,6 +13,13 @@ from torch.utils._pytree import tree_leaves
 
 Done = TypeVar("Done")
 
+WORDS = (
+    "out of memory",
+    "can't allocate",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 
@@ -20,10 +27,11 @@ class TooLarge(RuntimeError):
     """A piece of a batch did not fit into some process's memory."""
 
 
-def ran_out(error: RuntimeError) -> bool:
-    """Whether an error says that a device's memory is full; only "cuda" has an error of its own for it."""
-    told = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | TooLarge) or "out of memory" in told or "can't allocate" in told
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that memory is full; only "cuda" has an error of its own for it, others have words."""
+    kinds = (torch.OutOfMemoryError, MemoryError, TooLarge)
+    told = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, kinds) or any(words in told for words in WORDS)
 
 
 def free() -> None:
@@ -38,7 +46,7 @@ def in_fewer(work: Callable[[int], Done], count: int) -> Done:
     while True:
         try:
             return work(count)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not ran_out(error) or count == 1:
                 raise
         count = -(-count // 2)

@@ -222,20 +222,24 @@ class Trainer:
             if not ran_out(error):
                 raise
             raise ValueError(
-                f"Memory ran out while the weights took a step ({str(error).split('. ')[0]}): the optimizer's moments "
+                f"Memory ran out while the weights took a step ({str(error).splitlines()[0]}): the optimizer's moments "
                 "do not fit. What was saved before is intact. Take a smaller --model, or --optimizer adamw."
             ) from error
+
+    def check(self) -> None:
+        """Raise Diverged if a weight is not finite, in any process: what is on disk is better."""
+        norms = torch._foreach_norm([local(weight) for weight in self.module.parameters()])
+        sound = bool(torch.stack(list(norms)).isfinite().all())  # one look at the device
+        if self.peers.summed([sound]) != [self.peers.count]:
+            raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.gradients.losses)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed run needs, as far as this process has it: tensors by name, and numbers.
 
         Raises:
-            Diverged: If a weight is not finite: what is on disk is better.
+            Diverged: If a weight is not finite.
         """
-        norms = torch._foreach_norm([local(weight) for weight in self.module.parameters()])
-        sound = bool(torch.stack(list(norms)).isfinite().all())  # one look at the device
-        if self.peers.summed([sound]) != [self.peers.count]:
-            raise Diverged(f"After {self.images_seen} images a weight is no longer a number", self.gradients.losses)
+        self.check()
         tensors, sharded = own(collected(self.module, self.ema, self.optimizers), first=self.peers.first)
         numbers: dict[str, Any] = {
             "images_seen": self.images_seen,
