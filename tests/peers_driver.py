@@ -1,6 +1,7 @@
 """What every process of test_peers.py runs: `torchrun peers_driver.py WHAT FOLDER`."""
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -73,8 +74,7 @@ def make(peers, *, shard=False, batch=96, images=9600, **settings):
     )  # fmt: skip
 
 
-def main(what, folder):
-    peers = Peers.join("cpu", wait=60)
+def main(what, folder, peers):
     if what == "short":  # two buckets of gradients, of which one is averaged already when memory runs out
         dist._DEFAULT_FIRST_BUCKET_BYTES = 100
         Net.short_at, Short.rows_at = ((None, None), (10, 30 * 96))[peers.rank]
@@ -84,22 +84,35 @@ def main(what, folder):
     micro = 12 if "ruined" in what else None
     trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96, micro=micro)
     if "resume" in what:
-        parts = [torch.load(folder / f"half{i}.pt", weights_only=True) for i in range(2)]
+        parts = [torch.load(folder / f"half-shard{i}.pt", weights_only=True) for i in range(2)]
         trainer.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
     if "half" in what:
-        trainer.budget = Budget(images=9600)
-        for _, _report in zip(range(50), trainer.run(), strict=False):
-            pass
-        tensors, numbers = trainer.state()
-        torch.save({"tensors": tensors, "numbers": numbers}, folder / f"half{peers.rank}.pt")
+        reports = list(islice(trainer.run(), 50))
+    elif what == "idle":
+        torch.save({"error": error_of(peers)}, folder / f"{what}{peers.rank}.pt")
         return
-    reports = list(trainer.run())
+    else:
+        reports = list(trainer.run())
     tensors, numbers = trainer.state()
     told = {"tensors": tensors, "numbers": numbers, "losses": [r.loss for r in reports]}
     told["norms"], told["micro"] = [r.grad_norm for r in reports], [r.micro for r in reports]
     told["taken"] = [r.taken for r in reports]
     torch.save(told, folder / f"{what}{peers.rank}.pt")
+    peers.meet()
+
+
+def error_of(peers):
+    """What a run says whose network has a parameter too many."""
+    net = Net()
+    net.idle = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    trainer = Trainer(net, batches, optimizers, budget=Budget(images=960), rate=Rate(0.01), batch=96, peers=peers)
+    try:
+        list(trainer.run())
+    except ValueError as error:
+        return str(error)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    joined = Peers.join("cpu", wait=60)
+    for name in sys.argv[2:]:
+        main(name, Path(sys.argv[1]), joined)

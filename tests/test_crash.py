@@ -42,6 +42,11 @@ def save_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 0.0)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
 def out_of_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -87,10 +92,11 @@ def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets
 
 def test_opened_before_another_process_went_on(data: DataSet, tmp_path: Path):
     late = Run(SETTINGS, data, tmp_path)
-    list(Run(SETTINGS, data, tmp_path).steps())
+    list(Run(SETTINGS.but(images=512), data, tmp_path).steps())
+    before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"Another process has trained in .* since it was opened here\. Open it again"):
         list(late.steps())
-    assert checkpoints.counts(tmp_path / "checkpoints")[-1] == 256
+    assert contents(tmp_path) == before  # nothing was touched
 
 
 @pytest.mark.parametrize("left", [".lock", ".run.yaml.partial"])
@@ -101,6 +107,28 @@ def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, 
         (tmp_path / left).mkdir()
         (tmp_path / left / "run.yaml").write_text("{")
     assert list(Run(SETTINGS.but(images=16), data, tmp_path).steps())
+
+
+def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", tmp_path / "run", "--images", 256, *WORDS]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0, process.stderr
+    assert checkpoints.counts(tmp_path / "run" / "checkpoints")[-1] == 256
+
+
+def test_memory_that_is_short_when_something_is_saved(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 147456 bytes.")
+
+    run = Run(SETTINGS, data, tmp_path)
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(
+        SaveFailed, match=r"as memory ran out\. What was saved before is intact\. Give the same command"
+    ):
+        list(run.steps())
 
 
 def test_damage_is_told(cli: Command, pets: Path, tmp_path: Path, save_often: None, capsys: pytest.CaptureFixture[str]):

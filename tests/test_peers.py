@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +18,15 @@ import torch
 import typer
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 from torch.distributed.run import get_args_parser
 
 from conftest import TINY
 from noisekiln.cli import app
+from noisekiln.data import load
+from noisekiln.recipes.network import compiled
 from noisekiln.recipes.run import Run
+from noisekiln.recipes.run_folder import seen_by_all
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
@@ -43,9 +48,15 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def together(what: str, folder: Path, count: int = 2) -> list[dict]:
-    subprocess.run([*TORCHRUN, str(count), str(DRIVER), what, str(folder)], check=True, env=ENV, timeout=120)
-    return [torch.load(file, weights_only=True) for file in sorted(folder.glob(f"{what}*.pt"))]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Callable[[str], list[dict]]:
+    """What each of two processes tells of a training of `peers_driver.py`; all are made by the same two."""
+    folder = tmp_path_factory.mktemp("peers")
+    # The last one leaves torch otherwise than it was.
+    order = "ddp shard uneven uneven-shard ruined-shard ruined-ddp half-shard resume-shard resume idle short"
+    command = [*TORCHRUN, "2", str(DRIVER), str(folder), *order.split()]
+    subprocess.run(command, check=True, env=ENV, timeout=200)
+    return lambda what: [torch.load(folder / f"{what}{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def alone(**settings):
@@ -65,32 +76,31 @@ def assert_same(parts, tensors, losses):
 
 
 @pytest.mark.parametrize(("what", "batch"), [("ddp", 96), ("shard", 96), ("uneven", 97), ("uneven-shard", 97)])
-def test_two_processes_train_as_one_does(tmp_path, what, batch):
+def test_two_processes_train_as_one_does(trained, what, batch):
     """Over 100 steps, in double precision: only the order of sums differs."""
-    parts = together(what, tmp_path)
+    parts = trained(what)
     assert_same(parts, *alone(batch=batch))
     assert bool(parts[0]["numbers"]["sharded"]) == ("shard" in what)
 
 
-def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(tmp_path):
+def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(trained):
     """In a forward pass, in the midst of the averages of a backward pass, and when rows are made."""
-    parts = together("short", tmp_path)
+    parts = trained("short")
     assert_same(parts, *alone())
     assert parts[0]["micro"] == parts[1]["micro"] == [48] * 9 + [24] * 10 + [12] * 11 + [6] * 70
 
 
-def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(tmp_path):
+def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(trained):
     """Sharded weights hold back what the pieces before it have gathered: none of it gets into the next step."""
-    sharded, whole_ = (together(what, tmp_path)[0] for what in ("ruined-shard", "ruined-ddp"))
+    sharded, whole_ = (trained(what)[0] for what in ("ruined-shard", "ruined-ddp"))
     assert sharded["taken"] == whole_["taken"] == [True] * 3 + [False] + [True] * 96
     np.testing.assert_allclose(sharded["norms"], whole_["norms"], rtol=1e-9)
     np.testing.assert_allclose(sharded["losses"], whole_["losses"], rtol=1e-9)
 
 
-def test_a_sharded_run_goes_on_in_one_process_and_back(tmp_path):
+def test_a_sharded_run_goes_on_in_one_process_and_back(trained):
     """What processes wrote does not depend on how many read it."""
-    together("half-shard", tmp_path)
-    parts = [torch.load(tmp_path / f"half{i}.pt", weights_only=True) for i in range(2)]
+    parts = trained("half-shard")
     one = make(Peers())
     one.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
     assert one.images_seen == 50 * 96
@@ -98,9 +108,12 @@ def test_a_sharded_run_goes_on_in_one_process_and_back(tmp_path):
     tensors, all_losses = alone()
     np.testing.assert_allclose(losses, all_losses[50:], rtol=1e-9)
     for what in ("resume-shard", "resume"):
-        again = together(what, tmp_path)
-        np.testing.assert_allclose(again[0]["losses"], all_losses[50:], rtol=1e-9)
+        np.testing.assert_allclose(trained(what)[0]["losses"], all_losses[50:], rtol=1e-9)
     assert tensors.keys() == one.state()[0].keys()
+
+
+def test_a_parameter_that_some_loss_does_not_need_is_named_by_all(trained):
+    assert all("idle had no part in the loss" in part["error"] for part in trained("idle"))
 
 
 def test_a_batch_too_small_for_all_is_refused():
@@ -153,13 +166,19 @@ def train(folder: Path, *words: object, count: int = 2) -> list[str]:
             "--out", str(folder), *map(str, words)]  # fmt: skip
 
 
+def said(*command: object) -> str:
+    """What a command says that ends well."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=ENV, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(tmp_path):
-    said = subprocess.run(
-        train(tmp_path / "two", "--images", 8000, "--batch", 256), capture_output=True, text=True, env=ENV, timeout=120
-    )
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.count("done: 8,192 images") == 1  # one process speaks
-    subprocess.run(train(tmp_path / "one", "--images", 8000, "--batch", 256, count=1), check=True, env=ENV, timeout=120)
+    """Two processes that share out the weights, and one that has them whole."""
+    budget = ("--images", 8000, "--batch", 256)
+    assert said(*train(tmp_path / "two", *budget, "--shard")).count("done: 8,192 images") == 1  # one process speaks
+    said(*train(tmp_path / "one", *budget, count=1))
+    assert len(list((tmp_path / "two" / "checkpoints" / "000000008192").glob("part-*.safetensors"))) == 2
     two, one = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=1e-3)
@@ -168,19 +187,96 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
     for one_, two_ in zip(*(of["evaluations"] for of in told), strict=True):  # each process evaluates its share
         np.testing.assert_allclose(two_["held_out"], one_["held_out"], rtol=0.02)
         np.testing.assert_allclose(two_["train"], one_["train"], rtol=0.02)
+    lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines()[0] for run in ("one", "two")]
+    for name, value in json.loads(lines[0]).items():  # the first step's, over the rows of all processes
+        if name.startswith("loss"):
+            assert json.loads(lines[1])[name] == pytest.approx(value, rel=1e-3), name
     for file in sorted((tmp_path / "one" / "samples").iterdir()):
         pictures = [np.asarray(Image.open(tmp_path / run / "samples" / file.name), float) for run in ("one", "two")]
         assert np.abs(pictures[0] - pictures[1]).mean() < 2
-    on = subprocess.run(
-        train(tmp_path / "two", "--images", 9000, "--batch", 256, count=1),
-        capture_output=True,
-        text=True,
-        env=ENV,
-        timeout=120,
-    )
-    assert on.returncode == 0, on.stderr
-    assert "going on after 8,192 images" in on.stdout
-    assert "done: 9,216 images" in on.stdout
+    on = said(*train(tmp_path / "two", "--images", 9000, "--batch", 256, count=1))
+    assert "trained by 2 processes before, by 1 from here on: the same images and noise" in on
+    assert "going on after 8,192 images" in on
+    assert "done: 9,216 images" in on
+
+
+def test_two_processes_paint_what_one_does(tmp_path, portrait_model):
+    for count in (1, 2):
+        words = ("sample", portrait_model, "-n", 7, "--batch", 2, "--steps", 3, "--out", tmp_path / str(count))
+        told = said(*TORCHRUN, count, "-m", "noisekiln", *words)
+        assert told.count("7 pictures in") == 1
+    files = [{f.name: f.read_bytes() for f in (tmp_path / str(count)).iterdir()} for count in (1, 2)]
+    assert len(files[0]) == 9
+    assert files[0] == files[1]
+
+
+@pytest.fixture
+def portrait_model(tmp_path) -> Path:
+    Run(Settings(images=16, batch=16, backbone=TINY, curves="none"), load("portraits"), tmp_path / "run").save()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("command", ["edit", "ema", "cascade"])
+def test_other_commands_are_not_started_several_times(cli, monkeypatch, command):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = cli(command, "runs/some")
+    assert told.code == 2
+    assert f"{command} was started 2 times, and it is the work of one process" in told.err
+
+
+class Apart(Peers):
+    """One of two processes, to which the other says what it is told to say."""
+
+    def __init__(self, rank: int, other: list[list[float]]) -> None:
+        self.rank, self.count, self.other = rank, 2, other
+
+    def summed(self, values):
+        return [mine + theirs for mine, theirs in zip(values, self.other.pop(0), strict=True)]
+
+
+def test_processes_with_folders_of_their_own_are_told(tmp_path):
+    """Even if there is an old run in each."""
+    begun = time.monotonic()
+    assert not seen_by_all(tmp_path, Apart(1, [[77.0], [1.0]]), patience=0.2)
+    assert not seen_by_all(tmp_path, Apart(0, [[0.0], [0.0]]), patience=0.2)
+    assert time.monotonic() - begun < 5
+    later = threading.Timer(0.2, (tmp_path / ".meeting").write_text, ("77",))
+    later.start()
+    assert seen_by_all(tmp_path, Apart(1, [[77.0], [1.0]]), patience=10)  # a network disk shows it later
+    later.join()
+
+
+def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
+    def broken(function):
+        raise RuntimeError("no compiler here")
+
+    for here, there in ((False, True), (True, False)):
+        network = nn.Linear(1, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "compile", broken if here else lambda function: function)
+            why = compiled(network, "cpu", Apart(0, [[float(there)]]))
+        assert why == ("no compiler here" if here else "another process cannot")
+        assert network._compiled_call_impl is None
+
+
+def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
+    """It leaves no way back within a run; the same command goes on with smaller pieces."""
+    settings, data = Settings(images=64, batch=16, backbone=TINY, curves="none"), load("portraits")
+    run = Run(settings, data, tmp_path)
+    run.trainer.gradients.sharded = True
+    monkeypatch.setattr(run.trained, "forward", out_of_memory)
+    with pytest.raises(ValueError, match=r"process 0, with 16 images at once.* the same command again: it takes 8 at"):
+        list(run.steps())
+    again = Run(settings, data, tmp_path)
+    assert again.trainer.gradients.micro == 8
+    assert again.settings.micro is None
+    assert len(list(again.steps())) == 4
+    assert Run(settings.but(micro=16), data, tmp_path).trainer.gradients.micro == 16
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[int]]:
@@ -209,6 +305,8 @@ def started(folder: Path, *words: object) -> tuple[subprocess.Popen[str], list[i
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
+    # torchrun gives a stopped one 30 s, unless it is told to give less.
+    monkeypatch.setattr(sys.modules[__name__], "TORCHRUN", [*TORCHRUN[:-1], "--shutdown-timeout", "2", TORCHRUN[-1]])
     process, ranks = started(tmp_path, "--minutes", 5, "--wait", 5)
     os.kill(ranks[1], how)
     begun = time.monotonic()
@@ -216,7 +314,7 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
         out, err = process.communicate(timeout=150)
     finally:
         process.kill()
-    assert time.monotonic() - begun < (30 if how == signal.SIGKILL else 120)  # torchrun gives a stopped one 30 s
+    assert time.monotonic() - begun < 30
     assert process.returncode != 0
     if how == signal.SIGSTOP:  # a dead one is named by torchrun too, which may be quicker than we are
         assert "Lost process 1 of 2: it died or does not answer." in err, err
@@ -242,16 +340,15 @@ def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happene
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
-def test_sigterm_to_one_stops_and_saves_all(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGUSR1])
+def test_a_signal_to_one_stops_and_saves_all(tmp_path, number):
     process, ranks = started(tmp_path, "--minutes", 5)
-    os.kill(ranks[1], signal.SIGUSR1)
+    os.kill(ranks[1], number)
     out, err = process.communicate(timeout=150)
-    assert "stopped after" in out
     assert "exitcode  : 143" in err
-    done = subprocess.run(
-        train(tmp_path, "--minutes", 0.01, count=1), capture_output=True, text=True, env=ENV, timeout=60
-    )
-    assert "has used up its budget already" in done.stdout, done
+    found = checkpoints.newest(tmp_path / "checkpoints")
+    assert f"stopped after {found.numbers['images_seen']:,} images" in out
+    assert found.skipped == []
 
 
 @pytest.mark.parametrize("option", [option for option in options() if option.startswith("--")])

@@ -23,6 +23,7 @@ from noisekiln.recipes import run as run_module
 from noisekiln.recipes.plan import resolve
 from noisekiln.recipes.preview import preview_wishes
 from noisekiln.recipes.run import Run
+from noisekiln.recipes.run_folder import write_down
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.interrupt import Interrupt
@@ -253,7 +254,7 @@ def test_finished_and_longer(data: DataSet, tmp_path: Path):
 def test_what_was_chosen_for_the_user_is_kept(data: DataSet, tmp_path: Path):
     """A longer budget would choose a larger network; the run keeps its own."""
     chosen = Run(Settings(minutes=1.0), data, tmp_path).settings
-    chosen.write(tmp_path / "run.yaml")
+    write_down(tmp_path, chosen, data)
     assert resolve(Settings(minutes=600.0), data).backbone != chosen.backbone
     assert Run(Settings(minutes=600.0), data, tmp_path).settings == chosen.but(minutes=600.0)
 
@@ -316,8 +317,8 @@ def test_foreign_folders_are_refused(data: DataSet, tmp_path: Path):
         ("run.yaml", "", r"run\.yaml holds no settings"),
         ("run.yaml", "a: [1", r"run\.yaml holds no settings"),
         ("run.yaml", "ratte: 1", r"run\.yaml: There is no setting called 'ratte'\. Did you mean 'rate'\?"),
-        ("dataset.json", "{", r"dataset\.json is damaged, so it is unknown what this run was trained on"),
-        ("dataset.json", "[]", r"dataset\.json is damaged"),
+        ("dataset.json", "{", r"dataset\.json is missing or damaged, so it is unknown what this run"),
+        ("dataset.json", "[]", r"dataset\.json is missing or damaged"),
     ],
 )
 def test_damaged_runs_are_refused(data: DataSet, tmp_path: Path, file: str, text: str, message: str):
@@ -433,8 +434,13 @@ def test_facade_stops_when_asked(
         return draw_grid(run)
 
     monkeypatch.setattr(Run, "draw_grid", interrupted)
-    nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
+    with pytest.raises(KeyboardInterrupt):  # nobody takes half a model for a whole one
+        nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
     assert "Stopped and saved after 32 images; the same call goes on." in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(Run, "steps", lambda run, interrupt: setattr(run.trainer, "stopped_by", signal.SIGTERM) or [])
+    with pytest.raises(SystemExit, match="143"):
+        nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
     monkeypatch.undo()
     nk.train(pets, out=tmp_path, images=640, batch=16, backbone=TINY)
     newest = checkpoints.newest(tmp_path / "checkpoints")
@@ -455,7 +461,8 @@ def test_interrupt_in_another_thread_changes_nothing():
     assert handlers == [signal.getsignal(signal.SIGINT)]
 
 
-def test_a_second_signal_stops_at_once():
+def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("noisekiln.training.interrupt.ONE", 0.0)
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
         assert interrupt.signal == signal.SIGINT
@@ -530,9 +537,24 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_model(dat
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "model")
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(ValueError, match=r"holds a model and no checkpoints any more.* Restore them"):
+    for gone in ("nothing more", "model"):
+        shutil.rmtree(tmp_path / gone, ignore_errors=True)
+        with pytest.raises(ValueError, match=r"holds a run and no checkpoints any more.* Restore them"):
+            Run(SETTINGS, data, tmp_path)
+        assert gone == "model" or contents(tmp_path / "model") == before
+
+
+def test_a_run_without_its_description_may_have_other_images(data: DataSet, tmp_path: Path):
+    train(SETTINGS, data, tmp_path)
+    (tmp_path / "dataset.json").unlink()
+    with pytest.raises(ValueError, match="is missing or damaged, so it is unknown what this run was trained on"):
         Run(SETTINGS, data, tmp_path)
-    assert contents(tmp_path / "model") == before
+
+
+def test_a_run_that_had_no_room_for_its_settings_begins_when_it_has(data: DataSet, tmp_path: Path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / "checkpoints").mkdir()
+    assert train(SETTINGS, data, tmp_path).resumed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Training and loading, as calls; every command is a thin file over such a call."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
         ValueError: For data or settings that cannot be, with what can.
         noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
+        KeyboardInterrupt: After Ctrl-C, once all is saved; the same call goes on. After SIGTERM it is SystemExit.
     """
     size = size_to_load(settings.pop("size", None), settings.get("start"), out)
     images = read_images(data, settings.get("task", GENERATE), size=size)
@@ -77,6 +79,9 @@ def _trained(settings: Settings, folder: Path, data: DataSet) -> Diffusion:
             pass
     if run.trainer.stopped_by and run.trainer.share < 1:
         print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
+        if run.trainer.stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(143)
     return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
 
 

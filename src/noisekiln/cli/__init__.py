@@ -1,8 +1,11 @@
 """The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
 
+import atexit
+import errno
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 
 import typer
@@ -33,18 +36,20 @@ def main() -> None:
     """Run a command; every foreseen error is one message and an exit code, never a traceback."""
     try:
         _check_alone()
+        atexit.register(_hear_nothing)
         app(prog_name="noisekiln")
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
-        if code is None and "out of memory" in str(error).lower():
-            code, error = 2, ValueError(_out_of_memory(error))
         if code is None:
-            raise
+            code, error = 2, ValueError(_out_of_memory(error))  # anything else is raised
         rank = os.environ.get("RANK", "0")
         who = "noisekiln" if rank == "0" else f"noisekiln (process {rank})"
         print(f"{who}: {error}", file=sys.stderr)
         sys.exit(code)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            print(f"noisekiln: {_out_of_memory(error)}", file=sys.stderr)
+            sys.exit(2)
         where = f"{error.filename}: " if error.filename else ""
         told = f"{where}{error.strerror or error}. Nothing can be read or written there"
         print(f"noisekiln: {told}; check the path, its rights and the room left.", file=sys.stderr)
@@ -65,7 +70,22 @@ def _check_alone() -> None:
 
 
 def _out_of_memory(error: Exception) -> str:
+    """What to do about it; raises an error that says something else."""
+    from noisekiln.training.memory import ran_out
+
+    if not ran_out(error):
+        raise error
     return (
-        f"Memory ran out: {str(error).splitlines()[0]}. This network, or what else is on the device, does not fit. "
+        f"Memory ran out: {[*str(error).splitlines(), 'there is no more'][0]}. "
+        "This network or these images do not fit beside what else there is. "
         "Take a smaller --model, --size or --batch, or a device with more memory."
     )
+
+
+def _hear_nothing() -> None:
+    """Python takes a while to end: a signal that comes then must not make a run that is done look otherwise."""
+    from noisekiln.training.interrupt import NAMES
+
+    for number in signal.Signals:
+        if number.name in NAMES:
+            signal.signal(number, signal.SIG_IGN)

@@ -47,7 +47,9 @@ def _budget(run: Run, found: Probe) -> str:
     images = [] if budget.images is None else [max(0, budget.images - trainer.images_seen)]
     if budget.minutes is not None:
         images.append(int(max(0.0, 60 * budget.minutes - trainer.seconds) * found.images_per_second))
-    count = min(images)
+    if not min(images):
+        return "is spent already; a longer one goes on"
+    count = -(-min(images) // trainer.batch) * trainer.batch  # whole steps
     hours = count / found.images_per_second / 3600
     epochs = count / len(run.data.train)
     return f"about {count:,} images, {epochs:,.1f} times through the data, in {_duration(hours)}"

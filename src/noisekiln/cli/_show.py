@@ -11,7 +11,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from noisekiln.training.trainer import Report
 
 speaks = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
-console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
+
+
+class Listener(Console):
+    """A terminal, or a program that may stop reading: then nothing more is said, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more, and end nothing (rich would end the program)."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Listener(highlight=False, soft_wrap=True, quiet=not speaks)
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal to draw a bar in
 
 
@@ -40,12 +51,12 @@ def watch(reports: Iterable[Report], title: str, verdict: Callable[[], str]) -> 
                 now = (report.images_seen - before.images_seen) / (report.seconds - before.seconds)
                 speed = now if speed == 0 else 0.95 * speed + 0.05 * now
             before = report
-            told = f"{report.share:4.0%} · {report.images_seen:,} images · {speed:,.0f}/s · loss {loss:.4f}"
+            pace = f" · {speed:,.0f}/s" if speed else ""
+            told = f"{report.share:4.0%} · {report.images_seen:,} images{pace} · loss {loss:.4f}"
             told += f" · {word}" if (word := verdict()) else ""
             bar.update(task, completed=report.share, told=told)
             if not console.is_terminal and time.monotonic() - shown > LINE_EVERY:
                 shown = time.monotonic()
-                left = report.seconds * (1 / report.share - 1) if report.share > 0 else 0
-                say(f"{told} · {left:.0f} s left")
-                sys.stdout.flush()
+                left = report.seconds * (1 / report.share - 1) if report.share > 0 else 0.0
+                say(f"{told} · {left:.0f} s left" if report.seconds else told)
             yield report

@@ -68,26 +68,30 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
     if run.trainer.share >= 1 and (out / "model" / "model.safetensors").exists():  # without, it is written again
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
+    idle = 0
     with Interrupt() as interrupt:
         micro, uncompiled = run.trainer.gradients.micro, run.uncompiled
         for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             if not report.taken:
+                idle += 1
                 began = f"after {run.trainer.began:,} images a step was not taken"
-                say(f"{began}: the loss is {report.loss:g}; {run.why(report)}")
+                numbers = f"the loss is {report.loss:g}, its gradient's norm {report.grad_norm:g}"
+                say(f"{began}: {numbers}; {run.why(report)}")
             if run.uncompiled != uncompiled:
                 uncompiled = run.uncompiled
                 say(f"the network cannot be compiled, and runs as it is: {uncompiled}")
             if report.micro < micro:
                 micro = report.micro
                 say(f"memory is short: from now on {micro} images at once, with the same result")
-    if run.trainer.stopped_by and run.trainer.share < 1:
-        say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
-        raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)
-    say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
-    if run.held_out.verdict is not None:
-        say(f"held-out images: {run.held_out.verdict.advice}")
-    say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
-    sys.stdout.flush()
+        if run.trainer.stopped_by and run.trainer.share < 1:
+            say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
+            raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)
+        say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
+        if idle:
+            say(f"{idle} step{'s' * (idle > 1)} came to nothing, as metrics.jsonl tells; a lower --rate may help")
+        if run.held_out.verdict is not None:
+            say(f"held-out images: {run.held_out.verdict.advice}")
+        say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")
     return run
 
 

@@ -38,6 +38,8 @@ def command(
     averages = Averages(run, device=pick_device(device), allow_code=allow_code)
     count, tracks = len(averages.snapshots), " and ".join(f"{each:g}" for each in averages.snapshots[-1].lengths)
     say(f"{run}: {count} snapshot{'s' * (count > 1)} of the averages {tracks}, up to {averages.images_seen:,} images")
+    if length is None and write is None:
+        lengths = _possible(averages, lengths)
     if length is not None or write is None:
         _show(averages, lengths, data)
     if write is not None:
@@ -47,6 +49,21 @@ def command(
             say(f"  training on, or --write {averages.settings.ema:g}, brings back the usual one")
     else:
         say(f"to keep one: noisekiln ema {run} --write {averages.settings.ema:g}")
+
+
+def _possible(averages: "Averages", lengths: list[float]) -> list[float]:
+    """Those of the usual lengths that can be made of what there is so far; says which cannot."""
+    from noisekiln.cli._show import say
+
+    possible = []
+    for length in lengths:
+        try:
+            averages.fit(length)
+        except ValueError:
+            say(f"  {length:<6g} cannot be made of so few snapshots yet, and is left out")
+        else:
+            possible.append(length)
+    return possible
 
 
 def _show(averages: "Averages", lengths: list[float], data: str | None) -> None:

@@ -19,8 +19,9 @@ from noisekiln.recipes.preview import preview
 from noisekiln.recipes.reports import Reports
 from noisekiln.recipes.run_folder import (
     AVERAGES,
+    check_not_overtaken,
     check_same_data,
-    forget_since,
+    forget_after,
     note_micro,
     noted_micro,
     seen_by_all,
@@ -122,10 +123,11 @@ class Run:
         if interrupt is not None:
             self.trainer.stop = lambda: interrupt.signal or 0
         if self.peers.first:
+            check_not_overtaken(self.folder, self.trainer.images_seen, self._found)
             write_down(self.folder, self.settings, self.data)
             note_start(self.folder, self.trainer.images_seen, self.settings.device, self.peers.count)
             keep_start(self.base, self.folder)
-            forget_since(self.folder, self.trainer.images_seen, self._found)
+            forget_after(self.folder, self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
         self._agree()
         self._fit()
@@ -134,7 +136,8 @@ class Run:
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
             for report in self._reports():
                 self.background.check()
-                self._keep_if_due(snapshots)
+                if report.taken:  # the averages stand where they stood
+                    self._keep_if_due(snapshots)
                 told.take(report, "" if report.taken else self.why(report))
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
@@ -282,11 +285,6 @@ class Run:
         self._found = checkpoints.counts(self.folder / "checkpoints")
         found = checkpoints.newest(self.folder / "checkpoints")
         if found is None:
-            if (self.folder / "model").exists() and not (self.folder / "checkpoints").exists():
-                raise ValueError(
-                    f"{self.folder} holds a model and no checkpoints any more: the run would begin anew over it. "
-                    "Restore them from a copy, or give another --out for a new run."
-                )
             return 0
         self.skipped = found.skipped
         self.trainer.load_state(found.parts, found.numbers)

@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "curves",
 )  # fmt: skip
 KEPT = ("model", "backbone", "batch", "sampler", "steps", "schedule")  # a longer budget must not change the network
+CHECKPOINTS = "checkpoints"
 BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
 
@@ -42,12 +43,17 @@ def settled(asked: Settings, resolved: Settings, folder: Path) -> Settings:
     if not file.exists():
         if folder.is_file():
             raise ValueError(f"{folder} is a file, and a run needs a folder. Choose a new one with --out.")
-        if folder.exists() and any(file.name not in BEGUN for file in folder.iterdir()):
+        if folder.exists() and any(not _begun(file) for file in folder.iterdir()):
             raise ValueError(
                 f"{folder} holds files that are no run of noisekiln's, as there is no run.yaml. "
                 "Nothing was touched. Choose an empty or new folder with --out."
             )
         return resolved
+    if not (folder / CHECKPOINTS).is_dir():
+        raise ValueError(
+            f"{folder} holds a run and no checkpoints any more: it would begin anew over what is there. "
+            "Restore them from a copy, or give another --out for a new run."
+        )
     before = Settings.read(file)
     kept = {name: getattr(before, name) for name in KEPT if getattr(asked, name) in (None, "auto")}
     resolved = resolved.but(**kept)
@@ -64,7 +70,9 @@ def settled(asked: Settings, resolved: Settings, folder: Path) -> Settings:
 def check_same_data(folder: Path, data: DataSet) -> None:
     """Raise ValueError if a run in the folder was trained on other images."""
     described = folder / DATA
-    if described.exists() and _fingerprint(described) != data.fingerprint:
+    if not checkpoints.counts(folder / CHECKPOINTS):
+        return
+    if _fingerprint(described) != data.fingerprint:
         raise ValueError(
             f"The images of {data.name} are no longer those that {folder} was trained on. "
             "A run cannot change its data midway. Restore them, or give another --out for a new run."
@@ -73,7 +81,7 @@ def check_same_data(folder: Path, data: DataSet) -> None:
 
 def write_down(folder: Path, settings: Settings, data: DataSet) -> None:
     """Write what is trained, and on what."""
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     with replacing(folder / SETTINGS) as draft:
         settings.write(draft)
     described = {
@@ -92,25 +100,26 @@ def write_down(folder: Path, settings: Settings, data: DataSet) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def forget_since(folder: Path, images_seen: int, known: Sequence[int]) -> None:
-    """Drop snapshots and damaged checkpoints from after the one resumed from: all that comes again.
+def check_not_overtaken(folder: Path, images_seen: int, known: Sequence[int]) -> None:
+    """Raise ValueError if there are newer checkpoints than the one that a run goes on from.
 
     Args:
         folder: Of the run.
         images_seen: Of the checkpoint that is gone on from.
         known: Those of all checkpoints when it was chosen.
-
-    Raises:
-        ValueError: If there are newer ones by now.
     """
-    since = set(checkpoints.counts(folder / "checkpoints")) - set(known)
+    since = set(checkpoints.counts(folder / CHECKPOINTS)) - set(known)
     if any(count > images_seen for count in since):
         raise ValueError(
             f"Another process has trained in {folder} since it was opened here. "
             "Open it again, or give the same command again, to go on from there."
         )
+
+
+def forget_after(folder: Path, images_seen: int) -> None:
+    """Drop snapshots and damaged checkpoints from after the one resumed from: all that comes again."""
     snapshots.forget_after(folder / AVERAGES, images_seen)
-    checkpoints.forget_after(folder / "checkpoints", images_seen)
+    checkpoints.forget_after(folder / CHECKPOINTS, images_seen)
 
 
 def seen_by_all(folder: Path, peers: Peers, patience: float) -> bool:
@@ -147,6 +156,11 @@ def noted_micro(folder: Path) -> int | None:
         return None
 
 
+def _begun(file: Path) -> bool:
+    """Whether it may be left of a run that ended before it had its settings written."""
+    return file.name in BEGUN or (file.name == CHECKPOINTS and file.is_dir() and not any(file.iterdir()))
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -158,8 +172,8 @@ def _fingerprint(described: Path) -> str:
     """That of the data in a `dataset.json`."""
     try:
         return str(json.loads(described.read_text(encoding="utf-8"))["fingerprint"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{described} is damaged, so it is unknown what this run was trained on. Restore it from a copy, "
-            "or give another --out for a new run."
+            f"{described} is missing or damaged, so it is unknown what this run was trained on. "
+            "Restore it from a copy, or give another --out for a new run."
         ) from error

@@ -13,6 +13,7 @@ from noisekiln.recipes.copies import Copies
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import SaveFailed
+from noisekiln.training.memory import ran_out
 from noisekiln.training.trainer import Trainer
 
 
@@ -49,14 +50,23 @@ class Saved:
         try:
             if self.peers.first:
                 self._write_model(folder)
+            if self.peers.rank < self.parts:
+                self._write_checkpoint(folder)
         except OSError as error:
             raise SaveFailed(
                 f"The model after {self.images_seen:,} images could not be written to {folder}: "
                 f"{error.strerror or error}. What was saved before is intact. "
                 "Free some room or look after the disk, then give the same command again to go on."
             ) from error
-        if self.peers.rank >= self.parts:
-            return
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            raise SaveFailed(
+                f"What there is after {self.images_seen:,} images could not be written to {folder}, as memory ran out. "
+                "What was saved before is intact. Give the same command again, with --micro: fewer images at once."
+            ) from error
+
+    def _write_checkpoint(self, folder: Path) -> None:
         checkpoints.save(
             folder / "checkpoints",
             self.images_seen,

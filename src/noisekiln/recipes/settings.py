@@ -13,7 +13,12 @@ from noisekiln.find import did_you_mean
 from noisekiln.spec import setting
 from noisekiln.training.logs import KINDS
 
-NUMBERS = {int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False")}
+NUMBERS: dict[type, tuple[Any, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "True or False"),
+    str: ((str, Path), "a word"),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Settings:
         for name in ("batch", "micro", "rate", "minutes", "images", "steps", "lora", "wait", "keep_every"):
             given = getattr(self, name)
             if given is not None and not 0 < given < inf:
-                raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a number above 0.")
+                raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a finite number above 0.")
         if self.keep < 1:
             raise ValueError(f"keep={self.keep}: without a checkpoint no run could go on. Give 1 or more; 2 is safer.")
         if self.lora is not None and self.start is None:

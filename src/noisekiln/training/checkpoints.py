@@ -116,7 +116,8 @@ def newest(folder: Path) -> Checkpoint | None:
             numbers = json.loads((place / NUMBERS).read_text(encoding="utf-8"))
             return Checkpoint([load_file(file) for file in sorted(place.glob("part-*.safetensors"))], numbers, skipped)
         except (OSError, ValueError, SafetensorError) as error:
-            skipped.append(f"checkpoint {place.name} is damaged: {error}")
+            told = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else error
+            skipped.append(f"checkpoint {place.name} is damaged: {told}")
     if not skipped:
         return None
     raise ValueError(

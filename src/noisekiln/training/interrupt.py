@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any] | int
 
 
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+ONE = 1.0  # seconds in which several are one: a cluster signals the processes, and torchrun signals them again
 
 
 class Interrupt:
-    """While it is open, Ctrl-C, SIGTERM and SIGUSR1 only set a flag; a second one of them stops at once.
+    """While it is open, Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second one of them stops at once.
 
-    SIGTERM and SIGUSR1 are what schedulers of clusters send ahead of taking a machine back.
+    SIGTERM and SIGUSR1 are what schedulers of clusters send ahead of taking a machine back, SIGHUP comes when a
+    terminal is closed; under `nohup` it goes on meaning nothing.
 
     Attributes:
         signal: Number of the signal that came, or None.
@@ -26,6 +29,7 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         in_main = threading.current_thread() is threading.main_thread()  # Python delivers signals there alone
         numbers = [number for number in signal.Signals if number.name in NAMES] if in_main else []  # Windows has fewer
+        numbers = [n for n in numbers if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
         self._before: dict[int, Handler] = {
             number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
         }
@@ -38,5 +42,8 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(number, self._before[number])
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > ONE:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from noisekiln.replacing import replacing
-
 Line = Mapping[str, float | str]  # numbers by name, `images_seen` among them; seldom a word
 KINDS = ("auto", "none", "tensorboard", "wandb")
 
@@ -36,6 +34,8 @@ class JsonLines:
 
     def __init__(self, file: Path, resumed: int) -> None:
         if file.exists():
+            from noisekiln.replacing import replacing  # which needs safetensors: too much for `--help`
+
             lines = file.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _images_seen(line) <= resumed]
             with replacing(file) as draft:

@@ -1,5 +1,6 @@
 """How much memory there is, and what to do when it runs out."""
 
+import errno
 import gc
 import os
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class TooLarge(RuntimeError):
 def ran_out(error: Exception) -> bool:
     """Whether an error says that memory is full; only "cuda" has an error of its own for it, others have words."""
     kinds = (torch.OutOfMemoryError, MemoryError, TooLarge)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     told = str(error).lower() if isinstance(error, RuntimeError) else ""
     return isinstance(error, kinds) or any(words in told for words in WORDS)
 

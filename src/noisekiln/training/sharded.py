@@ -15,7 +15,7 @@ def own(tensors: Named, *, first: bool) -> tuple[dict[str, Tensor], list[str]]:
     Returns:
         The tensors, and the names of those that are sharded.
     """
-    sharded = [name for name, tensor in tensors.items() if isinstance(tensor, DTensor)]
+    sharded = sorted(name for name, tensor in tensors.items() if isinstance(tensor, DTensor))
     parts = {name: local(tensor) for name, tensor in tensors.items() if first or name in sharded}
     return parts, sharded
 
