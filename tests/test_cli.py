@@ -161,7 +161,7 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--minutes", 0), "minutes=0.0: nothing can be trained or painted so. Give a number above 0."),
+        (("--minutes", 0), "minutes=0.0: nothing can be trained or painted so. Give a finite number above 0."),
         (("--minutes", -1), "minutes=-1.0: "),
         (("--minutes", "nan"), "minutes=nan: "),
         (("--minutes", "inf"), "minutes=inf: "),
@@ -368,7 +368,8 @@ def test_one_bad_batch_is_survived_and_named(cli: Command, pets: Path, tmp_path:
     spoil(monkeypatch, [16])
     said = cli("train", pets, "--out", tmp_path, *QUICK)
     assert said.code == 0
-    assert "after 16 images a step was not taken: the loss is nan; the largest error was at" in said.out
+    assert "after 16 images a step was not taken: the loss is nan, its gradient's norm nan; the largest" in said.out
+    assert "1 step came to nothing, as metrics.jsonl tells; a lower --rate may help" in said.out
     place = batch_order(22, seed=0, start=16, count=8)[0]
     assert f"in {load(pets).train.files[place]}" in said.out  # type: ignore[index]
     tensors = Diffusion.load(tmp_path).state_dict()

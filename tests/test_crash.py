@@ -54,14 +54,15 @@ def out_of_room(*_: object) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 def test_a_storm_of_blows_changes_nothing(tmp_path: Path):
     """The short form of `benchmarks/crash.py`: its figures at length are in records/crash.json."""
-    words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1"]
+    words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1", "--nans", "1"]
     script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "told.json")]
     done = subprocess.run(
         script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done
     told = json.loads((tmp_path / "told.json").read_text())
-    assert told["blows"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1}
+    assert told["blows"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1, "nan": 1}
+    assert "in image " in told["named_of_the_ruined_batch"]
     assert told["runs_bitwise_equal"] == told["runs"] > 0
     assert told["runs_that_went_on"] > 0
     assert (told["unreadable"], told["drafts_left_on_a_full_disk"], told["flipped_bits_noticed"]) == (0, 0, 1)
@@ -125,9 +126,7 @@ def test_memory_that_is_short_when_something_is_saved(data: DataSet, tmp_path: P
 
     run = Run(SETTINGS, data, tmp_path)
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(
-        SaveFailed, match=r"as memory ran out\. What was saved before is intact\. Give the same command"
-    ):
+    with pytest.raises(SaveFailed, match=r"as memory ran out\. What was saved before is intact\. Give the same"):
         list(run.steps())
 
 

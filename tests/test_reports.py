@@ -394,7 +394,7 @@ def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
     assert said.code == 0, said
     for start in ("parameters", "work", "memory", "speed", "budget", "disk"):
         assert f"\n  {start:<12}" in said.out
-    assert "about 2,200 images, 100.0 times through the data, in " in said.out
+    assert "about 2,208 images, 100.4 times through the data, in " in said.out
     assert "nothing was written" in said.out
     assert re.search(
         r"budget +about [\d,]+ images, [\d,.]+ times through the data, in 3\.0 minutes", cli(*words, "--minutes", 3).out

@@ -28,10 +28,9 @@ class Lock:
         self._handle: int | None = None
 
     def look(self) -> None:
-        """Raise ValueError if somebody else holds it."""
+        """Raise ValueError if somebody else holds it; nothing is touched."""
         if (self.folder / FILE).exists():
-            with self:
-                pass
+            os.close(self._taken())
 
     def __enter__(self) -> "Lock":
         """Take it.
@@ -40,6 +39,15 @@ class Lock:
             ValueError: If somebody else holds it, with who that is.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        handle = self._taken()
+        me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(me).encode())
+        self._handle = handle
+        return self
+
+    def _taken(self) -> int:
+        """The open file, locked; until it is closed."""
         handle = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _take(handle)
@@ -52,11 +60,7 @@ class Lock:
                     "Wait for the other or stop it, or give another --out for a new run."
                 ) from None
             # Some network file systems have no locks: a run must be possible there, too.
-        me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(me).encode())
-        self._handle = handle
-        return self
+        return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
