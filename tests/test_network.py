@@ -116,13 +116,23 @@ def test_a_compiled_run_is_the_same_run(data, tmp_path):
         run = Run(settings.but(compile=way), data, tmp_path / way)
         losses[way] = [report.loss for report in run.steps()]
         assert run.notes == []
+        assert (run.network._compiled_call_impl is not None) == (way == "yes")
     assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
 
 
 def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
     settings = Settings(images=48, batch=16, backbone=TINY, curves="none", snapshots=0)
-    losses = [
-        [report.loss for report in Run(settings.but(recompute=way), data, tmp_path / str(way)).steps()]
-        for way in (False, True)
-    ]
-    assert losses[0] == losses[1]
+    plain, frugal = (Run(settings.but(recompute=way), data, tmp_path / str(way)) for way in (False, True))
+    assert all("forward" in vars(block) for block in blocks_of(frugal.network))
+    assert not any("forward" in vars(block) for block in blocks_of(plain.network))
+    assert [report.loss for report in plain.steps()] == [report.loss for report in frugal.steps()]
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32"])
+def test_a_run_computes_in_the_precision_asked_for(data, tmp_path, name):
+    run, seen = Run(Settings(images=16, batch=16, backbone=TINY, curves="none", precision=name), data, tmp_path), []
+    layer = next(module for module in run.network.modules() if isinstance(module, torch.nn.Conv2d))
+    layer.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    assert len(list(run.steps())) == 1
+    assert {"bf16": torch.bfloat16, "fp32": torch.float32}[name] in seen
+    assert next(run.network.parameters()).dtype == torch.float32

@@ -520,6 +520,23 @@ def test_a_rehearsal_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path
     assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-5)  # the next ones differ by the rounding of sums
 
 
+def test_a_run_on_a_device_that_is_tried_first_is_the_same_run(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What a graphics card would have done: a rehearsal of a grid and a step, and rows that are made ahead."""
+    plain = Run(SETTINGS, data, tmp_path / "plain")
+    losses = [report.loss for report in plain.steps()]
+    monkeypatch.setattr("noisekiln.training.memory.ends_hard", lambda device: True)
+    tried, rehearsed = Run(SETTINGS, data, tmp_path / "tried"), []
+    rehearse = tried.trainer.rehearse
+    monkeypatch.setattr(tried.trainer, "rehearse", lambda: rehearsed.append(rehearse()))
+    assert [report.loss for report in tried.steps()] == losses
+    assert len(rehearsed) == 1
+    assert tried.trainer.rows._thread is not None
+    for part in ("model", "samples"):
+        assert contents(tmp_path / "plain" / part) == contents(tmp_path / "tried" / part)
+
+
 def test_a_copy_beside_a_compiled_network_has_its_buffers_too(pets: Path, tmp_path: Path):
     run = Run(Settings(images=64, batch=8, backbone=TINY, curves="none"), load(pets), tmp_path)
     run.trained.diffusion.denoiser.backbone.register_buffer("offset", torch.arange(3.0))

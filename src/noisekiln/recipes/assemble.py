@@ -30,6 +30,7 @@ from noisekiln.recipes.start import continued
 from noisekiln.recipes.usual import usual_sampling
 from noisekiln.spec import build, describe
 from noisekiln.tasks.base import Task
+from noisekiln.training import memory
 from noisekiln.training.budget import Budget, Rate
 from noisekiln.training.muon import Muon, split_for_muon
 from noisekiln.training.peers import Peers
@@ -90,7 +91,7 @@ def assemble(
         precision=Precision(settings.precision, settings.device),
         peers=peers,
         blocks=blocks_of(network) if settings.shard else None,
-        ahead=settings.device != "cpu",
+        ahead=memory.ends_hard(settings.device),
     )
 
 

@@ -31,7 +31,7 @@ from noisekiln.recipes.run_folder import (
 from noisekiln.recipes.saved import Saved
 from noisekiln.recipes.settings import Settings
 from noisekiln.recipes.start import keep_start, load_start, notes
-from noisekiln.training import checkpoints
+from noisekiln.training import checkpoints, memory
 from noisekiln.training.background import Background
 from noisekiln.training.gradients import Uncompiled
 from noisekiln.training.interrupt import Interrupt
@@ -160,12 +160,13 @@ class Run:
         """Find what fits into memory, better now than in an hour: where it has a hard end, by a rehearsal of all."""
         self.trainer.fit()
         compiling = self.settings.compile == "yes" and self.uncompiled is None
-        if self.settings.device != "cpu":
+        tried = memory.ends_hard(self.settings.device)
+        if tried:
             self._sheet(steps=1)
         with self._short():
             if compiling:
                 self.uncompiled = self._compiled()
-            elif self.settings.device != "cpu":
+            elif tried:
                 self.trainer.rehearse()
 
     def _compiled(self) -> str | None:

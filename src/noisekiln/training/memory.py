@@ -37,6 +37,11 @@ def ran_out(error: Exception) -> bool:
     return isinstance(error, kinds) or any(words in told for words in WORDS)
 
 
+def ends_hard(device: str) -> bool:
+    """Whether it says so itself when its memory is full, so that it is best tried, and works beside the processor."""
+    return device != "cpu"
+
+
 def free() -> None:
     """Give back what is kept for later."""
     gc.collect()
