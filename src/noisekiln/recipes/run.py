@@ -152,6 +152,7 @@ class Run:
             if self.trainer.share >= 1:
                 told.finish()
         if self.trainer.share >= 1:
+            self._check()
             self._keep_if_due(snapshots)
             self.draw_grid()
         self.save()
@@ -234,6 +235,11 @@ class Run:
                 f"Give the same command again: it takes {-(-micro // 2)} at once then, with the same result."
             ) from error
 
+    def _check(self) -> None:
+        """Raise Diverged before anything is made of weights that are no numbers."""
+        with self._blaming():
+            self.trainer.check()
+
     def why(self, report: Report) -> str:
         """Why a step was not taken."""
         if self.settings.precision == "fp16" and isfinite(report.loss):
@@ -268,8 +274,7 @@ class Run:
 
         With a task: what is given, both of these, and the original, of held-out images.
         """
-        with self._blaming():
-            self.trainer.check()
+        self._check()
         sheet = self._sheet()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
         if self.peers.first:
