@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
@@ -9,6 +10,7 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.denoiser import Denoiser
 from noisekiln.diffusion import Diffusion, Sampling
 from noisekiln.find import names
+from noisekiln.folder import digest
 from noisekiln.labels.log_nsr import LogNsr
 from noisekiln.levels import Level, level
 from noisekiln.predictions import EPS, PREDICTIONS, V
@@ -195,6 +197,27 @@ def test_a_damaged_model_is_refused(tmp_path):
         told.write_text(text)
         with pytest.raises(ValueError, match=r"damaged|later noisekiln"):
             Diffusion.load(tmp_path)
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
+    model = tiny()
+    model.save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="its weights are not what was written, by their SHA-256"):
+        Diffusion.load(tmp_path)
+    weights = load_file(file)
+    save_file(weights, file)  # as earlier versions wrote it
+    assert set(Diffusion.load(tmp_path).state_dict()) == set(weights)
+
+
+def test_a_digest_is_of_names_and_bytes():
+    one = {"a": torch.ones(2, 3), "b": torch.zeros((), dtype=torch.bfloat16)}
+    assert digest(one) == digest(dict(reversed(one.items())))
+    for other in ({"a": one["a"]}, {"a": one["a"], "c": one["b"]}, one | {"a": one["a"].nextafter(torch.tensor(2.0))}):
+        assert digest(other) != digest(one)
 
 
 def test_somebody_elses_code_is_not_run_unasked(tmp_path):

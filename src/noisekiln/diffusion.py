@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
@@ -17,7 +17,7 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
-from noisekiln.folder import model_folder, read_description, write_description
+from noisekiln.folder import digest, model_folder, read_description, read_weights, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.labels.base import Label
@@ -233,7 +233,7 @@ class Diffusion(nn.Module):
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         with replacing(folder / "model.safetensors") as draft:  # whoever samples meanwhile never reads half a file
-            save_file(weights, draft)
+            save_file(weights, draft, metadata={"sha256": digest(weights)})
         write_description(told, folder)
 
     @classmethod
@@ -262,7 +262,7 @@ class Diffusion(nn.Module):
             )
         try:
             model = cls._told(told)
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(read_weights(folder / "model.safetensors"))
         except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"The model in {folder} is missing or damaged ({error}). Take another copy.") from error
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,8 +1,14 @@
-"""The folder of a saved model: where its `model.json` is, and what it says."""
+"""The folder of a saved model: where its `model.json` is, what it says, and whether its weights are whole."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from noisekiln.replacing import replacing
 
@@ -54,6 +60,29 @@ def read_description(file: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
     return told
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and bytes, in hexadecimal digits: the same for the same tensors, in whatever order."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, as they were written.
+
+    Raises:
+        ValueError: If they are not, by the digest that the file holds; files of earlier versions hold none.
+    """
+    with safe_open(file, framework="pt") as opened:
+        told = (opened.metadata() or {}).get("sha256")
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+    if told is not None and digest(tensors) != told:
+        raise ValueError("its weights are not what was written, by their SHA-256")
+    return tensors
 
 
 def described(folder: str | Path) -> dict[str, Any]:
