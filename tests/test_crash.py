@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def out_of_room(*_: object) -> None:
+def out_of_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -118,6 +118,22 @@ def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_pat
     process.stdout.close()
     assert process.wait(60) == 0, process.stderr
     assert checkpoints.counts(tmp_path / "run" / "checkpoints")[-1] == 256
+
+
+@pytest.mark.parametrize("what", ["metrics.jsonl", "samples"])
+def test_no_room_for_the_log_or_a_grid(
+    cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    with monkeypatch.context() as patched:
+        target = "JsonLines.write" if what == "metrics.jsonl" else "save_picture"
+        module = "noisekiln.training.logs" if what == "metrics.jsonl" else "noisekiln.recipes.run"
+        patched.setattr(f"{module}.{target}", out_of_room)
+        said = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
+    assert said.code == 5
+    assert (
+        f"{tmp_path} could not be written: No space left on device. What was saved before is intact. Free" in said.err
+    )
+    assert cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS).code == 0
 
 
 def test_memory_that_is_short_when_something_is_saved(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

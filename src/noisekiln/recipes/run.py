@@ -27,6 +27,7 @@ from noisekiln.recipes.run_folder import (
     seen_by_all,
     settled,
     write_down,
+    writing,
 )
 from noisekiln.recipes.saved import Saved
 from noisekiln.recipes.settings import Settings
@@ -114,7 +115,8 @@ class Run:
             noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
         self.peers.meet()  # all have looked at the folder
-        with self._lock if self.peers.first else nullcontext(), self.background, self.peers.listening():
+        lock = self._lock if self.peers.first else nullcontext()
+        with lock, writing(self.folder), self.background, self.peers.listening():
             yield from self._steps(interrupt)
             self.background.wait()
             self.peers.meet()  # nobody leaves, and has others stopped, while one still writes

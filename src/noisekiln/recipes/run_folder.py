@@ -3,7 +3,8 @@
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from noisekiln.data import DataSet
 from noisekiln.recipes.settings import Settings
 from noisekiln.replacing import replacing
 from noisekiln.training import checkpoints, snapshots
+from noisekiln.training.checkpoints import SaveFailed
 from noisekiln.training.lock import FILE as LOCK
 from noisekiln.training.peers import Peers
 
@@ -140,6 +142,18 @@ def seen_by_all(folder: Path, peers: Peers, patience: float) -> bool:
     if peers.first:
         file.unlink(missing_ok=True)
     return together
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what a system says of a full or broken disk into SaveFailed, which says what is intact and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise SaveFailed(
+            f"{error.filename or folder} could not be written: {error.strerror or error}. What was saved before is "
+            "intact. Free some room or look after the disk, then give the same command again to go on."
+        ) from error
 
 
 def note_micro(folder: Path, micro: int) -> None:
