@@ -88,7 +88,7 @@ def train(
             for number, _ in enumerate(run.steps(interrupt)):
                 if number == nan_at:
                     ruin_a_weight(run)
-    except (SaveFailed, OSError):
+    except SaveFailed:
         os._exit(NO_ROOM)
     except Diverged:
         os._exit(DIVERGED)

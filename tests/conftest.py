@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.cli import main
+from noisekiln.cli import run
 
 TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 TRAINING = ("--images", "1600", "--batch", "16", "--rate", "0.01", "--backbone", TINY, "--curves", "none")
@@ -42,7 +42,7 @@ def noisekiln(*words: object) -> Said:
     argv = ["noisekiln", *map(str, words)]
     with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
         try:
-            main()
+            run()
         except SystemExit as done:
             assert done.code is None or isinstance(done.code, int)
             code = done.code or 0

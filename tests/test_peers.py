@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from noisekiln.cli import app
 from noisekiln.data import load
 from noisekiln.recipes.network import compiled
 from noisekiln.recipes.run import Run
-from noisekiln.recipes.run_folder import seen_by_all
+from noisekiln.recipes.run_folder import agree, seen_by_all
 from noisekiln.recipes.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
@@ -138,13 +137,16 @@ class Alike(Peers):
 
 @pytest.mark.parametrize("fingerprint", ["ffffffffffffffff", "ffeeddccbbaa9988", "0123456789abcdef"])
 def test_many_processes_that_see_the_same_images_agree(tmp_path, monkeypatch, fingerprint):
-    run = object.__new__(Run)
-    run.folder, run.resumed, run.data = tmp_path, 12345678, SimpleNamespace(fingerprint=fingerprint)
-    run.settings = Settings()
     monkeypatch.setattr("secrets.randbits", lambda bits: 0)  # every one of them is the first here
     for count in (2, 64, 1000):
-        run.peers = Alike(count)
-        run._agree()
+        agree(tmp_path, Alike(count), 12345678, fingerprint, wait=2)
+
+
+def test_processes_that_see_something_else_are_refused(tmp_path):
+    for resumed, mark in ((80.0, 255.0), (64.0, 254.0)):  # what the other one sees
+        with pytest.raises(ValueError, match=r"do not see the same run in .*, or not the same images"):
+            agree(tmp_path, Apart(0, [[0.0], [1.0], [resumed, mark]]), 64, "000000ffaa", wait=0.2)
+    agree(tmp_path, Apart(0, [[0.0], [1.0], [64.0, 255.0]]), 64, "000000ffaa", wait=0.2)
 
 
 def test_only_what_torch_says_is_taken_for_a_lost_connection():
@@ -262,7 +264,7 @@ def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
 
 def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
     """It leaves no way back within a run; the same command goes on with smaller pieces."""
-    settings, data = Settings(images=64, batch=16, backbone=TINY, curves="none"), load("portraits")
+    settings, data = Settings(images=64, batch=16, backbone=TINY, curves="none", shard=True), load("portraits")
     run = Run(settings, data, tmp_path)
     run.trainer.gradients.sharded = True
     monkeypatch.setattr(run.trained, "forward", out_of_memory)
@@ -272,7 +274,9 @@ def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
     assert again.trainer.gradients.micro == 8
     assert again.settings.micro is None
     assert len(list(again.steps())) == 4
-    assert Run(settings.but(micro=16), data, tmp_path).trainer.gradients.micro == 16
+    for asked, shard, taken in ((16, True, 8), (2, True, 2), (16, False, 16), (None, False, 8)):  # saved with 8
+        run = Run(settings.but(micro=asked, shard=shard), data, tmp_path)
+        assert run.trainer.gradients.micro == taken, (asked, shard)
 
 
 def out_of_memory(*_: object) -> None:

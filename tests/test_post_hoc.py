@@ -117,9 +117,8 @@ def test_nothing_is_made_of_nothing():
 
 
 def keep_if_due(keeper, ema, share):
-    work = keeper.due(ema, share)
-    if work is not None:
-        work()
+    if keeper.due(share):
+        keeper.work(ema)()
 
 
 def written(folder, ema):

@@ -373,7 +373,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
         list(steps)
     told = str(error.value)
     assert told.startswith("After 272 images the loss is nan")
-    assert "and 10 steps before it came to nothing too" in told
+    assert "and 10 others lately came to nothing too" in told
     place = batch_order(len(data.train), seed=0, start=272, count=16)[5]
     assert "the largest error was at the noise-to-signal ratio" in told
     assert f", in {data.train.files[place]}. Nothing of it was saved" in told
@@ -585,6 +585,20 @@ def test_a_run_that_had_no_room_for_its_settings_begins_when_it_has(data: DataSe
 def test_words_where_numbers_belong_are_refused(name: str, given: object, needed: str):
     with pytest.raises(ValueError, match=f"{name}={given!r} is not possible: it is {needed}"):
         Settings.of(**{name: given})
+
+
+def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path):
+    settings = Settings(images=np.int64(64), rate=np.float32(0.5))  # type: ignore[arg-type]
+    settings.write(tmp_path / "run.yaml")
+    assert Settings.read(tmp_path / "run.yaml") == settings
+
+
+def test_a_run_that_begins_anew_over_a_model_says_so(data: DataSet, tmp_path: Path):
+    run = train(SETTINGS, data, tmp_path)
+    assert run.notes == []
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    assert "there is no checkpoint to go on from: it begins anew" in Run(SETTINGS, data, tmp_path).notes[0]
 
 
 def test_numbers_of_numpy_are_numbers():

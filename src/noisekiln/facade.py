@@ -44,9 +44,10 @@ def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffu
         noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
         KeyboardInterrupt: After Ctrl-C, once all is saved; the same call goes on. After SIGTERM it is SystemExit.
     """
-    size = size_to_load(settings.pop("size", None), settings.get("start"), out)
-    images = read_images(data, settings.get("task", GENERATE), size=size)
-    chosen = Settings.of(data=data if isinstance(data, str) else images.name, **settings)
+    asked = settings.pop("size", None)
+    chosen = Settings.of(**settings)  # what cannot be is said before images are read
+    images = read_images(data, chosen.task, size=size_to_load(asked, chosen.start, out))
+    chosen = chosen.but(data=data if isinstance(data, str) else images.name)
     return _trained(chosen, Path(out) if out else default_folder(images, chosen.start), images)
 
 

@@ -1,6 +1,5 @@
 """The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
 
-import atexit
 import errno
 import importlib
 import os
@@ -33,10 +32,17 @@ TOGETHER = ("train", "sample")  # commands that several processes share
 
 
 def main() -> None:
+    """Run a command, and hear no signal while Python ends: what is done must not look otherwise."""
+    try:
+        run()
+    finally:
+        _hear_nothing()
+
+
+def run() -> None:
     """Run a command; every foreseen error is one message and an exit code, never a traceback."""
     try:
         _check_alone()
-        atexit.register(_hear_nothing)
         app(prog_name="noisekiln")
     except (ValueError, RuntimeError, MemoryError) as error:
         code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
@@ -83,7 +89,6 @@ def _out_of_memory(error: Exception) -> str:
 
 
 def _hear_nothing() -> None:
-    """Python takes a while to end: a signal that comes then must not make a run that is done look otherwise."""
     from noisekiln.training.interrupt import NAMES
 
     for number in signal.Signals:

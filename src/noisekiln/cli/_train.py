@@ -65,7 +65,8 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         Lock(out).look()  # before anything is said of going on
     run = Run(settings, data, out)
     describe_plan(run)
-    if run.trainer.share >= 1 and (out / "model" / "model.safetensors").exists():  # without, it is written again
+    whole = all((out / "model" / name).exists() for name in ("model.json", "model.safetensors"))
+    if run.trainer.share >= 1 and whole:  # otherwise it is written again
         say(f"{out} has used up its budget already. Give a longer one to go on, or another --out for a new run.")
         return run
     idle = 0

@@ -51,7 +51,9 @@ def or_eagerly(step: Callable[[], None], network: nn.Module) -> str | None:
     try:
         step()
     except Uncompiled as error:
-        network._compiled_call_impl = None
-        step()
-        return str(error)
-    return None
+        why = str(error)
+    else:
+        return None
+    network._compiled_call_impl = None
+    step()  # only here: the error holds on to all that the first one had taken
+    return why

@@ -88,7 +88,7 @@ def paint(
     peers = peers or Peers()
     model.bind(list(dict.fromkeys(wishes)))  # all of them can be understood, those of the last batch too
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = earlier_samples(folder) if peers.first else []
+    earlier = earlier_samples(folder)
     done: list[Pixels] = []
     listed: list[Painted] = []
     try:

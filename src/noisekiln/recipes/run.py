@@ -19,12 +19,12 @@ from noisekiln.recipes.preview import preview
 from noisekiln.recipes.reports import Reports
 from noisekiln.recipes.run_folder import (
     AVERAGES,
+    agree,
     check_not_overtaken,
     check_same_data,
     forget_after,
+    least_micro,
     note_micro,
-    noted_micro,
-    seen_by_all,
     settled,
     write_down,
     writing,
@@ -45,7 +45,6 @@ from noisekiln.training.trainer import Diverged, Report
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 CHECKPOINT_EVERY = 60.0  # seconds
 LOG_EVERY = 1.0  # seconds
-VISIBLE_AFTER = 60.0  # seconds at most, until a new file on a network disk is seen by all
 
 
 class Run:
@@ -74,7 +73,7 @@ class Run:
         self.settings = settled(settings, resolve(settings, data, self.base), folder)
         check_same_data(folder, data)
         self.peers = Peers.join(self.settings.device, self.settings.wait)
-        micro = self.settings.micro or noted_micro(folder)
+        micro = least_micro(self.settings, folder)
         self.trainer = assemble(self.settings.but(micro=micro), data, self.base, peers=self.peers)
         assert isinstance(self.trainer.module, Trained)
         self.trained: Trained = self.trainer.module
@@ -97,6 +96,8 @@ class Run:
     def notes(self) -> list[str]:
         """What somebody should know of how it starts, one line each."""
         told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
+        if not self.resumed and (self.folder / "model").exists():
+            told.append("there is no checkpoint to go on from: it begins anew, over the model that is there")
         before, now = self.trainer.came_from, self.peers.count
         if before != now:
             told.append(
@@ -131,10 +132,10 @@ class Run:
             keep_start(self.base, self.folder)
             forget_after(self.folder, self.trainer.images_seen)
         self.peers.meet()  # nobody writes into what is still being tidied
-        self._agree()
+        agree(self.folder, self.peers, self.resumed, self.data.fingerprint, self.settings.wait)
         self._fit()
         saved, drawn = self.trainer.seconds, self.trainer.share
-        snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn, first=self.peers.first)
+        snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn)
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
             for report in self._reports():
                 self.background.check()
@@ -152,9 +153,9 @@ class Run:
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
             if self.trainer.share >= 1:
+                self._check()
                 told.finish()
         if self.trainer.share >= 1:
-            self._check()
             self._keep_if_due(snapshots)
             self.draw_grid()
         self.save()
@@ -169,7 +170,7 @@ class Run:
         with self._short():
             if compiling:
                 self.uncompiled = self._compiled()
-            elif tried:
+            elif tried or self.peers.count > 1:  # after its first backward pass DDP sums in another order
                 self.trainer.rehearse()
 
     def _compiled(self) -> str | None:
@@ -182,27 +183,20 @@ class Run:
             ) from error
 
     def _keep_if_due(self, snapshots: Snapshots) -> None:
-        work = snapshots.due(self.trainer.ema, self.trainer.share)
-        if work is not None:
-            self.background.submit(work)
-
-    def _agree(self) -> None:
-        """All processes go on from the same place, or none does."""
-        if self.peers.count == 1:
-            return
-        shared = seen_by_all(self.folder, self.peers, min(VISIBLE_AFTER, self.settings.wait / 2))
-        which = int(self.data.fingerprint[:8], 16)  # 32 bits: of a million processes the sum is exact
-        place = [float(self.resumed), which]
-        if self.peers.summed(place) != [self.peers.count * mine for mine in place] or not shared:
-            raise ValueError(
-                f"The processes do not see the same run in {self.folder}, or not the same images. "
-                "All need one folder, on a disk that they share, and the same data."
-            )
+        if snapshots.due(self.trainer.share):
+            self._check()
+            work = snapshots.work(self.trainer.ema)
+            if self.peers.first:
+                self.background.submit(work)
 
     def _reports(self) -> Iterator[Report]:
         """The trainer's; when it diverges, or memory is short for good, the error says where and what to do."""
         with self._blaming(), self._short():
-            yield from self.trainer.run()
+            while self.trainer.share < 1 and not self.trainer.stopped_by:
+                try:
+                    yield from self.trainer.run()
+                except Uncompiled as error:  # as pieces of another size are compiled anew
+                    self.uncompiled, self.network._compiled_call_impl = str(error), None
 
     @contextmanager
     def _blaming(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What a run's folder says of the run: its settings, its data, and what it learned of the machine's memory."""
 
+import errno
 import json
 import secrets
 import time
@@ -20,6 +21,7 @@ SETTINGS, DATA = "run.yaml", "dataset.json"
 AVERAGES = "ema"  # the folder with snapshots of the averages
 MEETING = ".meeting"  # what processes look for, to know that they share the folder
 LOOK_EVERY = 0.05  # seconds
+VISIBLE_AFTER = 60.0  # seconds at most, until a new file on a network disk is seen by all
 MEMORY = "memory.json"  # the note of a sharded run that ran out of it
 MAY_CHANGE = (
     "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
@@ -124,6 +126,30 @@ def forget_after(folder: Path, images_seen: int) -> None:
     checkpoints.forget_after(folder / CHECKPOINTS, images_seen)
 
 
+def agree(folder: Path, peers: Peers, resumed: int, fingerprint: str, wait: float) -> None:
+    """All processes go on from the same place, or none does.
+
+    Args:
+        folder: Of the run, as this process sees it.
+        peers: The processes; each calls this.
+        resumed: Images seen by the checkpoint that this one has read.
+        fingerprint: Of this one's images.
+        wait: Seconds after which a process is lost.
+
+    Raises:
+        ValueError: If they see different folders or images.
+    """
+    if peers.count == 1:
+        return
+    shared = seen_by_all(folder, peers, min(VISIBLE_AFTER, wait / 2))
+    place = [float(resumed), int(fingerprint[:8], 16)]  # 32 bits: of a million processes the sum is exact
+    if peers.summed(place) != [peers.count * mine for mine in place] or not shared:
+        raise ValueError(
+            f"The processes do not see the same run in {folder}, or not the same images. "
+            "All need one folder, on a disk that they share, and the same data."
+        )
+
+
 def seen_by_all(folder: Path, peers: Peers, patience: float) -> bool:
     """Whether every process sees what the first one writes there; on a network disk that may take half a minute.
 
@@ -150,6 +176,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         raise SaveFailed(
             f"{error.filename or folder} could not be written: {error.strerror or error}. What was saved before is "
             "intact. Free some room or look after the disk, then give the same command again to go on."
@@ -162,12 +190,13 @@ def note_micro(folder: Path, micro: int) -> None:
         draft.write_text(json.dumps({"micro": micro}) + "\n", encoding="utf-8")
 
 
-def noted_micro(folder: Path) -> int | None:
-    """What `note_micro` noted; None if nothing, or nothing that can be read."""
+def least_micro(settings: Settings, folder: Path) -> int | None:
+    """How many images at once were asked for, or noted of sharded weights, if that is less; None if nothing was."""
     try:
-        return int(json.loads((folder / MEMORY).read_text(encoding="utf-8"))["micro"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        noted = int(json.loads((folder / MEMORY).read_text(encoding="utf-8"))["micro"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is no note, or none that can be read
+        return settings.micro
+    return min(settings.micro or noted, noted) if settings.shard else settings.micro
 
 
 def _begun(file: Path) -> bool:

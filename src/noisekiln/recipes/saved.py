@@ -96,6 +96,6 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
         copies[name].copy_(tensor.detach(), non_blocking=True)
-    if torch.cuda.is_available():
+    if any(tensor.is_cuda for tensor in tensors.values()):
         torch.cuda.synchronize()
     return copies

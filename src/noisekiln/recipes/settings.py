@@ -123,7 +123,7 @@ class Settings:
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""
-        told = asdict(self)
+        told = {name: _plain(given) for name, given in asdict(self).items()}
         told["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
         file.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -167,3 +167,10 @@ class Settings:
     def but(self, **changes: Any) -> "Settings":
         """These settings with some changed."""
         return replace(self, **changes)
+
+
+def _plain(given: Any) -> Any:
+    """Numbers of numpy as Python's, which alone YAML knows."""
+    if isinstance(given, bool) or not isinstance(given, Real):
+        return given
+    return int(given) if isinstance(given, Integral) else float(given)

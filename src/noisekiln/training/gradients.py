@@ -150,9 +150,12 @@ class Gradients:
     def _backward(self, rows: Callable[[], Rows], seed: int) -> list[Tensor]:
         """Add up gradients, of the last piece over all processes; what the pieces add to the loss."""
         made = rows()
-        count = min(-(-max(map(len, self.parts)) // self.micro), *map(len, self.parts))
+        there = len(cast(Tensor, made[0]))
+        # Sharded weights are gathered for every piece, so that all processes take as many.
+        lengths = list(map(len, self.parts)) if self.sharded else [there]
+        count = min(-(-max(lengths) // self.micro), *lengths)
         values: list[Tensor] = []
-        for number, piece in enumerate(share_out(len(cast(Tensor, made[0])), count), 1):
+        for number, piece in enumerate(share_out(there, count), 1):
             weight = len(piece) / self.batch  # of its mean, in that of all rows of all processes
             with gathering(self.forward, number == count), seeded(seed + number):
                 with self.precision.autocast():
@@ -173,18 +176,21 @@ class Gradients:
             ) from error
         if isinstance(error, TooLarge):
             self.micro = -(-self.micro // 2)
-        free()
         if self.peers.count > 1:
             del self.forward
+        free()  # also what averages: two of them would both hear of gradients
+        if self.peers.count > 1:
             self.forward = self.peers.spread(self.module)
         if isinstance(error, Uncompiled):
             raise error
 
     def _check_all_have_gradients(self) -> None:
         """Raise ValueError for idle parameters, where several processes would wait for what never comes."""
+        if self.peers.count == 1:
+            return
         trained = ((name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad)
         idle = [name for name, weight in trained if weight.grad is None]
-        if idle and self.peers.count > 1:
+        if idle:
             raise ValueError(
                 f"{', '.join(idle[:3])} had no part in the loss, and several processes can only average gradients "
                 "that all of them have. Take out of the network what it does not use, or train with one process."

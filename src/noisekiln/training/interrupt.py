@@ -15,7 +15,7 @@ ONE = 1.0  # seconds in which several are one: a cluster signals the processes, 
 
 
 class Interrupt:
-    """While it is open, Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second one of them stops at once.
+    """While it is open, Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second Ctrl-C stops at once.
 
     SIGTERM and SIGUSR1 are what schedulers of clusters send ahead of taking a machine back, SIGHUP comes when a
     terminal is closed; under `nohup` it goes on meaning nothing.
@@ -44,6 +44,6 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
-        elif time.monotonic() - self._since > ONE:
+        elif number == signal.SIGINT and time.monotonic() - self._since > ONE:  # only people are impatient
             signal.signal(number, self._before[number])
             signal.raise_signal(number)

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def forget_peak_memory(device: str) -> None:
     """Let `peak_memory` begin anew, where the system can."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
+    else:
+        with suppress(OSError):  # other systems have no such file, and some containers forbid it
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory(device: str) -> float | None:

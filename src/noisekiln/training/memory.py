@@ -17,6 +17,8 @@ Done = TypeVar("Done")
 WORDS = (
     "out of memory",
     "can't allocate",
+    "not enough memory",
+    "alloc_failed",
     "bad_alloc",
     "could not create a primitive",
     "could not execute a primitive",
@@ -47,6 +49,8 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def in_fewer(work: Callable[[int], Done], count: int) -> Done:
@@ -69,9 +73,11 @@ def left(device: str) -> int | None:
     lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines())
     room = 1024 * int(lines["MemAvailable"].split()[0])
     try:
-        limit = int((CGROUP / "memory.max").read_text(encoding="utf-8"))
-        room = min(room, limit - int((CGROUP / "memory.current").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # there is no limit
+        limit, used = (int((CGROUP / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
+        counted = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
+        # Files that were read stay there until their place is needed.
+        room = min(room, limit - used + int(counted["inactive_file"]) + int(counted["active_file"]))
+    except (OSError, ValueError, KeyError):  # there is no limit
         pass
     return room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 

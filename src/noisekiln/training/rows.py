@@ -65,6 +65,9 @@ class Ahead:
         if self._thread is None:
             return self._made(images_seen)
         expected, self._next = self._next, None
+        if expected and expected[0] == images_seen + self.count:  # a step is begun again
+            self._next = expected
+            return self._made(images_seen)
         rows = expected[1].result() if expected and expected[0] == images_seen else self._made(images_seen)
         self._next = images_seen + self.count, self._thread.submit(self._made, images_seen + self.count)
         return rows

@@ -40,25 +40,20 @@ class Snapshots:
         folder: Where.
         count: Shares; 0 keeps none.
         share: How much of the budget is gone at the beginning.
-        first: Whether this is the process that writes; the others only hand over what they have.
     """
 
-    def __init__(self, folder: Path, count: int, share: float, *, first: bool = True) -> None:
-        self.folder, self.count, self.first = folder, count, first
+    def __init__(self, folder: Path, count: int, share: float) -> None:
+        self.folder, self.count = folder, count
         self._done = self._shares(share)
 
-    def due(self, ema: Ema, share: float) -> Callable[[], object] | None:
-        """What writes a snapshot of the averages as they are now, if another share is gone, or None.
-
-        To be asked after every step and at the end, by every process.
-        """
+    def due(self, share: float) -> bool:
+        """Whether another share is gone; to be asked after every step that was taken, and at the end."""
         before, self._done = self._done, self._shares(share)
-        if self._done <= before:
-            return None
-        tensors = small(ema)
-        if not self.first:
-            return None
-        return partial(write, self.folder, tensors, ema.images_seen, ema.lengths)
+        return self._done > before
+
+    def work(self, ema: Ema) -> Callable[[], object]:
+        """What writes the averages as they are now; of sharded ones, every process has to ask for it."""
+        return partial(write, self.folder, small(ema), ema.images_seen, ema.lengths)
 
     def _shares(self, share: float) -> int:
         return floor(share * self.count)

@@ -80,8 +80,8 @@ class Trainer:
         seed: Of everything random.
         clip: Largest norm of the gradient.
         ema_lengths: Of the averages, as shares of training; the first is that of the run's model.
-        survive: Steps in a row that may come to nothing, because loss or gradient are not finite; eight good ones
-            make up for one.
+        survive: Steps that may come to nothing, because loss or gradient are not finite; eight good ones make up for
+            one of them.
         precision: How many bits the network runs in.
         peers: The processes that train together.
         blocks: If given, weights are sharded over processes, these parts of the module one by one.
@@ -157,8 +157,9 @@ class Trainer:
             yield report
             asked = self.stop()
             # All agree on what time it is, and whether to stop.
-            seconds, signals, who = self.peers.summed([time.perf_counter() - begun, asked, asked > 0])
-            self.seconds, self.stopped_by = seconds / self.peers.count, round(signals / who) if who else 0
+            mine = torch.tensor([[time.perf_counter() - begun, asked]], dtype=torch.float64)
+            seconds, signals = self.peers.gathered(mine, self.peers.count).T
+            self.seconds, self.stopped_by = float(seconds.mean()), int(signals.max())
 
     def rehearse(self) -> None:
         """Take the next step's gradient and forget it: what fits into memory is then known.
@@ -174,12 +175,14 @@ class Trainer:
             for weight in group["params"]
             for _ in range(0 if weight in optimizer.state else MOMENTS)
         ]
-        self._gradient()
-        self.gradients.clear()
-        del room
-        self.precision.load_state(scale)
-        for buffer, before in zip(self.module.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+        try:
+            self._gradient()
+        finally:
+            self.gradients.clear()
+            room.clear()
+            self.precision.load_state(scale)
+            for buffer, before in zip(self.module.buffers(), buffers, strict=True):
+                buffer.copy_(before)
 
     def fit(self) -> None:
         """Have steps cut into pieces that fit into the memory that is free, where that is known before."""
@@ -203,7 +206,7 @@ class Trainer:
         if self.in_vain > self.survive:
             raise Diverged(
                 f"After {self.images_seen} images the loss is {value} and the gradient's norm {norm}"
-                + (f", and {self.survive} steps before it came to nothing too" if self.survive else ""),
+                + (f", and {self.survive} others lately came to nothing too" if self.survive else ""),
                 self.gradients.losses,
             )
         self.images_seen += self.batch
