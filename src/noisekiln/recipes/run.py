@@ -85,6 +85,7 @@ class Run:
         self.skipped: list[str] = []
         self.held_out = HeldOut(folder, data, self.settings)
         self.resumed = self._restore()
+        self._anew = not self.resumed and (folder / "model").exists()
         self._lock, self.background = Lock(folder), Background()
 
     @property
@@ -96,7 +97,7 @@ class Run:
     def notes(self) -> list[str]:
         """What somebody should know of how it starts, one line each."""
         told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
-        if not self.resumed and (self.folder / "model").exists():
+        if self._anew:
             told.append("there is no checkpoint to go on from: it begins anew, over the model that is there")
         before, now = self.trainer.came_from, self.peers.count
         if before != now:
