@@ -1,5 +1,6 @@
 """What every process of test_peers.py runs: `torchrun peers_driver.py WHAT FOLDER`."""
 
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -116,3 +117,4 @@ if __name__ == "__main__":
     joined = Peers.join("cpu", wait=60)
     for name in sys.argv[2:]:
         main(name, Path(sys.argv[1]), joined)
+    os._exit(0)  # Python that is taken apart while threads of torch's still speak aborts now and then

@@ -576,7 +576,7 @@ from noisekiln.data import load
 from noisekiln.recipes.run import Run
 from noisekiln.recipes.settings import Settings
 images = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), dtype=np.uint8)
-run = Run(Settings(images=192, batch=64, model="s", curves="none", snapshots=0), load(images), Path(sys.argv[1]))
+run = Run(Settings(images=128, batch=64, model="s", curves="none", snapshots=0), load(images), Path(sys.argv[1]))
 def limit():
     size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (1024 * size + int(sys.argv[2]) * 2**20,) * 2)

@@ -1,5 +1,6 @@
 """The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
 
+import atexit
 import errno
 import importlib
 import os
@@ -37,6 +38,8 @@ def main() -> None:
         run()
     finally:
         _hear_nothing()
+        if _processes() > 1:
+            _leave(sys.exc_info()[1])
 
 
 def run() -> None:
@@ -67,7 +70,7 @@ def run() -> None:
 def _check_alone() -> None:
     """Raise ValueError if torchrun has started a command several times that has one process's work to do."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    count = _processes()
     if count > 1 and command and command not in TOGETHER:
         raise ValueError(
             f"{command} was started {count} times, and it is the work of one process: they would write the same files. "
@@ -86,6 +89,22 @@ def _out_of_memory(error: Exception) -> str:
         "This network or these images do not fit beside what else there is. "
         "Take a smaller --model, --size or --batch, or a device with more memory."
     )
+
+
+def _processes() -> int:
+    """How many torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def _leave(error: BaseException | None) -> None:
+    """End the process without taking Python apart, which aborts now and then while threads of torch's still speak."""
+    if not isinstance(error, SystemExit | None):
+        return  # nobody foresaw it: Python says so
+    code = error.code if error else 0
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _hear_nothing() -> None:
