@@ -279,6 +279,15 @@ def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
         assert run.trainer.gradients.micro == taken, (asked, shard)
 
 
+def test_torchrun_takes_a_sharded_run_on_whose_memory_is_short(tmp_path):
+    """Process 1 has room for 4 images of 16: two restarts, and all is done."""
+    script = [*TORCHRUN[:-1], "--max-restarts", "3", TORCHRUN[-1], "2", str(DRIVER.with_name("short_driver.py"))]
+    words = train(tmp_path / "run", "--images", 64, "--batch", 32, "--shard")
+    told = said(*script, *words[words.index("noisekiln") + 1 :])
+    assert "done: 64 images" in told
+    assert json.loads((tmp_path / "run" / "memory.json").read_text()) == {"micro": 4}
+
+
 def out_of_memory(*_: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -1,0 +1,21 @@
+"""`noisekiln`, in which process 1 has no memory for more than 4 images: `torchrun short_driver.py train ...`."""
+
+import os
+
+import torch
+
+from noisekiln.cli import main
+from noisekiln.recipes.assemble import Trained
+
+forward = Trained.forward
+
+
+def short(self, x, *others):
+    if os.environ["RANK"] == "1" and torch.is_grad_enabled() and self.training and len(x) > 4:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+    return forward(self, x, *others)
+
+
+Trained.forward = short
+if __name__ == "__main__":
+    main()
