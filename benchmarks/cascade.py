@@ -21,9 +21,9 @@ from torch import Tensor
 
 from classifier import Classifier, trained_classifier
 from noisekiln.data import load as load_data
+from noisekiln.files.pictures import save_picture, tile
 from noisekiln.metrics.frechet import frechet_distance
-from noisekiln.pictures import save_picture, tile
-from noisekiln.stages import Model, load
+from noisekiln.model.cascade import Model, load
 
 SHARES = {"base": (["--size", "16"], 0.25), "up32": (["--size", "32"], 0.25), "up64": (["--size", "64"], 0.5)}
 

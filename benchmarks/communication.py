@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from noisekiln.data import load
-from noisekiln.recipes.assemble import assemble
-from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.reports import flops_per_image
-from noisekiln.recipes.settings import Settings
-from noisekiln.recipes.sizes import SIZES
-from noisekiln.training.muon import Muon
+from noisekiln.monitor.reports import flops_per_image
+from noisekiln.optimizers.muon import Muon
+from noisekiln.plan.build import assemble
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.network_sizes import SIZES
+from noisekiln.plan.settings import Settings
 from noisekiln.training.trainer import Trainer
 
 LINKS = {"10 Gb/s": 1.25e9, "100 Gb/s": 12.5e9, "450 GB/s": 450e9}  # bytes a second, one way

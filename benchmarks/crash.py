@@ -43,19 +43,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from noisekiln import diffusion
 from noisekiln.data import DataSet, load
-from noisekiln.diffusion import Diffusion
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.distributed.sharded import local
+from noisekiln.errors import Diverged, LostPeer, SaveFailed
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model import diffusion
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
-from noisekiln.training.checkpoints import SaveFailed
-from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.peers import LostPeer
-from noisekiln.training.rows import Rows
-from noisekiln.training.sharded import local
-from noisekiln.training.trainer import Diverged
+from noisekiln.training.batches import Rows
 
 SETTINGS = Settings(batch=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)", curves="none", wait=20)
 FINISHED, STOPPED, DIVERGED, NO_ROOM, LOST = 0, 143, 4, 5, 6  # exit codes

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from classifier import Judge, trained_classifier
 from noisekiln.data import load
-from noisekiln.pictures import save_picture, tile
+from noisekiln.files.pictures import save_picture, tile
 
 COUNT = 1000
 

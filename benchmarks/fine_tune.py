@@ -5,8 +5,6 @@ red): 256 to train on and 256 held out. Every way sees as many images; the figur
 held-out images, new and old. `python benchmarks/fine_tune.py --record records/fine_tune.json` prints and keeps them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile
@@ -17,12 +15,12 @@ from typing import Any
 import torch
 
 from noisekiln.data import DataSet, Images, load
-from noisekiln.diffusion import Diffusion
 from noisekiln.draws.log_normal import LogNormal
+from noisekiln.loss_weights.unit import Unit
+from noisekiln.model.diffusion import Diffusion
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.weights.unit import Unit
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 
 WAYS: dict[str, dict[str, Any]] = {
     **{f"all weights, muon {rate:g}": {"rate": rate} for rate in (2e-3, 6e-4, 2e-4)},

@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classifier import Classifier, trained_classifier
+from noisekiln.components.spec import build
 from noisekiln.data import load
-from noisekiln.diffusion import Diffusion
 from noisekiln.estimate import Denoise
+from noisekiln.files.pictures import save_picture, tile
 from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.levels import level
 from noisekiln.metrics.frechet import frechet_distance
 from noisekiln.metrics.similarity import psnr, ssim
+from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.mask import Mask
-from noisekiln.pictures import save_picture, tile
-from noisekiln.spec import build
 from noisekiln.uses.explain import observe
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisekiln.diffusion import Diffusion
+from noisekiln.model.diffusion import Diffusion
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from test_examples import known_digits, share_of_digits

@@ -7,8 +7,6 @@ images under the same noise for all.
 `python benchmarks/optimizers.py --record records/optimizers.json` prints and keeps the figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile
@@ -23,8 +21,8 @@ import torch
 
 from fine_tune import held_out_loss
 from noisekiln.data import DataSet, load
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 
 WAYS: dict[str, dict[str, Any]] = {
     "muon + adamw, 0.002 (default)": {"optimizer": "muon"},

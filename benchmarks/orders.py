@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noisekiln.find import find, names
+from noisekiln.components.registry import find, names
+from noisekiln.components.spec import build
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
-from noisekiln.spec import build
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from oracles import BOTH, Mixture, no_noise, walk

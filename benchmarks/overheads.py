@@ -17,8 +17,6 @@ put beside a step in processor time, which is the shortest it could be.
 its name, beside what is there.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json
@@ -38,15 +36,16 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.data import DataSet, load
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.assemble import Trained, assemble, make_optimizers
-from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.reports import Reports
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.training.ema import FINENESS, Ema
-from noisekiln.training.rows import Rows, rows_of
-from noisekiln.training.snapshots import small
+from noisekiln.ema.power import FINENESS, Ema
+from noisekiln.ema.snapshots import small
+from noisekiln.monitor.reports import Reports
+from noisekiln.plan.build import assemble, make_optimizers
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.learner import Trained
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.run import Run
+from noisekiln.training.batches import Rows, rows_of
 from noisekiln.training.trainer import Report
 
 BUDGET = 10_000  # steps: a rate that is never begun with would leave weights so small that they are slow

@@ -6,8 +6,6 @@ takes for each pixel the nearest colour of the palette that the portraits were d
 `--run runs/demo` also how often samples agree with the captions that they were painted from.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

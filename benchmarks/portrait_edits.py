@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.data import load
-from noisekiln.diffusion import Diffusion
-from noisekiln.inversion import invert
-from noisekiln.pictures import save_picture, tile
-from noisekiln.uses.edit import to_x
+from noisekiln.files.pictures import save_picture, tile
+from noisekiln.flow.inversion import invert
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.uses.editing import to_x
 from portrait_colours import PALETTE, asked_colours, read_colours
 
 Pixels = NDArray[np.uint8]

@@ -6,8 +6,6 @@ weights; the same with snapshots kept in float32; and the loss on held-out image
 `python benchmarks/post_hoc_ema.py --record records/post_hoc_ema.json` prints and keeps the figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json
@@ -20,12 +18,12 @@ from torch import Tensor
 
 from fine_tune import held_out_loss
 from noisekiln.data import load
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.run_folder import AVERAGES
-from noisekiln.recipes.settings import Settings
-from noisekiln.training.ema import Ema
-from noisekiln.training.post_hoc import fit, reconstruct
-from noisekiln.training.snapshots import kept
+from noisekiln.ema.post_hoc import fit, reconstruct
+from noisekiln.ema.power import Ema
+from noisekiln.ema.snapshots import kept
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import AVERAGES
 
 LENGTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25)
 Weights = dict[str, Tensor]

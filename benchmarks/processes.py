@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from noisekiln.training.sharded import whole
+from noisekiln.distributed.sharded import whole
 
 TESTS = Path(__file__).parents[1] / "tests"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from classifier import Classifier, trained_classifier
 from noisekiln.data import load
-from noisekiln.diffusion import Diffusion
-from noisekiln.pictures import save_picture, tile
-from noisekiln.uses.style import style
+from noisekiln.files.pictures import save_picture, tile
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.uses.style_transfer import style
 
 PAIRS = (("sneaker", "shirt"), ("t-shirt", "dress"), ("ankle boot", "sandal"), ("coat", "trouser"))
 

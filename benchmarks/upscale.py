@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from noisekiln.data import load
-from noisekiln.diffusion import Diffusion
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 from noisekiln.tasks.upscale import Upscale
 
 

@@ -24,17 +24,17 @@ from torch.nn import functional as F
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion
-from noisekiln.labels.time import Time
-from noisekiln.pictures import save_picture, tile
+from noisekiln.ema.power import Ema
+from noisekiln.files.pictures import save_picture, tile
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Sampling
+from noisekiln.noise_labels.time import Time
 from noisekiln.predictions import EPS
-from noisekiln.sampling import Sampling
 from noisekiln.schedules.linear_betas import LinearBetas
-from noisekiln.spec import build
-from noisekiln.training.ema import Ema
 
 T = 1000  # steps of the chain
 PICTURES = 6  # while it trains

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from noisekiln.distributed.ranks import Peers
+from noisekiln.optimizers.muon import Muon
 from noisekiln.training.budget import Budget, Rate
-from noisekiln.training.muon import Muon
-from noisekiln.training.peers import Peers
 from noisekiln.training.trainer import Trainer
 
 DATA = torch.randn(640, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import os
 import torch
 
 from noisekiln.cli import main
-from noisekiln.recipes.assemble import Trained
+from noisekiln.plan.learner import Trained
 
 forward = Trained.forward
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.components.registry import find, names
+from noisekiln.components.spec import build, describe
 from noisekiln.conditions import NOTHING, Cond
-from noisekiln.find import find, names
-from noisekiln.spec import build, describe
 
 SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
 SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]

@@ -10,8 +10,8 @@ from PIL import Image
 
 import noisekiln as nk
 from conftest import Command
-from noisekiln.diffusion import Diffusion, Sampling
-from noisekiln.stages import Cascade, load
+from noisekiln.model.cascade import Cascade, load
+from noisekiln.model.diffusion import Diffusion, Sampling
 from noisekiln.tasks.colorize import Colorize
 from noisekiln.tasks.inpaint import Inpaint
 from noisekiln.tasks.upscale import Upscale

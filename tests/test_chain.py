@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from noisekiln.chain import Chain, posterior
 from noisekiln.levels import CLEAN, level
+from noisekiln.posterior import posterior
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.linear_betas import LinearBetas
+from noisekiln.textbook import Chain
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 ALPHA_BAR = np.concatenate([[1.0], np.cumprod(1 - BETAS)])  # of step 0, 1, ..., 1000

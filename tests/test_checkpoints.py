@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from noisekiln.replacing import replacing
+from noisekiln.errors import SaveFailed
+from noisekiln.files.atomic import replacing
+from noisekiln.machine.lock import Lock
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
-from noisekiln.training.checkpoints import SaveFailed
-from noisekiln.training.lock import Lock
 
 FILES = ["SHA256SUMS", "numbers.json", "part-00000-of-00001.safetensors"]
 NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
@@ -381,7 +381,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 # The lock
 
 
-HOLD = "import sys, time, pathlib; from noisekiln.training.lock import Lock\n"
+HOLD = "import sys, time, pathlib; from noisekiln.machine.lock import Lock\n"
 HOLD += "with Lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
@@ -457,7 +457,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_once_to_the_caller():
 SLOW = """
 import signal, time
 from noisekiln.training.background import Background
-from noisekiln.training.interrupt import Interrupt
+from noisekiln.machine.interrupt import Interrupt
 with Interrupt() as interrupt, Background() as background:
     background.submit(lambda: time.sleep(60))
     signal.raise_signal(signal.SIGINT)  # asks to stop: what is being written is written

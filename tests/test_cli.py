@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from conftest import TINY, Command, Said, make_images, save_image
+from noisekiln.components.registry import names, rooms
 from noisekiln.data import batch_order, load
-from noisekiln.diffusion import Diffusion
-from noisekiln.find import names, rooms
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.assemble import Batches
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.examples import Batches
+from noisekiln.runs import run as run_module
 from noisekiln.training import checkpoints
-from noisekiln.training.rows import Rows
+from noisekiln.training.batches import Rows
 
 QUICK = ("--images", 32, "--batch", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
@@ -64,7 +64,7 @@ def test_help_of_every_command(cli: Command, command: str):
 def test_every_setting_is_an_option(cli: Command, monkeypatch: pytest.MonkeyPatch):
     from dataclasses import fields
 
-    from noisekiln.recipes.settings import Settings
+    from noisekiln.plan.settings import Settings
 
     said = cli("train", "--help")
     for field in fields(Settings):

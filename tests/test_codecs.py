@@ -3,7 +3,7 @@ import torch
 
 from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
-from noisekiln.find import find, names
+from noisekiln.components.registry import find, names
 
 
 def images(channels, count=4, seed=0):

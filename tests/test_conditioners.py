@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from noisekiln.components.registry import find, names
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text, split_words
 from noisekiln.conditions import NOTHING, Cond
-from noisekiln.find import find, names
 
 WISHES = {  # a fitted example of each, and wishes that it understands
     "class_label": (lambda: ClassLabel(("cat", "Dog", "7"), 6), ["cat", 2, "DOG"]),

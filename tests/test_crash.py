@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command
-from noisekiln.adapter import Adapter
 from noisekiln.data import DataSet, load
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.saved import Saved
-from noisekiln.recipes.settings import Settings
+from noisekiln.errors import SaveFailed
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.adapter import Adapter
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.run import Run
+from noisekiln.runs.save import Saved
 from noisekiln.training import checkpoints
-from noisekiln.training.checkpoints import SaveFailed
-from noisekiln.training.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("--batch", 16, "--backbone", TINY)
@@ -126,7 +126,7 @@ def test_no_room_for_the_log_or_a_grid(
 ):
     with monkeypatch.context() as patched:
         target = "JsonLines.write" if what == "metrics.jsonl" else "save_picture"
-        module = "noisekiln.training.logs" if what == "metrics.jsonl" else "noisekiln.recipes.run"
+        module = "noisekiln.logs.base" if what == "metrics.jsonl" else "noisekiln.runs.run"
         patched.setattr(f"{module}.{target}", out_of_room)
         said = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
     assert said.code == 5
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
         if what == "checkpoint":
             patch.setattr(checkpoints, "_find_room", out_of_room)
         else:
-            patch.setattr("noisekiln.diffusion.save_file", out_of_room)
+            patch.setattr("noisekiln.model.diffusion.save_file", out_of_room)
         said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
     assert said.code == 5
     assert f"noisekiln: The {what} after 80 images could not be written to {run}" in said.err

@@ -6,13 +6,13 @@ from safetensors.torch import load_file, save_file
 
 from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.registry import names
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion, Sampling
-from noisekiln.find import names
-from noisekiln.folder import digest
-from noisekiln.labels.log_nsr import LogNsr
+from noisekiln.files.model_folder import digest
 from noisekiln.levels import Level, level
+from noisekiln.model.diffusion import Diffusion, Sampling
+from noisekiln.noise_labels.log_nsr import LogNsr
 from noisekiln.predictions import EPS, PREDICTIONS, V
 
 NAMES = ("cat", "dog", "it's: 3")

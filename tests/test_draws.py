@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from noisekiln.components.registry import find, names
 from noisekiln.draws.base import Draw, stratified
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.draws.logit_normal import LogitNormal
 from noisekiln.draws.steps import Steps
 from noisekiln.draws.uniform import Uniform
-from noisekiln.find import find, names
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.linear_betas import LinearBetas
 from noisekiln.schedules.rectified import Rectified

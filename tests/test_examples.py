@@ -13,13 +13,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from noisekiln.diffusion import Diffusion
+from noisekiln.components.spec import build
+from noisekiln.model.diffusion import Diffusion
 from noisekiln.predictions import EPS
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
 from noisekiln.schedules.rectified import Rectified
-from noisekiln.spec import build
 from oracles import BOTH, walk
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

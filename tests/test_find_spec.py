@@ -10,12 +10,16 @@ import noisekiln
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.registry import find, name_of, names, room_of, summary
+from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.draws.base import Draw
 from noisekiln.draws.uniform import Uniform
-from noisekiln.find import find, name_of, names, room_of, summary
 from noisekiln.guidance.base import Guidance
+from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.uncertainty import Uncertainty
+from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Objective
 from noisekiln.samplers.adams import Adams
 from noisekiln.samplers.ancestral import Ancestral
@@ -25,10 +29,6 @@ from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
 from noisekiln.schedules.linear_betas import LinearBetas
-from noisekiln.spec import build, describe
-from noisekiln.weights.base import Weight
-from noisekiln.weights.uncertainty import Uncertainty
-from noisekiln.weights.unit import Unit
 
 SOURCE = Path(noisekiln.__file__).parent
 

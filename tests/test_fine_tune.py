@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
 from noisekiln.data import DataSet, load
-from noisekiln.diffusion import Diffusion
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 from test_runs import contents, same, train
 

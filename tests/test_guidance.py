@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from noisekiln.find import find, names
+from noisekiln.components.registry import find, names
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
 from noisekiln.levels import CLEAN, PURE_NOISE, level

@@ -11,11 +11,11 @@ import torch
 
 from conftest import TINY, Command, make_images
 from noisekiln.data import DataSet, load, load_pairs
-from noisekiln.recipes import held_out as held_out_module
-from noisekiln.recipes.held_out import RATIOS, At, HeldOut
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.recipes.verdict import Evaluation, verdict
+from noisekiln.monitor import held_out as held_out_module
+from noisekiln.monitor.held_out import RATIOS, At, HeldOut
+from noisekiln.monitor.verdict import Evaluation, verdict
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 
 SETTINGS = Settings(images=320, batch=16, backbone=TINY, curves="none")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from noisekiln.chain import posterior
-from noisekiln.find import names
+from noisekiln.components.registry import names
+from noisekiln.components.spec import build
 from noisekiln.inverse.base import Inverse, clipped, estimate, solve
 from noisekiln.inverse.diffpir import DiffPIR
 from noisekiln.inverse.moment_matching import MomentMatching
@@ -13,6 +13,7 @@ from noisekiln.inverse.replacement import Replacement
 from noisekiln.levels import CLEAN, level
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.mask import Mask
+from noisekiln.posterior import posterior
 from noisekiln.samplers.ancestral import Ancestral
 from noisekiln.samplers.base import Sampler, SeededNoise, grid
 from noisekiln.samplers.ddim import DDIM
@@ -20,7 +21,6 @@ from noisekiln.samplers.heun import Heun
 from noisekiln.samplers.resample import Resample
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
-from noisekiln.spec import build
 from oracles import Gaussian, walk
 
 SHAPE = (2, 2, 4)

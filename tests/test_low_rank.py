@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 import noisekiln as nk
-from noisekiln.adapter import FILE, Adapter, fingerprint, merge, parse, unmerge
 from noisekiln.backbones.unet import Unet
 from noisekiln.blocks.low_rank import LowRank, adapt, adapt_rows, differences, factors, matrices
 from noisekiln.codecs.pixels import Pixels
@@ -16,8 +15,9 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion
 from noisekiln.levels import level
+from noisekiln.model.adapter import FILE, Adapter, fingerprint, merge, parse, unmerge
+from noisekiln.model.diffusion import Diffusion
 
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 10), (5, 6)),

@@ -7,13 +7,14 @@ import torch
 
 from conftest import TINY
 from noisekiln.backbones.base import Backbone
+from noisekiln.components.registry import names
+from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, load
-from noisekiln.find import names
-from noisekiln.recipes.network import blocks_of, compiled, recompute
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.spec import build
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
+from noisekiln.training.compiling import compiled
+from noisekiln.training.recompute import blocks_of, recompute
 
 every = pytest.mark.parametrize("spec", names("backbones"))
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from noisekiln.find import names
+from noisekiln.components.registry import names
+from noisekiln.components.spec import build, describe
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.bicubic import Bicubic
 from noisekiln.operators.blur import Blur
@@ -18,7 +19,6 @@ from noisekiln.operators.jpeg import Jpeg
 from noisekiln.operators.mask import Mask
 from noisekiln.operators.motion_blur import MotionBlur
 from noisekiln.operators.noise import Noise
-from noisekiln.spec import build, describe
 
 MORE = [
     "mask(box=(1, 2, 5, 6))",

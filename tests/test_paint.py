@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from conftest import Command
-from noisekiln.diffusion import Diffusion
-from noisekiln.find import names
-from noisekiln.recipes.paint import paint, repeated
+from noisekiln.components.registry import names
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.session.paint import paint, repeated
 
 
 def index(folder: Path) -> list[dict[str, Any]]:

@@ -23,16 +23,15 @@ from torch.distributed.run import get_args_parser
 from conftest import TINY
 from noisekiln.cli import app
 from noisekiln.data import load
-from noisekiln.recipes.network import compiled
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.run_folder import agree, seen_by_all
-from noisekiln.recipes.settings import Settings
+from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.sharded import whole
+from noisekiln.errors import Diverged, LostPeer, SaveFailed
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import agree, seen_by_all
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
-from noisekiln.training.checkpoints import SaveFailed
-from noisekiln.training.peers import LostPeer, Peers
-from noisekiln.training.sharded import whole
-from noisekiln.training.trainer import Diverged
+from noisekiln.training.compiling import compiled
 from peers_driver import make
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.pictures import beside, labelled, save_picture, tile, to_pil
+from noisekiln.files.pictures import beside, labelled, save_picture, tile, to_pil
 
 
 def pictures(n: int, height: int, width: int, channels: int) -> np.ndarray:

@@ -16,16 +16,17 @@ from torch import nn
 
 import noisekiln as nk
 from conftest import TINY, Command, make_images
-from noisekiln import replacing
 from noisekiln.data import DataSet, load
-from noisekiln.diffusion import Diffusion
-from noisekiln.recipes import averages as averages_module
-from noisekiln.recipes.averages import Averages
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.training import checkpoints, snapshots
-from noisekiln.training.ema import Ema, exponent
-from noisekiln.training.post_hoc import fit, inner, reconstruct
+from noisekiln.ema import snapshots
+from noisekiln.ema.post_hoc import fit, inner, reconstruct
+from noisekiln.ema.power import Ema, exponent
+from noisekiln.files import atomic as replacing
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import ema_length as averages_module
+from noisekiln.runs.ema_length import Averages
+from noisekiln.runs.run import Run
+from noisekiln.training import checkpoints
 
 SHARES = [(share, length) for share in range(1, 17) for length in (0.1, 0.05)]
 SETTINGS = Settings(images=640, batch=16, backbone=TINY)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from noisekiln.find import find, names
-from noisekiln.labels.base import Label
+from noisekiln.components.registry import find, names
 from noisekiln.levels import CLEAN, PURE_NOISE, Level, level
+from noisekiln.noise_labels.base import Label
 from noisekiln.predictions import EPS, FLOW, PREDICTIONS, X0, V
 from noisekiln.schedules.base import Schedule
 from oracles import GAUSSIAN
@@ -106,7 +106,7 @@ def test_labels_have_the_printed_values():
 
 
 def test_ddpms_integer_steps_are_a_label():
-    from noisekiln.labels.time import Time
+    from noisekiln.noise_labels.time import Time
     from noisekiln.schedules.linear_betas import LinearBetas
 
     label = Time(LinearBetas(), scale=1000, from_zero=True)

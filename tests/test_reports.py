@@ -17,19 +17,21 @@ from torch.nn import functional as F
 import noisekiln as nk
 from conftest import TINY, Command
 from noisekiln.data import DataSet, load
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.environment import note_start
-from noisekiln.recipes.probe import probe
-from noisekiln.recipes.reports import BINS, flops_per_image
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.training import logs, machine
-from noisekiln.training.binned import Binned
+from noisekiln.logs import base as logs
+from noisekiln.logs.base import open_logs, pick_log
+from noisekiln.logs.json_lines import JsonLines
+from noisekiln.machine import speed as machine
+from noisekiln.machine.flops import count_flops
+from noisekiln.machine.speed import forget_peak_memory, measured_peak, memory_in_use, peak_memory
+from noisekiln.monitor.binned import Binned
+from noisekiln.monitor.measure import probe
+from noisekiln.monitor.pace import Pace
+from noisekiln.monitor.reports import BINS, flops_per_image
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.environment import note_start
+from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
-from noisekiln.training.flops import count_flops
-from noisekiln.training.logs import JsonLines, open_logs, pick_log
-from noisekiln.training.machine import forget_peak_memory, measured_peak, memory_in_use, peak_memory
-from noisekiln.training.pace import Pace
 
 SETTINGS = Settings(images=256, batch=16, backbone=TINY, curves="none")
 
@@ -185,7 +187,7 @@ def test_work_is_said_for_one_image(data: DataSet, tmp_path: Path):
 def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     counted = Run(SETTINGS, data, tmp_path / "counted")
     list(islice(counted.steps(), 3))
-    monkeypatch.setattr("noisekiln.recipes.reports.flops_per_image", lambda trained, batches: None)
+    monkeypatch.setattr("noisekiln.monitor.reports.flops_per_image", lambda trained, batches: None)
     plain = Run(SETTINGS, data, tmp_path / "plain")
     list(islice(plain.steps(), 3))
     assert all(map(torch.equal, counted.trained.parameters(), plain.trained.parameters()))
@@ -359,7 +361,7 @@ def test_damaged_notes_do_not_keep_a_run_from_starting(tmp_path: Path):
 
 
 def test_the_probe_measures_and_writes_nothing(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("noisekiln.recipes.probe.LONGEST", 0.0)
+    monkeypatch.setattr("noisekiln.monitor.measure.LONGEST", 0.0)
     monkeypatch.chdir(tmp_path)
     run = Run(SETTINGS, data, tmp_path / "run")
     before = [parameter.clone() for parameter in run.trained.parameters()]

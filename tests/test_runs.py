@@ -17,18 +17,18 @@ from safetensors.torch import load_file
 import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
 from noisekiln.data import DataSet, batch_order, load
-from noisekiln.diffusion import Diffusion
+from noisekiln.errors import Diverged
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.preview import preview_wishes
 from noisekiln.objectives.base import Loss
-from noisekiln.recipes import run as run_module
-from noisekiln.recipes.plan import resolve
-from noisekiln.recipes.preview import preview_wishes
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.run_folder import write_down
-from noisekiln.recipes.settings import Settings
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.settings import Settings
+from noisekiln.runs import run as run_module
+from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import write_down
 from noisekiln.training import checkpoints
-from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.rows import Rows
-from noisekiln.training.trainer import Diverged
+from noisekiln.training.batches import Rows
 
 SETTINGS = Settings(images=256, batch=16, backbone=TINY)
 
@@ -462,7 +462,7 @@ def test_interrupt_in_another_thread_changes_nothing():
 
 
 def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("noisekiln.training.interrupt.ONE", 0.0)
+    monkeypatch.setattr("noisekiln.machine.interrupt.ONE", 0.0)
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
         assert interrupt.signal == signal.SIGINT
@@ -526,7 +526,7 @@ def test_a_run_on_a_device_that_is_tried_first_is_the_same_run(
     """What a graphics card would have done: a rehearsal of a grid and a step, and rows that are made ahead."""
     plain = Run(SETTINGS, data, tmp_path / "plain")
     losses = [report.loss for report in plain.steps()]
-    monkeypatch.setattr("noisekiln.training.memory.ends_hard", lambda device: True)
+    monkeypatch.setattr("noisekiln.machine.memory.ends_hard", lambda device: True)
     tried, rehearsed = Run(SETTINGS, data, tmp_path / "tried"), []
     rehearse = tried.trainer.rehearse
     monkeypatch.setattr(tried.trainer, "rehearse", lambda: rehearsed.append(rehearse()))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from noisekiln.chain import Chain, posterior
+from noisekiln.components.registry import find, names
+from noisekiln.components.spec import build
 from noisekiln.estimate import Estimate
-from noisekiln.find import find, names
 from noisekiln.levels import CLEAN, level
+from noisekiln.posterior import posterior
 from noisekiln.samplers.adams import Adams
 from noisekiln.samplers.ancestral import Ancestral
 from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
@@ -24,7 +25,7 @@ from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
 from noisekiln.schedules.linear_betas import LinearBetas
 from noisekiln.schedules.rectified import Rectified
-from noisekiln.spec import build
+from noisekiln.textbook import Chain
 from oracles import BOTH, GAUSSIAN, Mixture, moments, no_noise, walk
 
 SETTINGS = {  # other settings than the default that must hold what the default holds

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisekiln.find import find, names
+from noisekiln.components.registry import find, names
 from noisekiln.levels import Level
 from noisekiln.samplers.base import grid
 from noisekiln.schedules.base import Schedule

@@ -16,19 +16,20 @@ from conftest import TINY, Command, make_images, save_image
 from noisekiln.backbones.base import Backbone
 from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.registry import find, names
+from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.data import DataError, load, load_pairs
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion, Sampling
 from noisekiln.estimate import Estimate
-from noisekiln.find import find, names
 from noisekiln.levels import level
+from noisekiln.model.diffusion import Diffusion, Sampling
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.recipes.assemble import Batches, Trained
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.plan.examples import Batches
+from noisekiln.plan.learner import Trained
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.spec import build, describe
 from noisekiln.tasks.base import Task, drawn_from
 from noisekiln.tasks.colorize import Colorize
 from noisekiln.tasks.inpaint import Inpaint, known_places

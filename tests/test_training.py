@@ -14,17 +14,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisekiln.training import checkpoints, memory
+from noisekiln.ema.power import FINENESS, Ema, exponent
+from noisekiln.errors import Diverged
+from noisekiln.machine import memory
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.memory import made_by
+from noisekiln.optimizers.muon import Muon, orthogonal
+from noisekiln.training import checkpoints
+from noisekiln.training.batches import Ahead, rows_of, shard_seed
 from noisekiln.training.budget import Budget, Rate
-from noisekiln.training.ema import FINENESS, Ema, exponent
 from noisekiln.training.gradients import OF_ROWS, OF_WEIGHTS
-from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.memory import made_by
-from noisekiln.training.muon import Muon, orthogonal
 from noisekiln.training.precision import Precision
-from noisekiln.training.rows import Ahead, rows_of, shard_seed
 from noisekiln.training.state import put_back
-from noisekiln.training.trainer import Diverged, Trainer, as_line
+from noisekiln.training.trainer import Trainer, as_line
 
 # --- budget and rate
 
@@ -573,8 +575,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from noisekiln.data import load
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
+from noisekiln.runs.run import Run
+from noisekiln.plan.settings import Settings
 images = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), dtype=np.uint8)
 run = Run(Settings(images=128, batch=64, model="s", curves="none", snapshots=0), load(images), Path(sys.argv[1]))
 def limit():
@@ -769,7 +771,7 @@ def test_a_signal_sets_a_flag_and_a_second_one_is_as_before(number, monkeypatch)
             for _ in range(3):
                 signal.raise_signal(number)
                 assert (interrupt.signal, heard) == (number, [])
-            monkeypatch.setattr("noisekiln.training.interrupt.ONE", 0.0)
+            monkeypatch.setattr("noisekiln.machine.interrupt.ONE", 0.0)
             signal.raise_signal(number)
             assert heard == [number] * (number == signal.SIGINT)  # only people are impatient
     finally:

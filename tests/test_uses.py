@@ -9,25 +9,25 @@ import torch
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.denoiser import Denoiser
-from noisekiln.diffusion import Diffusion
-from noisekiln.inversion import invert
+from noisekiln.flow.inversion import invert
 from noisekiln.levels import level
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.tiling import tiled, windows
 from noisekiln.operators.downsample import Downsample
 from noisekiln.predictions import V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
 from noisekiln.schedules.karras import Karras
-from noisekiln.tiling import tiled, windows
-from noisekiln.uses.edit import edit
-from noisekiln.uses.how import How
-from noisekiln.uses.inpaint import inpaint
-from noisekiln.uses.interpolate import interpolate, slerp
-from noisekiln.uses.outpaint import outpaint
-from noisekiln.uses.picture import as_floats, fit
-from noisekiln.uses.restore import restore
-from noisekiln.uses.style import style
-from noisekiln.uses.upscale import upscale
-from noisekiln.uses.variations import variations
+from noisekiln.uses.editing import edit
+from noisekiln.uses.fit_image import as_floats, fit
+from noisekiln.uses.inpainting import inpaint
+from noisekiln.uses.interpolation import interpolate, slerp
+from noisekiln.uses.outpainting import outpaint
+from noisekiln.uses.request import How
+from noisekiln.uses.restoration import restore
+from noisekiln.uses.style_transfer import style
+from noisekiln.uses.upscaling import upscale
+from noisekiln.uses.variation import variations
 from oracles import BOTH, GAUSSIAN, Gaussian, walk
 
 

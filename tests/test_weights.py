@@ -3,19 +3,19 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.components.registry import find, names
 from noisekiln.conditions import NOTHING
 from noisekiln.denoiser import Denoiser
 from noisekiln.draws.base import Draw
 from noisekiln.draws.log_normal import LogNormal
-from noisekiln.find import find, names
 from noisekiln.levels import Level
+from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.min_snr import MinSnr
+from noisekiln.loss_weights.uncertainty import Uncertainty
+from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Objective
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.predictions import PREDICTIONS, V
-from noisekiln.weights.base import Weight
-from noisekiln.weights.min_snr import MinSnr
-from noisekiln.weights.uncertainty import Uncertainty
-from noisekiln.weights.unit import Unit
 
 ANGLES = torch.tensor([0.01, 0.2, 0.6, 1.0, 1.5], dtype=torch.float64)
 LEVELS = Level(ANGLES.cos(), ANGLES.sin())

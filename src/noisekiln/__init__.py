@@ -7,35 +7,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from noisekiln.adapter import merge as merge
-    from noisekiln.adapter import unmerge as unmerge
-    from noisekiln.diffusion import Diffusion as Diffusion
-    from noisekiln.facade import alike as alike
-    from noisekiln.facade import ema as ema
-    from noisekiln.facade import load as load
-    from noisekiln.facade import train as train
-    from noisekiln.recipes.cascade import cascade as cascade
-    from noisekiln.uses.edit import edit as edit
-    from noisekiln.uses.inpaint import inpaint as inpaint
-    from noisekiln.uses.interpolate import interpolate as interpolate
-    from noisekiln.uses.outpaint import outpaint as outpaint
-    from noisekiln.uses.restore import restore as restore
-    from noisekiln.uses.style import style as style
-    from noisekiln.uses.upscale import upscale as upscale
-    from noisekiln.uses.variations import variations as variations
+    from noisekiln.api import alike as alike
+    from noisekiln.api import ema as ema
+    from noisekiln.api import load as load
+    from noisekiln.api import train as train
+    from noisekiln.model.adapter import merge as merge
+    from noisekiln.model.adapter import unmerge as unmerge
+    from noisekiln.model.diffusion import Diffusion as Diffusion
+    from noisekiln.model.join import cascade as cascade
+    from noisekiln.uses.editing import edit as edit
+    from noisekiln.uses.inpainting import inpaint as inpaint
+    from noisekiln.uses.interpolation import interpolate as interpolate
+    from noisekiln.uses.outpainting import outpaint as outpaint
+    from noisekiln.uses.restoration import restore as restore
+    from noisekiln.uses.style_transfer import style as style
+    from noisekiln.uses.upscaling import upscale as upscale
+    from noisekiln.uses.variation import variations as variations
 
 __version__ = "0.1.0"
-_USES = ("edit", "inpaint", "interpolate", "outpaint", "restore", "style", "upscale", "variations")
+_USES = {
+    "edit": "editing",
+    "inpaint": "inpainting",
+    "interpolate": "interpolation",
+    "outpaint": "outpainting",
+    "restore": "restoration",
+    "style": "style_transfer",
+    "upscale": "upscaling",
+    "variations": "variation",
+}
 _PUBLIC = {
-    "train": "noisekiln.facade",
-    "load": "noisekiln.facade",
-    "ema": "noisekiln.facade",
-    "alike": "noisekiln.facade",
-    "cascade": "noisekiln.recipes.cascade",
-    "Diffusion": "noisekiln.diffusion",
-    "merge": "noisekiln.adapter",
-    "unmerge": "noisekiln.adapter",
-    **{use: f"noisekiln.uses.{use}" for use in _USES},
+    "train": "noisekiln.api",
+    "load": "noisekiln.api",
+    "ema": "noisekiln.api",
+    "alike": "noisekiln.api",
+    "cascade": "noisekiln.model.join",
+    "Diffusion": "noisekiln.model.diffusion",
+    "merge": "noisekiln.model.adapter",
+    "unmerge": "noisekiln.model.adapter",
+    **{use: f"noisekiln.uses.{room}" for use, room in _USES.items()},
 }
 __all__ = ["Diffusion", "alike", "cascade", "edit", "ema", "inpaint", "interpolate", "load", "merge", "outpaint"]
 __all__ += ["restore", "style", "train", "unmerge", "upscale", "variations"]

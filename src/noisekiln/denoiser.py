@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
-from noisekiln.labels.angle import Angle
-from noisekiln.labels.base import Label
 from noisekiln.levels import Level
+from noisekiln.noise_labels.angle import Angle
+from noisekiln.noise_labels.base import Label
 from noisekiln.predictions import Prediction, V
 
 

@@ -80,7 +80,7 @@ def _check_alone() -> None:
 
 def _out_of_memory(error: Exception) -> str:
     """What to do about it; raises an error that says something else."""
-    from noisekiln.training.memory import ran_out
+    from noisekiln.machine.memory import ran_out
 
     if not ran_out(error):
         raise error
@@ -108,7 +108,7 @@ def _leave(error: BaseException | None) -> None:
 
 
 def _hear_nothing() -> None:
-    from noisekiln.training.interrupt import NAMES
+    from noisekiln.machine.interrupt import NAMES
 
     for number in signal.Signals:
         if number.name in NAMES:

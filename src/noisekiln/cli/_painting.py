@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noisekiln.cli._show import console, say
-from noisekiln.training.interrupt import Interrupt
+from noisekiln.machine.interrupt import Interrupt
 
 
 class Stopped(Exception):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from noisekiln.recipes.probe import Probe, probe
-from noisekiln.recipes.run import Run
+from noisekiln.monitor.measure import Probe, probe
+from noisekiln.runs.run import Run
 
 
 def measured_plan(run: Run) -> Iterator[str]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from noisekiln.cli._painting import painting
 from noisekiln.cli._show import say
-from noisekiln.recipes.paint import paint
-from noisekiln.stages import Model
-from noisekiln.training.peers import Peers
+from noisekiln.distributed.ranks import Peers
+from noisekiln.model.cascade import Model
+from noisekiln.session.paint import paint
 
 
 def sample(

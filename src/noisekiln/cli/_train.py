@@ -12,11 +12,11 @@ from rich.progress import Progress
 
 from noisekiln.cli._show import console, say, speaks, watch
 from noisekiln.data import DataSet
-from noisekiln.recipes.read import GENERATE, read_images
-from noisekiln.recipes.run import Run
-from noisekiln.recipes.settings import Settings
-from noisekiln.training.interrupt import Interrupt
-from noisekiln.training.lock import Lock
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.lock import Lock
+from noisekiln.plan.images import GENERATE, read_images
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 
 
 def read_data(source: str, size: int | tuple[int, int] | None = None, task: str = GENERATE) -> DataSet:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from noisekiln.cli._options import with_settings
-from noisekiln.spec import setting
-from noisekiln.uses.how import How
+from noisekiln.components.spec import setting
+from noisekiln.uses.request import How
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from noisekiln.diffusion import Diffusion
-    from noisekiln.pictures import Pixels
-    from noisekiln.stages import Model
+    from noisekiln.files.pictures import Pixels
+    from noisekiln.model.cascade import Model
+    from noisekiln.model.diffusion import Diffusion
 
 Command = Callable[..., None]
 Opened = TypeVar("Opened", bound="Model")
@@ -60,8 +60,8 @@ def taken(given: dict[str, Any]) -> Asked:
 
 def open_model(load: Callable[..., Opened], run: Path, asked: Asked) -> Opened:
     """The model of a folder, by one of the functions that load one, with its adapters."""
-    from noisekiln.adapter import merge, parse
-    from noisekiln.recipes.plan import pick_device
+    from noisekiln.machine.devices import pick_device
+    from noisekiln.model.adapter import merge, parse
 
     model = load(run, device=pick_device(asked.device), allow_code=asked.allow_code)
     onto: Any = model  # of a cascade `merge` says that it takes none
@@ -80,7 +80,7 @@ class Use:
     """
 
     def __init__(self, run: Path, name: str, given: dict[str, Any]) -> None:
-        from noisekiln.diffusion import Diffusion
+        from noisekiln.model.diffusion import Diffusion
 
         self.asked = taken(given)
         How(**given)  # which says what cannot be
@@ -94,7 +94,7 @@ class Use:
 
     def wish_of(self, model: "Diffusion") -> str | int | None:
         """The same, of another model."""
-        from noisekiln.cli._wishes import wish
+        from noisekiln.session.prompts import wish
 
         return wish(model, self.asked.classes or [], self.asked.prompts or [])
 
@@ -107,7 +107,7 @@ class Use:
             holes: Whether what is transparent is missing in it.
         """
         from noisekiln.cli._show import say
-        from noisekiln.uses.picture import fit
+        from noisekiln.uses.fit_image import fit
 
         fitted, note = fit(self.read(file, holes=holes), self.model.size, exactly=resize)
         if note:
@@ -143,7 +143,7 @@ class Use:
         """
         from noisekiln.cli._painting import painting
         from noisekiln.cli._show import say
-        from noisekiln.recipes.paint import keep
+        from noisekiln.session.paint import keep
 
         wanted = self.wish if painter is None else self.wish_of(painter)
         self.make_room([] if source is None else [source])  # before the work, which nobody wants to lose
@@ -171,7 +171,7 @@ class Use:
             ValueError: If it holds anything else, or what is worked on.
         """
         from noisekiln.cli._show import say
-        from noisekiln.recipes.paint import earlier_samples
+        from noisekiln.session.paint import earlier_samples
 
         folder = self.folder
         for source in sources:

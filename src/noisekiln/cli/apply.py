@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Give images to a model with a task: upscale small ones, fill the transparent parts, colour grey ones."""
     from noisekiln.cli._sample import sample
-    from noisekiln.recipes.given import read_given
+    from noisekiln.session.inputs import read_given
 
     if count < 1:
         raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 or more.")

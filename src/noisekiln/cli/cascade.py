@@ -27,10 +27,10 @@ def command(
     """Join models to one that paints small, then upscales; `noisekiln sample` takes its folder."""
     from noisekiln.cli._sample import sample
     from noisekiln.cli._show import say
-    from noisekiln.cli._wishes import wishes
-    from noisekiln.recipes.cascade import cascade, save_cascade
-    from noisekiln.recipes.paint import repeated
-    from noisekiln.recipes.plan import pick_device
+    from noisekiln.machine.devices import pick_device
+    from noisekiln.model.join import cascade, save_cascade
+    from noisekiln.session.paint import repeated
+    from noisekiln.session.prompts import wishes
 
     asked = taken(given)
     device = pick_device(asked.device)

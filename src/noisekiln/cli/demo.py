@@ -25,9 +25,9 @@ def command(
     from noisekiln.cli._sample import sample
     from noisekiln.cli._show import say
     from noisekiln.cli._train import command_line, read_data, train
-    from noisekiln.diffusion import Diffusion
-    from noisekiln.recipes.paint import repeated
-    from noisekiln.recipes.settings import Settings
+    from noisekiln.model.diffusion import Diffusion
+    from noisekiln.plan.settings import Settings
+    from noisekiln.session.paint import repeated
 
     data = read_data("bundled:portraits")
     train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())

@@ -18,7 +18,7 @@ def command(
     **given: Any,
 ) -> None:
     """Repaint a picture as a class or a prompt, as far from it as you say."""
-    from noisekiln.uses.edit import edit
+    from noisekiln.uses.editing import edit
 
     use = Use(run, "edit", given)
     pixels, steps = use.picture(image, resize=resize), use.steps(strength=strength)

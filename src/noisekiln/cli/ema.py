@@ -8,7 +8,7 @@ import typer
 from noisekiln.cli._options import option
 
 if TYPE_CHECKING:
-    from noisekiln.recipes.averages import Averages
+    from noisekiln.runs.ema_length import Averages
 
 EXAMPLE = "noisekiln ema runs/demo --length 0.05..0.25"
 USUAL = "0.05..0.25"
@@ -29,8 +29,8 @@ def command(
 ) -> None:
     """Choose after training how long the weights are averaged: paint with several lengths, and keep one."""
     from noisekiln.cli._show import say
-    from noisekiln.recipes.averages import Averages
-    from noisekiln.recipes.plan import pick_device
+    from noisekiln.machine.devices import pick_device
+    from noisekiln.runs.ema_length import Averages
 
     lengths = _lengths(length or USUAL)
     if out is not None and write is None:
@@ -71,7 +71,7 @@ def _show(averages: "Averages", lengths: list[float], data: str | None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from noisekiln.cli._show import console, say
-    from noisekiln.recipes.strip import Strip
+    from noisekiln.runs.ema_sheet import Strip
 
     strip = Strip(averages, data)
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -24,9 +24,9 @@ def command(
     **given: Any,
 ) -> None:
     """Paint what is missing in a picture: by a mask, boxes, a colour, or where it is transparent."""
-    from noisekiln.cli._masks import missing
+    from noisekiln.session.masks import missing
     from noisekiln.uses.explain import STEPS
-    from noisekiln.uses.inpaint import inpaint
+    from noisekiln.uses.inpainting import inpaint
 
     use = Use(run, "inpaint", given)
     by_alpha = mask is None and not box and colour is None

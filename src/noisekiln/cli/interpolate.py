@@ -20,9 +20,9 @@ def command(
 ) -> None:
     """Walk from picture to picture: strip.png, animation.gif and animation.webp."""
     from noisekiln.cli._show import say
-    from noisekiln.pictures import save_strip
-    from noisekiln.uses.interpolate import interpolate
-    from noisekiln.uses.style import STEPS
+    from noisekiln.files.pictures import save_strip
+    from noisekiln.uses.interpolation import interpolate
+    from noisekiln.uses.style_transfer import STEPS
 
     if not 0 <= seconds <= 600:
         raise ValueError(

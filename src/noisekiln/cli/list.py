@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from noisekiln.find import did_you_mean, names, rooms, summary
+from noisekiln.components.registry import did_you_mean, names, rooms, summary
 
 EXAMPLE = "noisekiln list samplers"
 

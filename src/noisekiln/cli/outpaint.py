@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Paint what lies beyond a picture's edges."""
     from noisekiln.uses.explain import STEPS
-    from noisekiln.uses.outpaint import outpaint
+    from noisekiln.uses.outpainting import outpaint
 
     use = Use(run, "outpaint", given)
     model, pixels = use.model, use.picture(image, resize=resize)

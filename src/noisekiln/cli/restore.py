@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Undo what happened to a picture: blur, noise, lost colour, lost pixels, compression, one after the other."""
     from noisekiln.uses.explain import STEPS
-    from noisekiln.uses.restore import restore
+    from noisekiln.uses.restoration import restore
 
     use = Use(run, "restore", given)
     model, pixels = use.model, use.read(image)

@@ -24,13 +24,13 @@ def command(
 ) -> None:
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
     from noisekiln.cli._sample import sample
-    from noisekiln.cli._wishes import wishes
-    from noisekiln.diffusion import Diffusion
-    from noisekiln.find import name_of
-    from noisekiln.recipes.paint import repeated
-    from noisekiln.recipes.plan import pick_device
-    from noisekiln.stages import load
-    from noisekiln.training.peers import Peers
+    from noisekiln.components.registry import name_of
+    from noisekiln.distributed.ranks import Peers
+    from noisekiln.machine.devices import pick_device
+    from noisekiln.model.cascade import load
+    from noisekiln.model.diffusion import Diffusion
+    from noisekiln.session.paint import repeated
+    from noisekiln.session.prompts import wishes
 
     asked = taken(given)
     peers = Peers.join(pick_device(asked.device))

@@ -26,10 +26,10 @@ def command(
 ) -> None:
     """Make the same picture of something else: back to the noise that makes it, and forward under another wish."""
     from noisekiln.cli._train import command_line, read_data, train
-    from noisekiln.cli._wishes import wish
-    from noisekiln.diffusion import Diffusion
-    from noisekiln.recipes.alike import fine_tuning
-    from noisekiln.uses.style import STEPS, style
+    from noisekiln.model.diffusion import Diffusion
+    from noisekiln.plan.lookalike import fine_tuning
+    from noisekiln.session.prompts import wish
+    from noisekiln.uses.style_transfer import STEPS, style
 
     use = Use(run, "style", given)
     asked, model = use.asked, use.model

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option, with_settings
-from noisekiln.recipes.settings import Settings
+from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
 DATA = "A folder of images (a sub-folder a class, or metadata.csv), .npz, .npy, idx files, or a bundled name."
@@ -27,8 +27,8 @@ def command(
     from noisekiln.cli._plan import measured_plan
     from noisekiln.cli._show import say
     from noisekiln.cli._train import command_line, describe_plan, read_data, train
-    from noisekiln.recipes.run import Run
-    from noisekiln.recipes.start import default_folder, size_to_load
+    from noisekiln.plan.fine_tune import default_folder, size_to_load
+    from noisekiln.runs.run import Run
 
     settings = Settings(data=data, **given)
     images = read_data(data, size_to_load(_size(size), settings.start, out), settings.task)

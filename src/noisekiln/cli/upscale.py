@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Give a picture more pixels, such as the model knows; what comes out has the picture's pixels for its means."""
     from noisekiln.uses.explain import STEPS
-    from noisekiln.uses.upscale import upscale
+    from noisekiln.uses.upscaling import upscale
 
     use = Use(run, "upscale", given)
     model, pixels = use.model, use.read(image)

@@ -18,7 +18,7 @@ def command(
     **given: Any,
 ) -> None:
     """Paint pictures like this one."""
-    from noisekiln.uses.variations import variations
+    from noisekiln.uses.variation import variations
 
     use = Use(run, "variations", given)
     pixels, steps = use.picture(image, resize=resize), use.steps(strength=strength)

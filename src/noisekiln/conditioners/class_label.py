@@ -6,9 +6,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond
-from noisekiln.find import did_you_mean
 
 
 class ClassLabel(Conditioner):

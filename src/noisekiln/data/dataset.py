@@ -1,7 +1,5 @@
 """What the data room hands out: a DataSet of two parts of Images."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

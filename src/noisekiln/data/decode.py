@@ -1,7 +1,5 @@
 """One image file -> a grey or RGB picture of 8 bits; whatever is wrong with it becomes a reason in words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +8,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .source import Item
-from .values import to_byte
+from noisekiln.data.source import Item
+from noisekiln.data.values import to_byte
 
 # Only what people keep pictures in: Pillow's rarer plugins are where its security holes have been.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "TGA")

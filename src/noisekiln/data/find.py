@@ -1,7 +1,5 @@
 """From what the user named to a Source. The folder `readers` is the registry: a file in it is a format."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import pkgutil
@@ -14,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import readers
-from .errors import DataError
-from .memory import from_array, from_sequence
-from .source import Source
+from noisekiln.data import readers
+from noisekiln.data.in_memory import from_array, from_sequence
+from noisekiln.data.source import Source
+from noisekiln.errors import DataError
 
 BUNDLED = Path(__file__).parent / "bundled"
 PREFIX = "bundled:"  # names a bundled set even where a folder of the same name lies

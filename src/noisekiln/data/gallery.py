@@ -1,7 +1,5 @@
 """Images on their way in: a Stack (an array) or Pictures (files), which yield frames of one size."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .decode import Header, Range, Unusable, decode
-from .fit import fit
-from .source import Item
+from noisekiln.data.decode import Header, Range, Unusable, decode
+from noisekiln.data.resize import fit
+from noisekiln.data.source import Item
 
 Frame = NDArray[np.uint8] | str  # (H, W, C), or the reason why there is none
 THREADS = min(8, cpu_count() or 1)
@@ -40,7 +38,7 @@ class Gallery(Protocol):
     def names(self) -> tuple[str, ...] | None:
         """Where each came from, if from files."""
 
-    def take(self, chosen: NDArray[np.int64]) -> Gallery:
+    def take(self, chosen: NDArray[np.int64]) -> "Gallery":
         """The images with these numbers, in this order."""
 
     def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
@@ -69,7 +67,7 @@ class Stack:
         """All are of one size."""
         return Counter({(self.pixels.shape[1], self.pixels.shape[2]): len(self)})
 
-    def take(self, chosen: NDArray[np.int64]) -> Stack:
+    def take(self, chosen: NDArray[np.int64]) -> "Stack":
         """Copies nothing yet: the array may be memory-mapped."""
         return Stack(self.pixels, chosen if self.chosen is None else self.chosen[chosen])
 
@@ -108,7 +106,7 @@ class Pictures:
         """The files' names."""
         return tuple(item.name for item in self.items)
 
-    def take(self, chosen: NDArray[np.int64]) -> Pictures:
+    def take(self, chosen: NDArray[np.int64]) -> "Pictures":
         """Their files are opened later."""
         numbers = chosen.tolist()
         return Pictures(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.window)

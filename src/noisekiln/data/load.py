@@ -1,7 +1,5 @@
 """From whatever holds images to a DataSet: find, settle, survey, split, fit."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataSet, Images, Skipped, fingerprint
-from .errors import DataError
-from .find import find
-from .gallery import Stack
-from .labels import check_captions, settle_labels
-from .rows import Rows
-from .sizes import checked, choose
-from .source import Source
-from .split import SMALLEST, held_out
-from .survey import survey
-from .values import as_bytes
+from noisekiln.data.dataset import DataSet, Images, Skipped, fingerprint
+from noisekiln.data.find import find
+from noisekiln.data.gallery import Stack
+from noisekiln.data.labelling import check_captions, settle_labels
+from noisekiln.data.part import Rows
+from noisekiln.data.sizes import checked, choose
+from noisekiln.data.source import Source
+from noisekiln.data.split import SMALLEST, held_out
+from noisekiln.data.survey import survey
+from noisekiln.data.values import as_bytes
+from noisekiln.errors import DataError
 
 Progress = Callable[[int, int], None]
 

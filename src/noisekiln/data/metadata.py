@@ -1,7 +1,5 @@
 """metadata.jsonl and metadata.csv beside images: a file_name, and a text (or caption) and/or a label for it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -12,9 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from .dataset import Skipped
-from .errors import DataError
-from .source import Item
+from noisekiln.data.dataset import Skipped
+from noisekiln.data.source import Item
+from noisekiln.errors import DataError
 
 FILES = frozenset({"metadata.jsonl", "metadata.csv"})
 NAME_KEYS = ("file_name", "filename", "file")

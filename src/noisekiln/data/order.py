@@ -1,13 +1,11 @@
 """The order in which images are seen: a pure function, so that nothing has to be saved to resume it."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from noisekiln.errors import DataError
 
 
 def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:

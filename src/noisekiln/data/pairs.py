@@ -1,7 +1,5 @@
 """Pairs of images: a folder with two, `from` and `to`, in which partners have the same name."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataSet, Images, fingerprint
-from .errors import DataError
-from .load import load
+from noisekiln.data.dataset import DataSet, Images, fingerprint
+from noisekiln.data.load import load
+from noisekiln.errors import DataError
 
 FROM, TO = "from", "to"
 DO = f"Give a folder with two, {FROM} (what is given) and {TO} (what it becomes), and partners of the same name in them"

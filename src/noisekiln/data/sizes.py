@@ -1,11 +1,9 @@
 """Which size the images get, and how to say so."""
 
-from __future__ import annotations
-
 from collections import Counter
 
-from .errors import DataError
-from .values import SMALLEST
+from noisekiln.data.values import SMALLEST
+from noisekiln.errors import DataError
 
 AS_IS = 64  # pixels: images of one size whose longer side is at most this are kept as they are
 DEFAULT = 32  # pixels: what a processor can learn in minutes

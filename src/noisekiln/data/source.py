@@ -1,7 +1,5 @@
 """What a reader hands over: images not yet decoded or fitted, with labels and captions as they were found."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from PIL import Image
 
-from .dataset import Skipped
+from noisekiln.data.dataset import Skipped
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Which images are held out when the source has no test part of its own."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Where decoded pixels live: in memory while they are few, in a memory-mapped file when they are many."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from noisekiln.errors import DataError
 
 LARGE = 2 << 30  # bytes: from here on, a data set leaves the memory to the training
 

@@ -1,7 +1,5 @@
 """A look at every file's header before any is decoded: which are usable, how deep, what there is to say."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .dataset import Skipped
-from .decode import Header, Range, Unusable, header
-from .gallery import THREADS, Pictures
-from .source import Item
-from .values import full_scale
+from noisekiln.data.dataset import Skipped
+from noisekiln.data.decode import Header, Range, Unusable, header
+from noisekiln.data.gallery import THREADS, Pictures
+from noisekiln.data.source import Item
+from noisekiln.data.values import full_scale
 
 Part = tuple[Pictures, NDArray[np.int64]]  # the usable pictures, and their numbers among all of the part
 

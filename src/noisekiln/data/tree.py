@@ -1,16 +1,14 @@
 """What a tree of files means: parts, classes and captions. Folders use it, and whatever else holds named files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 
-from .dataset import Skipped
-from .decode import SUFFIXES
-from .errors import DataError
-from .metadata import FILES, Metadata, read_metadata, text_of
-from .source import Item, Part, Source, natural
+from noisekiln.data.dataset import Skipped
+from noisekiln.data.decode import SUFFIXES
+from noisekiln.data.metadata import FILES, Metadata, read_metadata, text_of
+from noisekiln.data.source import Item, Part, Source, natural
+from noisekiln.errors import DataError
 
 TRAIN = frozenset({"train", "training"})
 TEST = frozenset({"test", "testing", "val", "valid", "validation"})

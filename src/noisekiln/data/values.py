@@ -1,14 +1,12 @@
 """Arrays as people save them -> (N, H, W, C) uint8, with a note of what was understood."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from noisekiln.errors import DataError
 
 CHANNELS = (1, 3, 4)
 SMALLEST = 4  # pixels

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from noisekiln.components.spec import build
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.guidance.base import Guidance
 from noisekiln.levels import Level
-from noisekiln.spec import build
 
 
 @dataclass(frozen=True)

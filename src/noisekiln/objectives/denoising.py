@@ -8,9 +8,9 @@ from noisekiln.denoiser import Denoiser
 from noisekiln.draws.base import Draw, stratified
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.levels import CLEAN, Level, renoise
+from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Loss, Objective
-from noisekiln.weights.base import Weight
-from noisekiln.weights.unit import Unit
 
 
 class Denoising(Objective):

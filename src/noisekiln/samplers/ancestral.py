@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from noisekiln.chain import posterior
 from noisekiln.estimate import Denoise
 from noisekiln.levels import Level
+from noisekiln.posterior import posterior
 from noisekiln.samplers.base import Noise, Sampler
 
 

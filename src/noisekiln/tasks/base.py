@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec
+from noisekiln.components.spec import describe
 from noisekiln.estimate import Denoise
-from noisekiln.spec import describe
 
 Noise = Callable[[Tensor], Tensor]
 Size = tuple[int, int]

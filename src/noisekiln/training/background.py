@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 
-from noisekiln.training.peers import LostPeer
+from noisekiln.errors import LostPeer
 
 GRACE = 10.0  # seconds that work still has once another process is lost, for whose part it may be waiting
 

@@ -21,13 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from noisekiln.errors import SaveFailed
+
 SUMS, NUMBERS = "SHA256SUMS", "numbers.json"
 PLACE = re.compile(r"(\d{12,})(\.old)?")  # .old is there for a moment, while one takes the place of another
 LOOK_EVERY = 0.02  # seconds between looks at what other processes have written
-
-
-class SaveFailed(RuntimeError):
-    """Something could not be written, mostly for want of room; what was saved before is intact."""
 
 
 class Checkpoint(NamedTuple):

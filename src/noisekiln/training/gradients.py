@@ -8,11 +8,14 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from noisekiln.training.memory import TooLarge, free, left, made_by, ran_out
-from noisekiln.training.peers import Averaged, Peers, gathering
+from noisekiln.distributed.ddp import Averaged, gathering
+from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.sharded import full
+from noisekiln.distributed.shares import share_out
+from noisekiln.errors import TooLarge, Uncompiled
+from noisekiln.machine.memory import free, left, made_by, ran_out
+from noisekiln.training.batches import Rows, cut
 from noisekiln.training.precision import Precision
-from noisekiln.training.rows import Rows, cut, share_out
-from noisekiln.training.sharded import full
 
 # What a step takes at its most, measured on unets of 0.7M to 32M parameters (LOG.md): of what a row makes on its way,
 # and of the weights: their gradients, moments, Muon's products; and a copy to be saved.
@@ -25,10 +28,6 @@ class HasValue(Protocol):
     @property
     def value(self) -> Tensor:
         """0-d, the mean over rows, to be differentiated."""
-
-
-class Uncompiled(RuntimeError):
-    """The network cannot be compiled, here or in another process."""
 
 
 class Gradients:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from noisekiln.training.ema import Ema
-from noisekiln.training.sharded import like
+from noisekiln.distributed.sharded import like
+from noisekiln.ema.power import Ema
 
 
 def collected(module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:

@@ -9,30 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.sharded import local, own, whole
+from noisekiln.ema.power import Ema
+from noisekiln.errors import Diverged
+from noisekiln.machine.memory import ran_out
+from noisekiln.training.batches import Ahead, Batches, Rows, shard_seed
 from noisekiln.training.budget import Budget, Rate
-from noisekiln.training.ema import Ema
-from noisekiln.training.gradients import Gradients, HasValue
-from noisekiln.training.memory import ran_out
-from noisekiln.training.peers import Peers
+from noisekiln.training.gradients import Gradients
 from noisekiln.training.precision import Precision
-from noisekiln.training.rows import Ahead, Batches, Rows, shard_seed
-from noisekiln.training.sharded import local, own, whole
 from noisekiln.training.state import collected, put_back
 
 MOMENTS = 2  # that an optimizer keeps of a weight at most
 FORGIVEN = 0.125  # of a step that came to nothing, by each good one after it
-
-
-class Diverged(RuntimeError):
-    """Step after step the loss or a gradient is not a number; the weights are those from before them.
-
-    Attributes:
-        losses: What the module returned in the last of these steps, micro-batch by micro-batch.
-    """
-
-    def __init__(self, message: str, losses: Sequence[HasValue] = ()) -> None:
-        super().__init__(message)
-        self.losses = losses
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from noisekiln.diffusion import Diffusion
+from noisekiln.components.spec import build
 from noisekiln.inverse.base import Inverse, clipped
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.tiling import windows
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.samplers.base import Sampler
-from noisekiln.spec import build
-from noisekiln.tiling import windows
-from noisekiln.uses.how import How
-from noisekiln.uses.variants import variants
+from noisekiln.uses.request import How
+from noisekiln.uses.samples import variants
 
 METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 20  # by records/README.md: near the best everywhere
 
@@ -36,7 +36,7 @@ def explain(
         size: Of the pictures; the model's own unless given.
         method: See `noisekiln list inverse`.
         step_done: Called after every step.
-        how: Fields of `noisekiln.uses.how.How`.
+        how: Fields of `noisekiln.uses.request.How`.
 
     Returns:
         (N, H, W, C) uint8.

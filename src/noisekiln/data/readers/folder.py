@@ -1,13 +1,11 @@
 """A folder of images, however deep."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
-from ..dataset import Skipped
-from ..source import Item, Source, file_item
-from ..tree import is_ignored, understand
+from noisekiln.data.dataset import Skipped
+from noisekiln.data.source import Item, Source, file_item
+from noisekiln.data.tree import is_ignored, understand
 
 HOLDS = "a folder of images (sub-folders are classes; metadata.jsonl or .csv may caption them)"
 

@@ -1,7 +1,5 @@
 """The idx files of MNIST and its kin, plain or gzipped: one file of images with its labels beside it, or a folder."""
 
-from __future__ import annotations
-
 import gzip
 import re
 import struct
@@ -11,8 +9,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..source import Part, Source
+from noisekiln.data.source import Part, Source
+from noisekiln.errors import DataError
 
 HOLDS = "an idx file (or its .gz), or a folder of train and t10k idx files"
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

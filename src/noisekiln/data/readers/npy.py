@@ -1,13 +1,11 @@
 """One array in a .npy file, memory-mapped."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..source import Part, Source
+from noisekiln.data.source import Part, Source
+from noisekiln.errors import DataError
 
 HOLDS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
 

@@ -1,7 +1,5 @@
 """Arrays in an .npz file under the names that people use: images or JPEG bytes, labels, captions, class names."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib
@@ -13,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..source import Item, Part, Source
+from noisekiln.data.source import Item, Part, Source
+from noisekiln.errors import DataError
 
 HOLDS = "an .npz file of images (with labels, captions, train and test arrays)"
 CLASS_NAMES = ("class_names", "label_names", "classes")

@@ -1,0 +1,101 @@
+"""Training and loading, as calls; every command is a thin file over such a call."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from noisekiln.data import DataSet
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.cascade import Model
+from noisekiln.model.cascade import load as load_model
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.fine_tune import default_folder, size_to_load
+from noisekiln.plan.images import GENERATE, read_images
+from noisekiln.plan.lookalike import fine_tuning
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.ema_length import Averages
+from noisekiln.runs.run import Run
+
+
+def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
+    """A model or a cascade, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
+
+    Args:
+        folder: Of the run.
+        device: Where to put it.
+        allow_code: Whether the model may run components from Python files of its maker's.
+    """
+    return load_model(folder, device=device, allow_code=allow_code)
+
+
+def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffusion:
+    """Train on images, or go on where an interrupted call stopped; returns the model, which `out` holds too.
+
+    Args:
+        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of pictures).
+        out: Run folder; ``runs/NAME`` unless given, or ``runs/NAME-from-START``.
+        settings: Fields of `noisekiln.plan.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` goes on
+            from a trained model, and ``lora=8`` then trains an adapter for it.
+
+    Raises:
+        ValueError: For data or settings that cannot be, with what can.
+        noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
+        noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
+        KeyboardInterrupt: After Ctrl-C, once all is saved; the same call goes on. After SIGTERM it is SystemExit.
+    """
+    asked = settings.pop("size", None)
+    chosen = Settings.of(**settings)  # what cannot be is said before images are read
+    images = read_images(data, chosen.task, size=size_to_load(asked, chosen.start, out))
+    chosen = chosen.but(data=data if isinstance(data, str) else images.name)
+    return _trained(chosen, Path(out) if out else default_folder(images, chosen.start), images)
+
+
+def alike(run: str | Path, images: Any, *, minutes: float = 1.0, device: str = "auto") -> Diffusion:
+    """A run fine-tuned on a few images, to paint what looks like them: a `painter` for `style`.
+
+    It is kept beside the run, and used again when it is asked for once more; with more minutes it goes on.
+
+    Args:
+        run: Folder of the run.
+        images: As `train` takes them.
+        minutes: Of fine-tuning.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        ValueError: If there is no single model, or the images are of another kind than its own.
+    """
+    model = Diffusion.load(run)
+    data = read_images(images, GENERATE, size=model.size)
+    source = images if isinstance(images, str) else None
+    return _trained(*fine_tuning(Path(run), model, data, source=source, minutes=minutes, device=device), data)
+
+
+def _trained(settings: Settings, folder: Path, data: DataSet) -> Diffusion:
+    run = Run(settings, data, folder)
+    for skipped in run.skipped:
+        print(skipped, file=sys.stderr)
+    with Interrupt() as interrupt:
+        for _ in run.steps(interrupt):
+            pass
+    if run.trainer.stopped_by and run.trainer.share < 1:
+        print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
+        if run.trainer.stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(143)
+    return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
+
+
+def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
+    """A trained run's model with another average of its weights, made from the snapshots that the run kept.
+
+    Args:
+        run: Its folder, which is left as it is.
+        length: Width of the average, as a share of training: 0.01 to 0.25; `settings.ema` is what the run's model has.
+        device: Where to put it.
+        allow_code: Whether the model may run components from Python files of its maker's.
+
+    Raises:
+        ValueError: If the run keeps no snapshots, or they cannot make this length.
+    """
+    return Averages(Path(run), device=device, allow_code=allow_code).model(length)

@@ -1,0 +1,96 @@
+"""The folder is the registry: a component exists because its file does.
+
+A *room* is a package whose `base` module defines one abstract class, and whose other modules each define one final
+subclass of it, named like the file: `samplers/dpmpp_2m.py` holds `DPMpp2M`. Nothing is listed anywhere else.
+"""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+PACKAGE = Path(__file__).parents[1]
+T = TypeVar("T")
+
+
+@cache
+def names(room: str) -> tuple[str, ...]:
+    """Names of the components in a room ("samplers"), sorted; nothing is imported."""
+    folder = PACKAGE / room
+    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base" and not m.ispkg))
+
+
+@cache
+def rooms() -> tuple[str, ...]:
+    """The rooms: packages with a `base`, sorted."""
+    return tuple(sorted(base.parent.name for base in PACKAGE.glob("*/base.py")))
+
+
+def summary(room: str, name: str = "__init__") -> str:
+    """The first line of a component's file, or of a room's, without importing it."""
+    text = (PACKAGE / room / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+
+
+def room_of(base: type) -> str:
+    """The room whose abstract class this is: "samplers" for `Sampler`."""
+    return base.__module__.removeprefix("noisekiln.").rsplit(".", 1)[0]
+
+
+def name_of(component: type) -> str:
+    """A component's name in settings: its file's, or "file.py:Class" for one from outside."""
+    if component.__module__.startswith("noisekiln."):
+        return component.__module__.rsplit(".", 1)[-1]
+    return f"{sys.modules[component.__module__].__file__}:{component.__name__}"
+
+
+def find(base: type[T], name: str) -> type[T]:
+    """The component called `name` in the room of `base`; also "my_file.py:MyClass" for one of your own.
+
+    Raises:
+        ValueError: If there is none; the message names the nearest.
+    """
+    if ":" in name:
+        return _from_file(base, name)
+    room = room_of(base)
+    if name not in names(room):
+        raise ValueError(f"There is no {base.__name__.lower()} called {name!r}. {did_you_mean(name, names(room))}")
+    module = importlib.import_module(f"noisekiln.{room}.{name}")
+    kinds: list[type[T]] = [kind for kind in vars(module).values() if _is_component(kind, base)]
+    found = [kind for kind in kinds if kind.__module__ == module.__name__]
+    assert len(found) == 1, f"{module.__name__} must define exactly one {base.__name__}, not {found}"
+    return found[0]
+
+
+def did_you_mean(given: str, known: tuple[str, ...] | list[str]) -> str:
+    """The end of an error message: "Did you mean 'heun'? There are: ..."."""
+    folded = {name.lower(): name for name in known}
+    near = [folded[name] for name in get_close_matches(given.lower(), folded, n=1)]
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
+
+
+def _is_component(kind: object, base: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base) and not inspect.isabstract(kind)
+
+
+def _from_file(base: type[T], name: str) -> type[T]:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
+    loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
+    if loader is None or loader.loader is None:
+        raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
+    module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(module)
+    kind: type[T] | None = getattr(module, attribute, None)
+    if not _is_component(kind, base):
+        raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")
+    assert kind is not None
+    return kind

@@ -1,0 +1,52 @@
+"""One picture, read as carefully as a data set's."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from noisekiln.data.decode import Header, Range, Unusable, decode, header
+from noisekiln.data.source import file_item
+from noisekiln.errors import DataError
+
+
+def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
+    """An image file as (H, W, channels) uint8: upright, its first frame, on white where it is transparent.
+
+    Args:
+        file: PNG, JPEG, WebP, ...
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        DataError: If it is not there, or no image, or damaged.
+    """
+    item = file_item(str(file), Path(file))
+    try:
+        head = header(item)
+        picture = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
+    except Unusable as unusable:
+        raise DataError(str(file), str(unusable), "Give another picture, or save it again as PNG") from unusable
+    pixels = np.array(picture)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _window(head: Header) -> Range | None:
+    """Which values are black and white in a picture of more than 8 bits: what its kind of numbers usually means.
+
+    A data set stretches its own extremes instead; a single picture must come out as it went in.
+    """
+    if head.deep is None:
+        return None
+    low, high = head.deep
+    return min(low, 0.0), next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
+
+
+def read_transparency(file: str | Path) -> NDArray[np.float32] | None:
+    """How transparent each pixel is, (H, W) of 0 to 1; None for a file that has no transparency."""
+    read_picture(file, channels=1)  # says what is wrong, if anything is
+    with Image.open(file) as picture:
+        if not picture.has_transparency_data:
+            return None
+        alpha = ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A")
+        return (1 - np.asarray(alpha, dtype=np.float32) / 255).astype(np.float32)

@@ -1,0 +1,88 @@
+"""Labels and captions as found -> whole numbers from 0 with class names, and texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisekiln.data.source import Source, natural
+from noisekiln.errors import DataError
+
+Labels = tuple[NDArray[np.int64] | None, ...]
+
+
+def settle_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
+    """Every part's labels as (N,) int64 of 0..classes-1, and the class names; (None, ...) and () without labels.
+
+    Raises:
+        DataError: a part has more or fewer labels than images, only one part has labels, they are not one name or
+            whole number an image, or there are too few class names for them.
+    """
+    found = [part.labels for part in source.parts]
+    if all(labels is None for labels in found):
+        return tuple(None for _ in found), ()
+    columns = [_column(source.name, labels, len(part.images)) for labels, part in zip(found, source.parts, strict=True)]
+    if all(column.dtype.kind in "iu" for column in columns):
+        return _numbered(source, columns)
+    words = [column.astype(str) for column in columns]
+    names = sorted({str(word) for column in words for word in column}, key=natural)
+    rank = {name: number for number, name in enumerate(names)}
+    return tuple(np.array([rank[str(word)] for word in column], np.int64) for column in words), tuple(names)
+
+
+def check_captions(source: Source) -> None:
+    """Raises DataError if a part has more or fewer captions than images."""
+    for part in source.parts:
+        if part.captions is not None and len(part.captions) != len(part.images):
+            raise DataError(
+                source.name,
+                f"there are {len(part.images):,} images but {len(part.captions):,} captions, so they cannot be paired",
+                "Give one caption an image, in the same order (as one text: one a line)",
+            )
+
+
+def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) -> NDArray[Any]:
+    """One part's labels as (N,) integers or texts."""
+    if labels is None:
+        raise DataError(
+            name, "one of its two parts has labels and the other has none", "Give labels for both, or for neither"
+        )
+    column = np.asarray(labels)
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]  # CIFAR's (N, 1)
+    if len(column) != count:
+        raise DataError(
+            name,
+            f"there are {count:,} images but {len(column):,} labels, so they cannot be paired",
+            "Give one label an image, in the same order",
+        )
+    if column.dtype.kind == "f" and np.all(column == np.floor(column)):
+        column = column.astype(np.int64)
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8")
+    if column.dtype.kind == "b":
+        column = column.astype(np.int64)
+    if column.ndim != 1 or column.dtype.kind not in "iuU":
+        raise DataError(
+            name,
+            f"its labels are {column.dtype} of shape {column.shape}, not one class an image",
+            "Give whole numbers or names, of shape (N,)",
+        )
+    return column
+
+
+def _numbered(source: Source, columns: list[NDArray[Any]]) -> tuple[Labels, tuple[str, ...]]:
+    """Numbers count through the class names, if there are any; if not, each number present is a class of its own."""
+    present = np.unique(np.concatenate(columns)).astype(np.int64)
+    names = source.class_names
+    if not names:
+        numbered = tuple(np.searchsorted(present, column).astype(np.int64) for column in columns)
+        return numbered, tuple(str(number) for number in present)
+    if len(present) and (present[0] < 0 or present[-1] >= len(names)):
+        raise DataError(
+            source.name,
+            f"its labels run from {present[0]} to {present[-1]}, but there are {len(names)} class names",
+            f"Use labels 0 to {len(names) - 1}, or name every class",
+        )
+    return tuple(column.astype(np.int64) for column in columns), names

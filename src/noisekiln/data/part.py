@@ -1,0 +1,53 @@
+"""One part on its way in: a gallery with its labels and captions, row by row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisekiln.data.dataset import Images, Skipped
+from noisekiln.data.gallery import Gallery
+from noisekiln.data.store import Store
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N images with N labels and captions, where there are any."""
+
+    gallery: Gallery
+    labels: NDArray[np.int64] | None
+    captions: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.gallery)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Rows":
+        """The rows with these numbers, in this order."""
+        return Rows(self.gallery.take(chosen), *self._columns(chosen))
+
+    def fill(
+        self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]
+    ) -> tuple[Images, list[Skipped]]:
+        """Decodes and fits every image, into memory or (from 2 GiB on) `file`; lists those that turn out broken."""
+        store = Store((len(self), *size, channels), file)
+        names = self.gallery.names
+        kept: list[int] = []
+        skipped: list[Skipped] = []
+        for number, frame in enumerate(self.gallery.frames(size, channels)):
+            if isinstance(frame, str):
+                skipped.append(Skipped(names[number] if names else str(number), frame))
+            else:
+                store.pixels[len(kept)] = frame
+                kept.append(number)
+            tick()
+        files = tuple(names[number] for number in kept) if names else None
+        columns = self._columns(np.array(kept, np.int64))
+        return Images(store.finish(len(kept)), *columns, files), skipped
+
+    def _columns(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+        """Labels and captions of some rows."""
+        labels = None if self.labels is None else self.labels[chosen]
+        return labels, None if self.captions is None else tuple(self.captions[i] for i in chosen.tolist())

@@ -1,0 +1,1 @@
+"""Distributed training: ranks, DDP with recovery, sharded weights."""

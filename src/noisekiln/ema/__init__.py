@@ -1,0 +1,1 @@
+"""Averages of the weights: kept during training, and made afterwards from snapshots."""

@@ -1,0 +1,96 @@
+"""Post-hoc EMA: the average of any length, made after training from snapshots of two (Karras et al. 2024, section 3.2).
+
+An average is the integral of the weights times its profile ``p(tau) = (g + 1) tau^g / t^(g + 1)``, 0 <= tau <= t. So
+the combination of snapshots whose profiles add up to nearly the wanted one is nearly the wanted average.
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from noisekiln.ema.power import exponent
+from noisekiln.ema.snapshots import Snapshot
+
+Numbers = NDArray[np.float64]
+
+
+class Fit(NamedTuple):
+    """How to make an average from others.
+
+    Attributes:
+        weights: What each counts; they add up to 1.
+        residual: Norm of what is left of the wanted profile, as a share of its own: 0 is exact.
+    """
+
+    weights: list[float]
+    residual: float
+
+
+def fit(copies: Sequence[tuple[int, float]], length: float, images_seen: int) -> Fit:
+    """The least-squares combination of averages nearest to the one of another length, with weights that add up to 1.
+
+    Minimises ``w A w - 2 w b`` with ``A_ij = <p_i, p_j>`` and ``b_i = <p_i, p>`` (Karras et al. 2024, appendix C). The
+    condition ``sum w = 1``, by its Lagrange multiplier, leaves what never changed as it is.
+
+    Args:
+        copies: (images seen, length) of each average that there is; no two the same.
+        length: The wanted one, 0.01 to 0.25.
+        images_seen: Where it shall stand, at or after the last copy.
+
+    Raises:
+        ValueError: If there are no copies, or the length is impossible.
+    """
+    if not copies:
+        raise ValueError("There is nothing to make an average from. Give one copy or more.")
+    # In units of the whole, so that the numbers below are near 1.
+    times = np.array([seen / images_seen for seen, _ in copies])
+    gammas = np.array([exponent(each) for _, each in copies])
+    wanted, now = np.array(exponent(length)), np.ones(())
+    among = inner(gammas[:, None], times[:, None], gammas, times)
+    towards = inner(gammas, times, wanted, now)
+    free, even = np.linalg.solve(among, np.stack([towards, np.ones_like(towards)], axis=1)).T
+    weights = free + even * (1 - free.sum()) / even.sum()
+    square = float(inner(wanted, now, wanted, now))
+    left = square - 2 * weights @ towards + weights @ among @ weights
+    return Fit([float(weight) for weight in weights], sqrt(max(0.0, left) / square))
+
+
+def inner(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbers) -> Numbers:
+    """The integral of the product of two profiles, each given by its power and by where it ends.
+
+    ``(g + 1)(h + 1)/(g + h + 1) / max(t, u) * (min(t, u)/max(t, u))^k``; k is the power of the one that ends later.
+    """
+    first, last = np.minimum(time, other_time), np.maximum(time, other_time)
+    power = np.where(time < other_time, other_gamma, gamma)
+    product: Numbers = (gamma + 1) * (other_gamma + 1) / (gamma + other_gamma + 1) / last * (first / last) ** power
+    return product
+
+
+def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str, Tensor], Fit]:
+    """The average of a length at the newest snapshot: float32 tensors by parameter name, and how it was made.
+
+    Adds up in float64 and holds one tensor of one snapshot at a time beside the sum.
+
+    Raises:
+        ValueError: If there are no snapshots, the length is impossible, or they differ in what they hold.
+    """
+    copies = [(shot.images_seen, each) for shot in snapshots for each in shot.lengths]
+    made = fit(copies, length, max((shot.images_seen for shot in snapshots), default=0))
+    left = iter(made.weights)
+    total: dict[str, Tensor] = {}
+    for shot in snapshots:
+        of_tracks = {str(track): next(left) for track in range(len(shot.lengths))}
+        with safe_open(shot.file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 (no dict)
+                track, name = key.split(".", 1)
+                tensor = opened.get_tensor(key)
+                if name not in total:
+                    total[name] = torch.zeros_like(tensor, dtype=torch.float64)
+                total[name].add_(tensor, alpha=of_tracks[track])
+    return {name: tensor.float() for name, tensor in total.items()}, made

@@ -1,0 +1,108 @@
+"""The averages of the weights: one of them is what one samples with."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noisekiln.distributed.sharded import full, share
+
+FINENESS = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
+
+
+def exponent(length: float) -> float:
+    """The power gamma of an average whose relative standard deviation is `length` (Karras et al. 2024, eq. 126).
+
+    The largest real root of ``g^3 + 7 g^2 + (16 - length^-2) g + (12 - length^-2)``.
+    """
+    if not 0 < length < sqrt(1 / 12):
+        raise ValueError(f"An EMA length of {length:g} is not possible. It is a share of training: take 0.01 to 0.25.")
+    inverse = length**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+class Ema:
+    """Power-function averages of a module's trained parameters (Karras et al. 2024, eq. 121-127), one track a length.
+
+    After t images the weights of image tau count as ``tau^gamma``: the average is over a fixed share of training so
+    far, so it never remembers the random start, however short the run. It is kept in float32 or wider, and moves on
+    only when `FINENESS` says so: at every step at first, ever more rarely then. Which steps these are depends on the
+    images seen alone, never on when somebody looks or saves.
+
+    Args:
+        module: What is averaged: its parameters that require gradients.
+        lengths: Width of each track's average, as a share of the training so far: 0.01 to 0.25.
+
+    Attributes:
+        images_seen: Where the averages stand: at most 1/256 behind training.
+        tracks: The average of each length, by the names of the parameters.
+    """
+
+    def __init__(self, module: nn.Module, lengths: Sequence[float] = (0.1,)) -> None:
+        self.lengths = tuple(lengths)
+        self.images_seen = 0
+        self._gammas = [exponent(length) for length in self.lengths]
+        self.tracks = [{name: _wide(p, copy=True) for name, p in _trained(module).items()} for _ in self.lengths]
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, images_seen: int) -> None:
+        """Take in the module as it is now, if an update is due; to be called after every step.
+
+        Args:
+            module: What is trained.
+            images_seen: Images that it has been trained on.
+        """
+        if (images_seen - self.images_seen) * FINENESS < images_seen:
+            return
+        trained = _trained(module)
+        parameters = [_wide(parameter) for parameter in trained.values()]
+        for gamma, track in zip(self._gammas, self.tracks, strict=True):
+            keep = (self.images_seen / images_seen) ** (gamma + 1)
+            torch._foreach_lerp_([track[name] for name in trained], parameters, 1 - keep)
+        self.images_seen = images_seen
+
+    @torch.no_grad()
+    def copy_into(self, copy: nn.Module, module: nn.Module, track: int = 0) -> None:
+        """Make a copy of the module the average: parameters of a track, and the module's buffers as they are.
+
+        Args:
+            copy: A deep copy of the module, from any time.
+            module: What is trained.
+            track: Which of the lengths.
+        """
+        for name, average in self.tracks[track].items():
+            copy.get_parameter(name).copy_(full(average))
+        for mine, theirs in zip(copy.buffers(), module.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed run needs: ``TRACK.NAME`` for each average, and where they stand; no copies."""
+        averages = {f"{i}.{name}": average for i, track in enumerate(self.tracks) for name, average in track.items()}
+        return averages | {"images_seen": torch.tensor(self.images_seen)}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            ValueError: If it is of another module or other tracks.
+        """
+        own = self.state()
+        if tensors.keys() != own.keys():
+            raise ValueError(
+                "The checkpoint holds other averages than this run keeps; it may come from an earlier noisekiln. "
+                "Go on with that version, or give another --out for a new run."
+            )
+        for name, average in own.items():
+            average.copy_(share(tensors[name], average))
+        self.images_seen = int(tensors["images_seen"])
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _wide(parameter: Tensor, *, copy: bool = False) -> Tensor:
+    """In float32, or as it is if that is wider: half precision would lose every small step of the average."""
+    return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=copy)

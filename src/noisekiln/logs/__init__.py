@@ -1,0 +1,1 @@
+"""Logs: where curves go, one backend a file."""

@@ -1,0 +1,33 @@
+"""EDM2's learned weight."""
+
+from math import pi
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.levels import Level
+from noisekiln.loss_weights.base import Weight
+from noisekiln.predictions import Prediction
+
+
+class Uncertainty(Weight):
+    """``error / exp(u(t)) + u(t)`` with a learned u: all levels end up with equal pull (Karras et al. 2024, eq. 21).
+
+    Args:
+        features: Number of cosine features of the level's angle that u is linear in.
+    """
+
+    def __init__(self, features: int = 32) -> None:
+        super().__init__()
+        self.features = features
+        self.u = nn.Linear(features, 1)
+        nn.init.zeros_(self.u.weight)
+        nn.init.zeros_(self.u.bias)
+
+    def forward(self, error: Tensor, t: Level, prediction: Prediction) -> Tensor:  # noqa: D102
+        # Cosines of multiples of twice the angle are a complete basis of smooth functions of the level.
+        multiples = torch.arange(1, self.features + 1, device=error.device, dtype=error.dtype)
+        position = t.angle.to(error) / (pi / 2)
+        u = self.u(torch.cos(pi * multiples * position[:, None])).squeeze(1)
+        weighed: Tensor = error / u.exp() + u
+        return weighed

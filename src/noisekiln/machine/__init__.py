@@ -1,0 +1,1 @@
+"""The machine: devices, memory, speed, the lock of a folder, signals."""

@@ -1,0 +1,80 @@
+"""What the machine can do and what is used of it, measured."""
+
+import importlib
+import sys
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from noisekiln.machine.memory import ran_out
+
+SECONDS = 0.3  # that measuring the peak takes
+SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enough to reach the peak
+
+
+@cache
+def measured_peak(device: str, dtype: torch.dtype = torch.float32) -> float | None:
+    """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once in a process.
+
+    None, if there is no memory left for it.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: Of the matrices: what training multiplies.
+    """
+    try:
+        return _fastest(SIDES[device.split(":")[0]], device, dtype)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        return None
+
+
+def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
+    left, right = torch.ones(2, side, side, device=device, dtype=dtype)
+    begun, fastest = time.perf_counter(), float("inf")
+    while time.perf_counter() - begun < SECONDS or fastest == float("inf"):
+        start = time.perf_counter()
+        float((left @ right)[0, 0])  # waits for the device
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * side**3 / fastest
+
+
+def forget_peak_memory(device: str) -> None:
+    """Let `peak_memory` begin anew, where the system can."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # other systems have no such file, and some containers forbid it
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_memory(device: str) -> float | None:
+    """Most bytes in use so far: of the GPU's memory by tensors, on a CPU of the process; None where nobody counts."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():
+        return _kibibytes(status, "VmHWM")
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def memory_in_use(device: str) -> float | None:
+    """Bytes in use now, as `peak_memory` counts them; None where nobody does."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.memory_allocated(device))
+    status = Path("/proc/self/status")
+    return _kibibytes(status, "VmRSS") if status.exists() else None
+
+
+def _kibibytes(status: Path, name: str) -> float | None:
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

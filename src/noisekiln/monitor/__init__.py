@@ -1,0 +1,1 @@
+"""Monitoring: held-out loss, previews, reports, measurements of a run."""

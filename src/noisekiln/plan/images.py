@@ -1,0 +1,24 @@
+"""The images that a task is trained on."""
+
+from typing import Any
+
+from noisekiln.components.spec import build
+from noisekiln.data import DataSet, load, load_pairs
+from noisekiln.tasks.base import Task
+
+GENERATE = "generate"  # the task of no task: painting from noise alone
+
+
+def task_of(spec: str) -> Task | None:
+    """The task of a setting: "upscale(factor=4)"; None for "generate".
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    return None if spec == GENERATE else build(Task, spec)
+
+
+def read_images(source: Any, task: str, **how: Any) -> DataSet:
+    """What `noisekiln.data.load` reads, or pairs of images for a task that learns from these."""
+    kind = task_of(task)
+    return (load_pairs if kind is not None and kind.paired else load)(source, **how)

@@ -1,0 +1,23 @@
+"""What is trained: the model and its objective together."""
+
+from torch import Tensor, nn
+
+from noisekiln.conditions import NOTHING
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.objectives.base import Loss, Objective
+
+
+class Trained(nn.Module):
+    """All that is trained: the model, and what the objective learns along."""
+
+    def __init__(self, diffusion: Diffusion, objective: Objective) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+        self.objective = objective
+
+    def forward(self, x: Tensor, ids: Tensor | None, image: Tensor | None, *drawn: Tensor) -> Loss:
+        """The loss of some rows of `Batches`."""
+        conditioner, cond = self.diffusion.conditioner, NOTHING
+        if conditioner is not None and ids is not None:
+            cond = conditioner(ids)
+        return self.objective.loss(self.diffusion.denoiser, x, cond._replace(image=image), drawn)

@@ -1,0 +1,28 @@
+"""Activation checkpointing: recompute activations in the backward pass to save memory."""
+
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The parts that it calls one after the other: the innermost entries of its lists, and its sequences."""
+    blocks: list[nn.Module] = []
+    for child in network.children():
+        if isinstance(child, nn.Sequential):
+            blocks.append(child)
+        elif isinstance(child, nn.ModuleList):
+            blocks += [part for entry in child for part in blocks_of(entry) or [entry]]
+        else:
+            blocks += blocks_of(child)
+    return [block for block in blocks if any(True for _ in block.parameters())]
+
+
+def recompute(network: nn.Module) -> None:
+    """Have its blocks forget what they computed, and compute it again in the backward pass (Chen et al. 2016).
+
+    Memory falls to that of one block and what passes between blocks; a step takes about a third longer.
+    """
+    for block in blocks_of(network):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
