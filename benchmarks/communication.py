@@ -41,7 +41,7 @@ def of_size(name: str, side: int) -> Trainer:
     images = np.zeros((2 * CLASSES, side, side, 3), np.uint8)
     images[:, 0, 0] = np.arange(len(images))[:, None]  # all alike would have no variance
     data = load(images)
-    settings = Settings(model=name, images=1, device="cpu", batch=2, curves="none")
+    settings = Settings(model=name, images=1, device="cpu", batch_size=2, curves="none")
     return assemble(resolve(settings, data), data)
 
 

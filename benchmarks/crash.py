@@ -44,8 +44,8 @@ import torch
 from safetensors import SafetensorError
 
 from noisekiln.data import DataSet, load
-from noisekiln.distributed.sharded import local
-from noisekiln.errors import Diverged, LostPeer, SaveFailed
+from noisekiln.distributed.sharded import to_local
+from noisekiln.errors import Diverged, LostRank, SaveFailed
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model import diffusion
 from noisekiln.model.diffusion import Diffusion
@@ -53,9 +53,11 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
-from noisekiln.training.batches import Rows
+from noisekiln.training.batches import Batch
 
-SETTINGS = Settings(batch=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)", curves="none", wait=20)
+SETTINGS = Settings(
+    batch_size=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)", curves="none", timeout=20
+)
 FINISHED, STOPPED, DIVERGED, NO_ROOM, LOST = 0, 143, 4, 5, 6  # exit codes
 LARGE = 256 << 20  # bytes: room for any run
 RUINED = 5  # the step in which an image is no number
@@ -90,16 +92,16 @@ def train(
         os._exit(NO_ROOM)
     except Diverged:
         os._exit(DIVERGED)
-    except LostPeer:
+    except LostRank:
         os._exit(LOST)
     os._exit(FINISHED if run.trainer.share >= 1 else STOPPED)
 
 
 def ruin_a_batch(run: Run) -> None:
     """Have an image of one batch be no number."""
-    batches, ruined = run.trainer.rows.batches, RUINED * run.trainer.batch
+    batches, ruined = run.trainer.rows.batches, RUINED * run.trainer.batch_size
 
-    def ruinous(start: int, count: int, generator: torch.Generator) -> Rows:
+    def ruinous(start: int, count: int, generator: torch.Generator) -> Batch:
         x, *others = batches(start, count, generator)
         if start == ruined:
             assert x is not None
@@ -112,8 +114,8 @@ def ruin_a_batch(run: Run) -> None:
 def ruin_a_weight(run: Run) -> None:
     """Have one be no number."""
     with torch.no_grad():
-        weight = next(weight for weight in run.trained.parameters() if local(weight).numel())
-        local(weight).view(-1)[0] = torch.nan
+        weight = next(weight for weight in run.trained.parameters() if to_local(weight).numel())
+        to_local(weight).view(-1)[0] = torch.nan
 
 
 def fill_disk(after: int) -> None:
@@ -241,7 +243,7 @@ class Storm:
     ) -> None:
         self.data, self.settings, self.left, self.chance = data, settings, dict(left), chance
         self.processes = processes
-        self.steps = (settings.images or 0) // (settings.batch or 1)
+        self.steps = (settings.images or 0) // (settings.batch_size or 1)
         self.disk: Path | None = None  # on which runs lie, if it can be made too small
         self.told, self.flipped = Counter[str](), set[str]()
         self.seconds = 0.0  # that a whole run takes

@@ -41,11 +41,11 @@ from noisekiln.ema.snapshots import small
 from noisekiln.monitor.reports import Reports
 from noisekiln.plan.build import assemble, make_optimizers
 from noisekiln.plan.defaults import resolve
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
-from noisekiln.training.batches import Rows, rows_of
+from noisekiln.training.batches import Batch, make_batch
 from noisekiln.training.trainer import Report
 
 BUDGET = 10_000  # steps: a rate that is never begun with would leave weights so small that they are slow
@@ -97,11 +97,11 @@ class Bare:
         optimizer: Name of its optimizer.
     """
 
-    def __init__(self, trained: Trained, optimizer: str) -> None:
+    def __init__(self, trained: Learner, optimizer: str) -> None:
         self.trained, self.parameters = trained.train(), list(trained.parameters())
         self.optimizers = make_optimizers(optimizer, trained)
 
-    def __call__(self, rows: Rows, rate: float) -> None:
+    def __call__(self, rows: Batch, rate: float) -> None:
         """Take one."""
         self.trained(*rows).value.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -117,14 +117,14 @@ def step(network: str, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, no_checkpoints():
         run = Run(settings_of(network), noise(), Path(folder))
         trainer, chosen = run.trainer, run.settings
-        assert chosen.batch is not None
+        assert chosen.batch_size is not None
         bare = Bare(copy.deepcopy(run.trained), chosen.optimizer)
         steps = cast(Generator[Report], run.steps())
         timed = []
         for number in range(rounds + 3):  # the first ones warm up
             seen = trainer.images_seen
-            rows = rows_of(trainer.rows.batches, chosen.seed, seen, chosen.batch, range(chosen.batch))
-            rate = trainer.rate(trainer.share)
+            rows = make_batch(trainer.rows.batches, chosen.seed, seen, chosen.batch_size, range(chosen.batch_size))
+            rate = trainer.lr(trainer.share)
             works: dict[str, Callable[[], object]] = {"run": partial(next, steps), "bare": partial(bare, rows, rate)}
             names = sorted(works, reverse=number % 2 == 0)  # neither is always the first
             timed.append({name: timings(works[name]) for name in names})
@@ -187,7 +187,7 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
     wall, busy = (medians(rows) for rows in apart(timed))
     told = {
         "parameters": sum(p.numel() for p in trainer.module.parameters()),
-        "batch": chosen.batch,
+        "batch": chosen.batch_size,
         "rounds": rounds,
         "seconds, median": shortened(wall),
         "seconds of a processor, median": shortened(busy),
@@ -195,11 +195,11 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
         "update / step in processor time": short(busy["update"] / busy["step"]),
     }
     for count in (1_000, 10_000, 100_000):
-        updating, keeping = updates(count) * busy["update"], chosen.snapshots * wall["snapshot"]
+        updating, keeping = updates(count) * busy["update"], chosen.ema_snapshots * wall["snapshot"]
         told[f"of a run of {count} steps"] = {
             "updates": updates(count),
             "updates / steps": short(updating / count / busy["step"]),
-            f"with {chosen.snapshots} snapshots": short((updating + keeping) / count / busy["step"]),
+            f"with {chosen.ema_snapshots} snapshots": short((updating + keeping) / count / busy["step"]),
         }
     return told
 
@@ -272,7 +272,7 @@ def held_out(minutes: float) -> dict[str, Any]:
             setattr(*place, before[name])
     return {
         "parameters": run.parameters,
-        "batch": run.settings.batch,
+        "batch": run.settings.batch_size,
         "minutes": minutes,
         "images seen": run.trainer.images_seen,
         "points of an evaluation": run.held_out.points,
@@ -283,7 +283,7 @@ def held_out(minutes: float) -> dict[str, Any]:
 
 def about(run: Run, rounds: int) -> dict[str, Any]:
     """What was measured."""
-    return {"parameters": run.parameters, "batch": run.settings.batch, "rounds": rounds}
+    return {"parameters": run.parameters, "batch": run.settings.batch_size, "rounds": rounds}
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def main() -> None:
     """Train, track, reconstruct, compare."""
     ask = argparse.ArgumentParser(description=main.__doc__)
     ask.add_argument("--minutes", type=float, default=2.5)
-    ask.add_argument("--snapshots", type=int, default=16)
+    ask.add_argument("--ema-snapshots", type=int, default=16)
     ask.add_argument("--work", type=Path, help="folder for the run, to be kept")
     ask.add_argument("--record", type=Path, help="JSON file for the figures")
     given = ask.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
     assert data.held_out is not None
     with tempfile.TemporaryDirectory() as made:
         folder = given.work or Path(made)
-        settings = Settings(minutes=given.minutes, snapshots=given.snapshots, device="cpu")
+        settings = Settings(minutes=given.minutes, ema_snapshots=given.snapshots, device="cpu")
         run = Run(settings, data, folder)
         ema, tracked = run.trainer.ema, Ema(run.trained, LENGTHS)
         whole: list[tuple[int, list[Weights]]] = []  # the snapshots once more, in float32

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from noisekiln.distributed.sharded import whole
+from noisekiln.distributed.sharded import merge_shards
 
 TESTS = Path(__file__).parents[1] / "tests"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -39,7 +39,7 @@ def trained(count: int, what: list[str], folder: Path) -> list[dict[str, Any]]:
 
 def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """What all processes tell, with shared tensors in one."""
-    return parts[0] | {"tensors": whole([part["tensors"] for part in parts], parts[0]["numbers"]["sharded"])}
+    return parts[0] | {"tensors": merge_shards([part["tensors"] for part in parts], parts[0]["numbers"]["sharded"])}
 
 
 def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
@@ -52,7 +52,18 @@ def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
 def seconds_to_end() -> float:
     """From `kill -9` of the second process until both are gone."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["train", "portraits", "--minutes", "5", "--batch", "16", "--backbone", SMALL, "--out", f"{folder}/run"]
+        words = [
+            "train",
+            "portraits",
+            "--minutes",
+            "5",
+            "--batch-size",
+            "16",
+            "--backbone",
+            SMALL,
+            "--out",
+            f"{folder}/run",
+        ]
         run = subprocess.Popen(
             [*TORCHRUN, "2", "-m", "noisekiln", *words],
             env=ENVIRONMENT,

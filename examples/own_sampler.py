@@ -9,8 +9,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import Level
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.levels import Level, NoiseSource
+from noisekiln.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Midpoint(Sampler):
         if not 0 < self.place < 1:
             raise ValueError(f"Midpoint(place={self.place}): look inside of the step, between 0 and 1.")
 
-    def step(self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: Noise) -> tuple[Tensor, None]:
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource
+    ) -> tuple[Tensor, None]:
         """From level t to level s."""
         middle = Level(t.alpha + self.place * (s.alpha - t.alpha), t.sigma + self.place * (s.sigma - t.sigma))
         there = denoise(denoise(x_t, t).at(middle), middle, to=s)

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> list[float]:
     ask.add_argument("--width", type=int, default=32, help="channels of the network's first layer")
     ask.add_argument("--data", default="digits", help="digits, portraits, or a folder of images")
     ask.add_argument("--images", type=int, default=100_000, help="to train on, repeats included")
-    ask.add_argument("--batch", type=int, default=16, help="images in a step")
+    ask.add_argument("--batch-size", type=int, default=16, help="images in a step")
     ask.add_argument("--steps", type=int, default=T, help="of sampling")
     ask.add_argument("--variance", choices=["small", "large"], default="large", help="of a step back: beta~ or beta")
     ask.add_argument("-n", type=int, default=64, help="images to paint at the end")

@@ -16,7 +16,7 @@ from PIL import Image
 from noisekiln.cli import run
 
 TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
-TRAINING = ("--images", "1600", "--batch", "16", "--rate", "0.01", "--backbone", TINY, "--curves", "none")
+TRAINING = ("--images", "1600", "--batch-size", "16", "--lr", "0.01", "--backbone", TINY, "--curves", "none")
 
 
 class Said(NamedTuple):

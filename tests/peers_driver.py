@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.optimizers.muon import Muon
-from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.trainer import Trainer
 
 DATA = torch.randn(640, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -67,30 +67,30 @@ def optimizers(module):
     return [Muon(matrices), torch.optim.AdamW([p for p in module.parameters() if p.ndim < 2], weight_decay=0.0)]
 
 
-def make(peers, *, shard=False, batch=96, images=9600, **settings):
+def make(ranks, *, shard=False, batch=96, images=9600, **settings):
     net = Net()
     return Trainer(
-        net, batches, optimizers, budget=Budget(images=images), rate=Rate(0.01), batch=batch, peers=peers,
+        net, batches, optimizers, budget=Budget(images=images), lr=LearningRate(0.01), batch=batch, ranks=ranks,
         blocks=list(net.blocks) if shard else None, **settings,
     )  # fmt: skip
 
 
-def main(what, folder, peers):
+def main(what, folder, ranks):
     if what == "short":  # two buckets of gradients, of which one is averaged already when memory runs out
         dist._DEFAULT_FIRST_BUCKET_BYTES = 100
-        Net.short_at, Short.rows_at = ((None, None), (10, 30 * 96))[peers.rank]
+        Net.short_at, Short.rows_at = ((None, None), (10, 30 * 96))[ranks.rank]
         # 9 steps of a piece, two of the step that process 1 fails in, 10 of two pieces; then the last one of a step.
-        Net.short_behind = (32, None)[peers.rank]
-    Net.ruined_at = 16 if "ruined" in what and peers.rank == 1 else None
+        Net.short_behind = (32, None)[ranks.rank]
+    Net.ruined_at = 16 if "ruined" in what and ranks.rank == 1 else None
     micro = 12 if "ruined" in what else None
-    trainer = make(peers, shard="shard" in what, batch=97 if "uneven" in what else 96, micro=micro)
+    trainer = make(ranks, shard="shard" in what, batch=97 if "uneven" in what else 96, micro=micro)
     if "resume" in what:
         parts = [torch.load(folder / f"half-shard{i}.pt", weights_only=True) for i in range(2)]
         trainer.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
     if "half" in what:
         reports = list(islice(trainer.run(), 50))
     elif what == "idle":
-        torch.save({"error": error_of(peers)}, folder / f"{what}{peers.rank}.pt")
+        torch.save({"error": error_of(ranks)}, folder / f"{what}{ranks.rank}.pt")
         return
     else:
         reports = list(trainer.run())
@@ -98,15 +98,15 @@ def main(what, folder, peers):
     told = {"tensors": tensors, "numbers": numbers, "losses": [r.loss for r in reports]}
     told["norms"], told["micro"] = [r.grad_norm for r in reports], [r.micro for r in reports]
     told["taken"] = [r.taken for r in reports]
-    torch.save(told, folder / f"{what}{peers.rank}.pt")
-    peers.meet()
+    torch.save(told, folder / f"{what}{ranks.rank}.pt")
+    ranks.barrier()
 
 
-def error_of(peers):
+def error_of(ranks):
     """What a run says whose network has a parameter too many."""
     net = Net()
     net.idle = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    trainer = Trainer(net, batches, optimizers, budget=Budget(images=960), rate=Rate(0.01), batch=96, peers=peers)
+    trainer = Trainer(net, batches, optimizers, budget=Budget(images=960), lr=LearningRate(0.01), batch=96, ranks=ranks)
     try:
         list(trainer.run())
     except ValueError as error:
@@ -114,7 +114,7 @@ def error_of(peers):
 
 
 if __name__ == "__main__":
-    joined = Peers.join("cpu", wait=60)
+    joined = Ranks.join("cpu", wait=60)
     for name in sys.argv[2:]:
         main(name, Path(sys.argv[1]), joined)
     os._exit(0)  # Python that is taken apart while threads of torch's still speak aborts now and then

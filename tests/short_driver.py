@@ -5,9 +5,9 @@ import os
 import torch
 
 from noisekiln.cli import main
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 
-forward = Trained.forward
+forward = Learner.forward
 
 
 def short(self, x, *others):
@@ -16,6 +16,6 @@ def short(self, x, *others):
     return forward(self, x, *others)
 
 
-Trained.forward = short
+Learner.forward = short
 if __name__ == "__main__":
     main()

@@ -152,7 +152,7 @@ def test_the_command(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
 
 
 def test_sampler_schedule_and_batch_are_its_options_too(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
-    words = ("-n", 3, "--steps", 3, "--batch", 2, "--seed", 5)
+    words = ("-n", 3, "--steps", 3, "--batch-size", 2, "--seed", 5)
     for more in ((), ("--sampler", "ddim(eta=1)"), ("--schedule", "rectified")):
         settings = {more[0].removeprefix("--"): more[1]} if more else {}
         said = cli("cascade", *folders, "--out", tmp_path / "new", *words, *more)
@@ -184,7 +184,7 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     (("--noise", "much"), "--noise much is no share of noise"),
     (("--noise", "0.1,0.2"), "2 noises came with 1 stages after the first"),
     (("--noise", "0.9"), "knows no other. Give a noise between 0 and most"),
-    (("--batch", "0"), "at least one image is painted at once"),
+    (("--batch-size", "0"), "at least one image is painted at once"),
     (("--class", "cow"), "There is no class called 'cow'"),
     (("-n", "0"), "there is nothing to paint"),
 ])  # fmt: skip

@@ -193,7 +193,7 @@ def before_call(patch, number, happens):
     """Have something happen instead of one of the calls that a save makes, from the given one on."""
     made = iter(range(10**6))
 
-    def stand_in(real):
+    def join_with_zeros(real):
         def call(*args, **settings):
             if next(made) >= number:
                 happens()
@@ -202,7 +202,7 @@ def before_call(patch, number, happens):
         return call
 
     for owner, name in CALLS:
-        patch.setattr(owner, name, stand_in(getattr(owner, name)))
+        patch.setattr(owner, name, join_with_zeros(getattr(owner, name)))
 
 
 @pytest.mark.parametrize(("seen", "keep"), [(30, 2), (30, 1), (20, 2), (20, 1)])

@@ -19,12 +19,12 @@ from conftest import TINY, Command, Said, make_images, save_image
 from noisekiln.components.registry import names, rooms
 from noisekiln.data import batch_order, load
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.plan.examples import Batches
+from noisekiln.plan.examples import TrainingBatches
 from noisekiln.runs import run as run_module
 from noisekiln.training import checkpoints
-from noisekiln.training.batches import Rows
+from noisekiln.training.batches import Batch
 
-QUICK = ("--images", 32, "--batch", 8, "--backbone", TINY)
+QUICK = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
 
 
@@ -168,13 +168,13 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--images", 0), "images=0: "),
         (("--steps", 0), "steps=0: "),
         (("--steps", -5), "steps=-5: "),
-        (("--batch", 0), "batch=0: "),
-        (("--rate", "nan"), "rate=nan: "),
-        (("--rate", "-1e-3"), "rate=-0.001: "),
+        (("--batch-size", 0), "batch=0: "),
+        (("--lr", "nan"), "rate=nan: "),
+        (("--lr", "-1e-3"), "rate=-0.001: "),
         (("--guidance", -2), "guidance=-2: a scale below 0 leads away from what is asked for. Give 0"),
-        (("--drop", 1), "drop=1.0: it is a share of the images. Give 0 or more, and less than 1."),
-        (("--cool", 3), "cool=3.0: it is a share of the budget. Give 0 to 1; 0.7 is usual."),
-        (("--ema", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
+        (("--cond-dropout", 1), "drop=1.0: it is a share of the images. Give 0 or more, and less than 1."),
+        (("--cooldown", 3), "cool=3.0: it is a share of the budget. Give 0 to 1; 0.7 is usual."),
+        (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
         (("--seed", -1), "seed=-1: seeds are numbers from 0 to 2^63 - 1."),
         (("--seed", 2**63), "seeds are numbers from 0 to 2^63 - 1."),
         (
@@ -200,8 +200,8 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): the share of fresh noise lies between 0 and 1."),
         (("--schedule", "karas"), "There is no schedule called 'karas'. Did you mean 'karras'?"),
         (("--draw", "normal"), "There is no draw called 'normal'. Did you mean"),
-        (("--weight", "minsnr"), "There is no weight called 'minsnr'. Did you mean 'min_snr'?"),
-        (("--label", "angel"), "There is no label called 'angel'. Did you mean 'angle'?"),
+        (("--loss-weight", "minsnr"), "There is no weight called 'minsnr'. Did you mean 'min_snr'?"),
+        (("--noise-label", "angel"), "There is no label called 'angel'. Did you mean 'angle'?"),
         (("--device", "gpu"), "The device 'gpu' is not on this machine. Here there is: "),
         (("--device", "tpu", "--dry-run"), "The device 'tpu' is not on this machine."),
     ],
@@ -280,7 +280,7 @@ def test_out_that_is_something_else(cli: Command, pets: Path, tmp_path: Path, ou
 def test_changed_settings_and_data(cli: Command, pets: Path, plain: Path, tmp_path: Path):
     assert cli("train", pets, "--out", tmp_path, *QUICK).code == 0
     before = contents(tmp_path)
-    said = cli("train", pets, "--out", tmp_path, *QUICK, "--prediction", "eps", "--rate", 0.1)
+    said = cli("train", pets, "--out", tmp_path, *QUICK, "--prediction", "eps", "--lr", 0.1)
     refused(said, 2, "holds a run with other settings: prediction 'v' (now 'eps'), rate 0.002 (now 0.1). A run cannot")
     refused(cli("train", pets, "--out", tmp_path, *QUICK, "--size", 6), 2, "size (8, 8) (now (6, 6))")
     other = cli("train", plain, "--out", tmp_path, *QUICK, "--cond", "none")
@@ -325,29 +325,29 @@ def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "words",
     [
-        ("--optimizer", "adamw", "--weight", "min_snr", "--draw", "uniform", "--label", "time"),
+        ("--optimizer", "adamw", "--loss-weight", "min_snr", "--draw", "uniform", "--noise-label", "time"),
         ("--prediction", "flow", "--draw", "logit_normal", "--schedule", "rectified", "--sampler", "heun"),
         ("--prediction", "eps", "--sampler", "ddim(eta=1)", "--steps", 5, "--cond", "none", "--size", "6x10"),
-        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"), ("--model", "xs", "--cool", 0, "--drop", 0),
+        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"), ("--model", "xs", "--cooldown", 0, "--cond-dropout", 0),
     ],
 )  # fmt: skip
 def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path, words: tuple[object, ...]):
     network = () if {"--backbone", "--model"} & set(words) else ("--backbone", TINY)
-    said = cli("train", pets, "--out", tmp_path, "--images", 32, "--batch", 16, *network, *words)
+    said = cli("train", pets, "--out", tmp_path, "--images", 32, "--batch-size", 16, *network, *words)
     assert said.code == 0, said
     assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, at: Sequence[int]) -> None:
     """Have the batches that begin at these numbers of images hold what is no number."""
-    batches = Batches.__call__
+    batches = TrainingBatches.__call__
 
-    def spoilt(self: Batches, start: int, count: int, generator: torch.Generator) -> Rows:
+    def spoilt(self: TrainingBatches, start: int, count: int, generator: torch.Generator) -> Batch:
         x, *others = batches(self, start, count, generator)
         assert x is not None
         return (x * float("nan") if start in at else x), *others
 
-    monkeypatch.setattr(Batches, "__call__", spoilt)
+    monkeypatch.setattr(TrainingBatches, "__call__", spoilt)
 
 
 def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -369,7 +369,7 @@ def test_one_bad_batch_is_survived_and_named(cli: Command, pets: Path, tmp_path:
     said = cli("train", pets, "--out", tmp_path, *QUICK)
     assert said.code == 0
     assert "after 16 images a step was not taken: the loss is nan, its gradient's norm nan; the largest" in said.out
-    assert "1 step came to nothing, as metrics.jsonl tells; a lower --rate may help" in said.out
+    assert "1 step came to nothing, as metrics.jsonl tells; a lower --lr may help" in said.out
     place = batch_order(22, seed=0, start=16, count=8)[0]
     assert f"in {load(pets).train.files[place]}" in said.out  # type: ignore[index]
     tensors = Diffusion.load(tmp_path).state_dict()
@@ -377,8 +377,8 @@ def test_one_bad_batch_is_survived_and_named(cli: Command, pets: Path, tmp_path:
 
 
 def test_too_high_a_rate_ends_with_4(cli: Command, pets: Path, tmp_path: Path):
-    said = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 100_000, "--rate", 1e30)
-    refused(said, 4, "holds no checkpoint yet. Take a lower --rate and another --out, and look at the data.")
+    said = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 100_000, "--lr", 1e30)
+    refused(said, 4, "holds no checkpoint yet. Take a lower --lr and another --out, and look at the data.")
 
 
 # Signals, in a process of its own
@@ -401,7 +401,7 @@ def started(words: list[object], folder: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: signal.Signals, code: int):
     run = tmp_path / "a run"
-    words = ["train", pets, "--out", run, "--images", 20_000, "--batch", 16, "--backbone", TINY]
+    words = ["train", pets, "--out", run, "--images", 20_000, "--batch-size", 16, "--backbone", TINY]
     process = started(words, run)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)

@@ -24,12 +24,12 @@ from noisekiln.model.adapter import Adapter
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
-from noisekiln.runs.save import Saved
+from noisekiln.runs.save import SaveJob
 from noisekiln.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
-WORDS = ("--batch", 16, "--backbone", TINY)
-SETTINGS = Settings(images=256, batch=16, backbone=TINY)
+WORDS = ("--batch-size", 16, "--backbone", TINY)
+SETTINGS = Settings(images=256, batch_size=16, backbone=TINY)
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +186,13 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
 
 def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And what is written is the state of when it was asked for."""
-    go, write = threading.Event(), Saved.write
+    go, write = threading.Event(), SaveJob.write
     run = Run(SETTINGS.but(snapshots=0), data, tmp_path)  # which would have to wait their turn
     steps = run.steps()
     for _ in islice(steps, 4):  # the first two grids are drawn after 1 and 3 steps, and saved
         pass
     run.background.wait()
-    monkeypatch.setattr(Saved, "write", lambda self, folder: (go.wait(30), write(self, folder)))
+    monkeypatch.setattr(SaveJob, "write", lambda self, folder: (go.wait(30), write(self, folder)))
     run.save()
     assert next(steps).images_seen == 80
     assert checkpoints.counts(tmp_path / "checkpoints") == [16, 48]
@@ -264,7 +264,7 @@ def test_keepers(data: DataSet, tmp_path: Path):
 
 def test_to_keep_none_is_refused():
     with pytest.raises(ValueError, match=r"keep=0: without a checkpoint no run could go on\. Give 1 or more"):
-        Settings(keep=0)
+        Settings(keep_checkpoints=0)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pkl"])

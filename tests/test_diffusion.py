@@ -169,7 +169,7 @@ def test_a_loaded_model_paints_the_same_pictures(tmp_path, conditioner, channels
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         loaded = Diffusion.load(folder)
         assert loaded.sampling == model.sampling
-        assert loaded.denoiser.label == LogNsr()
+        assert loaded.denoiser.noise_label == LogNsr()
         assert not loaded.training
         assert int((loaded.sample(wishes).int() - model.sample(wishes).int()).abs().max()) <= 1
         for name, value in model.state_dict().items():

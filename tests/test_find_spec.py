@@ -17,7 +17,7 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.draws.base import Draw
 from noisekiln.draws.uniform import Uniform
 from noisekiln.guidance.base import Guidance
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.uncertainty import Uncertainty
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Objective
@@ -176,7 +176,7 @@ def test_given_arguments_fill_what_the_spec_may_not_name():
         (Schedule, "linear_betas(steps=1.5)", "is not of the kind int"),
         (Draw, "uniform(schedule=cosinus)", "There is no schedule called 'cosinus'"),
         (Draw, "uniform(schedule=cosine(ofset=0))", "Did you mean 'offset'?"),
-        (Weight, "min_snr(gamma=None)", "is not of the kind float"),
+        (LossWeight, "min_snr(gamma=None)", "is not of the kind float"),
         (Backbone, "unet(channels=1, widths=('a',), blocks=(1,))", "is not of the kind tuple[int, ...]"),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: Da
 def test_how_it_is_sampled_is_kept_unless_asked(pets: Path, tmp_path: Path):
     data = load(pets)
     odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3.0}
-    first = Settings(images=32, batch=16, backbone=TINY, prediction="eps", label="log_nsr", **odd)
+    first = Settings(images=32, batch_size=16, backbone=TINY, prediction="eps", noise_label="log_nsr", **odd)
     train(first, data, tmp_path / "base")
     kept = Run(going_on(tmp_path / "base"), data, tmp_path / "next").settings
     assert {name: getattr(kept, name) for name in odd} == odd
@@ -240,7 +240,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     train(settings, birds, tmp_path / "other", stop_after=5)
     shutil.rmtree(start)
     run = train(settings, birds, tmp_path / "other")
-    assert run.resumed == 5 * run.settings.batch
+    assert run.resumed == 5 * run.settings.batch_size
     same(tmp_path / "one", tmp_path / "other")
     if "lora" in change:
         assert (tmp_path / "one" / "adapter.safetensors").read_bytes() == (
@@ -332,12 +332,12 @@ def test_another_start_is_another_run(plain_run: Path, greens: DataSet, tmp_path
         (going_on(tmp_path / "copy", lora=2), "start "),
         (going_on(plain_run, lora=4), r"lora 2 \(now 4\)"),
         (going_on(plain_run), r"lora 2 \(now None\)"),
-        (Settings(images=256, batch=16), r"start .* \(now None\)"),
+        (Settings(images=256, batch_size=16), r"start .* \(now None\)"),
     ):
         with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{told}"):
             Run(settings, greens, tmp_path / "run")
     assert contents(tmp_path / "run") == before
-    respelled = Settings(start=f"{plain_run}/", lora=2, images=256, batch=16)
+    respelled = Settings(start=f"{plain_run}/", lora=2, images=256, batch_size=16)
     assert Run(respelled, greens, tmp_path / "run").resumed == 32
 
 
@@ -364,7 +364,7 @@ class Own(Backbone):
 def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
-    train(Settings(images=32, batch=16, backbone="own.py:Own"), greens, Path("base"))
+    train(Settings(images=32, batch_size=16, backbone="own.py:Own"), greens, Path("base"))
     Path("it-ran").unlink()
     refused(going_on(Path("base")), greens, Path("run"), r"base runs Python code .* --backbone FILE\.py:Class")
     assert not Path("it-ran").exists()
@@ -383,7 +383,7 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_run, "runs/base")
     green(Path("greens"))
-    said = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch", 16)
+    said = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch-size", 16)
     assert said.code == 0, said
     assert "from runs/base: its network, codec and wishes are kept" in said.out
     assert Path("runs/greens-from-base/model/model.json").is_file()
@@ -394,9 +394,9 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
         "runs/base",
         "--lora",
         2,
-        "--rate",
+        "--lr",
         0.05,
-        "--batch",
+        "--batch-size",
         16,
         "--out",
         "runs/style",

@@ -89,11 +89,11 @@ def test_pure_noise_is_inside_an_interval_without_end():
 def test_the_landing_level_is_passed_on():
     heard = []
 
-    def listening(x_t, t, *, to=None):
+    def detecting_lost_ranks(x_t, t, *, to=None):
         heard.append(to)
         return both(x_t, t)
 
-    ClassifierFree(2.0)(never, listening)(X, LEVELS[1], to=CLEAN)
+    ClassifierFree(2.0)(never, detecting_lost_ranks)(X, LEVELS[1], to=CLEAN)
     ClassifierFree(1.0)(lambda x_t, t, *, to=None: (heard.append(to), GAUSSIAN(x_t, t))[1], never)(
         X, LEVELS[1], to=CLEAN
     )

@@ -17,7 +17,7 @@ from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 
-SETTINGS = Settings(images=320, batch=16, backbone=TINY, curves="none")
+SETTINGS = Settings(images=320, batch_size=16, backbone=TINY, curves="none")
 
 
 @pytest.fixture(autouse=True)
@@ -308,7 +308,9 @@ def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
 
 def test_the_command_says_the_verdict(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("noisekiln.cli._show.LINE_EVERY", 0.0)
-    said = cli("train", pets, "--out", tmp_path, "--images", 320, "--batch", 16, "--backbone", TINY, "--curves", "none")
+    said = cli(
+        "train", pets, "--out", tmp_path, "--images", 320, "--batch-size", 16, "--backbone", TINY, "--curves", "none"
+    )
     assert said.code == 0, said
     final = Run(SETTINGS, load(pets), tmp_path).held_out.verdict
     assert final is not None

@@ -109,7 +109,7 @@ def test_a_noisy_observation_brings_no_more_noise_into_a_step_than_the_step_has(
     y = clean + std * torch.randn(count, *clean.shape[1:], generator=generator, dtype=torch.float64)
     seen = Observation(y, operator, std)
     x_t = noisy(PRIOR, t, 1).repeat(count, 1, 1, 1)
-    sampler = method.walking(Ancestral(), seen)
+    sampler = method.adapt_sampler(Ancestral(), seen)
     x_s, _ = sampler.step(
         method(PRIOR, seen), x_t, t, s, None, lambda like: torch.randn(like.shape, generator=generator).to(like)
     )
@@ -128,7 +128,7 @@ def test_a_noisy_observation_has_no_say_in_a_step_that_adds_no_noise():
 def test_a_clean_observation_leaves_the_sampler_as_it_is():
     seen, _, _ = problem("noise", std=0.0)
     sampler = Ancestral()
-    assert Replacement().walking(sampler, seen) is sampler
+    assert Replacement().adapt_sampler(sampler, seen) is sampler
 
 
 @pytest.mark.parametrize("spec", OPERATORS)

@@ -87,7 +87,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
         raise RuntimeError("No working C++ compiler found.\nMore about it.")
 
     monkeypatch.setattr(torch, "compile", broken)
-    settings = Settings(images=32, batch=16, backbone=TINY, compile="yes", curves="none")
+    settings = Settings(images=32, batch_size=16, backbone=TINY, compile="yes", curves="none")
     run = Run(settings, data, tmp_path)
     assert "not compiled: No working C++ compiler found." in run.notes
     assert len(list(run.steps())) == 2
@@ -97,7 +97,7 @@ def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data, t
     def broken(graph, inputs):
         raise RuntimeError("no kernel for this")
 
-    settings = Settings(images=48, batch=16, backbone=TINY, compile="yes", curves="none")
+    settings = Settings(images=48, batch_size=16, backbone=TINY, compile="yes", curves="none")
     run, plain = Run(settings, data, tmp_path / "broken"), Run(settings.but(compile="no"), data, tmp_path / "plain")
     run.network.compile(backend=broken)
     losses = [[report.loss for report in each.steps()] for each in (run, plain)]
@@ -111,7 +111,7 @@ def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data, t
 
 @pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")
 def test_a_compiled_run_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch=16, backbone=TINY, optimizer="adamw", curves="none", snapshots=0)
+    settings = Settings(images=48, batch_size=16, backbone=TINY, optimizer="adamw", curves="none", ema_snapshots=0)
     losses = {}
     for way in ("no", "yes"):
         run = Run(settings.but(compile=way), data, tmp_path / way)
@@ -122,8 +122,10 @@ def test_a_compiled_run_is_the_same_run(data, tmp_path):
 
 
 def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch=16, backbone=TINY, curves="none", snapshots=0)
-    plain, frugal = (Run(settings.but(recompute=way), data, tmp_path / str(way)) for way in (False, True))
+    settings = Settings(images=48, batch_size=16, backbone=TINY, curves="none", ema_snapshots=0)
+    plain, frugal = (
+        Run(settings.but(activation_checkpointing=way), data, tmp_path / str(way)) for way in (False, True)
+    )
     assert all("forward" in vars(block) for block in blocks_of(frugal.network))
     assert not any("forward" in vars(block) for block in blocks_of(plain.network))
     assert [report.loss for report in plain.steps()] == [report.loss for report in frugal.steps()]
@@ -131,7 +133,10 @@ def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
 
 @pytest.mark.parametrize("name", ["bf16", "fp32"])
 def test_a_run_computes_in_the_precision_asked_for(data, tmp_path, name):
-    run, seen = Run(Settings(images=16, batch=16, backbone=TINY, curves="none", precision=name), data, tmp_path), []
+    run, seen = (
+        Run(Settings(images=16, batch_size=16, backbone=TINY, curves="none", precision=name), data, tmp_path),
+        [],
+    )
     layer = next(module for module in run.network.modules() if isinstance(module, torch.nn.Conv2d))
 
     def note(module, given, made):

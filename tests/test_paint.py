@@ -157,7 +157,7 @@ def test_the_batch_changes_nothing(class_run: Path, sampler: str):
 
 def test_batch_option(cli: Command, class_run: Path, tmp_path: Path):
     for batch in (1, 3, 8):
-        words = ("--class", "all", "-n", 8, "--steps", 4, "--batch", batch, "--out", tmp_path / str(batch))
+        words = ("--class", "all", "-n", 8, "--steps", 4, "--batch-size", batch, "--out", tmp_path / str(batch))
         assert cli("sample", class_run, *words).code == 0
     assert index(tmp_path / "1") == index(tmp_path / "3") == index(tmp_path / "8")
     for i in range(8):
@@ -187,7 +187,7 @@ def test_earlier_samples_are_replaced(cli: Command, plain_run: Path, tmp_path: P
     "words",
     [
         ("--steps", 0), ("--sampler", "hein"), ("--schedule", "karas"), ("--guidance", -1), ("--class", "bird"),
-        ("--class", "cat", "--class", "bird", "--batch", 1), ("--seed", "x"), ("-n", 0), ("--batch", 0),
+        ("--class", "cat", "--class", "bird", "--batch-size", 1), ("--seed", "x"), ("-n", 0), ("--batch-size", 0),
     ],
 )  # fmt: skip
 def test_earlier_samples_survive_a_wrong_command(
@@ -263,7 +263,7 @@ def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
         (("--steps", -3), "-3 steps lead nowhere."),
         (("-n", 0), "-n 0: there is nothing to paint. Ask for 1 image or more."),
         (("-n", -2), "-n -2: there is nothing to paint."),
-        (("--batch", 0), "--batch 0: at least one image is painted at once. Give 1 or more; 64 is usual."),
+        (("--batch-size", 0), "--batch 0: at least one image is painted at once. Give 1 or more; 64 is usual."),
         (("--seed", "x"), "--seed x is not a seed. Give a whole number from 0 to 2^63 - 1, or several as 3,7,21."),
         (("--seed", "-1"), "--seed -1 is not a seed."),
         (("--seed", "1,,2"), "--seed 1,,2 is not a seed."),

@@ -23,9 +23,9 @@ from torch.distributed.run import get_args_parser
 from conftest import TINY
 from noisekiln.cli import app
 from noisekiln.data import load
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import whole
-from noisekiln.errors import Diverged, LostPeer, SaveFailed
+from noisekiln.errors import Diverged, LostRank, SaveFailed
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import agree, seen_by_all
@@ -49,7 +49,7 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Callable[[str], list[dict]]:
     """What each of two processes tells of a training of `peers_driver.py`; all are made by the same two."""
-    folder = tmp_path_factory.mktemp("peers")
+    folder = tmp_path_factory.mktemp("ranks")
     # The last one leaves torch otherwise than it was.
     order = "ddp shard uneven uneven-shard ruined-shard ruined-ddp half-shard resume-shard resume idle short"
     command = [*TORCHRUN, "2", str(DRIVER), str(folder), *order.split()]
@@ -58,7 +58,7 @@ def trained(tmp_path_factory) -> Callable[[str], list[dict]]:
 
 
 def alone(**settings):
-    trainer = make(Peers(), **settings)
+    trainer = make(Ranks(), **settings)
     losses = [report.loss for report in trainer.run()]
     return trainer.state()[0], losses
 
@@ -99,7 +99,7 @@ def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(trained):
 def test_a_sharded_run_goes_on_in_one_process_and_back(trained):
     """What processes wrote does not depend on how many read it."""
     parts = trained("half-shard")
-    one = make(Peers())
+    one = make(Ranks())
     one.load_state([part["tensors"] for part in parts], parts[0]["numbers"])
     assert one.images_seen == 50 * 96
     losses = [report.loss for report in one.run()]
@@ -115,13 +115,13 @@ def test_a_parameter_that_some_loss_does_not_need_is_named_by_all(trained):
 
 
 def test_a_batch_too_small_for_all_is_refused():
-    few = Peers()
+    few = Ranks()
     few.count = 4
     with pytest.raises(ValueError, match="A batch of 3 images is less than one for each of 4 processes"):
         make(few, batch=3)
 
 
-class Alike(Peers):
+class Alike(Ranks):
     """Many processes that all say the same, added up one after the other."""
 
     def __init__(self, count: int) -> None:
@@ -149,12 +149,12 @@ def test_processes_that_see_something_else_are_refused(tmp_path):
 
 
 def test_only_what_torch_says_is_taken_for_a_lost_connection():
-    few = Peers()
+    few = Ranks()
     few.count = 2
-    with pytest.raises(LostPeer), few.listening():
+    with pytest.raises(LostRank), few.detecting_lost_ranks():
         raise RuntimeError("[gloo] Connection closed by peer")
     for error in (SaveFailed("no room in runs/speers"), Diverged("the loss is nan, in gloomy_socket.png")):
-        with pytest.raises(type(error)) as raised, few.listening():
+        with pytest.raises(type(error)) as raised, few.detecting_lost_ranks():
             raise error
         assert raised.value is error
 
@@ -163,7 +163,7 @@ def test_only_what_torch_says_is_taken_for_a_lost_connection():
 
 
 def train(folder: Path, *words: object, count: int = 2) -> list[str]:
-    return [*TORCHRUN, str(count), "-m", "noisekiln", "train", "portraits", "--backbone", TINY, "--batch", "16",
+    return [*TORCHRUN, str(count), "-m", "noisekiln", "train", "portraits", "--backbone", TINY, "--batch-size", "16",
             "--out", str(folder), *map(str, words)]  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def said(*command: object) -> str:
 
 def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(tmp_path):
     """Two processes that share out the weights, and one that has them whole."""
-    budget = ("--images", 8000, "--batch", 256)
+    budget = ("--images", 8000, "--batch-size", 256)
     assert said(*train(tmp_path / "two", *budget, "--shard")).count("done: 8,192 images") == 1  # one process speaks
     said(*train(tmp_path / "one", *budget, count=1))
     assert len(list((tmp_path / "two" / "checkpoints" / "000000008192").glob("part-*.safetensors"))) == 2
@@ -195,7 +195,7 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
     for file in sorted((tmp_path / "one" / "samples").iterdir()):
         pictures = [np.asarray(Image.open(tmp_path / run / "samples" / file.name), float) for run in ("one", "two")]
         assert np.abs(pictures[0] - pictures[1]).mean() < 2
-    on = said(*train(tmp_path / "two", "--images", 9000, "--batch", 256, count=1))
+    on = said(*train(tmp_path / "two", "--images", 9000, "--batch-size", 256, count=1))
     assert "trained by 2 processes before, by 1 from here on: the same images and noise" in on
     assert "going on after 8,192 images" in on
     assert "done: 9,216 images" in on
@@ -203,7 +203,7 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
 
 def test_two_processes_paint_what_one_does(tmp_path, portrait_model):
     for count in (1, 2):
-        words = ("sample", portrait_model, "-n", 7, "--batch", 2, "--steps", 3, "--out", tmp_path / str(count))
+        words = ("sample", portrait_model, "-n", 7, "--batch-size", 2, "--steps", 3, "--out", tmp_path / str(count))
         told = said(*TORCHRUN, count, "-m", "noisekiln", *words)
         assert told.count("7 pictures in") == 1
     files = [{f.name: f.read_bytes() for f in (tmp_path / str(count)).iterdir()} for count in (1, 2)]
@@ -213,7 +213,7 @@ def test_two_processes_paint_what_one_does(tmp_path, portrait_model):
 
 @pytest.fixture
 def portrait_model(tmp_path) -> Path:
-    Run(Settings(images=16, batch=16, backbone=TINY, curves="none"), load("portraits"), tmp_path / "run").save()
+    Run(Settings(images=16, batch_size=16, backbone=TINY, curves="none"), load("portraits"), tmp_path / "run").save()
     return tmp_path / "run"
 
 
@@ -226,7 +226,7 @@ def test_other_commands_are_not_started_several_times(cli, monkeypatch, command)
     assert f"{command} was started 2 times, and it is the work of one process" in told.err
 
 
-class Apart(Peers):
+class Apart(Ranks):
     """One of two processes, to which the other says what it is told to say."""
 
     def __init__(self, rank: int, other: list[list[float]]) -> None:
@@ -263,25 +263,25 @@ def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
 
 def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
     """It leaves no way back within a run; the same command goes on with smaller pieces."""
-    settings, data = Settings(images=64, batch=16, backbone=TINY, curves="none", shard=True), load("portraits")
+    settings, data = Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True), load("portraits")
     run = Run(settings, data, tmp_path)
     run.trainer.gradients.sharded = True
     monkeypatch.setattr(run.trained, "forward", out_of_memory)
     with pytest.raises(ValueError, match=r"process 0, with 16 images at once.* the same command again: it takes 8 at"):
         list(run.steps())
     again = Run(settings, data, tmp_path)
-    assert again.trainer.gradients.micro == 8
-    assert again.settings.micro is None
+    assert again.trainer.gradients.micro_batch_size == 8
+    assert again.settings.micro_batch_size is None
     assert len(list(again.steps())) == 4
     for asked, shard, taken in ((16, True, 8), (2, True, 2), (16, False, 16), (None, False, 8)):  # saved with 8
-        run = Run(settings.but(micro=asked, shard=shard), data, tmp_path)
-        assert run.trainer.gradients.micro == taken, (asked, shard)
+        run = Run(settings.but(micro_batch_size=asked, shard=shard), data, tmp_path)
+        assert run.trainer.gradients.micro_batch_size == taken, (asked, shard)
 
 
 def test_torchrun_takes_a_sharded_run_on_whose_memory_is_short(tmp_path):
     """Process 1 has room for 4 images of 16: two restarts, and all is done."""
     script = [*TORCHRUN[:-1], "--max-restarts", "3", TORCHRUN[-1], "2", str(DRIVER.with_name("short_driver.py"))]
-    words = train(tmp_path / "run", "--images", 64, "--batch", 32, "--shard")
+    words = train(tmp_path / "run", "--images", 64, "--batch-size", 32, "--shard")
     told = said(*script, *words[words.index("noisekiln") + 1 :])
     assert "done: 64 images" in told
     assert json.loads((tmp_path / "run" / "memory.json").read_text()) == {"micro": 4}
@@ -325,7 +325,7 @@ def lives(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_process_ends_the_run_and_is_named(tmp_path, monkeypatch, how):
-    process, ranks = started(tmp_path, "--minutes", 5, "--wait", 5)
+    process, ranks = started(tmp_path, "--minutes", 5, "--timeout", 5)
     os.kill(ranks[1], how)
     begun = time.monotonic()
     try:
@@ -390,9 +390,9 @@ def background_of_a_lost(work: Callable[[], None]) -> None:
     def train() -> None:
         with Background() as background:
             background.submit(work)
-            raise LostPeer("Lost process 0 of 2")
+            raise LostRank("Lost process 0 of 2")
 
-    with pytest.raises(LostPeer):
+    with pytest.raises(LostRank):
         train()
 
 

@@ -1,4 +1,4 @@
-"""Averages chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
+"""PostHocEma chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ from noisekiln.files import atomic as replacing
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import ema_length as averages_module
-from noisekiln.runs.ema_length import Averages
+from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 
 SHARES = [(share, length) for share in range(1, 17) for length in (0.1, 0.05)]
-SETTINGS = Settings(images=640, batch=16, backbone=TINY)
+SETTINGS = Settings(images=640, batch_size=16, backbone=TINY)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -281,7 +281,7 @@ def test_a_run_keeps_snapshots_at_shares_of_its_budget(class_run: Path):
 
 def test_a_budget_of_minutes_ends_with_a_snapshot(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Run, "draw_grid", lambda self: None)  # it takes longer than the run
-    run = train(Settings(minutes=0.01, batch=16, backbone=TINY), data, tmp_path)
+    run = train(Settings(minutes=0.01, batch_size=16, backbone=TINY), data, tmp_path)
     kept = snapshots.kept(tmp_path / "ema")
     assert kept[-1].images_seen == run.trainer.ema.images_seen
     assert 1 <= len(kept) <= 16
@@ -290,8 +290,8 @@ def test_a_budget_of_minutes_ends_with_a_snapshot(data: DataSet, tmp_path: Path,
 def test_without_snapshots(data: DataSet, tmp_path: Path):
     train(SETTINGS.but(snapshots=0), data, tmp_path)
     assert not (tmp_path / "ema").exists()
-    with pytest.raises(ValueError, match=r"trained with snapshots=0\. No other .* Train with --snapshots 16\."):
-        Averages(tmp_path)
+    with pytest.raises(ValueError, match=r"trained with snapshots=0\. No other .* Train with --ema-snapshots 16\."):
+        PostHocEma(tmp_path)
 
 
 def test_a_longer_budget_goes_on_with_the_snapshots_that_are_there(data: DataSet, tmp_path: Path):
@@ -376,7 +376,7 @@ def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
         same.denoiser.backbone.state_dict()["enter.bias"], start.denoiser.backbone.state_dict()["enter.bias"]
     )
 
-    averages = Averages(tmp_path / "run")
+    averages = PostHocEma(tmp_path / "run")
     averages.write(0.25, tmp_path / "out")
     kept = nk.load(tmp_path / "out")
     assert far_apart(other.state_dict(), kept.state_dict()) == 0
@@ -387,9 +387,9 @@ def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
 def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path, stop_after=2)
     with pytest.raises(ValueError, match="its first share of the budget is not over"):
-        Averages(tmp_path)
+        PostHocEma(tmp_path)
     train(SETTINGS, data, tmp_path, stop_after=18)
-    averages = Averages(tmp_path)
+    averages = PostHocEma(tmp_path)
     assert averages.images_seen == 320
     assert averages.model(0.12).sample(["dog"], steps=1).shape == (1, 8, 8, 3)
 
@@ -400,21 +400,21 @@ def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
 def test_the_chosen_one_takes_the_place_of_the_run_s(trained: Path):
     before, chosen = weights_of(trained), nk.ema(trained, 0.2).state_dict()
     others = {name: text for name, text in contents(trained).items() if not name.startswith("model/")}
-    place = Averages(trained).write(0.2)
+    place = PostHocEma(trained).write(0.2)
     assert place == trained / "model"
     assert far_apart(chosen, weights_of(trained)) == 0
     assert far_apart(before, weights_of(trained)) > 1e-3
     told = json.loads((place / "model.json").read_text())
     assert told["ema"] == {"length": 0.2, "images_seen": 1600}
     assert {name: text for name, text in contents(trained).items() if not name.startswith("model/")} == others
-    Averages(trained).write(0.1)
+    PostHocEma(trained).write(0.1)
     assert far_apart(before, weights_of(trained)) < 5e-4
 
 
 def test_training_goes_on_as_if_nothing_had_been_written(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
     train(SETTINGS, data, tmp_path / "other", stop_after=20)
-    Averages(tmp_path / "other").write(0.2)
+    PostHocEma(tmp_path / "other").write(0.2)
     assert "ema" in json.loads((tmp_path / "other" / "model" / "model.json").read_text())
     train(SETTINGS, data, tmp_path / "other")
     for folder in ("model", "ema", "samples"):
@@ -430,7 +430,7 @@ def test_an_interrupted_write_leaves_the_model(trained: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(averages_module, "reconstruct", dies)
         with pytest.raises(KeyboardInterrupt):
-            Averages(trained).write(0.2)
+            PostHocEma(trained).write(0.2)
     assert contents(trained) == before
 
 
@@ -438,7 +438,7 @@ def test_another_folder(class_run: Path, tmp_path: Path):
     before = contents(class_run)
     out = tmp_path / "new" / "folder"
     for length in (0.2, 0.07):  # its own earlier model may be replaced
-        assert Averages(class_run).write(length, out) == out / "model"
+        assert PostHocEma(class_run).write(length, out) == out / "model"
         assert far_apart(nk.load(out).state_dict(), nk.ema(class_run, length).state_dict()) == 0
     assert contents(class_run) == before
     mine = tmp_path / "thesis"
@@ -447,7 +447,7 @@ def test_another_folder(class_run: Path, tmp_path: Path):
     other = Path(shutil.copytree(class_run, tmp_path / "other"))
     for place in (mine, mine / "thesis.tex", other):
         with pytest.raises(ValueError, match="holds something that this command has not written"):
-            Averages(class_run).write(0.2, place)
+            PostHocEma(class_run).write(0.2, place)
     assert contents(other) == before
 
 
@@ -518,7 +518,7 @@ def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, pla
 
 
 def test_with_a_task(cli: Command, pets: Path, tmp_path: Path):
-    words = ("--images", 320, "--batch", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
+    words = ("--images", 320, "--batch-size", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
     assert cli("train", pets, "--task", "upscale(factor=2)", *words).code == 0
     said = cli("ema", tmp_path / "run", "--length", "0.05,0.15")
     assert said.code == 0, said
@@ -549,7 +549,10 @@ def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
         (("--length", "0.1,0"), "An EMA length of 0 is not possible."),
         (("--length", "0.003"), "An average of length 0.003 cannot be made of 16 snapshots of 0.1 and 0.05: "),
         (("--write", "0.4"), "An EMA length of 0.4 is not possible."),
-        (("--write", "0.003"), "of it would be left. Take a length nearer to those, or train with more --snapshots."),
+        (
+            ("--write", "0.003"),
+            "of it would be left. Take a length nearer to those, or train with more --ema-snapshots.",
+        ),
         (("--out", "x"), "--out x came without --write, so nothing would be put there. Give --write LENGTH, too."),
     ],
 )
@@ -575,6 +578,6 @@ def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_p
 
 
 def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, tmp_path: Path):
-    said = cli("train", pets, "--snapshots", -1, "--out", tmp_path / "run")
+    said = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
     assert said.code == 2
     assert "snapshots=-1: it is a number of files. Give 0 for none, or more." in said.err

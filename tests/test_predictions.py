@@ -3,7 +3,7 @@ import torch
 
 from noisekiln.components.registry import find, names
 from noisekiln.levels import CLEAN, PURE_NOISE, Level, level
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import EPS, FLOW, PREDICTIONS, X0, V
 from noisekiln.schedules.base import Schedule
 from oracles import GAUSSIAN
@@ -90,7 +90,7 @@ def test_levels_of_a_batch_broadcast(prediction):
 
 @pytest.mark.parametrize("name", names("labels"))
 def test_labels_are_finite_rise_and_depend_on_the_ratio_alone(name):
-    label = find(Label, name)()
+    label = find(NoiseLabel, name)()
     angles = torch.linspace(0.02, 1.55, 40, dtype=torch.float64)
     t = Level(angles.cos(), angles.sin())
     assert label(t).shape == (40,)
@@ -101,8 +101,8 @@ def test_labels_are_finite_rise_and_depend_on_the_ratio_alone(name):
 
 
 def test_labels_have_the_printed_values():
-    assert float(find(Label, "angle")()(level(1.0, 1.0))) == pytest.approx(0.5)
-    assert float(find(Label, "log_nsr")()(level(1.0, 80.0))) == pytest.approx(torch.tensor(80.0).log().item() / 4)
+    assert float(find(NoiseLabel, "angle")()(level(1.0, 1.0))) == pytest.approx(0.5)
+    assert float(find(NoiseLabel, "log_nsr")()(level(1.0, 80.0))) == pytest.approx(torch.tensor(80.0).log().item() / 4)
 
 
 def test_ddpms_integer_steps_are_a_label():

@@ -22,7 +22,7 @@ from noisekiln.logs.base import open_logs, pick_log
 from noisekiln.logs.json_lines import JsonLines
 from noisekiln.machine import speed as machine
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import forget_peak_memory, measured_peak, memory_in_use, peak_memory
+from noisekiln.machine.speed import current_memory, peak_flops_per_second, peak_memory, reset_peak_memory
 from noisekiln.monitor.binned import Binned
 from noisekiln.monitor.measure import probe
 from noisekiln.monitor.pace import Pace
@@ -33,7 +33,7 @@ from noisekiln.runs.environment import note_start
 from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
 
-SETTINGS = Settings(images=256, batch=16, backbone=TINY, curves="none")
+SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +107,20 @@ def test_what_is_left_is_of_the_budget_that_ends_first():
 def test_the_peak_is_the_work_of_a_product_over_its_shortest_time(monkeypatch: pytest.MonkeyPatch):
     ticks = iter(torch.tensor([0, 0, 0, 0.2, 0.2, 0.2, 0.25, 9], dtype=torch.float64).tolist())
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(ticks))
-    assert measured_peak.__wrapped__("cpu") == pytest.approx(2 * 1024**3 / 0.05)
+    assert peak_flops_per_second.__wrapped__("cpu") == pytest.approx(2 * 1024**3 / 0.05)
 
 
 def test_the_peak_is_measured_once():
-    assert measured_peak("cpu") == measured_peak("cpu")
-    assert 1e8 < measured_peak("cpu") < 1e15
+    assert peak_flops_per_second("cpu") == peak_flops_per_second("cpu")
+    assert 1e8 < peak_flops_per_second("cpu") < 1e15
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux lets a peak begin anew")
 def test_memory_is_counted_in_bytes():
-    forget_peak_memory("cpu")
-    before, size = memory_in_use("cpu"), 300 * 2**20
+    reset_peak_memory("cpu")
+    before, size = current_memory("cpu"), 300 * 2**20
     block = torch.ones(size // 4)
-    during = memory_in_use("cpu")
+    during = current_memory("cpu")
     del block
     most = peak_memory("cpu")
     assert before is not None
@@ -128,7 +128,7 @@ def test_memory_is_counted_in_bytes():
     assert most is not None
     assert during - before == pytest.approx(size, rel=0.2)
     assert most - before == pytest.approx(size, rel=0.2)
-    forget_peak_memory("cpu")
+    reset_peak_memory("cpu")
     assert (peak_memory("cpu") or 0) < most - size / 2
 
 
@@ -170,7 +170,7 @@ def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
     flops = probe(run.settings, data).flops
     assert flops is not None
     assert last["flops_per_second"] == pytest.approx(speed * flops, rel=1e-3)
-    assert last["share_of_peak"] == pytest.approx(speed * flops / measured_peak("cpu", torch.float32), rel=1e-3)
+    assert last["share_of_peak"] == pytest.approx(speed * flops / peak_flops_per_second("cpu", torch.float32), rel=1e-3)
     assert last["seconds_left"] == 0
     assert 0.05 < last["memory_gib"] < 64
 
@@ -375,7 +375,7 @@ def test_the_probe_measures_and_writes_nothing(data: DataSet, tmp_path: Path, mo
     assert found.checkpoint == pytest.approx((newest / "part-00000-of-00001.safetensors").stat().st_size, rel=0.2)
     assert found.flops is not None
     assert found.share_of_peak == pytest.approx(
-        found.images_per_second * found.flops / measured_peak("cpu", torch.float32)
+        found.images_per_second * found.flops / peak_flops_per_second("cpu", torch.float32)
     )
 
 
@@ -391,7 +391,7 @@ def test_the_probe_finds_a_network_that_takes_more(data: DataSet):
 
 
 def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
-    words = ("train", pets, "--out", tmp_path / "run", "--batch", 16, "--backbone", TINY, "--dry-run")
+    words = ("train", pets, "--out", tmp_path / "run", "--batch-size", 16, "--backbone", TINY, "--dry-run")
     said = cli(*words, "--images", 2200)
     assert said.code == 0, said
     for start in ("parameters", "work", "memory", "speed", "budget", "disk"):

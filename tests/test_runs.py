@@ -26,11 +26,11 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
-from noisekiln.runs.run_folder import write_down
+from noisekiln.runs.run_folder import write_metadata
 from noisekiln.training import checkpoints
-from noisekiln.training.batches import Rows
+from noisekiln.training.batches import Batch
 
-SETTINGS = Settings(images=256, batch=16, backbone=TINY)
+SETTINGS = Settings(images=256, batch_size=16, backbone=TINY)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     for steps in stops:
         train(settings, data, tmp_path / "other", stop_after=steps)
     run = train(settings, data, tmp_path / "other")
-    assert run.resumed == settings.batch * sum(stops)
+    assert run.resumed == settings.batch_size * sum(stops)
     same(tmp_path / "one", tmp_path / "other")
 
 
@@ -254,7 +254,7 @@ def test_finished_and_longer(data: DataSet, tmp_path: Path):
 def test_what_was_chosen_for_the_user_is_kept(data: DataSet, tmp_path: Path):
     """A longer budget would choose a larger network; the run keeps its own."""
     chosen = Run(Settings(minutes=1.0), data, tmp_path).settings
-    write_down(tmp_path, chosen, data)
+    write_metadata(tmp_path, chosen, data)
     assert resolve(Settings(minutes=600.0), data).backbone != chosen.backbone
     assert Run(Settings(minutes=600.0), data, tmp_path).settings == chosen.but(minutes=600.0)
 
@@ -363,7 +363,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     before = [parameter.clone() for parameter in run.trained.parameters()]
     batches = run.trainer.rows.batches
 
-    def ruined(start: int, count: int, generator: torch.Generator) -> Rows:
+    def ruined(start: int, count: int, generator: torch.Generator) -> Batch:
         x, *rest = batches(start, count, generator)
         x[5] = torch.nan
         return x, *rest
@@ -379,7 +379,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     assert f", in {data.train.files[place]}. Nothing of it was saved" in told
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum("not_taken" in line for line in lines) == 10
-    assert f"Nothing of it was saved: {tmp_path} keeps the last checkpoint. Take a lower --rate" in told
+    assert f"Nothing of it was saved: {tmp_path} keeps the last checkpoint. Take a lower --lr" in told
     assert all(torch.equal(a, b) for a, b in zip(before, run.trained.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
@@ -398,7 +398,7 @@ def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):
 def test_few_odd_and_constant_images(tmp_path: Path, shape: tuple[int, ...]):
     images = load(np.full(shape, 90, np.uint8))
     run = train(Settings(images=4 * shape[0], backbone=TINY), images, tmp_path)
-    assert run.settings.batch == min(64, len(images.train))
+    assert run.settings.batch_size == min(64, len(images.train))
     assert run.settings.cond == "none"
     assert Diffusion.load(tmp_path).sample(2, steps=2).shape == (2, *shape[1:])
 
@@ -476,7 +476,7 @@ def test_the_command_finds_the_run_again_by_another_spelling(
 ):
     make_images(tmp_path / "pets")
     monkeypatch.chdir(tmp_path)
-    words = ("--batch", 16, "--backbone", TINY)
+    words = ("--batch-size", 16, "--backbone", TINY)
     assert cli("train", "pets", "--images", 64, *words).code == 0
     said = cli("train", "./pets/", "--images", 96, *words)
     assert said.code == 0, said
@@ -505,18 +505,18 @@ def test_a_preview_that_does_not_fit_is_painted_in_smaller_batches(
 
 
 def test_a_rehearsal_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path: Path):
-    plain, rehearsed = (Run(SETTINGS, data, tmp_path / name) for name in "ab")
-    forward = rehearsed.trained.forward
+    plain, trial_steps = (Run(SETTINGS, data, tmp_path / name) for name in "ab")
+    forward = trial_steps.trained.forward
 
     def short(x: torch.Tensor, *others: torch.Tensor) -> Loss:
         if len(x) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(x, *others)
 
-    rehearsed.trained.forward = short  # type: ignore[method-assign]
-    rehearsed.trainer.rehearse()
-    assert (rehearsed.trainer.gradients.micro, rehearsed.trainer.images_seen) == (4, 0)
-    losses = [[report.loss for report in run.steps()] for run in (plain, rehearsed)]
+    trial_steps.trained.forward = short  # type: ignore[method-assign]
+    trial_steps.trainer.trial_step()
+    assert (trial_steps.trainer.gradients.micro_batch_size, trial_steps.trainer.images_seen) == (4, 0)
+    losses = [[report.loss for report in run.steps()] for run in (plain, trial_steps)]
     assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-5)  # the next ones differ by the rounding of sums
 
 
@@ -526,19 +526,19 @@ def test_a_run_on_a_device_that_is_tried_first_is_the_same_run(
     """What a graphics card would have done: a rehearsal of a grid and a step, and rows that are made ahead."""
     plain = Run(SETTINGS, data, tmp_path / "plain")
     losses = [report.loss for report in plain.steps()]
-    monkeypatch.setattr("noisekiln.machine.memory.ends_hard", lambda device: True)
-    tried, rehearsed = Run(SETTINGS, data, tmp_path / "tried"), []
-    rehearse = tried.trainer.rehearse
-    monkeypatch.setattr(tried.trainer, "rehearse", lambda: rehearsed.append(rehearse()))
+    monkeypatch.setattr("noisekiln.machine.memory.raises_on_oom", lambda device: True)
+    tried, trial_steps = Run(SETTINGS, data, tmp_path / "tried"), []
+    trial_step = tried.trainer.trial_step
+    monkeypatch.setattr(tried.trainer, "trial_step", lambda: trial_steps.append(trial_step()))
     assert [report.loss for report in tried.steps()] == losses
-    assert len(rehearsed) == 1
+    assert len(trial_steps) == 1
     assert tried.trainer.rows._thread is not None
     for part in ("model", "samples"):
         assert contents(tmp_path / "plain" / part) == contents(tmp_path / "tried" / part)
 
 
 def test_a_copy_beside_a_compiled_network_has_its_buffers_too(pets: Path, tmp_path: Path):
-    run = Run(Settings(images=64, batch=8, backbone=TINY, curves="none"), load(pets), tmp_path)
+    run = Run(Settings(images=64, batch_size=8, backbone=TINY, curves="none"), load(pets), tmp_path)
     run.trained.diffusion.denoiser.backbone.register_buffer("offset", torch.arange(3.0))
     run.copies.settings = run.settings.but(compile="yes")
     copied = run.copies.raw()
@@ -602,4 +602,4 @@ def test_a_run_that_begins_anew_over_a_model_says_so(data: DataSet, tmp_path: Pa
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert Settings(keep=np.int64(3), rate=np.float32(0.5), minutes=2).keep == 3
+    assert Settings(keep_checkpoints=np.int64(3), rate=np.float32(0.5), minutes=2).keep == 3

@@ -25,8 +25,8 @@ from noisekiln.estimate import Estimate
 from noisekiln.levels import level
 from noisekiln.model.diffusion import Diffusion, Sampling
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.plan.examples import Batches
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.examples import TrainingBatches
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from noisekiln.samplers.base import SeededNoise
@@ -400,7 +400,7 @@ def blocks(count, seed=0):
 
 def test_an_upscaler_learns(tmp_path: Path):
     """Better than the enlarged image by PSNR, and its small image is nearly the one that was given."""
-    chosen = Settings(task="upscale", images=24_000, batch=64, backbone=TINY, rate=0.01, data="blocks")
+    chosen = Settings(task="upscale", images=24_000, batch_size=64, backbone=TINY, lr=0.01, data="blocks")
     run = Run(chosen, load(blocks(2000)), tmp_path)
     untrained = run.trained.diffusion.eval()
     whole = torch.from_numpy(blocks(64, seed=1))
@@ -458,7 +458,7 @@ def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
     model = tiny(Translate(), size=(6, 6))
     for start in (0, 7, 30):
         settings = Settings(seed=3, device="cpu")
-        x, ids, image, *_ = Batches(Trained(model, Denoising()), data, settings)(start, 16, torch.Generator())
+        x, ids, image, *_ = TrainingBatches(Learner(model, Denoising()), data, settings)(start, 16, torch.Generator())
         assert ids is None
         shown = ((image[:, 0] + 1) * 127.5).round().to(torch.uint8)
         assert torch.equal(model.codec.decode(x)[..., 0], shown)
@@ -495,7 +495,7 @@ def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
 
 def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     run = tmp_path / "run"
-    words = ("--images", 32, "--batch", 8, "--backbone", TINY)
+    words = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
     said = cli("train", pets, "--task", "upscale(factor=2)", "--out", run, *words)
     assert said.code == 0, said
     assert "upscale(factor=2), 2 classes" in said.out
@@ -541,7 +541,7 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
 
 def test_a_model_with_a_task_goes_on_with_images_that_say_nothing(cli, captioned, plain, tmp_path):
     """Its grids have no captions to show; its wishes are none."""
-    words = ("--images", 64, "--batch", 16, "--backbone", "unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
+    words = ("--images", 64, "--batch-size", 16, "--backbone", "unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
     said = cli("train", captioned, "--task", "upscale(factor=2)", "--out", tmp_path / "up", *words)
     assert said.code == 0, said
     said = cli("train", plain, "--from", tmp_path / "up", "--out", tmp_path / "more", *words[:4])

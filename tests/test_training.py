@@ -18,11 +18,11 @@ from noisekiln.ema.power import FINENESS, Ema, exponent
 from noisekiln.errors import Diverged
 from noisekiln.machine import memory
 from noisekiln.machine.interrupt import Interrupt
-from noisekiln.machine.memory import made_by
+from noisekiln.machine.memory import bytes_allocated_by
 from noisekiln.optimizers.muon import Muon, orthogonal
 from noisekiln.training import checkpoints
-from noisekiln.training.batches import Ahead, rows_of, shard_seed
-from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.batches import Prefetcher, derive_seed, make_batch
+from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.gradients import OF_ROWS, OF_WEIGHTS
 from noisekiln.training.precision import Precision
 from noisekiln.training.state import put_back
@@ -45,7 +45,7 @@ def test_a_budget_that_trains_nothing_or_for_ever_is_refused(amounts):
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
-    rate = Rate(0.01, warm=0.1, cool=0.4)
+    rate = LearningRate(0.01, warm=0.1, cool=0.4)
     assert [rate(share) for share in (0, 0.05, 0.1, 0.3, 0.6, 0.8, 1.0)] == pytest.approx(
         [0, 0.005, 0.01, 0.01, 0.01, 0.005, 0]
     )
@@ -56,7 +56,7 @@ def test_the_rate_rises_stays_and_falls_to_zero():
 
 @pytest.mark.parametrize(("warm", "cool"), [(0, 0), (0, 1), (1, 0), (0.8, 0.9)])
 def test_the_rate_has_no_corner_that_divides_by_zero(warm, cool):
-    rates = [Rate(1.0, warm, cool)(share) for share in np.linspace(0, 1, 101)]
+    rates = [LearningRate(1.0, warm, cool)(share) for share in np.linspace(0, 1, 101)]
     assert all(0 <= rate <= 1 for rate in rates)
 
 
@@ -236,7 +236,7 @@ def toy(budget, *, seed=0, ruin_at=None, optimizers=adamw, norm=True, data=DATA,
             ruined[0] = torch.nan
         return ruined, torch.randn(ruined.shape, generator=generator, dtype=data.dtype)
 
-    settings = {"batch": 8, "rate": Rate(0.01)} | settings
+    settings = {"batch": 8, "rate": LearningRate(0.01)} | settings
     return Trainer(Net(norm), batches, optimizers, budget=budget, seed=seed, **settings)
 
 
@@ -253,7 +253,7 @@ def assert_same_state(one, other):
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, optimizers):
     budget = Budget(images=160)
     whole = toy(budget, optimizers=optimizers)
-    lines = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in whole.run()]
+    lines = [(report.images_seen, report.loss, report.grad_norm, report.lr) for report in whole.run()]
 
     first = toy(budget, optimizers=optimizers)
     for _, _report in zip(range(stop), first.run(), strict=False):
@@ -267,7 +267,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
     found = checkpoints.newest(tmp_path)
     second.load_state(found.parts, found.numbers)
     assert second.images_seen == first.images_seen
-    resumed = [(report.images_seen, report.loss, report.grad_norm, report.rate) for report in second.run()]
+    resumed = [(report.images_seen, report.loss, report.grad_norm, report.lr) for report in second.run()]
 
     assert resumed == lines[-len(resumed) :]
     assert len(resumed) == 20 - first.images_seen // 8
@@ -301,10 +301,10 @@ def test_pieces_may_grow_when_a_run_goes_on_if_they_were_asked_for():
     for asked, goes_on in ((None, 2), (4, 4), (1, 1)):
         trainer = toy(Budget(images=160), micro=asked)
         trainer.load_state([state[0]], state[1])
-        assert trainer.gradients.micro == goes_on
+        assert trainer.gradients.micro_batch_size == goes_on
     other = toy(Budget(images=160))  # what fitted for each of two processes says nothing of one
     other.load_state([state[0]], state[1] | {"processes": 2})
-    assert (other.gradients.micro, other.came_from) == (8, 2)
+    assert (other.gradients.micro_batch_size, other.previous_world_size) == (8, 2)
 
 
 def test_a_run_is_a_function_of_its_seed_and_not_of_the_global_one():
@@ -369,7 +369,7 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix():
 
 
 def test_gradients_are_clipped_and_their_norm_reported():
-    trainer = toy(Budget(images=8), clip=1e-3, optimizers=sgd, rate=Rate(1.0, warm=0.0, cool=0.0))
+    trainer = toy(Budget(images=8), clip=1e-3, optimizers=sgd, lr=LearningRate(1.0, warm=0.0, cool=0.0))
     before = nn.utils.parameters_to_vector(trainer.module.parameters()).clone()
     (report,) = trainer.run()
     moved = nn.utils.parameters_to_vector(trainer.module.parameters()) - before
@@ -379,7 +379,7 @@ def test_gradients_are_clipped_and_their_norm_reported():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_nan_stops_the_run_before_the_weights_are_touched():
-    trainer = toy(Budget(images=800), ruin_at=[40], survive=0)
+    trainer = toy(Budget(images=800), ruin_at=[40], max_bad_steps=0)
     run = trainer.run()
     for _ in range(5):
         next(run)
@@ -418,15 +418,15 @@ def test_rows_are_the_same_whoever_asks_for_which():
     def batches(start, count, generator):
         return torch.arange(start, start + count), None, torch.rand(count, 2, generator=generator)
 
-    whole = rows_of(batches, 3, 1000, 150, range(150))
+    whole = make_batch(batches, 3, 1000, 150, range(150))
     assert torch.equal(whole[0], torch.arange(1000, 1150))
     for share in (range(10), range(60, 70), range(64, 128), range(5, 149), range(149, 150)):
-        some = rows_of(batches, 3, 1000, 150, share)
+        some = make_batch(batches, 3, 1000, 150, share)
         assert torch.equal(some[0], whole[0][share.start : share.stop])
         assert torch.equal(some[2], whole[2][share.start : share.stop])
         assert some[1] is None
     assert len(whole[2].unique()) == 300  # no shard repeats another's numbers
-    other = rows_of(batches, 4, 1000, 150, range(150))
+    other = make_batch(batches, 4, 1000, 150, range(150))
     assert not torch.equal(other[2], whole[2])
 
 
@@ -440,7 +440,7 @@ def test_threads_that_make_rows_put_them_where_the_others_are(monkeypatch):
     def batches(start, count, generator):
         return (torch.full((count,), torch.cuda.current_device()),)
 
-    rows = Ahead(batches, 1, 200, range(200), ahead=True)
+    rows = Prefetcher(batches, 1, 200, range(200), ahead=True)
     for step in range(3):
         assert rows(200 * step)[0].tolist() == [3] * 200
 
@@ -449,7 +449,7 @@ def test_rows_made_ahead_are_the_same_also_after_a_jump():
     def batches(start, count, generator):
         return torch.arange(start, start + count), torch.rand(count, generator=generator)
 
-    here, ahead = (Ahead(batches, 1, 8, range(2, 8), ahead=way) for way in (False, True))
+    here, ahead = (Prefetcher(batches, 1, 8, range(2, 8), ahead=way) for way in (False, True))
     for seen in (0, 8, 16, 800, 808, 0):
         for one, other in zip(here(seen), ahead(seen), strict=True):
             assert torch.equal(one, other)
@@ -462,7 +462,7 @@ def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
     losses = [report.loss for report in plain.run()]
     reports = list(short.run())
     np.testing.assert_allclose([report.loss for report in reports], losses, rtol=1e-12)
-    assert [report.micro for report in reports] == [48, 48] + [24] * (len(reports) - 2)
+    assert [report.micro_batch_size for report in reports] == [48, 48] + [24] * (len(reports) - 2)
     assert sizes[:6] == [48, 48, 48, 24, 24, 24]
     assert short.images_seen == plain.images_seen
     for name, weight in plain.module.state_dict().items():
@@ -502,17 +502,17 @@ def run_short(trainer, where, at):
 def test_a_rehearsal_leaves_no_trace(ahead):
     """Neither in what a network counts, nor in torch's generators, nor in the scale of half precision."""
     settings = {"precision": Precision("fp16"), "ahead": ahead}
-    plain, rehearsed = (toy(Budget(images=160), **settings) for _ in range(2))
+    plain, trial_steps = (toy(Budget(images=160), **settings) for _ in range(2))
     numbers = torch.get_rng_state()
-    rehearsed.fit()
-    rehearsed.rehearse()
+    trial_steps.fit()
+    trial_steps.trial_step()
     assert torch.equal(torch.get_rng_state(), numbers)
-    for trainer in (plain, rehearsed):
+    for trainer in (plain, trial_steps):
         for report in trainer.run():
             if report.images_seen == 80:
-                trainer.rehearse()
-    assert_same_state(plain, rehearsed)
-    assert plain.state()[1]["scaler"] == rehearsed.state()[1]["scaler"]
+                trainer.trial_step()
+    assert_same_state(plain, trial_steps)
+    assert plain.state()[1]["scaler"] == trial_steps.state()[1]["scaler"]
 
 
 def test_a_rehearsal_leaves_room_for_the_moments(monkeypatch):
@@ -528,7 +528,7 @@ def test_a_rehearsal_leaves_room_for_the_moments(monkeypatch):
     forward = trainer.module.forward
     trainer.module.forward = lambda *rows: there.append(sum(r() is not None for r in taken)) or forward(*rows)
     monkeypatch.setattr(torch, "empty_like", noted)
-    trainer.rehearse()
+    trainer.trial_step()
     assert there == [2 * len(list(trainer.module.parameters()))]
     assert not any(r() is not None for r in taken)
 
@@ -541,19 +541,19 @@ def test_on_a_cpu_pieces_are_cut_to_the_memory_that_is_free(monkeypatch):
         room = OF_WEIGHTS * weights + (1e12 if trainer is plain else OF_ROWS * 10.5 * row)
         monkeypatch.setattr("noisekiln.training.gradients.left", lambda device, room=room: room)
         trainer.fit()
-    assert (plain.gradients.micro, cut_.gradients.micro) == (48, 10)
+    assert (plain.gradients.micro_batch_size, cut_.gradients.micro_batch_size) == (48, 10)
     losses = [[report.loss for report in trainer.run()] for trainer in (plain, cut_)]
     np.testing.assert_allclose(*losses, rtol=1e-12)
     monkeypatch.setattr("noisekiln.training.gradients.left", lambda device: 1)
     cut_.fit()
-    assert cut_.gradients.micro == 1
+    assert cut_.gradients.micro_batch_size == 1
 
 
 def test_what_work_makes_is_counted_once_for_each_place_in_memory():
     x = torch.zeros(10, 4)
-    assert made_by(lambda: (x + 1).view(40).add_(2).mul(3)) == 2 * 160
+    assert bytes_allocated_by(lambda: (x + 1).view(40).add_(2).mul(3)) == 2 * 160
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten())
-    one, two = (made_by(lambda n=n: network(torch.zeros(n, 3, 16, 16))) for n in (1, 2))
+    one, two = (bytes_allocated_by(lambda n=n: network(torch.zeros(n, 3, 16, 16))) for n in (1, 2))
     assert two - one == 4 * 16 * 16 * (3 + 8)
 
 
@@ -578,13 +578,13 @@ from noisekiln.data import load
 from noisekiln.runs.run import Run
 from noisekiln.plan.settings import Settings
 images = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), dtype=np.uint8)
-run = Run(Settings(images=128, batch=64, model="s", curves="none", snapshots=0), load(images), Path(sys.argv[1]))
+run = Run(Settings(images=128, batch_size=64, model="s", curves="none", ema_snapshots=0), load(images), Path(sys.argv[1]))
 def limit():
     size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (1024 * size + int(sys.argv[2]) * 2**20,) * 2)
 run.trainer.fit = limit  # which would have cut the steps before
 for report in run.steps():
-    print(report.micro, report.loss, flush=True)
+    print(report.micro_batch_size, report.loss, flush=True)
 """
 
 
@@ -618,8 +618,8 @@ def test_what_has_no_gradient_is_named_where_several_processes_would_wait_for_it
     trainer = toy(Budget(images=80))
     trainer.module[0].bias = nn.Parameter(torch.ones(8))
     trainer.module[0].forward = lambda x: x @ trainer.module[0].weight.T
-    trainer.rehearse()
-    trainer.gradients.peers.count = 2
+    trainer.trial_step()
+    trainer.gradients.ranks.world_size = 2
     with pytest.raises(ValueError, match=r"0\.weight, 0\.bias, 1\.weight had no part in the loss, and several proc"):
         trainer.gradients._check_all_have_gradients()
 
@@ -633,7 +633,7 @@ def test_memory_for_not_even_one_image_is_an_error():
     trainer.module.forward = full
     with pytest.raises(ValueError, match=r"Not even one image fits into memory.* Take a smaller --model"):
         list(trainer.run())
-    assert trainer.gradients.micro == 1
+    assert trainer.gradients.micro_batch_size == 1
 
 
 def test_other_errors_are_no_lack_of_memory():
@@ -656,24 +656,24 @@ def test_a_bad_step_is_not_taken_and_the_run_goes_on():
     for report in trainer.run():
         weights = [parameter.clone() for parameter in trainer.module.parameters()]
         moments = [trainer.optimizers[0].state[p]["step"].clone() for p in trainer.module.parameters()]
-        if not report.taken:
+        if not report.applied:
             assert all(map(torch.equal, before[0], weights))
             assert before[1] == moments
         before = weights, moments
-        taken.append(report.taken)
+        taken.append(report.applied)
     assert [i for i, good in enumerate(taken) if not good] == [5, 6, 10]
     assert trainer.images_seen == 160
-    assert trainer.in_vain == 3 - 12 / 8  # eight good ones make up for a bad one
+    assert trainer.bad_steps == 3 - 12 / 8  # eight good ones make up for a bad one
     assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
 
 
 def test_bad_steps_between_good_ones_do_not_go_on_for_ever():
     trainer, taken = toy(Budget(images=80_000), ruin_at=range(0, 80_000, 16)), []
     with pytest.raises(Diverged, match="others lately came to nothing too"):
-        taken.extend(report.taken for report in trainer.run())
+        taken.extend(report.applied for report in trainer.run())
     assert taken.count(False) == 11  # each second one: 7/8 of a bad step is left of each pair
     rare = toy(Budget(images=80 * 16), ruin_at=range(0, 80 * 16, 72))
-    assert sum(not report.taken for report in rare.run()) == 18
+    assert sum(not report.applied for report in rare.run()) == 18
 
 
 def test_what_a_fused_optimizer_counts_is_put_where_its_weights_are():
@@ -689,13 +689,13 @@ def test_what_a_fused_optimizer_counts_is_put_where_its_weights_are():
 
 def test_the_count_of_bad_steps_in_a_row_is_resumed():
     bad = range(40, 400, 8)
-    whole, first = (toy(Budget(images=800), ruin_at=bad, survive=6) for _ in range(2))
+    whole, first = (toy(Budget(images=800), ruin_at=bad, max_bad_steps=6) for _ in range(2))
     for report in first.run():
         if report.images_seen == 64:
             break
-    second = toy(Budget(images=800), ruin_at=bad, survive=6)
+    second = toy(Budget(images=800), ruin_at=bad, max_bad_steps=6)
     second.load_state([first.state()[0]], first.state()[1])
-    assert second.in_vain == 3
+    assert second.bad_steps == 3
     for trainer in (whole, second):
         with pytest.raises(Diverged, match=r"After 88 images .* 6 others lately came to nothing too"):
             list(trainer.run())
@@ -721,7 +721,7 @@ def test_a_weight_that_is_no_number_ends_the_run_and_is_never_saved():
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_half_precision_learns_what_single_does(name):
     single, half = (toy(Budget(images=4000), norm=False, precision=Precision(kind)) for kind in ("fp32", name))
-    losses = [np.array([report.loss for report in trainer.run() if report.taken]) for trainer in (single, half)]
+    losses = [np.array([report.loss for report in trainer.run() if report.applied]) for trainer in (single, half)]
     assert losses[1][-50:].mean() == pytest.approx(losses[0][-50:].mean(), rel=0.05)
     assert not np.array_equal(losses[0][:10], losses[1][:10])  # it was computed in fewer bits
     assert all(parameter.dtype == torch.float32 for parameter in half.module.parameters())
@@ -732,20 +732,20 @@ def test_the_scale_of_half_precision_is_resumed_bit_for_bit(tmp_path):
         return toy(Budget(images=400), norm=False, precision=Precision("fp16"), ruin_at=[80])
 
     whole, first, second = make(), make(), make()
-    lines = [(report.loss, report.grad_norm, report.taken) for report in whole.run()]
+    lines = [(report.loss, report.grad_norm, report.applied) for report in whole.run()]
     for _, _report in zip(range(12), first.run(), strict=False):
         pass
     checkpoints.save(tmp_path, first.images_seen, *first.state())
     found = checkpoints.newest(tmp_path)
     second.load_state(found.parts, found.numbers)
     assert second.precision.scaler.get_scale() == first.precision.scaler.get_scale()
-    again = [(report.loss, report.grad_norm, report.taken) for report in second.run()]
+    again = [(report.loss, report.grad_norm, report.applied) for report in second.run()]
     assert again == lines[first.images_seen // 8 :]
     assert_same_state(whole, second)
 
 
 def test_gradients_too_large_for_half_precision_lower_the_scale():
-    trainer = toy(Budget(images=80), norm=False, precision=Precision("fp16"), survive=40)
+    trainer = toy(Budget(images=80), norm=False, precision=Precision("fp16"), max_bad_steps=40)
     trainer.precision.load_state(trainer.precision.state() | {"scale": 2.0**40})
     reports = list(trainer.run())
     assert not reports[0].taken
@@ -753,7 +753,7 @@ def test_gradients_too_large_for_half_precision_lower_the_scale():
 
 
 def test_seeds_of_neighbouring_steps_are_unrelated():
-    seeds = {shard_seed(seed, seen) for seed in range(50) for seen in range(0, 800, 8)}
+    seeds = {derive_seed(seed, seen) for seed in range(50) for seen in range(0, 800, 8)}
     assert len(seeds) == 5000
     assert all(0 <= seed < 2**63 for seed in seeds)
 

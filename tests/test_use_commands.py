@@ -183,7 +183,7 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "there is no way", ("interpolate", plain_run, 3)),
         (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", -1)),
         (2, "no animation shows", ("interpolate", plain_run, 3, 4, "--seconds", 1e9)),
-        (2, "batch=0: there is nothing to paint", ("edit", plain_run, red, "--batch", 0)),
+        (2, "batch=0: there is nothing to paint", ("edit", plain_run, red, "--batch-size", 0)),
         (2, "overlapping tiles", ("upscale", plain_run, red, "--factor", 100000)),
         (2, "at most 1000", ("restore", plain_run, red, "--operator", "blur(sigma=1e9)")),
         (2, "at most 1000", ("restore", plain_run, red, "--operator", "motion_blur(length=1e9)")),
@@ -288,7 +288,7 @@ def test_what_is_kept_when_sampling_is_stopped(cli, plain_run, tmp_path, number,
     """5 pictures, 2 at once, of 3 steps."""
     (tmp_path / "stop.py").write_text(STOP)
     sampler, out = f"{tmp_path / 'stop.py'}:Stop(number={number}, after={after})", tmp_path / "o"
-    said = cli("sample", plain_run, "-n", 5, "--batch", 2, "--steps", 3, "--sampler", sampler, "--out", out)
+    said = cli("sample", plain_run, "-n", 5, "--batch-size", 2, "--steps", 3, "--sampler", sampler, "--out", out)
     assert len([*out.glob("0000?.png")]) == kept
     assert (out / "grid.png").exists() == (kept > 0)
     if after == 9:  # the last step: there is nothing left to stop
@@ -384,7 +384,7 @@ def test_what_is_no_number_is_not_painted(cli, class_run, tmp_path):
 
 
 def test_adapters_go_onto_every_use(cli, plain_run, red, pets, tmp_path):
-    words = ("--from", plain_run, "--lora", 2, "--images", 320, "--batch", 16, "--rate", 0.05)
+    words = ("--from", plain_run, "--lora", 2, "--images", 320, "--batch-size", 16, "--lr", 0.05)
     assert cli("train", pets / "dog", *words, "--out", tmp_path / "style").code == 0
     painted = []
     for more in ((), ("--adapter", tmp_path / "style"), ("--adapter", f"{tmp_path / 'style'}:0")):

@@ -23,7 +23,7 @@ from noisekiln.uses.fit_image import as_floats, fit
 from noisekiln.uses.inpainting import inpaint
 from noisekiln.uses.interpolation import interpolate, slerp
 from noisekiln.uses.outpainting import outpaint
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 from noisekiln.uses.restoration import restore
 from noisekiln.uses.style_transfer import style
 from noisekiln.uses.upscaling import upscale
@@ -384,5 +384,5 @@ def test_a_photograph_is_not_painted_in_thousands_of_tiles():
 
 
 def test_a_use_has_its_own_settings_for_what_was_left_open():
-    assert How().or_else(steps=7)["steps"] == 7
-    assert How(steps=3).or_else(steps=7)["steps"] == 3
+    assert SampleOptions().or_else(steps=7)["steps"] == 7
+    assert SampleOptions(steps=3).or_else(steps=7)["steps"] == 3

@@ -9,7 +9,7 @@ from noisekiln.denoiser import Denoiser
 from noisekiln.draws.base import Draw
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.levels import Level
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.min_snr import MinSnr
 from noisekiln.loss_weights.uncertainty import Uncertainty
 from noisekiln.loss_weights.unit import Unit
@@ -25,7 +25,7 @@ every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS.values(), i
 @every_prediction
 @pytest.mark.parametrize("name", names("weights"))
 def test_a_weight_is_finite_and_rises_with_the_error(name, prediction):
-    weight = find(Weight, name)().double()
+    weight = find(LossWeight, name)().double()
     error = torch.rand(5, dtype=torch.float64, requires_grad=True)
     weighed = weight(error, LEVELS, prediction)
     assert weighed.shape == (5,)

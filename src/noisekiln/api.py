@@ -14,7 +14,7 @@ from noisekiln.plan.fine_tune import default_folder, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import fine_tuning
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.ema_length import Averages
+from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run import Run
 
 
@@ -91,11 +91,11 @@ def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool
 
     Args:
         run: Its folder, which is left as it is.
-        length: Width of the average, as a share of training: 0.01 to 0.25; `settings.ema` is what the run's model has.
+        length: Width of the average, as a share of training: 0.01 to 0.25; `settings.ema_length` is what the run's model has.
         device: Where to put it.
         allow_code: Whether the model may run components from Python files of its maker's.
 
     Raises:
         ValueError: If the run keeps no snapshots, or they cannot make this length.
     """
-    return Averages(Path(run), device=device, allow_code=allow_code).model(length)
+    return PostHocEma(Path(run), device=device, allow_code=allow_code).model(length)

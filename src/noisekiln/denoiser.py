@@ -8,7 +8,7 @@ from noisekiln.conditions import NOTHING, Cond
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.levels import Level
 from noisekiln.noise_labels.angle import Angle
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import Prediction, V
 
 
@@ -25,15 +25,15 @@ class Denoiser(nn.Module):
         label: How it is told the level.
     """
 
-    def __init__(self, backbone: Backbone, prediction: Prediction = V, label: Label | None = None) -> None:
+    def __init__(self, backbone: Backbone, prediction: Prediction = V, label: NoiseLabel | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.prediction = prediction
-        self.label = label or Angle()
+        self.noise_label = label or Angle()
 
     def output(self, x_t: Tensor, t: Level, cond: Cond = NOTHING) -> Tensor:
         """The network's own output y, the shape of ``x_t``."""
-        label = self.label(t).to(x_t.device, x_t.dtype).flatten().expand(len(x_t))
+        label = self.noise_label(t).to(x_t.device, x_t.dtype).flatten().expand(len(x_t))
         y: Tensor = self.backbone(x_t / t.norm, label, cond)
         return y
 

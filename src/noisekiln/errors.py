@@ -39,19 +39,19 @@ class SaveFailed(RuntimeError):
     exit_code: ClassVar[int] = 5
 
 
-class LostPeer(RuntimeError):
+class LostRank(RuntimeError):
     """A process died or hangs, and the others cannot go on without it."""
 
     exit_code: ClassVar[int] = 6
 
 
-class TooLarge(RuntimeError):
+class BatchTooLarge(RuntimeError):
     """A micro-batch did not fit into the memory of some process."""
 
     exit_code: ClassVar[int] = 2
 
 
-class Uncompiled(RuntimeError):
+class CompileFailed(RuntimeError):
     """The network cannot be compiled, here or in another process."""
 
     exit_code: ClassVar[int] = 2

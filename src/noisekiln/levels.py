@@ -5,10 +5,14 @@ A noisy image is ``x_t = alpha x + sigma eps``: some share of a clean image ``x`
 them, draws choose them for training, grids list them for sampling.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+NoiseSource = Callable[[Tensor], Tensor]
+"""Fresh unit Gaussian noise of the shape, dtype and device of the images it is called with."""
 
 
 class Level(NamedTuple):

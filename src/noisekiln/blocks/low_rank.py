@@ -34,7 +34,7 @@ class LowRank(nn.Module):
         return weight + (self.scale * self.up @ self.down).view_as(weight)
 
 
-class Rows(nn.Module):
+class RowDelta(nn.Module):
     """A table with a trained difference to some of its rows; none at the start.
 
     Args:
@@ -83,7 +83,7 @@ def adapt(network: nn.Module, rank: int) -> None:
 def adapt_rows(table: nn.Module, places: Tensor) -> None:
     """Let some rows of a frozen embedding be trained."""
     assert isinstance(table.weight, Tensor)
-    parametrize.register_parametrization(table, "weight", Rows(table.weight, places))
+    parametrize.register_parametrization(table, "weight", RowDelta(table.weight, places))
 
 
 def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -26,7 +26,7 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
 
-EXIT_CODES = {"DataError": 3, "Diverged": 4, "SaveFailed": 5, "LostPeer": 6}  # by name: nothing heavy for `--help`
+EXIT_CODES = {"DataError": 3, "Diverged": 4, "SaveFailed": 5, "LostRank": 6}  # by name: nothing heavy for `--help`
 
 
 TOGETHER = ("train", "sample")  # commands that several processes share
@@ -80,9 +80,9 @@ def _check_alone() -> None:
 
 def _out_of_memory(error: Exception) -> str:
     """What to do about it; raises an error that says something else."""
-    from noisekiln.machine.memory import ran_out
+    from noisekiln.machine.memory import is_out_of_memory
 
-    if not ran_out(error):
+    if not is_out_of_memory(error):
         raise error
     return (
         f"Memory ran out: {[*str(error).splitlines(), 'there is no more'][0]}. "

@@ -29,7 +29,8 @@ Batch = Annotated[
 def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of `kind` that is not in `but`; they arrive as ``**given``.
 
-    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its name, where it has one.
+    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its names, separated by spaces, where
+    they are not the field's own.
     """
     hints = get_type_hints(kind)
     derived = [
@@ -59,5 +60,5 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
 
 
 def _derived(field: Field[Any]) -> Any:
-    names = [field.metadata["flag"]] if "flag" in field.metadata else []
+    names = field.metadata.get("flag", "").split()
     return typer.Option(*names, help=field.metadata["help"], show_default=field.default is not None)

@@ -50,10 +50,10 @@ def describe_plan(run: Run) -> None:
     adapter = f", an adapter of rank {chosen.lora} with" if chosen.lora else " of"
     size = f"{name}{adapter} {run.parameters / 1e6:.2f}M parameters"
     task = "" if chosen.task == GENERATE else f"{chosen.task}, "
-    say(f"plan: {size}, {task}{told}, batch {chosen.batch}, {budget} on {chosen.device}")
+    say(f"plan: {size}, {task}{told}, batch {chosen.batch_size}, {budget} on {chosen.device}")
     for note in run.notes:
         say(f"  {note}")
-    if chosen.batch == len(run.data.train):
+    if chosen.batch_size == len(run.data.train):
         say("  a batch is the whole of the training images: there are no more")
     if run.resumed and trainer.share < 1:
         say(f"going on after {run.resumed:,} images, {trainer.share:.0%} of the budget")
@@ -71,9 +71,9 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         return run
     idle = 0
     with Interrupt() as interrupt:
-        micro, uncompiled = run.trainer.gradients.micro, run.uncompiled
+        micro, uncompiled = run.trainer.gradients.micro_batch_size, run.uncompiled
         for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
-            if not report.taken:
+            if not report.applied:
                 idle += 1
                 began = f"after {run.trainer.began:,} images a step was not taken"
                 numbers = f"the loss is {report.loss:g}, its gradient's norm {report.grad_norm:g}"
@@ -81,15 +81,15 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
             if run.uncompiled != uncompiled:
                 uncompiled = run.uncompiled
                 say(f"the network cannot be compiled, and runs as it is: {uncompiled}")
-            if report.micro < micro:
-                micro = report.micro
+            if report.micro_batch_size < micro:
+                micro = report.micro_batch_size
                 say(f"memory is short: from now on {micro} images at once, with the same result")
         if run.trainer.stopped_by and run.trainer.share < 1:
             say(f"stopped after {run.trainer.images_seen:,} images; all is saved in {out}. To go on:\n  {again}")
             raise typer.Exit(130 if run.trainer.stopped_by == signal.SIGINT else 143)
         say(f"done: {run.trainer.images_seen:,} images in {run.trainer.seconds / 60:.1f} minutes")
         if idle:
-            say(f"{idle} step{'s' * (idle > 1)} came to nothing, as metrics.jsonl tells; a lower --rate may help")
+            say(f"{idle} step{'s' * (idle > 1)} came to nothing, as metrics.jsonl tells; a lower --lr may help")
         if run.held_out.verdict is not None:
             say(f"held-out images: {run.held_out.verdict.advice}")
         say(f"  grids  {out / 'samples'}\n  model  {out / 'model'}")

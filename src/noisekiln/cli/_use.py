@@ -10,12 +10,12 @@ import typer
 
 from noisekiln.cli._options import with_settings
 from noisekiln.components.spec import setting
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from noisekiln.files.pictures import Pixels
+    from noisekiln.files.pictures import ImageArray
     from noisekiln.model.cascade import Model
     from noisekiln.model.diffusion import Diffusion
 
@@ -31,7 +31,7 @@ Resize = Annotated[bool, typer.Option("--resize", help="Scale the picture to the
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommonOptions:
     """Options that every use has, besides how it paints."""
 
     classes: list[str] | None = setting(None, "A class that it shall show: name or number.", flag="--class")
@@ -45,20 +45,22 @@ class Asked:
 
 
 def with_use(*, but: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """Give a command the options of `Asked` and `How` that are not in `but`; they arrive as ``**given``."""
+    """Give a command the options of `CommonOptions` and `SampleOptions` that are not in `but`; they arrive as ``**given``."""
 
     def decorate(command: Command) -> Command:
-        return with_settings(Asked, but=but)(with_settings(How, but=("wish", *but))(command))
+        return with_settings(CommonOptions, but=but)(with_settings(SampleOptions, but=("wish", *but))(command))
 
     return decorate
 
 
-def taken(given: dict[str, Any]) -> Asked:
-    """The options of `Asked`, taken out of what a command was given; what it does not have is at its default."""
-    return Asked(**{field.name: given.pop(field.name) for field in fields(Asked) if field.name in given})
+def taken(given: dict[str, Any]) -> CommonOptions:
+    """The options of `CommonOptions`, taken out of what a command was given; what it does not have is at its default."""
+    return CommonOptions(
+        **{field.name: given.pop(field.name) for field in fields(CommonOptions) if field.name in given}
+    )
 
 
-def open_model(load: Callable[..., Opened], run: Path, asked: Asked) -> Opened:
+def open_model(load: Callable[..., Opened], run: Path, asked: CommonOptions) -> Opened:
     """The model of a folder, by one of the functions that load one, with its adapters."""
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.adapter import merge, parse
@@ -83,7 +85,7 @@ class Use:
         from noisekiln.model.diffusion import Diffusion
 
         self.asked = taken(given)
-        How(**given)  # which says what cannot be
+        SampleOptions(**given)  # which says what cannot be
         self.how, self.folder = given, self.asked.out or run / name
         self.model: Diffusion = open_model(Diffusion.load, run, self.asked)
 
@@ -98,7 +100,7 @@ class Use:
 
         return wish(model, self.asked.classes or [], self.asked.prompts or [])
 
-    def picture(self, file: Path, *, resize: bool = False, holes: bool = False) -> "Pixels":
+    def picture(self, file: Path, *, resize: bool = False, holes: bool = False) -> "ImageArray":
         """A picture in the model's channels and of a size that it can work on, saying what was done to it.
 
         Args:
@@ -114,7 +116,7 @@ class Use:
             say(f"note: {file}: {note}" + (" (--resize scales them instead)." if "tiles" in note else "."))
         return fitted
 
-    def read(self, file: Path, *, holes: bool = False) -> "Pixels":
+    def read(self, file: Path, *, holes: bool = False) -> "ImageArray":
         """A picture in the model's channels, as large as it is; what is transparent is on white."""
         from noisekiln.data import read_picture
 
@@ -128,14 +130,14 @@ class Use:
         work: Callable[..., "Tensor"],
         *,
         steps: int,
-        before: "Pixels | None" = None,
+        before: "ImageArray | None" = None,
         source: Path | None = None,
         painter: "Diffusion | None" = None,
-    ) -> "Pixels":
+    ) -> "ImageArray":
         """Do the work under a progress bar, and keep what it paints.
 
         Args:
-            work: Of the fields of `How`, and `step_done`.
+            work: Of the fields of `SampleOptions`, and `step_done`.
             steps: In all, for the bar.
             before: What is shown first in the grid.
             source: The file that is worked on, which must not be replaced.
@@ -149,7 +151,7 @@ class Use:
         self.make_room([] if source is None else [source])  # before the work, which nobody wants to lose
         with painting(steps, lambda _: "nothing was written, as pictures are kept once all are finished") as step_done:
             painted = work(wish=wanted, step_done=step_done, **self.how)
-        images: Pixels = painted.cpu().numpy()
+        images: ImageArray = painted.cpu().numpy()
         seed = self.how.get("seed", 0)
         keep(painter or self.model, images, self.folder, wish=wanted, seed=seed, before=before)
         count = "1 picture" if len(images) == 1 else f"{len(images)} pictures"

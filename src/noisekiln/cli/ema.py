@@ -8,7 +8,7 @@ import typer
 from noisekiln.cli._options import option
 
 if TYPE_CHECKING:
-    from noisekiln.runs.ema_length import Averages
+    from noisekiln.runs.ema_length import PostHocEma
 
 EXAMPLE = "noisekiln ema runs/demo --length 0.05..0.25"
 USUAL = "0.05..0.25"
@@ -30,12 +30,12 @@ def command(
     """Choose after training how long the weights are averaged: paint with several lengths, and keep one."""
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
-    from noisekiln.runs.ema_length import Averages
+    from noisekiln.runs.ema_length import PostHocEma
 
     lengths = _lengths(length or USUAL)
     if out is not None and write is None:
         raise ValueError(f"--out {out} came without --write, so nothing would be put there. Give --write LENGTH, too.")
-    averages = Averages(run, device=pick_device(device), allow_code=allow_code)
+    averages = PostHocEma(run, device=pick_device(device), allow_code=allow_code)
     count, tracks = len(averages.snapshots), " and ".join(f"{each:g}" for each in averages.snapshots[-1].lengths)
     say(f"{run}: {count} snapshot{'s' * (count > 1)} of the averages {tracks}, up to {averages.images_seen:,} images")
     if length is None and write is None:
@@ -46,12 +46,12 @@ def command(
         place = averages.write(write, out)
         say(f"{place} has the average {write:g} now ({_told(averages.fit(write).residual)})")
         if out is None:
-            say(f"  training on, or --write {averages.settings.ema:g}, brings back the usual one")
+            say(f"  training on, or --write {averages.settings.ema_length:g}, brings back the usual one")
     else:
-        say(f"to keep one: noisekiln ema {run} --write {averages.settings.ema:g}")
+        say(f"to keep one: noisekiln ema {run} --write {averages.settings.ema_length:g}")
 
 
-def _possible(averages: "Averages", lengths: list[float]) -> list[float]:
+def _possible(averages: "PostHocEma", lengths: list[float]) -> list[float]:
     """Those of the usual lengths that can be made of what there is so far; says which cannot."""
     from noisekiln.cli._show import say
 
@@ -66,14 +66,14 @@ def _possible(averages: "Averages", lengths: list[float]) -> list[float]:
     return possible
 
 
-def _show(averages: "Averages", lengths: list[float], data: str | None) -> None:
+def _show(averages: "PostHocEma", lengths: list[float], data: str | None) -> None:
     """Paint with every length, say how well each could be made, and where to look."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from noisekiln.cli._show import console, say
-    from noisekiln.runs.ema_sheet import Strip
+    from noisekiln.runs.ema_sheet import EmaSheet
 
-    strip = Strip(averages, data)
+    strip = EmaSheet(averages, data)
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         done = list(bar.track(strip.columns(lengths), total=len(lengths)))

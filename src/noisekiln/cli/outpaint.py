@@ -12,7 +12,7 @@ EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 def command(
     run: RunFolder,
     image: Picture,
-    left: Annotated[int | None, option(help="Pixels to add at the left.")] = None,
+    left: Annotated[int | None, option(help="ImageArray to add at the left.")] = None,
     top: Annotated[int | None, option(help="Above.")] = None,
     right: Annotated[int | None, option(help="At the right.")] = None,
     bottom: Annotated[int | None, option(help="Below.")] = None,

@@ -25,7 +25,7 @@ def command(
     """Paint images with a trained model: grid.png, 00000.png, ... and samples.json."""
     from noisekiln.cli._sample import sample
     from noisekiln.components.registry import name_of
-    from noisekiln.distributed.ranks import Peers
+    from noisekiln.distributed.ranks import Ranks
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.cascade import load
     from noisekiln.model.diffusion import Diffusion
@@ -33,7 +33,7 @@ def command(
     from noisekiln.session.prompts import wishes
 
     asked = taken(given)
-    peers = Peers.join(pick_device(asked.device))
+    ranks = Ranks.join(pick_device(asked.device))
     model = open_model(load, run, asked)
     if isinstance(model, Diffusion) and model.task is not None:
         raise ValueError(
@@ -47,7 +47,7 @@ def command(
         count = len(seeds)
     wanted, columns = repeated(wishes(model, classes or [], prompts or []), count)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(wanted))]
-    sample(model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch, peers=peers, **given)
+    sample(model, wanted, seeds, out or run / "pictures", columns=columns, batch=batch, ranks=ranks, **given)
 
 
 def _seeds(text: str) -> list[int]:

@@ -68,7 +68,7 @@ class Stack:
         return Counter({(self.pixels.shape[1], self.pixels.shape[2]): len(self)})
 
     def take(self, chosen: NDArray[np.int64]) -> "Stack":
-        """Copies nothing yet: the array may be memory-mapped."""
+        """PlainCopies nothing yet: the array may be memory-mapped."""
         return Stack(self.pixels, chosen if self.chosen is None else self.chosen[chosen])
 
     def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:

@@ -13,7 +13,7 @@ from noisekiln.data.dataset import DataSet, Images, Skipped, fingerprint
 from noisekiln.data.find import find
 from noisekiln.data.gallery import Stack
 from noisekiln.data.labelling import check_captions, settle_labels
-from noisekiln.data.part import Rows
+from noisekiln.data.part import Entries
 from noisekiln.data.sizes import checked, choose
 from noisekiln.data.source import Source
 from noisekiln.data.split import SMALLEST, held_out
@@ -78,24 +78,24 @@ def load(
     return DataSet(found.name, train, test, class_names, said, tuple(skipped), mark)
 
 
-def _enter(found: Source, labels: Sequence[NDArray[np.int64] | None]) -> tuple[list[Rows], list[Skipped], list[str]]:
+def _enter(found: Source, labels: Sequence[NDArray[np.int64] | None]) -> tuple[list[Entries], list[Skipped], list[str]]:
     """The parts' galleries with their rows; what cannot be used is already left out and listed."""
     captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
     arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
     if arrays:
         pixels, notes = as_bytes(found.name, arrays)
         columns = zip(pixels, labels, captions, strict=True)
-        return [Rows(Stack(stack), label, caption) for stack, label, caption in columns], [], notes
+        return [Entries(Stack(stack), label, caption) for stack, label, caption in columns], [], notes
     items = [part.images for part in found.parts if isinstance(part.images, tuple)]
     galleries, skipped, notes = survey(items)
     rows = []
     for (pictures, numbers), label, caption in zip(galleries, labels, captions, strict=True):
         kept = None if caption is None else tuple(caption[i] for i in numbers.tolist())
-        rows.append(Rows(pictures, None if label is None else label[numbers], kept))
+        rows.append(Entries(pictures, None if label is None else label[numbers], kept))
     return rows, [*found.skipped, *skipped], notes
 
 
-def _split(rows: Rows) -> tuple[list[Rows], str]:
+def _split(rows: Entries) -> tuple[list[Entries], str]:
     """Train and held out, if there are enough images, and a note."""
     out = held_out(len(rows))
     if not out.any():

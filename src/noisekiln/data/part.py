@@ -13,7 +13,7 @@ from noisekiln.data.store import Store
 
 
 @dataclass(frozen=True)
-class Rows:
+class Entries:
     """N images with N labels and captions, where there are any."""
 
     gallery: Gallery
@@ -24,9 +24,9 @@ class Rows:
         """How many."""
         return len(self.gallery)
 
-    def take(self, chosen: NDArray[np.int64]) -> "Rows":
+    def take(self, chosen: NDArray[np.int64]) -> "Entries":
         """The rows with these numbers, in this order."""
-        return Rows(self.gallery.take(chosen), *self._columns(chosen))
+        return Entries(self.gallery.take(chosen), *self._columns(chosen))
 
     def fill(
         self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 
-class Averaged(DistributedDataParallel):
+class RecoverableDDP(DistributedDataParallel):
     """A module whose gradients are averaged over processes (DDP), of which each may fail to take one.
 
     Args:
@@ -36,7 +36,7 @@ class Averaged(DistributedDataParallel):
         self._called = True
         return super().forward(*rows)  # type: ignore[no-untyped-call]
 
-    def stand_in(self) -> None:
+    def join_with_zeros(self) -> None:
         """Add zeros to the averages that a backward pass would have taken part in, so that nobody waits for them.
 
         As torch's own `join` does for a process that has run out of data. What the others then have is to be forgotten.

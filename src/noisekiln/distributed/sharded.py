@@ -9,18 +9,18 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 Named = Mapping[str, Tensor]
 
 
-def own(tensors: Named, *, first: bool) -> tuple[dict[str, Tensor], list[str]]:
+def local_shard(tensors: Named, *, first: bool) -> tuple[dict[str, Tensor], list[str]]:
     """What this process has to write: its rows of what is sharded, and, if it is the first one, all that is not.
 
     Returns:
         The tensors, and the names of those that are sharded.
     """
     sharded = sorted(name for name, tensor in tensors.items() if isinstance(tensor, DTensor))
-    parts = {name: local(tensor) for name, tensor in tensors.items() if first or name in sharded}
+    parts = {name: to_local(tensor) for name, tensor in tensors.items() if first or name in sharded}
     return parts, sharded
 
 
-def whole(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Tensor]:
+def merge_shards(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Tensor]:
     """Every tensor in full, from the parts that processes wrote, in order of their ranks."""
     return {
         name: torch.cat([part[name] for part in parts]) if name in sharded else tensor
@@ -28,12 +28,12 @@ def whole(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Tensor]:
     }
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
+def match_layout(tensor: Tensor, other: Tensor) -> Tensor:
     """A whole tensor laid out as another is: its type, device, strides, and share of the rows."""
-    return share(tensor, other) if isinstance(other, DTensor) else torch.empty_like(other).copy_(tensor)
+    return shard_like(tensor, other) if isinstance(other, DTensor) else torch.empty_like(other).copy_(tensor)
 
 
-def share(tensor: Tensor, other: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """What a process has of a whole tensor if it is shared out as another is: all of it, unless that is sharded."""
     if not isinstance(other, DTensor):
         return tensor
@@ -41,12 +41,12 @@ def share(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
-def full(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """The whole of a tensor; every process has to ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """The rows of a tensor that this process has; all of them, unless it is sharded."""
     if not isinstance(tensor, DTensor):
         return tensor.detach()

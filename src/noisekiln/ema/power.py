@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisekiln.distributed.sharded import full, share
+from noisekiln.distributed.sharded import gather, shard_like
 
 FINENESS = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
 
@@ -73,7 +73,7 @@ class Ema:
             track: Which of the lengths.
         """
         for name, average in self.tracks[track].items():
-            copy.get_parameter(name).copy_(full(average))
+            copy.get_parameter(name).copy_(gather(average))
         for mine, theirs in zip(copy.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)
 
@@ -95,7 +95,7 @@ class Ema:
                 "Go on with that version, or give another --out for a new run."
             )
         for name, average in own.items():
-            average.copy_(share(tensors[name], average))
+            average.copy_(shard_like(tensors[name], average))
         self.images_seen = int(tensors["images_seen"])
 
 

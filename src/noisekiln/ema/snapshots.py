@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from noisekiln.distributed.sharded import full
+from noisekiln.distributed.sharded import gather
 from noisekiln.ema.power import Ema
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import replacing
@@ -62,7 +62,7 @@ class Snapshots:
 def small(ema: Ema) -> dict[str, Tensor]:
     """Copies of the averages in half precision, ``TRACK.NAME``; of sharded ones, every process has to ask."""
     named = [(f"{i}.{name}", tensor) for i, track in enumerate(ema.tracks) for name, tensor in track.items()]
-    return {name: _halved(full(tensor)) for name, tensor in named}
+    return {name: _halved(gather(tensor)) for name, tensor in named}
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths: Sequence[float]) -> Path:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-Pixels = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 
-def to_pil(pixels: Pixels) -> Image.Image:
+def to_pil(pixels: ImageArray) -> Image.Image:
     """An image of (H, W, C) uint8 with 1, 2, 3 or 4 channels; of more, the first three are shown."""
     channels = pixels.shape[-1]
     if channels == 1:
@@ -19,7 +19,7 @@ def to_pil(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., : min(channels, 4) if channels < 5 else 3]))
 
 
-def tile(images: Pixels, columns: int, *, gap: int = 1, paper: int = 255) -> Pixels:
+def tile(images: ImageArray, columns: int, *, gap: int = 1, paper: int = 255) -> ImageArray:
     """Images (N, H, W, C) side by side in rows of `columns`, with `gap` pixels of paper around each: (H', W', C)."""
     n, height, width, channels = images.shape
     rows = -(-n // columns)
@@ -30,13 +30,13 @@ def tile(images: Pixels, columns: int, *, gap: int = 1, paper: int = 255) -> Pix
     return sheet
 
 
-def beside(left: Pixels, right: Pixels, *, gap: int = 4, paper: int = 255) -> Pixels:
+def beside(left: ImageArray, right: ImageArray, *, gap: int = 4, paper: int = 255) -> ImageArray:
     """Two pictures of one height next to each other."""
     between = np.full((left.shape[0], gap, left.shape[2]), paper, dtype=np.uint8)
     return np.concatenate([left, between, right], axis=1)
 
 
-def labelled(sheets: Sequence[Pixels], labels: Sequence[str], *, side: int = 256) -> Pixels:
+def labelled(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:
     """Sheets of any sizes next to each other in colour, each at least `side` pixels large and with its label below."""
     gap, line = 8, 28
     pictures = [to_pil(sheet).convert("RGB") for sheet in sheets]
@@ -52,7 +52,7 @@ def labelled(sheets: Sequence[Pixels], labels: Sequence[str], *, side: int = 256
     return np.asarray(strip)
 
 
-def save_picture(pixels: Pixels, file: Path, *, at_least: int = 0) -> None:
+def save_picture(pixels: ImageArray, file: Path, *, at_least: int = 0) -> None:
     """Write a PNG, enlarged by a whole factor so that its longer side has `at_least` pixels or more."""
     factor = max(1, -(-at_least // max(pixels.shape[:2])))
     picture = to_pil(pixels)
@@ -60,7 +60,7 @@ def save_picture(pixels: Pixels, file: Path, *, at_least: int = 0) -> None:
     picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)
 
 
-def enlarged(pixels: Pixels, size: tuple[int, ...]) -> Pixels:
+def enlarged(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
     """A picture in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
     height, width = size
     factor = max(1, min(height // pixels.shape[0], width // pixels.shape[1]))
@@ -71,7 +71,7 @@ def enlarged(pixels: Pixels, size: tuple[int, ...]) -> Pixels:
     return sheet
 
 
-def save_strip(frames: Pixels, folder: Path, *, seconds: float = 0.1) -> list[Path]:
+def save_strip(frames: ImageArray, folder: Path, *, seconds: float = 0.1) -> list[Path]:
     """Frames (N, H, W, C) as `strip.png` and as an endless `animation.gif` and `animation.webp`."""
     save_picture(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
     factor = max(1, -(-256 // max(frames.shape[1:3])))

@@ -10,7 +10,7 @@ from noisekiln.levels import Level
 
 
 def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int = 3) -> Tensor:
-    """The x_t at the first level from which `ddim`, walking the levels, leads to x.
+    """The x_t at the first level from which `ddim`, adapt_sampler the levels, leads to x.
 
     Every step solves ``x_t = x_s + (alpha_t - alpha_s) x^(x_t) + (sigma_t - sigma_s) eps^(x_t)`` for x_t by fixed-point
     iteration (Pan et al. 2023, AIDI, eq. 7), which one pass of DDIM inversion (Song et al. 2021, section 4.3) only

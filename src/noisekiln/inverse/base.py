@@ -32,7 +32,7 @@ class Inverse(ABC):
             seen: The observation, and how it came about.
         """
 
-    def walking(self, sampler: Sampler, seen: Observation) -> Sampler:
+    def adapt_sampler(self, sampler: Sampler, seen: Observation) -> Sampler:
         """The sampler to walk with: as it is, unless the method has to know of fresh noise."""
         return sampler
 

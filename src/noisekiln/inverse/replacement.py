@@ -8,9 +8,9 @@ from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.inverse.base import Inverse, dot, estimate, solve
-from noisekiln.levels import Level
+from noisekiln.levels import Level, NoiseSource
 from noisekiln.operators.base import Observation
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Replacement(Inverse):
     bound; one evaluation a step.
 
     With noise it is DDNM+ (section 3.3): a step from t to s takes up ``a lambda std`` of y's noise, so that much less
-    fresh noise is added to what is known (`walking`), and where that is all of it, lambda falls below 1. Made for
+    fresh noise is added to what is known (`adapt_sampler`), and where that is all of it, lambda falls below 1. Made for
     some 20 steps with fresh noise: the more steps, the smaller the share of each, and y ends up believed wholly.
 
     Args:
@@ -43,7 +43,7 @@ class Replacement(Inverse):
 
         return denoise_seen
 
-    def walking(self, sampler: Sampler, seen: Observation) -> Sampler:
+    def adapt_sampler(self, sampler: Sampler, seen: Observation) -> Sampler:
         """The sampler with its fresh noise lowered by what an observation's own noise brings."""
         return Lowered(sampler, seen, self.iterations) if seen.std > 0 else sampler
 
@@ -67,7 +67,7 @@ class Lowered(Sampler):
         return self.sampler.cost
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: NoiseSource
     ) -> tuple[Tensor, Any]:
         def lowered(like: Tensor) -> Tensor:
             fresh = noise(like)

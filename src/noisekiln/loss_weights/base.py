@@ -8,7 +8,7 @@ from noisekiln.levels import Level
 from noisekiln.predictions import Prediction
 
 
-class Weight(nn.Module, ABC):
+class LossWeight(nn.Module, ABC):
     """From the squared errors of the network's output to the numbers whose mean is minimised.
 
     A Module, because a weight may be learned along; constructor arguments are kept under their own names.

@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from noisekiln.levels import Level
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.predictions import Prediction
 
 
-class MinSnr(Weight):
-    """Weight ``min(SNR, gamma)`` on the squared error of x, whatever is predicted (Hang et al. 2023, section 3.4).
+class MinSnr(LossWeight):
+    """LossWeight ``min(SNR, gamma)`` on the squared error of x, whatever is predicted (Hang et al. 2023, section 3.4).
 
     Args:
         gamma: SNR above which low noise counts no more; 5 in the paper.

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.levels import Level
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.predictions import Prediction
 
 
-class Uncertainty(Weight):
+class Uncertainty(LossWeight):
     """``error / exp(u(t)) + u(t)`` with a learned u: all levels end up with equal pull (Karras et al. 2024, eq. 21).
 
     Args:

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from noisekiln.levels import Level
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.predictions import Prediction
 
 
-class Unit(Weight):
+class Unit(LossWeight):
     """The plain mean squared error of the output.
 
     With an eps-prediction this is DDPM's L_simple (Ho et al. 2020, eq. 14), with v EDM's weighting (Karras et al.

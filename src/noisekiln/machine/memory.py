@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from noisekiln.errors import TooLarge
+from noisekiln.errors import BatchTooLarge
 
 Done = TypeVar("Done")
 
@@ -28,21 +28,21 @@ WORDS = (
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 
-def ran_out(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory is full; only "cuda" has an error of its own for it, others have words."""
-    kinds = (torch.OutOfMemoryError, MemoryError, TooLarge)
+    kinds = (torch.OutOfMemoryError, MemoryError, BatchTooLarge)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     told = str(error).lower() if isinstance(error, RuntimeError) else ""
     return isinstance(error, kinds) or any(words in told for words in WORDS)
 
 
-def ends_hard(device: str) -> bool:
+def raises_on_oom(device: str) -> bool:
     """Whether it says so itself when its memory is full, so that it is best tried, and works beside the processor."""
     return device != "cpu"
 
 
-def free() -> None:
+def release_cached() -> None:
     """Give back what is kept for later."""
     gc.collect()
     if torch.cuda.is_available():
@@ -51,19 +51,19 @@ def free() -> None:
         torch.mps.empty_cache()
 
 
-def in_fewer(work: Callable[[int], Done], count: int) -> Done:
+def retry_with_halves(work: Callable[[int], Done], count: int) -> Done:
     """What is done with so many at once; with half of them if memory runs out, and so on."""
     while True:
         try:
             return work(count)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error) or count == 1:
+            if not is_out_of_memory(error) or count == 1:
                 raise
         count = -(-count // 2)
-        free()
+        release_cached()
 
 
-def left(device: str) -> int | None:
+def available_bytes(device: str) -> int | None:
     """Bytes that a process may still take of the main memory; None on other devices, and where nobody counts."""
     meminfo = Path("/proc/meminfo")
     if device != "cpu" or not meminfo.exists():
@@ -80,7 +80,7 @@ def left(device: str) -> int | None:
     return room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def made_by(work: Callable[[], object]) -> int:
+def bytes_allocated_by(work: Callable[[], object]) -> int:
     """Bytes of all tensors that some work makes on its way: of a network, those that its gradient will need."""
     with torch.no_grad(), _Made() as made:
         work()

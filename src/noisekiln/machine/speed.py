@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from noisekiln.machine.memory import ran_out
+from noisekiln.machine.memory import is_out_of_memory
 
 SECONDS = 0.3  # that measuring the peak takes
 SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enough to reach the peak
 
 
 @cache
-def measured_peak(device: str, dtype: torch.dtype = torch.float32) -> float | None:
+def peak_flops_per_second(device: str, dtype: torch.dtype = torch.float32) -> float | None:
     """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once in a process.
 
     None, if there is no memory left for it.
@@ -28,7 +28,7 @@ def measured_peak(device: str, dtype: torch.dtype = torch.float32) -> float | No
     try:
         return _fastest(SIDES[device.split(":")[0]], device, dtype)
     except RuntimeError as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         return None
 
@@ -43,7 +43,7 @@ def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
     return 2 * side**3 / fastest
 
 
-def forget_peak_memory(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     """Let `peak_memory` begin anew, where the system can."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -67,7 +67,7 @@ def peak_memory(device: str) -> float | None:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
-def memory_in_use(device: str) -> float | None:
+def current_memory(device: str) -> float | None:
     """Bytes in use now, as `peak_memory` counts them; None where nobody does."""
     if device.startswith("cuda"):
         return float(torch.cuda.memory_allocated(device))

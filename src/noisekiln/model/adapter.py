@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from noisekiln.blocks.low_rank import LowRank, Rows, differences, matrices, scale
+from noisekiln.blocks.low_rank import LowRank, RowDelta, differences, matrices, scale
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
@@ -65,7 +65,7 @@ class Adapter:
         new = added(base.conditioner, model.conditioner)
         if new and model.conditioner is not None:
             ((_, row),) = differences(model.conditioner)
-            assert isinstance(row, Rows)
+            assert isinstance(row, RowDelta)
             found[ROWS] = row.difference
         known, knew = (describe(m.conditioner, whole=True) if m.conditioner else None for m in (model, base))
         about = About(rank, scale(rank), fingerprint(base.denoiser), start, known if known != knew else None, new)

@@ -22,12 +22,12 @@ from noisekiln.files.atomic import replacing
 from noisekiln.files.model_folder import digest, model_folder, read_description, read_weights, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
-from noisekiln.levels import CLEAN, Level, level, renoise
+from noisekiln.levels import CLEAN, Level, NoiseSource, level, renoise
 from noisekiln.model.sampling import Progress, Sampling
 from noisekiln.model.tiling import tiled, windows
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import PREDICTIONS
-from noisekiln.samplers.base import Noise, Sampler, SeededNoise, grid, sample
+from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
@@ -224,7 +224,7 @@ class Diffusion(nn.Module):
             "size": list(self.size),
             "backbone": describe(denoiser.backbone, whole=True),
             "prediction": denoiser.prediction.name,
-            "label": describe(denoiser.label, whole=True),
+            "label": describe(denoiser.noise_label, whole=True),
             "codec": describe(self.codec, whole=True),
             "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
             "sampling": asdict(self.sampling),
@@ -272,13 +272,13 @@ class Diffusion(nn.Module):
     def _told(cls, told: dict[str, Any]) -> "Diffusion":
         """The model that a `model.json` describes, untrained."""
         backbone: Backbone = build(Backbone, told["backbone"])
-        denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(Label, told["label"]))
+        denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(NoiseLabel, told["label"]))
         conditioner: Conditioner | None = build(Conditioner, told["conditioner"]) if told["conditioner"] else None
         codec: Codec = build(Codec, told["codec"])
         task: Task | None = build(Task, told["task"]) if told.get("task") else None  # older models say nothing of it
         return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]), task)
 
-    def _shown(self, given: Tensor | None, count: int, noise: Noise) -> tuple[tuple[int, int], Tensor | None]:
+    def _shown(self, given: Tensor | None, count: int, noise: NoiseSource) -> tuple[tuple[int, int], Tensor | None]:
         """The size of the pictures, and the ``Cond.image`` that they start from."""
         if self.task is None and given is None:
             return self.size, None

@@ -11,7 +11,7 @@ from noisekiln.training.trainer import Trainer
 TOLD = 4  # images that are named
 
 
-def blame(trainer: Trainer, data: DataSet, seed: int) -> str:
+def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
     """Where the last step went wrong: at which noise, and in which images; every process has to ask.
 
     Named are those whose error is no number, or else the one whose error is largest.
@@ -21,9 +21,9 @@ def blame(trainer: Trainer, data: DataSet, seed: int) -> str:
         return "no step was taken yet"
     errors = torch.cat([loss.per_sample for loss in losses]).cpu()
     nsr = torch.cat([loss.level.nsr for loss in losses]).cpu()
-    errors, nsr = (trainer.peers.gathered(column, trainer.batch) for column in (errors, nsr))
+    errors, nsr = (trainer.ranks.all_gather(column, trainer.batch_size) for column in (errors, nsr))
     bad = torch.where(~errors.isfinite())[0].tolist() or [int(errors.argmax())]
-    order = batch_order(len(images), seed=seed, start=trainer.began, count=trainer.batch)
+    order = batch_order(len(images), seed=seed, start=trainer.began, count=trainer.batch_size)
     files = [images.files[row] if images.files else f"image {row} of {data.name}" for row in order[bad]]
     more = f" and {len(files) - TOLD} more" if len(files) > TOLD else ""
     return (

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.data import DataSet, Images, batch_order
-from noisekiln.distributed.ranks import Peers
-from noisekiln.distributed.shares import share_out
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.shares import split_evenly
 from noisekiln.draws.base import Draw
 from noisekiln.files.atomic import replacing
 from noisekiln.levels import Level
-from noisekiln.machine.memory import in_fewer
+from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.plan.examples import Batches
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.examples import TrainingBatches
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.batches import Rows, cut, joined
+from noisekiln.training.batches import Batch, concat_rows, select_rows
 
 FILE = "held_out.json"
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
@@ -82,7 +82,7 @@ class HeldOut:
         self.verdict = verdict(self.history)
 
     def evaluate(
-        self, diffusion: Diffusion, images_seen: int, share: float, peers: Peers | None = None
+        self, diffusion: Diffusion, images_seen: int, share: float, ranks: Ranks | None = None
     ) -> dict[str, float] | None:
         """Evaluate a model once more; the numbers for the logs, or None if the budget or the images are too few.
 
@@ -90,7 +90,7 @@ class HeldOut:
             diffusion: The averaged model.
             images_seen: By training.
             share: Of the budget that is gone; with it, the first evaluation settles how many points there are.
-            peers: The processes that train together: each evaluates some, all get all, the first one keeps it.
+            ranks: The processes that train together: each evaluates some, all get all, the first one keeps it.
         """
         others = self.data.held_out
         if not self.points:
@@ -98,30 +98,32 @@ class HeldOut:
         if others is None or len(others) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
             return None
         count = min(self.points, len(others), len(self.data.train))
-        peers = peers or Peers()
-        held_out, train = (self._errors(diffusion, part, count, peers) for part in (others, self.data.train))
+        ranks = ranks or Ranks()
+        held_out, train = (self._errors(diffusion, part, count, ranks) for part in (others, self.data.train))
         self.history.append(Evaluation(images_seen, held_out, train))
         self.verdict = verdict(self.history)
-        if peers.first:
+        if ranks.is_main:
             self._write()
         return as_line(held_out, train)
 
     @torch.no_grad()
-    def _errors(self, diffusion: Diffusion, part: Images, count: int, peers: Peers) -> NDArray[np.float64]:
+    def _errors(self, diffusion: Diffusion, part: Images, count: int, ranks: Ranks) -> NDArray[np.float64]:
         """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
-        still = self.settings.but(drop=0.0, seed=0)
-        batches = Batches(Trained(diffusion, Denoising()), replace(self.data, train=_some(part, count)), still)
+        still = self.settings.but(cond_dropout=0.0, seed=0)
+        batches = TrainingBatches(Learner(diffusion, Denoising()), replace(self.data, train=_some(part, count)), still)
         noises = range(self.points // count)
-        rows = joined([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
-        at_once = self.settings.micro or self.settings.batch
+        rows = concat_rows([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
+        at_once = self.settings.micro_batch_size or self.settings.batch_size
         assert at_once is not None
         total = len(noises) * count
-        mine = share_out(total, peers.count)[peers.rank]
-        own, errors = cut(rows, slice(mine.start, mine.stop)), torch.zeros(0, len(RATIOS))
+        mine = split_evenly(total, ranks.world_size)[ranks.rank]
+        own, errors = select_rows(rows, slice(mine.start, mine.stop)), torch.zeros(0, len(RATIOS))
         if mine:
-            columns = in_fewer(lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once)
+            columns = retry_with_halves(
+                lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once
+            )
             errors = torch.stack(columns, dim=1).float()
-        found = peers.gathered(errors, total).view(len(noises), count, len(RATIOS))
+        found = ranks.all_gather(errors, total).view(len(noises), count, len(RATIOS))
         return found.mean(0).double().cpu().numpy()
 
     def _read(self) -> None:
@@ -148,10 +150,10 @@ class HeldOut:
             draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
-def errors_at(diffusion: Diffusion, rows: Rows, ratio: float, at_once: int) -> Tensor:
+def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> Tensor:
     """Unweighted errors of a model's output at one noise-to-signal ratio, one a row, so many rows in memory at once."""
-    trained, count = Trained(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
-    pieces = (cut(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
+    trained, count = Learner(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
+    pieces = (select_rows(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
     return torch.cat([trained(*piece).per_sample for piece in pieces])
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 
 from noisekiln.data import DataSet
-from noisekiln.distributed.ranks import Peers
-from noisekiln.machine.speed import forget_peak_memory, measured_peak, memory_in_use, peak_memory
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.machine.speed import current_memory, peak_flops_per_second, peak_memory, reset_peak_memory
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.reports import flops_per_image
-from noisekiln.plan.build import assemble, make_trained
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.build import assemble, make_learner
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import compiled, or_eagerly
 
@@ -18,7 +18,7 @@ FEWEST, LONGEST = 3, 2.0  # steps that are timed, and seconds to go on for where
 BUDGET = 1000  # steps, never reached; of a longer one the rate would begin so near 0 that numbers get slow to add
 
 
-class Probe(NamedTuple):
+class Measurement(NamedTuple):
     """What was measured.
 
     Attributes:
@@ -40,25 +40,25 @@ class Probe(NamedTuple):
     checkpoint: int
 
 
-def probe(settings: Settings, data: DataSet, base: Diffusion | None = None, peers: Peers | None = None) -> Probe:
+def probe(settings: Settings, data: DataSet, base: Diffusion | None = None, ranks: Ranks | None = None) -> Measurement:
     """Take some steps with a trainer of its own; nothing is written, and no other trainer is touched.
 
     Args:
         settings: Resolved ones.
         data: The images.
         base: The model to start from, if any.
-        peers: The processes that will train together; each calls this.
+        ranks: The processes that will train together; each calls this.
     """
-    device, peers = settings.device, peers or Peers()
-    forget_peak_memory(device)
-    before = memory_in_use(device)
-    assert settings.batch is not None
-    trainer = assemble(settings.but(minutes=None, images=BUDGET * settings.batch), data, base, peers=peers)
-    assert isinstance(trainer.module, Trained)
+    device, ranks = settings.device, ranks or Ranks()
+    reset_peak_memory(device)
+    before = current_memory(device)
+    assert settings.batch_size is not None
+    trainer = assemble(settings.but(minutes=None, images=BUDGET * settings.batch_size), data, base, ranks=ranks)
+    assert isinstance(trainer.module, Learner)
     network = trainer.module.diffusion.denoiser.backbone
     trainer.fit()
-    if settings.compile == "yes" and compiled(network, device, peers) is None:
-        or_eagerly(trainer.rehearse, network)
+    if settings.compile == "yes" and compiled(network, device, ranks) is None:
+        or_eagerly(trainer.trial_step, network)
     run = trainer.run()
     next(run)  # the first step is slow: memory is taken, kernels are chosen
     begun = next(run).seconds  # at its end; all processes agree on seconds, and so take as many steps
@@ -66,18 +66,18 @@ def probe(settings: Settings, data: DataSet, base: Diffusion | None = None, peer
         seconds = report.seconds - begun
         if (steps >= FEWEST and seconds >= LONGEST) or steps == BUDGET - 3:
             break
-    speed = steps * trainer.batch / seconds
+    speed = steps * trainer.batch_size / seconds
     most = peak_memory(device)
-    flops = flops_per_image(make_trained(settings, data, base), trainer.rows.batches)
-    peak = measured_peak(device, trainer.precision.kind)
+    flops = flops_per_image(make_learner(settings, data, base), trainer.rows.batches)
+    peak = peak_flops_per_second(device, trainer.precision.kind)
     with torch.no_grad():
         size = sum(tensor.nbytes for tensor in trainer.state()[0].values())
-    return Probe(
+    return Measurement(
         images_per_second=speed,
         steps=steps,
         flops=flops,
-        share_of_peak=speed * flops / peak / peers.count if flops and peak else None,
+        share_of_peak=speed * flops / peak / ranks.world_size if flops and peak else None,
         memory=most - before if most is not None and before is not None else None,
-        micro=trainer.gradients.micro,
-        checkpoint=round(peers.summed([size if peers.first or settings.shard else 0])[0]),
+        micro=trainer.gradients.micro_batch_size,
+        checkpoint=round(ranks.all_reduce_sum([size if ranks.is_main or settings.shard else 0])[0]),
     )

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from noisekiln.data import DataSet, Images
-from noisekiln.distributed.ranks import Peers
-from noisekiln.distributed.shares import share_out
-from noisekiln.files.pictures import Pixels, beside, tile
-from noisekiln.machine.memory import in_fewer
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.shares import split_evenly
+from noisekiln.files.pictures import ImageArray, beside, tile
+from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 
 PREVIEW: dict[str, Any] = {
@@ -22,7 +22,7 @@ PREVIEW: dict[str, Any] = {
 COUNT = 16
 
 
-def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers, **settings: Any) -> Pixels:
+def preview(models: Sequence[Diffusion], data: DataSet, cond: str, ranks: Ranks, **settings: Any) -> ImageArray:
     """Samples of fixed seeds and wishes, of each model side by side; every process paints some and gets all.
 
     With a task: what is given, what each model makes of it, and the original, of held-out images.
@@ -31,27 +31,27 @@ def preview(models: Sequence[Diffusion], data: DataSet, cond: str, peers: Peers,
         models: Of one kind.
         data: Where wishes and images are from; without held-out ones, those trained on.
         cond: What the models are told.
-        peers: The processes; each calls this.
+        ranks: The processes; each calls this.
         settings: Of `Diffusion.generate`, other than the usual ones.
     """
     how = PREVIEW | settings
     if models[0].task is not None:
-        return task_sheet(models, data, peers, **how)
+        return task_sheet(models, data, ranks, **how)
     wishes = preview_wishes(data, cond, COUNT)
-    return beside(*(tile(_painted(model, wishes, peers, **how), columns=4) for model in models))
+    return beside(*(tile(_painted(model, wishes, ranks, **how), columns=4) for model in models))
 
 
 def _painted(
-    model: Diffusion, wishes: Sequence[str | int | None], peers: Peers, *, given: Tensor | None = None, **how: Any
-) -> Pixels:
+    model: Diffusion, wishes: Sequence[str | int | None], ranks: Ranks, *, given: Tensor | None = None, **how: Any
+) -> ImageArray:
     """A picture for each wish: its seed decides it, not who paints it."""
-    mine = share_out(len(wishes), peers.count)[peers.rank]
+    mine = split_evenly(len(wishes), ranks.world_size)[ranks.rank]
     part = slice(mine.start, mine.stop)
     how |= {"seeds": mine, "given": None if given is None else given[part]}
     images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
     if mine:
-        images = in_fewer(lambda batch: model.sample(wishes[part], batch=batch, **how).cpu(), len(mine))
-    return peers.gathered(images, len(wishes)).numpy()
+        images = retry_with_halves(lambda batch: model.sample(wishes[part], batch=batch, **how).cpu(), len(mine))
+    return ranks.all_gather(images, len(wishes)).numpy()
 
 
 def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
@@ -64,18 +64,18 @@ def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int 
     return [None] * count
 
 
-def task_sheet(models: Sequence[Diffusion], data: DataSet, peers: Peers, **settings: Any) -> Pixels:
+def task_sheet(models: Sequence[Diffusion], data: DataSet, ranks: Ranks, **settings: Any) -> ImageArray:
     """Of the same held-out images side by side: what is given, what each model makes of it, and what it was.
 
     Args:
         models: With a task.
         data: Where the images are from; without held-out ones, those trained on.
-        peers: The processes; each calls this.
+        ranks: The processes; each calls this.
         settings: Of `Diffusion.generate`.
     """
     shown = TaskPreview(models[0], data)
     picture = shown.given_sheet
-    for sheet in (*(shown.painted_by(model, peers, **settings) for model in models), shown.original_sheet):
+    for sheet in (*(shown.painted_by(model, ranks, **settings) for model in models), shown.original_sheet):
         picture = beside(picture, sheet)
     return picture
 
@@ -103,9 +103,9 @@ class TaskPreview:
         self.given_sheet = _sheet(task.picture(self._given, data.size).numpy())
         self.original_sheet = _sheet(part.pixels[:COUNT])
 
-    def painted_by(self, model: Diffusion, peers: Peers, **settings: Any) -> Pixels:
+    def painted_by(self, model: Diffusion, ranks: Ranks, **settings: Any) -> ImageArray:
         """A sheet of what a model makes of what is given; settings are those of `Diffusion.generate`."""
-        return _sheet(_painted(model, self._wishes, peers, given=self._given, **settings))
+        return _sheet(_painted(model, self._wishes, ranks, given=self._given, **settings))
 
 
 def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) -> list[str | int | None]:
@@ -119,6 +119,6 @@ def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) 
     return [wish or None for wish in shown]
 
 
-def _sheet(pixels: Pixels) -> Pixels:
+def _sheet(pixels: ImageArray) -> ImageArray:
     """A grid; grey as red, green and blue, so that sheets of both fit together."""
     return tile(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels, columns=4)

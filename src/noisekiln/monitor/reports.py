@@ -8,15 +8,15 @@ import torch
 
 from noisekiln.logs.base import Logs, open_logs
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import forget_peak_memory, measured_peak, peak_memory
+from noisekiln.machine.speed import peak_flops_per_second, peak_memory, reset_peak_memory
 from noisekiln.monitor.binned import Binned
 from noisekiln.monitor.held_out import AT, HeldOut
 from noisekiln.monitor.pace import Pace
-from noisekiln.monitor.plain_copies import Copies
+from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.objectives.base import Loss
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.batches import Batches
+from noisekiln.training.batches import BatchSource
 from noisekiln.training.trainer import Report, Trainer, as_line
 
 BINS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, float("inf"))  # borders between noise-to-signal ratios
@@ -29,7 +29,7 @@ class Reports:
     Args:
         folder: Of the run.
         settings: Resolved ones.
-        trainer: Of a `Trained`, at the checkpoint that the run goes on from.
+        trainer: Of a `Learner`, at the checkpoint that the run goes on from.
         held_out: Evaluates now and then.
         copies: Of what is trained.
         every: Seconds from line to line.
@@ -41,7 +41,7 @@ class Reports:
         settings: Settings,
         trainer: Trainer,
         held_out: HeldOut,
-        copies: Copies,
+        copies: PlainCopies,
         every: float,
     ) -> None:
         self.settings, self.trainer, self.held_out, self.copies = settings, trainer, held_out, copies
@@ -49,11 +49,11 @@ class Reports:
         self.losses = Binned(BINS, "loss/nsr")
         self.pace = Pace(trainer.budget)
         self.flops = flops_per_image(copies.fresh(), trainer.rows.batches)
-        self.peak = measured_peak(settings.device, trainer.precision.kind)
-        forget_peak_memory(settings.device)  # what has just been measured took some, too
+        self.peak = peak_flops_per_second(settings.device, trainer.precision.kind)
+        reset_peak_memory(settings.device)  # what has just been measured took some, too
         held_out.forget_after(trainer.images_seen)
         self._written, self._evaluated, self._evaluated_at = -every, trainer.share, 0
-        first = trainer.peers.first  # the others evaluate their share, and write nothing
+        first = trainer.ranks.is_main  # the others evaluate their share, and write nothing
         self._logs = open_logs(settings.curves, folder, trainer.images_seen, asdict(settings)) if first else Logs([])
 
     def __enter__(self) -> "Reports":
@@ -64,15 +64,15 @@ class Reports:
     ) -> None:
         self._logs.__exit__(kind, error, trace)
 
-    def take(self, report: Report, blame: str = "") -> None:
+    def take(self, report: Report, diagnose: str = "") -> None:
         """Take in a step that was just made; write a line if it is time for one, evaluate if it is time for that.
 
         Args:
             report: Of the step.
-            blame: Why it came to nothing, if it did.
+            diagnose: Why it came to nothing, if it did.
         """
-        if blame:
-            self._logs.write({"images_seen": report.images_seen, "not_taken": blame})
+        if diagnose:
+            self._logs.write({"images_seen": report.images_seen, "not_taken": diagnose})
             return
         for loss in self.trainer.gradients.losses:
             assert isinstance(loss, Loss)
@@ -80,7 +80,9 @@ class Reports:
         self.pace.take(report.seconds, report.images_seen)
         if report.seconds - self._written >= self.every:
             self._written = report.seconds
-            self._logs.write(as_line(report) | rounded(self.losses.means(self.trainer.peers.summed) | self._machine()))
+            self._logs.write(
+                as_line(report) | rounded(self.losses.means(self.trainer.ranks.all_reduce_sum) | self._machine())
+            )
         if any(self._evaluated < share <= report.share < 1 for share in AT):
             self._evaluate()
 
@@ -95,7 +97,7 @@ class Reports:
         if speed and self.flops:
             told["flops_per_second"] = speed * self.flops
             if self.peak:
-                told["share_of_peak"] = speed * self.flops / self.peak / self.trainer.peers.count
+                told["share_of_peak"] = speed * self.flops / self.peak / self.trainer.ranks.world_size
         told["memory_gib"] = None if memory is None else memory / GIB
         return {name: value for name, value in told.items() if value is not None}
 
@@ -104,13 +106,13 @@ class Reports:
         self._evaluated, self._evaluated_at = trainer.share, trainer.images_seen
         averaged = self.copies.averaged().diffusion
         seen, share = trainer.images_seen, min(trainer.share, 1.0)
-        found = self.held_out.evaluate(averaged, seen, share, trainer.peers)
+        found = self.held_out.evaluate(averaged, seen, share, trainer.ranks)
         if found is not None:
             where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
             self._logs.write(where | rounded(found))
 
 
-def flops_per_image(trained: Trained, batches: Batches) -> float | None:
+def flops_per_image(trained: Learner, batches: BatchSource) -> float | None:
     """Floating-point operations of training on one image, forward and backward; None where they cannot be counted.
 
     Args:

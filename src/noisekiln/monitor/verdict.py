@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
             "bring more than more training",
             "memorising": "it still learns its own images, and denoises others worse than it did then; "
             "more images would help, or a shorter run",
-            "worsening": "it denoises all images worse than it did then, its own too; take a lower --rate",
+            "worsening": "it denoises all images worse than it did then, its own too; take a lower --lr",
         }
         return f"{self.word} since {self.since:,} images: {told[self.word]}"
 

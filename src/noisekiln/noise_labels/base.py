@@ -7,7 +7,7 @@ from torch import Tensor
 from noisekiln.levels import Level
 
 
-class Label(ABC):
+class NoiseLabel(ABC):
     """A function from levels to the scalars that a backbone reads."""
 
     @abstractmethod

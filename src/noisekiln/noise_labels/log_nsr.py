@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from noisekiln.levels import Level
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 
 
 @dataclass(frozen=True)
-class LogNsr(Label):
+class LogNsr(NoiseLabel):
     """``ln(sigma / alpha) / 4`` (Karras et al. 2022, table 1), the ratio kept within [1e-5, 1e5]."""
 
     def __call__(self, t: Level) -> Tensor:  # noqa: D102 (the base class says it)

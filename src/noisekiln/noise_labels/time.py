@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from noisekiln.levels import Level
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.linear_betas import LinearBetas
 
 
 @dataclass(frozen=True)
-class Time(Label):
+class Time(NoiseLabel):
     """Where on a schedule the level lies, in [0, 1]; times `scale`, and minus 1 for networks that count from step 0.
 
     Args:

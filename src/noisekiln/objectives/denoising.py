@@ -8,7 +8,7 @@ from noisekiln.denoiser import Denoiser
 from noisekiln.draws.base import Draw, stratified
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.levels import CLEAN, Level, renoise
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Loss, Objective
 
@@ -21,7 +21,7 @@ class Denoising(Objective):
         weight: How much each counts.
     """
 
-    def __init__(self, draw: Draw = LogNormal(), weight: Weight | None = None) -> None:
+    def __init__(self, draw: Draw = LogNormal(), weight: LossWeight | None = None) -> None:
         super().__init__()
         self.draw = draw
         self.weight = weight or Unit()

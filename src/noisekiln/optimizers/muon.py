@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from noisekiln.distributed.sharded import full, share
+from noisekiln.distributed.sharded import gather, shard_like
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -56,10 +56,10 @@ class Muon(Optimizer):
                 self.state[weight]["mean"] = torch.zeros_like(weight)
         means = [self.state[weight]["mean"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        ahead = [full(matrix) for matrix in torch._foreach_lerp(gradients, means, group["momentum"])]
+        ahead = [gather(matrix) for matrix in torch._foreach_lerp(gradients, means, group["momentum"])]
         steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in ahead]), group["iterations"])
         length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
-        changes = [share(step.view_as(w), w) for step, w in zip(steps * length, weights, strict=True)]
+        changes = [shard_like(step.view_as(w), w) for step, w in zip(steps * length, weights, strict=True)]
         torch._foreach_add_(weights, changes)
 
 

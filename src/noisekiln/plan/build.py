@@ -15,23 +15,23 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet
 from noisekiln.denoiser import Denoiser
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.draws.base import Draw
-from noisekiln.loss_weights.base import Weight
+from noisekiln.loss_weights.base import LossWeight
 from noisekiln.machine import memory
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.noise_labels.base import Label
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.optimizers.muon import Muon, split_for_muon
-from noisekiln.plan.default_sampling import usual_sampling
-from noisekiln.plan.examples import Batches
+from noisekiln.plan.default_sampling import default_sampling
+from noisekiln.plan.examples import TrainingBatches
 from noisekiln.plan.fine_tune import continued
 from noisekiln.plan.images import task_of
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.tasks.base import Task
-from noisekiln.training.budget import Budget, Rate
+from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.precision import Precision
 from noisekiln.training.recompute import blocks_of, recompute
 from noisekiln.training.trainer import Trainer
@@ -42,41 +42,41 @@ def assemble(
     data: DataSet,
     base: Diffusion | None = None,
     *,
-    peers: Peers | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
-    """The trainer of a `Trained`, for resolved settings; the seed decides the first weights too.
+    """The trainer of a `Learner`, for resolved settings; the seed decides the first weights too.
 
     Args:
         settings: Resolved.
         data: The images.
         base: What training goes on from, if anything.
-        peers: The processes that train together.
+        ranks: The processes that train together.
     """
-    trained = make_trained(settings, data, base)
-    assert settings.rate is not None
-    assert settings.batch is not None
+    trained = make_learner(settings, data, base)
+    assert settings.lr is not None
+    assert settings.batch_size is not None
     assert settings.precision is not None
     network = trained.diffusion.denoiser.backbone
-    if settings.recompute:
+    if settings.activation_checkpointing:
         recompute(network)
     return Trainer(
         trained,
-        Batches(trained, data, settings),
+        TrainingBatches(trained, data, settings),
         lambda module: make_optimizers(settings.optimizer, trained),
         budget=Budget(settings.minutes, settings.images),
-        rate=Rate(settings.rate, cool=settings.cool),
-        batch=settings.batch,
-        micro=settings.micro,
+        lr=LearningRate(settings.lr, cool=settings.cooldown),
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
         seed=settings.seed,
-        ema_lengths=(settings.ema, settings.ema / 2),
+        ema_lengths=(settings.ema_length, settings.ema_length / 2),
         precision=Precision(settings.precision, settings.device),
-        peers=peers,
+        ranks=ranks,
         blocks=blocks_of(network) if settings.shard else None,
-        ahead=memory.ends_hard(settings.device),
+        ahead=memory.raises_on_oom(settings.device),
     )
 
 
-def make_trained(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Trained:
+def make_learner(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Learner:
     """What is trained, at its start: the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -84,8 +84,8 @@ def make_trained(settings: Settings, data: DataSet, base: Diffusion | None = Non
             diffusion = make_diffusion(settings, data)
         else:
             diffusion = continued(base, settings, data, make_conditioner(settings.cond, data))
-        objective = Denoising(build(Draw, settings.draw), build(Weight, settings.weight))
-    trained = Trained(diffusion, objective).to(settings.device)
+        objective = Denoising(build(Draw, settings.draw), build(LossWeight, settings.loss_weight))
+    trained = Learner(diffusion, objective).to(settings.device)
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return trained
 
@@ -97,9 +97,9 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     task = task_of(settings.task)
     backbone = _make_backbone(settings, codec, conditioner, task)
     assert settings.prediction is not None
-    assert settings.label is not None
-    denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(Label, settings.label))
-    return Diffusion(denoiser, codec, data.size, conditioner, usual_sampling(settings), task)
+    assert settings.noise_label is not None
+    denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))
+    return Diffusion(denoiser, codec, data.size, conditioner, default_sampling(settings), task)
 
 
 def _make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:
@@ -128,7 +128,7 @@ def make_conditioner(cond: str, data: DataSet) -> Conditioner | None:
     return None
 
 
-def make_optimizers(name: str, trained: Trained) -> Sequence[torch.optim.Optimizer]:
+def make_optimizers(name: str, trained: Learner) -> Sequence[torch.optim.Optimizer]:
     """Optimizers over all parameters that are not frozen; rates are set by the trainer."""
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     if name == "adam":

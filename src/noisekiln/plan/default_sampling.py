@@ -7,7 +7,7 @@ from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
 
-def usual_sampling(settings: Settings) -> Sampling:
+def default_sampling(settings: Settings) -> Sampling:
     """What resolved settings say of it.
 
     Raises:

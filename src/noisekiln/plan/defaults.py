@@ -41,10 +41,10 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         device=device,
         model=model,
         prediction=settings.prediction or "v",
-        label=settings.label or "angle",
+        noise_label=settings.noise_label or "angle",
         backbone=settings.backbone or unet_of_size(model, data.size),
-        batch=min(settings.batch or (64 if device == "cpu" else 256), max(len(data.train), 1)),
-        rate=settings.rate or usual_rate(settings),
+        batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
+        lr=settings.lr or default_lr(settings),
         precision=settings.precision or best(device),
         compile=_compile(settings.compile, device),
         sampler=settings.sampler or usual.sampler,
@@ -55,7 +55,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     )
 
 
-def usual_rate(settings: Settings) -> float:
+def default_lr(settings: Settings) -> float:
     """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
     rate = {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer]
     if settings.lora is not None:

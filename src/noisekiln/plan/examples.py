@@ -8,9 +8,9 @@ from torch import Tensor
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet, batch_order
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.batches import Rows
+from noisekiln.training.batches import Batch
 
 
 def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:
@@ -20,8 +20,8 @@ def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:
     return conditioner.encode(getattr(data.train, conditioner.reads))
 
 
-class Batches:
-    """Rows of the training part, encoded, with all that is random about them.
+class TrainingBatches:
+    """Batch of the training part, encoded, with all that is random about them.
 
     A row has x, the ids of its wish, what a task shows of it, and what the objective draws for it.
 
@@ -31,10 +31,10 @@ class Batches:
         settings: Resolved.
     """
 
-    def __init__(self, trained: Trained, data: DataSet, settings: Settings) -> None:
+    def __init__(self, trained: Learner, data: DataSet, settings: Settings) -> None:
         diffusion = trained.diffusion
         self.diffusion, self.objective, self.images = diffusion, trained.objective, data.train
-        self.seed, self.drop, self.device = settings.seed, settings.drop, settings.device
+        self.seed, self.drop, self.device = settings.seed, settings.cond_dropout, settings.device
         task, conditioner = diffusion.task, diffusion.conditioner
         if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
@@ -46,7 +46,7 @@ class Batches:
             told = settings.cond != "none"
             self.ids = wishes(conditioner, data) if told else conditioner.nothing(len(self.images))
 
-    def __call__(self, start: int, count: int, generator: torch.Generator) -> Rows:
+    def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
         places = self.places(start, count)
         pixels = self._on_device(self.images.pixels[places])

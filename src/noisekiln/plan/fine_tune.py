@@ -11,8 +11,8 @@ from noisekiln.data import DataSet
 from noisekiln.files.model_folder import described
 from noisekiln.model.adapter import added, rows_of
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.noise_labels.base import Label
-from noisekiln.plan.default_sampling import usual_sampling
+from noisekiln.noise_labels.base import NoiseLabel
+from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.images import GENERATE
 from noisekiln.plan.network_sizes import unet_of_size
 from noisekiln.plan.settings import Settings
@@ -94,8 +94,8 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
     if settings.task != GENERATE:
         _same("task", describe(build(Task, settings.task), whole=True), task, settings)
     _same("prediction", settings.prediction, denoiser.prediction.name, settings)
-    label = settings.label and describe(build(Label, settings.label), whole=True)
-    _same("label", label, describe(denoiser.label, whole=True), settings)
+    label = settings.noise_label and describe(build(NoiseLabel, settings.noise_label), whole=True)
+    _same("label", label, describe(denoiser.noise_label, whole=True), settings)
     spec = describe(denoiser.backbone, whole=True, but=tuple(FACING))
     sized = settings.backbone is None and settings.model != "auto"
     asked = unet_of_size(settings.model, base.size) if sized else settings.backbone
@@ -109,7 +109,7 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
         cond=_cond(settings, data, base.conditioner),
         backbone=settings.backbone or spec,
         prediction=denoiser.prediction.name,
-        label=settings.label or describe(denoiser.label),
+        noise_label=settings.noise_label or describe(denoiser.noise_label),
         guidance=guidance,
         **{name: getattr(settings, name) or getattr(usual, name) for name in ("sampler", "steps", "schedule")},
     )
@@ -128,7 +128,7 @@ def continued(base: Diffusion, settings: Settings, data: DataSet, fresh: Conditi
     """
     model = copy.deepcopy(base)
     model.size = data.size
-    model.sampling = usual_sampling(settings)
+    model.sampling = default_sampling(settings)
     if model.conditioner is not None and fresh is not None:
         model.conditioner = model.conditioner.extended(fresh)
     if settings.lora is not None:

@@ -7,7 +7,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.objectives.base import Loss, Objective
 
 
-class Trained(nn.Module):
+class Learner(nn.Module):
     """All that is trained: the model, and what the objective learns along."""
 
     def __init__(self, diffusion: Diffusion, objective: Objective) -> None:

@@ -42,25 +42,29 @@ class Settings:
     model: str = setting("auto", "Size of the default network: auto, xs, s, m, l or xl.")
     backbone: str | None = setting(None, "Another network: see `noisekiln list backbones`.")
     prediction: str | None = setting(None, "What the network outputs: v, eps, x0 or flow. Default: v.")
-    label: str | None = setting(None, "How it is told the noise level: see `noisekiln list labels`. Default: angle.")
+    noise_label: str | None = setting(
+        None, "How it is told the noise level: see `noisekiln list labels`. Default: angle."
+    )
     draw: str = setting("log_normal", "Noise levels trained on: see `noisekiln list draws`.")
-    weight: str = setting("unit", "How levels count: see `noisekiln list weights`.")
-    drop: float = setting(0.1, "Share of images shown without their condition, for guidance.")
-    batch: int | None = setting(None, "Images in a step.")
-    micro: int | None = setting(None, "Images in memory at once; what fits, unless given. Changes no result.")
+    loss_weight: str = setting("unit", "How levels count: see `noisekiln list weights`.")
+    cond_dropout: float = setting(0.1, "Share of images shown without their condition, for guidance.")
+    batch_size: int | None = setting(None, "Images in a step.", flag="--batch-size --batch")
+    micro_batch_size: int | None = setting(
+        None, "Images in memory at once; what fits, unless given. Changes no result."
+    )
     precision: str | None = setting(None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.")
     compile: str = setting("auto", "Compile the network: auto (on a GPU), yes or no.")
-    recompute: bool = setting(
+    activation_checkpointing: bool = setting(
         False, "Compute activations twice rather than keep them: a third slower, far less memory."
     )
     shard: bool = setting(False, "Several processes: share out the weights too (FSDP2), for networks that do not fit.")
-    wait: float = setting(300.0, "Several processes: seconds after which one that does not answer is lost.")
+    timeout: float = setting(300.0, "Several processes: seconds after which one that does not answer is lost.")
     optimizer: str = setting("muon", "muon (with AdamW for what is no matrix), adamw or adam.")
-    rate: float | None = setting(None, "Peak learning rate.")
-    cool: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
-    ema: float = setting(0.1, "Width of the average of the weights, as a share of training.")
-    snapshots: int = setting(16, "Copies of the averages to keep, for `noisekiln ema`; 0 keeps none.")
-    keep: int = setting(2, "Checkpoints to keep: so many of the newest.")
+    lr: float | None = setting(None, "Peak learning rate.")
+    cooldown: float = setting(0.7, "Share of the budget over which the rate falls to zero.")
+    ema_length: float = setting(0.1, "Width of the average of the weights, as a share of training.")
+    ema_snapshots: int = setting(16, "Copies of the averages to keep, for `noisekiln ema`; 0 keeps none.")
+    keep_checkpoints: int = setting(2, "Checkpoints to keep: so many of the newest.")
     keep_every: int | None = setting(None, "Keep a checkpoint for good every so many images.", flag="--keep-every")
     sampler: str | None = setting(None, "Usual sampler: see `noisekiln list samplers`. Default: dpmpp_2m.")
     steps: int | None = setting(None, "Usual steps of it. Default: 20.")
@@ -83,14 +87,28 @@ class Settings:
                 raise ValueError(
                     f"{name}={given!r} is not a choice. {did_you_mean(str(given), [name for name in known if name])}"
                 )
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop}: it is a share of the images. Give 0 or more, and less than 1.")
-        for name in ("batch", "micro", "rate", "minutes", "images", "steps", "lora", "wait", "keep_every"):
+        if not 0 <= self.cond_dropout < 1:
+            raise ValueError(
+                f"cond_dropout={self.cond_dropout}: it is a share of the images. Give 0 or more, and less than 1."
+            )
+        for name in (
+            "batch_size",
+            "micro_batch_size",
+            "lr",
+            "minutes",
+            "images",
+            "steps",
+            "lora",
+            "timeout",
+            "keep_every",
+        ):
             given = getattr(self, name)
             if given is not None and not 0 < given < inf:
                 raise ValueError(f"{name}={given}: nothing can be trained or painted so. Give a finite number above 0.")
-        if self.keep < 1:
-            raise ValueError(f"keep={self.keep}: without a checkpoint no run could go on. Give 1 or more; 2 is safer.")
+        if self.keep_checkpoints < 1:
+            raise ValueError(
+                f"keep_checkpoints={self.keep_checkpoints}: without a checkpoint no run could go on. Give 1 or more; 2 is safer."
+            )
         if self.lora is not None and self.start is None:
             raise ValueError(
                 f"lora={self.lora}: an adapter is trained for a model that is there, and none was given. "
@@ -98,12 +116,12 @@ class Settings:
             )
         if self.shard and self.precision == "fp16":
             raise ValueError("shard with fp16: scaling losses over shared weights is not built. Take bf16 or fp32.")
-        if self.snapshots < 0:
-            raise ValueError(f"snapshots={self.snapshots}: it is a number of files. Give 0 for none, or more.")
+        if self.ema_snapshots < 0:
+            raise ValueError(f"ema_snapshots={self.ema_snapshots}: it is a number of files. Give 0 for none, or more.")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: seeds are numbers from 0 to 2^63 - 1. Give one of these.")
-        if not 0 <= self.cool <= 1:
-            raise ValueError(f"cool={self.cool}: it is a share of the budget. Give 0 to 1; 0.7 is usual.")
+        if not 0 <= self.cooldown <= 1:
+            raise ValueError(f"cooldown={self.cooldown}: it is a share of the budget. Give 0 to 1; 0.7 is usual.")
         if self.guidance is not None and not 0 <= self.guidance < inf:
             raise ValueError(
                 f"guidance={self.guidance:g}: a scale below 0 leads away from what is asked for. "

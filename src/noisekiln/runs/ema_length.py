@@ -21,7 +21,7 @@ TRAINED = "diffusion."  # what the trained parameters of the model are called in
 NETWORK = "denoiser.backbone."
 
 
-class Averages:
+class PostHocEma:
     """What the snapshots of a run can be made into.
 
     Args:
@@ -47,10 +47,10 @@ class Averages:
         self.snapshots = kept(folder / AVERAGES)
         if not self.snapshots:
             why = "it was trained by an earlier noisekiln, or its first share of the budget is not over"
-            why = "it was trained with snapshots=0" if self.settings.snapshots == 0 else why
+            why = "it was trained with snapshots=0" if self.settings.ema_snapshots == 0 else why
             raise ValueError(
                 f"{folder} keeps no snapshots of its averages: {why}. No other average can be made of it. "
-                "Train with --snapshots 16."
+                "Train with --ema-snapshots 16."
             )
         self.images_seen = self.snapshots[-1].images_seen
 
@@ -68,7 +68,7 @@ class Averages:
             raise ValueError(
                 f"An average of length {length:g} cannot be made of {count} snapshot{'s' * (count > 1)} of {tracks}: "
                 f"{made.residual:.0%} of it would be left. "
-                "Take a length nearer to those, or train with more --snapshots."
+                "Take a length nearer to those, or train with more --ema-snapshots."
             )
         return made
 

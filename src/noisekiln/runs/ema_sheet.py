@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from noisekiln.data import DataSet
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.atomic import replacing
-from noisekiln.files.pictures import Pixels, labelled, save_picture, tile
+from noisekiln.files.pictures import ImageArray, labelled, save_picture, tile
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.preview import COUNT, PREVIEW, TaskPreview, preview_wishes
 from noisekiln.plan.images import GENERATE, read_images
-from noisekiln.runs.ema_length import Averages
+from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run_folder import AVERAGES
 
 
@@ -27,10 +27,10 @@ class Column(NamedTuple):
 
     length: float
     residual: float
-    sheet: Pixels
+    sheet: ImageArray
 
 
-class Strip:
+class EmaSheet:
     """The previews of a run, painted anew with other averages.
 
     Args:
@@ -41,14 +41,14 @@ class Strip:
         ValueError: If the previews show captions or images of the data, and these are not found.
     """
 
-    def __init__(self, averages: Averages, data: str | None = None) -> None:
+    def __init__(self, averages: PostHocEma, data: str | None = None) -> None:
         self.averages, settings = averages, averages.settings
         described = json.loads((averages.folder / "dataset.json").read_text(encoding="utf-8"))
         self._task: TaskPreview | None = None
         self._wishes: list[str | int | None] = [None] * COUNT
         if settings.task != GENERATE:
             images = self._images(data, described["fingerprint"])
-            self._task = TaskPreview(averages.model(settings.ema), images)
+            self._task = TaskPreview(averages.model(settings.ema_length), images)
         elif settings.cond == "text":
             self._wishes = preview_wishes(self._images(data, described["fingerprint"]), "text", COUNT)
         elif settings.cond == "class":
@@ -76,9 +76,9 @@ class Strip:
             save_picture(labelled(sheets, labels), draft)
         return file
 
-    def _painted_by(self, model: Diffusion) -> Pixels:
+    def _painted_by(self, model: Diffusion) -> ImageArray:
         if self._task is not None:
-            return self._task.painted_by(model, Peers(), **PREVIEW)
+            return self._task.painted_by(model, Ranks(), **PREVIEW)
         return tile(model.sample(self._wishes, **PREVIEW).cpu().numpy(), columns=4)
 
     def _images(self, data: str | None, fingerprint: str) -> DataSet:

@@ -7,22 +7,22 @@ from math import isfinite
 from pathlib import Path
 
 from noisekiln.data import DataSet
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema.snapshots import Snapshots
-from noisekiln.errors import Diverged, TooLarge, Uncompiled
-from noisekiln.files.pictures import Pixels, save_picture
+from noisekiln.errors import BatchTooLarge, CompileFailed, Diverged
+from noisekiln.files.pictures import ImageArray, save_picture
 from noisekiln.machine import memory
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.lock import Lock
-from noisekiln.monitor.diagnosis import blame
+from noisekiln.monitor.diagnosis import diagnose
 from noisekiln.monitor.held_out import HeldOut
-from noisekiln.monitor.plain_copies import Copies
+from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.preview import preview
 from noisekiln.monitor.reports import Reports
 from noisekiln.plan.build import assemble
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.fine_tune import keep_start, load_start, notes
-from noisekiln.plan.learner import Trained
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.environment import note_start
 from noisekiln.runs.run_folder import (
@@ -33,11 +33,11 @@ from noisekiln.runs.run_folder import (
     forget_after,
     least_micro,
     note_micro,
-    settled,
-    write_down,
+    resume_settings,
+    write_metadata,
     writing,
 )
-from noisekiln.runs.save import Saved
+from noisekiln.runs.save import SaveJob
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
 from noisekiln.training.compiling import compiled, or_eagerly
@@ -71,18 +71,18 @@ class Run:
     def __init__(self, settings: Settings, data: DataSet, folder: Path) -> None:
         self.data, self.folder = data, folder
         self.base = load_start(settings, folder)
-        self.settings = settled(settings, resolve(settings, data, self.base), folder)
+        self.settings = resume_settings(settings, resolve(settings, data, self.base), folder)
         check_same_data(folder, data)
-        self.peers = Peers.join(self.settings.device, self.settings.wait)
+        self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
         micro = least_micro(self.settings, folder)
-        self.trainer = assemble(self.settings.but(micro=micro), data, self.base, peers=self.peers)
-        assert isinstance(self.trainer.module, Trained)
-        self.trained: Trained = self.trainer.module
+        self.trainer = assemble(self.settings.but(micro_batch_size=micro), data, self.base, ranks=self.ranks)
+        assert isinstance(self.trainer.module, Learner)
+        self.trained: Learner = self.trainer.module
         self.network = self.trained.diffusion.denoiser.backbone
         self.uncompiled: str | None = None
         if self.settings.compile == "yes":
-            self.uncompiled = compiled(self.network, self.settings.device, self.peers)
-        self.copies = Copies(self.trainer, self.settings, data, self.base)
+            self.uncompiled = compiled(self.network, self.settings.device, self.ranks)
+        self.copies = PlainCopies(self.trainer, self.settings, data, self.base)
         self.skipped: list[str] = []
         self.held_out = HeldOut(folder, data, self.settings)
         self.resumed = self._restore()
@@ -100,7 +100,7 @@ class Run:
         told = notes(self.settings, self.data, self.base, self.trained.diffusion) if self.base else []
         if self._anew:
             told.append("there is no checkpoint to go on from: it begins anew, over the model that is there")
-        before, now = self.trainer.came_from, self.peers.count
+        before, now = self.trainer.previous_world_size, self.ranks.world_size
         if before != now:
             told.append(
                 f"trained by {before} process{'es' * (before > 1)} before, by {now} from here on: "
@@ -117,40 +117,40 @@ class Run:
             ValueError: If another process trains in this folder.
             noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
         """
-        self.peers.meet()  # all have looked at the folder
-        lock = self._lock if self.peers.first else nullcontext()
-        with lock, writing(self.folder), self.background, self.peers.listening():
+        self.ranks.barrier()  # all have looked at the folder
+        lock = self._lock if self.ranks.is_main else nullcontext()
+        with lock, writing(self.folder), self.background, self.ranks.detecting_lost_ranks():
             yield from self._steps(interrupt)
             self.background.wait()
-            self.peers.meet()  # nobody leaves, and has others stopped, while one still writes
+            self.ranks.barrier()  # nobody leaves, and has others stopped, while one still writes
 
     def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
         if interrupt is not None:
             self.trainer.stop = lambda: interrupt.signal or 0
-        if self.peers.first:
+        if self.ranks.is_main:
             check_not_overtaken(self.folder, self.trainer.images_seen, self._found)
-            write_down(self.folder, self.settings, self.data)
-            note_start(self.folder, self.trainer.images_seen, self.settings.device, self.peers.count)
+            write_metadata(self.folder, self.settings, self.data)
+            note_start(self.folder, self.trainer.images_seen, self.settings.device, self.ranks.world_size)
             keep_start(self.base, self.folder)
             forget_after(self.folder, self.trainer.images_seen)
-        self.peers.meet()  # nobody writes into what is still being tidied
-        agree(self.folder, self.peers, self.resumed, self.data.fingerprint, self.settings.wait)
+        self.ranks.barrier()  # nobody writes into what is still being tidied
+        agree(self.folder, self.ranks, self.resumed, self.data.fingerprint, self.settings.timeout)
         self._fit()
         saved, drawn = self.trainer.seconds, self.trainer.share
-        snapshots = Snapshots(self.folder / AVERAGES, self.settings.snapshots, drawn)
+        snapshots = Snapshots(self.folder / AVERAGES, self.settings.ema_snapshots, drawn)
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
             for report in self._reports():
                 self.background.check()
-                if report.taken:  # the averages stand where they stood
+                if report.applied:  # the averages stand where they stood
                     self._keep_if_due(snapshots)
-                told.take(report, "" if report.taken else self.why(report))
+                told.take(report, "" if report.applied else self.why(report))
                 due = any(drawn < share <= self.trainer.share < 1 for share in GRIDS_AT)
                 if due:
                     drawn = self.trainer.share
                     self.draw_grid()
                 # The last step's is saved after the last grid: a run that is killed before that draws it again.
                 timely = report.seconds - saved >= CHECKPOINT_EVERY and report.share < 1
-                if report.taken and (due or timely or self._keeper(report)):
+                if report.applied and (due or timely or self._keeper(report)):
                     saved = report.seconds
                     self.save()
                 yield report  # last, so that whoever stops here misses no grid
@@ -166,20 +166,20 @@ class Run:
         """Find what fits into memory, better now than in an hour: where it has a hard end, by a rehearsal of all."""
         self.trainer.fit()
         compiling = self.settings.compile == "yes" and self.uncompiled is None
-        tried = memory.ends_hard(self.settings.device)
+        tried = memory.raises_on_oom(self.settings.device)
         if tried:
             self._sheet(steps=1)
         with self._short():
             if compiling:
                 self.uncompiled = self._compiled()
-            elif tried or self.peers.count > 1:  # after its first backward pass DDP sums in another order
-                self.trainer.rehearse()
+            elif tried or self.ranks.world_size > 1:  # after its first backward pass DDP sums in another order
+                self.trainer.trial_step()
 
     def _compiled(self) -> str | None:
         """Rehearse, and so compile; or say why that cannot be, and have the network run as it is."""
         try:
-            return or_eagerly(self.trainer.rehearse, self.network)
-        except Uncompiled as error:
+            return or_eagerly(self.trainer.trial_step, self.network)
+        except CompileFailed as error:
             raise ValueError(
                 f"The network cannot be compiled: {error}. Sharded weights leave no way back. Give --compile no."
             ) from error
@@ -188,7 +188,7 @@ class Run:
         if snapshots.due(self.trainer.share):
             self._check()
             work = snapshots.work(self.trainer.ema)
-            if self.peers.first:
+            if self.ranks.is_main:
                 self.background.submit(work)
 
     def _reports(self) -> Iterator[Report]:
@@ -197,7 +197,7 @@ class Run:
             while self.trainer.share < 1 and not self.trainer.stopped_by:
                 try:
                     yield from self.trainer.run()
-                except Uncompiled as error:  # as pieces of another size are compiled anew
+                except CompileFailed as error:  # as pieces of another size are compiled anew
                     self.uncompiled, self.network._compiled_call_impl = str(error), None
 
     @contextmanager
@@ -209,8 +209,8 @@ class Run:
             there = checkpoints.counts(self.folder / "checkpoints")
             kept = "keeps the last checkpoint" if there else "holds no checkpoint yet"
             raise Diverged(
-                f"{error}; {self.blame()}. Nothing of it was saved: {self.folder} {kept}. "
-                "Take a lower --rate and another --out, and look at the data.",
+                f"{error}; {self.diagnose()}. Nothing of it was saved: {self.folder} {kept}. "
+                "Take a lower --lr and another --out, and look at the data.",
                 error.losses,
             ) from None
 
@@ -219,8 +219,8 @@ class Run:
         """Sharded weights leave no way back within a step: a note has the run begin with smaller pieces next time."""
         try:
             yield
-        except TooLarge as error:
-            micro = self.trainer.gradients.micro
+        except BatchTooLarge as error:
+            micro = self.trainer.gradients.micro_batch_size
             if micro == 1:
                 raise ValueError(
                     "Not even one image fits into memory with this network, shared out as it is. "
@@ -228,7 +228,7 @@ class Run:
                 ) from error
             note_micro(self.folder, -(-micro // 2))
             raise ValueError(
-                f"Memory ran out in process {self.peers.rank}, with {micro} images at once. "
+                f"Memory ran out in process {self.ranks.rank}, with {micro} images at once. "
                 "Sharded weights leave no way back within a run. "
                 f"Give the same command again: it takes {-(-micro // 2)} at once then, with the same result."
             ) from error
@@ -242,11 +242,11 @@ class Run:
         """Why a step was not taken."""
         if self.settings.precision == "fp16" and isfinite(report.loss):
             return "its gradient is too large for fp16, whose scale is lowered for it"
-        return self.blame()
+        return self.diagnose()
 
-    def blame(self) -> str:
+    def diagnose(self) -> str:
         """Where in the last step the error was largest: at which noise, and in which image."""
-        return blame(self.trainer, self.data, self.settings.seed)
+        return diagnose(self.trainer, self.data, self.settings.seed)
 
     def save(self) -> None:
         """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone.
@@ -255,17 +255,17 @@ class Run:
         """
         self.background.wait()
         with self._blaming():
-            saved = Saved(self.trainer, self.copies, self.settings, self.base)
+            saved = SaveJob(self.trainer, self.copies, self.settings, self.base)
         if self.background.open:
             self.background.submit(partial(saved.write, self.folder))
         else:
-            with self._lock if self.peers.first else nullcontext():
+            with self._lock if self.ranks.is_main else nullcontext():
                 saved.write(self.folder)
 
     def _keeper(self, report: Report) -> bool:
         """Whether a checkpoint is due that is kept for good."""
         every = self.settings.keep_every
-        return every is not None and report.images_seen % every < self.trainer.batch and report.share < 1
+        return every is not None and report.images_seen % every < self.trainer.batch_size and report.share < 1
 
     def draw_grid(self) -> Path:
         """Write samples of fixed seeds and wishes, of the raw weights left and of the averaged ones right.
@@ -275,13 +275,13 @@ class Run:
         self._check()
         sheet = self._sheet()
         file = self.folder / "samples" / f"{self.trainer.images_seen:09d}.png"
-        if self.peers.first:
+        if self.ranks.is_main:
             save_picture(sheet, file, at_least=512)
         return file
 
-    def _sheet(self, **settings: int) -> Pixels:
+    def _sheet(self, **settings: int) -> ImageArray:
         models = [trained.eval().diffusion for trained in (self.copies.raw(), self.copies.averaged())]
-        sheet = preview(models, self.data, self.settings.cond, self.peers, **settings)
+        sheet = preview(models, self.data, self.settings.cond, self.ranks, **settings)
         self.trained.train()
         return sheet
 

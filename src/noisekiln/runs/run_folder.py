@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from noisekiln.data import DataSet
-from noisekiln.distributed.ranks import Peers
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import replacing
@@ -25,15 +25,22 @@ LOOK_EVERY = 0.05  # seconds
 VISIBLE_AFTER = 60.0  # seconds at most, until a new file on a network disk is seen by all
 MEMORY = "memory.json"  # the note of a sharded run that ran out of it
 MAY_CHANGE = (
-    "data", "minutes", "images", "device", "keep", "keep_every", "sampler", "steps", "guidance", "schedule",
-    "micro", "precision", "compile", "recompute", "shard", "wait", "snapshots", "curves",
+    "data", "minutes", "images", "device", "keep_checkpoints", "keep_every", "sampler", "steps", "guidance", "schedule",
+    "micro_batch_size", "precision", "compile", "activation_checkpointing", "shard", "timeout", "ema_snapshots", "curves",
 )  # fmt: skip
-KEPT = ("model", "backbone", "batch", "sampler", "steps", "schedule")  # a longer budget must not change the network
+KEPT = (
+    "model",
+    "backbone",
+    "batch_size",
+    "sampler",
+    "steps",
+    "schedule",
+)  # a longer budget must not change the network
 CHECKPOINTS = "checkpoints"
 BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
 
 
-def settled(asked: Settings, resolved: Settings, folder: Path) -> Settings:
+def resume_settings(asked: Settings, resolved: Settings, folder: Path) -> Settings:
     """The settings of the run in a folder: of a new one as resolved, of an old one with what was chosen for it then.
 
     Args:
@@ -84,7 +91,7 @@ def check_same_data(folder: Path, data: DataSet) -> None:
         )
 
 
-def write_down(folder: Path, settings: Settings, data: DataSet) -> None:
+def write_metadata(folder: Path, settings: Settings, data: DataSet) -> None:
     """Write what is trained, and on what."""
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     with replacing(folder / SETTINGS) as draft:
@@ -127,12 +134,12 @@ def forget_after(folder: Path, images_seen: int) -> None:
     checkpoints.forget_after(folder / CHECKPOINTS, images_seen)
 
 
-def agree(folder: Path, peers: Peers, resumed: int, fingerprint: str, wait: float) -> None:
+def agree(folder: Path, ranks: Ranks, resumed: int, fingerprint: str, wait: float) -> None:
     """All processes go on from the same place, or none does.
 
     Args:
         folder: Of the run, as this process sees it.
-        peers: The processes; each calls this.
+        ranks: The processes; each calls this.
         resumed: Images seen by the checkpoint that this one has read.
         fingerprint: Of this one's images.
         wait: Seconds after which a process is lost.
@@ -140,33 +147,33 @@ def agree(folder: Path, peers: Peers, resumed: int, fingerprint: str, wait: floa
     Raises:
         ValueError: If they see different folders or images.
     """
-    if peers.count == 1:
+    if ranks.world_size == 1:
         return
-    shared = seen_by_all(folder, peers, min(VISIBLE_AFTER, wait / 2))
+    shared = seen_by_all(folder, ranks, min(VISIBLE_AFTER, wait / 2))
     place = [float(resumed), int(fingerprint[:8], 16)]  # 32 bits: of a million processes the sum is exact
-    if peers.summed(place) != [peers.count * mine for mine in place] or not shared:
+    if ranks.all_reduce_sum(place) != [ranks.world_size * mine for mine in place] or not shared:
         raise ValueError(
             f"The processes do not see the same run in {folder}, or not the same images. "
             "All need one folder, on a disk that they share, and the same data."
         )
 
 
-def seen_by_all(folder: Path, peers: Peers, patience: float) -> bool:
+def seen_by_all(folder: Path, ranks: Ranks, patience: float) -> bool:
     """Whether every process sees what the first one writes there; on a network disk that may take half a minute.
 
     Args:
         folder: That each of them takes for the run's.
-        peers: The processes; each calls this.
+        ranks: The processes; each calls this.
         patience: Seconds to look for it.
     """
-    number = peers.summed([secrets.randbits(32) if peers.first else 0])[0]
+    number = ranks.all_reduce_sum([secrets.randbits(32) if ranks.is_main else 0])[0]
     file, until = folder / MEETING, time.monotonic() + patience
-    if peers.first:
+    if ranks.is_main:
         file.write_text(f"{number:.0f}", encoding="utf-8")
     while not (seen := _text(file) == f"{number:.0f}") and time.monotonic() < until:
         time.sleep(LOOK_EVERY)
-    together = peers.summed([seen]) == [peers.count]
-    if peers.first:
+    together = ranks.all_reduce_sum([seen]) == [ranks.world_size]
+    if ranks.is_main:
         file.unlink(missing_ok=True)
     return together
 
@@ -196,8 +203,8 @@ def least_micro(settings: Settings, folder: Path) -> int | None:
     try:
         noted = int(json.loads((folder / MEMORY).read_text(encoding="utf-8"))["micro"])
     except (OSError, ValueError, KeyError, TypeError):  # there is no note, or none that can be read
-        return settings.micro
-    return min(settings.micro or noted, noted) if settings.shard else settings.micro
+        return settings.micro_batch_size
+    return min(settings.micro_batch_size or noted, noted) if settings.shard else settings.micro_batch_size
 
 
 def _begun(file: Path) -> bool:

@@ -8,35 +8,35 @@ import torch
 from torch import Tensor
 
 from noisekiln.errors import SaveFailed
-from noisekiln.machine.memory import ran_out
+from noisekiln.machine.memory import is_out_of_memory
 from noisekiln.model.adapter import FILE, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.monitor.plain_copies import Copies
+from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.plan.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.trainer import Trainer
 
 
-class Saved:
+class SaveJob:
     """A copy of a trainer's state and of its averaged model, to be written while training goes on.
 
     Every process makes one; the first writes the model, and each its part of a sharded state.
 
     Args:
-        trainer: Of a `Trained`.
+        trainer: Of a `Learner`.
         copies: What its averaged model is taken from.
         settings: Of the run.
         base: The model that it started from, if any.
     """
 
-    def __init__(self, trainer: Trainer, copies: Copies, settings: Settings, base: Diffusion | None) -> None:
+    def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
         tensors, self.numbers = trainer.state()
         averaged = copies.averaged().diffusion
-        self.peers, self.images_seen, self.settings, self.base = trainer.peers, trainer.images_seen, settings, base
-        self.parts = self.peers.count if copies.sharded else 1
-        if self.peers.rank < self.parts:
+        self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
+        self.parts = self.ranks.world_size if copies.sharded else 1
+        if self.ranks.rank < self.parts:
             self.tensors = _copied(tensors)
-        if self.peers.first:
+        if self.ranks.is_main:
             self.model = copy.deepcopy(averaged).cpu()
 
     def write(self, folder: Path) -> None:
@@ -48,9 +48,9 @@ class Saved:
             SaveFailed: If there is no room; what was saved before is intact.
         """
         try:
-            if self.peers.first:
+            if self.ranks.is_main:
                 self._write_model(folder)
-            if self.peers.rank < self.parts:
+            if self.ranks.rank < self.parts:
                 self._write_checkpoint(folder)
         except OSError as error:
             raise SaveFailed(
@@ -59,7 +59,7 @@ class Saved:
                 "Free some room or look after the disk, then give the same command again to go on."
             ) from error
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             raise SaveFailed(
                 f"What there is after {self.images_seen:,} images could not be written to {folder}, as memory ran out. "
@@ -72,11 +72,11 @@ class Saved:
             self.images_seen,
             self.tensors,
             self.numbers,
-            keep=self.settings.keep,
+            keep=self.settings.keep_checkpoints,
             keep_every=self.settings.keep_every,
-            part=self.peers.rank,
+            part=self.ranks.rank,
             parts=self.parts,
-            patience=self.settings.wait,
+            patience=self.settings.timeout,
         )
 
     def _write_model(self, folder: Path) -> None:

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.levels import Level
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.levels import Level, NoiseSource
+from noisekiln.samplers.base import Sampler
 
 Carry = tuple[Estimate, Tensor]  # the previous estimate, and its angle
 
@@ -25,7 +25,7 @@ class Adams(Sampler):
     cost: ClassVar[int] = 1
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: NoiseSource
     ) -> tuple[Tensor, Carry]:
         here = denoise(x_t, t, to=s)
         if carry is None:

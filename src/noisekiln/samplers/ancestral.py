@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import Level
+from noisekiln.levels import Level, NoiseSource
 from noisekiln.posterior import posterior
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ancestral(Sampler):
     variance: Literal["small", "large"] = "small"
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource
     ) -> tuple[Tensor, None]:
         back = posterior(x_t, denoise(x_t, t, to=s).x, t, s)
         variance = {"small": back.small, "large": back.large}[self.variance]

@@ -1,7 +1,7 @@
 """What a sampler is, the grid that it walks, and the one loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import CLEAN, Level
+from noisekiln.levels import CLEAN, Level, NoiseSource
 from noisekiln.schedules.base import Schedule
-
-Noise = Callable[[Tensor], Tensor]
-"""Fresh unit Gaussian noise of the given images' shape, dtype and device."""
 
 
 class Sampler(ABC):
@@ -31,7 +28,9 @@ class Sampler(ABC):
         return 1
 
     @abstractmethod
-    def step(self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise) -> tuple[Tensor, Any]:
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: NoiseSource
+    ) -> tuple[Tensor, Any]:
         """One step.
 
         Args:
@@ -66,7 +65,9 @@ def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
     return [*levels, CLEAN]
 
 
-def sample(denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: Noise) -> Iterator[Tensor]:
+def sample(
+    denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: NoiseSource
+) -> Iterator[Tensor]:
     """Walk the levels, yielding the images at each one after the first; the last are clean.
 
     Args:
@@ -84,7 +85,7 @@ def sample(denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tenso
 
 @dataclass
 class SeededNoise:
-    """Noise from one generator an image: an image's seed decides its noise, whatever batch it is in.
+    """NoiseSource from one generator an image: an image's seed decides its noise, whatever batch it is in.
 
     Numbers are drawn on the CPU in float32 and then moved, so a seed means the same picture on every device.
 

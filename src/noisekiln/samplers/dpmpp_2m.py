@@ -6,9 +6,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import Level
+from noisekiln.levels import Level, NoiseSource
 from noisekiln.predictions import X0
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.samplers.base import Sampler
 
 Carry = tuple[Tensor, Tensor]  # the previous estimate of x, and its log-SNR
 
@@ -24,7 +24,7 @@ class DPMpp2M(Sampler):
     cost: ClassVar[int] = 1
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: NoiseSource
     ) -> tuple[Tensor, Carry]:
         x = denoise(x_t, t, to=s).x
         now, then = -t.nsr.log(), -s.nsr.log()

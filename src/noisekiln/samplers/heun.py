@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import Level
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.levels import Level, NoiseSource
+from noisekiln.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Heun(Sampler):
     cost: ClassVar[int] = 2
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource
     ) -> tuple[Tensor, None]:
         here = denoise(x_t, t, to=s)
         x_s = here.at(s)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise
-from noisekiln.levels import Level, renoise
+from noisekiln.levels import Level, NoiseSource, renoise
 from noisekiln.samplers.ancestral import Ancestral
-from noisekiln.samplers.base import Noise, Sampler
+from noisekiln.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Resample(Sampler):
         return self.times * self.sampler.cost
 
     def step(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: Noise
+        self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Any, noise: NoiseSource
     ) -> tuple[Tensor, Any]:
         x_s, after = self.sampler.step(denoise, x_t, t, s, carry, noise)
         for _ in range(1, self.times if s.sigma > 0 else 1):  # the last step is taken once

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from noisekiln.cli._show import say
 from noisekiln.data import read_picture, read_transparency
-from noisekiln.files.pictures import Pixels
+from noisekiln.files.pictures import ImageArray
 from noisekiln.uses.fit_image import fit, resize
 
 
 def missing(
     file: Path,
-    pixels: Pixels,
+    pixels: ImageArray,
     *,
     mask: Path | None,
     boxes: list[str],
@@ -69,7 +69,7 @@ def _drawn(mask: Path) -> NDArray[np.float32]:
     return 1 - clear
 
 
-def _box(text: str, image: Pixels) -> tuple[int, int, int, int]:
+def _box(text: str, image: ImageArray) -> tuple[int, int, int, int]:
     height, width = image.shape[:2]
     words = text.split(",")
     numbers = [int(word) for word in words if word.strip().isdecimal()]

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisekiln.distributed.ranks import Peers
-from noisekiln.distributed.shares import share_out
-from noisekiln.files.pictures import Pixels, enlarged, save_picture, tile, to_pil
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.shares import split_evenly
+from noisekiln.files.pictures import ImageArray, enlarged, save_picture, tile, to_pil
 from noisekiln.model.cascade import Model
 from noisekiln.model.diffusion import Diffusion
 
@@ -59,9 +59,9 @@ def paint(
     batch: int = 64,
     step_done: Callable[[], None] = lambda: None,
     given: Tensor | None = None,
-    peers: Peers | None = None,
+    ranks: Ranks | None = None,
     **settings: Any,
-) -> Pixels:
+) -> ImageArray:
     """Paint the wishes into a folder: 00000.png, ..., grid.png and samples.json.
 
     What is finished is kept when it is interrupted: pictures are written batch by batch. Several processes paint a
@@ -76,7 +76,7 @@ def paint(
         batch: Images painted at once, by each process.
         step_done: Called after every step.
         given: What each image starts from, for a model with a task, as `Diffusion.generate` takes it.
-        peers: The processes that paint together; each calls this.
+        ranks: The processes that paint together; each calls this.
         settings: Of `Diffusion.generate`.
 
     Returns:
@@ -85,21 +85,21 @@ def paint(
     Raises:
         ValueError: If the folder holds something else, or the wishes or settings cannot be.
     """
-    peers = peers or Peers()
+    ranks = ranks or Ranks()
     model.bind(list(dict.fromkeys(wishes)))  # all of them can be understood, those of the last batch too
     folder.mkdir(parents=True, exist_ok=True)
     earlier = earlier_samples(folder)
-    done: list[Pixels] = []
+    done: list[ImageArray] = []
     listed: list[Painted] = []
     try:
-        for start in range(0, len(wishes), batch * peers.count):
-            numbers = range(start, min(start + batch * peers.count, len(wishes)))
-            own = share_out(len(numbers), peers.count)[peers.rank]
+        for start in range(0, len(wishes), batch * ranks.world_size):
+            numbers = range(start, min(start + batch * ranks.world_size, len(wishes)))
+            own = split_evenly(len(numbers), ranks.world_size)[ranks.rank]
             mine = numbers[own.start : own.stop]
             painted = _batch(model, wishes, seeds, mine, given, step_done, **settings)
-            images = peers.gathered(painted, len(numbers)).numpy()
+            images = ranks.all_gather(painted, len(numbers)).numpy()
             done.append(images)
-            if not peers.first:
+            if not ranks.is_main:
                 continue
             if start == 0:  # only now: a setting that cannot be has cost nobody their earlier samples
                 for file in earlier:
@@ -109,7 +109,7 @@ def paint(
             for i, image in zip(numbers, images, strict=True):
                 to_pil(image).save(folder / f"{i:05d}.png")
     finally:
-        if done and peers.first:
+        if done and ranks.is_main:
             save_picture(tile(np.concatenate(done), columns), folder / "grid.png", at_least=512)
     return np.concatenate(done)
 
@@ -174,12 +174,12 @@ def _listed(index: Path) -> list[str]:
 
 def keep(
     model: Diffusion,
-    images: Pixels,
+    images: ImageArray,
     folder: Path,
     *,
     wish: str | int | None = None,
     seed: int = 0,
-    before: Pixels | None = None,
+    before: ImageArray | None = None,
 ) -> None:
     """Write finished pictures as `paint` does; earlier ones are replaced.
 

@@ -1,7 +1,6 @@
 """What a task is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -11,8 +10,8 @@ from torch.nn import functional as F
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import describe
 from noisekiln.estimate import Denoise
+from noisekiln.levels import NoiseSource
 
-Noise = Callable[[Tensor], Tensor]
 Size = tuple[int, int]
 
 
@@ -42,7 +41,7 @@ class Task(ABC):
         """What could be given for these images, (B, H, W, C) uint8 -> (B, h, w, c) uint8, at random."""
 
     @abstractmethod
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:
+    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:
         """``Cond.image`` of what is given, (B, channels, H, W).
 
         Args:
@@ -89,7 +88,7 @@ class Task(ABC):
         return F.interpolate(given.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 
-def drawn_from(generator: torch.Generator) -> Noise:
+def drawn_from(generator: torch.Generator) -> NoiseSource:
     """Unit Gaussian noise for a batch from one generator, as training draws it."""
     return lambda like: torch.randn(like.shape, generator=generator, device=generator.device).to(like)
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec
+from noisekiln.levels import NoiseSource
 from noisekiln.operators.grayscale import Grayscale
-from noisekiln.tasks.base import Noise, Size, Task, signed
+from noisekiln.tasks.base import Size, Task, signed
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,5 @@ class Colorize(Task):
         luma: Tensor = Grayscale()(pixels.permute(0, 3, 1, 2).float())
         return luma.round().to(torch.uint8).permute(0, 2, 3, 1)
 
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:  # noqa: D102
+    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         return signed(given)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from noisekiln.codecs.base import Codec
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.levels import Level
-from noisekiln.tasks.base import Noise, Size, Task
+from noisekiln.levels import Level, NoiseSource
+from noisekiln.tasks.base import Size, Task
 
 STROKES = 4
 
@@ -33,7 +33,7 @@ class Inpaint(Task):
         known = known_places(len(pixels), (pixels.shape[1], pixels.shape[2]), generator).to(pixels.device)
         return torch.cat([pixels, 255 * known.unsqueeze(-1).to(torch.uint8)], dim=-1)
 
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:  # noqa: D102
+    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         known = (given[..., -1] > 127).unsqueeze(1).float()
         return torch.cat([codec.encode(given[..., :-1]) * known, known], dim=1)
 

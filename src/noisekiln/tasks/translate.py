@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec
-from noisekiln.tasks.base import Noise, Size, Task, signed
+from noisekiln.levels import NoiseSource
+from noisekiln.tasks.base import Size, Task, signed
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,5 @@ class Translate(Task):
         """The partners as they are; grey ones as red, green and blue."""
         return pixels.expand(-1, -1, -1, 3)
 
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:  # noqa: D102
+    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         return signed(given)

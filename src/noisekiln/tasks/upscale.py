@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec
-from noisekiln.tasks.base import Noise, Size, Task, drawn_from
+from noisekiln.levels import NoiseSource
+from noisekiln.tasks.base import Size, Task, drawn_from
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Upscale(Task):
         means = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float(), self.factor, ceil_mode=True, count_include_pad=False)
         return means.round().to(torch.uint8).permute(0, 2, 3, 1)
 
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: Noise) -> Tensor:  # noqa: D102
+    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         image = self._enlarged(given, codec, size)
         return _weakened(image, torch.full((len(image),), self.noise), noise)
 
@@ -68,6 +69,6 @@ class Upscale(Task):
         return large[..., : size[0], : size[1]]
 
 
-def _weakened(image: Tensor, share: Tensor, noise: Noise) -> Tensor:
+def _weakened(image: Tensor, share: Tensor, noise: NoiseSource) -> Tensor:
     a = share.to(image).view(-1, 1, 1, 1)
     return torch.cat([(1 - a**2).sqrt() * image + a * noise(image), a.expand_as(image[:, :1])], dim=1)

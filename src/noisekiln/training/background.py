@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 
-from noisekiln.errors import LostPeer
+from noisekiln.errors import LostRank
 
 GRACE = 10.0  # seconds that work still has once another process is lost, for whose part it may be waiting
 
@@ -61,7 +61,7 @@ class Background:
     ) -> None:
         self.open = False
         try:
-            self.wait(GRACE if isinstance(error, LostPeer) else None)
+            self.wait(GRACE if isinstance(error, LostRank) else None)
         except Exception as late:
             if error is None or isinstance(error, GeneratorExit):
                 raise

@@ -7,19 +7,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-Rows = tuple[Tensor | None, ...]
+Batch = tuple[Tensor | None, ...]
 """A batch: tensors with a row for each image, or None."""
 
-Batches = Callable[[int, int, torch.Generator], Rows]
+BatchSource = Callable[[int, int, torch.Generator], Batch]
 """(images seen before, how many, source of randomness) -> the next rows, with all that is random about them."""
 
-Each = Callable[[Callable[[int], Rows], range], Iterable[Rows]]
+Each = Callable[[Callable[[int], Batch], range], Iterable[Batch]]
 
 SHARD = 64  # images that share a source of randomness
 THREADS = 4  # that draw random numbers ahead, of which one draws some 10^8 a second
 
 
-def rows_of(batches: Batches, seed: int, start: int, count: int, part: range, each: Each = map) -> Rows:
+def make_batch(batches: BatchSource, seed: int, start: int, count: int, part: range, each: Each = map) -> Batch:
     """Some rows of a step's batch: the same ones, whoever asks for them and however the batch is cut.
 
     Randomness is drawn for a shard of `SHARD` images at a time, from the seed and the images seen before it, and then
@@ -34,15 +34,15 @@ def rows_of(batches: Batches, seed: int, start: int, count: int, part: range, ea
         each: Makes the shards, in order: `map`, or that of a pool of threads.
     """
 
-    def made(shard: int) -> Rows:
+    def made(shard: int) -> Batch:
         size = min(SHARD, count - shard)
-        rows = batches(start + shard, size, torch.Generator().manual_seed(shard_seed(seed, start + shard)))
-        return cut(rows, slice(max(part.start - shard, 0), min(part.stop - shard, size)))
+        rows = batches(start + shard, size, torch.Generator().manual_seed(derive_seed(seed, start + shard)))
+        return select_rows(rows, slice(max(part.start - shard, 0), min(part.stop - shard, size)))
 
-    return joined(list(each(made, range(part.start - part.start % SHARD, part.stop, SHARD))))
+    return concat_rows(list(each(made, range(part.start - part.start % SHARD, part.stop, SHARD))))
 
 
-class Ahead:
+class Prefetcher:
     """The rows of this process, step by step; the next step's may be made while one runs.
 
     Args:
@@ -53,13 +53,13 @@ class Ahead:
         ahead: Whether to make the next ones in threads.
     """
 
-    def __init__(self, batches: Batches, seed: int, count: int, part: range, *, ahead: bool) -> None:
+    def __init__(self, batches: BatchSource, seed: int, count: int, part: range, *, ahead: bool) -> None:
         self.batches, self.seed, self.count, self.part = batches, seed, count, part
         self._thread = _threads(1) if ahead else None
         self._each: Each = _threads(THREADS).map if ahead else map
-        self._next: tuple[int, Future[Rows]] | None = None
+        self._next: tuple[int, Future[Batch]] | None = None
 
-    def __call__(self, images_seen: int) -> Rows:
+    def __call__(self, images_seen: int) -> Batch:
         """Those of the step that begins there."""
         if self._thread is None:
             return self._made(images_seen)
@@ -71,8 +71,8 @@ class Ahead:
         self._next = images_seen + self.count, self._thread.submit(self._made, images_seen + self.count)
         return rows
 
-    def _made(self, images_seen: int) -> Rows:
-        return rows_of(self.batches, self.seed, images_seen, self.count, self.part, self._each)
+    def _made(self, images_seen: int) -> Batch:
+        return make_batch(self.batches, self.seed, images_seen, self.count, self.part, self._each)
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
@@ -82,13 +82,13 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=torch.cuda.set_device, initargs=(torch.cuda.current_device(),))
 
 
-def cut(rows: Rows, part: slice) -> Rows:
+def select_rows(rows: Batch, part: slice) -> Batch:
     """Some of the rows."""
     return tuple(None if column is None else column[part] for column in rows)
 
 
-def joined(pieces: list[Rows]) -> Rows:
-    """Rows after rows."""
+def concat_rows(pieces: list[Batch]) -> Batch:
+    """Batch after rows."""
     if len(pieces) == 1:
         return pieces[0]
     columns = zip(*pieces, strict=True)
@@ -98,6 +98,6 @@ def joined(pieces: list[Rows]) -> Rows:
     )
 
 
-def shard_seed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed from (seed of the run, images seen, ...): neighbouring shards and runs get unrelated ones."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, numbers)).encode(), digest_size=7).digest())

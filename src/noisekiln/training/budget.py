@@ -30,7 +30,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Rate:
+class LearningRate:
     """The learning rate over the elapsed share: a short rise, a plateau, a straight line to zero.
 
     Because it follows the share of the budget and not a count of steps, a run of three minutes ends as well cooled

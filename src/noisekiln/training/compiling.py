@@ -5,18 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from noisekiln.distributed.ranks import Peers
-from noisekiln.errors import Uncompiled
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import CompileFailed
 
 
-def compiled(network: nn.Module, device: str, peers: Peers | None = None) -> str | None:
+def compiled(network: nn.Module, device: str, ranks: Ranks | None = None) -> str | None:
     """Have it compiled at its first step, in all processes; or say why that cannot be, and leave it as it is."""
     why = None
     try:
         torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8, device=device))
     except Exception as error:
         why = str(error).strip().splitlines()[0]
-    if (peers or Peers()).summed([why is not None])[0]:  # a process that runs otherwise would not meet the others
+    if (ranks or Ranks()).all_reduce_sum([why is not None])[
+        0
+    ]:  # a process that runs otherwise would not meet the others
         return why or "another process cannot"
     network.compile()
     return None
@@ -26,7 +28,7 @@ def or_eagerly(step: Callable[[], None], network: nn.Module) -> str | None:
     """Take a step; if its network cannot be compiled, say why, have it run as written from now on, and take it so."""
     try:
         step()
-    except Uncompiled as error:
+    except CompileFailed as error:
         why = str(error)
     else:
         return None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from noisekiln.distributed.sharded import like
+from noisekiln.distributed.sharded import match_layout
 from noisekiln.ema.power import Ema
 
 
@@ -32,7 +32,7 @@ def put_back(tensors: Mapping[str, Tensor], module: nn.Module, ema: Ema, optimiz
             index, name = key.split(".", 1)
             weight, fused = weights[int(index)]
             if value.shape == weight.shape:  # fused steps walk weights and moments in memory order alike
-                optimizer.state[weight][name] = like(value, weight)
+                optimizer.state[weight][name] = match_layout(value, weight)
             else:  # and count on the device
                 optimizer.state[weight][name] = value.to(weight.device if fused else value.device, copy=True)
 
@@ -44,7 +44,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         differ = ", ".join(sorted(there.keys() ^ tensors.keys())[:4])
         raise ValueError(f"The checkpoint is of another network: it differs in {differ}. Give another --out.")
     for name, tensor in there.items():
-        tensor.copy_(like(tensors[name], tensor))
+        tensor.copy_(match_layout(tensors[name], tensor))
 
 
 def _frozen(module: nn.Module) -> dict[str, Tensor]:

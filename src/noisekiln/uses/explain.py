@@ -11,7 +11,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.tiling import windows
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.samplers.base import Sampler
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 from noisekiln.uses.samples import variants
 
 METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 20  # by records/README.md: near the best everywhere
@@ -36,7 +36,7 @@ def explain(
         size: Of the pictures; the model's own unless given.
         method: See `noisekiln list inverse`.
         step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.How`.
+        how: Fields of `noisekiln.uses.request.SampleOptions`.
 
     Returns:
         (N, H, W, C) uint8.
@@ -44,7 +44,7 @@ def explain(
     Raises:
         ValueError: If what was seen cannot be of pictures of this size, or a setting cannot be.
     """
-    chosen, size = How(**how), size or model.size
+    chosen, size = SampleOptions(**how), size or model.size
     windows(size, model.size)  # says what cannot be painted, before anything so large is made
     expected = tuple(operator(y.new_zeros(1, model.codec.channels, *size)).shape)
     if tuple(y.shape) != expected:
@@ -55,7 +55,7 @@ def explain(
     inverse: Inverse = build(Inverse, method or METHOD)
     seen = observe(model, y, operator)
     settings = chosen.or_else(sampler=SAMPLER, steps=STEPS)
-    settings["sampler"] = inverse.walking(build(Sampler, settings["sampler"]), seen)
+    settings["sampler"] = inverse.adapt_sampler(build(Sampler, settings["sampler"]), seen)
     return variants(
         model,
         chosen,

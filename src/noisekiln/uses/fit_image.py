@@ -2,18 +2,16 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.tiling import windows
 from noisekiln.operators.grayscale import Grayscale
 
-Pixels = NDArray[np.uint8]
 
-
-def as_floats(model: Diffusion, image: Pixels) -> Tensor:
+def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
     """(H, W, C) uint8 -> (1, C', H, W) floats of [0, 1] in the model's channels: grey for grey, colour for colour.
 
     Raises:
@@ -42,7 +40,7 @@ def as_floats(model: Diffusion, image: Pixels) -> Tensor:
     raise ValueError(f"A picture of {given} channels was given to a model of {wanted}. Give one of {wanted}.")
 
 
-def fit(image: Pixels, least: tuple[int, int], *, exactly: bool = False) -> tuple[Pixels, str]:
+def fit(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:
     """A picture that a model of (height, width) can work on, and what was done to it, "" for nothing.
 
     What is smaller is enlarged until it covers the model's size; what is larger is left as it is, to be painted in
@@ -66,7 +64,7 @@ def fit(image: Pixels, least: tuple[int, int], *, exactly: bool = False) -> tupl
     return scaled[top : top + least[0], left : left + least[1]], f"{height}x{width} pixels scaled to the model's size"
 
 
-def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
+def resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     """Bicubic, channel by channel: (H, W, C) uint8 -> (h, w, C) uint8."""
     parts = [
         Image.fromarray(np.ascontiguousarray(image[..., c])).resize(size[::-1], Image.Resampling.BICUBIC)

@@ -6,16 +6,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
 from noisekiln.uses.explain import explain
-from noisekiln.uses.fit_image import Pixels, as_floats
+from noisekiln.uses.fit_image import as_floats
 from noisekiln.uses.task_model import from_given
 
 
 def inpaint(
-    model: Diffusion, image: Pixels, missing: Tensor | NDArray[Any], *, method: str | None = None, **how: Any
+    model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], *, method: str | None = None, **how: Any
 ) -> Tensor:
     """Variants of a picture in which the missing pixels are painted, and the known ones are exactly as they were.
 
@@ -24,7 +25,7 @@ def inpaint(
         image: (H, W, C) uint8; what it shows where pixels are missing does not matter.
         missing: (H, W), 1 where a pixel is missing and 0 where it is known; in between, painted and given are mixed.
         method: See `noisekiln list inverse`.
-        how: Fields of `noisekiln.uses.request.How`, such as ``count=4`` or ``wish="boot"``.
+        how: Fields of `noisekiln.uses.request.SampleOptions`, such as ``count=4`` or ``wish="boot"``.
 
     Returns:
         (N, H, W, C) uint8.

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.samplers.base import SeededNoise
 from noisekiln.uses.editing import to_x
-from noisekiln.uses.fit_image import Pixels
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 from noisekiln.uses.style_transfer import STEPS, noise_of
 
 
 @torch.no_grad()
 def interpolate(
     model: Diffusion,
-    keys: Sequence[int | Pixels],
+    keys: Sequence[int | ImageArray],
     *,
     frames: int = 8,
     step_done: Callable[[], None] = lambda: None,
@@ -32,7 +32,7 @@ def interpolate(
         keys: Two or more: seeds, or pictures (H, W, C) uint8 of the model's size, whose noise is found by inversion.
         frames: Pictures from one key up to the next, >= 1.
         step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.How`.
+        how: Fields of `noisekiln.uses.request.SampleOptions`.
 
     Returns:
         (frames * (keys - 1) + 1, H, W, C) uint8; the first and the last are the outer keys.
@@ -41,11 +41,11 @@ def interpolate(
         raise ValueError(
             f"{len(keys)} keys with {frames} frames between: there is no way. Give two keys, and 1 or more."
         )
-    chosen = How(**how)
+    chosen = SampleOptions(**how)
     steps = STEPS if chosen.steps is None else chosen.steps
     like = torch.empty(1, model.codec.channels, *model.size, device=next(model.parameters()).device)
 
-    def noise(key: int | Pixels) -> Tensor:
+    def noise(key: int | ImageArray) -> Tensor:
         if isinstance(key, int | np.integer):
             return SeededNoise([int(key)])(like)
         x = to_x(model, key)

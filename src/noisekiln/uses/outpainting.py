@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.tiling import windows
-from noisekiln.uses.fit_image import Pixels
 from noisekiln.uses.inpainting import inpaint
 
 
 def outpaint(
-    model: Diffusion, image: Pixels, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **how: Any
+    model: Diffusion, image: ImageArray, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **how: Any
 ) -> Tensor:
     """Variants of a picture on a larger canvas; in it every given pixel is exactly as it was.
 
     Args:
         model: Trained on such pictures.
         image: (H, W, C) uint8.
-        left: Pixels to add at this side; likewise the others.
+        left: ImageArray to add at this side; likewise the others.
         top: Above.
         right: At the right.
         bottom: Below.

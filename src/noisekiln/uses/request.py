@@ -7,7 +7,7 @@ from noisekiln.components.spec import setting
 
 
 @dataclass(frozen=True)
-class How:
+class SampleOptions:
     """Settings that all uses share; None means the model's usual ones, or the use's."""
 
     wish: str | int | None = None

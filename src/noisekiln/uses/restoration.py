@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from noisekiln.components.spec import build
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.base import Operator
 from noisekiln.operators.compose import Compose
 from noisekiln.operators.grayscale import Grayscale
 from noisekiln.uses.explain import explain
-from noisekiln.uses.fit_image import Pixels, as_floats
+from noisekiln.uses.fit_image import as_floats
 
 
 def restore(
     model: Diffusion,
-    image: Pixels,
+    image: ImageArray,
     operator: str | Operator | Sequence[str | Operator],
     *,
     method: str | None = None,
@@ -31,7 +32,7 @@ def restore(
         image: What is left, (H, W, C) uint8.
         operator: What happened, or its spec: "blur(sigma=2)"; or several, in order.
         method: See `noisekiln list inverse`.
-        how: Fields of `noisekiln.uses.request.How`.
+        how: Fields of `noisekiln.uses.request.SampleOptions`.
 
     Returns:
         (N, H', W', C) uint8.

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 
 
 def variants(
     model: Diffusion,
-    how: How,
+    how: SampleOptions,
     *,
     size: tuple[int, int] | None = None,
     given: Tensor | None = None,

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.flow.inversion import invert
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.uses.editing import to_x
-from noisekiln.uses.fit_image import Pixels
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 from noisekiln.uses.samples import variants
 
 STEPS = 40
@@ -19,7 +19,7 @@ STEPS = 40
 @torch.no_grad()
 def style(
     model: Diffusion,
-    image: Pixels,
+    image: ImageArray,
     *,
     like: str | int | None = None,
     strength: float = 0.95,
@@ -38,7 +38,7 @@ def style(
         strength: How far back: 0.7 for another colour, 0.95 for another class; 1 is pure noise, and keeps least.
         painter: Another model that paints from the noise, of the same size and channels; the same unless given.
         step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.How`; `wish` is what it shall become.
+        how: Fields of `noisekiln.uses.request.SampleOptions`; `wish` is what it shall become.
 
     Returns:
         (1, H, W, C) uint8.
@@ -47,7 +47,7 @@ def style(
         raise ValueError(
             f"sampler={how['sampler']!r}: the way back is ddim's, and so is the way forward. Leave it away."
         )
-    chosen = How(**{**how, "count": 1})
+    chosen = SampleOptions(**{**how, "count": 1})
     painter = painter or model
     if (painter.size, painter.codec.channels) != (model.size, model.codec.channels):
         raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor
 from noisekiln.components.spec import describe
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.tasks.base import Task
-from noisekiln.uses.request import How
+from noisekiln.uses.request import SampleOptions
 from noisekiln.uses.samples import variants
 
 
@@ -30,7 +30,7 @@ def from_given(
         task: Which it must be.
         method: None: the model needs none.
         step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.How`.
+        how: Fields of `noisekiln.uses.request.SampleOptions`.
 
     Raises:
         ValueError: If the model has another task, or a method was asked for.
@@ -45,5 +45,5 @@ def from_given(
         raise ValueError(
             f"method={method!r} holds a plain model to what is known; this one was trained for it. Leave it away."
         )
-    chosen = How(**how)
+    chosen = SampleOptions(**how)
     return variants(model, chosen, given=torch.as_tensor(given), step_done=step_done, **chosen.settings())

@@ -4,15 +4,16 @@ from typing import Any
 
 from torch import Tensor
 
+from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.downsample import Downsample
 from noisekiln.tasks.upscale import Upscale
 from noisekiln.uses.explain import explain
-from noisekiln.uses.fit_image import Pixels, as_floats
+from noisekiln.uses.fit_image import as_floats
 from noisekiln.uses.task_model import from_given
 
 
-def upscale(model: Diffusion, image: Pixels, factor: int = 4, *, method: str | None = None, **how: Any) -> Tensor:
+def upscale(model: Diffusion, image: ImageArray, factor: int = 4, *, method: str | None = None, **how: Any) -> Tensor:
     """Variants of a picture with factor x factor pixels for each of its own, whose means its pixels are.
 
     Args:
@@ -20,7 +21,7 @@ def upscale(model: Diffusion, image: Pixels, factor: int = 4, *, method: str | N
         image: (H, W, C) uint8.
         factor: How many times larger, 2 or more.
         method: See `noisekiln list inverse`.
-        how: Fields of `noisekiln.uses.request.How`.
+        how: Fields of `noisekiln.uses.request.SampleOptions`.
 
     Returns:
         (N, factor H, factor W, C) uint8.
