@@ -1,4 +1,4 @@
-"""What a backbone may be told besides the noisy image: four slots, each optional."""
+"""What a backbone can be conditioned on besides the noisy image: four slots, each optional."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Cond(NamedTuple):
-    """Slots that conditioners fill and backbones read; a backbone ignores the slots that it has no use for.
+    """Slots that conditioners and tasks fill and backbones read; a backbone ignores the slots that it does not use.
 
     Attributes:
-        vector: One vector an image, (B, D): classes, pooled text, attributes.
-        tokens: A sequence an image, (B, L, D): words.
+        vector: One vector for each image, (B, D): classes, pooled text, attributes.
+        tokens: A sequence of vectors for each image, (B, L, D): words.
         mask: Which tokens count, (B, L) bool; None means all.
-        image: An image to be seen beside the noisy one, (B, C', H, W): low resolution, known pixels.
+        image: A conditioning image beside the noisy one, (B, C', H, W): low resolution, known pixels.
     """
 
     vector: Tensor | None = None
@@ -24,9 +24,28 @@ class Cond(NamedTuple):
 
     @staticmethod
     def cat(parts: Sequence["Cond"]) -> "Cond":
-        """One condition for all the parts' images, in order; the parts fill the same slots."""
+        """One condition for the images of all parts, in order; the parts fill the same slots."""
         slots = zip(*parts, strict=True)
         return Cond(*(None if slot[0] is None else torch.cat(slot) for slot in slots))
+
+    def __repr__(self) -> str:
+        """The shapes of the slots that are filled."""
+        slots = zip(self._fields, self, strict=True)
+        return f"Cond({', '.join(f'{name}={tuple(slot.shape)}' for name, slot in slots if slot is not None)})"
+
+
+class CondSizes(NamedTuple):
+    """The sizes of a `Cond`'s slots, 0 for one that is never filled: what a backbone is built for.
+
+    Attributes:
+        vector: D of ``Cond.vector``.
+        tokens: D of ``Cond.tokens``.
+        image: Channels of ``Cond.image``.
+    """
+
+    vector: int = 0
+    tokens: int = 0
+    image: int = 0
 
 
 NOTHING = Cond()

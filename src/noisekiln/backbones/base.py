@@ -1,33 +1,65 @@
-"""What a backbone is."""
+"""The interface of backbones."""
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from noisekiln.conditions import Cond
+from noisekiln.conditions import Cond, CondSizes
+
+INTERFACE = ("channels", "vector", "tokens", "image")  # constructor arguments that come from data, not from a spec
 
 
 class Backbone(nn.Module, ABC):
-    """A network from an image to an image of the same shape, of any height and width.
+    """A network from x to an output of the same shape, of any height and width.
 
-    Its constructor takes `channels` (of the images) and `vector` (the size of ``Cond.vector``, 0 for none), and its
-    own settings after them; all are kept as attributes under their own names, so that a saved model can be built again.
-    One that reads ``Cond.image``, which tasks need, also takes `image`, its number of channels (0 for none).
+    Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
+    slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept
+    as attributes under their own names, so that a saved model can be built again.
     """
 
     channels: int
-    vector: int
+    vector: int = 0
+    tokens: int = 0
     image: int = 0
+
+    reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
+    size_names: ClassVar[tuple[str, ...]] = ()  # names on its dial of sizes, smallest first
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """Network output.
 
         Args:
-            x: Images of unit variance, (B, channels, H, W).
-            noise: Noise labels, (B,).
-            cond: What else is known; slots that it has no use for are ignored.
+            x: Noisy x of unit variance, (B, channels, H, W).
+            noise: Noise labels, (B,); (B, 2) for a network that `reads_target`.
+            cond: Conditions; slots that the network has no use for are ignored.
 
         Returns:
             (B, channels, H, W).
         """
+
+    @classmethod
+    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
+        """Settings of a network of one of the `size_names`, for x of (height, width).
+
+        May be overridden, together with `size_names` and `default_size`; as it is, there is no dial.
+        """
+        return {}
+
+    @classmethod
+    def default_size(cls, minutes: float | None, device: str) -> str:
+        """The size for a budget in minutes (None: not in minutes) on a device ("cpu", "cuda", ...). May be overridden."""
+        return ""
+
+    def edges(self) -> list[nn.Module]:
+        """The layers that face x, first and last, which Muon leaves to AdamW.
+
+        May be overridden; as it is, the first and the last convolution.
+        """
+        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        return convolutions[:1] + convolutions[-1:]
+
+    def cond_sizes(self) -> CondSizes:
+        """Sizes of the slots of `Cond` that it was built for."""
+        return CondSizes(self.vector, self.tokens, self.image)

@@ -15,7 +15,7 @@ class SimpleUnet(Backbone):
     The notes' listing has 64, 128 and 256 channels for one-channel images; here they work for any channels and size.
 
     Args:
-        channels: Of the images.
+        channels: Channels of x.
         vector: Size of ``Cond.vector``, 0 for none.
         width: Channels of the first convolution.
         image: Channels of ``Cond.image``, 0 for none.

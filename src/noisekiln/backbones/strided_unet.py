@@ -15,7 +15,7 @@ class StridedUnet(Backbone):
     the input itself); time comes in [0, 1] instead of raw steps up to 999; any size works.
 
     Args:
-        channels: Of the images.
+        channels: Channels of x.
         vector: Size of ``Cond.vector``, 0 for none.
         width: Channels of the first block; the notes have 64.
         time_width: Size of the time embedding; the notes have 256.

@@ -1,4 +1,6 @@
-"""The default: a U-Net for small images and small computers."""
+"""U-Net with patches, for small images and small computers: the default."""
+
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,23 @@ from noisekiln.blocks.shape import fold, join, match_size, pad_to_multiple, unfo
 from noisekiln.conditions import Cond
 
 
+class Shape(NamedTuple):
+    """A U-Net's shape for x of 28 to 32 pixels a side; larger ones get more levels below."""
+
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    condition: int
+
+
+SHAPES = {
+    "xs": Shape((32, 64), (1, 2), 64),
+    "s": Shape((64, 96), (1, 2), 128),
+    "m": Shape((64, 128), (2, 4), 128),
+    "l": Shape((96, 192), (3, 6), 256),
+    "xl": Shape((192, 384), (4, 8), 512),
+}
+
+
 class Unet(Backbone):
     """A U-Net that works on squares of `patch` x `patch` pixels and spends its time in 3x3 convolutions.
 
@@ -19,7 +38,7 @@ class Unet(Backbone):
     the lowest level once. Any height, width and number of channels work: what does not divide is padded, then cut.
 
     Args:
-        channels: Of the images.
+        channels: Channels of x.
         vector: Size of ``Cond.vector``, 0 for none.
         widths: Channels at each level, multiples of 32.
         blocks: Residual blocks at each level.
@@ -28,6 +47,8 @@ class Unet(Backbone):
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
         image: Channels of ``Cond.image``, 0 for none.
     """
+
+    size_names: ClassVar[tuple[str, ...]] = tuple(SHAPES)
 
     def __init__(
         self,
@@ -54,7 +75,7 @@ class Unet(Backbone):
         self.channels, self.vector, self.widths, self.blocks = channels, vector, widths, blocks
         self.patch, self.attention, self.condition, self.image = patch, attention, condition, image
         self.noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
-        self.wish = nn.Linear(vector, condition) if vector else None
+        self.embed_vector = nn.Linear(vector, condition) if vector else None
         self.mix = nn.Linear(condition, condition)
         self.enter = nn.Conv2d((channels + image) * patch**2, widths[0], 3, padding=1)
         upper = range(len(widths) - 1)
@@ -70,21 +91,39 @@ class Unet(Backbone):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
-        told = self.noise(noise)
-        if self.wish is not None and cond.vector is not None:
-            told = told + self.wish(cond.vector)
-        told = F.silu(self.mix(F.silu(told)))
-        seen = join(x, cond.image, self.image)
-        h = self.enter(fold(pad_to_multiple(seen, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
+        condition = self.noise(noise)
+        if self.embed_vector is not None and cond.vector is not None:
+            condition = condition + self.embed_vector(cond.vector)
+        condition = F.silu(self.mix(F.silu(condition)))
+        joined = join(x, cond.image, self.image)
+        h = self.enter(fold(pad_to_multiple(joined, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
         skips = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
-            skips.append(stage(h, told))
+            skips.append(stage(h, condition))
             h = shrink(fold(skips[-1]))
-        h = self.middle(h, told)
+        h = self.middle(h, condition)
         for stage, grow, merge in zip(self.up[::-1], self.grow[::-1], self.merge[::-1], strict=True):
-            h = stage(merge(torch.cat([unfold(grow(h)), skips.pop()], dim=1)), told)
+            h = stage(merge(torch.cat([unfold(grow(h)), skips.pop()], dim=1)), condition)
         y = unfold(self.leave(F.silu(self.norm(h))), self.patch)
         return match_size(y, x)
+
+    @classmethod
+    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
+        """X below 12 pixels is taken pixel by pixel, other x in squares of 2; levels are added down to 12 pixels."""
+        shape, side = SHAPES[name], max(size)
+        patch = 1 if side < 12 else 2
+        widths, blocks = list(shape.widths), list(shape.blocks)
+        while side / patch / 2 ** (len(widths) - 1) > 12:
+            widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])
+            blocks.insert(1, blocks[0])
+        return {"widths": tuple(widths), "blocks": tuple(blocks), "patch": patch, "condition": shape.condition}
+
+    @classmethod
+    def default_size(cls, minutes: float | None, device: str) -> str:
+        """On a CPU by the measurements in LOG.md; on a graphics card not measured yet."""
+        if device == "cpu":
+            return "s" if minutes is None or minutes <= 10 else "m"
+        return "l"
 
     def _stage(self, level: int) -> "_Stage":
         return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
@@ -98,7 +137,7 @@ class _Stage(nn.Module):
         self.residual = nn.ModuleList(Residual(width, condition) for _ in range(blocks))
         self.attention = nn.ModuleList(Attention(width) if attention else nn.Identity() for _ in range(blocks))
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         for residual, attention in zip(self.residual, self.attention, strict=True):
-            x = attention(residual(x, told))
+            x = attention(residual(x, condition))
         return x

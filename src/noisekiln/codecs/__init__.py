@@ -1,1 +1,1 @@
-"""Codecs: the door between images and the unit-variance tensors that diffusion works on, one kind a file."""
+"""Codecs: between images and the unit-variance tensors that diffusion works on, one a file."""

@@ -1,36 +1,76 @@
-"""What a codec is."""
+"""The interface of codecs."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from noisekiln.levels import CLEAN, Level
+
+Size = tuple[int, int]  # (height, width)
+Limits = tuple[Tensor, Tensor]
 
 
-class Codec(ABC):
-    """Images <-> x. Standardising happens here and nowhere else: inside, x has mean 0 and variance 1."""
+class Codec(nn.Module, ABC):
+    """Images <-> x, the tensors that diffusion works on. Standardising happens here and nowhere else.
+
+    A codec is frozen while a diffusion model is trained. Constructor arguments are kept under their own names; weights
+    and buffers are saved with the model.
+    """
+
+    costly: ClassVar[bool] = False  # whether encoding costs enough that training should do it once an image
+    level: Level = CLEAN  # the noise that x carries already: sampling may end there
+
+    @abstractmethod
+    def fit(self, pixels: Tensor) -> Self:
+        """A codec of these settings for these images, (N, H, W, C) uint8; this one if there is nothing to adapt.
+
+        Raises:
+            ValueError: If it cannot encode images of this kind.
+        """
 
     @property
     @abstractmethod
-    def channels(self) -> int:
+    def image_channels(self) -> int:
+        """Channels of images."""
+
+    @property
+    @abstractmethod
+    def x_channels(self) -> int:
         """Channels of x."""
+
+    @abstractmethod
+    def x_size(self, size: Size) -> Size:
+        """Height and width of x for images of (height, width) pixels."""
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
         """Images (B, H, W, C) uint8 -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set."""
 
     @abstractmethod
-    def picture(self, x: Tensor) -> Tensor:
-        """X -> images (B, C, H, W), floats of about [0, 1]; differentiable, neither rounded nor clipped."""
+    def to_image(self, x: Tensor) -> Tensor:
+        """X -> images (B, C, H, W), floats of about [0, 1]; differentiable, neither rounded nor clipped.
+
+        Where several image sizes have one x-size, the largest is returned.
+        """
 
     @property
     @abstractmethod
     def scale(self) -> float:
-        """How far a picture moves, as a root mean square, when x moves by 1."""
+        """How far an image moves, as a root mean square, when x moves by 1."""
 
     @property
-    @abstractmethod
-    def limits(self) -> tuple[Tensor, Tensor]:
-        """Least and greatest x that decodes without being clipped, both broadcasting to (C', H', W')."""
+    def limits(self) -> Limits | None:
+        """Least and greatest x that decodes without being clipped, broadcasting to (C', H', W').
 
-    @abstractmethod
-    def decode(self, x: Tensor) -> Tensor:
-        """X -> images (B, H, W, C) uint8; values out of range are clipped."""
+        May be overridden; None where x has no such bounds.
+        """
+        return None
+
+    def decode(self, x: Tensor, size: Size | None = None) -> Tensor:
+        """X -> images (B, H, W, C) uint8, cut to (height, width) if a size is given; values out of range are clipped."""
+        images = self.to_image(x.float()).permute(0, 2, 3, 1)
+        if size is not None:
+            images = images[:, : size[0], : size[1]]
+        return images.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()

@@ -1,32 +1,38 @@
-"""Pixels themselves, standardised."""
+"""Pixels, standardised per channel."""
 
 import math
-from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Limits, Size
 
 
-@dataclass(frozen=True)
 class Pixels(Codec):
     """``x = (pixel / 255 - mean) / std``, per channel.
 
     Args:
-        mean: Of each channel over the data set, in [0, 1].
+        mean: Mean of each channel over the data set, in [0, 1].
         std: Standard deviation of each channel, > 0.
     """
 
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    mean_of_channels: Tensor
+    std_of_channels: Tensor
 
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
-            raise ValueError(f"{self}: every channel needs one mean and one deviation above 0.")
+    def __init__(self, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not mean or min(std) <= 0:
+            raise ValueError(
+                f"pixels(mean={mean}, std={std}): every channel needs one mean and one deviation above 0. "
+                "Give two tuples of the same length."
+            )
+        self.mean, self.std = mean, std
+        # Constants that move with the model: training must not copy them to the device at every step.
+        self.register_buffer("mean_of_channels", torch.tensor(mean), persistent=False)
+        self.register_buffer("std_of_channels", torch.tensor(std), persistent=False)
 
-    @classmethod
-    def fit(cls, pixels: Tensor) -> "Pixels":
+    def fit(self, pixels: Tensor) -> Self:
         """The codec that standardises these images, (N, H, W, C) uint8.
 
         A channel that never changes gets the deviation 1/255, so that one grey step is one unit.
@@ -39,35 +45,37 @@ class Pixels(Codec):
             share = counts / counts.sum()  # of each grey level: exact, and small however many the images
             mean.append(float(share @ grey))
             std.append(max(float(share @ (grey - mean[-1]) ** 2) ** 0.5, 1 / 255))
-        return cls(tuple(mean), tuple(std))
+        return type(self)(tuple(mean), tuple(std))
 
     @property
-    def channels(self) -> int:  # noqa: D102 (the base class says it)
+    def image_channels(self) -> int:  # noqa: D102 (the base class says it)
         return len(self.mean)
 
     @property
-    def limits(self) -> tuple[Tensor, Tensor]:
-        """What black and white become: two (C, 1, 1) tensors."""
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (self.mean, self.std))
+    def x_channels(self) -> int:  # noqa: D102 (the base class says it)
+        return len(self.mean)
+
+    def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
+        return size
+
+    @property
+    def limits(self) -> Limits:
+        """X of black and of white: two (C, 1, 1) tensors."""
+        mean, std = (values.view(-1, 1, 1) for values in (self.mean_of_channels, self.std_of_channels))
         return -mean / std, (1 - mean) / std
-
-    def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        if pixels.shape[-1] != self.channels:
-            raise ValueError(
-                f"images with {pixels.shape[-1]} channels were given to a codec for {self.channels}. "
-                "Convert them first, or train on images of this kind."
-            )
-        mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
-        return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
-
-    def picture(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        mean, std = (torch.tensor(values).to(x).view(-1, 1, 1) for values in (self.mean, self.std))
-        return x * std + mean
 
     @property
     def scale(self) -> float:  # noqa: D102 (the base class says it)
-        return math.sqrt(sum(std**2 for std in self.std) / self.channels)
+        return math.sqrt(sum(std**2 for std in self.std) / len(self.std))
 
-    def decode(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        pixels = self.picture(x.float()).permute(0, 2, 3, 1)
-        return pixels.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
+    def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        if pixels.shape[-1] != self.image_channels:
+            raise ValueError(
+                f"Images with {pixels.shape[-1]} channels cannot be encoded by a codec for {self.image_channels}. "
+                "Convert them first, or train on images of this kind."
+            )
+        return ((pixels.float() / 255 - self.mean_of_channels) / self.std_of_channels).permute(0, 3, 1, 2)
+
+    def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        mean, std = (values.to(x).view(-1, 1, 1) for values in (self.mean_of_channels, self.std_of_channels))
+        return x * std + mean

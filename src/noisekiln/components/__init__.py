@@ -1,1 +1,1 @@
-"""Components: what can be chosen by name, and the text that describes a choice."""
+"""Components: what can be chosen by name, the text that describes a choice, and settings with their rules."""

@@ -1,4 +1,4 @@
-"""The folder is the registry: a component exists because its file does.
+"""The registry of components: a component exists because its file does.
 
 A *room* is a package whose `base` module defines one abstract class, and whose other modules each define one final
 subclass of it, named like the file: `samplers/dpmpp_2m.py` holds `DPMpp2M`. Nothing is listed anywhere else.
@@ -22,8 +22,8 @@ T = TypeVar("T")
 @cache
 def names(room: str) -> tuple[str, ...]:
     """Names of the components in a room ("samplers"), sorted; nothing is imported."""
-    folder = PACKAGE / room
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base" and not m.ispkg))
+    modules = pkgutil.iter_modules([str(PACKAGE / room)])
+    return tuple(sorted(module.name for module in modules if module.name != "base" and not module.ispkg))
 
 
 @cache
@@ -53,25 +53,32 @@ def name_of(component: type) -> str:
 def find(base: type[T], name: str) -> type[T]:
     """The component called `name` in the room of `base`; also "my_file.py:MyClass" for one of your own.
 
+    The first word of a name is enough where no other begins with it: "class" finds `class_label`.
+
     Raises:
         ValueError: If there is none; the message names the nearest.
     """
     if ":" in name:
         return _from_file(base, name)
     room = room_of(base)
-    if name not in names(room):
-        raise ValueError(f"There is no {base.__name__.lower()} called {name!r}. {did_you_mean(name, names(room))}")
+    known = names(room)
+    if name not in known:
+        longer = [other for other in known if other.startswith(f"{name}_")]
+        if len(longer) != 1:
+            kind = room.removesuffix("s").replace("_", " ")
+            raise ValueError(f"There is no {kind} called {name!r}. {did_you_mean(name, known)}")
+        name = longer[0]
     module = importlib.import_module(f"noisekiln.{room}.{name}")
-    kinds: list[type[T]] = [kind for kind in vars(module).values() if _is_component(kind, base)]
-    found = [kind for kind in kinds if kind.__module__ == module.__name__]
+    found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
     assert len(found) == 1, f"{module.__name__} must define exactly one {base.__name__}, not {found}"
-    return found[0]
+    kind_found: type[T] = found[0]
+    return kind_found
 
 
-def did_you_mean(given: str, known: tuple[str, ...] | list[str]) -> str:
+def did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
     """The end of an error message: "Did you mean 'heun'? There are: ..."."""
-    folded = {name.lower(): name for name in known}
-    near = [folded[name] for name in get_close_matches(given.lower(), folded, n=1)]
+    folded = {each.lower(): each for each in known}
+    near = [folded[each] for each in get_close_matches(name.lower(), folded, n=1)]
     return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
 
 
@@ -87,8 +94,10 @@ def _from_file(base: type[T], name: str) -> type[T]:
     loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
     if loader is None or loader.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
-    module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(module)
+    module = sys.modules.get(loader.name)
+    if module is None:  # a class is the same one however often its file is named
+        module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)
+        loader.loader.exec_module(module)
     kind: type[T] | None = getattr(module, attribute, None)
     if not _is_component(kind, base):
         raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")

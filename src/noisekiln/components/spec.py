@@ -1,4 +1,4 @@
-"""Settings as text: ``"ddim(eta=0.5)"`` <-> ``DDIM(eta=0.5)``.
+"""Specs: a component and its settings as text, ``"ddim(eta=0.5)"`` <-> ``DDIM(eta=0.5)``.
 
 A component is its own configuration: its constructor's arguments, kept under their own names. A spec is the call
 written down; an argument that is itself a component is a nested spec: ``"uniform(schedule=cosine(offset=0))"``.
@@ -6,8 +6,8 @@ Specs are parsed, never evaluated: only names, calls and literals are understood
 """
 
 import ast
-import dataclasses
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,18 +18,14 @@ from noisekiln.components.registry import did_you_mean, find, name_of
 T = TypeVar("T")
 
 
-def setting(default: Any, about: str, **more: str) -> Any:
-    """A field of a dataclass of settings, with its help for the command line; `flag` names another option for it."""
-    return dataclasses.field(default=default, metadata={"help": about, **more})
-
-
-def build(base: type[T], spec: "str | T", **given: object) -> T:
+def build(base: type[T], spec: "str | T", **context: object) -> T:
     """The component that a spec describes.
 
     Args:
         base: The abstract class of its room, such as `Sampler`.
         spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned as it is.
-        given: Arguments that come from elsewhere (channels, condition size); the spec may not name them.
+        context: Arguments that come from elsewhere (channels, condition sizes), for a constructor that takes them; the
+            spec may not name them.
 
     Raises:
         ValueError: For an unknown component or setting (the nearest is named), or a value of the wrong kind.
@@ -37,7 +33,7 @@ def build(base: type[T], spec: "str | T", **given: object) -> T:
     if not isinstance(spec, str):
         return spec
     name, settings = _parse(spec)
-    return _construct(find(base, name), settings, given, spec)
+    return _construct(find(base, name), settings, context, spec)
 
 
 def describe(component: object, *, whole: bool = False, but: tuple[str, ...] = ()) -> str:
@@ -45,32 +41,63 @@ def describe(component: object, *, whole: bool = False, but: tuple[str, ...] = (
 
     Args:
         component: Anything that `build` makes.
-        whole: Say the settings at their default too, so that the spec outlives a change of defaults.
+        whole: Whether to write settings at their default too, so that the spec outlives a change of defaults.
         but: Arguments to leave out, as they come from elsewhere.
     """
-    told = [
+    settings = [
         f"{name}={_literal(value, whole)}"
         for name, parameter in _parameters(type(component)).items()
         if name not in but and ((value := getattr(component, name)) != parameter.default or whole)
     ]
-    return name_of(type(component)) + (f"({', '.join(told)})" if told else "")
+    return name_of(type(component)) + (f"({', '.join(settings)})" if settings else "")
+
+
+def kind_of(base: type[T], spec: str) -> type[T]:
+    """The class that a spec names; it is not built."""
+    return find(base, _parse(spec)[0])
+
+
+def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
+    """The spec with settings added that it does not name itself."""
+    name, settings = _parse(spec)
+    texts = {key: _literal(value, whole=True) for key, value in defaults.items()}
+    texts |= {key: ast.unparse(node) for key, node in settings.items()}
+    written = ", ".join(f"{key}={text}" for key, text in texts.items())
+    named = name if ":" in name else name_of(find(base, name))
+    return f"{named}({written})" if written else named
+
+
+def takes(kind: type, argument: str) -> bool:
+    """Whether a component's constructor has an argument of this name."""
+    return argument in _parameters(kind)
+
+
+FORMS = (re.compile(r"(\w+)(\(.*\))?", re.DOTALL), re.compile(r"(.+\.py:\w+)(\(.*\))?", re.DOTALL))
 
 
 def _parse(spec: str) -> tuple[str, dict[str, ast.expr]]:
-    """The component's name and its settings; what is not Python by itself may be FILE.py:Class(...)."""
-    file, colon, rest = spec.partition(".py:")
-    for before, text in (("", spec), (file + colon, rest)):
-        try:
-            node = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError):
-            continue
-        if isinstance(node, ast.Name):
-            return before + node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            words = {word.arg: word.value for word in node.keywords if word.arg}
-            if len(words) == len(node.keywords):
-                return before + node.func.id, words
+    """The component's name and its settings; the name may be FILE.py:Class, or a word of Python such as "class"."""
+    for form in FORMS:
+        found = form.fullmatch(spec.strip())
+        settings = None if found is None else _settings(f"_{found[2] or '()'}")
+        if found is not None and settings is not None:
+            return found[1], settings
     raise ValueError(f"{spec!r} cannot be read as a setting. Write name or name(setting=value, ...).")
+
+
+def _settings(call: str) -> dict[str, ast.expr] | None:
+    """The keyword arguments of a call; None if it is not one, or has others."""
+    try:
+        node = ast.parse(call, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    return _keywords(node) if isinstance(node, ast.Call) else None
+
+
+def _keywords(call: ast.Call) -> dict[str, ast.expr] | None:
+    words = {word.arg: word.value for word in call.keywords if word.arg}
+    plain = isinstance(call.func, ast.Name) and not call.args and len(words) == len(call.keywords)
+    return words if plain else None
 
 
 def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
@@ -79,16 +106,16 @@ def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if parameter.kind not in variadic}
 
 
-def _construct(kind: type[T], words: dict[str, ast.expr], given: dict[str, object], spec: str) -> T:
+def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, object], spec: str) -> T:
     parameters = _parameters(kind)
     hints = typing.get_type_hints(kind.__init__)
-    open_names = [name for name in parameters if name not in given]
+    settable = [name for name in parameters if name not in context]
     for word in words:
-        if word not in open_names:
-            known = did_you_mean(word, open_names) if open_names else "It has no settings."
+        if word not in settable:
+            known = did_you_mean(word, settable) if settable else "It has no settings."
             raise ValueError(f"{spec!r}: {name_of(kind)} has no setting called {word!r}. {known}")
     values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in words.items()}
-    return kind(**values, **{name: value for name, value in given.items() if name in parameters})
+    return kind(**values, **{name: value for name, value in context.items() if name in parameters})
 
 
 def _value(node: ast.expr, hint: Any, where: str) -> object:
@@ -97,7 +124,7 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
     text = ast.unparse(node)
     component = next((kind for kind in kinds if inspect.isabstract(kind)), None)
     if component is not None and text != "None":
-        return build(component, text)
+        return _nested(component, node, f"{where}={text}")
     if float in kinds and text.lstrip("-") == "inf":
         return float(text)
     try:
@@ -107,9 +134,18 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if hint is not None and not any(_fits(value, kind) for kind in kinds):
-        wanted = hint.__name__ if isinstance(hint, type) and not typing.get_origin(hint) else str(hint)
-        raise ValueError(f"{where}={text} is not of the kind {wanted}. Give a value of that kind.")
+        expected = hint.__name__ if isinstance(hint, type) and not typing.get_origin(hint) else str(hint)
+        raise ValueError(f"{where}={text} is not of the kind {expected}. Give a value of that kind.")
     return value
+
+
+def _nested(base: type[T], node: ast.expr, where: str) -> T:
+    """A component inside of a spec, from the parsed tree: one of noisekiln's own, never from a file."""
+    words = _keywords(node) if isinstance(node, ast.Call) else {}
+    named = node.func if isinstance(node, ast.Call) else node
+    if words is None or not isinstance(named, ast.Name):
+        raise ValueError(f"{where} cannot be read as a setting. Write name or name(setting=value, ...).")
+    return _construct(find(base, named.id), words, {}, ast.unparse(node))
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -1,1 +1,1 @@
-"""Conditioners: from what a person asks for (a class, a prompt) to the slots that a backbone reads, one kind a file."""
+"""Conditioners: from a class, a prompt or numbers to the conditions that a network reads, one kind a file."""

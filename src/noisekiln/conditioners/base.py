@@ -1,55 +1,105 @@
-"""What a conditioner is."""
+"""The interface of conditioners."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from noisekiln.conditions import Cond
+from noisekiln.conditions import Cond, CondSizes
+from noisekiln.data import DataSet, Images
+
+Value = Any  # what a condition is for a person: a class name or number, a prompt, numbers, ...
 
 
 class Conditioner(nn.Module, ABC):
-    """Turns wishes into a `Cond`, in two steps: `encode` once for a whole data set, `forward` at every training step.
+    """Turns conditions into a `Cond` in two steps: `encode` once a data set, `forward` at every training step.
 
-    Ids are integers, (B, ...); the ids of "nothing asked for" are what classifier-free guidance compares with.
-    Constructor arguments are kept under their own names; `width` is the size of ``Cond.vector``.
+    Ids are a tensor with a row for each condition, (B, ...). The ids of `nothing`, the empty condition, are what
+    classifier-free guidance compares with. Constructor arguments are kept under their own names.
     """
 
-    reads: ClassVar[str]  # what of a data set it is trained on: "labels" or "captions"
-    width: int
-    choices: tuple[str, ...] = ()  # all that can be wished for, where that is a fixed list
-    words: tuple[str, ...] = ()  # the words that it knows, where wishes are made of words
+    kind: ClassVar[str]  # what its conditions are: "class", "text", ...
+    needs: ClassVar[str]  # what a data set must have, for messages: "captions (a metadata.csv beside the images)"
+    priority: ClassVar[int | None] = None  # `auto` tries conditioners in this order; None: only when requested
+    choices: tuple[str, ...] = ()  # all conditions by name, where they are a fixed list
+    vocabulary: tuple[str, ...] = ()  # the words that it knows, where conditions are made of words
+
+    @property
+    @abstractmethod
+    def sizes(self) -> CondSizes:
+        """Sizes of the slots that it fills."""
 
     @abstractmethod
-    def encode(self, wanted: Sequence[str | int]) -> Tensor:
-        """Ids of these wishes, (B, ...) int64.
+    def fit(self, data: DataSet) -> Self | None:
+        """A conditioner of these settings for a data set, with new weights; None if the data have nothing for it."""
+
+    @abstractmethod
+    def values(self, images: Images, class_names: tuple[str, ...]) -> Sequence[Value | None] | None:
+        """The condition of each image as `encode` takes it, None for one without; None if no image has any."""
+
+    @abstractmethod
+    def encode(self, values: Sequence[Value]) -> Tensor:
+        """Ids of conditions, (B, ...).
 
         Raises:
-            ValueError: For a wish that cannot be understood.
+            ValueError: For a condition that cannot be understood.
         """
-
-    def unknown(self, wish: str) -> list[str]:
-        """Words of a wish that say nothing to this conditioner."""
-        return []
 
     @abstractmethod
     def nothing(self, count: int) -> Tensor:
-        """Ids of no wish at all, (count, ...) int64."""
+        """Ids of the empty condition, (count, ...)."""
 
     @abstractmethod
     def forward(self, ids: Tensor) -> Cond:
-        """The condition of each row of ids."""
+        """The `Cond` of each row of ids."""
+
+    @abstractmethod
+    def describe(self, value: Value) -> dict[str, Any]:
+        """A condition as `samples.json` has it: {"class": "boot", "label": 9}, {"prompt": "a red boot"}, ..."""
+
+    def preview(
+        self, images: Images | None, class_names: tuple[str, ...], count: int
+    ) -> Sequence[Value | None] | None:
+        """The conditions that a run's grids show; None if they have to be those of images, and there are none.
+
+        May be overridden; as it is, they are those of the first images, over and over.
+        """
+        values = None if images is None else self.values(images, class_names)
+        return None if values is None else [values[i % len(values)] for i in range(count)]
+
+    def parse(self, text: str) -> Value:
+        """A condition from the text that a person writes.  May be overridden; as it is, it is the text."""
+        return text
+
+    def unknown_words(self, value: Value) -> list[str]:
+        """Words of a condition that have no meaning for this conditioner. May be overridden."""
+        return []
 
     def extended(self, other: Self) -> Self:
-        """This one, and what `other` knows besides; what it knew keeps its meaning, what is new says nothing yet.
+        """This conditioner with what `other` knows besides; new entries have no meaning yet.
 
-        A conditioner that has no list of what it knows has nothing to extend: it is returned as it is.
+        May be overridden, together with `table`; as it is, there is nothing to extend.
         """
         return self
 
+    def table(self) -> tuple[str, tuple[str, ...]] | None:
+        """The name of the embedding's parameter and the entry that each of its rows stands for ("" for none).
+
+        May be overridden by a conditioner that can be `extended`; adapters train and carry the new rows.
+        """
+        return None
+
+    def encode_all(self, values: Sequence[Value | None]) -> Tensor:
+        """Ids of conditions of which some are None, the empty one."""
+        ids = self.nothing(len(values))
+        places = [place for place, value in enumerate(values) if value is not None]
+        if places:
+            ids[places] = self.encode([values[place] for place in places])
+        return ids
+
     def drop(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
-        """Ids with a random share of the rows replaced by nothing (Ho & Salimans 2022, algorithm 1)."""
+        """Ids with a random share of the rows replaced by `nothing` (Ho & Salimans 2022, algorithm 1)."""
         dropped = torch.rand(len(ids), generator=generator) < share
         return torch.where(dropped.view(-1, *[1] * (ids.ndim - 1)), self.nothing(len(ids)), ids)

@@ -1,25 +1,28 @@
-"""One of a fixed number of classes."""
+"""Class labels: a learned vector for each of a fixed number of classes."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditions import Cond
+from noisekiln.conditions import Cond, CondSizes
+from noisekiln.data import DataSet, Images
 
 
 class ClassLabel(Conditioner):
-    """A learned vector for each class, and one for none.
+    """A learned vector for each class, and one for no class.
 
     Args:
         names: The classes, in the order of their labels.
         width: Size of the vector.
     """
 
-    reads: ClassVar[str] = "labels"
+    kind: ClassVar[str] = "class"
+    needs: ClassVar[str] = "classes (a sub-folder for each, or labels in a metadata.csv)"
+    priority: ClassVar[int | None] = 1
 
     def __init__(self, names: tuple[str, ...] = (), width: int = 64) -> None:
         super().__init__()
@@ -27,19 +30,40 @@ class ClassLabel(Conditioner):
         self.width = width
         self.vectors = nn.Embedding(len(names) + 1, width)
 
-    def encode(self, wanted: Sequence[str | int]) -> Tensor:
+    @property
+    def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
+        return CondSizes(vector=self.width)
+
+    def fit(self, data: DataSet) -> Self | None:  # noqa: D102 (the base class says it)
+        return None if data.train.labels is None else type(self)(data.class_names, self.width)
+
+    def values(self, images: Images, class_names: tuple[str, ...]) -> list[str] | None:  # noqa: D102
+        return None if images.labels is None else [class_names[label] for label in images.labels.tolist()]
+
+    def encode(self, values: Sequence[str | int]) -> Tensor:
         """Labels of class names or numbers, (B,).
 
         Raises:
-            ValueError: For a class that there is not.
+            ValueError: For a class that does not exist.
         """
-        return torch.tensor([self._label(wish) for wish in wanted], dtype=torch.int64)
+        known = {value: self._label(value) for value in dict.fromkeys(values)}
+        return torch.tensor([known[value] for value in values], dtype=torch.int64)
 
     def nothing(self, count: int) -> Tensor:  # noqa: D102 (the base class says it)
         return torch.full((count,), len(self.names), dtype=torch.int64)
 
     def forward(self, ids: Tensor) -> Cond:  # noqa: D102 (the base class says it)
         return Cond(vector=self.vectors(ids))
+
+    def describe(self, value: str | int) -> dict[str, Any]:  # noqa: D102 (the base class says it)
+        label = self._label(value)
+        return {"label": label, "class": self.names[label]}
+
+    def preview(  # noqa: D102 (the base class says it)
+        self, images: Images | None, class_names: tuple[str, ...], count: int
+    ) -> list[str]:
+        names = class_names or self.names
+        return [names[i % len(names)] for i in range(count)]
 
     def extended(self, other: Self) -> Self:
         """With the other's classes after its own; a new class begins as no class."""
@@ -53,16 +77,19 @@ class ClassLabel(Conditioner):
         longer.vectors.load_state_dict({"weight": torch.cat([table[:-1], none, table[-1:]])})
         return longer
 
-    def _label(self, wish: str | int) -> int:
-        if wish in self.names:
-            return self.names.index(str(wish))
-        if isinstance(wish, str):
+    def table(self) -> tuple[str, tuple[str, ...]]:  # noqa: D102 (the base class says it)
+        return "vectors.weight", (*self.names, "")
+
+    def _label(self, value: str | int) -> int:
+        if value in self.names:
+            return self.names.index(str(value))
+        if isinstance(value, str):
             folded = [name.lower() for name in self.names]
-            if wish.lower() in folded:
-                return folded.index(wish.lower())
-            if not wish.isdecimal():
-                raise ValueError(f"There is no class called {wish!r}. {did_you_mean(wish, self.names)}")
-        if 0 <= int(wish) < len(self.names):
-            return int(wish)
+            if value.lower() in folded:
+                return folded.index(value.lower())
+            if not value.isdecimal():
+                raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names)}")
+        if 0 <= int(value) < len(self.names):
+            return int(value)
         known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
-        raise ValueError(f"There is no class number {wish}; the model was trained on {len(self.names)}: {known}.")
+        raise ValueError(f"There is no class number {value}; the model was trained on {len(self.names)}: {known}.")

@@ -1,56 +1,42 @@
-"""Prompts, by a small encoder that is trained along with the model: nothing is downloaded."""
+"""Prompts: a small text encoder that is trained along with the model, without downloads."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditions import Cond
+from noisekiln.conditions import Cond, CondSizes
+from noisekiln.data import DataSet, Images
 
 PADDING, FIRST_WORD = 0, 1
-SMALL_WORDS = {
-    "a",
-    "an",
-    "and",
-    "at",
-    "by",
-    "has",
-    "her",
-    "his",
-    "in",
-    "is",
-    "it",
-    "of",
-    "on",
-    "or",
-    "the",
-    "to",
-    "with",
-}
+MOST_WORDS, LONGEST = 8192, 64  # of a vocabulary, and words of a prompt that are read
+STOP_WORDS = frozenset("a an and at by has her his in is it of on or the to with".split())
 
 
 class Text(Conditioner):
-    """Words, looked at with their neighbours ("red hair" is not "red shirt"), then averaged.
+    """Words, convolved with their neighbours ("red hair" is not "red shirt"), then averaged.
 
-    Each word's vector passes two residual convolutions of three words' reach. A word that was seen less than twice in
-    training, or never, is left out: it says nothing rather than something wrong.
+    Each word's vector passes two residual convolutions of three words' reach. A word that occurs less than twice in
+    training, or never, is left out: no meaning is better than a wrong one.
 
     Args:
         words: The vocabulary, in order of frequency.
         width: Size of a word's vector and of the pooled one.
-        length: Most words of a prompt that are read.
+        length: Number of words of a prompt that are read; the rest is cut.
     """
 
-    reads: ClassVar[str] = "captions"
+    kind: ClassVar[str] = "text"
+    needs: ClassVar[str] = "captions (a metadata.csv beside the images)"
+    priority: ClassVar[int | None] = 0
 
     def __init__(self, words: tuple[str, ...] = (), width: int = 128, length: int = 32) -> None:
         super().__init__()
-        self.words = words
+        self.words = self.vocabulary = words
         self.width = width
         self.length = length
         self.index = {word: i for i, word in enumerate(words, FIRST_WORD)}
@@ -58,39 +44,33 @@ class Text(Conditioner):
         self.neighbours = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
         self.silence = nn.Parameter(torch.zeros(width))
 
-    @classmethod
-    def fit(cls, captions: Iterable[str], *, width: int = 128, most_words: int = 8192, longest: int = 64) -> "Text":
-        """The encoder for a data set's captions: its vocabulary and the length of its longest caption."""
+    @property
+    def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
+        return CondSizes(vector=self.width, tokens=self.width)
+
+    def fit(self, data: DataSet) -> Self | None:
+        """An encoder with the vocabulary of the captions, as long as the longest of them."""
+        if data.train.captions is None:
+            return None
         counts: Counter[str] = Counter()
         length = 1
-        for caption in captions:
+        for caption in data.train.captions:
             words = split_words(caption)
             counts.update(words)
             length = max(length, len(words))
-        known = [word for word, count in counts.most_common(most_words) if count > 1]
-        return cls(tuple(known), width, min(length, longest))
+        known = [word for word, count in counts.most_common(MOST_WORDS) if count > 1]
+        return type(self)(tuple(known), self.width, min(length, LONGEST))
 
-    def extended(self, other: Self) -> Self:
-        """With the other's words after its own, each at zero, and its length if that is greater."""
-        new = tuple(word for word in other.words if word not in self.index)
-        longer = type(self)(self.words + new, self.width, max(self.length, other.length))
-        weights = self.state_dict()
-        table = weights["vectors.weight"]
-        weights["vectors.weight"] = torch.cat([table, table.new_zeros(len(new), self.width)])
-        longer.load_state_dict(weights)
-        return longer
+    def values(self, images: Images, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
+        return None if images.captions is None else [caption or None for caption in images.captions]
 
-    def encode(self, wanted: Sequence[str | int]) -> Tensor:
+    def encode(self, values: Sequence[str]) -> Tensor:
         """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut."""
-        ids = torch.full((len(wanted), self.length), PADDING, dtype=torch.int64)
-        for row, prompt in zip(ids, wanted, strict=True):
+        ids = torch.full((len(values), self.length), PADDING, dtype=torch.int64)
+        for row, prompt in zip(ids, values, strict=True):
             words = [self.index[word] for word in split_words(str(prompt)) if word in self.index][: self.length]
             row[: len(words)] = torch.tensor(words, dtype=torch.int64)
         return ids
-
-    def unknown(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model never learned, and so ignores; small words that say little aside."""
-        return [word for word in split_words(prompt) if word not in self.index and word not in SMALL_WORDS]
 
     def nothing(self, count: int) -> Tensor:  # noqa: D102 (the base class says it)
         return torch.full((count, self.length), PADDING, dtype=torch.int64)
@@ -105,7 +85,27 @@ class Text(Conditioner):
         pooled = (words * there).sum(-1) / count.clamp(min=1).sqrt() + self.silence * (count == 0)
         return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=there.squeeze(1))
 
+    def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
+        return {"prompt": str(value)}
+
+    def unknown_words(self, value: str) -> list[str]:
+        """The words of a prompt that are not in the vocabulary and so ignored, apart from small ones like "the"."""
+        return [word for word in split_words(value) if word not in self.index and word not in STOP_WORDS]
+
+    def extended(self, other: Self) -> Self:
+        """With the other's words after its own, each at zero, and its length if that is greater."""
+        new = tuple(word for word in other.words if word not in self.index)
+        longer = type(self)(self.words + new, self.width, max(self.length, other.length))
+        weights = self.state_dict()
+        table = weights["vectors.weight"]
+        weights["vectors.weight"] = torch.cat([table, table.new_zeros(len(new), self.width)])
+        longer.load_state_dict(weights)
+        return longer
+
+    def table(self) -> tuple[str, tuple[str, ...]]:  # noqa: D102 (the base class says it)
+        return "vectors.weight", ("", *self.words)
+
 
 def split_words(caption: str) -> list[str]:
-    """Lower-case words and numbers; punctuation separates."""
+    """Lower-case words and numbers, separated by punctuation and spaces."""
     return re.findall(r"\w+(?:'\w+)?", caption.lower())

@@ -1,1 +1,1 @@
-"""Logs: where curves go, one backend a file."""
+"""Logs: backends for the curves of a run, one a file."""

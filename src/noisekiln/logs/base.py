@@ -1,33 +1,59 @@
-"""Where lines of numbers go: a file always, TensorBoard, Weights & Biases."""
+"""The interface of logs, and several logs as one."""
 
-import importlib
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Self
 
-Line = Mapping[str, float | str]  # numbers by name, `images_seen` among them; seldom a word
-KINDS = ("auto", "none", "tensorboard", "wandb")
+from noisekiln.components.spec import build, kind_of
+
+Line = Mapping[str, float | str]  # numbers by name, `images_seen` among them; rarely text
 
 
-class Log(Protocol):
-    """A place for lines."""
+class Log(ABC):
+    """A place for the lines of a run. Constructor arguments are its settings; `open` comes first, `close` last."""
 
+    package: ClassVar[str | None] = None  # the package that it needs, if any
+    install: ClassVar[str] = ""  # the command that installs it
+
+    @abstractmethod
+    def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
+        """Begin, or go on.
+
+        Args:
+            folder: Folder of the run.
+            images_seen: Images seen by the checkpoint that the run resumes from; later lines will come again.
+            settings: Settings of the run, to show beside the curves.
+        """
+
+    @abstractmethod
     def write(self, line: Line) -> None:
-        """Take in a line."""
+        """Write a line."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Nothing more will come."""
+        """Write what is still held back, and end."""
 
 
 class Logs:
-    """Several logs as one, closed at the end of a `with`."""
+    """Several logs as one, open in a `with`.
 
-    def __init__(self, logs: Sequence[Log]) -> None:
+    Args:
+        logs: The logs.
+        folder: Folder of the run.
+        images_seen: Images seen by the checkpoint that the run resumes from.
+        settings: Settings of the run.
+    """
+
+    def __init__(self, logs: Sequence[Log], folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
         self._logs = logs
+        self._start = (folder, images_seen, settings)
 
-    def __enter__(self) -> "Logs":
+    def __enter__(self) -> Self:
+        for log in self._logs:
+            log.open(*self._start)
         return self
 
     def __exit__(
@@ -42,40 +68,31 @@ class Logs:
             log.write(line)
 
 
-def open_logs(kind: str, folder: Path, resumed: int, about: Mapping[str, Any]) -> Logs:
-    """The logs of a run: `metrics.jsonl`, and what `pick_log` has picked.
+def choose_log(spec: str) -> str:
+    """The spec of the log to keep besides `metrics.jsonl`: as requested; for "auto" the first that is installed.
 
-    Args:
-        kind: One of `KINDS`, but "auto".
-        folder: Of the run.
-        resumed: Images seen before, by the checkpoint that it goes on from.
-        about: Settings, for who shows them.
-    """
-    from noisekiln.logs.json_lines import JsonLines
-    from noisekiln.logs.tensorboard import TensorBoard
-    from noisekiln.logs.wandb import WeightsAndBiases
-
-    logs: list[Log] = [JsonLines(folder / "metrics.jsonl", resumed)]
-    if kind == "tensorboard":
-        logs.append(TensorBoard(folder / "tensorboard", resumed))
-    if kind == "wandb":
-        logs.append(WeightsAndBiases(folder, about))
-    return Logs(logs)
-
-
-def pick_log(asked: str) -> str:
-    """The kind of log to keep: as asked, or for "auto" TensorBoard's if that is installed.
+    Returns:
+        A spec, or "none".
 
     Raises:
-        ValueError: If what was asked for is not installed.
+        ValueError: If there is no such log, or its package is not installed.
     """
-    if asked == "auto":
-        return "tensorboard" if _installed("tensorboard") else "none"
-    if asked != "none" and not _installed(asked):
-        extra = {"tensorboard": 'pip install "noisekiln[log]"', "wandb": "pip install wandb"}[asked]
-        raise ValueError(f"curves={asked!r} needs the package {asked}, which is not installed. Install it: {extra}.")
-    return asked
+    if spec == "none":
+        return spec
+    if spec == "auto":
+        return "tensorboard" if _is_installed("tensorboard") else "none"
+    kind = kind_of(Log, spec)
+    if kind.package is not None and not _is_installed(kind.package):
+        raise ValueError(
+            f"`curves={spec}` needs the package {kind.package}, which is not installed. Install it: {kind.install}."
+        )
+    return spec
 
 
-def _installed(package: str) -> bool:
+def make_logs(spec: str) -> list[Log]:
+    """`metrics.jsonl`, and the log that `choose_log` has chosen."""
+    return [build(Log, "json_lines"), *([] if spec == "none" else [build(Log, spec)])]
+
+
+def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None

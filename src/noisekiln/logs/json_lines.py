@@ -1,40 +1,42 @@
-"""A file of JSON lines."""
+"""JSON lines: `metrics.jsonl`, always written."""
 
 import json
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
+from typing import Any, TextIO
 
-from noisekiln.logs.base import Line
+from noisekiln.files.atomic import replacing
+from noisekiln.logs.base import Line, Log
+
+FILE = "metrics.jsonl"
 
 
-class JsonLines:
-    """A file with a line of JSON for each.
+class JsonLines(Log):
+    """A file with one JSON object a line; a last line that was cut off is dropped when a run resumes."""
 
-    Args:
-        file: Where; lines that are there stay, but for a last one that was cut off.
-        resumed: Images seen before. What was said beyond is dropped: those steps are taken again.
-    """
+    _file: TextIO
 
-    def __init__(self, file: Path, resumed: int) -> None:
+    def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
+        """Go on with the file; lines after the checkpoint are dropped, as those steps are taken again."""
+        file = folder / FILE
         if file.exists():
-            from noisekiln.files.atomic import replacing  # which needs safetensors: too much for `--help`
-
-            lines = file.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _images_seen(line) <= resumed]
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if _images_seen(line) <= images_seen]
             with replacing(file) as draft:
                 draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = file.open("a", encoding="utf-8")
 
-    def write(self, line: Line) -> None:  # noqa: D102 (the protocol says it)
+    def write(self, line: Line) -> None:  # noqa: D102 (the base class says it)
         self._file.write(json.dumps(dict(line)) + "\n")
         self._file.flush()
 
-    def close(self) -> None:  # noqa: D102 (the protocol says it)
+    def close(self) -> None:  # noqa: D102 (the base class says it)
         self._file.close()
 
 
 def _images_seen(line: str) -> float:
-    """Of a line; beyond all, if the line was cut off."""
+    """Images seen at a line; infinite if the line is damaged."""
     try:
         return float(json.loads(line)["images_seen"])
     except (ValueError, KeyError, TypeError):

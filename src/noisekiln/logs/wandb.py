@@ -1,44 +1,51 @@
-"""Weights & Biases."""
+"""Weights & Biases: curves in its service, or offline in the run's folder."""
 
 import importlib
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from noisekiln.logs.base import Line
+from noisekiln.logs.base import Line, Log
 
 
-class WeightsAndBiases:
-    """A run of Weights & Biases, the same one after an interruption; kept in the folder where nobody is logged in.
+class WandB(Log):
+    """A run of Weights & Biases, the same one after an interruption; kept in the folder if no login is found.
 
     Steps that are taken again are not doubled: Weights & Biases ignores what lies before its last step.
 
     Args:
-        folder: Of the run; its name is the run's.
-        about: Settings to show beside the curves.
+        project: Its project.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+    package: ClassVar[str | None] = "wandb"
+    install: ClassVar[str] = "pip install wandb"
+
+    _run: Any
+
+    def __init__(self, project: str = "noisekiln") -> None:
+        self.project = project
+
+    def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:  # noqa: D102
         wandb = importlib.import_module("wandb")
         known = folder / "wandb_id"
         if not known.exists():
             known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
-        how = {
-            "project": "noisekiln",
+        options = {
+            "project": self.project,
             "name": folder.name,
             "id": known.read_text(encoding="utf-8").strip(),
             "resume": "allow",
             "dir": str(folder),
-            "config": dict(about),
+            "config": dict(settings),
         }
         try:
-            self._run = wandb.init(**how)
-        except wandb.Error:  # nobody is logged in, or the service is out of reach
-            self._run = wandb.init(**how, mode="offline")
+            self._run = wandb.init(**options)
+        except wandb.Error:  # no login, or the service is out of reach
+            self._run = wandb.init(**options, mode="offline")
 
-    def write(self, line: Line) -> None:  # noqa: D102 (the protocol says it)
+    def write(self, line: Line) -> None:  # noqa: D102 (the base class says it)
         self._run.log(dict(line), step=int(line["images_seen"]))
 
-    def close(self) -> None:  # noqa: D102 (the protocol says it)
+    def close(self) -> None:  # noqa: D102 (the base class says it)
         self._run.finish()

@@ -1,1 +1,1 @@
-"""Objectives: what training minimises, one a file."""
+"""Objectives: losses that training minimises, one a file."""

@@ -1,4 +1,4 @@
-"""What an objective is."""
+"""The interface of objectives."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Loss(NamedTuple):
     Attributes:
         value: 0-d, to be differentiated.
         per_sample: Unweighted mean squared error of each image's output, (B,), detached.
-        level: The levels they were at.
+        level: Levels of the noisy images, two (B,) tensors.
     """
 
     value: Tensor
@@ -26,14 +26,18 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """A loss for a denoiser and a batch; a Module, because its weight may be learned along."""
+    """A loss for a denoiser and a batch; a Module, because parts of it may be learned along with the network.
+
+    A constructor that takes ``draw`` (a `Draw`), ``loss_weight`` (a `LossWeight`) or ``teacher`` (a `Denoiser`, frozen
+    and on the right device, or None) is given what the settings of those names say. All else is its own settings.
+    """
 
     @abstractmethod
     def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """All that is random in the loss of a batch: tensors with a row for each image, so that they can be cut.
 
         Args:
-            x: Clean images of unit variance, (B, C, H, W).
+            x: Clean x of unit variance, (B, C, H, W).
             generator: Source of all randomness.
         """
 
@@ -43,9 +47,9 @@ class Objective(nn.Module, ABC):
 
         Args:
             denoiser: What is trained.
-            x: Clean images of unit variance, (B, C, H, W).
-            cond: Their conditions.
-            drawn: What `drawn` gave for them.
+            x: Clean x of unit variance, (B, C, H, W).
+            cond: Conditions of the images.
+            drawn: What `drawn` returned for them.
         """
 
     def forward(self, denoiser: Denoiser, x: Tensor, cond: Cond, generator: torch.Generator) -> Loss:

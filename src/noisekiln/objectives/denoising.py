@@ -1,4 +1,4 @@
-"""Learning to denoise."""
+"""Denoising: the standard training loss of diffusion and flow models."""
 
 import torch
 from torch import Tensor
@@ -14,17 +14,17 @@ from noisekiln.objectives.base import Loss, Objective
 
 
 class Denoising(Objective):
-    """Draw a level, add noise, and compare the network's output with what a perfect one would say.
+    """Draw a level, add noise, and compare the network's output with its target.
 
     Args:
-        draw: Which levels are trained on.
-        weight: How much each counts.
+        draw: Distribution of the training levels.
+        loss_weight: Weight of each level.
     """
 
-    def __init__(self, draw: Draw = LogNormal(), weight: LossWeight | None = None) -> None:
+    def __init__(self, draw: Draw = LogNormal(), loss_weight: LossWeight | None = None) -> None:
         super().__init__()
         self.draw = draw
-        self.weight = weight or Unit()
+        self.loss_weight = loss_weight or Unit()
 
     def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Quantiles of the levels, (B,), and noise of the shape of x."""
@@ -37,4 +37,4 @@ class Denoising(Objective):
         y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)
         error = (y - denoiser.prediction.target(x, noise, t)).square().flatten(1).mean(1)
         flat = Level(*(c.flatten() for c in t))
-        return Loss(self.weight(error, flat, denoiser.prediction).mean(), error.detach(), flat)
+        return Loss(self.loss_weight(error, flat, denoiser.prediction).mean(), error.detach(), flat)

@@ -1,20 +1,24 @@
-"""Muon: momentum whose step is made orthogonal."""
+"""Muon: momentum whose step is made orthogonal, for matrices; AdamW for the rest."""
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from noisekiln.backbones.base import Backbone
+from noisekiln.blocks.low_rank import factors
 from noisekiln.distributed.sharded import gather, shard_like
+from noisekiln.optimizers.base import OptimizerFactory, trained
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-class Muon(Optimizer):
+class MuonOptimizer(Optimizer):
     """Every weight matrix steps along the orthogonal matrix nearest to its momentum (Jordan et al. 2024).
 
     Convolutions count as matrices (out, in k k). Steps have the root mean square of AdamW's times `boost`, so
@@ -84,15 +88,38 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     return nearest.contiguous()
 
 
-def split_for_muon(module: nn.Module, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters of a module that Muon trains, and the rest.
+def split_for_muon(module: nn.Module, network: Backbone) -> tuple[list[Tensor], list[Tensor]]:
+    """The trained parameters of a module that Muon steps, and the rest.
 
-    Muon takes the weights of the `network`'s convolutions and linear layers, but for the first and the last
-    convolution, which face pixels; AdamW takes those two, embeddings, norms and biases.
+    Muon takes the factors of low-rank adapters, or else the weights of the `network`'s convolutions and linear layers
+    apart from its `edges`, which face x; AdamW takes those, embeddings, norms and biases.
     """
-    matrices = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    convolutions = [layer for layer in matrices if isinstance(layer, nn.Conv2d)]
-    ends = convolutions[:1] + convolutions[-1:]
-    inner = [layer.weight for layer in matrices if layer not in ends]
-    taken = {id(weight) for weight in inner}
-    return inner, [parameter for parameter in module.parameters() if id(parameter) not in taken]
+    edges = network.edges()
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in edges]
+    inner = factors(module) or [layer.weight for layer in layers if layer.weight.requires_grad]
+    return inner, trained(module, besides=inner)
+
+
+@dataclass(frozen=True)
+class Muon(OptimizerFactory):
+    """`MuonOptimizer` for the network's matrices, AdamW for all else (see `split_for_muon`).
+
+    Args:
+        boost: How much larger Muon's steps are than AdamW's at the same learning rate.
+        momentum: Decay of the running mean of gradients.
+        iterations: Iterations of Newton and Schulz.
+    """
+
+    lr: ClassVar[float] = 2e-3
+    boost: float = 2.5
+    momentum: float = 0.95
+    iterations: int = 5
+
+    def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
+        inner, rest = split_for_muon(module, network)
+        made: list[torch.optim.Optimizer] = []
+        if rest:
+            made.append(torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True))
+        if inner:
+            made.append(MuonOptimizer(inner, self.lr, self.boost, self.momentum, self.iterations))
+        return made

@@ -1,0 +1,105 @@
+"""Settings: fields of frozen dataclasses that carry their help, choices and range."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from noisekiln.components.registry import did_you_mean
+
+KINDS: dict[type, tuple[Any, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "True or False"),
+    str: ((str, Path), "text"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What is known of a setting besides its type and default.
+
+    Attributes:
+        help: What it is, for the command line and the page.
+        flag: Its names on the command line, separated by spaces; "" for the field's own.
+        choices: All values that it can have; None where there is no such list.
+        above: Exclusive lower bound of a number.
+        at_least: Inclusive lower bound.
+        below: Exclusive upper bound.
+        at_most: Inclusive upper bound.
+        may_change: Whether a resumed run may have another value.
+        sticky: Whether a resumed run keeps its value where none is requested.
+    """
+
+    help: str
+    flag: str = ""
+    choices: Sequence[str] | None = None
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    may_change: bool = False
+    sticky: bool = False
+
+    @property
+    def range(self) -> str:
+        """The range in words: "above 0", "0 or more and below 1"; "finite" without bounds."""
+        bounds = [
+            f"above {self.above:g}" if self.above is not None else "",
+            f"{self.at_least:g} or more" if self.at_least is not None else "",
+            f"below {self.below:g}" if self.below is not None else "",
+            f"at most {self.at_most:g}" if self.at_most is not None else "",
+        ]
+        return " and ".join(filter(None, bounds)) or "a finite number"
+
+    def allows(self, number: float) -> bool:
+        """Whether a number is finite and in the range."""
+        return (
+            math.isfinite(number)
+            and (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+            and (self.at_most is None or number <= self.at_most)
+        )
+
+
+def setting(default: Any, help: str, **rules: Any) -> Any:  # noqa: A002 (what it is called everywhere)
+    """A field of a dataclass with its `Rules`."""
+    return dataclasses.field(default=default, metadata={"rules": Rules(help, **rules)})
+
+
+def rules_of(kind: type) -> dict[str, Rules]:
+    """The rules of a dataclass's settings by name; fields that are no settings are left out."""
+    return {each.name: each.metadata["rules"] for each in dataclasses.fields(kind) if "rules" in each.metadata}
+
+
+def check(settings: Any) -> None:
+    """Check every setting of a dataclass; None, where the type allows it, means "not chosen" and passes.
+
+    Raises:
+        ValueError: For a value of the wrong kind, one that is no choice, or a number out of range.
+    """
+    hints = get_type_hints(type(settings))
+    for name, rules in rules_of(type(settings)).items():
+        value = getattr(settings, name)
+        if value is None and NoneType in get_args(hints[name]):
+            continue
+        _check_kind(name, value, hints[name])
+        if rules.choices is not None and value not in rules.choices:
+            raise ValueError(f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices))}")
+        if isinstance(value, Real) and not isinstance(value, bool) and not rules.allows(float(value)):
+            raise ValueError(f"`{name}={value:g}` is out of range. Give a number: {rules.range}.")
+
+
+def _check_kind(name: str, value: object, hint: Any) -> None:
+    """Raise ValueError for text where a number belongs and the like, as it comes from Python or an edited run.yaml."""
+    kinds = set(get_args(hint) or (hint,)) - {NoneType}
+    if len(kinds) != 1 or not kinds <= set(KINDS):  # unions and tuples are checked where they are used
+        return
+    (kind,) = kinds
+    expected, words = KINDS[kind]
+    if not isinstance(value, expected) or isinstance(value, bool) != (kind is bool):
+        raise ValueError(f"`{name}={value!r}` is not possible: it has to be {words}. Give one.")
