@@ -45,7 +45,7 @@ def measure(model: Diffusion, whole: Tensor) -> dict[str, float]:
     """PSNR to the originals (N, H, W, C) uint8, and how far the small image of what is painted is from the given."""
     assert isinstance(model.task, Upscale)
     given = model.task.observe(whole, torch.Generator())
-    shown = replace(model.task, noise=0.0).show(given, model.codec, model.size, torch.zeros_like)
+    shown = replace(model.task, noise=0.0).condition_image(given, model.codec, model.size, torch.zeros_like)
     figures = _both("bicubic", model.codec.decode(shown[:, :-1]), whole, model.task)
     for noise in (0.0, 0.05, 0.1, 0.2):
         model.task = replace(model.task, noise=noise)

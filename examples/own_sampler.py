@@ -24,12 +24,16 @@ class Midpoint(Sampler):
     """
 
     order: ClassVar[int] = 2
-    cost: ClassVar[int] = 2
     place: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.place < 1:
             raise ValueError(f"Midpoint(place={self.place}): look inside of the step, between 0 and 1.")
+
+    @property
+    def cost(self) -> int:
+        """Evaluations of the denoiser in a step."""
+        return 2
 
     def step(
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource

@@ -197,7 +197,7 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--backbone", "unet(("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
         (("--backbone", "mine.py:Net"), "names a component in the file 'mine.py', which does not exist."),
         (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'?"),
-        (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): the share of fresh noise lies between 0 and 1."),
+        (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): a share of fresh noise lies between 0 and 1."),
         (("--schedule", "karas"), "There is no schedule called 'karas'. Did you mean 'karras'?"),
         (("--draw", "normal"), "There is no draw called 'normal'. Did you mean"),
         (("--loss-weight", "minsnr"), "There is no weight called 'minsnr'. Did you mean 'min_snr'?"),

@@ -138,7 +138,7 @@ def test_its_usual_sampling_is_what_it_does_unless_asked():
         (["cat"], {"seeds": [1, 2]}, "1 wishes came with 2 seeds"),
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
         ([9], {}, "There is no class number 9"),
-        (["cat"], {"steps": 0}, "0 steps lead nowhere"),
+        (["cat"], {"steps": 0}, "`steps=0`: sampling takes at least one step"),
         (["cat"], {"guidance": -2}, "guidance scale of -2"),
         (["cat"], {"sampler": "huen"}, "Did you mean 'heun'?"),
         (["cat"], {"schedule": "karas"}, "Did you mean 'karras'?"),

@@ -5,7 +5,8 @@ import torch
 
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build
-from noisekiln.inverse.base import Inverse, clipped, estimate, solve
+from noisekiln.estimate import Estimate
+from noisekiln.inverse.base import Inverse, clipped, solve
 from noisekiln.inverse.diffpir import DiffPIR
 from noisekiln.inverse.moment_matching import MomentMatching
 from noisekiln.inverse.pigdm import PiGDM
@@ -252,7 +253,7 @@ def test_what_moment_matching_s_iterations_leave_is_explained_too(spec):
 
 def test_what_runs_away_is_kept_between_black_and_white():
     def away(x_t, t, *, to=None):
-        return estimate(x_t, x_t * 1e6, t)
+        return Estimate.of_x(x_t, x_t * 1e6, t)
 
     t = level(0.8, 0.6)
     got = clipped(away, (torch.tensor(-1.0), torch.tensor(2.0)))(noisy(PRIOR, t), t)

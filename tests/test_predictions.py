@@ -88,7 +88,7 @@ def test_levels_of_a_batch_broadcast(prediction):
     torch.testing.assert_close(back.x, x, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", names("labels"))
+@pytest.mark.parametrize("name", names("noise_labels"))
 def test_labels_are_finite_rise_and_depend_on_the_ratio_alone(name):
     label = find(NoiseLabel, name)()
     angles = torch.linspace(0.02, 1.55, 40, dtype=torch.float64)

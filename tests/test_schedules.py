@@ -182,5 +182,5 @@ def test_a_grid_can_start_later():
 
 @pytest.mark.parametrize(("steps", "start"), [(0, 1.0), (-3, 1.0), (5, 0.0), (5, 1.2)])
 def test_a_grid_that_leads_nowhere_is_refused(steps, start):
-    with pytest.raises(ValueError, match="Take"):
+    with pytest.raises(ValueError, match="Give"):
         grid(Rectified(), steps, start)

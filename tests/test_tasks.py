@@ -30,9 +30,9 @@ from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.tasks.base import Task, drawn_from
+from noisekiln.tasks.base import Task, noise_from
 from noisekiln.tasks.colorize import Colorize
-from noisekiln.tasks.inpaint import Inpaint, known_places
+from noisekiln.tasks.inpaint import Inpaint, known_pixels
 from noisekiln.tasks.translate import Translate
 from noisekiln.tasks.upscale import Upscale
 
@@ -54,7 +54,7 @@ def tiny(task, *, size=(8, 8), classes=(), channels=3, sampling=None):
     """An untrained model whose output depends on all that it sees."""
     torch.manual_seed(0)
     wish = ClassLabel(classes, 5) if classes else None
-    image = task.channels(channels) if task else 0
+    image = task.condition_channels(channels) if task else 0
     backbone = SimpleUnet(channels, 5 if classes else 0, width=8, image=image)
     codec = Pixels((0.4,) * channels, (0.3,) * channels)
     return Diffusion(Denoiser(backbone), codec, size, wish, sampling or Sampling(steps=3), task).eval()
@@ -70,23 +70,23 @@ def test_what_is_given_and_shown_has_the_promised_shape(name, size):
     pixels = pictures(size=size)
     given = task.observe(pixels, seeded())
     assert given.dtype == torch.uint8
-    assert given.shape == (4, *task.given_size(size), task.reads(3))
-    assert task.painted_size(given.shape[1:3], size) == size
-    image = task.show(given, CODEC, size, drawn_from(seeded()))
+    assert given.shape == (4, *task.source_size(size), task.source_channels(3))
+    assert task.output_size(given.shape[1:3], size) == size
+    image = task.condition_image(given, CODEC, size, noise_from(seeded()))
     assert image.dtype == torch.float32
-    assert image.shape == (4, task.channels(3), *size)
-    assert task.degrade(pixels, CODEC, seeded()).shape == image.shape
-    assert task.picture(given, size).shape[:3] == (4, *size)
-    assert task.picture(given, size).dtype == torch.uint8
+    assert image.shape == (4, task.condition_channels(3), *size)
+    assert task.training_condition(pixels, CODEC, seeded()).shape == image.shape
+    assert task.preview(given, size).shape[:3] == (4, *size)
+    assert task.preview(given, size).dtype == torch.uint8
 
 
 @every_task
 def test_all_randomness_is_the_generators(name):
     task, pixels = find(Task, name)(), pictures()
     torch.manual_seed(1)
-    first = task.degrade(pixels, CODEC, seeded(3))
+    first = task.training_condition(pixels, CODEC, seeded(3))
     torch.manual_seed(2)
-    assert torch.equal(task.degrade(pixels, CODEC, seeded(3)), first)
+    assert torch.equal(task.training_condition(pixels, CODEC, seeded(3)), first)
 
 
 @every_task
@@ -94,10 +94,10 @@ def test_training_and_sampling_see_alike(name):
     """What is shown of an observation when sampling is a thing that training shows too."""
     task, pixels = find(Task, name)(), pictures()
     given = task.observe(pixels, seeded(3))
-    shown = task.show(given, CODEC, (8, 8), drawn_from(seeded()))
+    shown = task.condition_image(given, CODEC, (8, 8), noise_from(seeded()))
     if name == "upscale":
         task = replace(task, noise=0.0, most=0.0)
-    torch.testing.assert_close(task.degrade(pixels, CODEC, seeded(3)), shown)
+    torch.testing.assert_close(task.training_condition(pixels, CODEC, seeded(3)), shown)
 
 
 @every_task
@@ -121,11 +121,11 @@ def test_small_images_are_means_of_squares(factor):
 
 def test_a_flat_image_is_shown_flat_and_in_place():
     pixels = torch.full((1, 8, 8, 3), 100, dtype=torch.uint8)
-    image = Upscale(2).show(pixels[:, ::2, ::2], CODEC, (8, 8), drawn_from(seeded()))
+    image = Upscale(2).condition_image(pixels[:, ::2, ::2], CODEC, (8, 8), noise_from(seeded()))
     torch.testing.assert_close(image[:, :3], CODEC.encode(pixels))
     assert not image[:, 3].any()
     pixels[:, 4:] = 200
-    shown = Upscale(2).show(pixels[:, ::2, ::2], CODEC, (8, 8), drawn_from(seeded()))[:, :3]
+    shown = Upscale(2).condition_image(pixels[:, ::2, ::2], CODEC, (8, 8), noise_from(seeded()))[:, :3]
     assert (
         float((shown - CODEC.encode(pixels)).abs().mean())
         < float((shown.flip(2) - CODEC.encode(pixels)).abs().mean()) / 3
@@ -136,14 +136,14 @@ def test_enlarging_is_bicubic_and_in_place():
     """A slope stays that slope, and an edge overshoots as only cubic curves do; to within a rounded grey level."""
     slope = (4 * torch.arange(32.0) + 20).expand(32, 32)[None, :, :, None].expand(-1, -1, -1, 3).round().byte()
     small = Upscale(4).observe(slope, seeded())
-    shown = Upscale(4).show(small, CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    shown = Upscale(4).condition_image(small, CODEC, (32, 32), noise_from(seeded()))[:, :3]
     off = (shown - CODEC.encode(slope))[..., 8:-8, 8:-8].abs() / (
         CODEC.encode(slope)[0, 0, 0, 1:] - CODEC.encode(slope)[0, 0, 0, :-1]
     ).mean()
     assert float(off.max()) < 0.5
     edge = torch.full((1, 32, 32, 3), 50, dtype=torch.uint8)
     edge[:, :, 16:] = 200
-    shown = Upscale(4).show(Upscale(4).observe(edge, seeded()), CODEC, (32, 32), drawn_from(seeded()))[:, :3]
+    shown = Upscale(4).condition_image(Upscale(4).observe(edge, seeded()), CODEC, (32, 32), noise_from(seeded()))[:, :3]
     assert float(shown.max()) > float(CODEC.encode(edge).max()) + 0.05
     assert float(shown.min()) < float(CODEC.encode(edge).min()) - 0.05
     middle = shown[0, 0, 16]
@@ -152,28 +152,28 @@ def test_enlarging_is_bicubic_and_in_place():
 
 def test_the_noise_is_of_the_share_that_the_plane_tells():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
-    image = Upscale(2, most=0.8).degrade(pixels, CODEC, seeded())
+    image = Upscale(2, most=0.8).training_condition(pixels, CODEC, seeded())
     told = image[:, 3, 0, 0]
     assert torch.equal(image[:, 3], told[:, None, None].expand(-1, 32, 32))
     assert 0 <= float(told.min()) < 0.05
     assert 0.75 < float(told.max()) <= 0.8
     torch.testing.assert_close(image[:, 0].std((1, 2)), told, rtol=0.1, atol=0.01)
-    fixed = Upscale(2, noise=0.3).show(pixels[:, ::2, ::2], CODEC, (32, 32), drawn_from(seeded()))
+    fixed = Upscale(2, noise=0.3).condition_image(pixels[:, ::2, ::2], CODEC, (32, 32), noise_from(seeded()))
     torch.testing.assert_close(fixed[:, 3], torch.full((64, 32, 32), 0.3))
     assert float(fixed[:, 0].std((1, 2)).mean()) == pytest.approx(0.3, rel=0.05)
 
 
 def test_other_sizes_than_the_trained_may_be_given():
-    assert Upscale(4).painted_size((7, 5), (28, 28)) == (28, 20)
-    assert Upscale(4).painted_size((2, 3), (7, 9)) == (7, 9)
+    assert Upscale(4).output_size((7, 5), (28, 28)) == (28, 20)
+    assert Upscale(4).output_size((2, 3), (7, 9)) == (7, 9)
     model = tiny(Upscale(2))
     assert model.sample(1, given=pictures(1, (4, 4))).shape == (1, 8, 8, 3)
     assert model.sample(1, given=pictures(1, (5, 9))).shape == (1, 10, 18, 3)
 
 
 @pytest.mark.parametrize(("spec", "says"), [
-    ("upscale(factor=3)", "Take 2, 4 or 8"),
-    ("upscale(noise=0.6)", "from 0 to 0.5, and knows no other"),
+    ("upscale(factor=3)", "Give 2, 4 or 8"),
+    ("upscale(noise=0.6)", "from 0 to 0.5, and no others"),
     ("upscale(most=1.0)", "most below 1"),
     ("upscal", "Did you mean 'upscale'?"),
     ("upscale(facto=2)", "Did you mean 'factor'?"),
@@ -189,7 +189,7 @@ def test_settings_that_cannot_be(spec, says):
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (5, 40)])
 def test_holes_are_of_all_kinds(size):
-    known = known_places(400, size, seeded())
+    known = known_pixels(400, size, seeded())
     assert known.shape == (400, *size)
     share = known.float().mean((1, 2))
     assert 0.35 < float(share.mean()) < 0.75
@@ -208,9 +208,9 @@ def test_unknown_pixels_are_not_shown():
     other = torch.where(given[..., -1:] > 127, given, 255 - given)
     other[..., -1] = given[..., -1]
     assert not torch.equal(other, given)
-    noise = drawn_from(seeded())
-    image = task.show(given, CODEC, (8, 8), noise)
-    assert torch.equal(task.show(other, CODEC, (8, 8), noise), image)
+    noise = noise_from(seeded())
+    image = task.condition_image(given, CODEC, (8, 8), noise)
+    assert torch.equal(task.condition_image(other, CODEC, (8, 8), noise), image)
     known = image[:, -1:].bool()
     assert torch.equal(image[:, :3], torch.where(known, CODEC.encode(pixels), 0.0))
 
@@ -228,7 +228,7 @@ def test_holding_on_keeps_the_plane():
     """x_t = alpha x + sigma eps still holds, so any sampler can go on from it."""
     x_t, t, image = torch.randn(2, 3, 8, 8), level(0.6, 0.8), torch.randn(2, 4, 8, 8)
     image[:, -1] = (image[:, -1] > 0).float()
-    held = Inpaint().hold(lambda x_t, t, *, to=None: Estimate(0.5 * x_t, (1 - 0.3) / 0.8 * x_t), image)(x_t, t)
+    held = Inpaint().clamp_known(lambda x_t, t, *, to=None: Estimate(0.5 * x_t, (1 - 0.3) / 0.8 * x_t), image)(x_t, t)
     torch.testing.assert_close(held.at(t), x_t)
     known = image[:, -1:].bool()
     torch.testing.assert_close(held.x, torch.where(known, image[:, :3], 0.5 * x_t))
@@ -245,8 +245,8 @@ def test_luma_is_what_pil_calls_grey():
 
 
 def test_grey_images_cannot_be_coloured():
-    with pytest.raises(ValueError, match=r"these images have 1 channels, not red, green and blue\. Train on images"):
-        Colorize().reads(1)
+    with pytest.raises(ValueError, match=r"these images have 1 channel, not red, green and blue\. Train on images"):
+        Colorize().source_channels(1)
 
 
 def test_grey_partners_are_read_in_colour():
@@ -266,7 +266,7 @@ def test_the_unwanted_condition_keeps_the_image():
     original = model.denoiser.backbone.forward
     model.denoiser.backbone.forward = lambda x, noise, cond: seen.append(cond) or original(x, noise, cond)
     guided = model.sample(["cat", None], given=given, guidance=3.0)
-    image = Colorize().show(given, model.codec, (8, 8), SeededNoise([0, 1]))
+    image = Colorize().condition_image(given, model.codec, (8, 8), SeededNoise([0, 1]))
     assert {tuple(cond.image.shape) for cond in seen} == {(4, 1, 8, 8)}
     assert all(torch.equal(cond.image, torch.cat([image, image])) for cond in seen)
     assert not torch.equal(guided, model.sample(["cat", None], given=given, guidance=1.0))
@@ -309,11 +309,11 @@ def test_models_from_before_there_were_tasks_load(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "says"), [
-    (None, "Nothing was given to start from: upscale(factor=2) needs an image for each picture, (N, h, w, 3) uint8"),
-    (pictures(3, (4, 4)), "(3, 4, 4, 3) uint8 was given for 2 pictures"),
-    (pictures(2, (4, 4), 1), "(2, 4, 4, 1) uint8 was given"),
-    (pictures(2, (4, 4)).float(), "(2, 4, 4, 3) float32 was given"),
-    (pictures(1, (4, 4))[0], "(4, 4, 3) uint8 was given"),
+    (None, "There is no source to start from: upscale(factor=2) needs one image for each to be generated, (N, h, w, 3) uint8"),
+    (pictures(3, (4, 4)), "`source` is (3, 4, 4, 3) uint8 for 2 images"),
+    (pictures(2, (4, 4), 1), "`source` is (2, 4, 4, 1) uint8"),
+    (pictures(2, (4, 4)).float(), "`source` is (2, 4, 4, 3) float32"),
+    (pictures(1, (4, 4))[0], "`source` is (4, 4, 3) uint8"),
 ])  # fmt: skip
 def test_what_cannot_be_given(given, says):
     with pytest.raises(ValueError) as caught:
@@ -352,7 +352,7 @@ def test_a_network_that_cannot_see_is_refused(pets: Path, tmp_path: Path):
 
 
 def test_colours_are_not_learned_from_grey(tmp_path: Path):
-    with pytest.raises(ValueError, match="colorize makes colour of grey, and these images have 1 channels"):
+    with pytest.raises(ValueError, match="turns grey into colour, and these images have 1 channel,"):
         Run(settings("colorize"), load(pictures(20, channels=1).numpy()), tmp_path)
 
 

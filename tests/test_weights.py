@@ -23,7 +23,7 @@ every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS.values(), i
 
 
 @every_prediction
-@pytest.mark.parametrize("name", names("weights"))
+@pytest.mark.parametrize("name", names("loss_weights"))
 def test_a_weight_is_finite_and_rises_with_the_error(name, prediction):
     weight = find(LossWeight, name)().double()
     error = torch.rand(5, dtype=torch.float64, requires_grad=True)
@@ -157,7 +157,7 @@ def test_an_objective_is_a_function_of_its_generator(name):
 
 
 def test_a_learned_weight_is_trained_along():
-    objective = Denoising(weight=Uncertainty())
+    objective = Denoising(loss_weight=Uncertainty())
     denoiser = Denoiser(Silent())
     objective(denoiser, torch.randn(6, 1, 4, 4), NOTHING, torch.Generator()).value.backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in objective.parameters())

@@ -1,4 +1,6 @@
-"""A network made into a denoiser: scaled input, noise label, and the meaning of its output."""
+"""A network made into a denoiser: scaled input, noise label, and what the output means."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class Denoiser(nn.Module):
     Args:
         backbone: The network.
         prediction: What it outputs.
-        label: How it is told the level.
+        label: The number that stands for the noise level in the network's input.
     """
 
     def __init__(self, backbone: Backbone, prediction: Prediction = V, label: NoiseLabel | None = None) -> None:
@@ -33,30 +35,69 @@ class Denoiser(nn.Module):
 
     def output(self, x_t: Tensor, t: Level, cond: Cond = NOTHING) -> Tensor:
         """The network's own output y, the shape of ``x_t``."""
-        label = self.noise_label(t).to(x_t.device, x_t.dtype).flatten().expand(len(x_t))
-        y: Tensor = self.backbone(x_t / t.norm, label, cond)
+        y: Tensor = self.backbone(x_t / t.norm, self._labels(x_t, t), cond)
         return y
 
     def forward(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Estimate:
-        """Estimate image and noise in ``x_t``, (B, C, H, W); `to` is accepted for the protocol's sake."""
+        """Estimate image and noise in ``x_t``, (B, C, H, W); `to` is part of the `Denoise` protocol and not used."""
         return self.prediction.estimate(x_t, self.output(x_t, t, cond), t)
 
     def bind(self, cond: Cond) -> Denoise:
         """This denoiser with its condition fixed."""
+        return Bound(self, cond)
 
-        def denoise(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            estimate: Estimate = self(x_t, t, cond, to=to)
-            return estimate
-
-        return denoise
-
-    def bind_both(self, wanted: Cond, unwanted: Cond) -> DenoiseBoth:
+    def bind_both(self, cond: Cond, unconditional: Cond) -> DenoiseBoth:
         """This denoiser for two conditions at once, in one call of twice the batch."""
-        both = Cond.cat([wanted, unwanted])
+        return BoundPair(self, Cond.cat([cond, unconditional]))
 
-        def denoise(x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
-            x, eps = self(torch.cat([x_t, x_t]), t, both, to=to)
-            n = len(x_t)
-            return Estimate(x[:n], eps[:n]), Estimate(x[n:], eps[n:])
+    def _labels(self, x_t: Tensor, t: Level) -> Tensor:
+        """The label of each image, (B,), on the device of ``x_t``."""
+        label = self.noise_label(t)
+        if label.ndim == 0 and label.device.type == "cpu":  # as a kernel's argument: no copy to the device
+            return x_t.new_full((len(x_t),), label.item())
+        return label.to(x_t.device, x_t.dtype).flatten().expand(len(x_t))
 
-        return denoise
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A denoiser with its condition fixed: a `Denoise`.
+
+    Args:
+        denoiser: The model.
+        cond: The condition of each image.
+    """
+
+    denoiser: Denoiser
+    cond: Cond
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """The model's estimate with its condition."""
+        estimate: Estimate = self.denoiser(x_t, t, self.cond, to=to)
+        return estimate
+
+    def __repr__(self) -> str:
+        """The network's class and the shapes of the condition."""
+        return f"Bound({type(self.denoiser.backbone).__name__}, {self.cond})"
+
+
+@dataclass(frozen=True, eq=False)
+class BoundPair:
+    """A denoiser with two conditions for each image, evaluated together: a `DenoiseBoth`.
+
+    Args:
+        denoiser: The model.
+        conds: The conditions of all images, and after them those without.
+    """
+
+    denoiser: Denoiser
+    conds: Cond
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
+        """The estimates with the first and with the second condition."""
+        x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.conds, to=to)
+        n = len(x_t)
+        return Estimate(x[:n], eps[:n]), Estimate(x[n:], eps[n:])
+
+    def __repr__(self) -> str:
+        """The network's class and the shapes of the conditions."""
+        return f"BoundPair({type(self.denoiser.backbone).__name__}, {self.conds})"

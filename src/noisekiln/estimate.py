@@ -1,7 +1,7 @@
-"""What a model believes about a noisy image, and all that samplers know of a model.
+"""A model's estimate of the clean image and of the noise, and the one interface through which samplers see a model.
 
 A sampler calls a `Denoise`: a function from a noisy image and its level to an `Estimate`. What changes where we aim
-(guidance, inpainting) wraps one `Denoise` in another; what changes how we move is a sampler. The two never meet.
+(guidance, inpainting) wraps one `Denoise` in another; what changes how we move is a sampler. Neither knows the other.
 """
 
 from typing import NamedTuple, Protocol
@@ -22,8 +22,19 @@ class Estimate(NamedTuple):
     x: Tensor
     eps: Tensor
 
+    @classmethod
+    def of_x(cls, x_t: Tensor, x: Tensor, t: Level) -> "Estimate":
+        """The estimate whose image is x: the noise follows, ``eps = (x_t - alpha x) / sigma``.
+
+        Args:
+            x_t: Noisy images, (B, ...).
+            x: Clean images, or an estimate of them, of the same shape; kept exactly as they are.
+            t: The level of ``x_t``; sigma > 0.
+        """
+        return cls(x, (x_t - t.alpha * x) / t.sigma)
+
     def at(self, s: Level) -> Tensor:
-        """The image that this belief makes at another level, ``alpha_s x + sigma_s eps``.
+        """The image with this content at another level, ``alpha_s x + sigma_s eps``.
 
         This is the whole of a first-order step: DDIM (Song et al. 2021, eq. 12 with eta = 0), EDM's Euler step and
         flow matching's Euler step, without a division, so that it holds at alpha = 0 and at sigma = 0.
@@ -52,7 +63,7 @@ class Denoise(Protocol):
 
 
 class DenoiseBoth(Protocol):
-    """The wanted and the unwanted estimate of one noisy image from one batched call, for guidance."""
+    """Two estimates of one noisy image from one batched call, with and without the condition, for guidance."""
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
-        """As `Denoise`, for both conditions."""
+        """As `Denoise`: the estimate with the condition, then the one without it."""

@@ -1,8 +1,8 @@
-"""Noise levels, and the one way to add noise.
+"""Noise levels, and the one function that adds noise.
 
 A noisy image is ``x_t = alpha x + sigma eps``: some share of a clean image ``x`` and some of unit Gaussian noise
-``eps``. A `Level` is that pair of coefficients. Everything in noisekiln speaks of levels: schedules are curves of
-them, draws choose them for training, grids list them for sampling.
+``eps``. A `Level` is that pair of coefficients. All of noisekiln works with levels: schedules are curves of them, draws
+choose them for training, grids list them for sampling.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ PURE_NOISE = level(0.0, 1.0)
 
 
 def renoise(x: Tensor, at: Level, to: Level, noise: Tensor) -> Tensor:
-    """Carry an image at one level forward to a noisier one, as the noising process does.
+    """Bring an image from one level to a noisier one, as the noising process does.
 
     ``x_u = (alpha_u / alpha_t) x_t + sqrt(sigma_u^2 - (alpha_u sigma_t / alpha_t)^2) noise``
 
@@ -65,18 +65,18 @@ def renoise(x: Tensor, at: Level, to: Level, noise: Tensor) -> Tensor:
 
     Args:
         x: Images at the level `at`, (B, ...).
-        at: Where they are.
-        to: Where they shall be: a noise-to-signal ratio at least as large.
+        at: Their level.
+        to: The level of the result: a noise-to-signal ratio at least as large.
         noise: Unit Gaussian noise of x's shape.
 
     Raises:
-        ValueError: If `to` is less noisy than `at`: noise cannot be taken away by adding some.
+        ValueError: If `to` is less noisy than `at`; not checked for levels on a GPU, which would have to be waited for.
     """
-    kept = torch.where(to.alpha == 0, to.alpha, to.alpha / at.alpha)  # pure noise keeps nothing, from wherever it comes
+    kept = torch.where(to.alpha == 0, to.alpha, to.alpha / at.alpha)  # pure noise keeps nothing of any image
     fresh = to.sigma**2 - (kept * at.sigma) ** 2
-    if bool((fresh < -1e-6 * to.sigma**2).any()):
+    if fresh.device.type == "cpu" and bool((fresh < -1e-6 * to.sigma**2).any()):
         raise ValueError(
             f"renoise goes from noise-to-signal ratio {at.nsr.max():.4g} to {to.nsr.max():.4g}. "
-            "Adding noise cannot lower the ratio. Exchange `at` and `to`, or use a sampler to remove noise."
+            "Adding noise cannot lower the ratio. Exchange the two levels, or use a sampler to remove noise."
         )
     return kept * x + fresh.clamp(min=0).sqrt() * noise

@@ -1,9 +1,10 @@
-"""The reverse step between two levels when the clean image is known."""
+"""Posterior of the reverse step, q(x_s | x_t, x): its mean and its two variances."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
+from noisekiln.estimate import Estimate
 from noisekiln.levels import Level
 
 
@@ -12,7 +13,7 @@ class Posterior(NamedTuple):
 
     Attributes:
         mean: The shape of ``x_t``.
-        small: ``beta tilde``: exact when every image is one and the same.
+        small: ``beta tilde``: exact when all images are the same.
         large: ``beta``: exact when images are unit Gaussian noise; 0 where the step ends clean.
     """
 
@@ -26,16 +27,16 @@ def posterior(x_t: Tensor, x: Tensor, t: Level, s: Level) -> Posterior:
 
     With the share ``k = alpha_t sigma_s / (alpha_s sigma_t)`` of noise that t and s have in common:
     ``mean = alpha_s x + k sigma_s eps``, ``small = sigma_s^2 (1 - k^2)``, ``large = 1 - (alpha_t/alpha_s)^2`` for
-    levels of norm 1, and scaled with them otherwise. Nothing is divided by a coefficient that a schedule brings to 0.
+    levels of norm 1; other levels scale it. Nothing is divided by a coefficient that is 0 at an end of a schedule.
 
     Args:
         x_t: Noisy images at level t, (B, ...).
         x: Their clean images, or an estimate of them.
-        t: Where they are; sigma_t > 0.
-        s: Where they go.
+        t: Their level; sigma_t > 0.
+        s: The level of the result.
     """
     k = t.alpha * s.sigma / (s.alpha * t.sigma)
-    eps = (x_t - t.alpha * x) / t.sigma
+    eps = Estimate.of_x(x_t, x, t).eps
     cosine_ratio = (t.alpha / t.norm) / (s.alpha / s.norm)
     large = s.norm**2 * (1 - cosine_ratio**2) * (s.sigma > 0)
     return Posterior(s.alpha * x + k * s.sigma * eps, s.sigma**2 * (1 - k**2), large)

@@ -1,4 +1,4 @@
-"""What the network's output means: a pair of coefficients, ``y = a x + b eps``.
+"""Prediction types: what the network's output means, a pair of coefficients, ``y = a x + b eps``.
 
 From ``x_t = alpha x + sigma eps`` and ``y = a x + b eps`` follow ``x`` and ``eps`` by solving a 2x2 system with the
 determinant ``det = alpha b - sigma a``. A new type of prediction is one more pair.
@@ -19,7 +19,7 @@ class Prediction:
     """A linear combination of image and noise that a network is trained to output.
 
     Attributes:
-        name: As in settings and saved models: "x0", "eps", "v", "flow".
+        name: Name in settings and saved models: "x0", "eps", "v", "flow".
         coefficients: Level -> (a, b) of ``y = a x + b eps``.
     """
 
@@ -27,12 +27,12 @@ class Prediction:
     coefficients: Callable[[Level], tuple[Tensor, Tensor]]
 
     def determinant(self, t: Level) -> Tensor:
-        """``alpha b - sigma a``: zero where the output does not tell image from noise."""
+        """``alpha b - sigma a``: zero where image and noise cannot be told apart from the output."""
         a, b = self.coefficients(t)
         return t.alpha * b - t.sigma * a
 
     def target(self, x: Tensor, eps: Tensor, t: Level) -> Tensor:
-        """What a perfect network outputs, ``a x + b eps``; the shape of x."""
+        """The output of a perfect network, ``a x + b eps``; the shape of x."""
         a, b = self.coefficients(t)
         return a * x + b * eps
 

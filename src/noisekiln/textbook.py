@@ -1,7 +1,7 @@
-"""The textbook chain: q(x_t | x_{t-1}), q(x_t | x_0) and q(x_{t-1} | x_t, x_0) under their own names.
+"""The textbook's chain of T steps: q(x_t | x_{t-1}), q(x_t | x_0) and q(x_{t-1} | x_t, x_0) under their own names.
 
 Lessons and papers count T steps; here step i = 1, ..., T of a schedule is its time i/T, and step 0 is the clean image
-(on `karras`, its least noise). Nothing else in noisekiln counts so: samplers use the same formulas between any levels.
+(on `karras`, its least noise). Only this module counts steps: samplers use the same formulas between any two levels.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from noisekiln.schedules.linear_betas import LinearBetas
 
 @dataclass(frozen=True)
 class Chain:
-    """A schedule cut into T steps.
+    """A schedule divided into T steps.
 
     Args:
         schedule: The curve.
-        steps: T; the table's own length for `LinearBetas`.
+        steps: T; for `LinearBetas` the length of its table.
     """
 
     schedule: Schedule = LinearBetas()
@@ -44,11 +44,11 @@ class Chain:
         return 1 - self.alpha_bar(i) / self.alpha_bar(i - 1)
 
     def q_step(self, x_previous: Tensor, i: int, noise: Tensor) -> Tensor:
-        """A draw of q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i) (Ho et al. 2020, eq. 2)."""
+        """A sample of q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i) (Ho et al. 2020, eq. 2)."""
         return renoise(x_previous, self.level(i - 1), self.level(i), noise)
 
     def q_sample(self, x_0: Tensor, i: int, noise: Tensor) -> Tensor:
-        """A draw of q(x_i | x_0) = N(sqrt(alpha_bar_i) x_0, 1 - alpha_bar_i) (eq. 4)."""
+        """A sample of q(x_i | x_0) = N(sqrt(alpha_bar_i) x_0, 1 - alpha_bar_i) (eq. 4)."""
         return renoise(x_0, CLEAN, self.level(i), noise)
 
     def q_posterior(self, x_0: Tensor, x_i: Tensor, i: int) -> Posterior:

@@ -1,1 +1,1 @@
-"""Blocks that backbones are built of."""
+"""Blocks that backbones are built from."""

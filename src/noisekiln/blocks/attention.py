@@ -1,4 +1,4 @@
-"""Self-attention over the places of an image."""
+"""Self-attention over the positions of an image."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,8 +9,8 @@ class Attention(nn.Module):
 
     Args:
         width: Channels, a multiple of `head`.
-        head: Channels of a head.
-        group: Channels of the norm's group.
+        head: Channels of each head.
+        group: Channels of each group of the norm.
     """
 
     def __init__(self, width: int, head: int = 32, group: int = 16) -> None:
@@ -24,8 +24,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same."""
         b, c, h, w = x.shape
-        places = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)
-        q, k, v = self.qkv(places).view(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, HW, head)
+        positions = self.norm(x).permute(0, 2, 3, 1).reshape(b, h * w, c)
+        # Each (B, heads, H W, head).
+        q, k, v = self.qkv(positions).view(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
         y: Tensor = x + self.out(mixed).view(b, h, w, c).permute(0, 3, 1, 2)
         return y

@@ -1,4 +1,4 @@
-"""Convolution of pictures with a given kernel."""
+"""Convolution of images with one kernel."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def convolve(images: Tensor, kernel: Tensor) -> Tensor:
-    """Every channel of (B, C, H, W) with one kernel of odd sides, (h, w); beyond its border an image is mirrored."""
+    """Convolve every channel of (B, C, H, W) with a kernel of odd sides, (h, w); borders are mirrored."""
     height, width = images.shape[-2:]
     rows = _mirrored(height, kernel.shape[0] // 2, images.device)
     columns = _mirrored(width, kernel.shape[1] // 2, images.device)

@@ -1,4 +1,4 @@
-"""Numbers as waves."""
+"""Sinusoidal embedding of the noise label."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Fourier(nn.Module):
-    """(B,) labels of order one -> (B, width) cosines and sines of unit variance, wavelengths in equal ratios.
+    """(B,) labels of order one -> (B, width) cosines and sines of unit variance, at frequencies of equal ratios.
 
     Args:
         width: Number of features, even.

@@ -1,4 +1,4 @@
-"""Low-rank adaptation: what was learned stays, and a small difference is trained beside it."""
+"""Low-rank adaptation (LoRA): weights stay frozen, and a difference of low rank is trained."""
 
 from collections.abc import Iterator
 from math import sqrt
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # those whose weights are adapted
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # layers whose weights are adapted
 
 
 class LowRank(nn.Module):
     """``W + scale up down``, and W itself at the start (Hu et al. 2022, eq. 3).
 
-    A convolution's weight counts as the matrix (out, in k k). `up` begins at zero; `down` keeps the scale of what comes
-    in. ``scale = 1 / sqrt(rank)`` lets one learning rate serve all ranks (Kalajdzievski 2023, theorem 3.2).
+    A convolution's weight is taken as the matrix (out, in k k). `up` starts at zero; `down` keeps the scale of its
+    input. ``scale = 1 / sqrt(rank)`` lets one learning rate serve all ranks (Kalajdzievski 2023, theorem 3.2).
 
     Args:
-        weight: What is adapted, two or more dimensions.
-        rank: Of the difference, >= 1; at most that of the matrix is used.
+        weight: The weight to adapt, of two or more dimensions.
+        rank: Rank of the difference, >= 1; at most that of the matrix is used.
     """
 
     def __init__(self, weight: Tensor, rank: int) -> None:
@@ -35,27 +35,27 @@ class LowRank(nn.Module):
 
 
 class RowDelta(nn.Module):
-    """A table with a trained difference to some of its rows; none at the start.
+    """An embedding table with a trained difference for some of its rows, zero at the start.
 
     Args:
         weight: The table, (N, D).
-        places: Which rows, (n,) int64.
+        rows: Numbers of the rows, (n,) int64.
     """
 
-    places: Tensor
+    rows: Tensor
 
-    def __init__(self, weight: Tensor, places: Tensor) -> None:
+    def __init__(self, weight: Tensor, rows: Tensor) -> None:
         super().__init__()
-        self.register_buffer("places", places, persistent=False)
-        self.difference = nn.Parameter(torch.zeros(len(places), weight.shape[1]))
+        self.register_buffer("rows", rows, persistent=False)
+        self.difference = nn.Parameter(torch.zeros(len(rows), weight.shape[1]))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The table with the difference added."""
-        return weight.index_add(0, self.places, self.difference)
+        return weight.index_add(0, self.rows, self.difference)
 
 
 def scale(rank: int) -> float:
-    """What the product of the factors is multiplied with."""
+    """The factor of the product of both matrices."""
     return 1 / sqrt(rank)
 
 
@@ -67,27 +67,27 @@ def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def largest_rank(network: nn.Module) -> int:
-    """The largest rank that a difference to any of the network's matrices can have."""
+    """The largest rank that the difference of any of the network's matrices can have."""
     weights = [layer.get_parameter("weight") for _, layer in matrices(network)]
     return max((min(len(weight), weight[0].numel()) for weight in weights), default=0)
 
 
 def adapt(network: nn.Module, rank: int) -> None:
-    """Freeze a network, and give each of its matrices a difference to train; what it computes does not change yet."""
+    """Freeze a network, and give each of its matrices a trainable difference; its output does not change yet."""
     network.requires_grad_(False)
     for _, layer in list(matrices(network)):
         assert isinstance(layer.weight, Tensor)
         parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
 
 
-def adapt_rows(table: nn.Module, places: Tensor) -> None:
-    """Let some rows of a frozen embedding be trained."""
+def adapt_rows(table: nn.Module, rows: Tensor) -> None:
+    """Make some rows of a frozen embedding trainable."""
     assert isinstance(table.weight, Tensor)
-    parametrize.register_parametrization(table, "weight", RowDelta(table.weight, places))
+    parametrize.register_parametrization(table, "weight", RowDelta(table.weight, rows))
 
 
 def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What `adapt` and `adapt_rows` have put in, by the name of the weight."""
+    """The differences that `adapt` and `adapt_rows` have added, by the name of the weight."""
     for name, layer in network.named_modules():
         if parametrize.is_parametrized(layer, "weight"):
             assert isinstance(layer.parametrizations, nn.ModuleDict)
@@ -96,6 +96,6 @@ def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def factors(module: nn.Module) -> list[Tensor]:
-    """All factors of differences that are trained."""
+    """Both factors of every low-rank difference."""
     found = [part for part in module.modules() if isinstance(part, LowRank)]
     return [factor for part in found for factor in (part.up, part.down)]

@@ -1,4 +1,4 @@
-"""The convolutional block."""
+"""Residual block of convolutions with adaptive group norm."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ class Residual(nn.Module):
     Args:
         width: Channels, a multiple of `group`.
         condition: Size of the condition vector.
-        group: Channels of a norm's group.
+        group: Channels of each group of the norms.
     """
 
     def __init__(self, width: int, condition: int, group: int = 16) -> None:

@@ -1,4 +1,4 @@
-"""Making sizes meet: folding pixels into channels and back, padding, cutting, joining."""
+"""Changes of shape: folding pixels into channels and back, padding, cropping, joining."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def match_size(x: Tensor, like: Tensor) -> Tensor:
-    """Cut x at the bottom and the right to the height and width of `like`, which an odd size left behind."""
+    """Crop x at the bottom and the right to the height and width of `like`: of odd sizes a pixel is too many."""
     return x[..., : like.shape[-2], : like.shape[-1]]
 
 
@@ -17,7 +17,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def join(x: Tensor, image: Tensor | None, channels: int) -> Tensor:
-    """X with the channels of an image seen beside it; zeros where there is none to be seen, nothing for no channels."""
+    """Concatenate the conditioning image; zeros if absent; x unchanged if channels == 0."""
     if channels == 0:
         return x
     return torch.cat([x, x.new_zeros(len(x), channels, *x.shape[2:]) if image is None else image], dim=1)

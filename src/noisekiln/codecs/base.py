@@ -46,7 +46,10 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
-        """Images (B, H, W, C) uint8 -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set."""
+        """Images (B, H, W, C) -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set.
+
+        Images are uint8, or floats of 0 to 255 where they lie between grey levels (an enlarged image).
+        """
 
     @abstractmethod
     def to_image(self, x: Tensor) -> Tensor:

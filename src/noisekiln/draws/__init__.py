@@ -1,1 +1,1 @@
-"""Draws: which noise levels a network is trained on, one distribution a file."""
+"""Draws: distributions of the noise levels in training, one a file."""

@@ -1,4 +1,4 @@
-"""What a draw is, and the stratified uniforms that feed it."""
+"""What a draw is, and stratified uniform numbers as its input."""
 
 from abc import ABC, abstractmethod
 
@@ -9,10 +9,10 @@ from noisekiln.levels import Level
 
 
 class Draw(ABC):
-    """A distribution of training levels, given by its quantile function.
+    """A distribution of training levels, as its quantile function: from uniform numbers to levels.
 
-    One function serves every distribution: uniform numbers go in, levels come out. Because the uniforms are stratified
-    over the batch (`stratified`), so are the levels, which lowers the variance of the loss for free.
+    Because the uniform numbers are stratified over the batch (`stratified`), so are the levels, which lowers the
+    variance of the loss at no cost.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""EDM's distribution of noise levels."""
+"""Log-normal distribution of noise-to-signal ratios, EDM's."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from noisekiln.levels import Level
 class LogNormal(Draw):
     """``ln(sigma / alpha) ~ N(mean, std^2)`` (Karras et al. 2022, table 1).
 
-    EDM's -1.2 speaks of images with standard deviation 0.5; ours have 1, hence -1.2 + ln 2 = -0.5.
+    EDM's mean of -1.2 is for images of standard deviation 0.5; ours have 1, hence -1.2 + ln 2 = -0.5.
 
     Args:
-        mean: Of the natural logarithm of the noise-to-signal ratio.
-        std: Its deviation.
+        mean: Mean of the natural logarithm of the noise-to-signal ratio.
+        std: Standard deviation of that logarithm.
     """
 
     mean: float = -0.5
@@ -25,7 +25,7 @@ class LogNormal(Draw):
 
     def __post_init__(self) -> None:
         if self.std <= 0:
-            raise ValueError(f"{self}: a deviation must be above 0.")
+            raise ValueError(f"{self}: a normal distribution has a positive deviation. Give a std above 0.")
 
     def __call__(self, u: Tensor) -> Level:  # noqa: D102 (the base class says it)
         angle = normal_quantile(u, self.mean, self.std).exp().atan()

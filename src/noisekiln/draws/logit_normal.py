@@ -1,4 +1,4 @@
-"""Stable Diffusion 3's distribution of times on the straight path."""
+"""Logit-normal distribution of times on the straight path, Stable Diffusion 3's."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class LogitNormal(Draw):
 
     Args:
         mean: Below 0 trains more at low noise, above 0 at high noise.
-        std: The deviation.
+        std: Standard deviation of the logit.
     """
 
     mean: float = 0.0
@@ -25,7 +25,7 @@ class LogitNormal(Draw):
 
     def __post_init__(self) -> None:
         if self.std <= 0:
-            raise ValueError(f"{self}: a deviation must be above 0.")
+            raise ValueError(f"{self}: a normal distribution has a positive deviation. Give a std above 0.")
 
     def __call__(self, u: Tensor) -> Level:  # noqa: D102 (the base class says it)
         time = torch.sigmoid(normal_quantile(u, self.mean, self.std))

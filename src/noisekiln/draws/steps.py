@@ -1,4 +1,4 @@
-"""The T discrete steps of the first diffusion models."""
+"""Uniform distribution over T discrete steps, DDPM's."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Steps(Draw):
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"steps(count={self.count}): there would be nothing to draw. Take a count of 1 or more.")
+            raise ValueError(f"steps(count={self.count}): there would be no step to draw. Give a count of 1 or more.")
 
     def __call__(self, u: Tensor) -> Level:  # noqa: D102 (the base class says it)
         return self.schedule(((u * self.count).floor() + 1) / self.count)

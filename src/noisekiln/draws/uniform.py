@@ -1,4 +1,4 @@
-"""Uniform in a schedule's time."""
+"""Uniform distribution of a schedule's time."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Uniform(Draw):
     """Every time of the schedule is equally likely, as in flow matching and continuous-time DDPM.
 
     Args:
-        schedule: The curve whose time it is.
+        schedule: The curve.
     """
 
     schedule: Schedule = Cosine()

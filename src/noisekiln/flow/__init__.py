@@ -1,1 +1,1 @@
-"""The probability-flow ODE as a map: from an image to its noise."""
+"""The probability-flow ODE as a map from images to noise."""

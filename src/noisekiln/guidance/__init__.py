@@ -1,1 +1,1 @@
-"""Guidance: to want something more, by comparing two estimates, one method a file."""
+"""Guidance: follows the condition more strongly by comparing two estimates, one method a file."""

@@ -1,18 +1,50 @@
-"""What guidance is."""
+"""What a guidance method is."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-from noisekiln.estimate import Denoise, DenoiseBoth
+from torch import Tensor
+
+from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
+from noisekiln.levels import Level
 
 
 class Guidance(ABC):
-    """A way to make one `Denoise` of a wanted and an unwanted one."""
+    """A way to make one estimate of two: one with the condition and one without. A frozen dataclass of settings."""
 
     @abstractmethod
-    def __call__(self, wanted: Denoise, both: DenoiseBoth) -> Denoise:
-        """The guided model.
+    def estimate(
+        self, denoise: Denoise, both: DenoiseBoth, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        """The guided estimate.
 
         Args:
-            wanted: The model with the wanted condition alone: half the cost, where guidance is off.
-            both: The wanted and the unwanted estimate together.
+            denoise: The model with the condition alone: half the cost, where guidance is off.
+            both: The estimates with and without the condition, together.
+            x_t: Noisy images, (B, C, H, W).
+            t: Their level.
+            to: The level that the step will land on.
         """
+
+    def __call__(self, denoise: Denoise, both: DenoiseBoth) -> Denoise:
+        """The guided model; arguments as for `estimate`."""
+        return Guided(self, denoise, both)
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A guided model: a `Denoise`.
+
+    Args:
+        guidance: The method.
+        denoise: The model with the condition alone.
+        both: The estimates with and without the condition, together.
+    """
+
+    guidance: Guidance
+    denoise: Denoise
+    both: DenoiseBoth
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """The guided estimate."""
+        return self.guidance.estimate(self.denoise, self.both, x_t, t, to=to)

@@ -12,12 +12,12 @@ from noisekiln.levels import Level
 
 @dataclass(frozen=True)
 class ClassifierFree(Guidance):
-    """``unwanted + scale (wanted - unwanted)`` (Ho & Salimans 2022; their w is our scale - 1).
+    """``without + scale (with - without)`` the condition (Ho & Salimans 2022; their w is our scale - 1).
 
     Args:
-        scale: 1 is the model as it is, at half the cost; 0 ignores the wish; above 1 asks more strongly.
-        low: Noise-to-signal ratio below which the model is left alone (Kynkäänniemi et al. 2024).
-        high: Ratio above which it is left alone.
+        scale: 1 is the model as it is, at half the cost; 0 ignores the condition; above 1 follows it more strongly.
+        low: Noise-to-signal ratio below which guidance is off (Kynkäänniemi et al. 2024).
+        high: Ratio above which it is off.
     """
 
     scale: float = 2.0
@@ -31,31 +31,30 @@ class ClassifierFree(Guidance):
             )
         if not 0 <= self.scale < float("inf"):
             raise ValueError(
-                f"A guidance scale of {self.scale:g} would lead away from what is asked for. "
-                "Take 0 (ignore the wish), 1 (the model as it is) or more (2 is a good number)."
+                f"A guidance scale of {self.scale:g} would lead away from the condition. "
+                "Take 0 (ignore the condition), 1 (the model as it is) or more (2 is a good number)."
             )
 
-    def __call__(self, wanted: Denoise, both: DenoiseBoth) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            if self.scale == 1 or not self.low <= float(t.nsr) <= self.high:
-                return wanted(x_t, t, to=to)
-            toward, away = both(x_t, t, to=to)
-            return away.toward(toward, self.scale)
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, both: DenoiseBoth, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        if self.scale == 1 or not self.low <= float(t.nsr) <= self.high:
+            return denoise(x_t, t, to=to)
+        conditional, unconditional = both(x_t, t, to=to)
+        return unconditional.toward(conditional, self.scale)
 
-        return denoise
 
-
-def guidance_of(told: str | float | Guidance) -> Guidance:
+def guidance_of(spec: str | float | Guidance) -> Guidance:
     """The guidance of a scale, which may be text, or of a spec.
 
     Raises:
-        ValueError: For a scale that cannot be, or no guidance's spec.
+        ValueError: For a scale that is out of range, or a spec that names no guidance method.
     """
-    if isinstance(told, Guidance):
-        return told
+    if isinstance(spec, Guidance):
+        return spec
     try:
-        scale = float(told)
+        scale = float(spec)
     except ValueError:
-        found: Guidance = build(Guidance, str(told))
-        return found
+        method: Guidance = build(Guidance, str(spec))
+        return method
     return ClassifierFree(scale)

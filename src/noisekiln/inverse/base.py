@@ -10,7 +10,6 @@ from torch import Tensor
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
-from noisekiln.predictions import X0
 from noisekiln.samplers.base import Sampler
 
 
@@ -37,17 +36,12 @@ class Inverse(ABC):
         return sampler
 
 
-def estimate(x_t: Tensor, x: Tensor, t: Level) -> Estimate:
-    """The estimate whose image is x."""
-    return X0.estimate(x_t, x, t)
-
-
 def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor]) -> Denoise:
     """The model with its images kept within black and white, so that no correction can run away."""
 
     def denoise_clipped(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         low, high = (limit.to(x_t) for limit in limits)
-        return estimate(x_t, denoise(x_t, t, to=to).x.clamp(low, high), t)
+        return Estimate.of_x(x_t, denoise(x_t, t, to=to).x.clamp(low, high), t)
 
     return denoise_clipped
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, estimate, solve
+from noisekiln.inverse.base import Inverse, solve
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -34,6 +34,6 @@ class DiffPIR(Inverse):
             residual, push, pull = seen.around(x)
             ridge = self.strength * max(seen.std, self.least) ** 2 / float(t.nsr) ** 2
             x = x + pull(solve(lambda u: push(pull(u)) + ridge * u, residual, self.iterations)[0])
-            return estimate(x_t, x, t)
+            return Estimate.of_x(x_t, x, t)
 
         return denoise_seen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, estimate
+from noisekiln.inverse.base import Inverse
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -35,6 +35,6 @@ class DPS(Inverse):
                 misfit = (seen.y - seen.operator(x)).flatten(1).norm(dim=1).sum()
                 (gradient,) = torch.autograd.grad(misfit, x_in)
             landing = t.alpha if to is None else to.alpha - to.sigma * t.alpha / t.sigma  # of a change of x^, in x_s
-            return estimate(x_t, x.detach() - self.scale / landing * gradient, t)
+            return Estimate.of_x(x_t, x.detach() - self.scale / landing * gradient, t)
 
         return denoise_seen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, estimate, solve
+from noisekiln.inverse.base import Inverse, solve
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -49,6 +49,6 @@ class MomentMatching(Inverse):
             u, left = solve(lambda u: push(spread(pull(u))) + ridge * u, residual, self.iterations)
             flat = float(t.sigma / t.norm) ** 2
             w, _ = solve(lambda w: flat * push(pull(w)) + ridge * w, left, self.rest)
-            return estimate(x_t, x.detach() + spread(pull(u)) + flat * pull(w), t)
+            return Estimate.of_x(x_t, x.detach() + spread(pull(u)) + flat * pull(w), t)
 
         return denoise_seen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, estimate, solve
+from noisekiln.inverse.base import Inverse, solve
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -38,8 +38,8 @@ class PiGDM(Inverse):
             ridge = max(seen.std, self.least) ** 2
             u, _ = solve(lambda u: spread * push(pull(u)) + ridge * u, residual, self.iterations)
             if t.alpha == 0:  # x_t says nothing, so V is that of the data
-                return estimate(x_t, x.detach() + pull(u), t)
+                return Estimate.of_x(x_t, x.detach() + pull(u), t)
             (gradient,) = torch.autograd.grad(x, x_in, pull(u))
-            return estimate(x_t, x.detach() + float(t.sigma**2 / t.alpha) * gradient, t)
+            return Estimate.of_x(x_t, x.detach() + float(t.sigma**2 / t.alpha) * gradient, t)
 
         return denoise_seen

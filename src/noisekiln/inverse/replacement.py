@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, dot, estimate, solve
+from noisekiln.inverse.base import Inverse, dot, solve
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.operators.base import Observation
 from noisekiln.samplers.base import Sampler
@@ -39,7 +39,7 @@ class Replacement(Inverse):
             change = solve(lambda v: pull(push(v)), pull(residual), self.iterations)[0]
             if seen.std > 0 and to is not None:
                 change = change * _taken(seen.std, push(change), change, t, to).clamp(min=1).reciprocal()
-            return estimate(x_t, x + change, t)
+            return Estimate.of_x(x_t, x + change, t)
 
         return denoise_seen
 

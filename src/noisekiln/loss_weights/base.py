@@ -11,15 +11,15 @@ from noisekiln.predictions import Prediction
 class LossWeight(nn.Module, ABC):
     """From the squared errors of the network's output to the numbers whose mean is minimised.
 
-    A Module, because a weight may be learned along; constructor arguments are kept under their own names.
+    A Module, because a weight may have parameters; constructor arguments are kept under their own names.
     """
 
     @abstractmethod
     def forward(self, error: Tensor, t: Level, prediction: Prediction) -> Tensor:
-        """Weigh the errors.
+        """The weighted errors, (B,).
 
         Args:
             error: Mean squared error of each image's output y, (B,).
             t: Their levels, two (B,) tensors.
-            prediction: What y is; `Prediction.loss_scale` tells how its errors relate to those of x.
+            prediction: What y is; `Prediction.loss_scale` converts errors of x to errors of y.
         """

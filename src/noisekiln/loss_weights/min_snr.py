@@ -1,4 +1,4 @@
-"""Min-SNR-gamma."""
+"""Min-SNR-gamma weighting."""
 
 from torch import Tensor
 
@@ -8,16 +8,16 @@ from noisekiln.predictions import Prediction
 
 
 class MinSnr(LossWeight):
-    """LossWeight ``min(SNR, gamma)`` on the squared error of x, whatever is predicted (Hang et al. 2023, section 3.4).
+    """``min(SNR, gamma)`` on the squared error of x, whatever is predicted (Hang et al. 2023, section 3.4).
 
     Args:
-        gamma: SNR above which low noise counts no more; 5 in the paper.
+        gamma: SNR above which the weight rises no more; 5 in the paper.
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
         super().__init__()
         if gamma <= 0:
-            raise ValueError(f"min_snr(gamma={gamma}): every weight would be 0. Take a gamma above 0.")
+            raise ValueError(f"min_snr(gamma={gamma}): every weight would be 0. Give a gamma above 0.")
         self.gamma = gamma
 
     def forward(self, error: Tensor, t: Level, prediction: Prediction) -> Tensor:  # noqa: D102

@@ -1,4 +1,4 @@
-"""Every level counts the same."""
+"""Equal weight of all levels."""
 
 from torch import Tensor
 

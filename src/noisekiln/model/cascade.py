@@ -154,7 +154,7 @@ def _check(stages: Sequence[Diffusion]) -> None:
                 f"Stage {number} paints from noise alone, and would take nothing of stage {number - 1}. "
                 "Give models with a task after the first, such as one of --task upscale."
             )
-        takes = (*stage.task.given_size(stage.size), stage.task.reads(stage.codec.channels))
+        takes = (*stage.task.source_size(stage.size), stage.task.source_channels(stage.codec.channels))
         makes = (*before.size, before.codec.channels)
         if takes != makes:
             raise ValueError(

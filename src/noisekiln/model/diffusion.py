@@ -190,7 +190,7 @@ class Diffusion(nn.Module):
                 lambda at: self._guided(wanted, guidance, None if image is None else image[..., at[0], at[1]]),
                 windows(size, self.size),
             )
-        return denoise if self.task is None or image is None else self.task.hold(denoise, image)
+        return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
 
     def _guided(
         self, wanted: Sequence[str | int | None], guidance: float | str | Guidance, image: Tensor | None
@@ -284,9 +284,9 @@ class Diffusion(nn.Module):
             return self.size, None
         if self.task is None:
             raise ValueError("Images were given to a model that starts from noise alone. Train one with a task.")
-        given = self.task.checked(given, count, self.codec.channels).to(self._device())
-        size = self.task.painted_size((given.shape[1], given.shape[2]), self.size)
-        return size, self.task.show(given, self.codec, size, noise)
+        given = self.task.check_source(given, count, self.codec.channels).to(self._device())
+        size = self.task.output_size((given.shape[1], given.shape[2]), self.size)
+        return size, self.task.condition_image(given, self.codec, size, noise)
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device

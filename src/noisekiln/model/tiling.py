@@ -61,7 +61,7 @@ def tiled(bind: Callable[[Window], Denoise], places: list[Window]) -> Denoise:
             x = x + _placed(weight * seen, (rows, columns), x_t)
             total[rows, columns] += weight
         x = x / total
-        return Estimate(x, (x_t - t.alpha * x) / t.sigma)
+        return Estimate.of_x(x_t, x, t)
 
     return denoise
 

@@ -100,7 +100,7 @@ class TaskPreview:
         seen = whole if part.partners is None else torch.from_numpy(part.partners[:COUNT])
         self._given = task.observe(seen, torch.Generator().manual_seed(0))
         self._wishes = _wishes(model, part, data.class_names, len(whole))
-        self.given_sheet = _sheet(task.picture(self._given, data.size).numpy())
+        self.given_sheet = _sheet(task.preview(self._given, data.size).numpy())
         self.original_sheet = _sheet(part.pixels[:COUNT])
 
     def painted_by(self, model: Diffusion, ranks: Ranks, **settings: Any) -> ImageArray:

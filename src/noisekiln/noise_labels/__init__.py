@@ -1,1 +1,1 @@
-"""Labels: the number by which a network is told the noise level, one kind a file."""
+"""Noise labels: the number that stands for the noise level in a network's input, one kind a file."""

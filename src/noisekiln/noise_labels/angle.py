@@ -1,4 +1,4 @@
-"""The angle of the level: the default."""
+"""The angle of the level, the default."""
 
 from dataclasses import dataclass
 from math import pi

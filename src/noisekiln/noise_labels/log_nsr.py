@@ -1,4 +1,4 @@
-"""EDM's noise label."""
+"""Logarithm of the noise-to-signal ratio, EDM's noise label."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Time on a schedule, as the first diffusion models had it."""
+"""Time on a schedule, DDPM's noise label."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,9 @@ from noisekiln.schedules.linear_betas import LinearBetas
 
 @dataclass(frozen=True)
 class Time(NoiseLabel):
-    """Where on a schedule the level lies, in [0, 1]; times `scale`, and minus 1 for networks that count from step 0.
+    """The level's time on a schedule, in [0, 1]; times `scale`, and minus 1 for networks that count from step 0.
+
+    Computed on the CPU, with one copy of the levels to it.
 
     Args:
         schedule: The curve.

@@ -1,1 +1,1 @@
-"""Samplers: how to move from noise to an image, one method a file."""
+"""Samplers: numerical methods that move from noise to an image, one a file."""

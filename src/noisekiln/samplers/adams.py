@@ -1,4 +1,4 @@
-"""Adams-Bashforth in the angle: second order up to both ends of every schedule."""
+"""Adams-Bashforth multistep method in the angle, of second order up to both ends of every schedule."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +10,7 @@ from noisekiln.levels import Level, NoiseSource
 from noisekiln.samplers.base import Sampler
 
 Carry = tuple[Estimate, Tensor]  # the previous estimate, and its angle
+CLOSEST = 1e-9  # radians: of nearer levels, or equal ones, the estimates' slope is rounding error, or 0/0
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,6 @@ class Adams(Sampler):
     """
 
     order: ClassVar[int] = 2
-    cost: ClassVar[int] = 1
 
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: NoiseSource
@@ -31,5 +31,7 @@ class Adams(Sampler):
         if carry is None:
             return here.at(s), (here, t.angle)
         before, angle = carry
+        if angle - t.angle < CLOSEST:
+            return here.at(s), (here, t.angle)
         middle = before.toward(here, 1 + (s.angle - t.angle) / (2 * (t.angle - angle)))
         return x_t + (s.alpha - t.alpha) * middle.x + (s.sigma - t.sigma) * middle.eps, (here, t.angle)

@@ -1,4 +1,4 @@
-"""DDPM's sampler."""
+"""Ancestral sampling, DDPM's sampler."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -23,7 +23,6 @@ class Ancestral(Sampler):
     """
 
     order: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
     variance: Literal["small", "large"] = "small"
 
     def step(  # noqa: D102 (the base class says it)

@@ -1,4 +1,4 @@
-"""What a sampler is, the grid that it walks, and the one loop."""
+"""What a sampler is, the grid of levels that it visits, and the sampling loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ from noisekiln.schedules.base import Schedule
 class Sampler(ABC):
     """Integrates ``dx = x^ d(alpha) + eps^ d(sigma)`` from level to level (and may add noise on the way).
 
-    A sampler is a frozen dataclass of settings; what a multistep method remembers travels in `carry`.
+    A sampler is a frozen dataclass of settings; what a multistep method remembers is passed on in `carry`.
     """
 
     order: ClassVar[int]  # the error falls as steps^-order; measured by the tests
 
     @property
     def cost(self) -> int:
-        """Evaluations of the denoiser in a step; a constant of most, ``cost: ClassVar[int] = 2``."""
+        """Evaluations of the denoiser in a step. May be overridden."""
         return 1
 
     @abstractmethod
@@ -36,29 +36,31 @@ class Sampler(ABC):
         Args:
             denoise: The model.
             x_t: Images at level t, (B, ...).
-            t: Where they are; not clean.
-            s: Where they go; less noisy than t, and possibly clean.
+            t: Their level; not clean.
+            s: The level to reach; less noisy than t, and possibly clean.
             carry: What the previous step returned; None at the first.
             noise: Source of fresh noise.
 
         Returns:
-            The images at level s, and what the next step shall be given.
+            The images at level s, and the `carry` of the next step.
         """
 
 
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
     """The levels to visit: `steps` + 1 of them, evenly spaced in the schedule's time from `start`, the last one clean.
 
-    A schedule whose time 0 is not yet clean (`Karras`) is walked to its end in one step less, then to clean, as EDM
-    does.
+    A schedule whose time 0 is not clean (`Karras`) is followed to its end in one step less, and the last step goes
+    from there to clean, as in EDM.
 
     Raises:
         ValueError: If `steps` is not positive or `start` not in (0, 1].
     """
     if steps < 1:
-        raise ValueError(f"{steps} steps lead nowhere. Take 1 or more; 20 is a good number.")
+        raise ValueError(f"`steps={steps}`: sampling takes at least one step. Give 1 or more; 20 is a good number.")
     if not 0 < start <= 1:
-        raise ValueError(f"Sampling cannot start at time {start}: 0 is clean, 1 is noise. Take a start in (0, 1].")
+        raise ValueError(
+            f"Sampling cannot start at time {start}: 0 is clean, 1 is noise. Give a start above 0, and at most 1."
+        )
     ends_clean = bool(schedule(torch.zeros((), dtype=torch.float64)).sigma == 0)
     times = torch.linspace(start, 0, steps + 1 if ends_clean else steps, dtype=torch.float64)
     levels = [schedule(time) for time in times[: steps if ends_clean else None]]
@@ -68,13 +70,13 @@ def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
 def sample(
     denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: NoiseSource
 ) -> Iterator[Tensor]:
-    """Walk the levels, yielding the images at each one after the first; the last are clean.
+    """Step through the levels, yielding the images at each one after the first; the last are clean.
 
     Args:
         denoise: The model.
         sampler: The method.
         levels: From noisy to clean, as `grid` makes them.
-        x: Images at the first level; to start from nothing, ``levels[0].norm * noise``.
+        x: Images at the first level; to start from pure noise, ``levels[0].norm * noise``.
         noise: Source of fresh noise for samplers that add some.
     """
     carry = None
@@ -85,12 +87,12 @@ def sample(
 
 @dataclass
 class SeededNoise:
-    """NoiseSource from one generator an image: an image's seed decides its noise, whatever batch it is in.
+    """One generator for each image: an image's seed decides its noise, whatever batch it is in. A `NoiseSource`.
 
-    Numbers are drawn on the CPU in float32 and then moved, so a seed means the same picture on every device.
+    Numbers are drawn on the CPU in float32 and then moved, so a seed gives the same image on every device.
 
     Args:
-        seeds: One an image, each in [0, 2^63).
+        seeds: One for each image, each in [0, 2^63).
     """
 
     seeds: Sequence[int]
@@ -98,10 +100,12 @@ class SeededNoise:
     def __post_init__(self) -> None:
         for seed in self.seeds:
             if not 0 <= seed < 2**63:
-                raise ValueError(f"{seed} is not a seed. Give a whole number of 0 or more, below 2^63.")
+                raise ValueError(
+                    f"`seed={seed}`: the generator takes no such number. Give a whole number from 0 to 2^63 - 1."
+                )
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def __call__(self, like: Tensor) -> Tensor:
-        """Unit Gaussian noise of `like`'s shape, dtype and device; its first dimension counts the seeds."""
+        """Unit Gaussian noise of the shape, dtype and device of `like`, whose first dimension is as long as `seeds`."""
         drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
         return torch.stack(drawn).to(like)

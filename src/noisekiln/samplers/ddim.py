@@ -1,4 +1,4 @@
-"""DDIM: the first-order step, with as much fresh noise as asked for."""
+"""DDIM: the first-order step, with an adjustable share of fresh noise."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,12 +22,13 @@ class DDIM(Sampler):
     """
 
     order: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
     eta: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"ddim(eta={self.eta}): the share of fresh noise lies between 0 and 1.")
+            raise ValueError(
+                f"ddim(eta={self.eta}): a share of fresh noise lies between 0 and 1. Give 0 (none) to 1 (as in DDPM)."
+            )
 
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource

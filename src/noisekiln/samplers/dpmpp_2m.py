@@ -1,13 +1,12 @@
-"""DPM-Solver++(2M), the multistep method that few-step sampling made popular."""
+"""DPM-Solver++(2M), the multistep method in common use for sampling in few steps."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from noisekiln.estimate import Denoise
+from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level, NoiseSource
-from noisekiln.predictions import X0
 from noisekiln.samplers.base import Sampler
 
 Carry = tuple[Tensor, Tensor]  # the previous estimate of x, and its log-SNR
@@ -21,7 +20,6 @@ class DPMpp2M(Sampler):
     """
 
     order: ClassVar[int] = 2
-    cost: ClassVar[int] = 1
 
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: Carry | None, noise: NoiseSource
@@ -34,4 +32,4 @@ class DPMpp2M(Sampler):
             ahead = 0.5 * (then - now) / (now - past)  # half a step ahead, in units of the step before
             if ahead.isfinite() and (then - now).isfinite():
                 aim = x + ahead * (x - before)
-        return X0.estimate(x_t, aim, t).at(s), (x, now)
+        return Estimate.of_x(x_t, aim, t).at(s), (x, now)

@@ -1,4 +1,4 @@
-"""Steps taken over again: RePaint's jumps."""
+"""Resampling: each step repeated several times, as in RePaint."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,12 +15,12 @@ from noisekiln.samplers.base import Sampler
 class Resample(Sampler):
     """Take a step, add its noise again, and take it again (Lugmayr et al. 2022, algorithm 1, with jumps of one step).
 
-    Lets what an inverse method puts in and what the model believes around it come to terms. With
+    Brings what an inverse method puts into an image and what the model generates around it into agreement. With
     `noisekiln.inverse.replacement` it is RePaint.
 
     Args:
-        sampler: Whose steps.
-        times: How often each is taken, >= 1.
+        sampler: The sampler whose steps are repeated.
+        times: How often each step is taken, >= 1.
     """
 
     order: ClassVar[int] = 1
@@ -30,12 +30,12 @@ class Resample(Sampler):
     def __post_init__(self) -> None:
         if self.times < 1:
             raise ValueError(
-                f"resample(times={self.times}): a step is taken once or more. Give 1 or more; 10 is usual."
+                f"resample(times={self.times}): a step is taken once or more. Give 1 or more; RePaint uses 10."
             )
 
     @property
     def cost(self) -> int:
-        """Of a step but the last, which is taken once."""
+        """Evaluations of a step; the last step is taken once."""
         return self.times * self.sampler.cost
 
     def step(  # noqa: D102 (the base class says it)

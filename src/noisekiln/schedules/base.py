@@ -9,7 +9,7 @@ from noisekiln.levels import Level
 
 
 class Schedule(ABC):
-    """A curve from time in [0, 1] to levels, 0 clean, 1 noise, the noise-to-signal ratio strictly increasing.
+    """A curve from time in [0, 1] to levels: 0 is clean, 1 is noise, and the noise-to-signal ratio rises strictly.
 
     Schedules are frozen dataclasses, never Modules: there are no buffers that an EMA could average.
     """
@@ -19,8 +19,11 @@ class Schedule(ABC):
         """The level at each time: both coefficients have the shape of `time`; computed in float64."""
 
     def time(self, t: Level) -> Tensor:
-        """The time of a level (of any scale: its angle decides), by bisection to 1e-12; outside the curve, its end."""
-        angle = t.angle.double()
+        """The time of a level (of any scale: its angle decides), by bisection to 1e-12; outside the curve, its end.
+
+        float64 on the CPU, wherever the level is: some devices have no float64, and bisection is many small steps.
+        """
+        angle = t.angle.cpu().double()
         low, high = torch.zeros_like(angle), torch.ones_like(angle)
         for _ in range(42):
             middle = (low + high) / 2

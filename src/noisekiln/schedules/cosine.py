@@ -25,7 +25,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         if self.offset < 0:
-            raise ValueError(f"cosine(offset={self.offset}): the curve would turn back. Take an offset of 0 or more.")
+            raise ValueError(f"cosine(offset={self.offset}): the curve would turn back. Give an offset of 0 or more.")
 
     def __call__(self, time: Tensor) -> Level:  # noqa: D102 (the base class says it)
         start = self.offset / (1 + self.offset) * pi / 2

@@ -1,4 +1,4 @@
-"""EDM's grid as a curve."""
+"""EDM's noise levels (Karras et al. 2022) as a curve."""
 
 from dataclasses import dataclass
 
@@ -28,8 +28,8 @@ class Karras(Schedule):
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max or self.rho <= 0:
             raise ValueError(
-                f"{self} cannot be a schedule: noise must rise from a positive sigma_min to a larger sigma_max, "
-                "with a positive rho."
+                f"{self} cannot be a schedule: noise must rise along it. "
+                "Give a positive sigma_min, a larger sigma_max, and a positive rho."
             )
 
     def __call__(self, time: Tensor) -> Level:  # noqa: D102 (the base class says it)

@@ -1,4 +1,4 @@
-"""DDPM's table of betas."""
+"""DDPM's table of linearly rising betas."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +34,7 @@ class LinearBetas(Schedule):
             raise ValueError(
                 f"linear_betas(steps={self.steps}, first={self.first}, last={self.last}): the last of the betas would "
                 f"be {last:.3g}. A beta is a variance between 0 and 1, and they rise. "
-                f"Take more than {int(1000 * self.last)} steps, or a smaller `last`."
+                f"Give more than {int(1000 * self.last)} steps, or a smaller last beta."
             )
 
     def betas(self) -> Tensor:

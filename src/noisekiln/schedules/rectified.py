@@ -1,4 +1,4 @@
-"""The straight path of flow matching."""
+"""The straight path of rectified flow and flow matching."""
 
 from dataclasses import dataclass
 
@@ -23,9 +23,9 @@ class Rectified(Schedule):
 
     def __post_init__(self) -> None:
         if self.shift <= 0:
-            raise ValueError(f"rectified(shift={self.shift}): time would run backwards. Take a shift above 0.")
+            raise ValueError(f"rectified(shift={self.shift}): time would run backwards. Give a shift above 0.")
 
     def __call__(self, time: Tensor) -> Level:  # noqa: D102 (the base class says it)
         u = time.double()
-        u = self.shift * u / (1 + (self.shift - 1) * u)
-        return Level(1 - u, u)
+        span = 1 + (self.shift - 1) * u
+        return Level((1 - u) / span, self.shift * u / span)  # not 1 - sigma, which may leave 1e-16 at time 1

@@ -23,7 +23,7 @@ def read_given(model: Diffusion, files: Sequence[Path]) -> Tensor:
             "This model paints from noise alone: it was trained without a task, and takes no images. "
             "Use `noisekiln sample`, or train one with --task."
         )
-    reads = model.task.reads(model.codec.channels)
+    reads = model.task.source_channels(model.codec.channels)
     pictures = [_read(file, reads) for file in files]
     if len({picture.shape for picture in pictures}) > 1:
         sizes = ", ".join(f"{file.name} {p.shape[0]}x{p.shape[1]}" for file, p in zip(files, pictures, strict=True))

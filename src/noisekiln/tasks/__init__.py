@@ -1,1 +1,1 @@
-"""Tasks: what a model is given to start from, other than noise, one kind a file."""
+"""Tasks: what a model starts from besides noise (a small, grey or masked image), one a file."""

@@ -16,87 +16,97 @@ Size = tuple[int, int]
 
 
 class Task(ABC):
-    """Painting from something given: a small image, one with holes, a grey one. A frozen dataclass of settings.
+    """Generating from a source image: a small one, one with holes, a grey one. A frozen dataclass of settings.
 
-    What is *given* is what a person has in a file: (B, h, w, c) uint8, always. `observe` makes it from whole images,
-    so that any folder of images trains any task; `show` makes ``Cond.image`` of it, when training as when sampling.
+    A *source* is what a person has in a file: (B, h, w, c) uint8, always. `observe` makes it from whole images, so
+    that any folder of images trains any task; `condition_image` makes ``Cond.image`` of it, in training as in sampling.
+    Sizes are (height, width) in pixels.
     """
 
-    paired: ClassVar[bool] = False  # whether training takes the partners of images, and not the images themselves
+    paired: ClassVar[bool] = False  # whether training observes the partners of images, and not the images themselves
 
     @abstractmethod
-    def reads(self, channels: int) -> int:
-        """Channels of what is given, for a model of images with so many.
+    def source_channels(self, channels: int) -> int:
+        """Channels of a source, for a model of images with so many.
 
         Raises:
             ValueError: If there is no such task for these images.
         """
 
     @abstractmethod
-    def channels(self, channels: int) -> int:
+    def condition_channels(self, channels: int) -> int:
         """Channels of ``Cond.image``, for an x with so many."""
 
     @abstractmethod
-    def observe(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """What could be given for these images, (B, H, W, C) uint8 -> (B, h, w, c) uint8, at random."""
+    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A source that would lead to these images, (B, H, W, C) uint8 -> (B, h, w, c) uint8, at random."""
 
     @abstractmethod
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:
-        """``Cond.image`` of what is given, (B, channels, H, W).
+    def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:
+        """``Cond.image`` of a source, (B, condition_channels, H', W'), as high and wide as x.
 
         Args:
-            given: (B, h, w, c) uint8.
+            source: (B, h, w, c) uint8.
             codec: Between images and x.
-            size: Height and width of x.
+            size: Size of the images to generate; x has ``codec.x_size(size)``.
             noise: Source of fresh noise of an image's shape.
         """
 
-    def degrade(self, pixels: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
-        """``Cond.image`` for training, from whole images (B, H, W, C) uint8; all randomness is the generator's."""
-        return self.show(self.observe(pixels, generator), codec, _size(pixels), drawn_from(generator))
+    def training_condition(self, images: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
+        """``Cond.image`` for training, from whole images (B, H, W, C) uint8. May be overridden.
 
-    def checked(self, given: Tensor | None, count: int, channels: int) -> Tensor:
-        """What is given, if it is `count` images such as this task reads for a model of so many channels.
+        All randomness is the generator's.
+        """
+        size = (images.shape[1], images.shape[2])
+        return self.condition_image(self.observe(images, generator), codec, size, noise_from(generator))
+
+    def check_source(self, source: Tensor | None, count: int, channels: int) -> Tensor:
+        """The source, if it is `count` images such as this task reads for a model of so many channels.
 
         Raises:
-            ValueError: If it is nothing, or something else.
+            ValueError: If it is None, or something else.
         """
-        wanted = f"{describe(self)} needs an image for each picture, (N, h, w, {self.reads(channels)}) uint8"
-        if given is None:
-            raise ValueError(
-                f"Nothing was given to start from: {wanted}. Give them with `given`, or `noisekiln apply`."
-            )
-        if given.dtype != torch.uint8 or given.shape != (count, *given.shape[1:3], self.reads(channels)):
-            told = f"{tuple(given.shape)} {str(given.dtype).removeprefix('torch.')}"
-            raise ValueError(f"{told} was given for {count} pictures. {wanted}. Convert the images first.")
-        return given
+        needed = (
+            f"{describe(self)} needs one image for each to be generated, (N, h, w, {self.source_channels(channels)}) "
+            "uint8"
+        )
+        if source is None:
+            raise ValueError(f"There is no source to start from: {needed}. Give the images as `source`.")
+        if source.dtype != torch.uint8 or source.shape != (count, *source.shape[1:3], self.source_channels(channels)):
+            actual = f"{tuple(source.shape)} {str(source.dtype).removeprefix('torch.')}"
+            raise ValueError(f"`source` is {actual} for {count} images: {needed}. Convert the images first.")
+        return source
 
-    def given_size(self, size: Size) -> Size:
-        """Height and width of what is given for pictures of this size."""
+    def source_size(self, size: Size) -> Size:
+        """Size of the sources of images of this size. May be overridden."""
         return size
 
-    def painted_size(self, given: Size, usual: Size) -> Size:
-        """Height and width of what is painted from something of the size `given`; `usual` is what training showed."""
-        return usual if given == self.given_size(usual) else given
+    def output_size(self, source: Size, trained: Size) -> Size:
+        """Size of the images generated from a source of this size. May be overridden.
 
-    def hold(self, denoise: Denoise, image: Tensor) -> Denoise:
-        """The denoiser, kept to what ``Cond.image`` says for certain; nothing, unless a task knows better."""
+        Args:
+            source: Size of the source.
+            trained: Size of the images in training.
+        """
+        return trained if source == self.source_size(trained) else source
+
+    def clamp_known(self, denoise: Denoise, image: Tensor) -> Denoise:
+        """The denoiser, its estimates set to what ``Cond.image`` says for certain. May be overridden.
+
+        By default nothing is certain.
+        """
         return denoise
 
-    def picture(self, given: Tensor, size: Size) -> Tensor:
-        """What is given as people look at it: (B, H, W, C) uint8 of the size of the pictures."""
-        return F.interpolate(given.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    def preview(self, source: Tensor, size: Size) -> Tensor:
+        """The source as people look at it, (B, H, W, C) uint8 of the images' size. May be overridden."""
+        return F.interpolate(source.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 
-def drawn_from(generator: torch.Generator) -> NoiseSource:
+def noise_from(generator: torch.Generator) -> NoiseSource:
     """Unit Gaussian noise for a batch from one generator, as training draws it."""
     return lambda like: torch.randn(like.shape, generator=generator, device=generator.device).to(like)
 
 
-def signed(pixels: Tensor) -> Tensor:
-    """Images (B, H, W, C) uint8 -> (B, C, H, W) in [-1, 1]."""
-    return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2)
-
-
-def _size(pixels: Tensor) -> Size:
-    return pixels.shape[1], pixels.shape[2]
+def signed(source: Tensor, codec: Codec, size: Size) -> Tensor:
+    """Images (B, H, W, C) uint8 of this size -> (B, C, H', W') in [-1, 1], averaged over the pixels of each x."""
+    return F.interpolate((source.float() / 127.5 - 1).permute(0, 3, 1, 2), codec.x_size(size), mode="area")

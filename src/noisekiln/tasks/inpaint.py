@@ -1,10 +1,11 @@
-"""From images with holes to whole ones."""
+"""Inpainting: from images with holes to whole ones."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec
 from noisekiln.estimate import Denoise, Estimate
@@ -12,81 +13,117 @@ from noisekiln.levels import Level, NoiseSource
 from noisekiln.tasks.base import Size, Task
 
 STROKES = 4
+GREY = 128
+LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
 
 
 @dataclass(frozen=True)
 class Inpaint(Task):
-    """The known pixels and where they are is given, as an image with transparency: alpha 0 is to be painted.
+    """The source is an image with an alpha channel: what is transparent is generated, what is opaque is known.
 
-    Both are shown, unknown pixels as zeros. What is known stays exactly as it is:
-    ``x^ <- known where known, x^ elsewhere``, with the noise that follows.
+    The network sees the known part, zeros elsewhere, and the mask. What is known stays exactly as it is in x:
+    ``x^ <- known where known, x^ elsewhere``, and the estimated noise follows. A position of x is known where all its
+    pixels are.
     """
 
-    def reads(self, channels: int) -> int:  # noqa: D102 (the base class says it)
+    def source_channels(self, channels: int) -> int:  # noqa: D102 (the base class says it)
         return channels + 1
 
-    def channels(self, channels: int) -> int:  # noqa: D102 (the base class says it)
+    def condition_channels(self, channels: int) -> int:  # noqa: D102 (the base class says it)
         return channels + 1
 
-    def observe(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Holes of five kinds, equally often: a box, a half plane, all around a box, strokes, single pixels."""
-        known = known_places(len(pixels), (pixels.shape[1], pixels.shape[2]), generator).to(pixels.device)
-        return torch.cat([pixels, 255 * known.unsqueeze(-1).to(torch.uint8)], dim=-1)
+        known = known_pixels(len(images), (images.shape[1], images.shape[2]), generator).to(images.device)
+        return torch.cat([images, 255 * known.unsqueeze(-1).to(torch.uint8)], dim=-1)
 
-    def show(self, given: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
-        known = (given[..., -1] > 127).unsqueeze(1).float()
-        return torch.cat([codec.encode(given[..., :-1]) * known, known], dim=1)
+    def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
+        known = (source[..., -1:] > 127).float()
+        x = codec.encode(_filled(source[..., :-1], known))
+        known = _known_positions(known.permute(0, 3, 1, 2), codec)[..., : x.shape[2], : x.shape[3]]
+        return torch.cat([x * known, known], dim=1)
 
-    def hold(self, denoise: Denoise, image: Tensor) -> Denoise:  # noqa: D102
-        x_known, known = image[:, :-1], image[:, -1:].bool()
+    def clamp_known(self, denoise: Denoise, image: Tensor) -> Denoise:
+        """The denoiser with the known part of ``Cond.image`` in its estimates."""
+        return _Clamped(denoise, image[:, :-1], image[:, -1:].bool())
 
-        def held(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            x = torch.where(known, x_known, denoise(x_t, t, to=to).x)
-            return Estimate(x, (x_t - t.alpha * x) / t.sigma)
-
-        return held
-
-    def picture(self, given: Tensor, size: Size) -> Tensor:
+    def preview(self, source: Tensor, size: Size) -> Tensor:
         """Holes are grey."""
-        return torch.where(given[..., -1:] > 127, given[..., :-1], 128)
+        return torch.where(source[..., -1:] > 127, source[..., :-1], GREY)
 
 
-def known_places(count: int, size: Size, generator: torch.Generator) -> Tensor:
-    """Which pixels are known in each of so many images, (count, H, W) bool, at random."""
-    grid = torch.stack(
+@dataclass(frozen=True, eq=False)
+class _Clamped:
+    """A denoiser whose estimates hold x_known, (B, C, H, W), where `known`, (B, 1, H, W) bool."""
+
+    denoise: Denoise
+    x_known: Tensor
+    known: Tensor
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        return Estimate.of_x(x_t, torch.where(self.known, self.x_known, self.denoise(x_t, t, to=to).x), t)
+
+    def __repr__(self) -> str:
+        return f"Clamped({self.denoise}, known={tuple(self.known.shape)})"
+
+
+def _filled(images: Tensor, known: Tensor) -> Tensor:
+    """Images (B, H, W, C) uint8, unknown pixels with the mean of the known ones: encoders read across the border."""
+    count = known.sum((1, 2), keepdim=True)
+    mean = torch.where(count > 0, (images * known).sum((1, 2), keepdim=True) / count.clamp(min=1), GREY)
+    return torch.where(known.bool(), images, mean.round().to(torch.uint8))
+
+
+def _known_positions(known: Tensor, codec: Codec) -> Tensor:
+    """Which positions of x have no unknown pixel, from (B, 1, H, W) of 0 and 1 for pixels."""
+    height, width = codec.x_size((LARGE, LARGE))
+    return 1 - F.max_pool2d(1 - known, (LARGE // height, LARGE // width), ceil_mode=True)
+
+
+def known_pixels(count: int, size: Size, generator: torch.Generator) -> Tensor:
+    """Which pixels are known in each of so many images, (count, H, W) bool, at random.
+
+    All kinds of holes are drawn for all images, so that their numbers do not depend on the kinds; the shapes, which
+    cost far more, are made for the images that have them.
+    """
+    places = torch.stack(
         torch.meshgrid(*((torch.arange(side) + 0.5) / side for side in size), indexing="ij"), dim=-1
-    )  # places of pixels in [0, 1], (H, W, 2)
+    )  # of pixels in [0, 1], (H, W, 2)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    kinds = torch.stack(
-        [
-            ~_box(grid, uniform(0, 1, 2), uniform(0.1, 0.4, 2)),
-            _half_plane(grid, uniform(0, 2 * math.pi), uniform(-0.35, 0.35)),
-            _box(grid, uniform(0.3, 0.7, 2), uniform(0.15, 0.45, 2)),
-            ~_strokes(grid, uniform(0, 1, STROKES, 2), uniform(0, 1, STROKES, 2), uniform(0.02, 0.08)),
-            uniform(0, 1, *size) > uniform(0.3, 0.95)[:, None, None],
-        ]
-    )
-    return kinds[torch.randint(len(kinds), (count,), generator=generator), torch.arange(count)]
+    box = uniform(0, 1, 2), uniform(0.1, 0.4, 2)
+    plane = uniform(0, 2 * math.pi), uniform(-0.35, 0.35)
+    frame = uniform(0.3, 0.7, 2), uniform(0.15, 0.45, 2)
+    strokes = uniform(0, 1, STROKES, 2), uniform(0, 1, STROKES, 2), uniform(0.02, 0.08)
+    pixels = uniform(0, 1, *size), uniform(0.3, 0.95)
+    kind = torch.randint(5, (count,), generator=generator)
+    first, second, third, fourth, fifth = (torch.nonzero(kind == number).squeeze(1) for number in range(5))
+    known = torch.empty(count, *size, dtype=torch.bool)
+    known[first] = ~_box(places, *(numbers[first] for numbers in box))
+    known[second] = _half_plane(places, *(numbers[second] for numbers in plane))
+    known[third] = _box(places, *(numbers[third] for numbers in frame))
+    known[fourth] = ~_strokes(places, *(numbers[fourth] for numbers in strokes))
+    known[fifth] = pixels[0][fifth] > pixels[1][fifth, None, None]
+    return known
 
 
-def _box(grid: Tensor, middle: Tensor, half: Tensor) -> Tensor:
+def _box(places: Tensor, middle: Tensor, half: Tensor) -> Tensor:
     """Inside of an upright box: middle and half of its sides, (B, 2)."""
-    return ((grid - middle[:, None, None]).abs() < half[:, None, None]).all(-1)
+    return ((places - middle[:, None, None]).abs() < half[:, None, None]).all(-1)
 
 
-def _half_plane(grid: Tensor, angle: Tensor, offset: Tensor) -> Tensor:
+def _half_plane(places: Tensor, angle: Tensor, offset: Tensor) -> Tensor:
     """One side of a line with this direction, so far from the middle, (B,)."""
     direction = torch.stack([angle.sin(), angle.cos()], dim=-1)[:, None, None]
-    return ((grid - 0.5) * direction).sum(-1) > offset[:, None, None]
+    return ((places - 0.5) * direction).sum(-1) > offset[:, None, None]
 
 
-def _strokes(grid: Tensor, start: Tensor, end: Tensor, width: Tensor) -> Tensor:
+def _strokes(places: Tensor, start: Tensor, end: Tensor, width: Tensor) -> Tensor:
     """Within `width` (B,) of any of the lines from start to end, (B, STROKES, 2)."""
     along = (end - start)[:, :, None, None]
-    off = grid - start[:, :, None, None]
+    off = places - start[:, :, None, None]
     share = ((off * along).sum(-1) / along.square().sum(-1).clamp(min=1e-9)).clamp(0, 1)
     distance: Tensor = torch.linalg.vector_norm(off - share[..., None] * along, dim=-1)
     return (distance < width[:, None, None, None]).any(1)
