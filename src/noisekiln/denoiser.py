@@ -33,14 +33,24 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.noise_label = label or Angle()
 
-    def output(self, x_t: Tensor, t: Level, cond: Cond = NOTHING) -> Tensor:
-        """The network's own output y, the shape of ``x_t``."""
-        y: Tensor = self.backbone(x_t / t.norm, self._labels(x_t, t), cond)
+    def output(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Tensor:
+        """The network's own output y, the shape of ``x_t``; arguments as for `forward`."""
+        labels = self._labels(x_t, t)
+        if self.backbone.reads_target:
+            labels = torch.stack([labels, self._labels(x_t, t if to is None else to)], dim=1)
+        y: Tensor = self.backbone(x_t / t.norm, labels, cond)
         return y
 
     def forward(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Estimate:
-        """Estimate image and noise in ``x_t``, (B, C, H, W); `to` is part of the `Denoise` protocol and not used."""
-        return self.prediction.estimate(x_t, self.output(x_t, t, cond), t)
+        """Estimate image and noise.
+
+        Args:
+            x_t: Noisy x, (B, C, H, W).
+            t: Their level.
+            cond: The condition of each image.
+            to: The level that the step lands on, for a backbone that `reads_target`; t itself if None.
+        """
+        return self.prediction.estimate(x_t, self.output(x_t, t, cond, to=to), t)
 
     def bind(self, cond: Cond) -> Denoise:
         """This denoiser with its condition fixed."""
