@@ -70,6 +70,12 @@ class LostRank(NoisekilnError, RuntimeError):
     exit_code: ClassVar[int] = 6
 
 
+class RanksDiffer(NoisekilnError, RuntimeError):
+    """Processes that should hold the same weights do not: a device is faulty, or their software differs."""
+
+    exit_code: ClassVar[int] = 6
+
+
 class BatchTooLarge(NoisekilnError, RuntimeError):
     """A micro-batch did not fit into the memory of some process."""
 
