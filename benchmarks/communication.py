@@ -26,7 +26,7 @@ from noisekiln.monitor.reports import flops_per_image
 from noisekiln.optimizers.muon import Muon
 from noisekiln.plan.build import assemble
 from noisekiln.plan.defaults import resolve
-from noisekiln.plan.network_sizes import SIZES
+from noisekiln.backbones.unet import SHAPES
 from noisekiln.plan.settings import Settings
 from noisekiln.training.trainer import Trainer
 
@@ -84,7 +84,7 @@ def main() -> None:
     told = []
     print(f"{given.images} images a process and step; computing at an assumed {given.speed / 1e12:g} TFLOP/s\n")
     for side in SIDES:
-        for name in SIZES:
+        for name in SHAPES:
             found = counted(name, side)
             found["compute_ms"] = 1e3 * given.images * found["flops_per_image"] / given.speed
             share = found["of_muon"] / found["parameters"]

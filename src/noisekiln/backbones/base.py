@@ -49,7 +49,7 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:
-        """The size for a budget in minutes (None: not in minutes) on a device ("cpu", "cuda", ...). May be overridden."""
+        """The default size for a budget in minutes (None for one in images) on a device. May be overridden."""
         return ""
 
     def edges(self) -> list[nn.Module]:
@@ -57,7 +57,7 @@ class Backbone(nn.Module, ABC):
 
         May be overridden; as it is, the first and the last convolution.
         """
-        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        convolutions: list[nn.Module] = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         return convolutions[:1] + convolutions[-1:]
 
     def cond_sizes(self) -> CondSizes:

@@ -72,7 +72,7 @@ class Codec(nn.Module, ABC):
         return None
 
     def decode(self, x: Tensor, size: Size | None = None) -> Tensor:
-        """X -> images (B, H, W, C) uint8, cut to (height, width) if a size is given; values out of range are clipped."""
+        """X -> images (B, H, W, C) uint8, cut to a size if one is given; values out of range are clipped."""
         images = self.to_image(x.float()).permute(0, 2, 3, 1)
         if size is not None:
             images = images[:, : size[0], : size[1]]

@@ -66,7 +66,7 @@ class Rules:
         )
 
 
-def setting(default: Any, help: str, **rules: Any) -> Any:  # noqa: A002 (what it is called everywhere)
+def setting(default: Any, help: str, **rules: Any) -> Any:
     """A field of a dataclass with its `Rules`."""
     return dataclasses.field(default=default, metadata={"rules": Rules(help, **rules)})
 
@@ -90,7 +90,7 @@ def check(settings: Any) -> None:
         _check_kind(name, value, hints[name])
         if rules.choices is not None and value not in rules.choices:
             raise ValueError(f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices))}")
-        if isinstance(value, Real) and not isinstance(value, bool) and not rules.allows(float(value)):
+        if isinstance(value, int | float) and not isinstance(value, bool) and not rules.allows(value):
             raise ValueError(f"`{name}={value:g}` is out of range. Give a number: {rules.range}.")
 
 

@@ -59,9 +59,7 @@ class Conditioner(nn.Module, ABC):
     def describe(self, value: Value) -> dict[str, Any]:
         """A condition as `samples.json` has it: {"class": "boot", "label": 9}, {"prompt": "a red boot"}, ..."""
 
-    def preview(
-        self, images: Images | None, class_names: tuple[str, ...], count: int
-    ) -> Sequence[Value | None] | None:
+    def preview(self, images: Images | None, class_names: tuple[str, ...], count: int) -> Sequence[Value | None] | None:
         """The conditions that a run's grids show; None if they have to be those of images, and there are none.
 
         May be overridden; as it is, they are those of the first images, over and over.

@@ -15,7 +15,9 @@ from noisekiln.data import DataSet, Images
 
 PADDING, FIRST_WORD = 0, 1
 MOST_WORDS, LONGEST = 8192, 64  # of a vocabulary, and words of a prompt that are read
-STOP_WORDS = frozenset("a an and at by has her his in is it of on or the to with".split())
+STOP_WORDS = frozenset(
+    ["a", "an", "and", "at", "by", "has", "her", "his", "in", "is", "it", "of", "on", "or", "the", "to", "with"]
+)
 
 
 class Text(Conditioner):

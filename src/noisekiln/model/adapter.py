@@ -1,4 +1,4 @@
-"""Adapters: what a low-rank fine-tuning learned, as a small file that goes onto a model and comes off again."""
+"""Adapters: low-rank fine-tunings (LoRA) as small files that are merged into a model and taken out again."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ from noisekiln.files.model_folder import refuse_pickle
 from noisekiln.model.diffusion import Diffusion
 
 FILE = "adapter.safetensors"
-ROWS = "conditioner.vectors.weight"  # of new classes or words: differences to rows that say nothing
+ROWS = "conditioner.rows"  # name of the tensor of new classes or words: differences to rows without a meaning
 
 
 @dataclass(frozen=True)
 class About:
-    """What an adapter's file says of it.
+    """Metadata of an adapter's file.
 
     Attributes:
-        rank: Of the differences.
-        scale: What the products of the factors are multiplied with.
-        base: The `fingerprint` of the network that it was trained on.
-        start: Where that model was; only to be told.
-        conditioner: The spec of its conditioner, if it knows more than that of the base.
+        rank: Rank of the differences.
+        scale: Factor of the products of up and down.
+        base: `fingerprint` of the network that it was trained on.
+        start: Where that model was, for messages.
+        conditioner: Spec of its conditioner, if it knows more than that of the base.
         added: The new classes or words.
     """
 
@@ -48,7 +48,7 @@ class Adapter:
     """Differences to a model's weights, in factors.
 
     Attributes:
-        about: What it is for.
+        about: Metadata.
         tensors: ``NAME.up`` (rows, rank) and ``NAME.down`` (rank, columns) for each weight of the backbone; `ROWS`.
     """
 
@@ -72,10 +72,10 @@ class Adapter:
         return cls(about, {name: tensor.detach().cpu() for name, tensor in found.items()})
 
     def save(self, file: Path) -> None:
-        """Write it; whoever reads meanwhile never reads half a file."""
-        told = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
+        """Write it, whole or not at all."""
+        metadata = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
         with replacing(file) as draft:
-            save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=told)
+            save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=metadata)
 
     @classmethod
     def load(cls, place: str | Path) -> "Adapter":
@@ -88,30 +88,30 @@ class Adapter:
         refuse_pickle(file)
         if not file.is_file():
             raise ValueError(
-                f"There is no adapter {str(file)!r}. Give the folder of a run that was trained with --from and --lora, "
-                f"or its {FILE}."
+                f"There is no adapter {str(file)!r}. Give the folder of a run that was trained with `start` and "
+                f"`lora`, or its {FILE}."
             )
         try:
             with safe_open(file, framework="pt") as opened:
-                told = json.loads((opened.metadata() or {})["adapter"])
+                about = json.loads((opened.metadata() or {})["adapter"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
-            told["added"] = tuple(told["added"])
-            return cls(About(**{field.name: told[field.name] for field in fields(About)}), tensors)
+            about["added"] = tuple(about["added"])
+            return cls(About(**{field.name: about[field.name] for field in fields(About)}), tensors)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"{file} is no adapter of noisekiln's, or damaged ({error}). Take another copy."
+                f"{file} is not an adapter of noisekiln, or damaged ({error}). Take another copy."
             ) from error
 
 
 def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0) -> Diffusion:
-    """Put an adapter onto a model: ``W + strength scale up down`` for each weight, in place; several add up.
+    """Merge an adapter into a model: ``W + strength scale up down`` for each weight, in place; several add up.
 
-    Classes or words that the adapter brings are known to the model from then on.
+    Classes or words that the adapter brings are known to the model afterwards.
 
     Args:
-        model: The one that the adapter was trained from.
-        adapter: A run's folder, or a file.
-        strength: 0 is the model as it is, 1 the adapter as it was trained; others weaken, exaggerate or reverse it.
+        model: The model that the adapter was trained from.
+        adapter: Folder of a run, or a file.
+        strength: 0 leaves the model as it is, 1 is the adapter as trained; others weaken, exaggerate or reverse it.
 
     Returns:
         The same model.
@@ -125,7 +125,7 @@ def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0
 
 
 def unmerge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0) -> Diffusion:
-    """Take off what `merge` put on, exact up to rounding; classes and words that it brought stay, and say nothing."""
+    """Take out what `merge` put in, exact up to rounding; its classes and words stay, without a meaning."""
     return _add(model, adapter, -strength)
 
 
@@ -141,16 +141,21 @@ def parse(text: str) -> tuple[str, float]:
 
 
 def added(before: Conditioner | None, after: Conditioner | None) -> tuple[str, ...]:
-    """The classes or words that one conditioner knows, and the one before did not."""
+    """The classes or words that one conditioner knows, and an earlier one did not."""
     if before is None or after is None:
         return ()
-    known = {*before.choices, *before.words}
-    return tuple(name for name in (*after.choices, *after.words) if name not in known)
+    old, new = before.table(), after.table()
+    if old is None or new is None:
+        return ()
+    return tuple(name for name in new[1] if name and name not in set(old[1]))
 
 
 def rows_of(conditioner: Conditioner, names: tuple[str, ...]) -> Tensor:
-    """Where classes or words stand in the conditioner's table."""
-    return conditioner.encode(names).view(len(names), -1)[:, 0]
+    """Rows of classes or words in the conditioner's table, (N,) int64."""
+    table = conditioner.table()
+    assert table is not None
+    places = {name: row for row, name in enumerate(table[1])}
+    return torch.tensor([places[name] for name in names], dtype=torch.int64)
 
 
 def fingerprint(denoiser: Denoiser) -> str:
@@ -172,32 +177,40 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
     known = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
     about, tensors = known.about, known.tensors
     if not -float("inf") < strength < float("inf"):
-        raise ValueError(f"strength={strength}: no weights can be made so. Give a number; 1 is as it was trained.")
+        raise ValueError(f"strength={strength}: weights would not be finite. Give a number; 1 is as trained.")
     if fingerprint(model.denoiser) != about.base:
         raise ValueError(
             f"The adapter was trained on the network of {about.start} as it was then, and this model is another. "
-            f"Its differences mean nothing here. Give that model, or use the run of the adapter by itself."
+            "Its differences have no meaning here. Give that model, or use the run of the adapter by itself."
         )
     if ".py:" in str(about.conditioner):
         raise ValueError(
-            "The adapter brings new words or classes for a conditioner of its maker's own code. Code in an adapter is "
-            "never run. Use the run of the adapter by itself."
+            "The adapter brings new words or classes for a conditioner in its author's own Python file. Code that an "
+            "adapter names is never run. Use the run of the adapter by itself."
         )
     backbone: nn.Module = model.denoiser.backbone
-    for name in sorted({name.rpartition(".")[0] for name in tensors} - {ROWS.rpartition(".")[0]}):
+    for name in sorted({name.rpartition(".")[0] for name in tensors if name != ROWS}):
         weight = backbone.get_parameter(name)
         change = tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)
         weight.add_((strength * about.scale * change).view_as(weight))
     if about.conditioner:
-        _add_wishes(model, about.conditioner, about.added, strength * tensors[ROWS] if about.added else None)
+        _extend_conditioner(model, about.conditioner)
+    if about.added:
+        _add_rows(model, about.added, strength * tensors[ROWS])
     return model
 
 
-def _add_wishes(model: Diffusion, spec: str, new: tuple[str, ...], change: Tensor | None) -> None:
+def _extend_conditioner(model: Diffusion, spec: str) -> None:
     assert model.conditioner is not None
     device = next(model.parameters()).device
-    wanted: Conditioner = build(Conditioner, spec)
-    model.conditioner = model.conditioner.extended(wanted).to(device).eval()
-    if change is not None:
-        table = model.conditioner.get_parameter("vectors.weight")
-        table.index_add_(0, rows_of(model.conditioner, new).to(device), change.to(table))
+    longer: Conditioner = build(Conditioner, spec)
+    model.conditioner = model.conditioner.extended(longer).to(device).eval()
+
+
+def _add_rows(model: Diffusion, names: tuple[str, ...], change: Tensor) -> None:
+    """Add the differences of new classes or words to their rows of the conditioner's table."""
+    assert model.conditioner is not None
+    named = model.conditioner.table()
+    assert named is not None
+    table = model.conditioner.get_parameter(named[0])
+    table.index_add_(0, rows_of(model.conditioner, names).to(table.device), change.to(table))

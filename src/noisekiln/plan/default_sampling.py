@@ -1,4 +1,4 @@
-"""How the model of a run is usually sampled."""
+"""The default sampling settings of a run's model."""
 
 from noisekiln.components.spec import build
 from noisekiln.model.sampling import Sampling
@@ -8,10 +8,10 @@ from noisekiln.schedules.base import Schedule
 
 
 def default_sampling(settings: Settings) -> Sampling:
-    """What resolved settings say of it.
+    """The sampling defaults in resolved settings.
 
     Raises:
-        ValueError: For a sampler or a schedule that there is not: now, and not when somebody first samples the model.
+        ValueError: For an unknown sampler or schedule: now, and not when the model is first sampled.
     """
     sampler, steps, guidance, schedule = settings.sampler, settings.steps, settings.guidance, settings.schedule
     assert sampler is not None

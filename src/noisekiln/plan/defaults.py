@@ -1,77 +1,108 @@
-"""Choosing for the user: the smart defaults, from the data, the machine and the budget."""
+"""Defaults: choices made for the user, from the data, the machine and the budget."""
 
-from noisekiln.components.registry import did_you_mean
+import torch
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec
+from noisekiln.components.registry import did_you_mean, find, name_of, names
+from noisekiln.components.spec import build, describe, kind_of, with_defaults
+from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
-from noisekiln.logs.base import pick_log
+from noisekiln.logs.base import choose_log
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
+from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.fine_tune import fitting
 from noisekiln.plan.images import task_of
-from noisekiln.plan.network_sizes import SIZES, fitting_size, unet_of_size
 from noisekiln.plan.settings import Settings
-from noisekiln.predictions import PREDICTIONS
-from noisekiln.training.precision import best
+from noisekiln.training.precision import best_precision
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
-    """The settings with every None and "auto" replaced by a choice; `base` is the model to start from, if any.
+    """The settings with every None and "auto" replaced by a choice.
+
+    Args:
+        settings: The requested ones.
+        data: The images.
+        base: The model to fine-tune, if any.
 
     Raises:
-        ValueError: If a condition is asked for that the data have nothing for, or a device that is not there.
+        ValueError: For a component that does not exist, a condition that the data have nothing for, or a device that
+            is not there.
     """
-    for name, known in (("prediction", list(PREDICTIONS)), ("model", ["auto", *SIZES])):
-        given = getattr(settings, name)
-        if given is not None and given not in known:
-            raise ValueError(f"{name}={given!r} is not a choice. {did_you_mean(given, known)}")
     if base is not None:
         settings = fitting(settings, data, base)
     device = pick_device(settings.device)
     minutes = settings.minutes
     if minutes is None and settings.images is None:
         minutes = 10.0 if device == "cpu" else 30.0
-    model = settings.model
-    if model == "auto":
-        model = fitting_size(minutes, device)
-    usual = Sampling()
+    settings = settings.but(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")
+    default = Sampling()
     return settings.but(
-        size=data.size,
-        cond=_cond(settings.cond, data),
-        minutes=minutes,
-        device=device,
-        model=model,
+        cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
-        backbone=settings.backbone or unet_of_size(model, data.size),
+        **choose_network(settings, data),
         batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         lr=settings.lr or default_lr(settings),
-        precision=settings.precision or best(device),
-        compile=_compile(settings.compile, device),
-        sampler=settings.sampler or usual.sampler,
-        steps=settings.steps or usual.steps,
-        schedule=settings.schedule or usual.schedule,
+        precision=settings.precision or best_precision(device),
+        compile=settings.compile if settings.compile != "auto" else "yes" if device == "cuda" else "no",
+        sampler=settings.sampler or default.sampler,
+        steps=settings.steps or default.steps,
+        schedule=settings.schedule or default.schedule,
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
-        curves=pick_log(settings.curves),
+        curves=choose_log(settings.curves),
     )
 
 
 def default_lr(settings: Settings) -> float:
     """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
-    rate = {"muon": 2e-3, "adamw": 1e-3, "adam": 1e-4}[settings.optimizer]
+    lr = kind_of(OptimizerFactory, settings.optimizer).lr
     if settings.lora is not None:
-        return 3 * rate
-    return rate if settings.start is None else rate / 3
+        return 3 * lr
+    return lr if settings.start is None else lr / 3
 
 
-def _compile(asked: str, device: str) -> str:
-    return asked if asked != "auto" else "yes" if device == "cuda" else "no"
+def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
+    """The settings `model` and `backbone`: the architecture's own dial at the requested size, or at its default.
+
+    Raises:
+        ValueError: If the architecture has no such size.
+    """
+    assert settings.codec is not None
+    spec = settings.backbone or "unet"
+    kind = kind_of(Backbone, spec)
+    size = settings.model if settings.model != "auto" else kind.default_size(settings.minutes, settings.device)
+    if not size:
+        return {"model": "auto", "backbone": with_defaults(Backbone, spec, {})}
+    if size not in kind.size_names:
+        known = did_you_mean(size, ("auto", *kind.size_names)) if kind.size_names else "It has no sizes to choose from."
+        raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
+    codec: Codec = build(Codec, settings.codec)
+    return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}
 
 
-def _cond(asked: str, data: DataSet) -> str:
-    has = {"text": data.train.captions is not None, "class": data.train.labels is not None, "none": True}
-    if asked == "auto":
-        return next(kind for kind, there in has.items() if there)
-    if not has[asked]:
-        need = {"text": "captions (a metadata.csv beside the images)", "class": "classes (a sub-folder each)"}[asked]
-        raise ValueError(f"cond={asked!r} needs {need}, and {data.name} has none. Add them, or leave --cond away.")
-    return asked
+def choose_cond(cond: str, data: DataSet) -> str:
+    """The spec of the conditioner to use, or "none": as requested; for "auto" the first that the data have values for.
+
+    Raises:
+        ValueError: If there is no such conditioner, or the data have nothing for it.
+    """
+    if cond == "none":
+        return cond
+    if cond == "auto":
+        kinds = [find(Conditioner, name) for name in names("conditioners")]
+        ordered = sorted((kind for kind in kinds if kind.priority is not None), key=lambda kind: kind.priority or 0)
+        return next((name_of(kind) for kind in ordered if _fits(kind(), data)), "none")
+    conditioner: Conditioner = build(Conditioner, cond)
+    if not _fits(conditioner, data):
+        raise ValueError(
+            f"`cond={cond}` needs {conditioner.needs}, and {data.name} has none. Add them, or leave `cond` away."
+        )
+    return describe(conditioner)
+
+
+def _fits(conditioner: Conditioner, data: DataSet) -> bool:
+    with torch.random.fork_rng(devices=[]):  # new weights are made, and thrown away
+        return conditioner.fit(data) is not None

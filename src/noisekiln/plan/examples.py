@@ -5,65 +5,88 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import describe
-from noisekiln.conditioners.base import Conditioner
-from noisekiln.data import DataSet, batch_order
+from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.batches import Batch
 
-
-def wishes(conditioner: Conditioner, data: DataSet) -> Tensor:
-    """Ids of what each training image shows, as the conditioner knows it: a class has its row by its name."""
-    if conditioner.reads == "labels" and conditioner.choices != data.class_names:
-        return conditioner.encode(data.class_names)[torch.as_tensor(data.train.labels)]
-    return conditioner.encode(getattr(data.train, conditioner.reads))
+ENCODED_AT_ONCE = 64  # images, where x is computed once for a whole data set
 
 
 class TrainingBatches:
-    """Batch of the training part, encoded, with all that is random about them.
-
-    A row has x, the ids of its wish, what a task shows of it, and what the objective draws for it.
+    """Rows of the training part: x, ids of the condition, the task's condition image, and what the objective draws.
 
     Args:
-        trained: Its codec, conditioner, task and objective; wishes are encoded once, here.
+        learner: Its codec, conditioner, task and objective; conditions are encoded once, here, and so are images where
+            the codec is costly.
         data: The images.
-        settings: Resolved.
+        settings: Resolved settings.
+
+    Raises:
+        ValueError: If the task learns from pairs of images, and the data hold single ones.
     """
 
-    def __init__(self, trained: Learner, data: DataSet, settings: Settings) -> None:
-        diffusion = trained.diffusion
-        self.diffusion, self.objective, self.images = diffusion, trained.objective, data.train
-        self.seed, self.drop, self.device = settings.seed, settings.cond_dropout, settings.device
-        task, conditioner = diffusion.task, diffusion.conditioner
+    def __init__(self, learner: Learner, data: DataSet, settings: Settings) -> None:
+        diffusion = learner.diffusion
+        self.diffusion, self.objective, self.images = diffusion, learner.objective, data.train
+        self.seed, self.cond_dropout, self.device = settings.seed, settings.cond_dropout, settings.device
+        task = diffusion.task
         if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
                 f"{describe(task)} learns from pairs of images, and {data.name} holds single ones. "
                 "Read them with noisekiln.data.load_pairs."
             )
-        self.ids: Tensor | None = None
-        if conditioner is not None:
-            told = settings.cond != "none"
-            self.ids = wishes(conditioner, data) if told else conditioner.nothing(len(self.images))
+        self.ids = condition_ids(diffusion, data.train, data.class_names, unconditional=settings.cond == "none")
+        self.encoded = encode_once(diffusion.codec, data.train, self.device) if diffusion.codec.costly else None
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
         places = self.places(start, count)
-        pixels = self._on_device(self.images.pixels[places])
-        x, ids, image = self.diffusion.codec.encode(pixels), None, None
-        if self.ids is not None and self.diffusion.conditioner is not None:
-            ids = self.ids[torch.from_numpy(places)]
-            ids = self.diffusion.conditioner.drop(ids, self.drop, generator).to(x.device)
-        task = self.diffusion.task
-        if task is not None:
+        task, conditioner = self.diffusion.task, self.diffusion.conditioner
+        pixels = None
+        if self.encoded is None or task is not None:
+            pixels = self._on_device(self.images.pixels[places])
+        x = self._x(places, pixels)
+        ids, image = None, None
+        if self.ids is not None and conditioner is not None:
+            ids = conditioner.drop(self.ids[torch.from_numpy(places)], self.cond_dropout, generator).to(x.device)
+        if task is not None and pixels is not None:
             partners = self.images.partners
-            seen = self._on_device(partners[places]) if task.paired and partners is not None else pixels
-            image = task.degrade(seen, self.diffusion.codec, generator)
+            source = self._on_device(partners[places]) if task.paired and partners is not None else pixels
+            image = task.training_condition(source, self.diffusion.codec, generator)
         return x, ids, image, *self.objective.drawn(x, generator)
 
     def places(self, start: int, count: int) -> NDArray[np.int64]:
         """Which images of the training part these are."""
         return batch_order(len(self.images), seed=self.seed, start=start, count=count)
 
+    def _x(self, places: NDArray[np.int64], pixels: Tensor | None) -> Tensor:
+        if self.encoded is not None:
+            return self.encoded[torch.from_numpy(places)].to(self.device, torch.float32)
+        assert pixels is not None
+        return self.diffusion.codec.encode(pixels)
+
     def _on_device(self, pixels: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device)
+
+
+def condition_ids(
+    diffusion: Diffusion, images: Images, class_names: tuple[str, ...], *, unconditional: bool = False
+) -> Tensor | None:
+    """Ids of the images' conditions, (N, ...): the empty one where images have none; None without a conditioner."""
+    conditioner = diffusion.conditioner
+    if conditioner is None:
+        return None
+    values = None if unconditional else conditioner.values(images, class_names)
+    return conditioner.nothing(len(images)) if values is None else conditioner.encode_all(values)
+
+
+@torch.no_grad()
+def encode_once(codec: Codec, images: Images, device: str) -> Tensor:
+    """X of all images in half precision, (N, C, H, W) in main memory."""
+    parts = (images.pixels[i : i + ENCODED_AT_ONCE] for i in range(0, len(images), ENCODED_AT_ONCE))
+    encoded = [codec.encode(torch.from_numpy(np.ascontiguousarray(part)).to(device)) for part in parts]
+    return torch.cat([x.to("cpu", torch.float16) for x in encoded])

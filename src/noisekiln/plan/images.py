@@ -1,4 +1,4 @@
-"""The images that a task is trained on."""
+"""Reading the images that a task is trained on."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load, load_pairs
 from noisekiln.tasks.base import Task
 
-GENERATE = "generate"  # the task of no task: painting from noise alone
+GENERATE = "generate"  # the setting for no task: images from noise alone
 
 
 def task_of(spec: str) -> Task | None:
@@ -18,7 +18,7 @@ def task_of(spec: str) -> Task | None:
     return None if spec == GENERATE else build(Task, spec)
 
 
-def read_images(source: Any, task: str, **how: Any) -> DataSet:
-    """What `noisekiln.data.load` reads, or pairs of images for a task that learns from these."""
+def read_images(source: Any, task: str, **options: Any) -> DataSet:
+    """The data set of a task: as `noisekiln.data.load` reads it, or pairs of images for a task that needs them."""
     kind = task_of(task)
-    return (load_pairs if kind is not None and kind.paired else load)(source, **how)
+    return (load_pairs if kind is not None and kind.paired else load)(source, **options)

@@ -1,4 +1,4 @@
-"""What is trained: the model and its objective together."""
+"""What is trained: a model and its objective together."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,12 @@ from noisekiln.objectives.base import Loss, Objective
 
 
 class Learner(nn.Module):
-    """All that is trained: the model, and what the objective learns along."""
+    """All that is trained: the model, and what the objective learns along with it.
+
+    Args:
+        diffusion: The model.
+        objective: Its loss.
+    """
 
     def __init__(self, diffusion: Diffusion, objective: Objective) -> None:
         super().__init__()
@@ -16,7 +21,7 @@ class Learner(nn.Module):
         self.objective = objective
 
     def forward(self, x: Tensor, ids: Tensor | None, image: Tensor | None, *drawn: Tensor) -> Loss:
-        """The loss of some rows of `Batches`."""
+        """The loss of some rows of `TrainingBatches`."""
         conditioner, cond = self.diffusion.conditioner, NOTHING
         if conditioner is not None and ids is not None:
             cond = conditioner(ids)
