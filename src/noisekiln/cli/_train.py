@@ -62,7 +62,7 @@ def describe_plan(run: Run) -> None:
 def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
     """Train with a progress bar; on Ctrl-C or SIGTERM save, say how to go on, and leave with 130 or 143."""
     if speaks:
-        Lock(out).look()  # before anything is said of going on
+        Lock(out).check()  # before anything is said of going on
     run = Run(settings, data, out)
     describe_plan(run)
     whole = all((out / "model" / name).exists() for name in ("model.json", "model.safetensors"))
@@ -71,11 +71,11 @@ def train(settings: Settings, data: DataSet, out: Path, again: str) -> Run:
         return run
     idle = 0
     with Interrupt() as interrupt:
-        micro, uncompiled = run.trainer.gradients.micro_batch_size, run.uncompiled
+        micro, uncompiled = run.trainer.micro_batch_size, run.uncompiled
         for report in watch(run.steps(interrupt), out.name, lambda: run.held_out.word):
             if not report.applied:
                 idle += 1
-                began = f"after {run.trainer.began:,} images a step was not taken"
+                began = f"after {run.trainer.step_start:,} images a step was not taken"
                 numbers = f"the loss is {report.loss:g}, its gradient's norm {report.grad_norm:g}"
                 say(f"{began}: {numbers}; {run.why(report)}")
             if run.uncompiled != uncompiled:

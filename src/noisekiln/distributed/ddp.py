@@ -1,4 +1,4 @@
-"""DistributedDataParallel whose processes may each fail to take a step."""
+"""DistributedDataParallel in which any process may fail to take a step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,22 +13,22 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class RecoverableDDP(DistributedDataParallel):
-    """A module whose gradients are averaged over processes (DDP), of which each may fail to take one.
+    """A module whose gradients are averaged over processes (DDP), of which each may fail to compute its own.
 
     Args:
-        module: The same on all of them.
+        module: The module, the same in all processes.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module, gradient_as_bucket_view=True)
         self.broadcast_buffers = False  # they are constants
         self._called = False  # in this step
-        self._taken: list[int] = []  # buckets of gradients that this step has averaged, by number
-        self.register_comm_hook(self._taken, _average)  # which must not know this object: they would never be freed
+        self._reduced: list[int] = []  # numbers of the gradient buckets that this step has averaged
+        self.register_comm_hook(self._reduced, _all_reduce)  # which must not know this object: it would never be freed
 
-    def begin(self) -> None:
+    def begin_step(self) -> None:
         """To be called before a step."""
-        self._taken.clear()
+        self._reduced.clear()
         self._called = False
 
     def forward(self, *rows: Any) -> Any:
@@ -37,21 +37,21 @@ class RecoverableDDP(DistributedDataParallel):
         return super().forward(*rows)  # type: ignore[no-untyped-call]
 
     def join_with_zeros(self) -> None:
-        """Add zeros to the averages that a backward pass would have taken part in, so that nobody waits for them.
+        """Take part with zeros in the averages of this step that are still to come, so that no process waits for them.
 
-        As torch's own `join` does for a process that has run out of data. What the others then have is to be forgotten.
+        As torch's own `join` does for a process that has run out of data. The averages are then to be discarded.
         """
         if not self._called:  # the first call of the second step agrees on the buckets
             self.reducer._rebuild_buckets()
-        for bucket in self.reducer._get_zeros_like_grad_buckets()[len(self._taken) :]:
+        for bucket in self.reducer._get_zeros_like_grad_buckets()[len(self._reduced) :]:
             dist.all_reduce(bucket.buffer())
 
 
-def _average(taken: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+def _all_reduce(reduced: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     assert dist.group.WORLD is not None
-    averaged = allreduce_hook(dist.group.WORLD, bucket)
-    taken.append(bucket.index())
-    return averaged
+    future = allreduce_hook(dist.group.WORLD, bucket)
+    reduced.append(bucket.index())
+    return future
 
 
 @contextmanager
@@ -59,6 +59,17 @@ def gathering(module: nn.Module, now: bool) -> Iterator[None]:
     """Whether a backward pass averages gradients over processes, or only adds to this one's."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(now)
-    quiet = isinstance(module, DistributedDataParallel) and not now
-    with module.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+    local = isinstance(module, DistributedDataParallel) and not now
+    with module.no_sync() if local else nullcontext():  # type: ignore[operator]
         yield
+
+
+def check_all_have_gradients(module: nn.Module) -> None:
+    """Raise ValueError for trained parameters without a gradient, for which DDP would hang."""
+    trained = ((name, weight) for name, weight in module.named_parameters() if weight.requires_grad)
+    unused = [name for name, weight in trained if weight.grad is None]
+    if unused:
+        raise ValueError(
+            f"{', '.join(unused[:3])} had no part in the loss, and several processes can only average gradients that "
+            "all of them have. Remove from the network what it does not use, or train with one process."
+        )

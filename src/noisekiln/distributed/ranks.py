@@ -1,4 +1,4 @@
-"""Processes that train one model together; all that they say to one another."""
+"""The processes that train together, and all communication between them."""
 
 import atexit
 import os
@@ -11,57 +11,55 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.rendezvous import rendezvous
 
 from noisekiln.distributed.ddp import RecoverableDDP
 from noisekiln.distributed.shares import split_evenly
 from noisekiln.errors import LostRank
 
-ROLL_CALL = 2.0  # seconds to answer once something is wrong
+ROLL_CALL = 2.0  # seconds in which every process that is alive answers, once something is wrong
 
 
 class Ranks:
-    """The processes that train together, as one of them sees it; alone, unless `join` found others.
+    """The processes that train together, as one of them sees it; `join` finds those that torchrun started.
 
-    Attributes:
+    Args:
         rank: Number of this process.
-        count: How many there are.
+        world_size: Number of processes.
     """
 
-    rank = 0
-    world_size = 1
-    _store: Store | None = None
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank, self.world_size = rank, world_size
 
     @classmethod
-    def join(cls, device: str, wait: float = 300.0) -> "Ranks":
-        """Meet the others that torchrun started, if it did (it says so in the environment).
+    def join(cls, device: str, timeout: float = 300.0) -> "Ranks":
+        """Connect to the other processes that torchrun started, if it did (it says so in the environment).
 
         Args:
-            device: "cuda" speaks NCCL about weights; numbers always go by gloo, whose waiting ends with an error.
-            wait: Seconds after which a process that does not answer is lost.
+            device: On "cuda", tensors use NCCL; numbers use gloo, because its time-outs raise.
+            timeout: Seconds after which a process that does not answer is lost.
         """
-        ranks = cls()
         if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
-            return ranks
-        ranks.rank, ranks.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            return cls()
+        ranks = cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not dist.is_initialized():
             with ranks.detecting_lost_ranks():
-                cls._store = _meeting(device, timedelta(seconds=wait))
-            # Python that ends in the midst of connections may end by a crash.
+                _connect(device, timedelta(seconds=timeout))
+            # Python that exits while connections are open may crash.
             atexit.register(dist.destroy_process_group)
         return ranks
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """The sum of every process's numbers; the same on all of them, to the bit."""
+        """The sums of every process's numbers; the same in all of them, to the bit."""
         if self.world_size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -70,11 +68,16 @@ class Ranks:
         return [float(value) for value in total]
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait until all processes are here."""
         self.all_reduce_sum([0.0])
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:
-        """All rows of a tensor of `count`, of which each process has those of its share (see `rows.split_evenly`)."""
+        """All rows of a tensor, in main memory if there are several processes.
+
+        Args:
+            rows: The rows of this process: its part of ``split_evenly(count, world_size)``.
+            count: Rows of all processes together.
+        """
         if self.world_size == 1:
             return rows
         most = -(-count // self.world_size)
@@ -84,16 +87,19 @@ class Ranks:
         with self.detecting_lost_ranks():
             dist.all_gather(parts, padded)
         return torch.cat(
-            [part[: len(mine)] for part, mine in zip(parts, split_evenly(count, self.world_size), strict=True)]
+            [part[: len(own)] for part, own in zip(parts, split_evenly(count, self.world_size), strict=True)]
         )
 
-    def wrap(self, module: nn.Module, blocks: Sequence[nn.Module] | None = None) -> nn.Module:
+    def wrap(
+        self, module: nn.Module, blocks: Sequence[nn.Module] | None = None, dtype: torch.dtype = torch.float32
+    ) -> nn.Module:
         """The module to call in training, whose gradients are averaged over processes.
 
         Args:
-            module: The same on all of them.
-            blocks: Parts of it whose weights are gathered one after the other: every process then keeps its share of
-                all weights only (FSDP2). None keeps the whole on each (DDP).
+            module: The module, the same in all processes.
+            blocks: Parts of it that are sharded: every process keeps some rows of their weights, and gathers one part
+                after the other (FSDP2). None: every process keeps all weights (DDP).
+            dtype: What the network computes in: on CUDA sharded weights are gathered in it.
         """
         if self.world_size == 1:
             return module
@@ -101,58 +107,71 @@ class Ranks:
             with self.detecting_lost_ranks():
                 return RecoverableDDP(module)
         for parameter in module.parameters():
-            parameter.data = parameter.data.contiguous()  # FSDP cuts rows of plain memory
-        mesh = init_device_mesh(next(module.parameters()).device.type, (self.world_size,))
+            parameter.data = parameter.data.contiguous()  # FSDP shards rows of contiguous memory
+        device = next(module.parameters()).device.type
+        mesh, policy = init_device_mesh(device, (self.world_size,)), _gather_policy(device, dtype)
         for block in blocks:
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(module, mesh=mesh)
-        return module  # it is another now, and still itself
+        return module  # which was changed in place
 
     @contextmanager
     def detecting_lost_ranks(self) -> Iterator[None]:
-        """Turns the many errors of a lost connection into one that says which process is missing.
+        """Turns the many errors of a lost connection into one that names the missing process.
 
         Raises:
-            LostRank: If so.
+            LostRank: If a connection is lost.
         """
         try:
             yield
         except RuntimeError as error:
-            if self.world_size == 1 or not _of_connection(error):
+            if self.world_size == 1 or not _is_lost_connection(error):
                 raise
             if dist.is_initialized() and dist.get_backend() != "gloo":
-                atexit.unregister(dist.destroy_process_group)  # which would wait for what is lost
+                atexit.unregister(dist.destroy_process_group)  # which would wait for the lost process
             missing = self._missing()
-            told = f"process {', '.join(map(str, missing))} of {self.world_size}" if missing else "another process"
+            lost = f"process {', '.join(map(str, missing))} of {self.world_size}" if missing else "another process"
             raise LostRank(
-                f"Lost {told}: it died or does not answer. Training cannot go on without it; what was saved last is "
-                "intact. Look at what that process said, then give the same command again."
+                f"Lost {lost}: it died or does not answer. Training cannot continue without it; what was saved last is "
+                "intact. Look at what that process printed, then give the same command again."
             ) from error
 
     def _missing(self) -> list[int]:
-        """Who does not answer a roll call."""
-        if self._store is None:
+        """Ranks that do not answer a roll call."""
+        if not dist.is_initialized():
             return []
         try:
-            self._store.set(f"here/{self.rank}", "")
+            store = PrefixStore("roll", _get_default_store())
+            store.set(f"here/{self.rank}", "")
             time.sleep(ROLL_CALL)
-            return [rank for rank in range(self.world_size) if not self._store.check([f"here/{rank}"])]
+            return [rank for rank in range(self.world_size) if not store.check([f"here/{rank}"])]
         except RuntimeError:  # the store is gone too, with the machine that kept it
             return []
 
 
-def _meeting(device: str, timeout: timedelta) -> Store:
-    """Begin to speak with the others; returns a place for notes that all can read."""
+def _connect(device: str, timeout: timedelta) -> None:
+    """Set up torch's process group."""
+    store: Store
     store, rank, count = next(rendezvous("env://", timeout=timeout))
-    # After an elastic restart the store may still hold the addresses of those who died.
+    # After an elastic restart the store may still hold the addresses of processes that died.
     store = PrefixStore(f"noisekiln/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-    return PrefixStore("roll", store)
 
 
-def _of_connection(error: RuntimeError) -> bool:
-    """Whether torch says so: errors of our own kinds may have any file's name in them."""
+def _gather_policy(device: str, dtype: torch.dtype) -> MixedPrecisionPolicy:
+    """Gathers the weights of blocks in bf16 where autocast would round them to it; gradients are summed in float32.
+
+    Inputs stay as they are: a noise label in bf16 has no more than three digits. On a CPU nothing is cast, as its
+    group norm takes no bf16 weights beside float32 images.
+    """
+    if device != "cuda" or dtype is not torch.bfloat16:
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether torch says so; errors of our own classes may contain any file's name."""
     words = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "peer", "broken pipe")
     named = type(error) is RuntimeError and any(word in str(error).lower() for word in words)
     return named or isinstance(error, dist.DistError)

@@ -1,4 +1,4 @@
-"""Tensors of which every process has a part, and how they go to disk and come back."""
+"""Tensors of which every process holds some rows, and how they are saved and loaded."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,19 +9,24 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 Named = Mapping[str, Tensor]
 
 
-def local_shard(tensors: Named, *, first: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """What this process has to write: its rows of what is sharded, and, if it is the first one, all that is not.
+def local_shard(tensors: Named, *, is_main: bool) -> tuple[dict[str, Tensor], list[str]]:
+    """What this process saves: its rows of sharded tensors and, in the main process, all tensors that are not sharded.
 
     Returns:
         The tensors, and the names of those that are sharded.
     """
     sharded = sorted(name for name, tensor in tensors.items() if isinstance(tensor, DTensor))
-    parts = {name: to_local(tensor) for name, tensor in tensors.items() if first or name in sharded}
+    parts = {name: to_local(tensor) for name, tensor in tensors.items() if is_main or name in sharded}
     return parts, sharded
 
 
 def merge_shards(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Tensor]:
-    """Every tensor in full, from the parts that processes wrote, in order of their ranks."""
+    """Every tensor in full.
+
+    Args:
+        parts: What each process saved, by rank.
+        sharded: Names of the tensors of which each holds some rows.
+    """
     return {
         name: torch.cat([part[name] for part in parts]) if name in sharded else tensor
         for name, tensor in parts[0].items()
@@ -29,25 +34,25 @@ def merge_shards(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Te
 
 
 def match_layout(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor laid out as another is: its type, device, strides, and share of the rows."""
+    """A copy of a full tensor with the type, device, strides and sharding of another."""
     return shard_like(tensor, other) if isinstance(other, DTensor) else torch.empty_like(other).copy_(tensor)
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """What a process has of a whole tensor if it is shared out as another is: all of it, unless that is sharded."""
+    """A full tensor, sharded as another is; the tensor itself if that is not sharded."""
     if not isinstance(other, DTensor):
         return tensor
-    # Every process has the whole of it: nobody has to send.
+    # Every process has all of it, so that none has to send.
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The whole of a tensor; every process has to ask for it."""
+    """A tensor in full; of a sharded one, all processes have to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """The rows of a tensor that this process has; all of them, unless it is sharded."""
+    """The rows of a tensor that this process holds: all of them, unless it is sharded."""
     if not isinstance(tensor, DTensor):
         return tensor.detach()
     assert tensor.placements == (Shard(0),)

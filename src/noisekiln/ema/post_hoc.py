@@ -1,7 +1,7 @@
 """Post-hoc EMA: the average of any length, made after training from snapshots of two (Karras et al. 2024, section 3.2).
 
 An average is the integral of the weights times its profile ``p(tau) = (g + 1) tau^g / t^(g + 1)``, 0 <= tau <= t. So
-the combination of snapshots whose profiles add up to nearly the wanted one is nearly the wanted average.
+a combination of snapshots whose profiles add up to nearly the target's is nearly the target average.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ Numbers = NDArray[np.float64]
 
 
 class Fit(NamedTuple):
-    """How to make an average from others.
+    """How an average is combined from others.
 
     Attributes:
-        weights: What each counts; they add up to 1.
-        residual: Norm of what is left of the wanted profile, as a share of its own: 0 is exact.
+        weights: Weight of each; they add up to 1.
+        residual: Norm of the error of the combined profile, as a share of the target profile's norm: 0 is exact.
     """
 
     weights: list[float]
@@ -36,33 +36,33 @@ def fit(copies: Sequence[tuple[int, float]], length: float, images_seen: int) ->
     """The least-squares combination of averages nearest to the one of another length, with weights that add up to 1.
 
     Minimises ``w A w - 2 w b`` with ``A_ij = <p_i, p_j>`` and ``b_i = <p_i, p>`` (Karras et al. 2024, appendix C). The
-    condition ``sum w = 1``, by its Lagrange multiplier, leaves what never changed as it is.
+    condition ``sum w = 1``, by its Lagrange multiplier, leaves weights that never changed as they are.
 
     Args:
-        copies: (images seen, length) of each average that there is; no two the same.
-        length: The wanted one, 0.01 to 0.25.
-        images_seen: Where it shall stand, at or after the last copy.
+        copies: (images seen, length) of each available average; no two the same.
+        length: Length of the target average, 0.01 to 0.25.
+        images_seen: Images seen at which the target ends, at or after the last copy.
 
     Raises:
         ValueError: If there are no copies, or the length is impossible.
     """
     if not copies:
-        raise ValueError("There is nothing to make an average from. Give one copy or more.")
+        raise ValueError("No copies were given, and an average is combined from some. Give one copy or more.")
     # In units of the whole, so that the numbers below are near 1.
     times = np.array([seen / images_seen for seen, _ in copies])
     gammas = np.array([exponent(each) for _, each in copies])
-    wanted, now = np.array(exponent(length)), np.ones(())
+    target, now = np.array(exponent(length)), np.ones(())
     among = inner(gammas[:, None], times[:, None], gammas, times)
-    towards = inner(gammas, times, wanted, now)
+    towards = inner(gammas, times, target, now)
     free, even = np.linalg.solve(among, np.stack([towards, np.ones_like(towards)], axis=1)).T
     weights = free + even * (1 - free.sum()) / even.sum()
-    square = float(inner(wanted, now, wanted, now))
+    square = float(inner(target, now, target, now))
     left = square - 2 * weights @ towards + weights @ among @ weights
     return Fit([float(weight) for weight in weights], sqrt(max(0.0, left) / square))
 
 
 def inner(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbers) -> Numbers:
-    """The integral of the product of two profiles, each given by its power and by where it ends.
+    """The integral of the product of two profiles, each described by its power and its end.
 
     ``(g + 1)(h + 1)/(g + h + 1) / max(t, u) * (min(t, u)/max(t, u))^k``; k is the power of the one that ends later.
     """
@@ -73,9 +73,9 @@ def inner(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbe
 
 
 def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str, Tensor], Fit]:
-    """The average of a length at the newest snapshot: float32 tensors by parameter name, and how it was made.
+    """The average of a length at the newest snapshot: float32 tensors by parameter name, and how it was combined.
 
-    Adds up in float64 and holds one tensor of one snapshot at a time beside the sum.
+    Sums in float64, and reads one tensor of one snapshot at a time.
 
     Raises:
         ValueError: If there are no snapshots, the length is impossible, or they differ in what they hold.

@@ -1,4 +1,4 @@
-"""The averages of the weights: one of them is what one samples with."""
+"""Exponential moving averages (EMA) of the weights, with a power-function profile."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noisekiln.distributed.sharded import gather, shard_like
 
-FINENESS = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
+UPDATES = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
 
 
 def exponent(length: float) -> float:
@@ -18,7 +18,7 @@ def exponent(length: float) -> float:
     The largest real root of ``g^3 + 7 g^2 + (16 - length^-2) g + (12 - length^-2)``.
     """
     if not 0 < length < sqrt(1 / 12):
-        raise ValueError(f"An EMA length of {length:g} is not possible. It is a share of training: take 0.01 to 0.25.")
+        raise ValueError(f"An EMA length of {length:g} is not possible. It is a share of training: give 0.01 to 0.25.")
     inverse = length**-2
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
@@ -27,16 +27,16 @@ class Ema:
     """Power-function averages of a module's trained parameters (Karras et al. 2024, eq. 121-127), one track a length.
 
     After t images the weights of image tau count as ``tau^gamma``: the average is over a fixed share of training so
-    far, so it never remembers the random start, however short the run. It is kept in float32 or wider, and moves on
-    only when `FINENESS` says so: at every step at first, ever more rarely then. Which steps these are depends on the
-    images seen alone, never on when somebody looks or saves.
+    far, and the random start is forgotten, however short the run. It is kept in float32 or wider, and updated only
+    when 1/`UPDATES` of all images are new: at every step at first, ever more rarely then. Which steps these are depends
+    on the images seen alone.
 
     Args:
-        module: What is averaged: its parameters that require gradients.
+        module: The module, whose parameters that require gradients are averaged.
         lengths: Width of each track's average, as a share of the training so far: 0.01 to 0.25.
 
     Attributes:
-        images_seen: Where the averages stand: at most 1/256 behind training.
+        images_seen: Images seen at the last update: at most 1/256 behind training.
         tracks: The average of each length, by the names of the parameters.
     """
 
@@ -48,13 +48,13 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, images_seen: int) -> None:
-        """Take in the module as it is now, if an update is due; to be called after every step.
+        """Average in the module as it is now, if an update is due; to be called after every step.
 
         Args:
             module: What is trained.
-            images_seen: Images that it has been trained on.
+            images_seen: Images that it was trained on.
         """
-        if (images_seen - self.images_seen) * FINENESS < images_seen:
+        if (images_seen - self.images_seen) * UPDATES < images_seen:
             return
         trained = _trained(module)
         parameters = [_wide(parameter) for parameter in trained.values()]
@@ -65,34 +65,34 @@ class Ema:
 
     @torch.no_grad()
     def copy_into(self, copy: nn.Module, module: nn.Module, track: int = 0) -> None:
-        """Make a copy of the module the average: parameters of a track, and the module's buffers as they are.
+        """Fill a copy of the module with an average: the parameters of a track, and the module's buffers as they are.
 
         Args:
             copy: A deep copy of the module, from any time.
             module: What is trained.
-            track: Which of the lengths.
+            track: Index of the length.
         """
         for name, average in self.tracks[track].items():
             copy.get_parameter(name).copy_(gather(average))
-        for mine, theirs in zip(copy.buffers(), module.buffers(), strict=True):
-            mine.copy_(theirs)
+        for own, buffer in zip(copy.buffers(), module.buffers(), strict=True):
+            own.copy_(buffer)
 
-    def state(self) -> dict[str, Tensor]:
-        """All that a resumed run needs: ``TRACK.NAME`` for each average, and where they stand; no copies."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages as ``TRACK.NAME`` and their `images_seen`; not copied."""
         averages = {f"{i}.{name}": average for i, track in enumerate(self.tracks) for name, average in track.items()}
         return averages | {"images_seen": torch.tensor(self.images_seen)}
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned.
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `state_dict` returned.
 
         Raises:
-            ValueError: If it is of another module or other tracks.
+            ValueError: If it is that of another module or of other lengths.
         """
-        own = self.state()
+        own = self.state_dict()
         if tensors.keys() != own.keys():
             raise ValueError(
                 "The checkpoint holds other averages than this run keeps; it may come from an earlier noisekiln. "
-                "Go on with that version, or give another --out for a new run."
+                "Continue with that version, or give another `out` for a new run."
             )
         for name, average in own.items():
             average.copy_(shard_like(tensors[name], average))
@@ -104,5 +104,5 @@ def _trained(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _wide(parameter: Tensor, *, copy: bool = False) -> Tensor:
-    """In float32, or as it is if that is wider: half precision would lose every small step of the average."""
+    """In float32, or as it is if that is wider: 16 bits would round away every small step of the average."""
     return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=copy)

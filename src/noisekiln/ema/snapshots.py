@@ -1,10 +1,9 @@
-"""Snapshots: copies of the averages kept during training, from which any other length can be made afterwards."""
+"""Snapshots: copies of the averages saved during training, from which averages of other lengths are combined later."""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import floor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +16,16 @@ from noisekiln.distributed.sharded import gather
 from noisekiln.ema.power import Ema
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import replacing
+from noisekiln.machine.transfer import finish_copies, start_copy
 
 
 class Snapshot(NamedTuple):
     """One file of copies.
 
     Attributes:
-        file: With a tensor ``TRACK.NAME`` for each average of each trained parameter.
-        images_seen: Where the averages stood.
-        lengths: Of the tracks, in their order.
+        file: The file: a tensor ``TRACK.NAME`` for each average of each trained parameter.
+        images_seen: Images seen at the last update of the averages.
+        lengths: Lengths of the tracks, in their order.
     """
 
     file: Path
@@ -34,69 +34,75 @@ class Snapshot(NamedTuple):
 
 
 class Snapshots:
-    """Keeps a snapshot whenever another equal share of the budget is gone.
+    """Saves a snapshot whenever one is due.
 
     Args:
-        folder: Where.
-        count: Shares; 0 keeps none.
-        share: How much of the budget is gone at the beginning.
+        folder: Folder of the snapshots.
+        due: Whether one is due at a share of the budget: of `training.due.AtShares.equal`.
     """
 
-    def __init__(self, folder: Path, count: int, share: float) -> None:
-        self.folder, self.count = folder, count
-        self._done = self._shares(share)
+    def __init__(self, folder: Path, due: Callable[[float], bool]) -> None:
+        self.folder, self._due = folder, due
 
     def due(self, share: float) -> bool:
-        """Whether another share is gone; to be asked after every step that was taken, and at the end."""
-        before, self._done = self._done, self._shares(share)
-        return self._done > before
+        """Whether a snapshot is due; to be called after every applied step, and at the end."""
+        return self._due(share)
 
     def work(self, ema: Ema) -> Callable[[], object]:
-        """What writes the averages as they are now; of sharded ones, every process has to ask for it."""
-        return partial(write, self.folder, small(ema), ema.images_seen, ema.lengths)
-
-    def _shares(self, share: float) -> int:
-        return floor(share * self.count)
+        """A function that writes the averages as they are now; of sharded ones, every process has to call this."""
+        return partial(write, self.folder, half_precision_copies(ema), ema.images_seen, ema.lengths)
 
 
-def small(ema: Ema) -> dict[str, Tensor]:
-    """Copies of the averages in half precision, ``TRACK.NAME``; of sharded ones, every process has to ask."""
-    named = [(f"{i}.{name}", tensor) for i, track in enumerate(ema.tracks) for name, tensor in track.items()]
-    return {name: _halved(gather(tensor)) for name, tensor in named}
+def half_precision_copies(ema: Ema) -> dict[str, Tensor]:
+    """Copies of the averages in main memory, ``TRACK.NAME``; of sharded ones, every process has to call this.
+
+    They are float16, whose rounding costs less than reconstruction does (see LOG.md); float32 where that overflows.
+    """
+    named = {f"{i}.{name}": tensor for i, track in enumerate(ema.tracks) for name, tensor in track.items()}
+    halves, finite = {}, []
+    for name, tensor in named.items():
+        half = gather(tensor).to(torch.float16, memory_format=torch.contiguous_format)
+        finite.append(half.isfinite().all())
+        halves[name] = start_copy(half)
+    finish_copies(finite)
+    for name, fits in zip(named, torch.stack(finite).tolist() if finite else [], strict=True):
+        if not fits:
+            halves[name] = gather(named[name]).to("cpu", copy=True).contiguous()
+    return halves
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths: Sequence[float]) -> Path:
-    """Write what `small` made into ``IMAGES.safetensors``, whole or not at all; returns the file.
+    """Write what `half_precision_copies` returned to ``IMAGES.safetensors``, completely or not at all.
+
+    Returns:
+        The file.
 
     Raises:
         SaveFailed: If it could not be written.
     """
     file = folder / f"{images_seen:012d}.safetensors"
-    # One entry: the file's bytes do not depend on an order.
-    told = {"snapshot": json.dumps({"images_seen": images_seen, "lengths": list(lengths)})}
+    # One entry: with two, their order in the file would vary.
+    metadata = {"snapshot": json.dumps({"images_seen": images_seen, "lengths": list(lengths)})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as draft:
-            save_file(dict(tensors), draft, metadata=told)
+            save_file(dict(tensors), draft, metadata=metadata)
     except OSError as error:
-        raise SaveFailed(
-            f"{file} could not be written: {error.strerror or error}. What was saved before is intact. "
-            "Free some room, or keep no --snapshots, then give the same command again to go on."
-        ) from error
+        raise SaveFailed.of(f"{file} could not be written", error) from error
     return file
 
 
-def kept(folder: Path) -> list[Snapshot]:
+def list_snapshots(folder: Path) -> list[Snapshot]:
     """The snapshots in a folder, oldest first; only their headers are read.
 
     Raises:
         ValueError: If one is damaged.
     """
-    return [_read(file) for file in _files(folder)]
+    return [_read_header(file) for file in _files(folder)]
 
 
 def forget_after(folder: Path, images_seen: int) -> None:
-    """Remove the snapshots of steps that will be taken again, and what was cut off while it was written."""
+    """Before training continues from there: remove later snapshots, and what a killed run left half written."""
     for file in _files(folder):
         if int(file.stem) > images_seen:
             file.unlink()
@@ -108,18 +114,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.safetensors") if file.stem.isdecimal())
 
 
-def _read(file: Path) -> Snapshot:
+def _read_header(file: Path) -> Snapshot:
     try:
         with safe_open(file, framework="pt") as opened:
-            told = json.loads((opened.metadata() or {})["snapshot"])
-        return Snapshot(file, int(told["images_seen"]), tuple(map(float, told["lengths"])))
+            metadata = json.loads((opened.metadata() or {})["snapshot"])
+        return Snapshot(file, int(metadata["images_seen"]), tuple(map(float, metadata["lengths"])))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{file} is no snapshot of noisekiln's, or damaged ({error}). Remove it: the others do without it."
         ) from error
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    """In half precision, which costs less than reconstruction does (see LOG.md); as it is, if it would overflow."""
-    half = tensor.to("cpu", torch.float16)
-    return (half if bool(half.isfinite().all()) else tensor.to("cpu", copy=True)).contiguous()

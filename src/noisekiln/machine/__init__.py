@@ -1,1 +1,1 @@
-"""The machine: devices, memory, speed, the lock of a folder, signals."""
+"""The machine: devices, memory, transfers, speed, the lock of a folder, signals."""

@@ -1,4 +1,4 @@
-"""Counting the work of a training step."""
+"""Floating-point operations of a training step, counted."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_flops(loss: Callable[[], Tensor]) -> int | None:
     """Floating-point operations of computing a loss and its gradients; None where they cannot be counted.
 
-    Products of matrices and convolutions are counted, forward and backward, and nothing else: a multiplication and an
-    addition are two. Attention is done by plain products here, as torch does not count its fused kernel on a CPU.
+    Matrix products and convolutions are counted, forward and backward, and nothing else; a multiplication and an
+    addition are two. Attention is computed by plain products meanwhile, as torch does not count its fused CPU kernel.
 
     Args:
-        loss: Returns a 0-d value to be differentiated; gradients are left where it has parameters.
+        loss: Returns a 0-d value to be differentiated; gradients are left in its parameters.
     """
     try:
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

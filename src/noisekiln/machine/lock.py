@@ -10,67 +10,67 @@ from pathlib import Path
 from types import TracebackType
 
 FILE = ".lock"
-TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 class Lock:
-    """While it is held, nobody else can hold that of the same folder.
+    """While it is held, no other process can hold the lock of the same folder.
 
     It is the operating system's lock on the file `.lock`, so it ends with the process that holds it, however that
-    ends; the file stays, and by itself means nothing. It says who held it last.
+    ends. The file stays, and means nothing by itself; it says which process held the lock last.
 
     Args:
-        folder: Made when the lock is taken.
+        folder: The folder, which is made when the lock is acquired.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._handle: int | None = None
 
-    def look(self) -> None:
-        """Raise ValueError if somebody else holds it; nothing is touched."""
+    def check(self) -> None:
+        """Raise ValueError if another process holds the lock; nothing is changed."""
         if (self.folder / FILE).exists():
-            os.close(self._taken())
+            os.close(self._open_locked())
 
     def __enter__(self) -> "Lock":
-        """Take it.
+        """Acquire it.
 
         Raises:
-            ValueError: If somebody else holds it, with who that is.
+            ValueError: If another process holds it, with its number, machine and time.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = self._taken()
-        me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        handle = self._open_locked()
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(me).encode())
+        os.write(handle, json.dumps(holder).encode())
         self._handle = handle
         return self
 
-    def _taken(self) -> int:
-        """The open file, locked; until it is closed."""
+    def _open_locked(self) -> int:
+        """The open file, locked until it is closed."""
         handle = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _take(handle)
+            _acquire(handle)
         except OSError as error:
-            if error.errno in TAKEN:
-                told = _who(os.read(handle, 1000))
+            if error.errno in HELD_BY_ANOTHER:
+                holder = _describe_holder(os.read(handle, 1000))
                 os.close(handle)
                 raise ValueError(
-                    f"{self.folder} is in use by {told}. Two would spoil each other's files. "
-                    "Wait for the other or stop it, or give another --out for a new run."
+                    f"{self.folder} is in use by {holder}. Two processes would overwrite each other's files. "
+                    "Wait for the other or stop it, or give another `out` for a new run."
                 ) from None
-            # Some network file systems have no locks: a run must be possible there, too.
+            # Some network file systems have no locks: training must be possible there, too.
         return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._handle is not None:
-            os.close(self._handle)  # which lets go of it
+            os.close(self._handle)  # which releases it
             self._handle = None
 
 
-def _take(handle: int) -> None:
+def _acquire(handle: int) -> None:
     """Lock an open file or raise OSError, without waiting."""
     if sys.platform == "win32":
         import msvcrt
@@ -86,9 +86,9 @@ def _take(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _who(text: bytes) -> str:
+def _describe_holder(text: bytes) -> str:
     try:
-        told = json.loads(text)
-        return f"process {told['process']} on {told['host']} since {told['since']}"
-    except (ValueError, KeyError, TypeError):  # it has only just been taken
+        holder = json.loads(text)
+        return f"process {holder['process']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it has only just acquired the lock
         return "another process"

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from noisekiln.errors import BatchTooLarge
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
-WORDS = (
+MESSAGES = (
     "out of memory",
     "can't allocate",
     "not enough memory",
@@ -24,26 +24,32 @@ WORDS = (
     "bad_alloc",
     "could not create a primitive",
     "could not execute a primitive",
+    "unable to find an engine",  # cuDNN's, for which no workspace is left
 )
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory is full; only "cuda" has an error of its own for it, others have words."""
-    kinds = (torch.OutOfMemoryError, MemoryError, BatchTooLarge)
+    """Whether an error says that memory is full; only CUDA has a class for it, others have a message."""
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    told = str(error).lower() if isinstance(error, RuntimeError) else ""
-    return isinstance(error, kinds) or any(words in told for words in WORDS)
+    message = str(error).lower() if isinstance(error, RuntimeError) else ""
+    classes = (torch.OutOfMemoryError, MemoryError, BatchTooLarge)
+    return isinstance(error, classes) or any(words in message for words in MESSAGES)
 
 
 def raises_on_oom(device: str) -> bool:
-    """Whether it says so itself when its memory is full, so that it is best tried, and works beside the processor."""
+    """Whether the device raises when out of memory (GPU) instead of the system killing the process (CPU)."""
+    return device != "cpu"
+
+
+def is_async(device: str) -> bool:
+    """Whether the device works beside the processor, which is idle meanwhile."""
     return device != "cpu"
 
 
 def release_cached() -> None:
-    """Give back what is kept for later."""
+    """Give memory back that is kept for later use."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -51,8 +57,8 @@ def release_cached() -> None:
         torch.mps.empty_cache()
 
 
-def retry_with_halves(work: Callable[[int], Done], count: int) -> Done:
-    """What is done with so many at once; with half of them if memory runs out, and so on."""
+def retry_with_halves(work: Callable[[int], Result], count: int) -> Result:
+    """The result of working on so many at once; on half of them if memory runs out, and so on down to one."""
     while True:
         try:
             return work(count)
@@ -64,7 +70,7 @@ def retry_with_halves(work: Callable[[int], Done], count: int) -> Done:
 
 
 def available_bytes(device: str) -> int | None:
-    """Bytes that a process may still take of the main memory; None on other devices, and where nobody counts."""
+    """Bytes of main memory that a process can still take; None on other devices, and where they cannot be known."""
     meminfo = Path("/proc/meminfo")
     if device != "cpu" or not meminfo.exists():
         return None
@@ -72,33 +78,33 @@ def available_bytes(device: str) -> int | None:
     room = 1024 * int(lines["MemAvailable"].split()[0])
     try:
         limit, used = (int((CGROUP / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
-        counted = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
-        # Files that were read stay there until their place is needed.
-        room = min(room, limit - used + int(counted["inactive_file"]) + int(counted["active_file"]))
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
+        # Pages of files that were read give way when memory is needed.
+        room = min(room, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
     except (OSError, ValueError, KeyError):  # there is no limit
         pass
     return room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def bytes_allocated_by(work: Callable[[], object]) -> int:
-    """Bytes of all tensors that some work makes on its way: of a network, those that its gradient will need."""
-    with torch.no_grad(), _Made() as made:
+    """Bytes of all tensors that some work makes: of a network's call, about those that its gradient will need."""
+    with torch.no_grad(), _TensorRecorder() as recorder:
         work()
-    return sum(tensor.untyped_storage().nbytes() for tensor in made.tensors.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in recorder.tensors.values())
 
 
-class _Made(TorchDispatchMode):
-    """Holds on to what operations return, one tensor for each place in memory: what is freed would be counted once."""
+class _TensorRecorder(TorchDispatchMode):
+    """Keeps what operations return, one tensor for each address: one that was freed could be counted once for two."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tensors: dict[int, Tensor] = {}
 
     def __torch_dispatch__(
-        self, function: Callable[..., Any], kinds: object, given: tuple[Any, ...] = (), named: Any = None
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        made = function(*given, **(named or {}))
-        for leaf in tree_leaves(made):
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.tensors[leaf.untyped_storage().data_ptr()] = leaf
-        return made
+        return result

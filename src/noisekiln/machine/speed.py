@@ -1,4 +1,4 @@
-"""What the machine can do and what is used of it, measured."""
+"""Speed and memory of the machine, measured."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ import torch
 
 from noisekiln.machine.memory import is_out_of_memory
 
-SECONDS = 0.3  # that measuring the peak takes
+SECONDS = 0.3  # for measuring the peak
 SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enough to reach the peak
 
 
@@ -19,11 +19,12 @@ SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enoug
 def peak_flops_per_second(device: str, dtype: torch.dtype = torch.float32) -> float | None:
     """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once in a process.
 
-    None, if there is no memory left for it.
+    None if there is no memory left for it. Once a `Trainer` was made for CUDA, the peak of float32 is that of TF32,
+    which training then uses (see `machine.devices.prepare_for_training`); otherwise shares of it could exceed 1.
 
     Args:
         device: "cpu", "cuda", "cuda:1", "mps".
-        dtype: Of the matrices: what training multiplies.
+        dtype: Type of the matrices: what the network computes in.
     """
     try:
         return _fastest(SIDES[device.split(":")[0]], device, dtype)
@@ -44,7 +45,7 @@ def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Let `peak_memory` begin anew, where the system can."""
+    """Have `peak_memory` begin anew, where the system can."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -53,7 +54,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> float | None:
-    """Most bytes in use so far: of the GPU's memory by tensors, on a CPU of the process; None where nobody counts."""
+    """Most bytes in use so far: by tensors on a GPU, by the process on a CPU; None where they are not counted."""
     if device.startswith("cuda"):
         return float(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
@@ -68,7 +69,7 @@ def peak_memory(device: str) -> float | None:
 
 
 def current_memory(device: str) -> float | None:
-    """Bytes in use now, as `peak_memory` counts them; None where nobody does."""
+    """Bytes in use now, as `peak_memory` counts them; None where they are not counted."""
     if device.startswith("cuda"):
         return float(torch.cuda.memory_allocated(device))
     status = Path("/proc/self/status")

@@ -12,7 +12,7 @@ from noisekiln.monitor.reports import flops_per_image
 from noisekiln.plan.build import assemble, make_learner
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.compiling import compiled, or_eagerly
+from noisekiln.training.compiling import NetworkCompiler
 
 FEWEST, LONGEST = 3, 2.0  # steps that are timed, and seconds to go on for where steps are short
 BUDGET = 1000  # steps, never reached; of a longer one the rate would begin so near 0 that numbers get slow to add
@@ -56,9 +56,12 @@ def probe(settings: Settings, data: DataSet, base: Diffusion | None = None, rank
     trainer = assemble(settings.but(minutes=None, images=BUDGET * settings.batch_size), data, base, ranks=ranks)
     assert isinstance(trainer.module, Learner)
     network = trainer.module.diffusion.denoiser.backbone
-    trainer.fit()
-    if settings.compile == "yes" and compiled(network, device, ranks) is None:
-        or_eagerly(trainer.trial_step, network)
+    trainer.choose_micro_batch()
+    compiler = NetworkCompiler(network, device, ranks)
+    if settings.compile == "yes":
+        compiler.compile()
+    if compiler.active:
+        compiler.with_fallback(trainer.trial_step)
     run = trainer.run()
     next(run)  # the first step is slow: memory is taken, kernels are chosen
     begun = next(run).seconds  # at its end; all processes agree on seconds, and so take as many steps
@@ -68,16 +71,16 @@ def probe(settings: Settings, data: DataSet, base: Diffusion | None = None, rank
             break
     speed = steps * trainer.batch_size / seconds
     most = peak_memory(device)
-    flops = flops_per_image(make_learner(settings, data, base), trainer.rows.batches)
-    peak = peak_flops_per_second(device, trainer.precision.kind)
+    flops = flops_per_image(make_learner(settings, data, base), trainer.batches)
+    peak = peak_flops_per_second(device, trainer.precision.dtype)
     with torch.no_grad():
-        size = sum(tensor.nbytes for tensor in trainer.state()[0].values())
+        size = sum(tensor.nbytes for tensor in trainer.state_dict()[0].values())
     return Measurement(
         images_per_second=speed,
         steps=steps,
         flops=flops,
         share_of_peak=speed * flops / peak / ranks.world_size if flops and peak else None,
         memory=most - before if most is not None and before is not None else None,
-        micro=trainer.gradients.micro_batch_size,
+        micro=trainer.micro_batch_size,
         checkpoint=round(ranks.all_reduce_sum([size if ranks.is_main or settings.shard else 0])[0]),
     )

@@ -48,8 +48,8 @@ class Reports:
         self.every = every
         self.losses = Binned(BINS, "loss/nsr")
         self.pace = Pace(trainer.budget)
-        self.flops = flops_per_image(copies.fresh(), trainer.rows.batches)
-        self.peak = peak_flops_per_second(settings.device, trainer.precision.kind)
+        self.flops = flops_per_image(copies.fresh(), trainer.batches)
+        self.peak = peak_flops_per_second(settings.device, trainer.precision.dtype)
         reset_peak_memory(settings.device)  # what has just been measured took some, too
         held_out.forget_after(trainer.images_seen)
         self._written, self._evaluated, self._evaluated_at = -every, trainer.share, 0
@@ -74,7 +74,7 @@ class Reports:
         if diagnose:
             self._logs.write({"images_seen": report.images_seen, "not_taken": diagnose})
             return
-        for loss in self.trainer.gradients.losses:
+        for loss in self.trainer.losses:
             assert isinstance(loss, Loss)
             self.losses.take(loss.level.nsr, loss.per_sample)
         self.pace.take(report.seconds, report.images_seen)
@@ -88,7 +88,7 @@ class Reports:
 
     def finish(self) -> None:
         """The budget is spent: evaluate a last time."""
-        if self.trainer.gradients.losses and self._evaluated_at != self.trainer.images_seen:
+        if self.trainer.losses and self._evaluated_at != self.trainer.images_seen:
             self._evaluate()
 
     def _machine(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.ema.post_hoc import Fit, fit, reconstruct
-from noisekiln.ema.snapshots import kept
+from noisekiln.ema.snapshots import list_snapshots
 from noisekiln.files.model_folder import described
 from noisekiln.model.adapter import FILE, ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
@@ -44,7 +44,7 @@ class PostHocEma:
         if not (folder / "run.yaml").is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")
         self.settings = Settings.read(folder / "run.yaml")
-        self.snapshots = kept(folder / AVERAGES)
+        self.snapshots = list_snapshots(folder / AVERAGES)
         if not self.snapshots:
             why = "it was trained by an earlier noisekiln, or its first share of the budget is not over"
             why = "it was trained with snapshots=0" if self.settings.ema_snapshots == 0 else why

@@ -40,8 +40,9 @@ from noisekiln.runs.run_folder import (
 from noisekiln.runs.save import SaveJob
 from noisekiln.training import checkpoints
 from noisekiln.training.background import Background
-from noisekiln.training.compiling import compiled, or_eagerly
-from noisekiln.training.trainer import Report
+from noisekiln.training.compiling import NetworkCompiler
+from noisekiln.training.due import AtShares
+from noisekiln.training.trainer import Report, never
 
 GRIDS_AT = (0.05, 0.15, 0.35, 0.6, 0.8)  # shares of the budget; the last grid is drawn at its end
 CHECKPOINT_EVERY = 60.0  # seconds
@@ -79,9 +80,9 @@ class Run:
         assert isinstance(self.trainer.module, Learner)
         self.trained: Learner = self.trainer.module
         self.network = self.trained.diffusion.denoiser.backbone
-        self.uncompiled: str | None = None
+        self.compiler = NetworkCompiler(self.network, self.settings.device, self.ranks)
         if self.settings.compile == "yes":
-            self.uncompiled = compiled(self.network, self.settings.device, self.ranks)
+            self.compiler.compile()
         self.copies = PlainCopies(self.trainer, self.settings, data, self.base)
         self.skipped: list[str] = []
         self.held_out = HeldOut(folder, data, self.settings)
@@ -93,6 +94,11 @@ class Run:
     def parameters(self) -> int:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trained.parameters() if parameter.requires_grad)
+
+    @property
+    def uncompiled(self) -> str | None:
+        """Why the network runs eagerly although it was to be compiled."""
+        return self.compiler.failure
 
     @property
     def notes(self) -> list[str]:
@@ -125,8 +131,6 @@ class Run:
             self.ranks.barrier()  # nobody leaves, and has others stopped, while one still writes
 
     def _steps(self, interrupt: Interrupt | None) -> Iterator[Report]:
-        if interrupt is not None:
-            self.trainer.stop = lambda: interrupt.signal or 0
         if self.ranks.is_main:
             check_not_overtaken(self.folder, self.trainer.images_seen, self._found)
             write_metadata(self.folder, self.settings, self.data)
@@ -137,9 +141,10 @@ class Run:
         agree(self.folder, self.ranks, self.resumed, self.data.fingerprint, self.settings.timeout)
         self._fit()
         saved, drawn = self.trainer.seconds, self.trainer.share
-        snapshots = Snapshots(self.folder / AVERAGES, self.settings.ema_snapshots, drawn)
+        at = AtShares.equal(self.settings.ema_snapshots, drawn)
+        snapshots = Snapshots(self.folder / AVERAGES, at.due)
         with Reports(self.folder, self.settings, self.trainer, self.held_out, self.copies, LOG_EVERY) as told:
-            for report in self._reports():
+            for report in self._reports(interrupt):
                 self.background.check()
                 if report.applied:  # the averages stand where they stood
                     self._keep_if_due(snapshots)
@@ -164,21 +169,20 @@ class Run:
 
     def _fit(self) -> None:
         """Find what fits into memory, better now than in an hour: where it has a hard end, by a rehearsal of all."""
-        self.trainer.fit()
-        compiling = self.settings.compile == "yes" and self.uncompiled is None
+        self.trainer.choose_micro_batch()
         tried = memory.raises_on_oom(self.settings.device)
         if tried:
             self._sheet(steps=1)
         with self._short():
-            if compiling:
-                self.uncompiled = self._compiled()
+            if self.compiler.active:
+                self._compile_in_trial_step()
             elif tried or self.ranks.world_size > 1:  # after its first backward pass DDP sums in another order
                 self.trainer.trial_step()
 
-    def _compiled(self) -> str | None:
-        """Rehearse, and so compile; or say why that cannot be, and have the network run as it is."""
+    def _compile_in_trial_step(self) -> None:
+        """Take a trial step, which compiles the network; if that fails, the network runs eagerly."""
         try:
-            return or_eagerly(self.trainer.trial_step, self.network)
+            self.compiler.with_fallback(self.trainer.trial_step)
         except CompileFailed as error:
             raise ValueError(
                 f"The network cannot be compiled: {error}. Sharded weights leave no way back. Give --compile no."
@@ -191,14 +195,11 @@ class Run:
             if self.ranks.is_main:
                 self.background.submit(work)
 
-    def _reports(self) -> Iterator[Report]:
+    def _reports(self, interrupt: Interrupt | None) -> Iterator[Report]:
         """The trainer's; when it diverges, or memory is short for good, the error says where and what to do."""
         with self._blaming(), self._short():
-            while self.trainer.share < 1 and not self.trainer.stopped_by:
-                try:
-                    yield from self.trainer.run()
-                except CompileFailed as error:  # as pieces of another size are compiled anew
-                    self.uncompiled, self.network._compiled_call_impl = str(error), None
+            stop = (lambda: interrupt.signal or 0) if interrupt is not None else never
+            yield from self.compiler.steps_with_fallback(lambda: self.trainer.run(stop))
 
     @contextmanager
     def _blaming(self) -> Iterator[None]:
@@ -220,7 +221,7 @@ class Run:
         try:
             yield
         except BatchTooLarge as error:
-            micro = self.trainer.gradients.micro_batch_size
+            micro = self.trainer.micro_batch_size
             if micro == 1:
                 raise ValueError(
                     "Not even one image fits into memory with this network, shared out as it is. "
@@ -236,7 +237,7 @@ class Run:
     def _check(self) -> None:
         """Raise Diverged before anything is made of weights that are no numbers."""
         with self._blaming():
-            self.trainer.check()
+            self.trainer.check_finite()
 
     def why(self, report: Report) -> str:
         """Why a step was not taken."""
@@ -291,5 +292,5 @@ class Run:
         if found is None:
             return 0
         self.skipped = found.skipped
-        self.trainer.load_state(found.parts, found.numbers)
+        self.trainer.load_state_dict(found.parts, found.numbers)
         return self.trainer.images_seen

@@ -30,7 +30,7 @@ class SaveJob:
     """
 
     def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
-        tensors, self.numbers = trainer.state()
+        tensors, self.numbers = trainer.state_dict()
         averaged = copies.averaged().diffusion
         self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
         self.parts = self.ranks.world_size if copies.sharded else 1
@@ -76,7 +76,7 @@ class SaveJob:
             keep_every=self.settings.keep_every,
             part=self.ranks.rank,
             parts=self.parts,
-            patience=self.settings.timeout,
+            timeout=self.settings.timeout,
         )
 
     def _write_model(self, folder: Path) -> None:

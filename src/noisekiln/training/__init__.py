@@ -1,1 +1,1 @@
-"""Training, which knows nothing of diffusion: steps, averages, checkpoints, reports."""
+"""Training: the loop, its recovery from failures, its checkpoints. It knows nothing of diffusion."""

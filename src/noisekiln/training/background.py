@@ -1,4 +1,4 @@
-"""Work in the background, while training goes on."""
+"""A thread that writes while training continues."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -6,18 +6,18 @@ from types import TracebackType
 
 from noisekiln.errors import LostRank
 
-GRACE = 10.0  # seconds that work still has once another process is lost, for whose part it may be waiting
+GRACE = 10.0  # seconds that work is still given once another process is lost, for whose part it may be waiting
 
 
 class Background:
     """While it is open, does one piece of work at a time in a thread, in order.
 
-    A next piece waits for the one before to end, so that what it holds on to is in memory once. What goes wrong in
-    the thread is raised where the work was asked for: at the next call, and at the end. The end waits for the work,
-    but only `GRACE` seconds if it comes because another process is lost.
+    The next piece waits for the one before to end, so that what a piece holds on to is in memory once. An error in the
+    thread is raised in the caller's: at the next call, and at the end. The end waits for the work, but only `GRACE`
+    seconds if it comes because another process is lost.
 
     Attributes:
-        open: Whether it takes work.
+        open: Whether it accepts work.
     """
 
     def __init__(self) -> None:
@@ -30,23 +30,23 @@ class Background:
         assert self.open
         self.wait()
         # A daemon: a second Ctrl-C ends the process at once, and does not wait for it.
-        self._thread = Thread(target=self._do, args=(work,), daemon=True)
+        self._thread = Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong so far, without waiting."""
+        """Raise the error of the work so far, if there was one, without waiting."""
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until all is done, or so many seconds, and raise what went wrong."""
-        # For its very end: Python that is left by a daemon that still frees its tensors may abort (exit code 134).
+        """Wait until all work is done, or this many seconds; raise its error, if there was one."""
+        # Also for the thread itself: Python that exits while a daemon still frees tensors may abort (exit code 134).
         if self._thread is not None:
             self._thread.join(seconds)
         self.check()
 
-    def _do(self, work: Callable[[], object]) -> None:
+    def _run(self, work: Callable[[], object]) -> None:
         try:
             work()
         except BaseException as error:
@@ -65,4 +65,4 @@ class Background:
         except Exception as late:
             if error is None or isinstance(error, GeneratorExit):
                 raise
-            error.add_note(f"In the background, too: {late}")  # what came first says more
+            error.add_note(f"In the background, too: {late}")  # the first error is the cause

@@ -1,103 +1,126 @@
-"""The rows of a step: whose they are, and what is random about them."""
+"""Batches of a step: which rows belong to whom, and their randomness."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from noisekiln.machine.transfer import SideStream, to_device
+
 Batch = tuple[Tensor | None, ...]
-"""A batch: tensors with a row for each image, or None."""
+"""Columns of a batch: tensors with a row for each image, or None."""
 
 BatchSource = Callable[[int, int, torch.Generator], Batch]
-"""(images seen before, how many, source of randomness) -> the next rows, with all that is random about them."""
+"""(images seen before, number of images, source of randomness) -> their rows, with all that is random about them."""
 
-Each = Callable[[Callable[[int], Batch], range], Iterable[Batch]]
+OrderedMap = Callable[[Callable[[int], Batch], range], Iterable[Batch]]
 
-SHARD = 64  # images that share a source of randomness
-THREADS = 4  # that draw random numbers ahead, of which one draws some 10^8 a second
+CHUNK = 64  # images that share a source of randomness
+THREADS = 4  # that draw random numbers ahead; one draws some 10^8 a second
 
 
-def make_batch(batches: BatchSource, seed: int, start: int, count: int, part: range, each: Each = map) -> Batch:
-    """Some rows of a step's batch: the same ones, whoever asks for them and however the batch is cut.
+def make_batch(
+    batches: BatchSource, seed: int, start: int, count: int, part: range, ordered_map: OrderedMap = map
+) -> Batch:
+    """Some rows of a step's batch: the same rows, whichever part is requested.
 
-    Randomness is drawn for a shard of `SHARD` images at a time, from the seed and the images seen before it, and then
-    cut: processes and micro-batches agree on every number, and nobody draws what others need.
+    Randomness is drawn for `CHUNK` images at a time, from the seed and the images seen before them, and then cut:
+    ranks and micro-batches agree on every number, and no process draws what only others need.
 
     Args:
-        batches: What makes them.
-        seed: Of the run.
+        batches: Makes the rows.
+        seed: Seed of the run.
         start: Images seen before the step.
         count: Images in the step.
-        part: Which of them, by their place in the step.
-        each: Makes the shards, in order: `map`, or that of a pool of threads.
+        part: The requested rows, by their place in the step.
+        ordered_map: Makes the chunks, in order: `map`, or that of a pool of threads.
     """
 
-    def made(shard: int) -> Batch:
-        size = min(SHARD, count - shard)
-        rows = batches(start + shard, size, torch.Generator().manual_seed(derive_seed(seed, start + shard)))
-        return select_rows(rows, slice(max(part.start - shard, 0), min(part.stop - shard, size)))
+    def make_chunk(offset: int) -> Batch:
+        size = min(CHUNK, count - offset)
+        rows = batches(start + offset, size, torch.Generator().manual_seed(derive_seed(seed, start + offset)))
+        return select_rows(rows, slice(max(part.start - offset, 0), min(part.stop - offset, size)))
 
-    return concat_rows(list(each(made, range(part.start - part.start % SHARD, part.stop, SHARD))))
+    return concat_rows(list(ordered_map(make_chunk, range(part.start - part.start % CHUNK, part.stop, CHUNK))))
 
 
 class Prefetcher:
-    """The rows of this process, step by step; the next step's may be made while one runs.
+    """The rows of this process, step by step; the next step's can be made while one runs.
 
     Args:
-        batches: What makes them.
-        seed: Of the run.
+        batches: Makes the rows, on any device.
+        seed: Seed of the run.
         count: Images in a step.
-        part: Which of them are this process's.
-        ahead: Whether to make the next ones in threads.
+        part: Rows of this process, by their place in the step.
+        ahead: Whether to make the next rows in threads, and move them to the device; on CUDA in a stream of their own,
+            so that neither copies nor encoding wait for the step.
+        device: "cpu", "cuda" or "mps": where rows made ahead are moved.
     """
 
-    def __init__(self, batches: BatchSource, seed: int, count: int, part: range, *, ahead: bool) -> None:
-        self.batches, self.seed, self.count, self.part = batches, seed, count, part
-        self._thread = _threads(1) if ahead else None
-        self._each: Each = _threads(THREADS).map if ahead else map
+    def __init__(
+        self, batches: BatchSource, seed: int, count: int, part: range, *, ahead: bool, device: str = "cpu"
+    ) -> None:
+        self.batches, self.seed, self.count, self.part, self.device = batches, seed, count, part, device
         self._next: tuple[int, Future[Batch]] | None = None
+        self._ordered_map: OrderedMap = map
+        self._stream = SideStream(device if ahead else "cpu")
+        self._thread: ThreadPoolExecutor | None = None
+        if ahead:
+            self._thread = ThreadPoolExecutor(1, initializer=self._stream.enter_thread)
+            self._ordered_map = ThreadPoolExecutor(THREADS, initializer=self._stream.enter_thread).map
 
     def __call__(self, images_seen: int) -> Batch:
-        """Those of the step that begins there."""
+        """The rows of the step that begins there."""
         if self._thread is None:
-            return self._made(images_seen)
+            return self._make(images_seen)
         expected, self._next = self._next, None
         if expected and expected[0] == images_seen + self.count:  # a step is begun again
             self._next = expected
-            return self._made(images_seen)
-        rows = expected[1].result() if expected and expected[0] == images_seen else self._made(images_seen)
-        self._next = images_seen + self.count, self._thread.submit(self._made, images_seen + self.count)
+            return self._receive(self._thread.submit(self._make, images_seen))
+        made = expected[1] if expected and expected[0] == images_seen else self._thread.submit(self._make, images_seen)
+        rows = self._receive(made)
+        self._next = images_seen + self.count, self._thread.submit(self._make, images_seen + self.count)
         return rows
 
-    def _made(self, images_seen: int) -> Batch:
-        return make_batch(self.batches, self.seed, images_seen, self.count, self.part, self._each)
+    def _receive(self, made: Future[Batch]) -> Batch:
+        rows = made.result()
+        self._stream.hand_over(rows)  # before the next ones are begun, so that only these are waited for
+        return rows
+
+    def _make(self, images_seen: int) -> Batch:
+        rows = make_batch(self.batches, self.seed, images_seen, self.count, self.part, self._ordered_map)
+        if self._thread is None:
+            return rows
+        return tuple(None if column is None else to_device(column, self.device) for column in rows)
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
-    """That put tensors where this one does: each has a graphics card of its own choice, at first the first one."""
-    if not torch.cuda.is_available():
-        return ThreadPoolExecutor(count)
-    return ThreadPoolExecutor(count, initializer=torch.cuda.set_device, initargs=(torch.cuda.current_device(),))
+def select_rows(batch: Batch, part: slice) -> Batch:
+    """Some rows of a batch."""
+    return tuple(None if column is None else column[part] for column in batch)
 
 
-def select_rows(rows: Batch, part: slice) -> Batch:
-    """Some of the rows."""
-    return tuple(None if column is None else column[part] for column in rows)
-
-
-def concat_rows(pieces: list[Batch]) -> Batch:
-    """Batch after rows."""
-    if len(pieces) == 1:
-        return pieces[0]
-    columns = zip(*pieces, strict=True)
+def concat_rows(batches: list[Batch]) -> Batch:
+    """The rows of several batches, one after the other; a column that is None in one of them is None."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = zip(*batches, strict=True)
     return tuple(
-        None if any(piece is None for piece in column) else torch.cat([piece for piece in column if piece is not None])
+        None if any(part is None for part in column) else torch.cat([part for part in column if part is not None])
         for column in columns
     )
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed from (seed of the run, images seen, ...): neighbouring shards and runs get unrelated ones."""
+    """A seed from (seed of the run, images seen, ...): neighbouring steps and runs get unrelated ones."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, numbers)).encode(), digest_size=7).digest())
+
+
+@contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """While it is open, torch's own generators start from a seed; the CPU's then continues as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,14 +1,14 @@
-"""How long to train, and what follows from how much of it has gone by."""
+"""How long to train, and the learning rate over the share of it that is spent."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit in minutes, in images, or both: whichever comes first.
+    """A limit in minutes, in images, or both: training ends with the one that is spent first.
 
     Args:
-        minutes: Of training, what went before an interruption included.
+        minutes: Minutes of training; those before an interruption count.
         images: Images seen, repeats included.
     """
 
@@ -17,13 +17,20 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.images is None:
-            raise ValueError("Training without an end never cools down. Give a budget of minutes or of images.")
+            raise ValueError(
+                "Neither `minutes` nor `images` is set, and training without an end never cools down. Give one of them."
+            )
         for name, amount in (("minutes", self.minutes), ("images", self.images)):
             if amount is not None and not amount > 0:
-                raise ValueError(f"A budget of {amount} {name} trains nothing. Give more than 0.")
+                raise ValueError(f"`{name}={amount}` trains nothing. Give more than 0.")
 
-    def share(self, seconds: float, images: int) -> float:
-        """How much of the budget is gone: 0 at the start, 1 or more at the end."""
+    def share(self, seconds: float, images: float) -> float:
+        """The share of the budget that is spent: 0 at the start, 1 or more at the end.
+
+        Args:
+            seconds: Seconds of training.
+            images: Images seen.
+        """
         of_time = seconds / (60 * self.minutes) if self.minutes else 0.0
         of_images = images / self.images if self.images else 0.0
         return max(of_time, of_images)
@@ -31,23 +38,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """The learning rate over the elapsed share: a short rise, a plateau, a straight line to zero.
+    """The learning rate over the share of the budget: a short linear warm-up, a plateau, a linear cool-down to zero.
 
-    Because it follows the share of the budget and not a count of steps, a run of three minutes ends as well cooled
-    down as one of three days.
+    As it follows the share and no count of steps, a run of three minutes cools down as completely as one of three days.
 
     Args:
         peak: The rate of the plateau.
-        warm: Share of the budget over which it rises.
-        cool: Share of the budget over which it falls.
+        warmup: Share of the budget over which it rises.
+        cooldown: Share of the budget over which it falls.
     """
 
     peak: float
-    warm: float = 0.02
-    cool: float = 0.5
+    warmup: float = 0.02
+    cooldown: float = 0.5
 
     def __call__(self, share: float) -> float:
-        """The rate when `share` of the budget is gone."""
-        rise = share / self.warm if share < self.warm else 1.0
-        fall = (1 - share) / self.cool if share > 1 - self.cool else 1.0
+        """The rate when this share of the budget is spent."""
+        rise = share / self.warmup if share < self.warmup else 1.0
+        fall = (1 - share) / self.cooldown if share > 1 - self.cooldown else 1.0
         return self.peak * max(0.0, min(rise, fall, 1.0))

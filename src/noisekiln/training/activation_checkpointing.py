@@ -1,4 +1,4 @@
-"""Activation checkpointing: recompute activations in the backward pass to save memory."""
+"""Activation checkpointing: activations are computed again in the backward pass, which saves memory."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The parts that it calls one after the other: the innermost entries of its lists, and its sequences."""
+    """Parts with parameters that it calls one after the other: the innermost entries of its lists, its sequences."""
     blocks: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.Sequential):
@@ -19,10 +19,10 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return [block for block in blocks if any(True for _ in block.parameters())]
 
 
-def recompute(network: nn.Module) -> None:
-    """Have its blocks forget what they computed, and compute it again in the backward pass (Chen et al. 2016).
+def checkpoint_activations(network: nn.Module) -> None:
+    """Have its blocks keep no activations, and compute them again in the backward pass (Chen et al. 2016).
 
-    Memory falls to that of one block and what passes between blocks; a step takes about a third longer.
+    Memory falls to that of one block and of what passes between blocks; a step takes about a third longer.
     """
     for block in blocks_of(network):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -1,0 +1,66 @@
+"""Copies between main memory and a device, without having either wait for the other."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: str) -> Tensor:
+    """The tensor on a device; to CUDA by way of pinned memory, in the order of the current stream."""
+    if not device.startswith("cuda") or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy lives until the transfer has ended
+
+
+def copy_to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in main memory that share nothing with the tensors; from CUDA all at once, into pinned memory."""
+    copies = {name: start_copy(tensor) for name, tensor in tensors.items()}
+    finish_copies(tensors.values())
+    return copies
+
+
+def start_copy(tensor: Tensor) -> Tensor:
+    """A copy in main memory of a tensor's layout; from CUDA it is filled only once `finish_copies` has returned."""
+    copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
+
+
+def finish_copies(tensors: Iterable[Tensor]) -> None:
+    """Wait for the copies that were started of these tensors."""
+    if any(tensor.is_cuda for tensor in tensors):
+        torch.cuda.synchronize()
+
+
+class SideStream:
+    """A CUDA stream in which threads prepare tensors while the main stream computes; nothing on other devices.
+
+    Args:
+        device: "cpu", "cuda" or "mps"; of several GPUs, the current one of the thread that makes this.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        if device == "cuda":
+            self._gpu = torch.cuda.current_device()
+            self._stream = torch.cuda.Stream()
+            self._stream.wait_stream(torch.cuda.current_stream())  # for weights and tables that are read in it
+
+    def enter_thread(self) -> None:
+        """Have all work of the current thread go to this stream, on its GPU: each thread has its own choice."""
+        if self._stream is not None:
+            torch.cuda.set_device(self._gpu)
+            torch.cuda.set_stream(self._stream)
+
+    def hand_over(self, tensors: Iterable[Tensor | None]) -> None:
+        """Let the current stream of the calling thread use tensors that were made in this one.
+
+        That stream waits for all that this one has been given so far; the processor does not.
+        """
+        if self._stream is None:
+            return
+        current = torch.cuda.current_stream()
+        current.wait_stream(self._stream)
+        for tensor in tensors:
+            if tensor is not None and tensor.is_cuda:
+                tensor.record_stream(current)  # its memory is not reused before this stream is done with it

@@ -1,0 +1,35 @@
+"""Where and how a step is computed, which changes its result by rounding alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from noisekiln.distributed.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a step is computed.
+
+    Args:
+        device: "cpu", "cuda" or "mps": where the module is.
+        ranks: The processes that train together.
+        precision: "fp32", "bf16" or "fp16": what the network computes in.
+        micro_batch_size: Images in memory at once, in each process; None: as many as fit.
+        shard_blocks: Parts of the module whose weights are sharded over processes and gathered one part after the
+            other (FSDP2); None: every process holds all weights (DDP).
+        prefetch: Whether the next batch is made while a step runs; for devices that leave the processor idle.
+    """
+
+    device: str = "cpu"
+    ranks: Ranks = field(default_factory=Ranks)
+    precision: str = "fp32"
+    micro_batch_size: int | None = None
+    shard_blocks: Sequence[nn.Module] | None = None
+    prefetch: bool = False
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return self.shard_blocks is not None and self.ranks.world_size > 1
