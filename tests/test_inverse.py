@@ -243,11 +243,11 @@ def test_what_moment_matching_s_iterations_leave_is_explained_too(spec):
     seen, posterior, _ = problem(spec, std=0.3, prior=WHITE)
     t = level(0.8, 0.6)
     x_t = noisy(WHITE, t)
-    method = MomentMatching(iterations=0, rest=30)
+    method = MomentMatching(iterations=0, residual_iterations=30)
     torch.testing.assert_close(method(WHITE, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-5, rtol=1e-5)
     seen, posterior, _ = problem("blur(sigma=0.8)", std=0.01)
     x_t, wanted = noisy(PRIOR, t), posterior(noisy(PRIOR, t), t).x
-    off = [float((MomentMatching(rest=rest)(PRIOR, seen)(x_t, t).x - wanted).norm()) for rest in (0, 10)]
+    off = [float((MomentMatching(residual_iterations=rest)(PRIOR, seen)(x_t, t).x - wanted).norm()) for rest in (0, 10)]
     assert off[1] < 0.9 * off[0]
 
 

@@ -68,7 +68,7 @@ def test_only_differences_are_trained():
     network = Unet(3, vector=8, widths=(32,), blocks=(1,), attention=(0,), condition=16)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     names = {f"{name}.weight" for name, _ in matrices(network)}
-    assert {"enter.weight", "leave.weight", "wish.weight", "middle.residual.0.conv1.weight"} < names
+    assert {"enter.weight", "leave.weight", "embed_vector.weight", "middle.residual.0.conv1.weight"} < names
     assert {"middle.attention.0.qkv.weight", "middle.attention.0.out.weight"} < names
     adapt(network, 4)
     assert {name for name, _ in differences(network)} == names
@@ -205,7 +205,7 @@ def test_a_fingerprint_knows_adapters_from_training():
 
 
 def test_no_adapter(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"There is no adapter .*nowhere.*--from and --lora"):
+    with pytest.raises(ValueError, match=r"There is no adapter .*nowhere.*trained with `start` and `lora`"):
         merge(make_model(), tmp_path / "nowhere")
     with pytest.raises(ValueError, match="There is no adapter"):
         merge(make_model(), tmp_path)
@@ -226,7 +226,7 @@ def test_an_adapter_never_runs_code():
     adapter = adapted(base)[1]
     about = replace(adapter.about, conditioner="evil.py:Conditioner()", added=("b",))
     before = weights(base)
-    with pytest.raises(ValueError, match="Code in an adapter is never run"):
+    with pytest.raises(ValueError, match="Code that an adapter names is never run"):
         merge(base, Adapter(about, adapter.tensors | {"conditioner.vectors.weight": torch.zeros(1, 16)}))
     assert torch.equal(weights(base), before)
 

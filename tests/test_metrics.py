@@ -66,7 +66,7 @@ def test_other_precisions():
     "shapes", [((5, 3), (5, 4)), ((1, 3), (5, 3)), ((5, 3), (1, 3)), ((5,), (5,)), ((2, 3, 4), (2, 3, 4))]
 )
 def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], tuple[int, ...]]):
-    with pytest.raises(ValueError, match=r"cannot be compared: give \(N, D\) and \(M, D\)"):
+    with pytest.raises(ValueError, match=r"cannot be compared. Give \(N, D\) and \(M, D\)"):
         frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 

@@ -60,7 +60,7 @@ def test_linear_ones_are_linear(spec):
 def test_derivative_and_its_transpose_belong_together(spec):
     """Of the non-linear too."""
     x = images()
-    _, push, pull = Observation(torch.zeros(()), build(Operator, spec)).around(x)
+    _, push, pull = Observation(torch.zeros(()), build(Operator, spec)).linearize(x)
     v = torch.randn_like(x)
     u = torch.randn_like(push(v))
     assert float((push(v) * u).sum()) == pytest.approx(float((v * pull(u)).sum()), rel=1e-10)
@@ -167,13 +167,13 @@ def test_noise_levels_add_up():
     [
         ("blur(sigma=0)", "above 0"),
         ("blur(sigma=inf)", "above 0"),
-        ("motion_blur(length=0)", "1 (none) or more"),
+        ("motion_blur(length=0)", "Give 1 (no blur) to 1000"),
         ("noise(level=-1)", "0 or more"),
         ("jpeg(quality=0)", "1 to 100"),
         ("downsample(factor=5)", "do not divide"),
         ("bicubic(factor=0)", "do not divide"),
-        ("mask(box=(0, 0, 20, 4))", "is not a box in an image of 12 pixels by 8"),
-        ("mask(box=(3, 3))", "is not a box"),
+        ("mask(box=(0, 0, 20, 4))", "is not inside an image of 8x12 pixels"),
+        ("mask(box=(3, 3))", "is not inside an image"),
         ("blurr", "Did you mean 'blur'?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What an inverse method is, and the linear solve that all of them share."""
+"""What an inverse method is, and the linear solver that most of them use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,32 +12,36 @@ from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 from noisekiln.samplers.base import Sampler
 
+CHECK_EVERY = 4  # iterations between tests of convergence on a GPU, each of which waits for it
+
 
 class Inverse(ABC):
-    """Turns E[x | x_t] into E[x | x_t, y], more or less exactly: no training, any sampler, any guidance.
+    """Turns E[x | x_t] into E[x | x_t, y], exactly or nearly so: no training, any sampler, any guidance.
 
-    Most are one Gaussian update, ``x^ + V A^T (A V A^T + std^2)^-1 (y - A x^)``, and differ in what they take for V,
-    the covariance of x given x_t.
+    Most are one Gaussian update, ``x^ + V A^T (A V A^T + std^2)^-1 (y - A x^)``, and differ in V, their approximation
+    of the covariance of x given x_t.
     """
 
     backward: ClassVar[bool]  # whether it differentiates the network, at two to four times the cost
 
     @abstractmethod
-    def __call__(self, denoise: Denoise, seen: Observation) -> Denoise:
-        """The model of what was seen.
+    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:
+        """The model of images that agree with the observation.
 
         Args:
             denoise: The model of images, bound and guided.
-            seen: The observation, and how it came about.
+            observation: What was observed, and by which operator.
         """
 
-    def adapt_sampler(self, sampler: Sampler, seen: Observation) -> Sampler:
-        """The sampler to walk with: as it is, unless the method has to know of fresh noise."""
+    def adapt_sampler(self, sampler: Sampler, observation: Observation) -> Sampler:
+        """The sampler to use; methods that must reduce injected noise return a wrapped one. May be overridden."""
         return sampler
 
 
-def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor]) -> Denoise:
-    """The model with its images kept within black and white, so that no correction can run away."""
+def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor] | None) -> Denoise:
+    """The model with its images kept between a codec's `limits`, so that no correction diverges; as it is for None."""
+    if limits is None:
+        return denoise
 
     def denoise_clipped(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         low, high = (limit.to(x_t) for limit in limits)
@@ -49,17 +53,17 @@ def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor]) -> Denoise:
 def solve(
     apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """``apply^-1 b``, and what of b is left unexplained, by conjugate gradients, image by image.
+    """``apply^-1 b`` and the residual, by conjugate gradients, image by image.
 
     The map is symmetric and positive. Exact after as many iterations as it has distinct eigenvalues; singular
-    directions that b does not point to do no harm. An image is left as it is once its residual is `tolerance` of b,
-    or where the map turns out not to be positive, as a network's Jacobian may.
+    directions that b does not point to do no harm. An image stays as it is once its residual is `tolerance` of b, or
+    where the map turns out not to be positive, as a network's Jacobian may.
 
     Args:
-        apply: (B, ...) -> (B, ...).
-        b: (B, ...).
-        iterations: At most.
-        tolerance: Relative.
+        apply: The map, (B, ...) -> (B, ...).
+        b: Right-hand side, (B, ...).
+        iterations: Largest number of iterations.
+        tolerance: Relative size of the residual at which an image is done.
 
     Returns:
         x and ``b - apply(x)``.
@@ -67,12 +71,13 @@ def solve(
     x, residual = torch.zeros_like(b), b
     direction, square = residual, dot(b, b)
     enough = tolerance**2 * square
-    going = torch.ones_like(square, dtype=torch.bool)  # who has stopped stays so, whatever the rest of the batch does
-    for _ in range(iterations):
+    going = torch.ones_like(square, dtype=torch.bool)  # an image that has stopped stays so, whatever the others do
+    every = 1 if b.device.type == "cpu" else CHECK_EVERY  # once all have stopped, an iteration changes nothing
+    for i in range(iterations):
         image = apply(direction)
         curvature = dot(direction, image)
         going = going & (square > enough) & (curvature > 0)
-        if not bool(going.any()):
+        if i % every == 0 and not bool(going.any()):
             break
         step = torch.where(going, square / torch.where(going, curvature, 1), 0)
         x = x + step * direction
@@ -83,5 +88,5 @@ def solve(
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products image by image, (B, 1, ..., 1)."""
+    """Inner products, image by image: (B, 1, ..., 1)."""
     return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

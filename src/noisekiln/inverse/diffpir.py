@@ -1,4 +1,4 @@
-"""A proximal step towards the observation: DiffPIR."""
+"""DiffPIR: a proximal step towards the observation."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,22 +18,22 @@ class DiffPIR(Inverse):
     The Gaussian update with ``V = nsr^2 / strength``; one evaluation a step.
 
     Args:
-        strength: How much the model's belief counts against the observation, > 0 (their lambda).
-        least: Smallest standard deviation that an observation is credited with.
-        iterations: Of the solve, at most; cheap.
+        strength: Weight of the model's estimate against the observation, > 0 (their lambda).
+        min_std: Least standard deviation of the noise that an observation is assumed to have.
+        iterations: Largest number of iterations of the solve; they are cheap.
     """
 
     backward: ClassVar[bool] = False
     strength: float = 1.0
-    least: float = 0.01
+    min_std: float = 0.01
     iterations: int = 30
 
-    def __call__(self, denoise: Denoise, seen: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_seen(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
+        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
             x = denoise(x_t, t, to=to).x
-            residual, push, pull = seen.around(x)
-            ridge = self.strength * max(seen.std, self.least) ** 2 / float(t.nsr) ** 2
+            residual, push, pull = observation.linearize(x)
+            ridge = self.strength * max(observation.std, self.min_std) ** 2 / float(t.nsr) ** 2
             x = x + pull(solve(lambda u: push(pull(u)) + ridge * u, residual, self.iterations)[0])
             return Estimate.of_x(x_t, x, t)
 
-        return denoise_seen
+        return denoise_observed

@@ -1,4 +1,4 @@
-"""Down the gradient of the misfit: diffusion posterior sampling."""
+"""Diffusion posterior sampling (DPS): a step down the gradient of the misfit."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,24 +17,24 @@ class DPS(Inverse):
     """A step of ``ddim`` ends ``scale * grad |y - A(x^(x_t))|`` lower (Chung et al. 2023, algorithm 1).
 
     Their correction of the step's end is put into the estimate, so that a deterministic first-order step lands on it;
-    under samplers that add noise it counts up to twice. Made for some hundred steps; works for any A, and the scale
-    wants to be tuned to it.
+    with samplers that add noise it counts up to twice. Made for some hundred steps; works for any A, and the scale
+    has to be tuned to it.
 
     Args:
-        scale: Of the gradient (their zeta).
+        scale: Factor of the gradient (their zeta).
     """
 
     backward: ClassVar[bool] = True
     scale: float = 1.0
 
-    def __call__(self, denoise: Denoise, seen: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_seen(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
+        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
             with torch.enable_grad():
                 x_in = x_t.detach().requires_grad_()
                 x = denoise(x_in, t, to=to).x
-                misfit = (seen.y - seen.operator(x)).flatten(1).norm(dim=1).sum()
+                misfit = (observation.y - observation.operator(x)).flatten(1).norm(dim=1).sum()
                 (gradient,) = torch.autograd.grad(misfit, x_in)
             landing = t.alpha if to is None else to.alpha - to.sigma * t.alpha / t.sigma  # of a change of x^, in x_s
             return Estimate.of_x(x_t, x.detach() - self.scale / landing * gradient, t)
 
-        return denoise_seen
+        return denoise_observed

@@ -1,4 +1,4 @@
-"""Pseudo-inverse guidance."""
+"""Pseudo-inverse guidance (PiGDM)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,26 +20,26 @@ class PiGDM(Inverse):
     it is exact. One evaluation and one backward pass a step.
 
     Args:
-        least: Smallest standard deviation that an observation is credited with.
-        iterations: Of the solve, at most; cheap.
+        min_std: Least standard deviation of the noise that an observation is assumed to have.
+        iterations: Largest number of iterations of the solve; they are cheap.
     """
 
     backward: ClassVar[bool] = True
-    least: float = 0.01
+    min_std: float = 0.01
     iterations: int = 30
 
-    def __call__(self, denoise: Denoise, seen: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_seen(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
+        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
             with torch.enable_grad():
                 x_in = x_t.detach().requires_grad_()
                 x = denoise(x_in, t, to=to).x
-            residual, push, pull = seen.around(x)
+            residual, push, pull = observation.linearize(x)
             spread = float(t.sigma / t.norm) ** 2
-            ridge = max(seen.std, self.least) ** 2
+            ridge = max(observation.std, self.min_std) ** 2
             u, _ = solve(lambda u: spread * push(pull(u)) + ridge * u, residual, self.iterations)
-            if t.alpha == 0:  # x_t says nothing, so V is that of the data
+            if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
                 return Estimate.of_x(x_t, x.detach() + pull(u), t)
             (gradient,) = torch.autograd.grad(x, x_in, pull(u))
             return Estimate.of_x(x_t, x.detach() + float(t.sigma**2 / t.alpha) * gradient, t)
 
-        return denoise_seen
+        return denoise_observed

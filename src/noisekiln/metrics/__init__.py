@@ -1,1 +1,1 @@
-"""Metrics: numbers about sets of images, from features that somebody else computed."""
+"""Metrics: numbers that compare images, or sets of features."""

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features."""
+"""Fréchet distance between two sets of features."""
 
 import torch
 from torch import Tensor
@@ -19,11 +19,13 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
         raise ValueError(
-            f"Features of the shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared: "
-            "give (N, D) and (M, D), with at least two rows each."
+            f"Features of the shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared. "
+            "Give (N, D) and (M, D), with at least two rows each."
         )
     if not (first.isfinite().all() and second.isfinite().all()):
-        raise ValueError("Some features are not finite, so no Gaussian fits them. Look at the images they came from.")
+        raise ValueError(
+            "Some features are not finite, so no Gaussian fits them. Check the images that they came from."
+        )
     one, two = first.double(), second.double()
     covariances = [torch.atleast_2d(features.T.cov()) for features in (one, two)]
     # tr (S1 S2)^(1/2) = sum of the roots of the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2).

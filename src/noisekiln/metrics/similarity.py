@@ -1,4 +1,4 @@
-"""How like its original a restored picture is."""
+"""Similarity of restored images to their originals: PSNR and SSIM."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
     """Peak signal-to-noise ratio, ``-10 log10 mean (a - b)^2``, of each image: (N,) in decibels; 100 for equal ones.
 
     Args:
-        images: (N, H, W, C) uint8.
-        originals: Likewise.
+        images: Restored images, (N, H, W, C) uint8.
+        originals: Their originals, likewise.
     """
     error = (images.double() - originals.double()).div(255).square().flatten(1).mean(1)
     return -10 * error.clamp(min=1e-10).log10()
@@ -19,12 +19,12 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
     """Structural similarity of each image, (N,), 1 for equal ones (Wang et al. 2004, eq. 13).
 
-    Means and variances in a Gaussian window of 11 pixels and deviation 1.5, as they have it; windows that hang over
-    the border are left out. Images smaller than the window get one as large as they are.
+    Means and variances are taken in a Gaussian window of 11 pixels and deviation 1.5, as in the paper, at positions
+    inside the image only. For images smaller than that the window is as large as the image.
 
     Args:
-        images: (N, H, W, C) uint8.
-        originals: Likewise.
+        images: Restored images, (N, H, W, C) uint8.
+        originals: Their originals, likewise.
     """
     side = min(11, images.shape[1], images.shape[2])
     line = torch.arange(side, dtype=torch.float64, device=images.device) - (side - 1) / 2
@@ -39,6 +39,6 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
     variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
     covariance = mean(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    likeness = likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
-    return likeness.flatten(1).mean(1).view(len(images), -1).mean(1)
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
+    return similarity.flatten(1).mean(1).view(len(images), -1).mean(1)

@@ -1,1 +1,1 @@
-"""Operators: what happened to an image before it was seen, one a file."""
+"""Operators: degradations that an observed image has gone through, one a file."""

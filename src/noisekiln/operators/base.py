@@ -1,4 +1,4 @@
-"""What an operator is, and what it saw."""
+"""What an operator and an observation are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,20 +11,20 @@ Linear = Callable[[Tensor], Tensor]
 
 
 class Operator(ABC):
-    """``observation = A(image) + std z``: the model of what was lost.
+    """``observation = A(image) + std z``: a model of how an image was degraded.
 
     A frozen dataclass of settings. Images are (B, C, H, W), floats of about [0, 1]; any number of channels and every
-    size that fits. It has to be differentiable, and nothing else is asked: adjoint and derivative follow from that.
+    size that fits. The only requirement is that it is differentiable: adjoint and derivative follow from that.
     """
 
     @property
     def std(self) -> float:
-        """Standard deviation of the noise in an observation, in units of [0, 1]."""
+        """Standard deviation of the noise in an observation, in units of [0, 1]. May be overridden."""
         return 0.0
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
-        """What is seen of images, without noise.
+        """The observation of images, without noise.
 
         Raises:
             ValueError: For images of a size that it cannot act on.
@@ -37,10 +37,10 @@ class Operator(ABC):
 
 
 class Observation(NamedTuple):
-    """What was seen, in the units of x: ``y = A(x) + std z`` for an x of unit variance.
+    """An observed image in the units of x: ``y = A(x) + std z`` for an x of unit variance.
 
     Attributes:
-        y: What was seen, (B, ...), or (1, ...) of which every image of a batch is a variant.
+        y: The observed image, (B, ...), or (1, ...) for a whole batch of its variants.
         operator: A on x, differentiable: an `Operator` behind a codec.
         std: Standard deviation of the noise in y.
     """
@@ -49,10 +49,10 @@ class Observation(NamedTuple):
     operator: Callable[[Tensor], Tensor]
     std: float = 0.0
 
-    def around(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
-        """A near x: the residual ``y - A(x)``, the derivative ``v -> A' v``, and its transpose ``u -> A'^T u``."""
+    def linearize(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
+        """At x: the residual ``y - A(x)``, the derivative ``v -> A' v``, and its transpose ``u -> A'^T u``."""
         x = x.detach()
-        seen, transpose = torch.func.vjp(self.operator, x)[:2]
+        observed, transpose = torch.func.vjp(self.operator, x)[:2]
 
         def push(v: Tensor) -> Tensor:
             along: Tensor = torch.func.jvp(self.operator, (x,), (v,))[1]
@@ -62,4 +62,4 @@ class Observation(NamedTuple):
             across: Tensor = transpose(u)[0]
             return across
 
-        return self.y - seen, push, pull
+        return self.y - observed, push, pull

@@ -1,4 +1,4 @@
-"""Fewer pixels, as picture programs scale."""
+"""Bicubic downsampling, as image editors scale."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Bicubic(Operator):
     """Keys' cubic filter, widened by the factor so that nothing aliases: Pillow's BICUBIC.
 
     Args:
-        factor: How many times smaller.
+        factor: How many times smaller each side becomes.
     """
 
     factor: int = 4

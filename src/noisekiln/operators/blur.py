@@ -1,4 +1,4 @@
-"""Out of focus."""
+"""Gaussian blur."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from noisekiln.operators.base import Operator
 
 @dataclass(frozen=True)
 class Blur(Operator):
-    """Convolution with a Gaussian; beyond its border the image is mirrored.
+    """Convolution with a Gaussian; the image is mirrored at its borders.
 
     Args:
         sigma: Standard deviation of the Gaussian in pixels, above 0 and at most 1,000.
@@ -23,7 +23,8 @@ class Blur(Operator):
     def __post_init__(self) -> None:
         if not 0 < self.sigma <= 1000:
             raise ValueError(
-                f"blur(sigma={self.sigma:g}): a width in pixels. Give a number above 0, such as 1, and at most 1000."
+                f"blur(sigma={self.sigma:g}): no Gaussian has such a width in pixels. "
+                "Give a number above 0, such as 1, and at most 1000."
             )
 
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)

@@ -1,4 +1,4 @@
-"""One after the other."""
+"""Composition of two operators."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Compose(Operator):
     The noise of both counts as if it were added at the end, which is exact unless the second smoothes the first's.
 
     Args:
-        first: What happened first.
-        second: What happened then.
+        first: The operator that acts first.
+        second: The operator that acts on its result.
     """
 
     first: Operator = Noise(0.0)

@@ -1,4 +1,4 @@
-"""Fewer pixels: the mean of every square."""
+"""Average pooling: the mean of each square of pixels."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Downsample(Operator):
     """``A x``: the mean of each square of factor x factor pixels, so that ``A A^T = 1/factor^2``.
 
     Args:
-        factor: Side of the squares.
+        factor: Side of the squares in pixels.
     """
 
     factor: int = 4
@@ -24,10 +24,10 @@ class Downsample(Operator):
 
 
 def check_factor(factor: int, images: Tensor) -> None:
-    """Raise ValueError unless images divide into squares of `factor` pixels."""
+    """Raise ValueError unless images divide into squares of `factor` by `factor` pixels."""
     height, width = images.shape[-2:]
     if factor < 1 or height % factor or width % factor:
         raise ValueError(
             f"Images of {height}x{width} pixels do not divide into squares of {factor}. "
-            "Take a factor that divides both sides."
+            "Give a factor that divides both sides."
         )

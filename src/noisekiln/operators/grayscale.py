@@ -1,4 +1,4 @@
-"""Without colour."""
+"""Conversion to grey."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Grayscale(Operator):
     """``A x = sum_c weight_c x_c``, one channel; of images that have another number of channels, their mean.
 
     Args:
-        weights: Of red, green and blue: ITU-R BT.601's, as Pillow takes them.
+        weights: Weights of red, green and blue; the default is ITU-R BT.601's, as in Pillow.
     """
 
     weights: tuple[float, ...] = (0.299, 0.587, 0.114)

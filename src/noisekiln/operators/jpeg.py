@@ -1,4 +1,4 @@
-"""Compressed too much."""
+"""JPEG compression."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from noisekiln.operators.base import Operator
 
-# Annex K of ITU-T T.81: how coarsely each frequency of brightness is kept at quality 50.
+# Annex K of ITU-T T.81: the quantisation step of each frequency of luma at quality 50.
 TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
     (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
@@ -20,19 +20,19 @@ TABLE = (
 
 @dataclass(frozen=True)
 class Jpeg(Operator):
-    """JPEG's loss: the cosine transform of every 8x8 square, rounded to multiples of a table; channel by channel.
+    """JPEG's loss: the cosine transform of each 8x8 square, rounded to multiples of a table; channel by channel.
 
     Not linear: the derivative passes through the rounding as if it were not there.
 
     Args:
-        quality: 1 to 100, as libjpeg counts.
+        quality: Quality from 1 to 100, as in libjpeg.
     """
 
     quality: int = 10
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"jpeg(quality={self.quality}): a quality goes from 1 to 100. Give one of these.")
+            raise ValueError(f"jpeg(quality={self.quality}): JPEG has no such quality. Give a number from 1 to 100.")
 
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         batch, channels, height, width = images.shape

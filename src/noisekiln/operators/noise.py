@@ -1,4 +1,4 @@
-"""With noise on it."""
+"""Additive Gaussian noise."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Noise(Operator):
 
     def __post_init__(self) -> None:
         if not 0 <= self.level < math.inf:
-            raise ValueError(f"noise(level={self.level}): a standard deviation. Give 0 or more; white is 1.")
+            raise ValueError(f"noise(level={self.level}): this is no standard deviation. Give 0 or more; white is 1.")
 
     @property
     def std(self) -> float:  # noqa: D102 (the base class says it)
