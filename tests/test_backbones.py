@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from noisekiln.backbones.base import Backbone
+from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.components.registry import find, names
-from noisekiln.components.spec import build, describe
-from noisekiln.conditions import NOTHING, Cond
+from noisekiln.components.spec import build, describe, with_defaults
+from noisekiln.conditions import NOTHING, Cond, CondSizes
 
 SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
 SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]
@@ -112,3 +112,36 @@ def test_the_image_is_in_what_is_saved(name):
     made = make(name, 1, 0, image=2)
     again = build(Backbone, describe(made, whole=True))
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in made.state_dict().items()}
+
+
+# --- the interface and the dial
+
+
+@every_backbone
+def test_it_takes_channels_and_declares_what_it_reads(name):
+    parameters = inspect.signature(find(Backbone, name)).parameters
+    assert "channels" in parameters
+    assert {"vector", "tokens"} & set(parameters), "a network without conditions cannot be guided"
+    made = make(name, 2, 6, image=1)
+    assert made.cond_sizes() == CondSizes(6, made.tokens, 1)
+    own = [p for key, p in parameters.items() if key not in INTERFACE]
+    assert all(p.default is not p.empty for p in own), "settings need defaults: a spec may be just the name"
+
+
+@every_backbone
+def test_its_dial_makes_networks_of_rising_size(name):
+    kind = find(Backbone, name)
+    assert kind.default_size(5, "cpu") in kind.size_names
+    counts = []
+    for size in kind.size_names:
+        spec = with_defaults(Backbone, name, kind.sized(size, (32, 32)))
+        network = build(Backbone, spec, channels=3, vector=0, tokens=0, image=0)
+        counts.append(sum(parameter.numel() for parameter in network.parameters()))
+    assert counts == sorted(set(counts))
+
+
+def test_what_a_spec_says_itself_wins_over_the_dial():
+    spec = with_defaults(Backbone, "unet(patch=4)", find(Backbone, "unet").sized("xs", (64, 64)))
+    made = build(Backbone, spec, channels=1, vector=0, tokens=0, image=0)
+    assert made.patch == 4
+    assert made.widths[:2] == (32, 64)

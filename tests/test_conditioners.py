@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -5,9 +6,12 @@ from noisekiln.components.registry import find, names
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text, split_words
+from noisekiln.components.spec import build, describe
 from noisekiln.conditions import NOTHING, Cond
+from noisekiln.data import DataSet, Images
+from noisekiln.model.adapter import rows_of
 
-WISHES = {  # a fitted example of each, and wishes that it understands
+EXAMPLES = {  # a fitted example of each, and conditions that it understands
     "class_label": (lambda: ClassLabel(("cat", "Dog", "7"), 6), ["cat", 2, "DOG"]),
     "text": (lambda: Text(("a", "red", "hat"), 6, 5), ["a red hat", "Red!", "hat, a zebra"]),
 }
@@ -15,31 +19,31 @@ every_conditioner = pytest.mark.parametrize("name", names("conditioners"))
 
 
 def test_each_has_an_example_here():
-    assert set(names("conditioners")) == set(WISHES)
+    assert set(names("conditioners")) == set(EXAMPLES)
 
 
 @every_conditioner
 def test_ids_are_integers_and_rows_are_independent(name):
     torch.manual_seed(0)
-    make, wishes = WISHES[name]
+    make, values = EXAMPLES[name]
     conditioner = make().eval()
-    ids = conditioner.encode(wishes)
+    ids = conditioner.encode(values)
     assert ids.dtype == torch.int64
     assert len(ids) == 3
     together = conditioner(ids).vector
-    assert together.shape == (3, conditioner.width)
-    for i, wish in enumerate(wishes):
-        assert torch.equal(conditioner.encode([wish])[0], ids[i])
+    assert together.shape == (3, conditioner.sizes.vector)
+    for i, value in enumerate(values):
+        assert torch.equal(conditioner.encode([value])[0], ids[i])
         torch.testing.assert_close(conditioner(ids[i : i + 1]).vector[0], together[i])
 
 
 @every_conditioner
-def test_nothing_is_a_wish_of_its_own(name):
+def test_nothing_is_a_condition_of_its_own(name):
     torch.manual_seed(0)
-    make, wishes = WISHES[name]
+    make, values = EXAMPLES[name]
     conditioner = make()
     nothing = conditioner.nothing(3)
-    ids = conditioner.encode(wishes)
+    ids = conditioner.encode(values)
     assert nothing.shape == ids.shape
     assert nothing.dtype == ids.dtype
     silent = conditioner(nothing).vector
@@ -50,18 +54,18 @@ def test_nothing_is_a_wish_of_its_own(name):
 
 @every_conditioner
 def test_every_parameter_learns(name):
-    make, wishes = WISHES[name]
+    make, values = EXAMPLES[name]
     conditioner = make()
-    ids = torch.cat([conditioner.encode(wishes), conditioner.nothing(1)])
+    ids = torch.cat([conditioner.encode(values), conditioner.nothing(1)])
     conditioner(ids).vector.square().sum().backward()
     assert all(p.grad is not None for p in conditioner.parameters())
 
 
 @every_conditioner
-def test_wishes_are_dropped_by_their_share_and_the_generator_alone(name):
-    make, wishes = WISHES[name]
+def test_conditions_are_dropped_by_their_share_and_the_generator_alone(name):
+    make, values = EXAMPLES[name]
     conditioner = make()
-    ids = conditioner.encode(wishes).repeat(1000, *[1] * (conditioner.encode(wishes).ndim - 1))
+    ids = conditioner.encode(values).repeat(1000, *[1] * (conditioner.encode(values).ndim - 1))
     nothing = conditioner.nothing(1)[0]
     dropped = conditioner.drop(ids, 0.2, torch.Generator().manual_seed(1))
     gone = torch.tensor([torch.equal(row, nothing) for row in dropped])
@@ -72,9 +76,57 @@ def test_wishes_are_dropped_by_their_share_and_the_generator_alone(name):
     assert torch.equal(conditioner.drop(ids, 1.0, torch.Generator()), conditioner.nothing(3000))
 
 
+def data(labels=None, captions=None, names=()):
+    images = Images(np.zeros((3, 4, 4, 1), np.uint8), labels, captions)
+    return DataSet("three", images, None, names, (), (), "0" * 16)
+
+
+DATA = {  # what each is fitted to, and what its conditions then are
+    "class_label": (data(np.array([1, 0, 1]), None, ("cat", "dog")), ["dog", "cat", "dog"]),
+    "text": (data(None, ("a red hat", "", "a red shoe")), ["a red hat", None, "a red shoe"]),
+}
+
+
 @every_conditioner
-def test_it_says_what_it_is_trained_on(name):
-    assert find(Conditioner, name).reads in {"labels", "captions"}
+def test_it_is_fitted_to_data_that_have_something_for_it(name):
+    found, values = DATA[name]
+    unfitted = find(Conditioner, name)()
+    assert unfitted.fit(data()) is None
+    assert unfitted.values(data().train, ()) is None
+    assert unfitted.needs
+    fitted = unfitted.fit(found)
+    assert list(fitted.values(found.train, found.class_names)) == values
+    assert describe(build(Conditioner, describe(fitted, whole=True)), whole=True) == describe(fitted, whole=True)
+    ids = fitted.encode_all(values)
+    for row, value in zip(ids, values, strict=True):
+        assert torch.equal(row, fitted.nothing(1)[0] if value is None else fitted.encode([value])[0])
+    sizes, cond = fitted.sizes, fitted(ids)
+    assert cond.vector is None or cond.vector.shape[-1] == sizes.vector
+    assert (cond.tokens.shape[-1] if cond.tokens is not None else 0) == sizes.tokens
+    assert fitted.kind in fitted.describe(values[0]) or "prompt" in fitted.describe(values[0])
+
+
+@every_conditioner
+def test_previews_need_images_or_none(name):
+    found, values = DATA[name]
+    fitted = find(Conditioner, name)().fit(found)
+    shown = fitted.preview(found.train, found.class_names, 5)
+    assert len(shown) == 5
+    assert all(value is None or bool((fitted.encode([value]) >= 0).all()) for value in shown)
+    alone = fitted.preview(None, found.class_names, 5)
+    assert alone is None or alone == shown
+
+
+@every_conditioner
+def test_the_rows_of_its_table_are_its_entries(name):
+    """What adapters train and carry: rows that are found by what they stand for."""
+    found, _ = DATA[name]
+    fitted = find(Conditioner, name)().fit(found)
+    parameter, entries = fitted.table()
+    assert len(fitted.get_parameter(parameter)) == len(entries)
+    named = tuple(entry for entry in entries if entry)
+    assert set(named) == set(fitted.choices) | set(fitted.vocabulary)
+    assert torch.equal(rows_of(fitted, named), fitted.encode(named).view(len(named), -1)[:, 0])
 
 
 def test_classes_go_by_name_or_number():
@@ -84,7 +136,7 @@ def test_classes_go_by_name_or_number():
 
 
 @pytest.mark.parametrize(
-    ("wish", "says"),
+    ("value", "says"),
     [
         ("dgo", "There is no class called 'dgo'. Did you mean 'Dog'? There are: cat, Dog"),
         (3, "There is no class number 3; the model was trained on 3: 0 cat, 1 Dog, 2 7."),
@@ -92,17 +144,17 @@ def test_classes_go_by_name_or_number():
         ("12", "There is no class number 12"),
     ],
 )
-def test_a_class_that_there_is_not_is_answered_with_those_that_there_are(wish, says):
+def test_a_class_that_there_is_not_is_answered_with_those_that_there_are(value, says):
     with pytest.raises(ValueError) as caught:
-        ClassLabel(("cat", "Dog", "7")).encode([wish])
+        ClassLabel(("cat", "Dog", "7")).encode([value])
     assert says in str(caught.value)
 
 
 def test_a_vocabulary_holds_what_was_read_twice():
-    text = Text.fit(["A red hat.", "a blue hat", "the Hat's brim is red-ish"], width=8)
+    text = Text(width=8).fit(data(captions=("A red hat.", "a blue hat", "the Hat's brim is red-ish")))
     assert text.words == ("a", "red", "hat")
     assert text.length == 6
-    assert text.unknown("a Zebra in a red hat") == ["zebra"]
+    assert text.unknown_words("a Zebra in a red hat") == ["zebra"]
     assert torch.equal(text.encode(["zebra Hat"]), text.encode(["hat"]))
 
 

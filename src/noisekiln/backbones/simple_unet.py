@@ -1,4 +1,6 @@
-"""The simple U-Net of the study notes, made to work."""
+"""Simple U-Net of the study notes: plain convolutions, for lessons."""
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,8 @@ from torch.nn import functional as F
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.shape import join, match_size
 from noisekiln.conditions import Cond
+
+WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
 
 
 class SimpleUnet(Backbone):
@@ -21,6 +25,8 @@ class SimpleUnet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
+    size_names: ClassVar[tuple[str, ...]] = tuple(WIDTHS)
+
     def __init__(self, channels: int, vector: int = 0, width: int = 64, image: int = 0) -> None:
         super().__init__()
         self.channels, self.vector, self.width, self.image = channels, vector, width, image
@@ -32,6 +38,16 @@ class SimpleUnet(Backbone):
         self.up3 = nn.Conv2d(8 * width, 2 * width, 3, padding=1)
         self.up2 = nn.Conv2d(4 * width, width, 3, padding=1)
         self.up1 = nn.Conv2d(2 * width, channels, 3, padding=1)
+
+    @classmethod
+    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
+        """The width of the first convolution."""
+        return {"width": WIDTHS[name]}
+
+    @classmethod
+    def default_size(cls, minutes: float | None, device: str) -> str:
+        """The width of the notes."""
+        return "m"
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         x1 = F.relu(self.down1(join(x, cond.image, self.image)))

@@ -1,4 +1,6 @@
-"""The strided U-Net of the study notes, made to work."""
+"""Strided U-Net of the study notes: down by strided convolutions, for lessons."""
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +8,8 @@ from torch import Tensor, nn
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.shape import join, match_size
 from noisekiln.conditions import Cond
+
+WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
 
 
 class StridedUnet(Backbone):
@@ -21,6 +25,8 @@ class StridedUnet(Backbone):
         time_width: Size of the time embedding; the notes have 256.
         image: Channels of ``Cond.image``, 0 for none.
     """
+
+    size_names: ClassVar[tuple[str, ...]] = tuple(WIDTHS)
 
     def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256, image: int = 0) -> None:
         super().__init__()
@@ -39,6 +45,16 @@ class StridedUnet(Backbone):
             for i, skip, o in zip(widths[::-1], skips, [widths[1], widths[0], widths[0]], strict=True)
         )
         self.last = nn.Conv2d(width, channels, 1)
+
+    @classmethod
+    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
+        """The width of the first convolution."""
+        return {"width": WIDTHS[name]}
+
+    @classmethod
+    def default_size(cls, minutes: float | None, device: str) -> str:
+        """The width of the notes."""
+        return "m"
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         time = self.embed_time(noise[:, None])

@@ -60,5 +60,5 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
 
 
 def _derived(field: Field[Any]) -> Any:
-    names = field.metadata.get("flag", "").split()
-    return typer.Option(*names, help=field.metadata["help"], show_default=field.default is not None)
+    rules = field.metadata["rules"]
+    return typer.Option(*rules.flag.split(), help=rules.help, show_default=field.default is not None)

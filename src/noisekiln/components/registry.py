@@ -94,10 +94,8 @@ def _from_file(base: type[T], name: str) -> type[T]:
     loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
     if loader is None or loader.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
-    module = sys.modules.get(loader.name)
-    if module is None:  # a class is the same one however often its file is named
-        module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)
-        loader.loader.exec_module(module)
+    module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)  # anew: the file may have changed
+    loader.loader.exec_module(module)
     kind: type[T] | None = getattr(module, attribute, None)
     if not _is_component(kind, base):
         raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")

@@ -72,7 +72,8 @@ def takes(kind: type, argument: str) -> bool:
     return argument in _parameters(kind)
 
 
-FORMS = (re.compile(r"(\w+)(\(.*\))?", re.DOTALL), re.compile(r"(.+\.py:\w+)(\(.*\))?", re.DOTALL))
+NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
+FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
 
 
 def requires(kind: type, argument: str) -> bool:

@@ -1,15 +1,13 @@
+import dataclasses
 import importlib
 import inspect
 import typing
 from pathlib import Path
 
 import pytest
-import torch
 
 import noisekiln
 from noisekiln.backbones.base import Backbone
-from noisekiln.codecs.base import Codec
-from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import find, name_of, names, room_of, summary
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
@@ -21,6 +19,8 @@ from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.uncertainty import Uncertainty
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Objective
+from noisekiln.optimizers.adamw import AdamW
+from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.samplers.adams import Adams
 from noisekiln.samplers.ancestral import Ancestral
 from noisekiln.samplers.base import Sampler
@@ -47,18 +47,27 @@ every_component = pytest.mark.parametrize(
     ("base", "name"), COMPONENTS, ids=lambda part: getattr(part, "__name__", part)
 )
 
-GIVEN = {"channels": 3, "vector": 5}  # what a component is given from elsewhere, where it asks for it
+CONTEXT = {"channels": 3, "vector": 5}  # arguments that come from elsewhere, for constructors that take them
 
 
 def example(base, name):
     kind = find(base, name)
-    return kind(**{key: value for key, value in GIVEN.items() if key in inspect.signature(kind).parameters})
+    return kind(**{key: value for key, value in CONTEXT.items() if key in inspect.signature(kind).parameters})
 
 
 def test_all_the_rooms_are_found():
     rooms = {room_of(base) for base in BASES}
-    assert {"schedules", "draws", "labels", "weights", "objectives", "samplers", "guidance", "backbones"} < rooms
-    assert {"conditioners", "codecs"} < rooms
+    assert {
+        "schedules",
+        "draws",
+        "noise_labels",
+        "loss_weights",
+        "objectives",
+        "samplers",
+        "guidance",
+        "backbones",
+    } < rooms
+    assert {"conditioners", "codecs", "optimizers", "logs", "tasks", "operators", "inverse"} < rooms
 
 
 @every_component
@@ -97,12 +106,12 @@ def test_a_description_builds_the_same_again(base, name, whole):
     again = build(base, text)
     assert type(again) is type(component)
     assert describe(again, whole=True) == describe(component, whole=True)
-    if not isinstance(component, torch.nn.Module):
+    if dataclasses.is_dataclass(component):
         assert again == component
 
 
 @pytest.mark.parametrize(
-    ("base", "text", "wanted"),
+    ("base", "text", "component"),
     [
         (Sampler, "adams", Adams()),
         (Sampler, "adams()", Adams()),
@@ -114,14 +123,38 @@ def test_a_description_builds_the_same_again(base, name, whole):
         (Schedule, "linear_betas(steps=100)", LinearBetas(100)),
         (Draw, "uniform(schedule=cosine(offset=0))", Uniform(Cosine(0.0))),
         (Draw, "uniform(schedule=karras)", Uniform(Karras())),
-        (Codec, "pixels(mean=(0.5, 0.4), std=(0.25, 0.2))", Pixels((0.5, 0.4), (0.25, 0.2))),
+        (OptimizerFactory, "adamw(weight_decay=1)", AdamW(weight_decay=1.0)),
     ],
 )
-def test_a_spec_is_the_call_written_down(base, text, wanted):
+def test_a_spec_is_the_call_written_down(base, text, component):
     built = build(base, text)
-    assert built == wanted
-    assert build(base, describe(built)) == wanted
-    assert build(base, wanted) is wanted
+    assert built == component
+    assert build(base, describe(built)) == component
+    assert build(base, component) is component
+
+
+def test_the_first_word_of_a_name_is_enough_and_may_be_a_word_of_python():
+    assert name_of(find(Conditioner, "class")) == "class_label"
+    assert build(Conditioner, "class(width=8)").width == 8
+    with pytest.raises(ValueError, match="There is no sampler called 'dpm'"):  # not a whole word of it
+        find(Sampler, "dpm")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["uniform(schedule={file}:Mine)", "uniform(schedule=lambda x=a . py : b)", "uniform(schedule=({file!r}, 1))"],
+)
+def test_a_component_inside_of_a_spec_never_comes_from_a_file(spec, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("raise SystemExit('this was run')")
+    with pytest.raises(ValueError, match=r"cannot be read as a setting|no schedule called"):
+        build(Draw, spec.format(file=str(file)))
+
+
+def test_a_component_from_a_file_takes_settings_and_may_lie_anywhere(tmp_path):
+    file = tmp_path / "odd (1).py"
+    file.write_text(MINE % 0.5)
+    assert build(Sampler, f"{file}:Mine(much=0.25)").much == 0.25
 
 
 def test_a_description_is_short_unless_it_shall_last():
@@ -133,10 +166,10 @@ def test_a_description_is_short_unless_it_shall_last():
 
 
 def test_a_component_that_may_be_none_can_be_named():
-    objective = build(Objective, "denoising(draw=uniform, weight=uncertainty(features=7))")
-    assert isinstance(objective.weight, Uncertainty)
-    assert objective.weight.features == 7
-    assert isinstance(build(Objective, "denoising(weight=None)").weight, Unit)
+    objective = build(Objective, "denoising(draw=uniform, loss_weight=uncertainty(features=7))")
+    assert isinstance(objective.loss_weight, Uncertainty)
+    assert objective.loss_weight.features == 7
+    assert isinstance(build(Objective, "denoising(loss_weight=None)").loss_weight, Unit)
 
 
 def test_infinity_can_be_said():
