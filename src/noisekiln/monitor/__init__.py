@@ -1,1 +1,1 @@
-"""Monitoring: held-out loss, previews, reports, measurements of a run."""
+"""Monitoring of a run: held-out losses, previews, reports, measurement."""

@@ -1,4 +1,4 @@
-"""Where something went wrong in training."""
+"""Where the loss of a training step was largest: at which noise level, in which images."""
 
 from typing import cast
 
@@ -8,25 +8,30 @@ from noisekiln.data import DataSet, batch_order
 from noisekiln.objectives.base import Loss
 from noisekiln.training.trainer import Trainer
 
-TOLD = 4  # images that are named
+NAMED_AT_MOST = 4  # images
 
 
 def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
-    """Where the last step went wrong: at which noise, and in which images; every process has to ask.
+    """Where the error of the last step was largest, in words: noise-to-signal ratio and images. All processes call it.
 
-    Named are those whose error is no number, or else the one whose error is largest.
+    The images named are those with an error that is NaN or infinite, or else the one with the largest error.
+
+    Args:
+        trainer: Trainer of a `Learner`.
+        data: The images that it trains on.
+        seed: Seed of the run, which decides their order.
     """
-    losses, images = cast(list[Loss], trainer.gradients.losses), data.train
+    losses, images = cast(list[Loss], trainer.losses), data.train
     if not losses:
-        return "no step was taken yet"
+        return "no step has been taken yet"
     errors = torch.cat([loss.per_sample for loss in losses]).cpu()
     nsr = torch.cat([loss.level.nsr for loss in losses]).cpu()
     errors, nsr = (trainer.ranks.all_gather(column, trainer.batch_size) for column in (errors, nsr))
     bad = torch.where(~errors.isfinite())[0].tolist() or [int(errors.argmax())]
-    order = batch_order(len(images), seed=seed, start=trainer.began, count=trainer.batch_size)
+    order = batch_order(len(images), seed=seed, start=trainer.step_start, count=trainer.batch_size)
     files = [images.files[row] if images.files else f"image {row} of {data.name}" for row in order[bad]]
-    more = f" and {len(files) - TOLD} more" if len(files) > TOLD else ""
+    more = f" and {len(files) - NAMED_AT_MOST} more" if len(files) > NAMED_AT_MOST else ""
     return (
         f"the largest error was at the noise-to-signal ratio {float(nsr[bad[0]]):.3g}, "
-        f"in {', '.join(files[:TOLD])}{more}"
+        f"in {', '.join(files[:NAMED_AT_MOST])}{more}"
     )

@@ -1,4 +1,4 @@
-"""The loss on images that training never sees, under noise that never changes."""
+"""The loss on held-out images, under noise that is the same at every evaluation."""
 
 import json
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from noisekiln.files.atomic import replacing
 from noisekiln.levels import Level
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.plan.examples import TrainingBatches
@@ -27,19 +28,15 @@ from noisekiln.training.batches import Batch, concat_rows, select_rows
 
 FILE = "held_out.json"
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
-AT = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # shares of the budget; the last evaluation is at its end
-# Eight evaluations run the network 2 * 6 * 8 times a point, and a run takes 0.3 to 0.5 of what training on an image
-# does (LOG.md): one point for every 2,500 images of the budget makes them some 2 % of the training.
-IMAGES_PER_POINT = 2500
 FEWEST, MOST = 3, 128  # points: images, or noises on few images
 
 
 @dataclass(frozen=True)
 class At(Draw):
-    """Every image at one level.
+    """Every image at one noise level.
 
     Args:
-        ratio: Its noise-to-signal ratio.
+        ratio: Noise-to-signal ratio of the level.
     """
 
     ratio: float
@@ -49,68 +46,73 @@ class At(Draw):
         return Level(torch.cos(angle), torch.sin(angle))
 
 
-class HeldOut:
-    """Evaluates a run's averaged model now and then, and keeps what it found in the run's folder.
+class HeldOutLoss:
+    """Evaluates the averaged model of a run, and keeps all evaluations in the run's folder.
 
     Args:
-        folder: Of the run.
-        data: Its images; without two held-out ones nothing is ever evaluated.
-        settings: Resolved ones.
+        folder: Folder of the run.
+        data: The images; without two held-out ones nothing is evaluated.
+        settings: Resolved settings.
+        images_per_point: Images of the budget for each noisy image of an evaluation.
 
     Attributes:
         history: All evaluations so far, oldest first.
-        points: Noisy images in an evaluation, for each level and each part; 0 until the first one.
+        points: Noisy images in an evaluation, for each level and each part; 0 until the first evaluation.
         verdict: What all evaluations together say, or None while they are too few.
     """
 
-    def __init__(self, folder: Path, data: DataSet, settings: Settings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data: DataSet,
+        settings: Settings,
+        *,
+        images_per_point: int = Intervals().images_per_point,
+    ) -> None:
         self.file, self.data, self.settings = folder / FILE, data, settings
+        self.images_per_point = images_per_point
         self.history: list[Evaluation] = []
         self.points = 0
         if self.file.exists():
             self._read()
         self.verdict = verdict(self.history)
 
-    @property
-    def word(self) -> str:
-        """The verdict in a word, or "" while there is none."""
-        return self.verdict.word if self.verdict else ""
-
     def forget_after(self, images_seen: int) -> None:
-        """Drop what was found after the checkpoint: those steps are taken again."""
-        self.history = [found for found in self.history if found.images_seen <= images_seen]
+        """Drop the evaluations after a checkpoint: a resumed run makes them again."""
+        self.history = [each for each in self.history if each.images_seen <= images_seen]
         self.verdict = verdict(self.history)
 
     def evaluate(
         self, diffusion: Diffusion, images_seen: int, share: float, ranks: Ranks | None = None
-    ) -> dict[str, float] | None:
-        """Evaluate a model once more; the numbers for the logs, or None if the budget or the images are too few.
+    ) -> Evaluation | None:
+        """Evaluate a model once more; None if the budget or the images are too few for that.
 
         Args:
             diffusion: The averaged model.
-            images_seen: By training.
-            share: Of the budget that is gone; with it, the first evaluation settles how many points there are.
-            ranks: The processes that train together: each evaluates some, all get all, the first one keeps it.
+            images_seen: Images seen by training.
+            share: Share of the budget that is spent; the first evaluation derives the number of points from it.
+            ranks: The processes that train together: each evaluates some images, all get all, the first one writes.
         """
-        others = self.data.held_out
+        held_out = self.data.held_out
         if not self.points:
-            self.points = min(MOST, int(images_seen / share / IMAGES_PER_POINT))
-        if others is None or len(others) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
+            self.points = min(MOST, int(images_seen / share / self.images_per_point))
+        if held_out is None or len(held_out) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
             return None
-        count = min(self.points, len(others), len(self.data.train))
+        count = min(self.points, len(held_out), len(self.data.train))
         ranks = ranks or Ranks()
-        held_out, train = (self._errors(diffusion, part, count, ranks) for part in (others, self.data.train))
-        self.history.append(Evaluation(images_seen, held_out, train))
+        errors = [self._errors(diffusion, part, count, ranks) for part in (held_out, self.data.train)]
+        self.history.append(Evaluation(images_seen, *errors))
         self.verdict = verdict(self.history)
         if ranks.is_main:
             self._write()
-        return as_line(held_out, train)
+        return self.history[-1]
 
     @torch.no_grad()
     def _errors(self, diffusion: Diffusion, part: Images, count: int, ranks: Ranks) -> NDArray[np.float64]:
         """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
-        still = self.settings.but(cond_dropout=0.0, seed=0)
-        batches = TrainingBatches(Learner(diffusion, Denoising()), replace(self.data, train=_some(part, count)), still)
+        constant = self.settings.but(cond_dropout=0.0, seed=0)
+        learner = Learner(diffusion, Denoising())
+        batches = TrainingBatches(learner, replace(self.data, train=some_images(part, count)), constant)
         noises = range(self.points // count)
         rows = concat_rows([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
         at_once = self.settings.micro_batch_size or self.settings.batch_size
@@ -123,16 +125,16 @@ class HeldOut:
                 lambda size: [errors_at(diffusion, own, ratio, size) for ratio in RATIOS], at_once
             )
             errors = torch.stack(columns, dim=1).float()
-        found = ranks.all_gather(errors, total).view(len(noises), count, len(RATIOS))
-        return found.mean(0).double().cpu().numpy()
+        gathered = ranks.all_gather(errors, total).view(len(noises), count, len(RATIOS))
+        return gathered.mean(0).cpu().double().numpy()
 
     def _read(self) -> None:
         try:
-            told = json.loads(self.file.read_text(encoding="utf-8"))
-            self.points = int(told["points"])
+            content = json.loads(self.file.read_text(encoding="utf-8"))
+            self.points = int(content["points"])
             self.history = [
-                Evaluation(int(one["images_seen"]), np.array(one["held_out"]), np.array(one["train"]))
-                for one in told["evaluations"]
+                Evaluation(int(each["images_seen"]), np.array(each["held_out"]), np.array(each["train"]))
+                for each in content["evaluations"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -142,23 +144,30 @@ class HeldOut:
 
     def _write(self) -> None:
         evaluations = [
-            {"images_seen": one.images_seen, "held_out": _rounded(one.held_out), "train": _rounded(one.train)}
-            for one in self.history
+            {"images_seen": each.images_seen, "held_out": _rounded(each.held_out), "train": _rounded(each.train)}
+            for each in self.history
         ]
-        told = {"points": self.points, "nsr": list(RATIOS), "evaluations": evaluations}
+        content = {"points": self.points, "nsr": list(RATIOS), "evaluations": evaluations}
         with replacing(self.file) as draft:
-            draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> Tensor:
-    """Unweighted errors of a model's output at one noise-to-signal ratio, one a row, so many rows in memory at once."""
-    trained, count = Learner(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
+    """Unweighted errors of a model's output at one noise level, (N,).
+
+    Args:
+        diffusion: The model.
+        rows: Rows of `TrainingBatches` for the objective `Denoising`.
+        ratio: Noise-to-signal ratio of the level.
+        at_once: Rows in memory at once.
+    """
+    learner, count = Learner(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
     pieces = (select_rows(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
-    return torch.cat([trained(*piece).per_sample for piece in pieces])
+    return torch.cat([learner(*piece).per_sample for piece in pieces])
 
 
-def _some(part: Images, count: int) -> Images:
-    """So many of the images, at random, and always the same."""
+def some_images(part: Images, count: int) -> Images:
+    """So many of a part's images, in random order, and the same ones at every call."""
     rows = batch_order(len(part), seed=0, start=0, count=count)
     return Images(
         part.pixels[rows],
@@ -168,11 +177,12 @@ def _some(part: Images, count: int) -> Images:
     )
 
 
-def as_line(held_out: NDArray[np.float64], train: NDArray[np.float64]) -> dict[str, float]:
+def as_line(evaluation: Evaluation) -> dict[str, float]:
     """Means over the images, in all and by level, as a line of a log has them."""
-    line = {"held_out": held_out.mean(), "train_frozen": train.mean()}
-    for kind, errors in (("held_out", held_out), ("train_frozen", train)):
-        line |= {f"{kind}/nsr_{ratio:g}": mean for ratio, mean in zip(RATIOS, errors.mean(axis=0), strict=True)}
+    line: dict[str, float] = {}
+    for name, errors in (("held_out", evaluation.held_out), ("train_frozen", evaluation.train)):
+        line[name] = errors.mean()
+        line |= {f"{name}/nsr_{ratio:g}": mean for ratio, mean in zip(RATIOS, errors.mean(axis=0), strict=True)}
     return {name: float(f"{mean:.6g}") for name, mean in line.items()}
 
 

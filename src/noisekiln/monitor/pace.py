@@ -1,32 +1,37 @@
-"""How fast training goes, and when it will be done."""
+"""Speed of training in images a second, and the time left."""
 
 from collections import deque
 
 from noisekiln.training.budget import Budget
 
-WINDOW = 10.0  # seconds that count as now
+WINDOW = 10.0  # seconds over which speed is averaged
 
 
 class Pace:
-    """Images a second over the last ten seconds, and what follows from it.
+    """Images a second over the last ten seconds, and the time left at this speed.
 
     Args:
-        budget: When training ends.
+        budget: Training budget.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._moments: deque[tuple[float, int]] = deque()
 
-    def take(self, seconds: float, images_seen: int) -> None:
-        """Note where training stands: so many seconds in, so many images seen; later moments come later."""
+    def add(self, seconds: float, images_seen: int) -> None:
+        """Note where training stands; call it in order of time.
+
+        Args:
+            seconds: Seconds of training so far.
+            images_seen: Images seen so far.
+        """
         self._moments.append((seconds, images_seen))
         while len(self._moments) > 2 and self._moments[1][0] <= seconds - WINDOW:
             self._moments.popleft()
 
     @property
     def images_per_second(self) -> float | None:
-        """Over the window; None before there are two moments."""
+        """Speed over the last ten seconds; None before the second step."""
         if len(self._moments) < 2:
             return None
         (begun, before), (now, seen) = self._moments[0], self._moments[-1]
@@ -34,7 +39,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the budget is spent: its minutes, or its images at this pace; None before there is a pace."""
+        """Seconds until the budget is spent; None while the speed is unknown."""
         if not self._moments:
             return None
         seconds, seen = self._moments[-1]

@@ -1,61 +1,64 @@
 """Copies of what is trained, to sample with and to save."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 
-from noisekiln.data import DataSet
 from noisekiln.distributed.sharded import gather
-from noisekiln.model.diffusion import Diffusion
-from noisekiln.plan.build import make_learner
 from noisekiln.plan.learner import Learner
-from noisekiln.plan.settings import Settings
 from noisekiln.training.trainer import Trainer
 
 
 class PlainCopies:
-    """The weights as they are and as they are on average, in modules that are neither compiled nor sharded.
+    """The current and the averaged weights in modules that are neither compiled nor sharded.
 
-    Several processes have to ask together. A copy is made when first wanted, and filled whenever it is.
+    All processes call its methods together. A copy is made at its first use, and filled at every use.
 
     Args:
-        trainer: Of a `Learner`.
-        settings: Resolved.
-        data: The images.
-        base: What training went on from, if anything.
+        trainer: Trainer of a `Learner`.
+        make_learner: Makes another one like it, untrained.
+        compiled: Whether its network is compiled.
+
+    Attributes:
+        sharded: Whether each process holds a part of the weights only.
     """
 
-    def __init__(self, trainer: Trainer, settings: Settings, data: DataSet, base: Diffusion | None) -> None:
-        self.trainer, self.settings, self.data, self.base = trainer, settings, data, base
-        self.sharded = settings.shard and trainer.ranks.world_size > 1
-        self._raw: Learner | None = None
+    def __init__(self, trainer: Trainer, make_learner: Callable[[], Learner], *, compiled: bool = False) -> None:
+        self.trainer, self.make_learner, self.compiled = trainer, make_learner, compiled
+        self.sharded = trainer.placement.sharded
+        self._current: Learner | None = None
         self._averaged: Learner | None = None
 
     @torch.no_grad()
-    def raw(self) -> Learner:
-        """The weights as they are."""
+    def current(self) -> Learner:
+        """The current weights: the live module itself where it is plain, which the caller must leave as it is."""
         assert isinstance(self.trainer.module, Learner)
-        if not self.sharded and self.settings.compile != "yes":
+        if not self.sharded and not self.compiled:
             return self.trainer.module
-        self._raw = self._raw or self._plain()
-        there = self._raw.state_dict()
+        self._current = self._current or self._frozen()
+        tensors = self._current.state_dict()
         for name, weight in self.trainer.module.state_dict().items():
-            there[name].copy_(gather(weight))
-        return self._raw
+            tensors[name].copy_(gather(weight))
+        return self._current
 
     def averaged(self, track: int = 0) -> Learner:
-        """One of the trainer's averages."""
-        self._averaged = self._averaged or self._plain()
+        """The averaged weights.
+
+        Args:
+            track: Which of the trainer's averages; the first is that of the run's model.
+        """
+        self._averaged = self._averaged or self._frozen()
         self.trainer.ema.copy_into(self._averaged, self.trainer.module, track)
         return self._averaged
 
-    def fresh(self) -> Learner:
-        """One that can be trained, and is not this run's; its weights are of any time."""
-        if self.sharded:  # which cannot be copied
-            return make_learner(self.settings, self.data, self.base)
+    def trainable(self) -> Learner:
+        """A new one that can be trained, with weights of any time."""
+        if self.sharded:  # sharded modules cannot be copied
+            return self.make_learner()
         made = copy.deepcopy(self.trainer.module)
         assert isinstance(made, Learner)
         return made
 
-    def _plain(self) -> Learner:
-        return self.fresh().eval().requires_grad_(False)
+    def _frozen(self) -> Learner:
+        return self.trainable().eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What a run shows of itself."""
+"""Previews: grids of samples that show what a model has learned so far."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.conditioners.base import Conditioner, Value
 from noisekiln.data import DataSet, Images
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_evenly
@@ -14,111 +15,124 @@ from noisekiln.files.pictures import ImageArray, beside, tile
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 
-PREVIEW: dict[str, Any] = {
-    "sampler": "dpmpp_2m",
-    "steps": 12,
-    "schedule": "karras",
-}  # few steps show what a model knows, whatever it is for
+# Few steps show what a model knows, whatever its own defaults are.
+PREVIEW: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 12, "schedule": "karras"}
 COUNT = 16
+COLUMNS = 4
 
 
-def preview(models: Sequence[Diffusion], data: DataSet, cond: str, ranks: Ranks, **settings: Any) -> ImageArray:
-    """Samples of fixed seeds and wishes, of each model side by side; every process paints some and gets all.
-
-    With a task: what is given, what each model makes of it, and the original, of held-out images.
-
-    Args:
-        models: Of one kind.
-        data: Where wishes and images are from; without held-out ones, those trained on.
-        cond: What the models are told.
-        ranks: The processes; each calls this.
-        settings: Of `Diffusion.generate`, other than the usual ones.
-    """
-    how = PREVIEW | settings
-    if models[0].task is not None:
-        return task_sheet(models, data, ranks, **how)
-    wishes = preview_wishes(data, cond, COUNT)
-    return beside(*(tile(_painted(model, wishes, ranks, **how), columns=4) for model in models))
-
-
-def _painted(
-    model: Diffusion, wishes: Sequence[str | int | None], ranks: Ranks, *, given: Tensor | None = None, **how: Any
+def preview(
+    models: Sequence[Diffusion], data: DataSet, ranks: Ranks, *, unconditional: bool = False, **options: Any
 ) -> ImageArray:
-    """A picture for each wish: its seed decides it, not who paints it."""
-    mine = split_evenly(len(wishes), ranks.world_size)[ranks.rank]
-    part = slice(mine.start, mine.stop)
-    how |= {"seeds": mine, "given": None if given is None else given[part]}
-    images = torch.zeros(0, *model.size, model.codec.channels, dtype=torch.uint8)
-    if mine:
-        images = retry_with_halves(lambda batch: model.sample(wishes[part], batch=batch, **how).cpu(), len(mine))
-    return ranks.all_gather(images, len(wishes)).numpy()
+    """Samples with fixed seeds and conditions, of each model side by side: every process makes some and gets all.
 
-
-def preview_wishes(data: DataSet, cond: str, count: int = 16) -> list[str | int | None]:
-    """What the grids of a run show: classes in turn, captions that training has not seen, or nothing in particular."""
-    part = data.held_out or data.train
-    if cond == "class":
-        return [data.class_names[i % len(data.class_names)] for i in range(count)]
-    if cond == "text" and part.captions:
-        return [part.captions[i % len(part.captions)] for i in range(count)]
-    return [None] * count
-
-
-def task_sheet(models: Sequence[Diffusion], data: DataSet, ranks: Ranks, **settings: Any) -> ImageArray:
-    """Of the same held-out images side by side: what is given, what each model makes of it, and what it was.
+    With a task: the sources, what each model makes of them, and the originals, of held-out images.
 
     Args:
-        models: With a task.
-        data: Where the images are from; without held-out ones, those trained on.
-        ranks: The processes; each calls this.
-        settings: Of `Diffusion.generate`.
+        models: Models of one kind.
+        data: Where conditions and sources come from: held-out images, or without any the training images.
+        ranks: The processes; all call this.
+        unconditional: Whether the models are shown without conditions, as they are trained.
+        options: Options of `Diffusion.generate` that differ from those of previews.
     """
-    shown = TaskPreview(models[0], data)
-    picture = shown.given_sheet
-    for sheet in (*(shown.painted_by(model, ranks, **settings) for model in models), shown.original_sheet):
-        picture = beside(picture, sheet)
-    return picture
+    options = PREVIEW | options
+    if models[0].task is not None:
+        return TaskPreview(models[0], data).beside(models, ranks, **options)
+    conditioner = None if unconditional else models[0].conditioner
+    conditions = preview_conditions(conditioner, data.held_out or data.train, data.class_names)
+    assert conditions is not None
+    sheet, *others = (sheet_of(generate(model, conditions, ranks, **options)) for model in models)
+    for other in others:
+        sheet = beside(sheet, other)
+    return sheet
+
+
+def preview_conditions(
+    conditioner: Conditioner | None, images: Images | None, class_names: tuple[str, ...], count: int = COUNT
+) -> list[Value | None] | None:
+    """The conditions that previews show.
+
+    Args:
+        conditioner: The model's; None for unconditional samples.
+        images: Images whose conditions may be shown; None while they are not at hand.
+        class_names: Names of the data's classes.
+        count: Number of conditions.
+
+    Returns:
+        The conditions; None if they have to be those of images, and `images` is None.
+    """
+    if conditioner is None:
+        return [None] * count
+    conditions = conditioner.preview(images, class_names, count)
+    if conditions is None:
+        return None if images is None else [None] * count  # these images have no conditions
+    return list(conditions)
+
+
+def generate(
+    model: Diffusion,
+    conditions: Sequence[Value | None],
+    ranks: Ranks,
+    *,
+    source: Tensor | None = None,
+    **options: Any,
+) -> ImageArray:
+    """An image for each condition, (N, H, W, C): its seed decides it, not the process that makes it.
+
+    Args:
+        model: The model.
+        conditions: One condition an image.
+        ranks: The processes; each makes some images, and all get all.
+        source: The source of each image, for a model with a task.
+        options: Options of `Diffusion.generate`.
+    """
+    mine = split_evenly(len(conditions), ranks.world_size)[ranks.rank]
+    part = slice(mine.start, mine.stop)
+    if source is not None:
+        options["source"] = source[part]
+    images = torch.zeros(0, *model.size, model.codec.image_channels, dtype=torch.uint8)
+    if mine:
+        images = retry_with_halves(
+            lambda size: model.sample(conditions[part], seeds=mine, batch_size=size, **options).cpu(), len(mine)
+        )
+    return ranks.all_gather(images, len(conditions)).numpy()
 
 
 class TaskPreview:
-    """The held-out images that show what a model with a task makes of what is given.
+    """Held-out images that show what models with a task make of their sources.
 
     Args:
-        model: With a task.
-        data: Where the images are from; without held-out ones, those trained on.
+        model: A model with a task.
+        data: Where the images are from: held-out images, or without any the training images.
 
     Attributes:
-        given_sheet: What is given of each.
-        original_sheet: What each was.
+        source_sheet: The sources.
+        original_sheet: The images that the sources were made of.
     """
 
     def __init__(self, model: Diffusion, data: DataSet) -> None:
-        part = data.held_out or data.train
-        task = model.task
+        part, task = data.held_out or data.train, model.task
         assert task is not None
-        whole = torch.from_numpy(part.pixels[:COUNT])
-        seen = whole if part.partners is None else torch.from_numpy(part.partners[:COUNT])
-        self._given = task.observe(seen, torch.Generator().manual_seed(0))
-        self._wishes = _wishes(model, part, data.class_names, len(whole))
-        self.given_sheet = _sheet(task.preview(self._given, data.size).numpy())
-        self.original_sheet = _sheet(part.pixels[:COUNT])
+        pixels = torch.from_numpy(part.pixels[:COUNT])
+        seen = pixels if part.partners is None else torch.from_numpy(part.partners[:COUNT])
+        self._source = task.observe(seen, torch.Generator().manual_seed(0))
+        values = None if model.conditioner is None else model.conditioner.values(part, data.class_names)
+        self._conditions = [None] * len(pixels) if values is None else list(values[: len(pixels)])
+        self.source_sheet = sheet_of(task.preview(self._source, data.size).numpy())
+        self.original_sheet = sheet_of(part.pixels[:COUNT])
 
-    def painted_by(self, model: Diffusion, ranks: Ranks, **settings: Any) -> ImageArray:
-        """A sheet of what a model makes of what is given; settings are those of `Diffusion.generate`."""
-        return _sheet(_painted(model, self._wishes, ranks, given=self._given, **settings))
+    def sheet_by(self, model: Diffusion, ranks: Ranks, **options: Any) -> ImageArray:
+        """What a model makes of the sources; options are those of `Diffusion.generate`."""
+        return sheet_of(generate(model, self._conditions, ranks, source=self._source, **options))
 
-
-def _wishes(model: Diffusion, part: Images, names: tuple[str, ...], count: int) -> list[str | int | None]:
-    """The images' own classes or captions."""
-    if model.conditioner is None:
-        return [None] * count
-    told = getattr(part, model.conditioner.reads)
-    if told is None:  # fine-tuned on images that say nothing
-        return [None] * count
-    shown = [names[label] for label in told[:count]] if model.conditioner.choices else told[:count]
-    return [wish or None for wish in shown]
+    def beside(self, models: Sequence[Diffusion], ranks: Ranks, **options: Any) -> ImageArray:
+        """The sources, what each model makes of them, and the originals, side by side."""
+        sheet = self.source_sheet
+        for other in (*(self.sheet_by(model, ranks, **options) for model in models), self.original_sheet):
+            sheet = beside(sheet, other)
+        return sheet
 
 
-def _sheet(pixels: ImageArray) -> ImageArray:
-    """A grid; grey as red, green and blue, so that sheets of both fit together."""
-    return tile(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels, columns=4)
+def sheet_of(pixels: ImageArray) -> ImageArray:
+    """A grid of images (N, H, W, C); grey ones become RGB, so that grids of both fit together."""
+    return tile(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels, columns=COLUMNS)
