@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test quick lint clean
 
-demo: $(VENV)/.installed ## train on the bundled portraits and paint from prompts (about 5 minutes)
+demo: $(VENV)/.installed ## train on the bundled portraits and sample from prompts (about 5 minutes)
 	$(VENV)/bin/noisekiln demo $(DEMO)
 
-test: $(VENV)/.installed-test ## run the test suite
-	$(VENV)/bin/python -m pytest $(TESTS)
+test: $(VENV)/.installed-test ## run the test suite in two processes (about eight minutes on two cores)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+quick: $(VENV)/.installed-test ## run the tests for daily work: all but the slow ones
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(TESTS)
 
 lint: $(VENV)/.installed-test ## style and types
 	$(VENV)/bin/ruff check .
