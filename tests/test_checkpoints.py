@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_from_any_call_on_leaves_the_last_and_no_rest(tmp_pa
             except SaveFailed as error:
                 told = str(error)
         assert told.startswith(f"The checkpoint after 20 images could not be written to {tmp_path}: No space left")
-        assert "The one after 10 is intact. Free some room" in told
+        assert "The one after 10 is intact. Free some space" in told
         assert not list(tmp_path.glob(".*"))
         assert checkpoints.newest(tmp_path).skipped == []
         found.append(len(names(tmp_path)))
@@ -303,7 +303,7 @@ def part(folder, number, parts, seen=64, **settings):
 def test_processes_write_a_part_each(tmp_path, order):
     def saves(number):
         for seen in (64, 128, 128):  # the last step's may come twice
-            part(tmp_path, number, 3, seen, patience=30.0)
+            part(tmp_path, number, 3, seen, timeout=30.0)
         return checkpoints.counts(tmp_path) != [64, 128]
 
     children = []
@@ -325,9 +325,9 @@ def test_a_missing_part_is_named_and_nothing_is_left(tmp_path):
     save(tmp_path, 10)
     told = r"process 1 has not written its part, part-00001-of-00002.safetensors, in 0.1 s\..* The one after 10 is"
     with pytest.raises(SaveFailed, match=told):
-        part(tmp_path, 0, 2, patience=0.1)
+        part(tmp_path, 0, 2, timeout=0.1)
     with pytest.raises(SaveFailed, match=r"process 0 has not completed it in 0.1 s"):
-        part(tmp_path, 1, 2, patience=0.1)
+        part(tmp_path, 1, 2, timeout=0.1)
     assert names(tmp_path) == ["000000000010"]
 
 
@@ -336,7 +336,7 @@ def test_when_one_process_has_no_room_all_know_soon(tmp_path, monkeypatch):
 
     def other():
         with pytest.raises(SaveFailed):
-            part(tmp_path, 1, 2, patience=60.0)
+            part(tmp_path, 1, 2, timeout=60.0)
         failed.append(time.monotonic())
 
     thread = threading.Thread(target=other)
