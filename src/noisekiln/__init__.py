@@ -8,33 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noisekiln.api import alike as alike
+    from noisekiln.api import edit as edit
     from noisekiln.api import ema as ema
+    from noisekiln.api import generate as generate
+    from noisekiln.api import inpaint as inpaint
+    from noisekiln.api import interpolate as interpolate
     from noisekiln.api import load as load
+    from noisekiln.api import outpaint as outpaint
+    from noisekiln.api import restore as restore
+    from noisekiln.api import style as style
     from noisekiln.api import train as train
+    from noisekiln.api import upscale as upscale
+    from noisekiln.api import variations as variations
     from noisekiln.model.adapter import merge as merge
     from noisekiln.model.adapter import unmerge as unmerge
     from noisekiln.model.diffusion import Diffusion as Diffusion
     from noisekiln.model.join import cascade as cascade
-    from noisekiln.uses.editing import edit as edit
-    from noisekiln.uses.inpainting import inpaint as inpaint
-    from noisekiln.uses.interpolation import interpolate as interpolate
-    from noisekiln.uses.outpainting import outpaint as outpaint
-    from noisekiln.uses.restoration import restore as restore
-    from noisekiln.uses.style_transfer import style as style
-    from noisekiln.uses.upscaling import upscale as upscale
-    from noisekiln.uses.variation import variations as variations
 
 __version__ = "0.1.0"
-_USES = {
-    "edit": "editing",
-    "inpaint": "inpainting",
-    "interpolate": "interpolation",
-    "outpaint": "outpainting",
-    "restore": "restoration",
-    "style": "style_transfer",
-    "upscale": "upscaling",
-    "variations": "variation",
-}
+_USES = ("generate", "edit", "inpaint", "interpolate", "outpaint", "restore", "style", "upscale", "variations")
 _PUBLIC = {
     "train": "noisekiln.api",
     "load": "noisekiln.api",
@@ -44,9 +36,21 @@ _PUBLIC = {
     "Diffusion": "noisekiln.model.diffusion",
     "merge": "noisekiln.model.adapter",
     "unmerge": "noisekiln.model.adapter",
-    **{use: f"noisekiln.uses.{room}" for use, room in _USES.items()},
+    **dict.fromkeys(_USES, "noisekiln.api"),
 }
-__all__ = ["Diffusion", "alike", "cascade", "edit", "ema", "inpaint", "interpolate", "load", "merge", "outpaint"]
+__all__ = [
+    "Diffusion",
+    "alike",
+    "cascade",
+    "edit",
+    "ema",
+    "generate",
+    "inpaint",
+    "interpolate",
+    "load",
+    "merge",
+    "outpaint",
+]
 __all__ += ["restore", "style", "train", "unmerge", "upscale", "variations"]
 
 

@@ -2,20 +2,30 @@
 
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+from torch import Tensor
+
 from noisekiln.data import DataSet
+from noisekiln.files.pictures import ImageArray
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.cascade import Model
 from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.generate import Conditions, finished_images
+from noisekiln.model.sampling import Progress
+from noisekiln.operators.base import Operator
 from noisekiln.plan.fine_tune import default_folder, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import fine_tuning
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run import Run
+from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
+from noisekiln.uses import variation as variation_use
 
 
 def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
@@ -99,3 +109,64 @@ def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool
         ValueError: If the run keeps no snapshots, or they cannot make this length.
     """
     return PostHocEma(Path(run), device=device, allow_code=allow_code).model(length)
+
+
+# --- use
+
+
+def generate(
+    model: Model | str | Path, conditions: Conditions = 16, *, seed: int = 0, batch_size: int = 64, **options: Any
+) -> Iterator[Progress]:
+    """Images while they form: a `Progress` after every step, whose ``images()`` are those of the current batch.
+
+    Args:
+        model: Model or cascade, or the folder of one.
+        conditions: Classes or prompts, one for each image, None for none; or how many images without one.
+        seed: Seed of the first image; the others count on.
+        batch_size: Images sampled at once; changes only speed and memory.
+        options: Other arguments of `Diffusion.generate`, such as ``steps=50, guidance=2.0``.
+    """
+    opened = load(model) if isinstance(model, str | Path) else model
+    return opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
+
+
+def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **options: Any) -> Tensor:
+    """An image changed towards a condition (image-to-image): (N, H, W, C) uint8; see `noisekiln.uses.editing.edit`."""
+    return finished_images(editing.edit(model, image, strength=strength, **options)).cpu()
+
+
+def inpaint(model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], **options: Any) -> Tensor:
+    """An image with its missing pixels generated: (N, H, W, C) uint8; see `noisekiln.uses.inpainting.inpaint`."""
+    return finished_images(inpainting.inpaint(model, image, missing, **options)).cpu()
+
+
+def interpolate(model: Diffusion, keys: Sequence[int | ImageArray], *, frames: int = 8, **options: Any) -> Tensor:
+    """Images from key to key: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
+    return finished_images(interpolation.interpolate(model, keys, frames=frames, **options)).cpu()
+
+
+def outpaint(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
+    """An image extended beyond its edges: (N, H', W', C) uint8; see `noisekiln.uses.outpainting.outpaint`."""
+    return finished_images(outpainting.outpaint(model, image, **options)).cpu()
+
+
+def restore(
+    model: Diffusion, image: ImageArray, operator: str | Operator | Sequence[str | Operator], **options: Any
+) -> Tensor:
+    """An image without the damage that an operator did: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
+    return finished_images(restoration.restore(model, image, operator, **options)).cpu()
+
+
+def style(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
+    """The same image as something else: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
+    return finished_images(style_transfer.style(model, image, **options)).cpu()
+
+
+def upscale(model: Diffusion, image: ImageArray, factor: int = 4, **options: Any) -> Tensor:
+    """An image with more pixels: (N, factor H, factor W, C) uint8; see `noisekiln.uses.upscaling.upscale`."""
+    return finished_images(upscaling.upscale(model, image, factor, **options)).cpu()
+
+
+def variations(model: Diffusion, image: ImageArray, *, strength: float = 0.5, count: int = 8, **options: Any) -> Tensor:
+    """Images similar to one: (N, H, W, C) uint8; see `noisekiln.uses.variation.variations`."""
+    return finished_images(variation_use.variations(model, image, strength=strength, count=count, **options)).cpu()

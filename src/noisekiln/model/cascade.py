@@ -1,4 +1,4 @@
-"""A cascade: a model that paints small, then models that each make more of what the one before has painted."""
+"""Cascades: a model that generates small images, then models that each make larger ones of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.estimate import Denoise
 from noisekiln.files.model_folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.generate import Conditions, finished_images, in_batches, one_seed_each
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
-APART = 0x9E3779B97F4A7C15  # between the seeds of two stages, so that they share no noise
+SEED_STEP = 0x9E3779B97F4A7C15  # between the seeds of two stages, so that they share no noise
 
 
 class Cascade(nn.Module):
-    """Stages one after another, with the face of a `Diffusion` (Ho et al. 2021, "Cascaded Diffusion Models").
+    """Stages one after another, with the interface of a `Diffusion` (Ho et al. 2021, "Cascaded Diffusion Models").
 
-    The first paints from noise; each of the others has a task, mostly `upscale`, and is given the pictures of the one
-    before. A wish goes to every stage that knows it.
+    The first generates from noise; each of the others has a task, mostly `upscale`, whose source is the images of the
+    stage before. A condition goes to every stage that knows it.
 
     Args:
         stages: The models, the first without a task, at least two; all on one device.
@@ -43,64 +43,58 @@ class Cascade(nn.Module):
         self.conditioner, self.sampling = first.conditioner, first.sampling
         self.codec, self.size = last.codec, last.size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def generate(
         self,
-        wanted: Sequence[str | int | None],
+        conditions: Conditions,
         *,
-        seeds: Sequence[int],
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | None = None,
         sampler: str | Sampler | None = None,
         steps: int | None = None,
         guidance: float | str | Guidance | None = None,
         schedule: str | Schedule | None = None,
     ) -> Iterator[Progress]:
-        """Paint one image for each wish, step by step and stage by stage; the last `Progress` holds the finished ones.
+        """Generate one image for each condition, step by step, stage by stage and batch by batch.
 
         Args:
-            wanted: As the first stage takes them.
-            seeds: One an image: the seed and the wish alone decide it.
-            sampler: Of every stage; each has its own unless asked otherwise.
-            steps: Of every stage, likewise.
-            guidance: Of the first stage; the others have their own.
-            schedule: Of every stage.
+            conditions: As the first stage takes them; or how many images without one.
+            seed: Seed of the first image; the others count on from it.
+            seeds: A seed for each image, instead.
+            batch_size: Images sampled at once; all by default.
+            sampler: Sampler of every stage; its own by default.
+            steps: Steps of every stage; its own by default.
+            guidance: Guidance of the first stage; the others have their own.
+            schedule: Schedule of every stage; its own by default.
+
+        Raises:
+            ValueError: For a condition or a setting that is not possible; raised by this call.
         """
-        done, total = 0, self.count_steps(steps)
-        given: Tensor | None = None
-        for number, stage in enumerate(self._stages()):
-            progress = None
-            for progress in stage.generate(
-                self._passed_on(wanted, stage),
-                seeds=[(seed + number * APART) % 2**63 if number else seed for seed in seeds],
-                sampler=sampler,
-                steps=steps,
-                guidance=guidance if number == 0 else None,
-                schedule=schedule,
-                given=given,
-            ):
-                yield replace(progress, step=done + progress.step, steps=total)
-            assert progress is not None
-            done, given = done + progress.steps, progress.images()
+        values, seeds = one_seed_each(conditions, seed, seeds)
+        self.check_conditions(values)
+        first = next(self._stages())
+        options: dict[str, Any] = {"sampler": sampler, "steps": steps, "schedule": schedule}
+        steps_of_stages = [len(stage.levels(schedule, steps)) - 1 for stage in self._stages()]
 
-    def sample(
-        self, wanted: int | Sequence[str | int | None], *, seed: int = 0, batch: int = 64, **settings: Any
-    ) -> Tensor:
-        """Finished images, (B, H, W, C) uint8; arguments are those of `Diffusion.sample`."""
-        wanted = [None] * wanted if isinstance(wanted, int) else wanted
-        seeds = settings.pop("seeds", range(seed, seed + len(wanted)))
-        if not wanted or batch < 1:
-            raise ValueError(f"{len(wanted)} images in batches of {batch} are none. Ask for 1 or more.")
-        done = []
-        for i in range(0, len(wanted), batch):
-            *_, last = self.generate(wanted[i : i + batch], seeds=seeds[i : i + batch], **settings)
-            done.append(last.images())
-        return torch.cat(done)
+        def generate(part: range) -> Iterator[Progress]:
+            own, own_seeds = values[part.start : part.stop], seeds[part.start : part.stop]
+            begun = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
+            return self._through(begun, own, own_seeds, steps_of_stages, options)
 
-    def bind(self, wanted: Sequence[str | int | None]) -> Denoise:
-        """The first stage's denoiser with these wishes bound; raises ValueError for a wish that cannot be."""
-        return next(self._stages()).bind(wanted)
+        return in_batches(generate, len(values), batch_size)
 
-    def count_steps(self, asked: int | None = None) -> int:
-        """Steps in all, with so many a stage or each stage's own number."""
-        return sum(stage.count_steps(asked) for stage in self._stages())
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
+        """Finished images, (N, H, W, C) uint8; arguments are those of `generate`."""
+        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
+
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        """Check that the first stage knows these conditions; raises ValueError for one that it does not."""
+        next(self._stages()).check_conditions(conditions)
 
     def save(self, folder: str | Path) -> None:
         """Write `model.json`, and every stage into a sub-folder: `stage0`, `stage1`, ..."""
@@ -110,17 +104,41 @@ class Cascade(nn.Module):
             stage.save(folder / name)
         write_description({"cascade": names}, folder)
 
+    def _through(
+        self,
+        begun: Iterator[Progress],
+        conditions: Sequence[Any],
+        seeds: Sequence[int],
+        steps_of_stages: Sequence[int],
+        options: dict[str, Any],
+    ) -> Iterator[Progress]:
+        """One batch through all stages, from the progress of the first."""
+        before, total, last = 0, sum(steps_of_stages), len(steps_of_stages) - 1
+        images: Tensor | None = None
+        for number, (stage, steps) in enumerate(zip(self._stages(), steps_of_stages, strict=True)):
+            progress = begun
+            if number:
+                own_seeds = [(seed + number * SEED_STEP) % 2**63 for seed in seeds]
+                progress = stage.generate(
+                    self._translated(conditions, stage), seeds=own_seeds, source=images, **options
+                )
+            for each in progress:
+                finished = each.finished and number == last
+                yield replace(each, step=before + each.step, steps=total, finished=finished)
+                images = each.images() if each.finished and not finished else None
+            before += steps
+
     def _stages(self) -> Iterator[Diffusion]:
         for stage in self.stages:
             assert isinstance(stage, Diffusion)
             yield stage
 
-    def _passed_on(self, wanted: Sequence[str | int | None], stage: Diffusion) -> Sequence[str | int | None]:
-        """The wishes as this stage takes them; None for one that it does not know."""
+    def _translated(self, conditions: Sequence[Any], stage: Diffusion) -> Sequence[Any]:
+        """The conditions as a later stage takes them; None for one that it does not know."""
         first, later = self.conditioner, stage.conditioner
         if first is None or first is later:
-            return wanted
-        return [None if later is None or wish is None else _translated(wish, first, later) for wish in wanted]
+            return conditions
+        return [None if later is None or value is None else _translated(value, first, later) for value in conditions]
 
 
 Model = Diffusion | Cascade
@@ -141,7 +159,7 @@ def _check(stages: Sequence[Diffusion]) -> None:
     if len(stages) < 2:
         raise ValueError(
             f"A cascade needs two models or more, and {len(stages)} came. "
-            "Give one that paints from noise, and one or more tasks."
+            "Give one that generates from noise, and one or more with a task."
         )
     if stages[0].task is not None:
         raise ValueError(
@@ -151,26 +169,28 @@ def _check(stages: Sequence[Diffusion]) -> None:
     for number, (before, stage) in enumerate(pairwise(stages), 2):
         if stage.task is None:
             raise ValueError(
-                f"Stage {number} paints from noise alone, and would take nothing of stage {number - 1}. "
-                "Give models with a task after the first, such as one of --task upscale."
+                f"Stage {number} generates from noise alone, and would ignore the images of stage {number - 1}. "
+                "Give models with a task after the first, such as one trained with `task=upscale`."
             )
-        takes = (*stage.task.source_size(stage.size), stage.task.source_channels(stage.codec.channels))
-        makes = (*before.size, before.codec.channels)
+        takes = (*stage.task.source_size(stage.size), stage.task.source_channels(stage.codec.image_channels))
+        makes = (*before.size, before.codec.image_channels)
         if takes != makes:
             raise ValueError(
-                f"Stage {number}, {describe(stage.task)}, takes {_told(takes)} and makes {_told(stage.size)}, "
-                f"but stage {number - 1} makes {_told(makes)}. Train one of them for the other's size and channels."
+                f"Stage {number}, {describe(stage.task)}, takes {_images(takes)} and makes {_images(stage.size)}, "
+                f"but stage {number - 1} makes {_images(makes)}. Train one of them for the other's size and channels."
             )
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _images(shape: tuple[int, ...]) -> str:
     kinds = {1: " in grey", 3: " in colour"}
     return f"{shape[0]}x{shape[1]}" + (kinds.get(shape[2], f" with {shape[2]} channels") if len(shape) > 2 else "")
 
 
-def _translated(wish: str | int, first: Conditioner, later: Conditioner) -> str | int | None:
+def _translated(value: Any, first: Conditioner, later: Conditioner) -> Any:
     """A class by its name, which may have another number there; a prompt as it is; None for what is unknown there."""
+    if first.kind != later.kind:
+        return None
     if not first.choices:
-        return None if later.choices else wish
-    name = first.choices[int(first.encode([wish])[0])]
+        return value
+    name = first.choices[int(first.encode([value])[0])]
     return name if name in later.choices else None

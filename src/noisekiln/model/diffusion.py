@@ -1,48 +1,44 @@
-"""A diffusion model, whole: everything between a wish and a picture, in one object that can be saved and loaded."""
+"""A diffusion model: everything between a condition and an image, in one object that can be saved and loaded."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, describe
+from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
-from noisekiln.files.atomic import replacing
-from noisekiln.files.model_folder import digest, model_folder, read_description, read_weights, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
-from noisekiln.levels import CLEAN, Level, NoiseSource, level, renoise
+from noisekiln.levels import CLEAN, Level, level, renoise
+from noisekiln.model.generate import Conditions, finished_images, in_batches, in_steps, one_seed_each, rows
 from noisekiln.model.sampling import Progress, Sampling
+from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.tiling import tiled, windows
-from noisekiln.noise_labels.base import NoiseLabel
-from noisekiln.predictions import PREDICTIONS
-from noisekiln.samplers.base import Sampler, SeededNoise, grid, sample
+from noisekiln.samplers.base import Sampler, SeededNoise, grid
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
-Steer = Callable[[Denoise], Denoise]
+Size = tuple[int, int]
+WrapDenoiser = Callable[[Denoise], Denoise]
 
 
 class Diffusion(nn.Module):
-    """Denoiser, codec, and conditioner together, for images of one size.
+    """Denoiser, codec and conditioner together, for images of one size.
 
     Args:
-        denoiser: The trained part that sees noisy images.
+        denoiser: The trained network.
         codec: Between images and x.
-        size: Height and width of x.
-        conditioner: What reads classes or prompts; None for a model that takes no wishes.
-        sampling: How it is sampled unless asked otherwise.
+        size: Height and width of the images, in pixels.
+        conditioner: Reads classes or prompts; None for a model without conditions.
+        sampling: Default settings of sampling.
         task: What it starts from besides noise; None for nothing.
     """
 
@@ -50,7 +46,7 @@ class Diffusion(nn.Module):
         self,
         denoiser: Denoiser,
         codec: Codec,
-        size: tuple[int, int],
+        size: Size,
         conditioner: Conditioner | None = None,
         sampling: Sampling = Sampling(),
         task: Task | None = None,
@@ -63,12 +59,18 @@ class Diffusion(nn.Module):
         self.sampling = sampling
         self.task = task
 
-    @torch.no_grad()
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def generate(
         self,
-        wanted: Sequence[str | int | None],
+        conditions: Conditions,
         *,
-        seeds: Sequence[int],
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | None = None,
         sampler: str | Sampler | None = None,
         steps: int | None = None,
         guidance: float | str | Guidance | None = None,
@@ -76,63 +78,87 @@ class Diffusion(nn.Module):
         start: Tensor | None = None,
         strength: float = 1.0,
         noise: Tensor | None = None,
-        size: tuple[int, int] | None = None,
-        steer: Steer | None = None,
-        given: Tensor | None = None,
+        size: Size | None = None,
+        source: Tensor | None = None,
+        wrap_denoiser: WrapDenoiser | None = None,
     ) -> Iterator[Progress]:
-        """Paint one image for each wish, step by step; the last `Progress` holds the finished ones.
+        """Generate one image for each condition, step by step and batch by batch.
 
         Args:
-            wanted: Class names or numbers, or prompts, as the model's conditioner takes them; None wishes for nothing.
-            seeds: One an image: the seed and the wish alone decide an image, not its batch.
-            sampler: A sampler or its spec.
+            conditions: Class names or numbers, or prompts, as the model's conditioner takes them, None for none; or how
+                many images without a condition.
+            seed: Seed of the first image; the others count on from it.
+            seeds: A seed for each image, instead. Seed and condition alone decide an image, not its batch.
+            batch_size: Images sampled at once; all by default.
+            sampler: Sampler or its spec.
             steps: Number of steps, >= 1.
-            guidance: A scale (0 ignores the wish, 1 is the model as it is, above asks more strongly), or a guidance.
-            schedule: Along which levels, or its spec.
-            start: Clean x to begin from instead of from nothing, (B, C, H, W) or (1, C, H, W).
-            strength: How much noise is put on it, as a share of the way from clean to noise; steps in proportion.
-            noise: Unit noise to begin with instead of that of the seeds, (B, C, H, W).
-            size: Height and width of x, if larger than the model's own: painted in overlapping tiles.
-            steer: A last wrapper of the denoiser, for what else shall change where the model aims.
-            given: What the model's task starts from, one an image, as pixels (B, h, w, c) uint8: small or grey images,
-                images whose last channel says what is known, ...; its size decides that of the pictures.
+            guidance: Scale (0 ignores the condition, 1 is the model as it is, more follows it more closely), or a
+                guidance method.
+            schedule: Schedule that the levels are taken from, or its spec.
+            start: Clean x to begin from instead of pure noise, (B, C', H', W'), or one for all.
+            strength: Noise that is put onto `start`, as a share of the way from clean to noise; steps in proportion.
+            noise: Unit noise to begin with instead of that of the seeds, (B, C', H', W'), or one for all.
+            size: Height and width in pixels, if larger than the model's: sampled in overlapping tiles.
+            source: Images that the model's task starts from, (B, h, w, c) uint8, or one for all; their size decides
+                that of the result.
+            wrap_denoiser: Wrapped around the denoiser last, to change where the model aims.
 
         Raises:
-            ValueError: For a wish, a setting or a number that cannot be, with what can.
+            ValueError: For a condition or a setting that is not possible; raised by this call.
         """
-        if len(wanted) != len(seeds):
-            raise ValueError(f"{len(wanted)} wishes came with {len(seeds)} seeds. Give one seed for each image.")
-        usual = self.sampling
-        method: Sampler = build(Sampler, sampler or usual.sampler)
-        path: Schedule = build(Schedule, schedule or usual.schedule)
-        source = SeededNoise(seeds)
-        shown, image = self._shown(given, len(seeds), source)
-        denoise = self.bind(wanted, usual.guidance if guidance is None else guidance, size or shown, image)
-        denoise = steer(denoise) if steer else denoise
-        levels = self.levels(path, usual.steps if steps is None else steps, 1.0 if start is None else strength)
-        like = torch.empty(len(seeds), self.codec.channels, *(size or shown), device=self._device())
-        first = source(like) if noise is None else noise
-        x = levels[0].norm * first if start is None else renoise(start, CLEAN, levels[0], first)
-        for i, x_s in enumerate(sample(denoise, method, levels, x, source), 1):
-            if i == len(levels) - 1 and not bool(x_s.isfinite().all()):
-                raise ValueError(
-                    "What was painted is no longer made of numbers. "
-                    "Take a lower guidance or a weaker adapter, or other steps and sampler."
-                )
-            yield Progress(i, len(levels) - 1, x_s, self.codec)
+        values, seeds = one_seed_each(conditions, seed, seeds)
+        self.check_conditions(values)
+        method: Sampler = build(Sampler, sampler or self.sampling.sampler)
+        levels = self.levels(schedule, steps, 1.0 if start is None else strength)
+        guide = guidance_of(self.sampling.guidance if guidance is None else guidance)
+        source = self._check_source(source, len(values))
+        size = size or self._output_size(source)
 
-    def levels(self, schedule: str | Schedule, steps: int, strength: float = 1.0) -> list[Level]:
+        def generate(part: range) -> Iterator[Progress]:
+            fresh = SeededNoise([seeds[i] for i in part])
+            image = None if source is None else self._condition_image(rows(source, part, len(values), "source"), fresh)
+            denoise = self.bind([values[i] for i in part], guide, size, image)
+            denoise = wrap_denoiser(denoise) if wrap_denoiser else denoise
+            first = fresh(self.empty_x(len(part), size)) if noise is None else rows(noise, part, len(values), "noise")
+            if start is None:
+                x = levels[0].norm * first
+            else:
+                x = renoise(rows(start, part, len(values), "start"), CLEAN, levels[0], first)
+            return in_steps(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
+
+        return in_batches(generate, len(values), batch_size)
+
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
+        """Finished images, without the steps in between: (N, H, W, C) uint8.
+
+        Args:
+            conditions: As for `generate`: conditions, or how many images without one.
+            seed: Seed of the first image; the others count on from it.
+            batch_size: Images sampled at once; it changes nothing but speed and memory.
+            options: Other arguments of `generate`.
+        """
+        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
+
+    def levels(
+        self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0
+    ) -> list[Level]:
         """The levels of the last `strength` of the way to clean, measured in the angle of a level: 0.5 is nsr 1.
+
+        Args:
+            schedule: Schedule or its spec; the model's default if None.
+            steps: Steps of the whole way; the model's default if None.
+            strength: Share of the way, in (0, 1].
 
         Raises:
             ValueError: If there are no steps, or the strength is not in (0, 1].
         """
         if not 0 < strength <= 1:
             raise ValueError(
-                f"A strength of {strength:g} is not possible: it is the share of noise to begin with. "
-                "Give more than 0 (keep all) and at most 1 (keep nothing)."
+                f"`strength={strength:g}` is not possible: it is the share of noise to begin with. "
+                "Give more than 0 (keeps all) and at most 1 (keeps nothing)."
             )
-        path: Schedule = build(Schedule, schedule)
+        steps = self.sampling.steps if steps is None else steps
+        path: Schedule = build(Schedule, schedule or self.sampling.schedule)
         end = path(torch.ones((), dtype=torch.float64))
         # A little less than 1 where the prediction says nothing about the image at pure noise (eps at alpha = 0).
         last = 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
@@ -140,153 +166,117 @@ class Diffusion(nn.Module):
         begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
         return grid(path, max(min(steps, 1), math.ceil(steps * strength)), begin)
 
-    def sample(
-        self, wanted: int | Sequence[str | int | None], *, seed: int = 0, batch: int = 64, **settings: Any
-    ) -> Tensor:
-        """Finished images, without the steps in between: (B, H, W, C) uint8.
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        """Check that the model can be conditioned on these.
 
-        Args:
-            wanted: How many images without a wish, or the wishes as `generate` takes them.
-            seed: Of the first image; the others count on from it.
-            batch: Images painted at once; it changes nothing but speed and memory.
-            settings: The other settings of `generate`.
+        Raises:
+            ValueError: If one of them is unknown, or the model has no conditions.
         """
-        wanted = [None] * wanted if isinstance(wanted, int) else wanted
-        seeds = settings.pop("seeds", range(seed, seed + len(wanted)))
-        given = settings.pop("given", None)
-        if not wanted or batch < 1:
+        if self.conditioner is not None:
+            self.conditioner.encode_all(conditions)
+            return
+        requested = [value for value in conditions if value is not None]
+        if requested:
             raise ValueError(
-                f"{len(wanted)} images in batches of {batch}: there is nothing to paint. Ask for 1 or more."
+                f"{requested[0]!r} was requested, but this model was trained without conditions. "
+                "Leave it away, or train a model on images with classes (a sub-folder each) or captions."
             )
-        done = []
-        for i in range(0, len(wanted), batch):
-            part = slice(i, i + batch)
-            shown = None if given is None else given[part]
-            *_, last = self.generate(wanted[part], seeds=seeds[part], given=shown, **settings)
-            done.append(last.images())
-        return torch.cat(done)
 
-    def count_steps(self, asked: int | None = None) -> int:
-        """Steps to a picture, unless asked for so many."""
-        return self.sampling.steps if asked is None else asked
+    def check_size(self, size: Size) -> None:
+        """Check that images of this height and width can be generated: the model's size, or larger in tiles.
+
+        Raises:
+            ValueError: If they are smaller than the model's, or too large.
+        """
+        windows(size, self.size)
+
+    def empty_x(self, count: int, size: Size | None = None) -> Tensor:
+        """An uninitialized x for so many images of (height, width) pixels, the model's own size by default."""
+        return torch.empty(count, self.codec.x_channels, *self.codec.x_size(size or self.size), device=self.device)
 
     def bind(
         self,
-        wanted: Sequence[str | int | None],
+        conditions: Sequence[Any],
         guidance: float | str | Guidance = 1.0,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         image: Tensor | None = None,
     ) -> Denoise:
-        """The denoiser with these wishes and ``Cond.image`` bound, and guided: the unwanted sees the image too.
+        """The denoiser with conditions and ``Cond.image`` bound, and guided.
 
-        Of images larger than the model's, given by their size, it is made of overlapping tiles.
+        Images larger than the model's are denoised in overlapping tiles.
+
+        Args:
+            conditions: One for each image, None for none.
+            guidance: Scale or guidance; both of its estimates see the image.
+            size: Height and width of the images in pixels; the model's by default.
+            image: ``Cond.image``, as large as x.
         """
+        guide = guidance_of(guidance)
         size = size or self.size
         smaller = size[0] < self.size[0] or size[1] < self.size[1]
-        if size == self.size or (smaller and image is not None):  # what a task is given may be smaller
-            denoise = self._guided(wanted, guidance, image)
+        if size == self.size or (smaller and image is not None):  # the source of a task may be smaller
+            denoise = self._guided(conditions, guide, image)
         else:
+            self.check_size(size)
             denoise = tiled(
-                lambda at: self._guided(wanted, guidance, None if image is None else image[..., at[0], at[1]]),
-                windows(size, self.size),
+                lambda at: self._guided(conditions, guide, None if image is None else image[..., at[0], at[1]]),
+                windows(self.codec.x_size(size), self.codec.x_size(self.size)),
             )
         return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
 
-    def _guided(
-        self, wanted: Sequence[str | int | None], guidance: float | str | Guidance, image: Tensor | None
-    ) -> Denoise:
-        guide = guidance_of(guidance)
-        if self.conditioner is None:
-            if any(wish is not None for wish in wanted):
-                asked = next(wish for wish in wanted if wish is not None)
-                raise ValueError(
-                    f"{asked!r} was asked for, but this model was trained without classes or captions. "
-                    "Sample it without, or train one on images with classes (a sub-folder each) or captions."
-                )
-            return self.denoiser.bind(NOTHING._replace(image=image))
-        ids = self.conditioner.nothing(len(wanted))
-        for i, wish in enumerate(wanted):
-            if wish is not None:
-                ids[i] = self.conditioner.encode([wish])[0]
-        device = self._device()
-        cond: Cond = self.conditioner(ids.to(device))._replace(image=image)
-        away: Cond = self.conditioner(self.conditioner.nothing(len(wanted)).to(device))._replace(image=image)
-        if all(wish is None for wish in wanted):  # nothing to guide towards
-            return self.denoiser.bind(away)
-        return guide(self.denoiser.bind(cond), self.denoiser.bind_both(cond, away))
-
-    def save(self, folder: str | Path, **notes: Any) -> None:
-        """Write `model.json`, with any notes about the model, and `model.safetensors` into a folder, which is made."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        denoiser = self.denoiser
-        told = {
-            "size": list(self.size),
-            "backbone": describe(denoiser.backbone, whole=True),
-            "prediction": denoiser.prediction.name,
-            "label": describe(denoiser.noise_label, whole=True),
-            "codec": describe(self.codec, whole=True),
-            "conditioner": describe(self.conditioner, whole=True) if self.conditioner else None,
-            "sampling": asdict(self.sampling),
-            "task": describe(self.task, whole=True) if self.task else None,
-            **notes,
-        }
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        with replacing(folder / "model.safetensors") as draft:  # whoever samples meanwhile never reads half a file
-            save_file(weights, draft, metadata={"sha256": digest(weights)})
-        write_description(told, folder)
+    def save(self, folder: str | Path, **metadata: Any) -> None:
+        """Write `model.json`, with further entries about the model, and `model.safetensors` to a folder."""
+        parts = Parts(self.denoiser, self.codec, self.size, self.conditioner, self.sampling, self.task)
+        save_parts(parts, self.state_dict(), Path(folder), metadata)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> "Diffusion":
         """The model that `save` wrote, ready to sample.
 
         Args:
-            folder: The folder with `model.json`, or a run folder that holds it in `model/`.
-            device: Where to put it.
-            allow_code: Whether a component from somebody's own Python file may be run; only for files that you trust.
+            folder: Folder with `model.json`, or a run folder that holds it in `model/`.
+            device: Device to load it to.
+            allow_code: Whether Python files that the model names may be run; only for files that you trust.
 
         Raises:
-            ValueError: If there is no model there, or it is damaged, or of a later version.
+            ValueError: If there is no model, or it is damaged, from a later version, or names Python files.
         """
-        folder = model_folder(Path(folder))
-        told = read_description(folder / "model.json")
-        if "cascade" in told:
-            raise ValueError(
-                f"{folder} holds a cascade of models, not a single one. "
-                "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
-            )
-        if any(".py:" in str(spec) for spec in told.values()) and not allow_code:
-            raise ValueError(
-                f"{folder} runs Python code of its maker's, which could do anything. "
-                "If you trust it, allow it: --allow-code, or allow_code=True."
-            )
-        try:
-            model = cls._told(told)
-            model.load_state_dict(read_weights(folder / "model.safetensors"))
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"The model in {folder} is missing or damaged ({error}). Take another copy.") from error
+        model = load_parts(lambda parts: cls(*parts), folder, allow_code=allow_code)
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
-    @classmethod
-    def _told(cls, told: dict[str, Any]) -> "Diffusion":
-        """The model that a `model.json` describes, untrained."""
-        backbone: Backbone = build(Backbone, told["backbone"])
-        denoiser = Denoiser(backbone, PREDICTIONS[told["prediction"]], build(NoiseLabel, told["label"]))
-        conditioner: Conditioner | None = build(Conditioner, told["conditioner"]) if told["conditioner"] else None
-        codec: Codec = build(Codec, told["codec"])
-        task: Task | None = build(Task, told["task"]) if told.get("task") else None  # older models say nothing of it
-        return cls(denoiser, codec, tuple(told["size"]), conditioner, Sampling(**told["sampling"]), task)
+    def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
+        self.check_conditions(conditions)
+        if self.conditioner is None:
+            return self.denoiser.bind(NOTHING._replace(image=image))
+        nothing = self.conditioner.nothing(len(conditions)).to(self.device)
+        unconditional: Cond = self.conditioner(nothing)._replace(image=image)
+        if all(value is None for value in conditions):  # nothing to guide towards
+            return self.denoiser.bind(unconditional)
+        ids = self.conditioner.encode_all(conditions).to(self.device)
+        cond: Cond = self.conditioner(ids)._replace(image=image)
+        return guidance(self.denoiser.bind(cond), self.denoiser.bind_both(cond, unconditional))
 
-    def _shown(self, given: Tensor | None, count: int, noise: NoiseSource) -> tuple[tuple[int, int], Tensor | None]:
-        """The size of the pictures, and the ``Cond.image`` that they start from."""
-        if self.task is None and given is None:
-            return self.size, None
-        if self.task is None:
-            raise ValueError("Images were given to a model that starts from noise alone. Train one with a task.")
-        given = self.task.check_source(given, count, self.codec.channels).to(self._device())
-        size = self.task.output_size((given.shape[1], given.shape[2]), self.size)
-        return size, self.task.condition_image(given, self.codec, size, noise)
+    def _check_source(self, source: Tensor | None, count: int) -> Tensor | None:
+        """The source of every image, (count, h, w, c), if the model's task can start from it."""
+        if self.task is not None:
+            one = source is not None and source.ndim == 4 and len(source) == 1
+            source = source.expand(count, -1, -1, -1) if one and source is not None else source
+            return self.task.check_source(source, count, self.codec.image_channels)
+        if source is not None:
+            raise ValueError(
+                "A `source` was given to a model that starts from noise alone. "
+                "Leave it away, or train a model with a `task`."
+            )
+        return None
 
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
+    def _output_size(self, source: Tensor | None) -> Size:
+        if self.task is None or source is None:
+            return self.size
+        return self.task.output_size((source.shape[1], source.shape[2]), self.size)
+
+    def _condition_image(self, source: Tensor, noise: SeededNoise) -> Tensor:
+        """The ``Cond.image`` that a batch starts from."""
+        assert self.task is not None
+        size = self._output_size(source)
+        return self.task.condition_image(source.to(self.device), self.codec, size, noise)

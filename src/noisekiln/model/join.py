@@ -1,10 +1,11 @@
-"""From trained models to a cascade, and into a folder."""
+"""Joining trained models to a cascade, and saving it."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from noisekiln.errors import WouldOverwrite
 from noisekiln.files.model_folder import read_description
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
@@ -19,16 +20,16 @@ def cascade(
     device: str = "cpu",
     allow_code: bool = False,
 ) -> Cascade:
-    """Join models to one that paints small, then upscales; `sample` and `save` are as of a single model.
+    """Join models to one that generates small images, then upscales them; it samples and saves like a single model.
 
     Args:
-        stages: In order, one that paints from noise and one or more with a task: folders of runs, or models, which
+        stages: In order, one that generates from noise and one or more with a task: folders of runs, or models, which
             are left as they are.
-        noise: How noisy each stage after the first is shown the one before, a share in [0, its task's `most`]: one
-            number for all, or one each; None leaves them as they were trained.
-        out: Folder to save the cascade in: new, empty, or of an earlier cascade, which is replaced; None for nowhere.
-        device: Where to put stages that are loaded; models stay where they are.
-        allow_code: Whether stages that are loaded may run Python files of their makers'.
+        noise: Share of noise that each stage after the first sees on the images of the one before, in [0, its task's
+            `most`]: one number for all, or one each; None leaves them as they were trained.
+        out: Folder to save the cascade in: new, empty, or of an earlier cascade, which is replaced; None saves nothing.
+        device: Device for stages that are loaded; models stay where they are.
+        allow_code: Whether stages that are loaded may run Python files that they name.
 
     Raises:
         ValueError: If a stage cannot take what the one before it makes, or the noise, or `out` holds something else.
@@ -40,36 +41,38 @@ def cascade(
         for stage in stages
     ]
     joined = Cascade(models).eval()
-    _weaken(models[1:], noise)
+    _set_noise(models[1:], noise)
     if out is not None:
         save_cascade(joined, Path(out))
     return joined
 
 
 def save_cascade(model: Cascade, folder: Path) -> Path:
-    """Write it to `model/` in a folder: new, empty, or of an earlier cascade, which is replaced.
+    """Write a cascade to `model/` in a folder: new, empty, or of an earlier cascade, which is replaced.
 
     Raises:
-        ValueError: If the folder holds something else.
+        WouldOverwrite: If the folder holds something else.
     """
     place = folder / "model"
-    there = folder.is_file() or (folder.exists() and any(folder.iterdir()))
-    if there and not ((place / "model.json").is_file() and "cascade" in read_description(place / "model.json")):
-        raise ValueError(
-            f"{folder} holds something that is no cascade. It might be overwritten. Choose a new folder with --out."
-        )
+    occupied = folder.is_file() or (folder.exists() and any(folder.iterdir()))
+    if occupied and not ((place / "model.json").is_file() and "cascade" in read_description(place / "model.json")):
+        raise WouldOverwrite(folder, "something that is not a cascade")
     model.save(place)
     return place
 
 
-def _weaken(later: Sequence[Diffusion], noise: float | Sequence[float] | None) -> None:
-    """Tell the stages after the first how noisy they are shown what they are given."""
+def _set_noise(later: Sequence[Diffusion], noise: float | Sequence[float] | None) -> None:
+    """Set the share of noise of the stages after the first."""
     if noise is None:
         return
     shares = [noise] * len(later) if isinstance(noise, int | float) else [*noise]
     if len(shares) != len(later):
-        raise ValueError(f"{len(shares)} noises came with {len(later)} stages after the first. Give one, or one each.")
+        raise ValueError(
+            f"`noise` has {len(shares)} shares for {len(later)} stages after the first. Give one for all, or one each."
+        )
     for stage, share in zip(later, shares, strict=True):
         if not isinstance(stage.task, Upscale):
-            raise ValueError("A noise was given for a stage that does not upscale. Give none, or upscalers only.")
+            raise ValueError(
+                "`noise` was given for a stage that does not upscale. Leave it away, or join upscalers only."
+            )
         stage.task = replace(stage.task, noise=share)

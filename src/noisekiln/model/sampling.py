@@ -1,21 +1,23 @@
-"""How a model is sampled, and how far that has come."""
+"""Sampling settings that are saved with a model, and the state of sampling after a step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
+Decode = Callable[[Tensor], Tensor]
+"""From x, (B, C', H', W'), to images, (B, H, W, C) uint8."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is best sampled; saved with it, and overridden by whoever asks for something else.
+    """How a model is sampled by default; saved with it, and overridden by what a call requests.
 
     Attributes:
-        sampler: A spec, such as "dpmpp_2m" or "ddim(eta=1)".
+        sampler: Spec of the sampler, such as "dpmpp_2m" or "ddim(eta=1)".
         steps: Number of steps.
-        guidance: A scale of classifier-free guidance, or the spec of another guidance.
-        schedule: Along which levels.
+        guidance: Scale of classifier-free guidance, or the spec of another guidance.
+        schedule: Spec of the schedule that the levels are taken from.
     """
 
     sampler: str = "dpmpp_2m"
@@ -26,20 +28,26 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where sampling stands after a step.
+    """Where a request stands after a step: the images of one batch, as they are now.
 
     Attributes:
-        step: Steps done, 1 ... steps.
-        steps: Steps in all.
-        x: The images so far, still noisy unless it was the last step, (B, C, H, W).
-        codec: What decodes them.
+        step: Steps done in the whole request (all batches and all stages), 1 ... steps.
+        steps: Steps of the whole request.
+        x: The batch as the model has it, (B, C', H', W'); noisy unless `finished`.
+        decode: From x to images.
+        start: Number of the batch's first image in the request.
+        count: Images in the whole request.
+        finished: Whether the images of this batch are done.
     """
 
     step: int
     steps: int
     x: Tensor
-    codec: Codec
+    decode: Decode
+    start: int
+    count: int
+    finished: bool
 
     def images(self) -> Tensor:
-        """The images as they are now, (B, H, W, C) uint8."""
-        return self.codec.decode(self.x)
+        """The images of the batch as they are now, (B, H, W, C) uint8."""
+        return self.decode(self.x)

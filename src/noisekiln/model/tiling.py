@@ -1,6 +1,7 @@
-"""Larger than the model's images: overlapping tiles, blended into one estimate."""
+"""Images larger than the model's: overlapping tiles, blended into one estimate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level
 
 Window = tuple[slice, slice]
-MOST = 1000
+MOST_TILES = 1000
 
 
 def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) -> list[Window]:
@@ -17,7 +18,7 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
 
     Args:
         size: Height and width of the image.
-        tile: Of a tile, at most the image's.
+        tile: Height and width of a tile, at most those of the image.
         overlap: Least share, in [0, 1).
 
     Raises:
@@ -25,45 +26,58 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
     """
     if size[0] < tile[0] or size[1] < tile[1]:
         raise ValueError(
-            f"An image of {size[0]}x{size[1]} pixels is smaller than the {tile[0]}x{tile[1]} that the model paints. "
+            f"An image of {size[0]}x{size[1]} pixels is smaller than the {tile[0]}x{tile[1]} of the model. "
             "Enlarge it first, or train a model of this size."
         )
     down, across = (_count(length, side, overlap) for length, side in zip(size, tile, strict=True))
-    if down * across > MOST:
+    if down * across > MOST_TILES:
         raise ValueError(
-            f"{size[0]}x{size[1]} pixels are {down * across:,} overlapping tiles of the {tile[0]}x{tile[1]} "
-            "that the model paints: more than anybody waits for. Scale the picture (--resize: to the model's size), "
-            "cut out the part that matters, or train a model of larger images."
+            f"{size[0]}x{size[1]} pixels are {down * across:,} overlapping tiles of the model's {tile[0]}x{tile[1]}, "
+            f"and at most {MOST_TILES:,} can be sampled. Scale the image (`resize`: to the model's size), cut out the "
+            "part that matters, or train a model of larger images."
         )
     rows, columns = _starts(size[0], tile[0], down), _starts(size[1], tile[1], across)
     return [(slice(top, top + tile[0]), slice(left, left + tile[1])) for top in rows for left in columns]
 
 
-def tiled(bind: Callable[[Window], Denoise], places: list[Window]) -> Denoise:
-    """A model of whole images from models of their tiles: at every pixel the weighted mean of all that cover it.
+def tiled(bind: Callable[[Window], Denoise], places: Sequence[Window]) -> Denoise:
+    """A denoiser of whole images from denoisers of their tiles: the weighted mean of all tiles that cover a position.
 
     The weights fall to the tiles' borders, so no seam is seen; a mean of estimates is one (Bar-Tal et al. 2023,
     MultiDiffusion, eq. 5), so samplers and guidance work on it as on any other. So do inverse methods, approximately
     where they differentiate it: its Jacobian is not symmetric. Those keep the graphs of all tiles of a step in memory.
 
     Args:
-        bind: The model of the tile at a window.
-        places: Windows that cover the image.
+        bind: The denoiser of the tile at a window.
+        places: Windows that cover x.
     """
-    parts = [(place, bind(place)) for place in places]
+    return Tiled(tuple((place, bind(place)) for place in places))
 
-    def denoise(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+
+@dataclass(frozen=True, eq=False)
+class Tiled:
+    """A denoiser of overlapping tiles: a `Denoise`.
+
+    Args:
+        parts: Windows of x, and the denoiser of each.
+    """
+
+    parts: tuple[tuple[Window, Denoise], ...]
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """The blended estimate."""
         x = torch.zeros_like(x_t)
         total = torch.zeros(x_t.shape[-2:], dtype=x_t.dtype, device=x_t.device)
-        for (rows, columns), part in parts:
+        for (rows, columns), part in self.parts:
             seen = part(x_t[..., rows, columns], t, to=to).x
-            weight = _hill(seen.shape[-2]).to(seen)[:, None] * _hill(seen.shape[-1]).to(seen)
+            weight = _triangle(seen.shape[-2]).to(seen)[:, None] * _triangle(seen.shape[-1]).to(seen)
             x = x + _placed(weight * seen, (rows, columns), x_t)
             total[rows, columns] += weight
-        x = x / total
-        return Estimate.of_x(x_t, x, t)
+        return Estimate.of_x(x_t, x / total, t)
 
-    return denoise
+    def __repr__(self) -> str:
+        """The number of tiles and the denoiser of the first."""
+        return f"Tiled({len(self.parts)} x {self.parts[0][1]})"
 
 
 def _placed(tile: Tensor, place: Window, like: Tensor) -> Tensor:
@@ -72,7 +86,7 @@ def _placed(tile: Tensor, place: Window, like: Tensor) -> Tensor:
     return torch.nn.functional.pad(tile, (columns.start, width - columns.stop, rows.start, height - rows.stop))
 
 
-def _hill(length: int) -> Tensor:
+def _triangle(length: int) -> Tensor:
     """A triangle, nowhere 0."""
     middle = (length - 1) / 2
     return 1 - (torch.arange(length) - middle).abs() / (middle + 1)

@@ -1,1 +1,1 @@
-"""Uses: what one does with a trained model and a picture, one a file; all of it without training."""
+"""Uses of a trained model on an image, one a file: each checks its arguments and returns an iterator of Progress."""

@@ -1,4 +1,4 @@
-"""A person's picture, made to fit a model."""
+"""Fitting an image to a model: its channels, its size, its x."""
 
 import numpy as np
 import torch
@@ -11,54 +11,71 @@ from noisekiln.model.tiling import windows
 from noisekiln.operators.grayscale import Grayscale
 
 
+def check_single(model: Diffusion) -> None:
+    """Raise ValueError for a cascade, or anything else that is not a single model."""
+    if not isinstance(model, Diffusion):
+        raise ValueError(
+            f"This is a {type(model).__name__}, and an image is worked on by a single model. "
+            "Load one with noisekiln.load; of a cascade, one of its stages."
+        )
+
+
 def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
     """(H, W, C) uint8 -> (1, C', H, W) floats of [0, 1] in the model's channels: grey for grey, colour for colour.
 
     Raises:
-        ValueError: For another shape or kind of array, or channels that cannot be turned into the model's.
+        ValueError: For another shape or kind of array, or channels that cannot be converted to the model's.
     """
-    if not isinstance(model, Diffusion):
-        raise ValueError(
-            f"This is a {type(model).__name__}, and a picture is worked on by a single model. "
-            "Load one with noisekiln.load; of a cascade, one of its stages."
-        )
+    check_single(model)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(
-            f"An array of {image.dtype} with the shape {image.shape} is no picture. Give (height, width, channels) "
+            f"An array of {image.dtype} with the shape {image.shape} is not an image. Give (height, width, channels) "
             "of uint8, 0 to 255."
         )
     image = image[..., None] if image.ndim == 2 else image
     floats = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-    given, wanted = floats.shape[1], model.codec.channels
-    if given == wanted:
+    actual, needed = floats.shape[1], model.codec.image_channels
+    if actual == needed:
         return floats
-    if (given, wanted) == (1, 3):
+    if (actual, needed) == (1, 3):
         return floats.expand(1, 3, -1, -1)
-    if (given, wanted) == (3, 1):
+    if (actual, needed) == (3, 1):
         return Grayscale()(floats)
-    raise ValueError(f"A picture of {given} channels was given to a model of {wanted}. Give one of {wanted}.")
+    raise ValueError(f"An image of {actual} channels was given to a model of {needed}. Give one of {needed}.")
+
+
+def as_bytes(model: Diffusion, image: ImageArray) -> Tensor:
+    """The same as (1, H, W, C') uint8."""
+    return (as_floats(model, image) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+@torch.no_grad()
+def to_x(model: Diffusion, image: ImageArray) -> Tensor:
+    """An image as the model sees it, (1, C', H', W') on the model's device."""
+    return model.codec.encode(as_bytes(model, image).to(model.device))
 
 
 def fit(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:
-    """A picture that a model of (height, width) can work on, and what was done to it, "" for nothing.
+    """An image that a model of (height, width) can work on, and a note on what was done to it, "" for nothing.
 
-    What is smaller is enlarged until it covers the model's size; what is larger is left as it is, to be painted in
-    tiles, unless `exactly` asks for the model's size, for which it is scaled and its middle kept.
+    A smaller image is enlarged until it covers the model's size. A larger one is left as it is, to be sampled in tiles,
+    unless `exactly` requests the model's size: then it is scaled, and its middle kept.
 
     Raises:
-        ValueError: If there would be more tiles than anybody waits for.
+        ValueError: If there would be too many tiles.
     """
     height, width = image.shape[:2]
     scale = max(least[0] / height, least[1] / width)
     if (height, width) == least:
         return image, ""
     if scale <= 1 and not exactly:
-        return image, f"{height}x{width} pixels are painted in {len(windows((height, width), least))} overlapping tiles"
+        count = len(windows((height, width), least))
+        return image, f"{height}x{width} pixels are sampled in {count} overlapping tiles (`resize` scales them instead)"
     shape = (max(least[0], round(height * scale)), max(least[1], round(width * scale)))
     scaled = resize(image, shape)
     if not exactly:
-        windows(shape, least)  # says so, if they are too many
+        windows(shape, least)  # raises if there are too many
         return scaled, f"{height}x{width} pixels are fewer than the model's: scaled to {shape[0]}x{shape[1]}"
     top, left = (shape[0] - least[0]) // 2, (shape[1] - least[1]) // 2
     return scaled[top : top + least[0], left : left + least[1]], f"{height}x{width} pixels scaled to the model's size"

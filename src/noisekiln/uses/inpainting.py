@@ -1,5 +1,6 @@
-"""Paint what is missing."""
+"""Inpainting: generate the missing pixels of an image."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,51 +9,57 @@ from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.generate import with_images
+from noisekiln.model.sampling import Progress
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
-from noisekiln.uses.explain import explain
-from noisekiln.uses.fit_image import as_floats
-from noisekiln.uses.task_model import from_given
+from noisekiln.uses.fit_image import as_bytes, as_floats
+from noisekiln.uses.inverse_problem import solve_inverse_problem
+from noisekiln.uses.task_model import apply_task
 
 
 def inpaint(
-    model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], *, method: str | None = None, **how: Any
-) -> Tensor:
-    """Variants of a picture in which the missing pixels are painted, and the known ones are exactly as they were.
+    model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], *, method: str | None = None, **options: Any
+) -> Iterator[Progress]:
+    """Generate the missing pixels of an image; the known ones stay exactly as they are.
 
     Args:
-        model: Trained on such pictures, or to inpaint them.
-        image: (H, W, C) uint8; what it shows where pixels are missing does not matter.
-        missing: (H, W), 1 where a pixel is missing and 0 where it is known; in between, painted and given are mixed.
-        method: See `noisekiln list inverse`.
-        how: Fields of `noisekiln.uses.request.SampleOptions`, such as ``count=4`` or ``wish="boot"``.
-
-    Returns:
-        (N, H, W, C) uint8.
+        model: Model of such images, or one trained to inpaint them.
+        image: (H, W, C) uint8; its values at missing pixels do not matter.
+        missing: (H, W), 1 where a pixel is missing and 0 where it is known; between them, new and old are mixed.
+        method: Inverse method or its spec; see `noisekiln list inverse`.
+        options: Fields of `SampleOptions`, such as ``count=4`` or ``condition="boot"``.
 
     Raises:
-        ValueError: If the mask is of another size, or nothing or everything is missing.
+        ValueError: If the mask has another size, or no pixel or every pixel is missing.
     """
-    given, missing = as_floats(model, image), torch.as_tensor(missing)
-    size = (given.shape[2], given.shape[3])
+    pixels, missing = as_bytes(model, image), torch.as_tensor(missing)
+    size = (pixels.shape[1], pixels.shape[2])
     if tuple(missing.shape) != size:
-        told = "x".join(map(str, missing.shape))
-        raise ValueError(f"The mask has {told} pixels and the picture {size[0]}x{size[1]}. Give a mask as large as it.")
+        shape = "x".join(map(str, missing.shape))
+        raise ValueError(
+            f"The mask has {shape} pixels and the image {size[0]}x{size[1]}. Give a mask of the image's size."
+        )
     missing = missing.float().clamp(0, 1)
-    known = (missing < 0.5).float()
     if not bool((missing > 0).any()):
         raise ValueError(
-            "The mask is empty: no pixel is missing, so there is nothing to paint. Mark what shall change."
+            "The mask is empty: no pixel is missing, so there is nothing to generate. Mark what shall change."
         )
     if bool((missing == 1).all()):
         raise ValueError("The mask is full: no pixel is known. Leave some, or use `sample`.")
-    kept = (given * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
+    known = (missing < 0.5).float()
     if model.task is None:
         operator = Mask(known)
-        painted = explain(model, operator(given), operator, size=size, method=method, **how)
+        seen = operator(as_floats(model, image))
+        progress = solve_inverse_problem(model, seen, operator, size=size, method=method, **options)
     else:
-        with_holes = torch.cat([kept[0], 255 * known[..., None].byte()], dim=-1)
-        painted = from_given(model, with_holes, Inpaint, method=method, **how)
+        with_holes = torch.cat([pixels, 255 * known[None, ..., None].byte()], dim=-1)
+        progress = apply_task(model, with_holes, Inpaint, method=method, **options)
+    return with_images(progress, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+
+
+def _mix(images: Tensor, pixels: Tensor, missing: Tensor) -> Tensor:
+    """Generated where pixels are missing, the known ones elsewhere: (B, H, W, C) uint8."""
     share = missing[..., None]
-    mixed = (share * painted.float().cpu() + (1 - share) * kept.float()).round().to(torch.uint8)
-    return torch.where(share == 0, kept, mixed)
+    mixed = (share * images.float() + (1 - share) * pixels.float()).round().to(torch.uint8)
+    return torch.where(share == 0, pixels, mixed)

@@ -1,7 +1,7 @@
-"""From one picture to the next."""
+"""Interpolation: a sequence of images from one to the next."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,69 +10,62 @@ from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.uses.editing import to_x
+from noisekiln.uses.fit_image import as_bytes, check_single, to_x
+from noisekiln.uses.image_to_noise import SAMPLER, STEPS, image_to_noise
 from noisekiln.uses.request import SampleOptions
-from noisekiln.uses.style_transfer import STEPS, noise_of
+
+Key = int | ImageArray
 
 
-@torch.no_grad()
-def interpolate(
-    model: Diffusion,
-    keys: Sequence[int | ImageArray],
-    *,
-    frames: int = 8,
-    step_done: Callable[[], None] = lambda: None,
-    **how: Any,
-) -> Tensor:
-    """A strip of pictures from key to key, along great circles between the noises that make them.
+def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **options: Any) -> Iterator[Progress]:
+    """A sequence of images from key to key, along great circles between the noises that lead to them.
 
     Args:
-        model: What paints.
-        keys: Two or more: seeds, or pictures (H, W, C) uint8 of the model's size, whose noise is found by inversion.
-        frames: Pictures from one key up to the next, >= 1.
-        step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.SampleOptions`.
+        model: The model.
+        keys: Two or more: seeds, or images (H, W, C) uint8 of the model's size, whose noise is found by inversion.
+        frames: Images from one key to the next, >= 1; frames * (keys - 1) + 1 in all, the outer keys among them.
+        options: Fields of `SampleOptions`, apart from `count` and `seed`.
 
-    Returns:
-        (frames * (keys - 1) + 1, H, W, C) uint8; the first and the last are the outer keys.
+    Raises:
+        ValueError: For fewer than two keys, an image of another size, or an option that is not possible.
     """
+    check_single(model)
     if len(keys) < 2 or frames < 1:
         raise ValueError(
-            f"{len(keys)} keys with {frames} frames between: there is no way. Give two keys, and 1 or more."
+            f"{len(keys)} keys with `frames={frames}` between them are no sequence. Give two keys, and 1 frame or more."
         )
-    chosen = SampleOptions(**how)
-    steps = STEPS if chosen.steps is None else chosen.steps
-    like = torch.empty(1, model.codec.channels, *model.size, device=next(model.parameters()).device)
-
-    def noise(key: int | ImageArray) -> Tensor:
-        if isinstance(key, int | np.integer):
-            return SeededNoise([int(key)])(like)
-        x = to_x(model, key)
-        if x.shape != like.shape:
-            raise ValueError(
-                f"A picture of {x.shape[2]}x{x.shape[3]} pixels is no key for a model of {model.size}. Scale it."
-            )
-        first = model.levels(chosen.schedule or model.sampling.schedule, steps)[0]
-        put = noise_of(model, x, chosen.wish, steps=steps, schedule=chosen.schedule)
-        return (first.alpha * x + first.sigma * put) / first.norm  # as if there were nothing below it
-
-    ends = [noise(key) for key in keys]
+    count = frames * (len(keys) - 1) + 1
+    chosen = SampleOptions(**{**options, "count": count})
+    model.check_conditions([chosen.condition])
+    ends = [_noise(model, key, chosen) for key in keys]
     path = [slerp(a, b, i / frames) for a, b in itertools.pairwise(ends) for i in range(frames)]
-    settings = {**chosen.settings(), "steps": steps, "sampler": chosen.sampler or "ddim"}
-    done = []
-    for part in torch.cat([*path, ends[-1]]).split(chosen.batch):
-        wishes = [chosen.wish] * len(part)
-        for progress in model.generate(wishes, seeds=[0] * len(part), noise=part, **settings):  # noqa: B007
-            step_done()
-        done.append(progress.images())
-    return torch.cat(done)
+    noise = torch.cat([*path, ends[-1]])
+    return model.generate(**chosen.arguments(steps=STEPS, sampler=SAMPLER), seeds=[0] * count, noise=noise)
+
+
+def _noise(model: Diffusion, key: Key, options: SampleOptions) -> Tensor:
+    """The unit noise that leads to a key, (1, C', H', W')."""
+    if isinstance(key, int | np.integer):
+        return SeededNoise([int(key)])(model.empty_x(1))
+    height, width = as_bytes(model, key).shape[1:3]
+    if (height, width) != model.size:
+        raise ValueError(
+            f"An image of {height}x{width} pixels cannot be a key of a model of {model.size[0]}x{model.size[1]}. "
+            "Scale it first."
+        )
+    x = to_x(model, key)
+    steps = STEPS if options.steps is None else options.steps
+    noise = image_to_noise(model, x, model.size, options.condition, steps=steps, schedule=options.schedule)
+    first = model.levels(options.schedule, steps)[0]
+    return (first.alpha * x + first.sigma * noise) / first.norm  # as sampling begins: with nothing but noise
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """Along the great circle from a (share 0) to b (share 1), whose lengths are blended too (Shoemake 1985).
 
-    A straight line would pass where noise has too little variance to be noise.
+    A straight line would pass through noise of too small a variance.
     """
     lengths = a.norm(), b.norm()
     angle = torch.acos((a * b).sum().div(lengths[0] * lengths[1]).clamp(-1, 1))

@@ -1,47 +1,43 @@
-"""Paint what lies beyond the edge."""
+"""Outpainting: generate what lies beyond the edges of an image."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.tiling import windows
+from noisekiln.model.sampling import Progress
+from noisekiln.uses.fit_image import as_bytes
 from noisekiln.uses.inpainting import inpaint
 
 
 def outpaint(
-    model: Diffusion, image: ImageArray, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **how: Any
-) -> Tensor:
-    """Variants of a picture on a larger canvas; in it every given pixel is exactly as it was.
+    model: Diffusion, image: ImageArray, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **options: Any
+) -> Iterator[Progress]:
+    """Extend an image to a larger canvas, (top + H + bottom, left + W + right); its own pixels stay as they are.
 
     Args:
-        model: Trained on such pictures.
+        model: Model of such images.
         image: (H, W, C) uint8.
-        left: ImageArray to add at this side; likewise the others.
-        top: Above.
-        right: At the right.
-        bottom: Below.
-        how: As for `inpaint`.
-
-    Returns:
-        (N, top + H + bottom, left + W + right, C) uint8.
+        left: Pixels to add at the left.
+        top: Pixels to add above.
+        right: Pixels to add at the right.
+        bottom: Pixels to add below.
+        options: As for `inpaint`.
 
     Raises:
-        ValueError: If nothing is added, or the canvas is still smaller than what the model paints.
+        ValueError: If nothing is added, or the canvas is still smaller than the model's images.
     """
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     if min(sides.values()) < 0 or not any(sides.values()):
-        told = ", ".join(f"{name} {pixels}" for name, pixels in sides.items())
-        raise ValueError(
-            f"Nothing can be painted around the picture with {told}. Give one side of 1 or more, none below 0."
-        )
-    image = np.asarray(image)
-    image = image[..., None] if image.ndim == 2 else image
-    windows((top + image.shape[0] + bottom, left + image.shape[1] + right), model.size)  # says what cannot be painted
-    canvas = np.pad(image, ((top, bottom), (left, right), (0, 0)))
+        actual = ", ".join(f"`{name}={pixels}`" for name, pixels in sides.items())
+        raise ValueError(f"{actual}: the image does not become larger. Give one side of 1 or more, none below 0.")
+    pixels = as_bytes(model, image)[0].numpy()
+    height, width = pixels.shape[:2]
+    model.check_size((top + height + bottom, left + width + right))
+    canvas = np.pad(pixels, ((top, bottom), (left, right), (0, 0)))
     missing = torch.ones(canvas.shape[:2])
-    missing[top : top + image.shape[0], left : left + image.shape[1]] = 0
-    return inpaint(model, canvas, missing, **how)
+    missing[top : top + height, left : left + width] = 0
+    return inpaint(model, canvas, missing, **options)

@@ -1,20 +1,20 @@
-"""Undo a known damage."""
+"""Restoration: undo a known damage of an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from noisekiln.components.spec import build
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Operator
 from noisekiln.operators.compose import Compose
 from noisekiln.operators.grayscale import Grayscale
-from noisekiln.uses.explain import explain
 from noisekiln.uses.fit_image import as_floats
+from noisekiln.uses.inverse_problem import solve_inverse_problem
 
 
 def restore(
@@ -23,33 +23,33 @@ def restore(
     operator: str | Operator | Sequence[str | Operator],
     *,
     method: str | None = None,
-    **how: Any,
-) -> Tensor:
-    """Variants of the picture as it was before an operator acted on it: deblurred, denoised, coloured, ...
+    **options: Any,
+) -> Iterator[Progress]:
+    """An image as it was before an operator acted on it: deblurred, denoised, coloured, ...
 
     Args:
-        model: Trained on such pictures, undamaged.
-        image: What is left, (H, W, C) uint8.
-        operator: What happened, or its spec: "blur(sigma=2)"; or several, in order.
-        method: See `noisekiln list inverse`.
-        how: Fields of `noisekiln.uses.request.SampleOptions`.
+        model: Model of such images without damage.
+        image: The damaged image, (H, W, C) uint8.
+        operator: The damage, or its spec: "blur(sigma=2)"; or several, in order.
+        method: Inverse method or its spec; see `noisekiln list inverse`.
+        options: Fields of `SampleOptions`.
 
-    Returns:
-        (N, H', W', C) uint8.
+    Raises:
+        ValueError: If the restored image would be smaller than the model's images.
     """
     several = [operator] if isinstance(operator, str | Operator) else list(operator)
-    what = reduce(Compose, [build(Operator, one) for one in several])
+    damage = reduce(Compose, [build(Operator, one) for one in several])
     y = as_floats(model, image)
-    size, channels = _before(model, what, (y.shape[2], y.shape[3]))
+    size, channels = _before(model, damage, (y.shape[2], y.shape[3]))
     seen = Grayscale()(y) if channels == 1 and y.shape[1] == 3 else y
-    return explain(model, seen, what, size=size, method=method, **how)
+    return solve_inverse_problem(model, seen, damage, size=size, method=method, **options)
 
 
 def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tuple[tuple[int, int], int]:
-    """The size of pictures of which the operator sees one of this size, and the channels of what it sees."""
-    for size in (seen, model.size):  # most operators keep the size; others are asked at the model's
+    """The size of images of which the operator sees one of this size, and the channels of what it sees."""
+    for size in (seen, model.size):  # most operators keep the size; others are tried at the model's
         try:
-            probe = operator(torch.zeros(1, model.codec.channels, *size)).shape
+            probe = operator(torch.zeros(1, model.codec.image_channels, *size)).shape
         except ValueError:
             if size == model.size:
                 raise
@@ -59,7 +59,7 @@ def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tupl
     whole = (seen[0] * size[0] // probe[2], seen[1] * size[1] // probe[3])
     if whole[0] < model.size[0] or whole[1] < model.size[1]:
         raise ValueError(
-            f"A picture of {seen[0]}x{seen[1]} pixels becomes one of {whole[0]}x{whole[1]} here, smaller than the "
-            f"{model.size[0]}x{model.size[1]} that the model paints. Take a larger one."
+            f"An image of {seen[0]}x{seen[1]} pixels becomes one of {whole[0]}x{whole[1]} here, smaller than the "
+            f"{model.size[0]}x{model.size[1]} of the model. Take a larger one."
         )
     return whole, probe[1]

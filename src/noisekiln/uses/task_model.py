@@ -1,49 +1,42 @@
-"""Paint with a model that was trained for a task."""
+"""Models that were trained for a task, applied to one source image."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
 from noisekiln.tasks.base import Task
 from noisekiln.uses.request import SampleOptions
-from noisekiln.uses.samples import variants
 
 
-def from_given(
-    model: Diffusion,
-    given: Tensor,
-    task: type[Task],
-    *,
-    method: str | None = None,
-    step_done: Callable[[], None] = lambda: None,
-    **how: Any,
-) -> Tensor:
-    """Variants of a picture by a model that learned the task itself.
+def apply_task(
+    model: Diffusion, source: Tensor, task: type[Task], *, method: str | None = None, **options: Any
+) -> Iterator[Progress]:
+    """Images generated from one source by a model that was trained to.
 
     Args:
-        model: With a task.
-        given: What the task starts from, (h, w, c) uint8.
-        task: Which it must be.
-        method: None: the model needs none.
-        step_done: Called after every step.
-        how: Fields of `noisekiln.uses.request.SampleOptions`.
+        model: Model with a task.
+        source: What the task starts from, (1, h, w, c) uint8.
+        task: The task that it must have.
+        method: Inverse method; has to be None, as such a model needs none.
+        options: Fields of `SampleOptions`.
 
     Raises:
-        ValueError: If the model has another task, or a method was asked for.
+        ValueError: If the model has another task, or a method was requested.
     """
     if not isinstance(model.task, task):
-        its = describe(model.task) if model.task else "no task"
+        actual = describe(model.task) if model.task else "no task"
         raise ValueError(
-            f"This model was trained for {its}, not for {task.__name__.lower()}. "
+            f"This model was trained for {actual}, not for {name_of(task)}. "
             "Take one that was, or one that was trained without a task."
         )
     if method is not None:
         raise ValueError(
-            f"method={method!r} holds a plain model to what is known; this one was trained for it. Leave it away."
+            f"`method={method}` guides a model without a task, and this one was trained for {name_of(task)}. "
+            "Leave it away."
         )
-    chosen = SampleOptions(**how)
-    return variants(model, chosen, given=torch.as_tensor(given), step_done=step_done, **chosen.settings())
+    return model.generate(**SampleOptions(**options).arguments(), source=source)

@@ -1,25 +1,24 @@
-"""More of the same kind."""
+"""Variations: images similar to one image."""
 
+from collections.abc import Iterator
 from typing import Any
-
-from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
 from noisekiln.uses.editing import edit
 
 
-def variations(model: Diffusion, image: ImageArray, *, strength: float = 0.5, count: int = 8, **how: Any) -> Tensor:
-    """Pictures like this one: `edit` without a wish.
+def variations(
+    model: Diffusion, image: ImageArray, *, strength: float = 0.5, count: int = 8, **options: Any
+) -> Iterator[Progress]:
+    """Images similar to this one: `edit` without a condition.
 
     Args:
-        model: Trained on such pictures.
+        model: Model of such images.
         image: (H, W, C) uint8.
-        strength: How unlike they may be, in (0, 1].
-        count: How many.
-        how: Fields of `noisekiln.uses.request.SampleOptions`.
-
-    Returns:
-        (N, H, W, C) uint8.
+        strength: How different they may be, in (0, 1].
+        count: Number of images.
+        options: Fields of `SampleOptions`.
     """
-    return edit(model, image, strength=strength, count=count, **how)
+    return edit(model, image, strength=strength, count=count, **options)

@@ -1,0 +1,144 @@
+"""The sampling loop: steps of a batch, batches of a request, and the images that come out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisekiln.estimate import Denoise
+from noisekiln.levels import Level, NoiseSource
+from noisekiln.model.sampling import Decode, Progress
+from noisekiln.samplers.base import Sampler, sample
+
+Conditions = int | Sequence[Any]
+
+
+@torch.no_grad()
+def in_steps(
+    denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: NoiseSource, decode: Decode
+) -> Iterator[Progress]:
+    """Sample one batch, step by step.
+
+    Args:
+        denoise: The model with conditions and guidance.
+        sampler: The method.
+        levels: From noisy to clean.
+        x: The batch at the first level, (B, C', H', W').
+        noise: Source of fresh noise.
+        decode: From x to images.
+
+    Raises:
+        ValueError: If the result is not finite.
+    """
+    steps = len(levels) - 1
+    for step, x_s in enumerate(sample(denoise, sampler, levels, x, noise), 1):
+        if step == steps and not bool(x_s.isfinite().all()):
+            raise ValueError(
+                "Sampling produced NaN or infinite values. "
+                "Take a lower `guidance` or a weaker adapter, or other `steps` and another `sampler`."
+            )
+        yield Progress(step, steps, x_s, decode, 0, len(x), step == steps)
+
+
+def in_batches(
+    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int | None = None
+) -> Iterator[Progress]:
+    """One request of many images, batch after batch, with steps counted over all of them.
+
+    The first batch is prepared by this call, so that settings that are not possible raise here, and not at the first
+    `next`.
+
+    Args:
+        generate: Samples the images of these numbers as one batch; every batch takes the same number of steps.
+        count: Images in all.
+        batch_size: Images sampled at once; all by default. It changes nothing but speed and memory.
+
+    Raises:
+        ValueError: If there would be no image, and whatever `generate` raises.
+    """
+    size = count if batch_size is None else batch_size
+    if count < 1:
+        raise ValueError(f"{count} images were requested: there is nothing to generate. Ask for 1 or more.")
+    if size < 1:
+        raise ValueError(f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    with torch.no_grad():
+        first = generate(parts[0])
+    return _joined(first, generate, parts, count)
+
+
+@torch.no_grad()
+def _joined(
+    first: Iterator[Progress], generate: Callable[[range], Iterator[Progress]], parts: Sequence[range], count: int
+) -> Iterator[Progress]:
+    for number, part in enumerate(parts):
+        for progress in generate(part) if number else first:
+            steps = progress.steps
+            yield replace(
+                progress, step=number * steps + progress.step, steps=len(parts) * steps, start=part.start, count=count
+            )
+
+
+def with_images(progress: Iterable[Progress], change: Callable[[Tensor], Tensor]) -> Iterator[Progress]:
+    """The same progress, its images changed after decoding.
+
+    Args:
+        progress: Of any request.
+        change: From images to images, (B, H, W, C) uint8.
+    """
+    for each in progress:
+        yield replace(each, decode=_Then(each.decode, change))
+
+
+class _Then:
+    """A `Decode` with a change after it."""
+
+    def __init__(self, decode: Decode, change: Callable[[Tensor], Tensor]) -> None:
+        self.decode, self.change = decode, change
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.change(self.decode(x))
+
+
+def finished_images(progress: Iterable[Progress]) -> Tensor:
+    """All images of a request, once they are done: (N, H, W, C) uint8."""
+    return torch.cat([each.images() for each in progress if each.finished])
+
+
+def one_seed_each(conditions: Conditions, seed: int, seeds: Sequence[int] | None) -> tuple[Sequence[Any], list[int]]:
+    """Conditions and seeds of a request, one each for every image.
+
+    Args:
+        conditions: The conditions, None for none; or how many images without one.
+        seed: Seed of the first image; the others count on from it.
+        seeds: A seed for each image, instead.
+
+    Raises:
+        ValueError: If there are not as many seeds as conditions.
+    """
+    values = [None] * conditions if isinstance(conditions, int) else conditions
+    chosen = [seed + i for i in range(len(values))] if seeds is None else list(seeds)
+    if len(chosen) != len(values):
+        raise ValueError(f"{len(values)} conditions came with {len(chosen)} seeds. Give one seed for each image.")
+    return values, chosen
+
+
+def rows(tensor: Tensor, part: range, count: int, name: str) -> Tensor:
+    """The rows of a part of the images, from a tensor of one row each or of a single one for all.
+
+    Args:
+        tensor: (count, ...) or (1, ...).
+        part: Numbers of the images.
+        count: Images in all.
+        name: What it is, for the message.
+
+    Raises:
+        ValueError: If it has another number of rows.
+    """
+    if len(tensor) not in (1, count):
+        raise ValueError(
+            f"`{name}` has {len(tensor)} rows for {count} images. Give one for each image, or one for all."
+        )
+    return tensor.expand(len(part), *tensor.shape[1:]) if len(tensor) == 1 else tensor[part.start : part.stop]

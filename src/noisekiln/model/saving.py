@@ -1,0 +1,114 @@
+"""A diffusion model's folder: its parts as specs in `model.json`, its weights in `model.safetensors`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec
+from noisekiln.components.spec import build, describe
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.denoiser import Denoiser
+from noisekiln.files.atomic import replacing
+from noisekiln.files.model_folder import digest, model_folder, read_description, read_weights, write_description
+from noisekiln.model.sampling import Sampling
+from noisekiln.noise_labels.base import NoiseLabel
+from noisekiln.predictions import PREDICTIONS
+from noisekiln.tasks.base import Task
+
+Loaded = TypeVar("Loaded", bound=nn.Module)
+
+
+class Parts(NamedTuple):
+    """The parts that a diffusion model is made of; the arguments of `Diffusion`."""
+
+    denoiser: Denoiser
+    codec: Codec
+    size: tuple[int, int]
+    conditioner: Conditioner | None
+    sampling: Sampling
+    task: Task | None
+
+
+def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the parts and weights of a model to a folder, which is created.
+
+    Args:
+        parts: What it is made of.
+        weights: The state dict of the whole model.
+        folder: Folder of the model.
+        metadata: Further entries of `model.json`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "size": list(parts.size),
+        "backbone": describe(parts.denoiser.backbone, whole=True),
+        "prediction": parts.denoiser.prediction.name,
+        "noise_label": describe(parts.denoiser.noise_label, whole=True),
+        "codec": describe(parts.codec, whole=True),
+        "conditioner": describe(parts.conditioner, whole=True) if parts.conditioner else None,
+        "sampling": asdict(parts.sampling),
+        "task": describe(parts.task, whole=True) if parts.task else None,
+        **metadata,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    with replacing(folder / "model.safetensors") as draft:  # a process that samples meanwhile never reads half a file
+        save_file(tensors, draft, metadata={"sha256": digest(tensors)})
+    write_description(description, folder)
+
+
+def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_code: bool) -> Loaded:
+    """The model that `save_parts` wrote, on the CPU.
+
+    Args:
+        make: The model of its parts.
+        folder: Folder with `model.json`, or a run folder that holds it in `model/`.
+        allow_code: Whether Python files that `model.json` names may be run.
+
+    Raises:
+        ValueError: If there is no model, or it is damaged, from a later version, a cascade, or names Python files.
+    """
+    place = model_folder(Path(folder))
+    description = read_description(place / "model.json")
+    if "cascade" in description:
+        raise ValueError(
+            f"{place} holds a cascade of models, not a single one. "
+            "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
+        )
+    if names_code(description) and not allow_code:
+        raise ValueError(
+            f"{place} needs Python code that came with the model, and such code can do anything. "
+            "If you trust it, allow it with `allow_code`."
+        )
+    try:
+        model = make(_parts(description))
+        model.load_state_dict(read_weights(place / "model.safetensors"))
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The model in {place} is missing or damaged ({error}). Take another copy.") from error
+    return model
+
+
+def names_code(description: Mapping[str, Any]) -> bool:
+    """Whether any spec of a `model.json` names a component in a Python file."""
+    return any(".py:" in str(spec) for spec in description.values())
+
+
+def _parts(description: Mapping[str, Any]) -> Parts:
+    """The untrained parts that a `model.json` describes."""
+    backbone: Backbone = build(Backbone, description["backbone"])
+    label: NoiseLabel = build(NoiseLabel, description["noise_label"])
+    codec: Codec = build(Codec, description["codec"])
+    conditioner, task = description["conditioner"], description.get("task")
+    return Parts(
+        Denoiser(backbone, PREDICTIONS[description["prediction"]], label),
+        codec,
+        tuple(description["size"]),
+        build(Conditioner, conditioner) if conditioner else None,
+        Sampling(**description["sampling"]),
+        build(Task, task) if task else None,
+    )

@@ -1,0 +1,39 @@
+"""The noise from which deterministic sampling leads to an image."""
+
+import torch
+from torch import Tensor
+
+from noisekiln.flow.inversion import invert
+from noisekiln.model.diffusion import Diffusion, Size
+from noisekiln.samplers.ddim import DDIM
+
+SAMPLER = DDIM()  # the sampler that the inversion is exact for
+STEPS = 40  # enough for the way there and back to agree to a grey level
+
+
+@torch.no_grad()
+def image_to_noise(
+    model: Diffusion,
+    x: Tensor,
+    size: Size,
+    condition: object,
+    *,
+    steps: int | None = None,
+    strength: float = 1.0,
+    schedule: str | None = None,
+) -> Tensor:
+    """The unit noise that, put onto x, `ddim` denoises to x again under a condition: (B, C', H', W').
+
+    Args:
+        model: Model of such images.
+        x: Encoded images, (B, C', H', W').
+        size: Height and width of the images in pixels.
+        condition: What they show; None for no condition.
+        steps: Steps of the whole way.
+        strength: Share of the way to noise.
+        schedule: Noise schedule; the model's by default.
+    """
+    levels = model.levels(schedule, STEPS if steps is None else steps, strength)
+    x_t = invert(model.bind([condition] * len(x), 1.0, size), levels, x)
+    noisiest = levels[0]
+    return (x_t - noisiest.alpha * x) / noisiest.sigma

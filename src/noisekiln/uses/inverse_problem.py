@@ -1,0 +1,80 @@
+"""Inverse problems: images of which an operator would have seen an observation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from noisekiln.components.spec import build
+from noisekiln.estimate import Denoise
+from noisekiln.inverse.base import Inverse, clipped
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
+from noisekiln.operators.base import Observation, Operator
+from noisekiln.samplers.base import Sampler
+from noisekiln.uses.request import SampleOptions
+
+METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 20  # by records/README.md: near the best everywhere
+
+
+def solve_inverse_problem(
+    model: Diffusion,
+    y: Tensor,
+    operator: Operator,
+    *,
+    size: tuple[int, int] | None = None,
+    method: str | None = None,
+    **options: Any,
+) -> Iterator[Progress]:
+    """Samples of p(x | y): images that are likely under the model, and of which the operator would have seen y.
+
+    Args:
+        model: The prior.
+        y: The observation, (1, C', H', W'), floats of [0, 1].
+        operator: How it came about.
+        size: Height and width of the images; the model's by default.
+        method: Inverse method or its spec; see `noisekiln list inverse`.
+        options: Fields of `SampleOptions`.
+
+    Raises:
+        ValueError: If images of this size have no such observation, or for an option that is not possible.
+    """
+    chosen, size = SampleOptions(**options), size or model.size
+    model.check_size(size)
+    expected = tuple(operator(y.new_zeros(1, model.codec.image_channels, *size)).shape)
+    if tuple(y.shape) != expected:
+        raise ValueError(
+            f"{operator} sees {_pixels(expected)} of an image of {size[0]}x{size[1]} pixels, and {_pixels(y.shape)} "
+            "were given. Give the observation as it is."
+        )
+    inverse: Inverse = build(Inverse, method or METHOD)
+    seen = observe(model, y, operator, size)
+    arguments = chosen.arguments(sampler=SAMPLER, steps=STEPS)
+    arguments["sampler"] = inverse.adapt_sampler(build(Sampler, arguments["sampler"]), seen)
+
+    def wrap(denoise: Denoise) -> Denoise:
+        limits = model.codec.limits
+        return inverse(denoise, seen) if limits is None else clipped(inverse(denoise, seen), limits)
+
+    return model.generate(**arguments, size=size, wrap_denoiser=wrap)
+
+
+def observe(model: Diffusion, y: Tensor, operator: Operator, size: tuple[int, int]) -> Observation:
+    """The observation of an operator on images, in the units of the model's x.
+
+    Args:
+        model: Its codec stands between.
+        y: (1, ...) or (B, ...), in units of [0, 1].
+        operator: How it came about.
+        size: Height and width of the images; the codec's may be larger.
+    """
+    codec = model.codec
+
+    def see(x: Tensor) -> Tensor:
+        return operator(codec.to_image(x)[..., : size[0], : size[1]]) / codec.scale
+
+    return Observation(y.to(model.device) / codec.scale, see, operator.std / codec.scale)
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[3]} pixels with {shape[1]} channel{'s' if shape[1] > 1 else ''}"
