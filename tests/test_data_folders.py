@@ -43,7 +43,7 @@ def test_nested_flat(tmp_path: Path):
     save(tmp_path, "beside.png")
     data = load(tmp_path)
     assert len(data.train) == 4
-    assert any("not taken as classes" in note for note in data.notes)
+    assert any("not read as classes" in note for note in data.notes)
 
 
 def test_sub_folders_are_classes(tmp_path: Path):
@@ -94,7 +94,7 @@ def test_metadata(tmp_path: Path, kind: str):
     assert data.train.captions == ('red, "bright"', "ünï")
     assert data.class_names == ("ten", "two")
     assert {one.file: one.why for one in data.skipped} == {
-        "images/2.png": "the metadata gives it no label",
+        "images/2.png": "it has no label in the metadata",
         "images/9.png": f"named in metadata.{kind}, but not there",
     }
 
@@ -161,7 +161,7 @@ def test_different_sizes_are_named(tmp_path: Path):
         save(tmp_path, f"{number}.png", size=size)
     data = load(tmp_path)
     assert data.size == (32, 32)
-    assert "3 different sizes, 20x30 to 640x480: scaled and centre-cropped to 32x32 (--size changes it)." in data.notes
+    assert "3 different sizes, 30x20 to 480x640: scaled and centre-cropped to 32x32 (`size` changes it)." in data.notes
     assert "1 of 3 images are smaller than 32x32 and were enlarged." in data.notes
     assert load(tmp_path, size=(16, 24)).size == (16, 24)
 
@@ -170,7 +170,7 @@ def test_large_of_one_size_is_scaled(tmp_path: Path):
     save(tmp_path, "a.png", size=(65, 65))
     data = load(tmp_path)
     assert data.size == (32, 32)
-    assert "65x65: scaled and centre-cropped to 32x32 (--size changes it)." in data.notes
+    assert "65x65: scaled and centre-cropped to 32x32 (`size` changes it)." in data.notes
 
 
 def test_crop_keeps_the_centre_and_pixel_art_stays_sharp(tmp_path: Path):
@@ -273,7 +273,7 @@ def test_an_empty_class_folder_is_named(tmp_path: Path):
 def test_metadata_that_says_nothing_is_named(tmp_path: Path, text: str):
     many(tmp_path, 3)
     (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
-    assert "metadata.csv gives no image a caption or a label." in load(tmp_path).notes
+    assert "metadata.csv holds nothing about any image." in load(tmp_path).notes
 
 
 def test_metadata_outside_of_the_folder_is_called_so(tmp_path: Path):

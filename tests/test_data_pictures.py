@@ -121,7 +121,7 @@ def test_animation_gives_its_first_frame(tmp_path: Path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     data = load(tmp_path)
     assert np.array_equal(data.train.pixels[0, 0, 0], RED)
-    assert "1 image with several frames: the first was taken." in data.notes
+    assert "1 image with several frames: the first is used." in data.notes
 
 
 def test_cmyk(tmp_path: Path):
@@ -151,7 +151,7 @@ def test_hidden_colours_never_show(tmp_path: Path):
     Image.new("RGBA", (8, 8), (*RED, 255)).save(tmp_path / "b.png")
     data = load(tmp_path)
     assert np.array_equal(data.train.pixels[:, 0, 0], [WHITE, RED])
-    assert "2 images with transparency: laid on white." in data.notes
+    assert "2 images with transparency: composited onto white." in data.notes
 
 
 def test_grey_with_alpha_stays_grey(tmp_path: Path):

@@ -1,11 +1,13 @@
-"""What the data room hands out: a DataSet of two parts of Images."""
+"""The loaded data: a DataSet of two parts of Images."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from noisekiln.data.columns import Columns, selected
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,9 @@ class Images:
     """One part of a data set, in memory or memory-mapped.
 
     pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue); labels: (N,) int64 of 0..classes-1, or None;
-    captions: N texts ("" where one is missing), or None; files: N names of where each came from, or None;
-    partners: (N, H, W, 1 or 3) uint8, the image that each belongs to, where images come in pairs.
+    captions: N texts ("" where one is missing), or None; files: N names of the files they came from, or None;
+    partners: (N, H, W, 1 or 3) uint8, the other image of each pair, where images come in pairs; columns: further
+    columns of the metadata by name, each (N,) float64 (nan where a cell is empty) or (N,) texts ("" where empty).
     """
 
     pixels: NDArray[np.uint8]
@@ -22,15 +25,28 @@ class Images:
     captions: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
     partners: NDArray[np.uint8] | None = None
+    columns: Columns = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.pixels)
+
+    def take(self, rows: NDArray[np.int64]) -> "Images":
+        """The images with these numbers, in this order, with all that belongs to them."""
+        numbers = rows.tolist()
+        return Images(
+            self.pixels[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.captions is None else tuple(self.captions[i] for i in numbers),
+            None if self.files is None else tuple(self.files[i] for i in numbers),
+            None if self.partners is None else self.partners[rows],
+            selected(self.columns, rows),
+        )
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that could not be used, and why in plain words."""
+    """A file that could not be used, and the reason in words."""
 
     file: str
     why: str
@@ -40,8 +56,8 @@ class Skipped:
 class DataSet:
     """A data set, ready to train on.
 
-    class_names: one name a label, empty when there are no labels; notes: what was understood, one plain sentence each;
-    skipped: the files that could not be used; fingerprint: 16 hex digits of pixels, labels and captions together.
+    class_names: one name for each label, empty when there are no labels; notes: how the data were read, one sentence
+    each; skipped: the files that could not be used; fingerprint: 16 hex digits of pixels, labels, captions and columns.
     """
 
     name: str
@@ -64,7 +80,7 @@ class DataSet:
 
 
 def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
-    """16 hex digits that change when a pixel, a partner, a label, a caption, a class name or the split changes."""
+    """16 hex digits that change when a pixel, partner, label, caption, column, class name or the split changes."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr(class_names).encode())
     for part in parts:
@@ -80,6 +96,8 @@ def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) 
                 digest.update(chunk)
         if part.labels is not None:
             digest.update(part.labels.astype("<i8").tobytes())
+        if part.columns:
+            digest.update(repr([(name, part.columns[name].tolist()) for name in sorted(part.columns)]).encode())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""One image file -> a grey or RGB picture of 8 bits; whatever is wrong with it becomes a reason in words."""
+"""Decoding of one image file to a grey or RGB image of 8 bits; any failure becomes a reason in words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from noisekiln.data.source import Item
 from noisekiln.data.values import to_byte
 
-# Only what people keep pictures in: Pillow's rarer plugins are where its security holes have been.
+# Common formats only: Pillow's rarer plugins are where its security holes have been.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "TGA")
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga"}
 )
-MAX_PIXELS = 89_478_485  # Pillow's own limit: a small file that claims more is taken for a decompression bomb
+MAX_PIXELS = 89_478_485  # Pillow's own limit: a small file that claims more counts as a decompression bomb
 GREY = frozenset({"1", "L", "LA", "La"})
 SIDEWAYS = frozenset({5, 6, 7, 8})  # the EXIF orientations that swap width and height
 ORIENTATION = 0x0112
@@ -27,7 +27,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Header:
-    """What can be known of a picture before decoding it; deep: the extremes of its values if they exceed 8 bits."""
+    """Facts about an image before it is decoded; deep: its smallest and largest value if it has more than 8 bits."""
 
     height: int
     width: int
@@ -38,7 +38,7 @@ class Header:
 
 
 class Unusable(Exception):
-    """A picture cannot be used; the text says why."""
+    """An image that cannot be used; the text says why."""
 
 
 def header(item: Item) -> Header:
@@ -58,13 +58,13 @@ def header(item: Item) -> Header:
 
 
 def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, int]) -> Image.Image:
-    """The first frame, upright, on white, as an RGB or grey ("L") picture. Raises Unusable.
+    """The first frame, upright, on white, as an RGB or grey ("L") image. Raises Unusable.
 
     Args:
-        item: what to decode.
+        item: the image.
         colour: RGB if True, grey if not.
-        window: which values become 0 and 255 in pictures of more than 8 bits.
-        about: height and width that will be wanted: a far larger JPEG is decoded at a fraction of its size.
+        window: values that become 0 and 255 in images of more than 8 bits.
+        about: height and width of the result later on: a far larger JPEG is decoded at a fraction of its size.
     """
     with _opened(item) as picture:
         picture.draft(None, (2 * max(about), 2 * max(about)))
@@ -76,16 +76,16 @@ def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, 
 
 @contextmanager
 def _opened(item: Item) -> Iterator[Image.Image]:
-    """The picture, its header read; whatever goes wrong until it is closed is raised as Unusable."""
+    """The image with its header read; any failure until it is closed is raised as Unusable."""
     try:
         with item.open() as handle:
             picture = handle if isinstance(handle, Image.Image) else _identified(handle)
             if picture.width * picture.height > MAX_PIXELS:
-                raise Unusable(f"{picture.width}x{picture.height} is over {MAX_PIXELS / 1e6:.0f} million pixels")
+                raise Unusable(f"{picture.height}x{picture.width} is over {MAX_PIXELS / 1e6:.0f} million pixels")
             yield picture
     except Unusable:
         raise
-    except Exception as error:  # Pillow's plugins raise whatever the broken bytes lead them to
+    except Exception as error:  # Pillow's plugins raise errors of any class on broken bytes
         raise Unusable(_reason(error)) from error
 
 
@@ -109,17 +109,17 @@ def _reason(error: Exception) -> str:
 
 
 def _has_exif(picture: Image.Image) -> bool:
-    """Asking a PNG for EXIF that it keeps at its end would decode all of it."""
+    """Whether it has EXIF data; a PNG that keeps them at its end would have to be decoded to read them."""
     return picture.format != "PNG" or "exif" in picture.info
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """More than 8 bits of grey."""
+    """Whether it has more than 8 bits of grey."""
     return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
 
 
 def _extremes(picture: Image.Image) -> Range:
-    """The smallest and the largest value; reads the whole picture."""
+    """The smallest and the largest value; reads the whole image."""
     values = np.asarray(picture)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
@@ -128,7 +128,7 @@ def _extremes(picture: Image.Image) -> Range:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """What is transparent shows white: the colours hidden under it are often garbage."""
+    """Transparent parts become white: the colours hidden there are often garbage."""
     if not picture.has_transparency_data:
         return picture
     layer = picture.convert("RGBA")

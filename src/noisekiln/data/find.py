@@ -1,4 +1,4 @@
-"""From what the user named to a Source. The folder `readers` is the registry: a file in it is a format."""
+"""Finding the reader for a source of data. The folder `readers` is the registry: each file in it reads one format."""
 
 import difflib
 import importlib
@@ -22,26 +22,26 @@ PREFIX = "bundled:"  # names a bundled set even where a folder of the same name 
 
 
 class Reader(Protocol):
-    """What a module in `readers` offers."""
+    """The interface of a module in `readers`."""
 
     HOLDS: str
-    """What it reads, in a few words, for messages."""
+    """The formats it reads, in a few words, for messages."""
 
     def recognises(self, path: Path) -> int:
-        """0: not mine; 1: I can read anything of this kind; 2: made for me. Never raises."""
+        """0: not its format; 1: a general format that it can read; 2: its own format. Never raises."""
 
     def read(self, path: Path) -> Source:
         """Raises DataError."""
 
 
 def find(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
-    """Reads whatever was named; raises DataError with what to do."""
+    """Reads a source of any kind; raises DataError with what to do."""
     if isinstance(source, np.ndarray):
         return from_array(source)
     if not isinstance(source, str | Path):
         return from_sequence(source)
     if not str(source).strip():
-        raise DataError("''", "this is the name of nothing", "Give a folder, a file, or a bundled set")
+        raise DataError("''", "an empty name names no data", "Give a folder, a file, or a bundled set")
     path = Path(source).expanduser()
     if str(source).startswith(PREFIX) or (not path.exists() and str(source) in bundled_names()):
         return _bundled(str(source).removeprefix(PREFIX))
@@ -67,7 +67,7 @@ def discovered() -> tuple[Reader, ...]:
 
 
 def _read(path: Path) -> Source:
-    """By the reader that fits best."""
+    """Reads with the reader that fits best."""
     best = max(discovered(), key=lambda reader: reader.recognises(path))
     if not best.recognises(path):
         raise DataError(
@@ -86,7 +86,7 @@ def _bundled(name: str) -> Source:
 
 
 def _missing(source: str | Path, path: Path) -> DataError:
-    """Nothing is there: near names in the same folder and among the bundled sets."""
+    """The error for a missing path, with similar names in the same folder and among the bundled sets."""
     parent = path.parent
     beside = [file.name for file in parent.iterdir()] if parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=3)

@@ -1,4 +1,4 @@
-"""Images on their way in: a Stack (an array) or Pictures (files), which yield frames of one size."""
+"""Images while they are loaded: a Stack (an array) or Pictures (files), which yield frames of one size."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from noisekiln.data.decode import Header, Range, Unusable, decode
 from noisekiln.data.resize import fit
 from noisekiln.data.source import Item
 
-Frame = NDArray[np.uint8] | str  # (H, W, C), or the reason why there is none
+Frame = NDArray[np.uint8] | str  # (H, W, C), or the reason why the image cannot be used
 THREADS = min(8, cpu_count() or 1)
 
 
 class Gallery(Protocol):
-    """N images of perhaps many sizes."""
+    """N images, of one size or many."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
 
     @property
     def channels(self) -> int:
@@ -36,7 +36,7 @@ class Gallery(Protocol):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Where each came from, if from files."""
+        """Names of their files, if they come from files."""
 
     def take(self, chosen: NDArray[np.int64]) -> "Gallery":
         """The images with these numbers, in this order."""
@@ -47,14 +47,14 @@ class Gallery(Protocol):
 
 @dataclass(frozen=True)
 class Stack:
-    """An array (N, H, W, C) of bytes, of which `chosen` (all if None) take part."""
+    """An array (N, H, W, C) of bytes, of which the images `chosen` (all if None) are used."""
 
     pixels: NDArray[np.uint8]
     chosen: NDArray[np.int64] | None = None
     names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.pixels if self.chosen is None else self.chosen)
 
     @property
@@ -68,11 +68,11 @@ class Stack:
         return Counter({(self.pixels.shape[1], self.pixels.shape[2]): len(self)})
 
     def take(self, chosen: NDArray[np.int64]) -> "Stack":
-        """PlainCopies nothing yet: the array may be memory-mapped."""
+        """Copies nothing yet: the array may be memory-mapped."""
         return Stack(self.pixels, chosen if self.chosen is None else self.chosen[chosen])
 
     def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
-        """Never a reason: all of an array is usable."""
+        """Every image of an array is usable."""
         same = size == self.pixels.shape[1:3]
         for index in range(len(self.pixels)) if self.chosen is None else self.chosen:
             pixels = self.pixels[index]
@@ -81,14 +81,14 @@ class Stack:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Image files with readable headers. window: which values become 0 and 255 in those of more than 8 bits."""
+    """Image files with readable headers. window: values that become 0 and 255 in those of more than 8 bits."""
 
     items: tuple[Item, ...]
     headers: tuple[Header, ...]
     window: Range | None
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.items)
 
     @property
@@ -98,7 +98,7 @@ class Pictures:
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
-        """As they are seen, that is, turned upright."""
+        """Sizes of the upright images."""
         return Counter((header.height, header.width) for header in self.headers)
 
     @property
@@ -107,12 +107,12 @@ class Pictures:
         return tuple(item.name for item in self.items)
 
     def take(self, chosen: NDArray[np.int64]) -> "Pictures":
-        """Their files are opened later."""
+        """Opens no file yet."""
         numbers = chosen.tolist()
         return Pictures(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.window)
 
     def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
-        """Decoded by a few threads, some hundred pictures ahead at most."""
+        """Decoded by a few threads, some hundred images ahead at most."""
 
         def frame(item: Item) -> Frame:
             try:

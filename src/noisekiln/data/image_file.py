@@ -1,4 +1,4 @@
-"""One picture, read as carefully as a data set's."""
+"""Reading of one image file, with the checks of a data set."""
 
 from pathlib import Path
 
@@ -15,26 +15,26 @@ def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """An image file as (H, W, channels) uint8: upright, its first frame, on white where it is transparent.
 
     Args:
-        file: PNG, JPEG, WebP, ...
+        file: an image file: PNG, JPEG, WebP, ...
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        DataError: If it is not there, or no image, or damaged.
+        DataError: If it does not exist, is no image, or is damaged.
     """
     item = file_item(str(file), Path(file))
     try:
         head = header(item)
         picture = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
     except Unusable as unusable:
-        raise DataError(str(file), str(unusable), "Give another picture, or save it again as PNG") from unusable
+        raise DataError(str(file), str(unusable), "Give another image, or save it again as PNG") from unusable
     pixels = np.array(picture)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _window(head: Header) -> Range | None:
-    """Which values are black and white in a picture of more than 8 bits: what its kind of numbers usually means.
+    """The values of black and white in an image of more than 8 bits, by the range of its numbers.
 
-    A data set stretches its own extremes instead; a single picture must come out as it went in.
+    A data set is scaled by its own extremes instead; a single image must keep its brightness.
     """
     if head.deep is None:
         return None
@@ -44,7 +44,7 @@ def _window(head: Header) -> Range | None:
 
 def read_transparency(file: str | Path) -> NDArray[np.float32] | None:
     """How transparent each pixel is, (H, W) of 0 to 1; None for a file that has no transparency."""
-    read_picture(file, channels=1)  # says what is wrong, if anything is
+    read_picture(file, channels=1)  # raises if the file cannot be used
     with Image.open(file) as picture:
         if not picture.has_transparency_data:
             return None

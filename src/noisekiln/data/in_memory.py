@@ -1,4 +1,4 @@
-"""Data that is in memory already: an array, or a sequence of pictures."""
+"""Data in memory: an array, or a sequence of images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,19 +16,19 @@ NAME = "array"
 
 
 def from_array(array: NDArray[Any]) -> Source:
-    """One array of any layout that .npy files may have."""
+    """A source from one array, in any layout that an .npy file may have."""
     return Source(NAME, Part(array))
 
 
 def from_sequence(sequence: Sequence[Any]) -> Source:
-    """Pictures, arrays (H, W[, C]) of bytes and paths of image files, in any mixture."""
+    """A source from PIL images, arrays (H, W[, C]) of bytes and paths of image files, in any mixture."""
     try:
         entries = list(sequence)
     except TypeError:
         raise DataError(
             f"a {type(sequence).__name__}",
             "it is neither a path nor a sequence of images",
-            "Give a folder, a file, an array (N, H, W, C) or a list of pictures",
+            "Give a folder, a file, an array (N, H, W, C) or a list of images",
         ) from None
     if not entries:
         raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
@@ -48,5 +48,5 @@ def _item(number: int, entry: object) -> Item:
     raise DataError(
         f"image number {number}",
         f"{what} is not an image",
-        "Give pictures (PIL), paths, or uint8 arrays (H, W) or (H, W, C) with 1, 3 or 4 channels",
+        "Give PIL images, paths, or uint8 arrays (H, W) or (H, W, C) with 1, 3 or 4 channels",
     )

@@ -1,4 +1,4 @@
-"""Labels and captions as found -> whole numbers from 0 with class names, and texts."""
+"""Labels as whole numbers from 0 with class names, and a check of captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -73,7 +73,7 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
 
 
 def _numbered(source: Source, columns: list[NDArray[Any]]) -> tuple[Labels, tuple[str, ...]]:
-    """Numbers count through the class names, if there are any; if not, each number present is a class of its own."""
+    """Numbers stand for the class names, if there are any; if not, each number that occurs is a class of its own."""
     present = np.unique(np.concatenate(columns)).astype(np.int64)
     names = source.class_names
     if not names:

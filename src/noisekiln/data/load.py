@@ -1,4 +1,4 @@
-"""From whatever holds images to a DataSet: find, settle, survey, split, fit."""
+"""Loading a DataSet: find the source, settle its labels, survey its images, split them, fit them to one size."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.columns import Columns, columns_note, merged, selected
 from noisekiln.data.dataset import DataSet, Images, Skipped, fingerprint
 from noisekiln.data.find import find
 from noisekiln.data.gallery import Stack
 from noisekiln.data.labelling import check_captions, settle_labels
 from noisekiln.data.part import Entries
-from noisekiln.data.sizes import checked, choose
+from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
 from noisekiln.data.split import SMALLEST, held_out
 from noisekiln.data.survey import survey
@@ -31,12 +32,12 @@ def load(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
-    """Reads a data set: pixels (N, H, W, C) uint8 with labels and captions where the source has them.
+    """Reads a data set: pixels (N, H, W, C) uint8 with labels, captions and columns where the source has them.
 
     Args:
         source: a folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
             .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"), an array (N, H, W[, C]), or a
-            sequence of pictures, arrays and paths.
+            sequence of PIL images, arrays and paths.
         size: side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
             they are, and others are scaled and centre-cropped to 32x32.
         cache: folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
@@ -49,18 +50,20 @@ def load(
     Raises:
         DataError: there is nothing usable, or it cannot be understood; the message says what to do.
     """
-    wanted = checked(size)
+    requested = checked_size(size)
     found = find(source)
     check_captions(found)
     labels, class_names = settle_labels(found)
-    rows, skipped, notes = _enter(found, labels)
+    counts = [len(part.images) for part in found.parts]
+    columns = merged([part.columns for part in found.parts], counts)
+    rows, skipped, notes = _enter(found, labels, columns)
     if not any(len(part) for part in rows):
         raise _nothing(found, skipped)
     rows = [part for part in rows if len(part)]
     if len(rows) == 1:
         rows, about_split = _split(rows[0])
         notes.append(about_split)
-    target, about_size = choose(wanted, sum((part.gallery.sizes for part in rows), Counter()))
+    target, about_size = choose(requested, sum((part.gallery.sizes for part in rows), Counter()))
     channels = max(part.gallery.channels for part in rows)
     tick = _ticker(progress, sum(len(part) for part in rows))
     filled: list[Images] = []
@@ -72,26 +75,29 @@ def load(
         raise _nothing(found, skipped)
     filled, about_grey = _grey(filled, found)
     train, test = filled[0], filled[1] if len(filled) > 1 else None
-    said = (*found.notes, *_about_words(found, filled, class_names), *notes, *about_size, *about_grey)
-    said += (f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped.",) if skipped else ()
+    about = [*_about_words(found, filled, class_names), *columns_note(filled[0].columns)]
+    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey)
+    all_notes += (f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped.",) if skipped else ()
     mark = fingerprint((train, test), class_names)
-    return DataSet(found.name, train, test, class_names, said, tuple(skipped), mark)
+    return DataSet(found.name, train, test, class_names, all_notes, tuple(skipped), mark)
 
 
-def _enter(found: Source, labels: Sequence[NDArray[np.int64] | None]) -> tuple[list[Entries], list[Skipped], list[str]]:
+def _enter(
+    found: Source, labels: Sequence[NDArray[np.int64] | None], columns: Sequence[Columns]
+) -> tuple[list[Entries], list[Skipped], list[str]]:
     """The parts' galleries with their rows; what cannot be used is already left out and listed."""
     captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
     arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
     if arrays:
         pixels, notes = as_bytes(found.name, arrays)
-        columns = zip(pixels, labels, captions, strict=True)
-        return [Entries(Stack(stack), label, caption) for stack, label, caption in columns], [], notes
+        parts = zip(pixels, labels, captions, columns, strict=True)
+        return [Entries(Stack(stack), label, caption, column) for stack, label, caption, column in parts], [], notes
     items = [part.images for part in found.parts if isinstance(part.images, tuple)]
     galleries, skipped, notes = survey(items)
     rows = []
-    for (pictures, numbers), label, caption in zip(galleries, labels, captions, strict=True):
+    for (files, numbers), label, caption, column in zip(galleries, labels, captions, columns, strict=True):
         kept = None if caption is None else tuple(caption[i] for i in numbers.tolist())
-        rows.append(Entries(pictures, None if label is None else label[numbers], kept))
+        rows.append(Entries(files, None if label is None else label[numbers], kept, selected(column, numbers)))
     return rows, [*found.skipped, *skipped], notes
 
 
@@ -105,7 +111,7 @@ def _split(rows: Entries) -> tuple[list[Entries], str]:
 
 
 def _grey(filled: list[Images], found: Source) -> tuple[list[Images], list[str]]:
-    """Pictures saved in colour that hold nothing but grey need one channel only; arrays keep the channels they have."""
+    """Files saved in colour that hold only grey get one channel; arrays keep the channels they have."""
     colour = filled[0].pixels.shape[3] == 3 and not isinstance(found.train.images, np.ndarray)
     if not colour or not all(_is_grey(images.pixels) for images in filled):
         return filled, []
@@ -132,7 +138,7 @@ def _is_grey(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _nothing(found: Source, skipped: Sequence[Skipped]) -> DataError:
-    """No image is usable: the first three reasons."""
+    """The error for data without a usable image, with the first three reasons."""
     reasons = "; ".join(f"{one.file}: {one.why}" for one in skipped[:3])
     more = f"; and {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
     return DataError(found.name, f"no image in it can be used ({reasons}{more})", "Replace or convert these files")

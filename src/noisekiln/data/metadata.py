@@ -1,4 +1,4 @@
-"""metadata.jsonl and metadata.csv beside images: a file_name, and a text (or caption) and/or a label for it."""
+"""metadata.jsonl and metadata.csv beside images: a file_name, its text (or caption), its label, and further columns."""
 
 import csv
 import io
@@ -18,14 +18,19 @@ FILES = frozenset({"metadata.jsonl", "metadata.csv"})
 NAME_KEYS = ("file_name", "filename", "file")
 CAPTION_KEYS = ("text", "caption", "prompt")
 LABEL_KEYS = ("label", "class")
+KNOWN_KEYS = frozenset({*NAME_KEYS, *CAPTION_KEYS, *LABEL_KEYS})
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Captions and labels by image name; missing: names that no image has."""
+    """Captions and labels by image name.
+
+    columns: filled cells of further columns, by the column's name and the image's; missing: names that no image has.
+    """
 
     captions: dict[str, str]
     labels: dict[str, str]
+    columns: dict[str, dict[str, str]]
     missing: tuple[Skipped, ...]
 
 
@@ -33,21 +38,22 @@ def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
     """Reads all metadata files; names in them are relative to where each lies. Raises DataError."""
     captions: dict[str, str] = {}
     labels: dict[str, str] = {}
+    columns: dict[str, dict[str, str]] = {}
     missing: list[Skipped] = []
     for item in items:
         here = PurePosixPath(item.name).parent
         for row in _rows(item):
-            given = _field(row, NAME_KEYS)
-            if given is None:
+            file_name = _field(row, NAME_KEYS)
+            if file_name is None:
                 there = f"its columns are {', '.join(map(str, row))}" if row else "the row is empty"
                 raise DataError(
                     item.name,
                     f"a row has no file_name ({there}), so it belongs to no image",
                     'Give every row a "file_name"; in a .csv, commas separate',
                 )
-            name = str(here / given.replace("\\", "/"))
+            name = str(here / file_name.replace("\\", "/"))
             if name not in images:
-                outside = given.startswith("/") or ".." in PurePosixPath(name).parts
+                outside = file_name.startswith("/") or ".." in PurePosixPath(name).parts
                 why = "outside the data's folder" if outside else "not there"
                 missing.append(Skipped(name, f"named in {item.name}, but {why}"))
                 continue
@@ -56,7 +62,9 @@ def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
                 captions[name] = caption
             if label is not None:
                 labels[name] = label
-    return Metadata(captions, labels, tuple(missing))
+            for key, cell in _further(row).items():
+                columns.setdefault(key, {})[name] = cell
+    return Metadata(captions, labels, columns, tuple(missing))
 
 
 def text_of(item: Item) -> str:
@@ -89,3 +97,17 @@ def _rows(item: Item) -> Iterator[dict[str, Any]]:
 def _field(row: dict[str, Any], keys: Sequence[str]) -> str | None:
     """The first of these columns that is filled in, as text."""
     return next((str(row[key]).strip() for key in keys if row.get(key) not in (None, "")), None)
+
+
+def _further(row: dict[str, Any]) -> dict[str, str]:
+    """The filled cells of columns that are neither name, caption nor label, as text; values in a value as JSON."""
+    cells = {key: _cell(value) for key, value in row.items() if key and key not in KNOWN_KEYS}
+    return {key: cell for key, cell in cells.items() if cell}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return value.strip() if isinstance(value, str) else json.dumps(value)

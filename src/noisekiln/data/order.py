@@ -1,4 +1,4 @@
-"""The order in which images are seen: a pure function, so that nothing has to be saved to resume it."""
+"""The order of training images: a pure function, so that nothing has to be saved to resume it."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from noisekiln.errors import DataError
 
 
 def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
-    """Which of n images are number start..start+count-1 of an endless stream of shuffled epochs.
+    """The images with numbers start..start+count-1 in an endless stream of shuffled epochs of n images.
 
     Epoch e is a permutation that depends on (n, seed, e) alone; a batch may cross its border, and may be larger than n.
     So a run that has seen k images resumes with start=k, and two processes share a batch by splitting start and count.
@@ -17,8 +17,8 @@ def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int6
     Args:
         n: images in the data set, 1 or more.
         seed: any integer.
-        start: images seen before, 0 or more.
-        count: images wanted, 0 or more.
+        start: images before, 0 or more.
+        count: images to return, 0 or more.
 
     Returns:
         (count,) int64, each 0..n-1.
@@ -29,7 +29,7 @@ def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int6
     if n < 1 or start < 0 or count < 0:
         raise DataError(
             f"batch_order(n={n}, start={start}, count={count})",
-            "an order needs at least one image, and nothing comes before its start",
+            "an order needs at least one image, and begins at number 0",
             "Give n of 1 or more, start and count of 0 or more",
         )
     pieces = []
@@ -44,8 +44,8 @@ def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int6
 
 @lru_cache(maxsize=2)  # this epoch's, and its neighbour's while a batch crosses the border
 def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Sorts raw Philox numbers: numpy promises those for ever, but not the order that its shuffles give."""
+    """Sorts raw Philox numbers: numpy promises to keep those, but not the results of its shuffles."""
     draws = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(n)
     order: NDArray[np.int64] = np.argsort(draws, kind="stable").astype(np.int64, copy=False)
-    order.flags.writeable = False  # it is shared by everyone who asks
+    order.flags.writeable = False  # it is shared by all callers
     return order

@@ -1,4 +1,4 @@
-"""Pairs of images: a folder with two, `from` and `to`, in which partners have the same name."""
+"""Pairs of images: a folder that holds two, `from` and `to`, in which partners have the same name."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from noisekiln.data.load import load
 from noisekiln.errors import DataError
 
 FROM, TO = "from", "to"
-DO = f"Give a folder with two, {FROM} (what is given) and {TO} (what it becomes), and partners of the same name in them"
+DO = f"Give a folder that holds two, {FROM} (sources) and {TO} (targets), in which partners have the same name"
 
 
 def load_pairs(
@@ -41,31 +41,38 @@ def load_pairs(
     for name in (FROM, TO):
         if not (folder / name).is_dir():
             raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", DO)
-    made = load(folder / TO, size=size, progress=progress)
-    given = load(folder / FROM, size=made.size)
-    known = {_key(file): image for part in _parts(given) for file, image in zip(_files(part), part.pixels, strict=True)}
-    for name, loaded in ((FROM, given), (TO, made)):
+    targets = load(folder / TO, size=size, progress=progress)
+    sources = load(folder / FROM, size=targets.size)
+    known = {
+        _key(file): image for part in _parts(sources) for file, image in zip(_files(part), part.pixels, strict=True)
+    }
+    for name, loaded in ((FROM, sources), (TO, targets)):
         files = [file for part in _parts(loaded) for file in _files(part)]
         twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
         if twice:
             raise DataError(str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs go by name", DO)
-    wanted = [file for part in _parts(made) for file in _files(part)]
-    missing = [file for file in wanted if _key(file) not in known]
+    needed = [file for part in _parts(targets) for file in _files(part)]
+    missing = [file for file in needed if _key(file) not in known]
     if missing:
         more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         named = ", ".join(f"{TO}/{file}" for file in missing[:3])
         raise DataError(str(source), f"{named}{more} have no partner in {FROM}/ that can be read", DO)
-    train, held_out = (_paired(part, known) for part in (made.train, made.held_out))
+    train, held_out = (_paired(part, known) for part in (targets.train, targets.held_out))
     assert train is not None
-    note = f"{len(wanted):,} images have a partner in {FROM}/."
-    alone = len(known) - len(wanted)
-    note += f" {alone:,} more in {FROM}/ have none, and are left out." if alone else ""
-    mark = fingerprint((train, held_out), made.class_names)
-    skipped = (*made.skipped, *given.skipped)
+    note = f"{len(needed):,} images have a partner in {FROM}/."
+    alone = len(known) - len(needed)
+    note += f" {alone:,} more in {FROM}/ have none, and are not used." if alone else ""
+    mark = fingerprint((train, held_out), targets.class_names)
+    skipped = (*targets.skipped, *sources.skipped)
     return replace(
-        made, name=folder.resolve().name, train=train, held_out=held_out, notes=(*made.notes, note), skipped=skipped,
+        targets,
+        name=folder.resolve().name,
+        train=train,
+        held_out=held_out,
+        notes=(*targets.notes, note),
+        skipped=skipped,
         fingerprint=mark,
-    )  # fmt: skip
+    )
 
 
 def _paired(part: Images | None, known: dict[str, NDArray[np.uint8]]) -> Images | None:

@@ -1,4 +1,4 @@
-"""One part on its way in: a gallery with its labels and captions, row by row."""
+"""One part while it is loaded: a gallery with its labels, captions and columns, row by row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.columns import Columns, selected
 from noisekiln.data.dataset import Images, Skipped
 from noisekiln.data.gallery import Gallery
 from noisekiln.data.store import Store
@@ -14,19 +15,20 @@ from noisekiln.data.store import Store
 
 @dataclass(frozen=True)
 class Entries:
-    """N images with N labels and captions, where there are any."""
+    """N images with N labels, captions and cells of each column, where there are any."""
 
     gallery: Gallery
     labels: NDArray[np.int64] | None
     captions: tuple[str, ...] | None
+    columns: Columns
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.gallery)
 
     def take(self, chosen: NDArray[np.int64]) -> "Entries":
         """The rows with these numbers, in this order."""
-        return Entries(self.gallery.take(chosen), *self._columns(chosen))
+        return Entries(self.gallery.take(chosen), *self._words(chosen), selected(self.columns, chosen))
 
     def fill(
         self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]
@@ -44,10 +46,11 @@ class Entries:
                 kept.append(number)
             tick()
         files = tuple(names[number] for number in kept) if names else None
-        columns = self._columns(np.array(kept, np.int64))
-        return Images(store.finish(len(kept)), *columns, files), skipped
+        rows = np.array(kept, np.int64)
+        columns = selected(self.columns, rows)
+        return Images(store.finish(len(kept)), *self._words(rows), files, columns=columns), skipped
 
-    def _columns(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    def _words(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
         """Labels and captions of some rows."""
         labels = None if self.labels is None else self.labels[chosen]
         return labels, None if self.captions is None else tuple(self.captions[i] for i in chosen.tolist())

@@ -1,12 +1,12 @@
-"""Any picture -> a given size, by scaling and cropping the centre."""
+"""Fitting of an image to a size, by scaling and cropping the centre."""
 
 from PIL import Image
 
-PIXEL_ART = 64  # pixels: a picture this small that grows by a whole factor keeps its hard edges
+PIXEL_ART = 64  # pixels: an image this small that grows by a whole factor keeps its hard edges
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The centre of a picture in the shape of `size` (height, width), scaled to it.
+    """The centre of an image in the shape of `size` (height, width), scaled to it.
 
     Down with antialiasing (Lanczos, after a box reduction when it is far); up by whole factors from 64 pixels or less
     by repeating pixels; up otherwise with a cubic.
@@ -15,14 +15,14 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     if picture.size == (width, height):
         return picture
     scale = max(width / picture.width, height / picture.height)
-    across, down = width / scale, height / scale  # the part of the picture that stays, in its own pixels
+    across, down = width / scale, height / scale  # the part of the image that stays, in its own pixels
     left, top = (picture.width - across) / 2, (picture.height - down) / 2
     box = (left, top, left + across, top + down)
     return picture.resize((width, height), _filter(picture, scale), box, reducing_gap=3.0 if scale < 1 else None)
 
 
 def _filter(picture: Image.Image, scale: float) -> Image.Resampling:
-    """How to sample when every length is multiplied by `scale`."""
+    """The filter for a scaling of every length by `scale`."""
     if scale <= 1:
         return Image.Resampling.LANCZOS
     if max(picture.size) <= PIXEL_ART and scale == int(scale):

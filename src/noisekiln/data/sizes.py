@@ -1,4 +1,4 @@
-"""Which size the images get, and how to say so."""
+"""The size of the images, and how sizes are written."""
 
 from collections import Counter
 
@@ -11,30 +11,33 @@ DEFAULT = 32  # pixels: what a processor can learn in minutes
 Size = tuple[int, int]
 
 
-def checked(size: int | tuple[int, int] | None) -> Size | None:
-    """The size asked for as (height, width); raises DataError if it is not two lengths of at least 4 pixels."""
+def checked_size(size: int | tuple[int, int] | None) -> Size | None:
+    """The requested size as (height, width); raises DataError if it is not two lengths of at least 4 pixels."""
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < SMALLEST:
         raise DataError(
-            f"size {_text((height, width))}",
+            f"`size={_height_by_width((height, width))}`",
             f"a side under {SMALLEST} pixels leaves nothing to learn",
             f"Give {SMALLEST} or more, for example {DEFAULT}",
         )
     return height, width
 
 
-def choose(wanted: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str]]:
-    """The size to fit all images to, and notes: why, and what that does to them."""
-    target = wanted or _natural(sizes)
+def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str]]:
+    """The size that all images are fitted to, and notes: why, and what that does to them."""
+    target = requested or _natural(sizes)
     if set(sizes) == {target}:
         return target, []
-    found = _text(next(iter(sizes))) if len(sizes) == 1 else _variety(sizes)
-    notes = [f"{found}: scaled and centre-cropped to {_text(target)}{'' if wanted else ' (--size changes it)'}."]
+    found = _height_by_width(next(iter(sizes))) if len(sizes) == 1 else _variety(sizes)
+    how = "" if requested else " (`size` changes it)"
+    notes = [f"{found}: scaled and centre-cropped to {_height_by_width(target)}{how}."]
     small = sum(count for size, count in sizes.items() if size[0] < target[0] or size[1] < target[1])
     if small:
-        notes.append(f"{small:,} of {sizes.total():,} images are smaller than {_text(target)} and were enlarged.")
+        notes.append(
+            f"{small:,} of {sizes.total():,} images are smaller than {_height_by_width(target)} and were enlarged."
+        )
     return target, notes
 
 
@@ -47,9 +50,9 @@ def _natural(sizes: Counter[Size]) -> Size:
 
 def _variety(sizes: Counter[Size]) -> str:
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    return f"{len(sizes):,} different sizes, {_text(by_area[0])} to {_text(by_area[-1])}"
+    return f"{len(sizes):,} different sizes, {_height_by_width(by_area[0])} to {_height_by_width(by_area[-1])}"
 
 
-def _text(size: Size) -> str:
-    """Width x height, as people write it."""
-    return f"{size[1]}x{size[0]}"
+def _height_by_width(size: Size) -> str:
+    """Like the setting `size`."""
+    return f"{size[0]}x{size[1]}"

@@ -1,8 +1,8 @@
-"""What a reader hands over: images not yet decoded or fitted, with labels and captions as they were found."""
+"""The result of a reader: images not yet decoded or fitted, with labels, captions and columns as they were found."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,12 +10,13 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from PIL import Image
 
+from noisekiln.data.columns import Columns
 from noisekiln.data.dataset import Skipped
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image that is not decoded yet: its name, and how to open its bytes (or the picture that it already is)."""
+    """One image that is not decoded yet: its name, and how to open its bytes (or the decoded image that it is)."""
 
     name: str
     open: Callable[[], BinaryIO | Image.Image]
@@ -28,18 +29,22 @@ def file_item(name: str, path: Path) -> Item:
 
 @dataclass(frozen=True)
 class Part:
-    """The train or the test part: an array (N, H, W[, C]) of numbers, or N items; labels are names or numbers."""
+    """The train or the test part: an array (N, H, W[, C]) of numbers, or N items; labels are names or numbers.
+
+    columns: further columns by name, (N,) each.
+    """
 
     images: NDArray[Any] | tuple[Item, ...]
     labels: Sequence[Any] | NDArray[Any] | None = None
     captions: Sequence[str] | None = None
+    columns: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set as its reader understood it.
 
-    class_names: what numeric labels count through, if known; labels_from: where labels were found, for a note.
+    class_names: names of the labels 0, 1, ..., if known; labels_from: where labels were found, for a note.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""Which images are held out when the source has no test part of its own."""
+"""The split into training and held-out images, for sources without a test part of their own."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-SMALLEST = 10  # with fewer images, holding one out costs more than it tells
+SMALLEST = 10  # with fewer images, holding one out costs more than it is worth
 MOST = 10_000
 
 
@@ -16,7 +16,7 @@ def held_out(n: int) -> NDArray[np.bool_]:
 
 
 def _scramble(n: int) -> NDArray[np.uint64]:
-    """splitmix64 of 0..n-1: fixed arithmetic, so no version of numpy can choose otherwise."""
+    """splitmix64 of 0..n-1: fixed arithmetic, so that no version of numpy changes the choice."""
     z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Where decoded pixels live: in memory while they are few, in a memory-mapped file when they are many."""
+"""Storage of decoded pixels: in memory while they are few, in a memory-mapped file when they are many."""
 
 import atexit
 import os
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from noisekiln.errors import DataError
 
-LARGE = 2 << 30  # bytes: from here on, a data set leaves the memory to the training
+LARGE = 2 << 30  # bytes: larger data sets are memory-mapped, to leave the memory to the training
 
 
 class Store:
-    """Room for an array of bytes: write into `pixels`, then call `finish`."""
+    """Space for an array of bytes: write into `pixels`, then call `finish`."""
 
     def __init__(self, shape: tuple[int, ...], file: Path | None) -> None:
-        """Takes memory, or from 2 GiB on a file: `file`, or one in a temporary folder that goes when Python ends.
+        """Allocates memory, or above 2 GiB a file: `file`, or one in a temporary folder, removed when Python ends.
 
         Raises:
-            DataError: the disk has not that much room (found now: a full disk would kill the process later).
+            DataError: the disk has too little free space (checked now: a full disk would kill the process later).
         """
         self.pixels: NDArray[np.uint8]
         self._file = file
@@ -55,7 +55,7 @@ def _check_room(needed: int, folder: Path) -> None:
         raise DataError(
             f"{folder}",
             f"the decoded images take {needed / 2**30:.1f} GiB and only {free / 2**30:.1f} GiB are free there",
-            "Choose a smaller --size, or make room",
+            "Choose a smaller `size`, or free some space",
         )
 
 

@@ -1,4 +1,4 @@
-"""A look at every file's header before any is decoded: which are usable, how deep, what there is to say."""
+"""Survey of all files' headers before any is decoded: which are usable, how deep they are, and notes about them."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from noisekiln.data.gallery import THREADS, Pictures
 from noisekiln.data.source import Item
 from noisekiln.data.values import full_scale
 
-Part = tuple[Pictures, NDArray[np.int64]]  # the usable pictures, and their numbers among all of the part
+Usable = tuple[Pictures, NDArray[np.int64]]  # the usable files, and their numbers among all of the part
 
 
-def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Part], list[Skipped], list[str]]:
-    """Every part's usable pictures, what was skipped, and notes."""
+def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Usable], list[Skipped], list[str]]:
+    """Every part's usable files, the skipped ones, and notes."""
     looks = [_headers(items) for items in parts]
     good = [[(i, look) for i, look in enumerate(part) if isinstance(look, Header)] for part in looks]
     headers = [look for part in good for _, look in part]
@@ -55,7 +55,7 @@ def _headers(items: Sequence[Item]) -> list[Header | str]:
 
 
 def _window(extremes: list[Range]) -> Range | None:
-    """One range for all pictures of more than 8 bits, so that they stay comparable."""
+    """One range for all images of more than 8 bits, so that they stay comparable."""
     if not extremes:
         return None
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
@@ -69,9 +69,9 @@ def _notes(headers: list[Header], window: Range | None) -> Iterable[str]:
         deep = sum(look.deep is not None for look in headers)
         yield f"{_images(deep)} of more than 8 bits: values of {window[0]:g} to {window[1]:g} were scaled to 0 to 255."
     if transparent := sum(look.transparent for look in headers):
-        yield f"{_images(transparent)} with transparency: laid on white."
+        yield f"{_images(transparent)} with transparency: composited onto white."
     if animated := sum(look.animated for look in headers):
-        yield f"{_images(animated)} with several frames: the first was taken."
+        yield f"{_images(animated)} with several frames: the first is used."
 
 
 def _images(count: int) -> str:

@@ -1,9 +1,13 @@
-"""What a tree of files means: parts, classes and captions. Folders use it, and whatever else holds named files."""
+"""The meaning of a tree of named files, such as a folder: its parts, classes, captions and columns."""
 
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
+from typing import Any
 
+from numpy.typing import NDArray
+
+from noisekiln.data.columns import Columns, typed
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import SUFFIXES
 from noisekiln.data.metadata import FILES, Metadata, read_metadata, text_of
@@ -21,7 +25,8 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
     """Reads a tree whose items are named by their path in it ("cats/1.png"). Raises DataError if it has no image.
 
     Sub-folders called train and test (or val) are the parts; below them, two sub-folders or more are classes. Labels
-    and captions of a metadata.jsonl or .csv come first; a caption may also be in a .txt file beside its image.
+    and captions of a metadata.jsonl or .csv come first; a caption may also be in a .txt file beside its image. Further
+    columns of the metadata keep their names.
     """
     seen = sorted((item for item in files if not is_ignored(item.name)), key=lambda item: natural(item.name))
     images = [item for item in seen if _suffix(item) in SUFFIXES]
@@ -39,15 +44,16 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
     trees, notes = _parts(images)
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
-    if described and not metadata.captions and not metadata.labels:
-        notes.append(f"{described[0].name} gives no image a caption or a label.")
+    if described and not (metadata.captions or metadata.labels or metadata.columns):
+        notes.append(f"{described[0].name} holds nothing about any image.")
     parts = [
         Part(
             tuple(tree),
             None if classes is None else [classes[item.name] for item in tree],
             [captions.get(item.name, "") for item in tree] if captions else None,
+            columns,
         )
-        for tree in trees
+        for tree, columns in zip(trees, _columns(trees, metadata), strict=True)
     ]
     return Source(
         name,
@@ -65,10 +71,10 @@ def is_ignored(path: str) -> bool:
 
 
 def _labelled(images: list[Item], metadata: Metadata) -> tuple[list[Item], list[Skipped]]:
-    """Where metadata gives labels, an image without one cannot take part."""
+    """Where metadata holds labels, an image without one is left out."""
     if not metadata.labels:
         return images, []
-    out = [Skipped(item.name, "the metadata gives it no label") for item in images if item.name not in metadata.labels]
+    out = [Skipped(item.name, "it has no label in the metadata") for item in images if item.name not in metadata.labels]
     return [item for item in images if item.name in metadata.labels], out
 
 
@@ -100,11 +106,23 @@ def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[s
     if all(inside):
         return {name: path[0] for name, path in paths.items()}, "sub-folders"
     if any(inside):
-        return None, "Images lie in sub-folders and beside them, so the sub-folders are not taken as classes."
+        return None, "Images lie in sub-folders and beside them, so the sub-folders are not read as classes."
     return (
         None,
         "There are no classes: two or more sub-folders with images, or a metadata.csv, would give some.",
     )
+
+
+def _columns(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns]:
+    """Every part's further columns; whether a column holds numbers or texts is decided over all parts."""
+    columns: list[dict[str, NDArray[Any]]] = [{} for _ in trees]
+    for name, cells in metadata.columns.items():
+        values = typed([cells.get(item.name, "") for tree in trees for item in tree])
+        start = 0
+        for tree, part in zip(trees, columns, strict=True):
+            part[name] = values[start : start + len(tree)]
+            start += len(tree)
+    return list(columns)
 
 
 def _texts(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:

@@ -1,4 +1,4 @@
-"""Arrays as people save them -> (N, H, W, C) uint8, with a note of what was understood."""
+"""Conversion of arrays to (N, H, W, C) uint8, with notes of how they were read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np
     """Arrays (N, H, W), (N, H, W, C) or (N, C, H, W), read by one common range -> (N, H, W, C) uint8, C = 1 or 3.
 
     Bytes stay as they are; floats must lie in [0, 1] or [-1, 1]; wider integers are scaled by the smallest 2^k - 1 that
-    holds them all; a fourth channel is taken as transparency and laid on white.
+    holds them all; a fourth channel is read as transparency and composited onto white.
 
     Raises:
         DataError: another number of dimensions or channels, sides under 4 pixels, values outside these ranges.
@@ -27,7 +27,7 @@ def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np
         raise DataError(name, "an array holds no images (its length is 0)", "Check how it was saved")
     pixels = _scaled(name, stacks, notes)
     if any(stack.shape[3] == 4 for stack in pixels):
-        notes.append("The fourth channel was taken as transparency and laid on white.")
+        notes.append("The fourth channel is read as transparency and composited onto white.")
         pixels = [_on_white(stack) if stack.shape[3] == 4 else stack for stack in pixels]
     if len({stack.shape[3] for stack in pixels}) > 1:
         raise DataError(name, "one part is grey and the other in colour", "Convert both to the same number of channels")
@@ -52,7 +52,7 @@ def _upright(name: str, array: NDArray[Any], notes: list[str]) -> NDArray[Any]:
 
 
 def _scaled(name: str, stacks: list[NDArray[Any]], notes: list[str]) -> list[NDArray[np.uint8]]:
-    """All parts to bytes, by one range for all."""
+    """All parts as bytes, by one range for all."""
     if all(stack.dtype == np.uint8 for stack in stacks):
         return stacks
     kinds: set[str] = {stack.dtype.kind for stack in stacks}
@@ -75,7 +75,7 @@ def _whole_range(name: str, low: float, high: float) -> tuple[float, float]:
     if low < 0:
         raise DataError(
             name,
-            f"its whole numbers run from {low:g} to {high:g}, and black cannot be told from below 0",
+            f"its whole numbers run from {low:g} to {high:g}, so it is unclear which value is black",
             "Shift them to start at 0, or save floats in [-1, 1]",
         )
     return 0.0, full_scale(high)
@@ -101,7 +101,7 @@ def full_scale(high: float) -> float:
 
 
 def to_byte(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """low..high -> 0..255, rounded; a chunk at a time, as floats take eight times the room of bytes."""
+    """low..high -> 0..255, rounded; a chunk at a time, as floats take eight times the memory of bytes."""
     out = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), 256):
         unit = (values[start : start + 256].astype(np.float64) - low) / (high - low)
@@ -110,7 +110,7 @@ def to_byte(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _on_white(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, 4) -> (N, H, W, 3): what is transparent shows white, never its hidden colour."""
+    """(N, H, W, 4) -> (N, H, W, 3): transparent parts become white, never their hidden colour."""
     out = np.empty((*stack.shape[:3], 3), np.uint8)
     for start in range(0, len(stack), 256):
         chunk = stack[start : start + 256].astype(np.uint32)

@@ -168,13 +168,7 @@ def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> 
 
 def some_images(part: Images, count: int) -> Images:
     """So many of a part's images, in random order, and the same ones at every call."""
-    rows = batch_order(len(part), seed=0, start=0, count=count)
-    return Images(
-        part.pixels[rows],
-        labels=None if part.labels is None else part.labels[rows],
-        captions=None if part.captions is None else tuple(part.captions[row] for row in rows),
-        partners=None if part.partners is None else part.partners[rows],
-    )
+    return part.take(batch_order(len(part), seed=0, start=0, count=count))
 
 
 def as_line(evaluation: Evaluation) -> dict[str, float]:

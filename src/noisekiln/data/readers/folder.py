@@ -11,7 +11,7 @@ HOLDS = "a folder of images (sub-folders are classes; metadata.jsonl or .csv may
 
 
 def recognises(path: Path) -> int:
-    """Any folder, unless another reader knows it better."""
+    """Any folder, unless it is another reader's own format."""
     return int(path.is_dir())
 
 
@@ -45,7 +45,7 @@ def read(path: Path) -> Source:
 
 
 def _is_file(path: Path) -> bool:
-    """False, too, for what may not even be looked at."""
+    """False also for files without permission to look at them."""
     try:
         return path.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its kin, plain or gzipped: one file of images with its labels beside it, or a folder."""
+"""Idx files, as of MNIST, plain or gzipped: one file of images with its labels beside it, or a folder."""
 
 import gzip
 import re
@@ -85,6 +85,6 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _is_fashion(path: Path) -> bool:
-    """By the name of the folder: the files are named like MNIST's."""
+    """Whether the folder's name says so: the files are named like MNIST's."""
     folder = path if path.is_dir() else path.parent
     return any("fashionmnist" in re.sub("[-_ ]", "", part.lower()) for part in folder.resolve().parts)

@@ -1,4 +1,4 @@
-"""Arrays in an .npz file under the names that people use: images or JPEG bytes, labels, captions, class names."""
+"""Arrays in an .npz file under their common names: images or JPEG bytes, labels, captions, class names, columns."""
 
 import io
 import zipfile
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.columns import Columns, from_arrays
 from noisekiln.data.source import Item, Part, Source
 from noisekiln.errors import DataError
 
@@ -18,6 +19,8 @@ HOLDS = "an .npz file of images (with labels, captions, train and test arrays)"
 CLASS_NAMES = ("class_names", "label_names", "classes")
 TRAIN = ("train", "")  # "" is for names without a side: images, labels
 TEST = ("test", "val", "valid", "validation")
+IMAGES, LABELS, CAPTIONS = ("images", "x"), ("labels", "label", "y"), ("captions", "caption", "texts", "text")
+KNOWN = frozenset({*IMAGES, *LABELS, *CAPTIONS, *CLASS_NAMES, "jpeg", "offsets"})  # all other names are columns
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -53,13 +56,31 @@ def _arrays(path: Path) -> Arrays:
 
 def _side(arrays: Arrays, sides: tuple[str, ...]) -> Part | None:
     """The train, test or only part."""
-    images = _named(arrays, sides, ("images", "x"))
+    images = _named(arrays, sides, IMAGES)
     if images is not None:
-        return Part(images, _labels(arrays, sides), _captions(arrays, sides))
+        return _part(images, arrays, sides)
     encoded, offsets = _named(arrays, sides, ("jpeg",)), _named(arrays, sides, ("offsets",))
     if encoded is None or offsets is None:
         return None
-    return Part(_items(encoded, offsets), _labels(arrays, sides), _captions(arrays, sides))
+    return _part(_items(encoded, offsets), arrays, sides)
+
+
+def _part(images: NDArray[Any] | tuple[Item, ...], arrays: Arrays, sides: tuple[str, ...]) -> Part:
+    labels, captions = _named(arrays, sides, LABELS), _captions(arrays, sides)
+    return Part(images, labels, captions, _columns(arrays, sides, len(images)))
+
+
+def _columns(arrays: Arrays, sides: tuple[str, ...], count: int) -> Columns:
+    """The arrays of these sides whose name has no other meaning: age, train_age, age_train, ..."""
+    named = [(*_side_and_name(key), array) for key, array in arrays.items()]
+    return from_arrays({name: array for side, name, array in named if side in sides and name not in KNOWN}, count)
+
+
+def _side_and_name(key: str) -> tuple[str, str]:
+    for side in filter(None, (*TRAIN, *TEST)):
+        if key.startswith(f"{side}_") or key.endswith(f"_{side}"):
+            return side, key.removeprefix(f"{side}_").removesuffix(f"_{side}")
+    return "", key
 
 
 def _named(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> NDArray[Any] | None:
@@ -74,13 +95,9 @@ def _named(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> ND
     return None
 
 
-def _labels(arrays: Arrays, sides: tuple[str, ...]) -> NDArray[Any] | None:
-    return _named(arrays, sides, ("labels", "label", "y"))
-
-
 def _captions(arrays: Arrays, sides: tuple[str, ...]) -> tuple[str, ...] | None:
-    """An array of texts, or one text with a caption a line, as text or as its bytes."""
-    found = _named(arrays, sides, ("captions", "caption", "texts", "text"))
+    """Captions from an array of texts, or from one text with a caption on each line, as text or as its bytes."""
+    found = _named(arrays, sides, CAPTIONS)
     if found is None:
         return None
     if found.dtype == np.uint8:
@@ -103,13 +120,13 @@ def _bytes(encoded: NDArray[Any], start: int, end: int) -> io.BytesIO:
 
 
 def _only(path: Path, arrays: Arrays, notes: list[str]) -> Part:
-    """Without a known name: the only array that can be a stack of images."""
+    """The only array that can be a stack of images, where none has a known name."""
     candidates = [key for key in arrays if arrays[key].ndim in (3, 4)]
     if len(candidates) == 1:
-        notes.append(f'The array "{candidates[0]}" was taken as the images.')
-        return Part(arrays[candidates[0]], _labels(arrays, TRAIN), _captions(arrays, TRAIN))
+        notes.append(f'The array "{candidates[0]}" is read as the images.')
+        return _part(arrays[candidates[0]], arrays, TRAIN)
     raise DataError(
         str(path),
-        f"none of its arrays is known as images ({', '.join(arrays) or 'it is empty'})",
+        f"none of its arrays is named as images ({', '.join(arrays) or 'it is empty'})",
         'Name them "images" and "labels", or "train_images", "train_labels", "test_images", "test_labels"',
     )

@@ -1,0 +1,72 @@
+"""Further columns of data: numbers or texts for each image, beside labels and captions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Columns = Mapping[str, NDArray[Any]]  # by name: (N,) float64, nan where missing, or (N,) texts, "" where missing
+
+
+def typed(cells: Sequence[str]) -> NDArray[Any]:
+    """Cells of a table as (N,) float64 if every filled one is a number, else as (N,) texts."""
+    numbers = [_number(cell) for cell in cells]
+    if any(number is None for number in numbers):
+        return np.array(cells, np.str_)
+    return np.array(numbers, np.float64)
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
+    """The arrays that hold one number, truth value or text for each of `count` images; others are left out."""
+    columns = {}
+    for name, array in arrays.items():
+        values = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+        if values.shape != (count,) or values.dtype.kind not in "biufUS":
+            continue
+        texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        columns[name] = texts if texts.dtype.kind == "U" else texts.astype(np.float64)
+    return columns
+
+
+def merged(parts: Sequence[Columns], counts: Sequence[int]) -> list[Columns]:
+    """The parts' columns with the same names and kinds in all of them; what a part does not have is missing there."""
+    names = sorted({name for columns in parts for name in columns})
+    text = {name: any(columns[name].dtype.kind == "U" for columns in parts if name in columns) for name in names}
+    return [
+        {name: _filled(columns.get(name), text=text[name], count=count) for name in names}
+        for columns, count in zip(parts, counts, strict=True)
+    ]
+
+
+def selected(columns: Columns, rows: NDArray[np.int64]) -> Columns:
+    """The rows with these numbers, in this order."""
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def columns_note(columns: Columns) -> list[str]:
+    """A note that names the columns, if there are any."""
+    if not columns:
+        return []
+    kinds = (f"{name} ({'text' if values.dtype.kind == 'U' else 'numbers'})" for name, values in columns.items())
+    return [f"{len(columns):,} further {'column' if len(columns) == 1 else 'columns'}: {', '.join(kinds)}."]
+
+
+def _number(cell: str) -> float | None:
+    """The number that a cell holds, nan for an empty one; None for a text."""
+    if not cell:
+        return math.nan
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return None if math.isinf(number) or "_" in cell else number
+
+
+def _filled(values: NDArray[Any] | None, *, text: bool, count: int) -> NDArray[Any]:
+    if values is None:
+        return np.full(count, "" if text else np.nan)
+    if text and values.dtype.kind != "U":
+        return np.array(["" if math.isnan(value) else f"{value:g}" for value in values], np.str_)
+    return values
