@@ -1,7 +1,8 @@
-"""Imports go strictly down the floors, and some words never appear."""
+"""Imports go strictly down the layers, every name says one thing, and some words never appear."""
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,50 +11,38 @@ import noisekiln
 
 SOURCE = Path(noisekiln.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
+MODULES = sorted(str(file.relative_to(SOURCE).with_suffix("")) for file in FILES)
 
-FLOORS = {  # a module or room may import what stands on a lower floor, and its own room
-    "levels": 0.0,
-    "find": 0.0,
-    "replacing": 0.0,
-    "folder": 0.05,
-    "estimate": 0.1,
-    "spec": 0.1,
-    "predictions": 1.0,
-    "schedules": 1.0,
-    "conditions": 1.0,
-    "draws": 1.1,
-    "labels": 1.1,
-    "chain": 1.1,
-    "blocks": 2.0,
-    "operators": 2.1,
-    "conditioners": 2.1,
-    "codecs": 2.1,
-    "backbones": 2.1,
-    "inversion": 1.0,
-    "tiling": 1.0,
-    "tasks": 2.2,
-    "denoiser": 3.0,
-    "weights": 4.0,
-    "objectives": 4.1,
-    "samplers": 4.1,
-    "inverse": 4.2,
-    "guidance": 4.1,
-    "sampling": 4.0,
-    "diffusion": 5.0,
-    "uses": 5.5,
-    "stages": 5.1,
-    "adapter": 5.1,
-    "recipes": 6.0,
-    "interop": 6.0,
-    "facade": 6.1,
-    "cli": 7.0,
-    "web": 7.0,
-    "__init__": 8.0,
-    "__main__": 8.0,
+# From the ground up: a module or room may import what stands before it, and its own room.
+LAYERS = [
+    "errors",
+    *("levels", "estimate", "predictions", "posterior", "conditions"),  # the mathematics
+    "components",  # what is chosen by name
+    *("files", "data", "machine", "distributed"),  # know nothing of diffusion
+    *("schedules", "textbook", "draws", "noise_labels", "loss_weights"),  # curves and choices
+    *("blocks", "operators", "codecs", "conditioners", "backbones", "tasks"),  # what is learned, what is seen
+    *("denoiser", "objectives", "optimizers"),
+    *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
+    *("ema", "logs", "training", "metrics"),  # know nothing of diffusion
+    *("model", "uses"),
+    *("plan", "monitor", "session", "runs", "interop"),
+    *("api", "cli", "web"),
+    *("__init__", "__main__"),
+]
+HEIGHT = {room: number for number, room in enumerate(LAYERS)}
+WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they may import
+    "errors": set(),
+    "components": set(),
+    "files": {"errors"},
+    "data": {"errors"},
+    "machine": {"errors"},
+    "distributed": {"errors"},
+    "ema": {"errors", "files", "distributed", "machine", "training"},
+    "logs": {"components", "files"},
+    "training": {"errors", "files", "distributed", "machine", "ema"},
+    "metrics": set(),
 }
-ALONE = {"data", "training", "metrics", "pictures"}  # these know nothing of the floors
-SEE_ALONE = {"recipes", "interop", "facade", "cli", "web", "__init__", "__main__"}  # and only these know of them
-EXCEPTIONS = {("data", "pictures"), ("metrics", "pictures"), ("training", "replacing")}
+LARGE = 10  # files in a room from which on its inside is looked at, too
 
 
 def room(file):
@@ -62,62 +51,57 @@ def room(file):
 
 
 def imported(file):
-    """Rooms that a file imports from, wherever in it: (room, line)."""
-    package = ["noisekiln", *file.relative_to(SOURCE).parent.parts]
+    """Modules of the package that a file imports, wherever in it: ("samplers.base", line)."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            modules = [alias.name.split(".") for alias in node.names]
+            modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            path = base + (node.module.split(".") if node.module else [])
-            modules = [[*path, alias.name] for alias in node.names] if path == ["noisekiln"] else [path]
+            assert node.level == 0, f"{file} imports relatively; the package's imports are absolute"
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name if is_module(name) else node.module for name in below]
         else:
             continue
         for module in modules:
-            if module[0] == "noisekiln" and len(module) > 1:
-                there = (SOURCE / module[1]).is_dir() or (SOURCE / f"{module[1]}.py").is_file()
-                yield (module[1] if there else "__init__"), node.lineno
+            if module == "noisekiln" or module.startswith("noisekiln."):
+                yield module.removeprefix("noisekiln").lstrip(".") or "__init__", node.lineno
 
 
+def is_module(name):
+    place = SOURCE.parent / name.replace(".", "/")
+    return name.startswith("noisekiln.") and (place.is_dir() or place.with_suffix(".py").is_file())
+
+
+IMPORTS = sorted({(file, other, line) for file in FILES for other, line in imported(file)})
 EDGES = sorted(
-    {(room(file), other, str(file.relative_to(SOURCE)), line) for file in FILES for other, line in imported(file)}
+    {(room(file), other.split(".")[0], str(file.relative_to(SOURCE)), line) for file, other, line in IMPORTS}
 )
 
 
-def test_every_room_has_a_floor():
-    homeless = {room(file) for file in FILES} - set(FLOORS) - ALONE
-    assert not homeless, f"say in FLOORS, on which floor {homeless} stand"
+def test_every_room_has_a_layer():
+    homeless = {room(file) for file in FILES} - set(LAYERS)
+    assert not homeless, f"say in LAYERS where {homeless} stand"
 
 
 def test_imports_are_seen():
     assert ("samplers", "estimate") in {edge[:2] for edge in EDGES}
     assert ("draws", "schedules") in {edge[:2] for edge in EDGES}
-    assert len(EDGES) > 100
+    assert len(EDGES) > 300
 
 
 def test_imports_go_strictly_down():
     up = [
         f"{file}:{line} imports {other}"
         for mine, other, file, line in EDGES
-        if mine in FLOORS and other in FLOORS and mine != other and FLOORS[mine] <= FLOORS[other]
+        if mine != other and HEIGHT[mine] <= HEIGHT[other]
     ]
     assert not up, up
 
 
-def test_data_training_and_metrics_know_nothing_of_diffusion():
+@pytest.mark.parametrize("mine", WITHOUT_DIFFUSION)
+def test_some_rooms_know_nothing_of_diffusion(mine):
+    allowed = WITHOUT_DIFFUSION[mine] | {mine}
     wrong = [
-        f"{file}:{line} imports {other}"
-        for mine, other, file, line in EDGES
-        if mine in ALONE and other != mine and (mine, other) not in EXCEPTIONS
-    ]
-    assert not wrong, wrong
-
-
-def test_only_the_top_knows_of_data_training_and_metrics():
-    wrong = [
-        f"{file}:{line} imports {other}"
-        for mine, other, file, line in EDGES
-        if other in ALONE and mine not in SEE_ALONE | ALONE
+        f"{file}:{line} imports {other}" for here, other, file, line in EDGES if here == mine and other not in allowed
     ]
     assert not wrong, wrong
 
@@ -125,14 +109,38 @@ def test_only_the_top_knows_of_data_training_and_metrics():
 @pytest.mark.parametrize("mine", ["samplers", "guidance"])
 def test_how_to_move_and_where_to_aim_do_not_know_networks(mine):
     """All that they know of a model is `Denoise`."""
-    wrong = [
-        edge for edge in EDGES if edge[0] == mine and edge[1] in {"denoiser", "backbones", "conditions", "conditioners"}
-    ]
+    networks = {"denoiser", "backbones", "conditions", "conditioners"}
+    wrong = [edge for edge in EDGES if edge[0] == mine and edge[1] in networks]
     assert not wrong, wrong
 
 
+def large_rooms():
+    counts = Counter(file.parent for file in FILES)
+    return sorted(str(folder.relative_to(SOURCE)) for folder, count in counts.items() if count > LARGE)
+
+
+def test_large_rooms_are_found():
+    assert {"cli", "data", "training"} <= set(large_rooms())
+
+
+@pytest.mark.parametrize("name", large_rooms())
+def test_imports_go_down_inside_of_large_rooms_too(name):
+    """No module imports one that imports it, however long the way: so its modules have an order, from the ground up."""
+    here = name.replace("/", ".")
+    below = {}
+    for file, other, _ in IMPORTS:
+        module = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+        if module.startswith(f"{here}.") and other.startswith(f"{here}.") and module != other:
+            below.setdefault(module, set()).add(other)
+    while below:
+        ground = [module for module, others in below.items() if not others & set(below)]
+        assert ground, f"these import each other in a circle: {sorted(below)}"
+        for module in ground:
+            del below[module]
+
+
 def test_importing_noisekiln_imports_no_torch():
-    """`noisekiln --help` answers at once; whoever needs torch imports it."""
+    """`noisekiln --help` answers at once; what needs torch is imported when it is used."""
     import subprocess
     import sys
 
@@ -140,12 +148,32 @@ def test_importing_noisekiln_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
 
 
-# --- words
+# --- names
 
 
 def test_no_room_is_a_drawer():
     named = [part for file in FILES for part in file.relative_to(SOURCE).with_suffix("").parts]
     assert not {"utils", "util", "helpers", "common", "misc", "manager", "scheduler"} & set(named)
+
+
+def test_no_two_modules_have_one_name():
+    """Commands are named like what is typed; readers of data are named like the formats."""
+    free = [name for name in MODULES if not name.startswith("cli/")]
+    counts = Counter(Path(name).name for name in free if Path(name).name not in {"__init__", "base", "__main__"})
+    twice = {name: [m for m in free if Path(m).name == name] for name, count in counts.items() if count > 1}
+    assert not twice, twice
+
+
+def test_no_two_classes_have_one_name():
+    found = [
+        (node.name, str(file.relative_to(SOURCE)))
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    counts = Counter(name for name, _ in found)
+    twice = [(name, file) for name, file in found if counts[name] > 1]
+    assert not twice, twice
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -176,11 +204,30 @@ def test_some_words_never_appear(pattern):
     assert not found, f"{FORBIDDEN[pattern]}: {found}"
 
 
-@pytest.mark.parametrize(
-    "file",
-    [file for file in FILES if room(file) in FLOORS and FLOORS[room(file)] < 6],
-    ids=lambda f: str(f.relative_to(SOURCE)),
-)
-def test_the_core_prints_nothing(file):
-    calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+BELOW_CLI = [file for file in FILES if HEIGHT.get(room(file), 0) < HEIGHT["cli"]]
+
+
+@pytest.mark.parametrize("file", BELOW_CLI, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_nothing_below_the_command_line_prints_or_names_a_flag(file):
+    """Messages name settings in backticks, which the command line renders as its flags."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+    rules = {id(part) for call in calls if is_setting(call) for part in ast.walk(call)}
+    flags = [
+        f"line {node.lineno}: {node.value[:60]!r}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in rules
+        if re.search(r"(?<![\w-])--[a-z][a-z-]+", node.value) and not is_docstring(node, tree)
+        if node.value not in {"--porcelain", "--untracked-files=no"}  # git's
+    ]
+    assert not flags, flags
+
+
+def is_setting(call):
+    return isinstance(call.func, ast.Name) and call.func.id == "setting"
+
+
+def is_docstring(node, tree):
+    bodies = [part.body for part in ast.walk(tree) if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    return any(body and isinstance(body[0], ast.Expr) and body[0].value is node for body in bodies)

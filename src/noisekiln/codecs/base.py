@@ -1,7 +1,7 @@
 """The interface of codecs."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class Codec(nn.Module, ABC):
     and buffers are saved with the model.
     """
 
-    costly: ClassVar[bool] = False  # whether encoding costs enough that training should do it once an image
+    costly: bool = False  # whether encoding costs enough that training should do it once an image
     level: Level = CLEAN  # the noise that x carries already: sampling may end there
 
     @abstractmethod

@@ -1,0 +1,316 @@
+"""One file and no edits: components of six kinds, written outside of the package, through everything that uses them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import noisekiln as nk
+from conftest import TINY, save_image
+from noisekiln.data import load
+from noisekiln.denoiser import Denoiser
+from noisekiln.plan.build import make_learner, make_trainer
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.examples import TrainingBatches
+from noisekiln.plan.settings import Settings
+
+TOYS = Path(__file__).parent / "toys"
+HALVING = f"{TOYS / 'halving_codec.py'}:Halving"
+POSITION = f"{TOYS / 'position_conditioner.py'}:Position"
+DISTILLING = f"{TOYS / 'distilling_objective.py'}:Distilling"
+TOKENS = f"{TOYS / 'token_backbone.py'}:TokenNet"
+SIGN = f"{TOYS / 'sign_optimizer.py'}:Sign"
+CSV = f"{TOYS / 'csv_log.py'}:CsvLog"
+SMALL = {"images": 64, "batch_size": 16, "backbone": TINY, "curves": "none"}
+FLAGS = ("--images", 64, "--batch", 16, "--backbone", TINY, "--curves", "none")
+
+
+def pixels(run: Path, seed: int = 3, count: int = 2, **options: object) -> torch.Tensor:
+    return nk.load(run, allow_code=True).sample(count, seed=seed, steps=3, **options)
+
+
+# --- a codec that halves the resolution
+
+
+@pytest.fixture(scope="module")
+def halved(pets, tmp_path_factory, cli):
+    """A run whose network sees x of half the resolution: 4x4 with 12 channels, for images of 8x8."""
+    out = tmp_path_factory.mktemp("runs") / "halved"
+    said = cli("train", pets, "--out", out, *FLAGS, "--codec", HALVING)
+    assert said.code == 0, said
+    return out
+
+
+def test_a_codec_trains_and_samples_images_of_their_own_size(halved, cli, tmp_path):
+    model = nk.load(halved, allow_code=True)
+    assert model.size == (8, 8)
+    assert model.denoiser.backbone.channels == 12
+    said = cli("sample", halved, "--class", "cat", "-n", 3, "--steps", 3, "--out", tmp_path, "--allow-code")
+    assert said.code == 0, said
+    assert Image.open(tmp_path / "00002.png").size == (8, 8)
+    assert len(list((halved / "samples").glob("*.png"))) >= 1
+    refused = cli("sample", halved, "-n", 1)
+    assert refused.code == 2
+    assert "Python code" in refused.flat
+
+
+def test_a_codec_resumes_to_the_bit(halved, pets, tmp_path):
+    out = tmp_path / "again"
+    stopped = {"images": 64, "codec": HALVING, "out": out, **{k: v for k, v in SMALL.items() if k != "images"}}
+    with pytest.raises(KeyboardInterrupt):
+        nk.train(str(pets), watch=stop_after(32), **stopped)
+    nk.train(str(pets), **stopped)
+    assert torch.equal(pixels(out), pixels(halved))
+
+
+def stop_after(images: int):
+    """A watcher that presses Ctrl-C."""
+    import signal
+
+    def watch(event: object) -> None:
+        if getattr(getattr(event, "report", None), "images_seen", 0) == images:
+            signal.raise_signal(signal.SIGINT)
+
+    return watch
+
+
+def test_a_costly_codec_encodes_every_image_once(pets, tmp_path, halved):
+    codec = f"{HALVING}(costly=True)"
+    data = load(str(pets))
+    settings = resolve(Settings(codec=codec, **SMALL), data)
+    learner = make_learner(settings, data)
+    batches = TrainingBatches(learner, data, settings)
+    assert batches.encoded.dtype == torch.float16
+    assert batches.encoded.shape == (len(data.train), 12, 4, 4)
+    x = batches(5, 7, torch.Generator().manual_seed(0))[0]
+    fresh = learner.diffusion.codec.encode(torch.from_numpy(data.train.pixels[batches.places(5, 7)]))
+    torch.testing.assert_close(x, fresh, atol=2e-3, rtol=2e-3)
+    nk.train(str(pets), codec=codec, out=tmp_path / "run", **SMALL)
+    assert pixels(tmp_path / "run").shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12, 11)])
+def test_every_use_works_behind_a_codec(halved, size):
+    model = nk.load(halved, allow_code=True)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    missing = np.zeros(size, np.float32)
+    missing[2:5, 1:6] = 1
+    options = {"steps": 3, "count": 2}
+    done = nk.inpaint(model, image, missing, condition="cat", **options)
+    assert done.shape == (2, *size, 3)
+    assert torch.equal(done[0][torch.from_numpy(missing) == 0], torch.from_numpy(image)[torch.from_numpy(missing) == 0])
+    assert nk.edit(model, image, strength=0.5, **options).shape == (2, *size, 3)
+    assert nk.variations(model, image, strength=0.5, **options).shape == (2, *size, 3)
+    assert nk.style(model, image, condition="dog", source_condition="cat", steps=3).shape == (1, *size, 3)
+    assert nk.restore(model, image, "blur(sigma=1)", **options).shape == (2, *size, 3)
+    assert nk.outpaint(model, image, left=3, **options).shape == (2, size[0], size[1] + 3, 3)
+    assert nk.upscale(model, image, factor=2, **options).shape == (2, 2 * size[0], 2 * size[1], 3)
+    assert nk.interpolate(model, [1, 2], frames=2, steps=3).shape == (3, 8, 8, 3)
+
+
+def test_inverse_methods_behind_a_codec_explain_what_was_seen(halved):
+    """The operator sees images, through the decoder: known means are met by what comes out."""
+    model = nk.load(halved, allow_code=True)
+    small = np.random.default_rng(1).integers(60, 190, (4, 4, 3)).astype(np.uint8)
+    large = nk.upscale(model, small, factor=2, count=2, steps=8).float()
+    means = torch.nn.functional.avg_pool2d(large.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert float((means - torch.from_numpy(small).float()).abs().mean()) < 12
+
+
+@pytest.mark.parametrize("task", ["inpaint", "upscale(factor=2)"])
+def test_tasks_train_behind_a_codec(pets, tmp_path, task):
+    model = nk.train(str(pets), codec=HALVING, task=task, out=tmp_path / "run", **SMALL)
+    image = np.full((8, 8, 3), 120, np.uint8)
+    if task == "inpaint":
+        missing = np.zeros((8, 8), np.float32)
+        missing[:4] = 1
+        done = nk.inpaint(model, image, missing, steps=3, count=1)
+        assert torch.equal(done[0, 4:], torch.from_numpy(image)[4:])
+    else:
+        assert nk.upscale(model, image, factor=2, steps=3, count=1).shape == (1, 16, 16, 3)
+
+
+def test_a_cascade_of_codecs(halved, tmp_path):
+    generator = np.random.default_rng(0)
+    large = tmp_path / "large"
+    for i in range(24):
+        save_image(large / ("Cat", "dog")[i % 2] / f"{i}.png", generator.integers(0, 256, (16, 16, 3)).astype(np.uint8))
+    upscaler = nk.train(str(large), codec=HALVING, task="upscale(factor=2)", out=tmp_path / "up", **SMALL)
+    joined = nk.cascade([halved, upscaler], allow_code=True)
+    assert joined.sample(["cat", "dog"], seed=0, steps=3).shape == (2, 16, 16, 3)
+
+
+# --- a conditioner of two numeric columns
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Dark images with a bright pixel, whose position a metadata.csv gives; one has none."""
+    folder = tmp_path_factory.mktemp("data") / "places"
+    rows = ["file_name,left,top"]
+    for i in range(24):
+        image = np.full((8, 8, 3), 30, np.uint8)
+        left, top = i % 8, i // 3
+        image[top, left] = 255
+        save_image(folder / f"{i}.png", image)
+        rows.append(f"{i}.png,{left / 8},{top / 8}" if i else f"{i}.png,,")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_a_conditioner_of_numbers(places, tmp_path, cli):
+    out = tmp_path / "run"
+    train = ("train", places, "--out", out, *FLAGS, "--cond", POSITION)
+    said = cli(*train)
+    assert said.code == 0, said
+    model = nk.load(out, allow_code=True)
+    one, other = model.sample([(0.1, 0.9), None], seeds=[5, 5], steps=3, guidance=2.0)
+    assert not torch.equal(one, other)
+    words = ("--condition", "0.5,0.25", "-n", 2, "--steps", 3, "--allow-code", "--out", tmp_path / "samples")
+    said = cli("sample", out, *words)
+    assert said.code == 0, said
+    listed = json.loads((tmp_path / "samples" / "samples.json").read_text(encoding="utf-8"))
+    assert listed[0]["left"] == 0.5
+    assert listed[0]["top"] == 0.25
+    wrong = cli("sample", out, "--condition", "here", "--allow-code")
+    assert wrong.code == 2
+    assert "is not a position" in wrong.flat
+    for flag in ("--class", "--prompt"):
+        wrong = cli("sample", out, flag, "x", "--allow-code")
+        assert wrong.code == 2
+        assert "--condition" in wrong.flat
+    assert cli(*train, "--images", 96).code == 0  # and it goes on
+
+
+def test_data_that_have_nothing_for_a_conditioner_are_refused(plain, tmp_path, cli):
+    said = cli("train", plain, "--out", tmp_path / "run", *FLAGS, "--cond", POSITION)
+    assert said.code == 2
+    assert "needs the numeric columns left and top" in said.flat
+    assert not (tmp_path / "run").exists()
+
+
+# --- an objective with a teacher
+
+
+def test_an_objective_with_a_teacher(pets, class_run, tmp_path, cli):
+    out = tmp_path / "student"
+    words = ("--objective", DISTILLING, "--teacher", class_run)
+    train = ("train", pets, "--out", out, *FLAGS, *words)
+    assert cli(*train).code == 0
+    assert (out / "teacher" / "model.json").is_file(), "a run keeps its teacher, so that it can always go on"
+    teacher, student = nk.load(class_run), nk.load(out)
+    assert {name for name, _ in student.named_parameters()} == {name for name, _ in teacher.named_parameters()}
+    before = nk.load(out).denoiser.state_dict()
+    assert cli(*train, "--images", 96).code == 0
+    assert any(not torch.equal(before[name], value) for name, value in nk.load(out).denoiser.state_dict().items())
+
+
+def test_a_student_comes_near_its_teacher(pets, class_run):
+    data = load(str(pets))
+    teacher = nk.load(class_run)
+    chosen = Settings(objective=DISTILLING, images=960, batch_size=16, backbone=TINY, lr=0.01, curves="none")
+    trainer = make_trainer(resolve(chosen, data), data, teacher=teacher)
+    frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
+    losses = [report.loss for report in trainer.run()]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert all(torch.equal(value, frozen[name]) for name, value in teacher.state_dict().items())
+    saved, _ = trainer.state_dict()
+    assert not [name for name in saved if "teacher" in name], "a checkpoint holds what is trained, not its teacher"
+
+
+def test_a_teacher_is_needed_or_of_no_use(pets, class_run, tmp_path, cli):
+    said = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--objective", DISTILLING)
+    assert said.code == 2
+    assert "--teacher" in said.flat
+    said = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--teacher", class_run)
+    assert said.code == 2
+    assert "learns from no teacher" in said.flat
+
+
+# --- a backbone that reads tokens and both levels of a step
+
+
+def test_a_backbone_that_reads_tokens(captioned, tmp_path, cli):
+    out = tmp_path / "run"
+    train = ("train", captioned, "--out", out, "--images", 64, "--batch", 16, "--curves", "none", "--backbone", TOKENS)
+    assert cli(*train).code == 0
+    model = nk.load(out, allow_code=True)
+    assert model.denoiser.backbone.tokens == model.conditioner.sizes.tokens > 0
+    assert model.denoiser.backbone.width == 8
+    red, blue = model.sample(["a red picture", "a blue picture"], seeds=[1, 1], steps=3)
+    assert not torch.equal(red, blue)
+    assert cli(*train, "--images", 96).code == 0
+
+
+def test_its_size_is_a_dial_of_its_own(captioned, tmp_path, cli):
+    train = ("train", captioned, "--images", 16, "--batch", 16, "--curves", "none", "--backbone", TOKENS)
+    assert cli(*train, "--out", tmp_path / "m", "--model", "m").code == 0
+    assert nk.load(tmp_path / "m", allow_code=True).denoiser.backbone.width == 16
+    said = cli(*train, "--out", tmp_path / "xl", "--model", "xl")
+    assert said.code == 2
+    assert "There are: auto, s, m" in said.flat
+
+
+def test_a_network_that_reads_the_target_gets_both_levels():
+    from noisekiln.backbones.base import Backbone
+    from noisekiln.components.spec import build
+    from noisekiln.levels import level
+
+    denoiser = Denoiser(build(Backbone, TOKENS, channels=1, tokens=0))
+    x = torch.randn(2, 1, 4, 4)
+    t, s = level(0.6, 0.8), level(0.8, 0.6)
+    to_s, to_t, alone = denoiser(x, t, to=s).x, denoiser(x, t, to=t).x, denoiser(x, t).x
+    assert not torch.allclose(to_s, to_t)
+    assert torch.equal(alone, to_t)
+
+
+def test_a_backbone_that_cannot_see_the_task_is_refused(captioned, tmp_path, cli):
+    said = cli("train", captioned, "--out", tmp_path / "run", "--images", 16, "--backbone", TOKENS, "--task", "inpaint")
+    assert said.code == 2
+    assert "does not read Cond.image" in said.flat
+
+
+# --- an optimizer, and a log
+
+
+def test_an_optimizer_and_a_log(pets, tmp_path, cli):
+    out = tmp_path / "run"
+    train = ("train", pets, "--out", out, "--batch", 16, "--backbone", TINY, "--optimizer", SIGN, "--curves", CSV)
+    assert cli(*train, "--images", 64).code == 0
+    lines = (out / "curves.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# from 0, seed 0"
+    assert lines[1].startswith("16,")
+    first = nk.load(out).denoiser.state_dict()
+    straight = tmp_path / "straight"
+    words = ("--images", 128)
+    assert cli(*train, *words).code == 0
+    assert "# from 64, seed 0" in (out / "curves.csv").read_text(encoding="utf-8").splitlines()
+    assert any(not torch.equal(first[name], value) for name, value in nk.load(out).denoiser.state_dict().items())
+    assert not straight.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "spec", "says"),
+    [
+        ("--codec", "pixel", "There is no codec called 'pixel'. Did you mean 'pixels'?"),
+        ("--cond", "txt", "There is no conditioner called 'txt'. Did you mean 'text'?"),
+        ("--objective", "denoise", "There is no objective called 'denoise'. Did you mean 'denoising'?"),
+        ("--optimizer", "muoon", "There is no optimizer called 'muoon'. Did you mean 'muon'?"),
+        ("--curves", "tensorbord", "There is no log called 'tensorbord'. Did you mean 'tensorboard'?"),
+        ("--backbone", "unett", "There is no backbone called 'unett'. Did you mean 'unet'?"),
+    ],
+)
+def test_a_component_that_does_not_exist_names_the_nearest(pets, tmp_path, cli, flag, spec, says):
+    said = cli("train", pets, "--out", tmp_path / "run", "--images", 16, flag, spec)
+    assert said.code == 2
+    assert says in said.flat
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_there_is_to_choose_from_is_listed(cli):
+    said = cli("list")
+    for room in ("codecs", "conditioners", "objectives", "optimizers", "logs", "backbones"):
+        assert f"{room}:" in said.out
