@@ -38,7 +38,7 @@ def test_every_image_of_a_grid_is_where_it_belongs(n: int, columns: int, channel
 
 
 def test_gap_and_paper():
-    sheet = tile(pictures(2, 4, 4, 1), 2, gap=3, paper=7)
+    sheet = tile(pictures(2, 4, 4, 1), 2, gap=3, background=7)
     assert sheet.shape == (10, 17, 1)
     assert (sheet[:3] == 7).all()
     assert (sheet[3:7, 7:10] == 7).all()

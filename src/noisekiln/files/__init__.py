@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, saved models, pictures, folders of samples."""
+"""Files: atomic replacement, folders of saved models, pictures."""

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, whatever happens meanwhile: a kill, a full disk, a power cut."""
+"""Atomic replacement of files: a kill, a full disk or a power cut leaves the old file or the new one, never a part."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from safetensors import SafetensorError
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A draft to write to; it takes the place of `file` when the block ends, and goes away if it fails.
+    """A draft to write to; it replaces `file` when the block ends, and is removed if the block fails.
 
-    The draft is on the disk before it has the name, and the name before the block is left.
+    The draft is synced to the disk before it is renamed, and the renaming before this returns.
 
     Raises:
-        OSError: If it cannot be written, also where safetensors tells of it by an error of its own.
+        OSError: If it cannot be written, also where safetensors raises an error of its own.
     """
-    # A folder for it, as safetensors writes to a file of its own beside: what a kill leaves goes with the next draft.
+    # In a folder of its own, as safetensors writes a temporary file beside: the next draft removes what a kill leaves.
     place = file.with_name(f".{file.name}.partial")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -32,7 +32,7 @@ def replacing(file: Path) -> Iterator[Path]:
         raise OSError(f"{file}: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    if os.name != "nt":  # Windows syncs no folders
+    if os.name != "nt":  # Windows cannot sync folders
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

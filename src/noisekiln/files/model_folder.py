@@ -1,4 +1,4 @@
-"""The folder of a saved model: where its `model.json` is, what it says, and whether its weights are whole."""
+"""The folder of a saved model: finding and reading its `model.json`, and checking its weights."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ FORMAT = 1
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
-def write_description(told: dict[str, Any], folder: Path) -> None:
-    """Write `model.json`; whoever reads meanwhile never reads half a file."""
+def write_description(description: dict[str, Any], folder: Path) -> None:
+    """Write `model.json`; a process that reads it meanwhile never sees half a file."""
     with replacing(folder / "model.json") as draft:
-        draft.write_text(json.dumps({"format": FORMAT, **told}, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps({"format": FORMAT, **description}, indent=2) + "\n", encoding="utf-8")
 
 
 def model_folder(folder: Path) -> Path:
@@ -32,7 +32,7 @@ def model_folder(folder: Path) -> Path:
         raise ValueError(f"There is no folder {str(folder)!r}. Give the folder of a run, such as runs/demo.")
     if folder.is_file():
         raise ValueError(
-            f"{str(folder)!r} is a file, and a model is a folder: weights, and what says what they are of. "
+            f"{str(folder)!r} is a file, and a model is a folder: weights and their description. "
             "Give the folder of a run, such as runs/demo."
         )
     raise ValueError(
@@ -42,28 +42,28 @@ def model_folder(folder: Path) -> Path:
 
 
 def refuse_pickle(file: Path) -> None:
-    """Raise ValueError for a file of pickled weights: to read it is to run whatever its maker put in."""
+    """Raise ValueError for a file of pickled weights: to read it is to run any code that its author put in."""
     if file.suffix.lower() in PICKLES and not file.is_dir():
         raise ValueError(
-            f"{str(file)!r} is a pickle, and opening one runs whatever code is in it; noisekiln reads none. "
+            f"{str(file)!r} is a pickle, and opening one runs any code that is in it; noisekiln reads none. "
             "Give the folder of a run. If you trust the file and have its network: load it in Python with "
             "torch.load(..., weights_only=True), put it into a noisekiln.model.diffusion.Diffusion, and save that."
         )
 
 
 def read_description(file: Path) -> dict[str, Any]:
-    """A `model.json`; raises ValueError if it is none of ours."""
+    """A `model.json`; raises ValueError if noisekiln did not write it."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        description = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} cannot be read ({error}). The model is damaged; take another copy.") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
-    return told
+    return description
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and bytes, in hexadecimal digits: the same for the same tensors, in whatever order."""
+    """SHA-256 of names and bytes, in hexadecimal digits: the same for the same tensors, in any order."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(name.encode())
@@ -75,18 +75,18 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a file, as they were written.
 
     Raises:
-        ValueError: If they are not, by the digest that the file holds; files of earlier versions hold none.
+        ValueError: If they do not have the digest that the file holds; files of earlier versions hold none.
     """
     with safe_open(file, framework="pt") as opened:
-        told = (opened.metadata() or {}).get("sha256")
+        written = (opened.metadata() or {}).get("sha256")
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
-    if told is not None and digest(tensors) != told:
+    if written is not None and digest(tensors) != written:
         raise ValueError("its weights are not what was written, by their SHA-256")
     return tensors
 
 
 def described(folder: str | Path) -> dict[str, Any]:
-    """What the `model.json` of a run or a model says; nothing is built, and no code is run.
+    """The `model.json` of a run or a model; nothing is built, and no code is run.
 
     Raises:
         ValueError: If there is no model there, or it is damaged, or of a later version.

@@ -1,4 +1,4 @@
-"""Images as people look at them: grids, and files."""
+"""Pictures for people: grids, labelled sheets, strips and animations, and their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ImageArray = NDArray[np.uint8]
+"""An image (H, W, C), or several (N, H, W, C)."""
 
 
 def to_pil(pixels: ImageArray) -> Image.Image:
@@ -19,25 +20,25 @@ def to_pil(pixels: ImageArray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., : min(channels, 4) if channels < 5 else 3]))
 
 
-def tile(images: ImageArray, columns: int, *, gap: int = 1, paper: int = 255) -> ImageArray:
-    """Images (N, H, W, C) side by side in rows of `columns`, with `gap` pixels of paper around each: (H', W', C)."""
+def tile(images: ImageArray, columns: int, *, gap: int = 1, background: int = 255) -> ImageArray:
+    """Images (N, H, W, C) side by side in rows of `columns`, `gap` pixels of background around each: (H', W', C)."""
     n, height, width, channels = images.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), paper, dtype=np.uint8)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), background, dtype=np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
 
 
-def beside(left: ImageArray, right: ImageArray, *, gap: int = 4, paper: int = 255) -> ImageArray:
-    """Two pictures of one height next to each other."""
-    between = np.full((left.shape[0], gap, left.shape[2]), paper, dtype=np.uint8)
+def beside(left: ImageArray, right: ImageArray, *, gap: int = 4, background: int = 255) -> ImageArray:
+    """Two pictures of the same height next to each other."""
+    between = np.full((left.shape[0], gap, left.shape[2]), background, dtype=np.uint8)
     return np.concatenate([left, between, right], axis=1)
 
 
 def labelled(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:
-    """Sheets of any sizes next to each other in colour, each at least `side` pixels large and with its label below."""
+    """Sheets of any sizes next to each other in colour, enlarged to `side` pixels or more, with labels below."""
     gap, line = 8, 28
     pictures = [to_pil(sheet).convert("RGB") for sheet in sheets]
     pictures = [ImageOps.scale(p, max(1, -(-side // max(p.size))), Image.Resampling.NEAREST) for p in pictures]
