@@ -1,4 +1,4 @@
-"""A run's model with another average of its weights, chosen after training."""
+"""Post-hoc EMA of a run: its model with another average of its weights, chosen after training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,93 +9,103 @@ from torch import Tensor
 
 from noisekiln.ema.post_hoc import Fit, fit, reconstruct
 from noisekiln.ema.snapshots import list_snapshots
+from noisekiln.errors import WouldOverwrite
 from noisekiln.files.model_folder import described
 from noisekiln.model.adapter import FILE, ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.plan.fine_tune import KEPT
+from noisekiln.plan.fine_tune import START
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.run_folder import AVERAGES
+from noisekiln.runs.run_folder import RunFolder
 
-LEFT_AT_MOST = 0.5  # of a wanted profile: beyond, what is made is another average than the one asked for
-TRAINED = "diffusion."  # what the trained parameters of the model are called in a run
-NETWORK = "denoiser.backbone."
+MAX_RESIDUAL = 0.5  # as a share of the profile: beyond, the result is another average than the requested one
+MODEL = "diffusion."  # prefix of the model's parameters in a snapshot
+BACKBONE = "denoiser.backbone."
 
 
 class PostHocEma:
-    """What the snapshots of a run can be made into.
+    """All averages that can be made of the snapshots of a run.
 
     Args:
-        folder: Of the run, finished or not.
-        device: Where models are put.
-        allow_code: Whether the model may run components from Python files of its maker's.
+        folder: Folder of the run, finished or not.
+        device: Device of the models.
+        allow_code: Whether the model may run components from Python files of its author.
 
     Attributes:
-        settings: Of the run.
-        snapshots: Those that it has kept.
-        images_seen: Where all averages stand: at the newest snapshot.
+        settings: Settings of the run.
+        snapshots: The snapshots that it has kept.
+        images_seen: Images seen by the newest snapshot, where all averages end.
 
     Raises:
         ValueError: If the folder is no run, or keeps no snapshots.
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", allow_code: bool = False) -> None:
-        self.folder, self.device, self.allow_code = folder, device, allow_code
+        self.run, self.device, self.allow_code = RunFolder(folder), device, allow_code
         described(folder)  # says what is wrong with a folder that is no run
-        if not (folder / "run.yaml").is_file():
+        if not self.run.settings_file.is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")
-        self.settings = Settings.read(folder / "run.yaml")
-        self.snapshots = list_snapshots(folder / AVERAGES)
+        self.settings = Settings.read(self.run.settings_file)
+        self.snapshots = list_snapshots(self.run.snapshots)
         if not self.snapshots:
-            why = "it was trained by an earlier noisekiln, or its first share of the budget is not over"
-            why = "it was trained with snapshots=0" if self.settings.ema_snapshots == 0 else why
+            why = "the first of them is not due yet, or they were removed"
+            why = "it was trained with `ema_snapshots=0`" if self.settings.ema_snapshots == 0 else why
             raise ValueError(
                 f"{folder} keeps no snapshots of its averages: {why}. No other average can be made of it. "
-                "Train with --ema-snapshots 16."
+                "Train with `ema_snapshots=16`."
             )
         self.images_seen = self.snapshots[-1].images_seen
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run.path
+
+    @property
+    def tracks(self) -> str:
+        """The lengths that were tracked, in words: "0.1 and 0.05"."""
+        return " and ".join(f"{each:g}" for each in self.snapshots[-1].lengths)
+
     def fit(self, length: float) -> Fit:
-        """How an average would be made, without making it.
+        """How an average would be combined, without making it.
+
+        Args:
+            length: Width of the average, as a share of training.
 
         Raises:
-            ValueError: If the length is impossible, or too little of it can be made.
+            ValueError: If the length is impossible, or too far from those that were tracked.
         """
         copies = [(shot.images_seen, each) for shot in self.snapshots for each in shot.lengths]
-        made = fit(copies, length, self.images_seen)
-        if made.residual > LEFT_AT_MOST:
-            tracks = " and ".join(f"{each:g}" for each in self.snapshots[-1].lengths)
+        found = fit(copies, length, self.images_seen)
+        if found.residual > MAX_RESIDUAL:
             count = len(self.snapshots)
             raise ValueError(
-                f"An average of length {length:g} cannot be made of {count} snapshot{'s' * (count > 1)} of {tracks}: "
-                f"{made.residual:.0%} of it would be left. "
-                "Take a length nearer to those, or train with more --ema-snapshots."
+                f"An average of length {length:g} cannot be made of {count} snapshot{'s' * (count > 1)} of "
+                f"{self.tracks}: {found.residual:.0%} of it would be missing. "
+                "Take a length nearer to those, or train with more `ema_snapshots`."
             )
-        return made
+        return found
 
     def model(self, length: float) -> Diffusion:
         """The run's model with the average of this length."""
-        return self._made(length)[0]
+        return self._make(length)[0]
 
     def write(self, length: float, out: Path | None = None) -> Path:
-        """Put the model with this average in the place of the run's, or into another folder; returns where.
+        """Replace the run's model by the one with this average, or write it into another folder; returns where.
 
-        Its `model.json` says so under "ema". Snapshots and checkpoints stay: another length can be taken later, and
-        training goes on as if nothing had been written (and then writes its own average there again).
+        Its `model.json` has the length under "ema". Snapshots and checkpoints stay: another length can be chosen later,
+        and a resumed run continues as if nothing had been written, and then writes its own average there again.
 
         Args:
-            length: Of the average.
-            out: A new or empty folder, or one of an earlier such model; by default that of the run.
+            length: Width of the average, as a share of training.
+            out: A new or empty folder, or one with an earlier such model; by default that of the run.
 
         Raises:
             ValueError: If the length is impossible, or the folder holds something else.
         """
         place = out or self.folder
-        if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()) and not _ours(out))):
-            raise ValueError(
-                f"{out} holds something that this command has not written. It might be overwritten. "
-                "Choose a new folder with --out."
-            )
-        model, adapter = self._made(length)
+        if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()) and not _is_ours(out))):
+            raise WouldOverwrite(out, "something else than a model written by this command")
+        model, adapter = self._make(length)
         place.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
             adapter.save(place / FILE)
@@ -103,30 +113,32 @@ class PostHocEma:
         return place / "model"
 
     @torch.no_grad()
-    def _made(self, length: float) -> tuple[Diffusion, Adapter | None]:
+    def _make(self, length: float) -> tuple[Diffusion, Adapter | None]:
         self.fit(length)
         weights, _ = reconstruct(self.snapshots, length)
-        weights = {name.removeprefix(TRAINED): w for name, w in weights.items() if name.startswith(TRAINED)}
+        weights = {name.removeprefix(MODEL): w for name, w in weights.items() if name.startswith(MODEL)}
         model = Diffusion.load(self.folder, device=self.device, allow_code=self.allow_code)
         if self.settings.lora is None:
             for name, weight in weights.items():
                 model.get_parameter(name).copy_(weight)
             return model, None
-        adapter = replace(Adapter.load(self.folder), tensors=_differences(weights))
-        base = Diffusion.load(self.folder / KEPT, device=self.device, allow_code=self.allow_code)
+        adapter = replace(Adapter.load(self.folder), tensors=_adapter_tensors(weights))
+        base = Diffusion.load(self.folder / START, device=self.device, allow_code=self.allow_code)
         base.size, base.sampling = model.size, model.sampling
         return merge(base, adapter), adapter
 
 
-def _differences(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trained parts of an adapted model, named as an adapter names them."""
-    inner = {name.replace(".parametrizations.weight.0", ".weight"): weight for name, weight in weights.items()}
-    return {
-        ROWS if name == f"{ROWS}.difference" else name.removeprefix(NETWORK): weight for name, weight in inner.items()
-    }
+def _adapter_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The trained parameters of an adapted model, named as an adapter names them."""
+    tensors = {}
+    for name, weight in weights.items():
+        inner = name.replace(".parametrizations.weight.0", ".weight")
+        # Of the conditioner, only the differences of new rows are trained.
+        tensors[inner.removeprefix(BACKBONE) if inner.startswith(BACKBONE) else ROWS] = weight
+    return tensors
 
 
-def _ours(folder: Path) -> bool:
+def _is_ours(folder: Path) -> bool:
     """Whether `write` has written this folder."""
     files = {file.name for file in folder.iterdir()}
     return files <= {"model", FILE} and (folder / "model" / "model.json").is_file() and "ema" in described(folder)

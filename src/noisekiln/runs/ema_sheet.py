@@ -1,4 +1,4 @@
-"""A strip: the same pictures as averages of several lengths paint them, side by side."""
+"""The previews of a run with averages of several lengths, side by side."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,21 +8,20 @@ from typing import NamedTuple
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.atomic import replacing
-from noisekiln.files.pictures import ImageArray, labelled, save_picture, tile
+from noisekiln.files.pictures import ImageArray, labelled, save_picture
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.monitor.preview import COUNT, PREVIEW, TaskPreview, preview_wishes
-from noisekiln.plan.images import GENERATE, read_images
+from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate, preview_conditions, sheet_of
+from noisekiln.plan.images import read_images
 from noisekiln.runs.ema_length import PostHocEma
-from noisekiln.runs.run_folder import AVERAGES
 
 
-class Column(NamedTuple):
-    """One average, and what it paints.
+class EmaSample(NamedTuple):
+    """Samples of the model with one average.
 
     Attributes:
-        length: Of the average.
-        residual: What is left of its profile, as a share of it.
-        sheet: The seeds and wishes of the run's previews; with a task, what it makes of the same held-out images.
+        length: Width of the average, as a share of training.
+        residual: Error of its profile, as a share of it.
+        sheet: A grid with the seeds and conditions of the run's previews; with a task, from their sources.
     """
 
     length: float
@@ -31,65 +30,65 @@ class Column(NamedTuple):
 
 
 class EmaSheet:
-    """The previews of a run, painted anew with other averages.
+    """Draws the previews of a run with other averages.
 
     Args:
-        averages: Of the run.
+        averages: The averages of the run.
         data: Where its images are now; by default where they were.
 
     Raises:
-        ValueError: If the previews show captions or images of the data, and these are not found.
+        ValueError: If the previews show conditions or sources of the data, and the images are not found.
     """
 
     def __init__(self, averages: PostHocEma, data: str | None = None) -> None:
-        self.averages, settings = averages, averages.settings
-        described = json.loads((averages.folder / "dataset.json").read_text(encoding="utf-8"))
-        self._task: TaskPreview | None = None
-        self._wishes: list[str | int | None] = [None] * COUNT
-        if settings.task != GENERATE:
-            images = self._images(data, described["fingerprint"])
-            self._task = TaskPreview(averages.model(settings.ema_length), images)
-        elif settings.cond == "text":
-            self._wishes = preview_wishes(self._images(data, described["fingerprint"]), "text", COUNT)
-        elif settings.cond == "class":
-            names = described["class_names"]
-            self._wishes = [names[i % len(names)] for i in range(COUNT)]
+        self.averages, self._place = averages, data
+        model = averages.model(averages.settings.ema_length)
+        described = json.loads(averages.run.data_file.read_text(encoding="utf-8"))
+        self._fingerprint = str(described["fingerprint"])
+        self._task = TaskPreview(model, self._images()) if model.task is not None else None
+        conditioner = None if averages.settings.cond == "none" or self._task else model.conditioner
+        names = tuple(described["class_names"])
+        conditions = preview_conditions(conditioner, None, names)
+        if conditions is None:
+            images = self._images()
+            conditions = preview_conditions(conditioner, images.held_out or images.train, names)
+        self._conditions = conditions or []
 
-    def columns(self, lengths: Sequence[float]) -> Iterator[Column]:
-        """Paint with one length after another, each when it is asked for.
+    def samples(self, lengths: Sequence[float]) -> Iterator[EmaSample]:
+        """Samples with one length after another.
 
         Raises:
-            ValueError: If a length cannot be made; before any is painted.
+            ValueError: If a length cannot be made; before any sample is.
         """
         residuals = [self.averages.fit(length).residual for length in lengths]
         for length, residual in zip(lengths, residuals, strict=True):
-            yield Column(length, residual, self._painted_by(self.averages.model(length)))
+            yield EmaSample(length, residual, self._sheet_by(self.averages.model(length)))
 
-    def save(self, columns: Sequence[Column]) -> Path:
-        """Write `ema/lengths.png` into the run: all columns side by side, their lengths below."""
-        sheets, labels = [column.sheet for column in columns], [f"{column.length:g}" for column in columns]
+    def save(self, samples: Sequence[EmaSample]) -> Path:
+        """Write `ema/lengths.png` into the run: all grids side by side, with their lengths below."""
+        sheets, labels = [sample.sheet for sample in samples], [f"{sample.length:g}" for sample in samples]
         if self._task is not None:
-            sheets = [self._task.given_sheet, *sheets, self._task.original_sheet]
-            labels = ["given", *labels, "original"]
-        file = self.averages.folder / AVERAGES / "lengths.png"
+            sheets = [self._task.source_sheet, *sheets, self._task.original_sheet]
+            labels = ["source", *labels, "original"]
+        file = self.averages.run.snapshots / "lengths.png"
         with replacing(file) as draft:
             save_picture(labelled(sheets, labels), draft)
         return file
 
-    def _painted_by(self, model: Diffusion) -> ImageArray:
+    def _sheet_by(self, model: Diffusion) -> ImageArray:
         if self._task is not None:
-            return self._task.painted_by(model, Ranks(), **PREVIEW)
-        return tile(model.sample(self._wishes, **PREVIEW).cpu().numpy(), columns=4)
+            return self._task.sheet_by(model, Ranks(), **PREVIEW)
+        return sheet_of(generate(model, self._conditions, Ranks(), **PREVIEW))
 
-    def _images(self, data: str | None, fingerprint: str) -> DataSet:
-        """Those that the run was trained on, whose held-out part its previews show."""
+    def _images(self) -> DataSet:
+        """The images that the run was trained on, whose held-out part its previews show."""
         run, settings = self.averages.folder, self.averages.settings
-        place = data or settings.data
-        hint = f"The previews of {run} show some of them. Say where they are with --data."
+        place = self._place or settings.data
+        hint = f"The previews of {run} show some of them. Say where they are as `data`."
         try:
             images = read_images(place, settings.task, size=settings.size)
         except ValueError as error:
             raise ValueError(f"The images of {run} are not found ({str(error).rstrip('.')}). {hint}") from error
-        if images.fingerprint != fingerprint:
+        if images.fingerprint != self._fingerprint:
             raise ValueError(f"The images in {place} are not those that {run} was trained on. {hint}")
         return images

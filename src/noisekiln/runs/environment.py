@@ -1,4 +1,4 @@
-"""On what a run was made: versions, device, git, command line."""
+"""The environment of a run: versions, device, git commit, command line."""
 
 import importlib.metadata
 import json
@@ -17,16 +17,23 @@ FILE = "environment.json"
 PACKAGES = ("noisekiln", "torch", "numpy", "pillow", "safetensors")
 
 
-def note_start(folder: Path, images_seen: int, device: str, processes: int = 1) -> None:
-    """Add an entry for this start of a run to its `environment.json`: a list, oldest first."""
+def note_start(folder: Path, images_seen: int, device: str, world_size: int = 1) -> None:
+    """Add an entry for this start of a run to its `environment.json`: a list, oldest first.
+
+    Args:
+        folder: Folder of the run.
+        images_seen: Images seen before this start.
+        device: Device that it trains on.
+        world_size: Number of processes that train together.
+    """
     file = folder / FILE
-    told = [*_read(file), environment(images_seen, device) | {"processes": processes}]
+    entries = [*_read(file), environment(images_seen, device) | {"world_size": world_size}]
     with replacing(file) as draft:
-        draft.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def environment(images_seen: int, device: str) -> dict[str, Any]:
-    """What is so now, as JSON has it."""
+    """The environment as it is now, for JSON."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "images_seen": images_seen,
@@ -41,10 +48,10 @@ def environment(images_seen: int, device: str) -> dict[str, Any]:
 
 def _read(file: Path) -> list[Any]:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # there is none, or none that can be read: notes must not keep a run from starting
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # missing or damaged, which must not keep a run from starting
         return []
-    return told if isinstance(told, list) else []
+    return entries if isinstance(entries, list) else []
 
 
 def _version(package: str) -> str | None:
@@ -63,13 +70,13 @@ def _device_name(device: str) -> str:
 def _git(folder: Path) -> dict[str, Any] | None:
     """The commit of the checkout that a folder is in, and whether tracked files differ from it; None if in none."""
     try:
-        commit = _ask_git(folder, "rev-parse", "HEAD")
-        changes = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+        commit = _run_git(folder, "rev-parse", "HEAD")
+        changes = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "dirty": bool(changes)}
 
 
-def _ask_git(folder: Path, *words: str) -> str:
-    asked = ["git", "-C", str(folder), *words]
-    return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+def _run_git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()

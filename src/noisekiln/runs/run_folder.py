@@ -1,13 +1,12 @@
-"""What a run's folder says of the run: its settings, its data, and what it learned of the machine's memory."""
+"""The folder of a run: what it holds, whether a run may go on in it, and claiming it for training."""
 
 import errno
 import json
-import secrets
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
@@ -15,88 +14,228 @@ from noisekiln.ema import snapshots
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import replacing
 from noisekiln.machine.lock import FILE as LOCK
+from noisekiln.machine.lock import Lock
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.environment import note_start
 from noisekiln.training import checkpoints
+from noisekiln.training.checkpoints import Checkpoint
 
-SETTINGS, DATA = "run.yaml", "dataset.json"
-AVERAGES = "ema"  # the folder with snapshots of the averages
-MEETING = ".meeting"  # what processes look for, to know that they share the folder
-LOOK_EVERY = 0.05  # seconds
-VISIBLE_AFTER = 60.0  # seconds at most, until a new file on a network disk is seen by all
-MEMORY = "memory.json"  # the note of a sharded run that ran out of it
-MAY_CHANGE = (
-    "data", "minutes", "images", "device", "keep_checkpoints", "keep_every", "sampler", "steps", "guidance", "schedule",
-    "micro_batch_size", "precision", "compile", "activation_checkpointing", "shard", "timeout", "ema_snapshots", "curves",
-)  # fmt: skip
-KEPT = (
-    "model",
-    "backbone",
-    "batch_size",
-    "sampler",
-    "steps",
-    "schedule",
-)  # a longer budget must not change the network
-CHECKPOINTS = "checkpoints"
-BEGUN = (LOCK, ".run.yaml.partial")  # all that there is of a run that was killed before it had a run.yaml
+LEFTOVERS = (LOCK, ".run.yaml.partial")  # what a run leaves that was killed before it had a run.yaml
 
 
-def resume_settings(asked: Settings, resolved: Settings, folder: Path) -> Settings:
-    """The settings of the run in a folder: of a new one as resolved, of an old one with what was chosen for it then.
+@dataclass(frozen=True)
+class Opened:
+    """What was found when a run was opened.
+
+    Attributes:
+        settings: Resolved settings, with those of the run's last start where none were requested.
+        data: The images.
+        base: The model to fine-tune, if any.
+        teacher: The model that the objective distils, if any.
+        checkpoint: The newest checkpoint that is intact, or None.
+        counts: Images seen of all checkpoints.
+        micro_batch_size: Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory.
+        has_model: Whether the folder holds a model.
+    """
+
+    settings: Settings
+    data: DataSet
+    base: Diffusion | None
+    teacher: Diffusion | None
+    checkpoint: Checkpoint | None
+    counts: Sequence[int]
+    micro_batch_size: int | None
+    has_model: bool
+
+    @property
+    def images_seen(self) -> int:
+        """Images seen by the checkpoint that the run resumes from; 0 for a new run."""
+        return int(self.checkpoint.numbers["images_seen"]) if self.checkpoint else 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the folder, though not so wrong that the run could not start, one line each."""
+        lines = list(self.checkpoint.skipped) if self.checkpoint else []
+        if self.checkpoint is None and self.has_model:
+            lines.append("there is no checkpoint to resume from: training begins anew, over the model that is there")
+        return lines
+
+
+class RunFolder:
+    """The folder of a run.
 
     Args:
-        asked: By the user.
-        resolved: What they mean, were it a new run.
-        folder: Of the run.
-
-    Raises:
-        ValueError: If the folder holds something else, or a run of other settings.
+        path: The folder, which need not exist yet.
     """
-    file = folder / SETTINGS
-    if not file.exists():
-        if folder.is_file():
-            raise ValueError(f"{folder} is a file, and a run needs a folder. Choose a new one with --out.")
-        if folder.exists() and any(not _begun(file) for file in folder.iterdir()):
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, Lock(path)
+        self.settings_file, self.data_file = path / "run.yaml", path / "dataset.json"
+        self.memory_file = path / "memory.json"  # written by a sharded run that ran out of memory
+        self.checkpoints, self.snapshots, self.samples = path / "checkpoints", path / "ema", path / "samples"
+        self.model = path / "model"
+
+    def check_free(self) -> None:
+        """Raise ValueError if another process trains here."""
+        self.lock.check()
+
+    def look(self, settings: Settings, data: DataSet) -> Opened:
+        """Read and check all that a run needs to start or to go on here; nothing is changed.
+
+        Args:
+            settings: The requested settings.
+            data: The images.
+
+        Raises:
+            ValueError: If the folder holds something else, or a run of other settings or images, or a damaged one.
+        """
+        base, teacher = load_start(settings, self.path), load_teacher(settings, self.path)
+        resolved = self._resume_settings(settings, data, base)
+        self._check_same_data(data)
+        return Opened(
+            settings=resolved,
+            data=data,
+            base=base,
+            teacher=teacher,
+            checkpoint=checkpoints.newest(self.checkpoints),
+            counts=checkpoints.counts(self.checkpoints),
+            micro_batch_size=self._micro_batch_size(resolved),
+            has_model=self.model.exists(),
+        )
+
+    def has_whole_model(self) -> bool:
+        """Whether the folder holds a model with its weights."""
+        return all((self.model / name).is_file() for name in ("model.json", "model.safetensors"))
+
+    @contextmanager
+    def claim(self, opened: Opened, images_seen: int, ranks: Ranks) -> Iterator[None]:
+        """Hold the folder for training: locked, with run.yaml and dataset.json, free of what will be made again.
+
+        Args:
+            opened: What `look` returned.
+            images_seen: Images seen by the state that training goes on from.
+            ranks: The processes that train together; the first one writes.
+
+        Raises:
+            ValueError: If another process trains here, or has trained here since `look`.
+            SaveFailed: If something cannot be written.
+        """
+        with self.locked(ranks), self.writing():
+            if ranks.is_main:
+                self._check_not_overtaken(opened, images_seen)
+                self.write_metadata(opened.settings, opened.data)
+                note_start(self.path, images_seen, opened.settings.device, ranks.world_size)
+                keep_model(opened.base, self.path / START)
+                keep_model(opened.teacher, self.path / TEACHER)
+                snapshots.forget_after(self.snapshots, images_seen)
+                checkpoints.forget_after(self.checkpoints, images_seen)
+            yield
+
+    @contextmanager
+    def locked(self, ranks: Ranks) -> Iterator[None]:
+        """Hold the lock, in the first process."""
+        with self.lock if ranks.is_main else nullcontext():
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn errors of a full or broken disk into SaveFailed, which says what is intact and what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise
+            raise SaveFailed.of(f"{error.filename or self.path} could not be written", error) from error
+
+    def write_metadata(self, settings: Settings, data: DataSet) -> None:
+        """Write `run.yaml` and `dataset.json`."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with replacing(self.settings_file) as draft:
+            settings.write(draft)
+        with replacing(self.data_file) as draft:
+            draft.write_text(json.dumps(_describe(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def limit_micro_batch(self, size: int) -> None:
+        """Record that a sharded run shall have at most so many images in memory at once, from its next start on."""
+        with replacing(self.memory_file) as draft:
+            draft.write_text(json.dumps({"micro_batch_size": size}) + "\n", encoding="utf-8")
+
+    def _micro_batch_size(self, settings: Settings) -> int | None:
+        """Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory."""
+        requested = settings.micro_batch_size
+        try:
+            recorded = int(json.loads(self.memory_file.read_text(encoding="utf-8"))["micro_batch_size"])
+        except (OSError, ValueError, KeyError, TypeError):  # there is no record, or none that can be read
+            return requested
+        return min(requested or recorded, recorded) if settings.shard else requested
+
+    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None) -> Settings:
+        """The requested settings, resolved; where none is requested, those of the run that is here."""
+        if not self.settings_file.exists():
+            self._check_empty()
+            return resolve(settings, data, base)
+        if not self.checkpoints.is_dir():
             raise ValueError(
-                f"{folder} holds files that are no run of noisekiln's, as there is no run.yaml. "
-                "Nothing was touched. Choose an empty or new folder with --out."
+                f"{self.path} holds a run without its checkpoints: it would begin anew over what is there. "
+                "Restore them from a copy, or give another `out` for a new run."
+            )
+        before = Settings.read(self.settings_file)
+        resolved = resolve(settings.resuming(before), data, base)
+        conflicts = resolved.conflicts(before)
+        if conflicts:
+            shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
+            raise ValueError(
+                f"{self.path} holds a run with other settings: {shown}. A run cannot change them midway. "
+                "Give the same settings to resume it, or another `out` for a new one."
             )
         return resolved
-    if not (folder / CHECKPOINTS).is_dir():
-        raise ValueError(
-            f"{folder} holds a run and no checkpoints any more: it would begin anew over what is there. "
-            "Restore them from a copy, or give another --out for a new run."
-        )
-    before = Settings.read(file)
-    kept = {name: getattr(before, name) for name in KEPT if getattr(asked, name) in (None, "auto")}
-    resolved = resolved.but(**kept)
-    other = resolved.differing(before, besides=MAY_CHANGE)
-    if other:
-        told = ", ".join(f"{name} {theirs!r} (now {mine!r})" for name, (mine, theirs) in other.items())
-        raise ValueError(
-            f"{folder} holds a run with other settings: {told}. A run cannot change them midway. "
-            "Give the same settings to go on with it, or another --out for a new one."
-        )
-    return resolved
+
+    def _check_empty(self) -> None:
+        """Raise ValueError if the folder holds anything but leftovers of a run that was killed at its very start."""
+        if self.path.is_file():
+            raise ValueError(f"{self.path} is a file, and a run needs a folder. Choose a new one as `out`.")
+        if self.path.exists() and any(not self._is_leftover(file) for file in self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} holds files, but no run: there is no run.yaml. Nothing was changed. "
+                "Choose an empty or new folder as `out`."
+            )
+
+    def _is_leftover(self, file: Path) -> bool:
+        return file.name in LEFTOVERS or (file == self.checkpoints and file.is_dir() and not any(file.iterdir()))
+
+    def _check_same_data(self, data: DataSet) -> None:
+        """Raise ValueError if the run was trained on other images."""
+        if not checkpoints.counts(self.checkpoints):
+            return
+        try:
+            before = str(json.loads(self.data_file.read_text(encoding="utf-8"))["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
+                "Restore it from a copy, or give another `out` for a new run."
+            ) from error
+        if before != data.fingerprint:
+            raise ValueError(
+                f"The images of {data.name} are no longer those that {self.path} was trained on. "
+                "A run cannot change its data midway. Restore them, or give another `out` for a new run."
+            )
+
+    def _check_not_overtaken(self, opened: Opened, images_seen: int) -> None:
+        """Raise ValueError if newer checkpoints than the one that training goes on from appeared since `look`."""
+        since = set(checkpoints.counts(self.checkpoints)) - set(opened.counts)
+        if any(count > images_seen for count in since):
+            raise ValueError(
+                f"Another process has trained in {self.path} since it was opened here. "
+                "Open it again, or run the same command again, to resume from there."
+            )
 
 
-def check_same_data(folder: Path, data: DataSet) -> None:
-    """Raise ValueError if a run in the folder was trained on other images."""
-    described = folder / DATA
-    if not checkpoints.counts(folder / CHECKPOINTS):
-        return
-    if _fingerprint(described) != data.fingerprint:
-        raise ValueError(
-            f"The images of {data.name} are no longer those that {folder} was trained on. "
-            "A run cannot change its data midway. Restore them, or give another --out for a new run."
-        )
-
-
-def write_metadata(folder: Path, settings: Settings, data: DataSet) -> None:
-    """Write what is trained, and on what."""
-    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    with replacing(folder / SETTINGS) as draft:
-        settings.write(draft)
-    described = {
+def _describe(data: DataSet) -> dict[str, Any]:
+    """A data set as `dataset.json` has it."""
+    return {
         "name": data.name,
         "fingerprint": data.fingerprint,
         "images": len(data.train),
@@ -107,124 +246,8 @@ def write_metadata(folder: Path, settings: Settings, data: DataSet) -> None:
         "notes": list(data.notes),
         "skipped": [asdict(skipped) for skipped in data.skipped],
     }
-    text = json.dumps(described, indent=2, ensure_ascii=False)
-    with replacing(folder / DATA) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
 
 
-def check_not_overtaken(folder: Path, images_seen: int, known: Sequence[int]) -> None:
-    """Raise ValueError if there are newer checkpoints than the one that a run goes on from.
-
-    Args:
-        folder: Of the run.
-        images_seen: Of the checkpoint that is gone on from.
-        known: Those of all checkpoints when it was chosen.
-    """
-    since = set(checkpoints.counts(folder / CHECKPOINTS)) - set(known)
-    if any(count > images_seen for count in since):
-        raise ValueError(
-            f"Another process has trained in {folder} since it was opened here. "
-            "Open it again, or give the same command again, to go on from there."
-        )
-
-
-def forget_after(folder: Path, images_seen: int) -> None:
-    """Drop snapshots and damaged checkpoints from after the one resumed from: all that comes again."""
-    snapshots.forget_after(folder / AVERAGES, images_seen)
-    checkpoints.forget_after(folder / CHECKPOINTS, images_seen)
-
-
-def agree(folder: Path, ranks: Ranks, resumed: int, fingerprint: str, wait: float) -> None:
-    """All processes go on from the same place, or none does.
-
-    Args:
-        folder: Of the run, as this process sees it.
-        ranks: The processes; each calls this.
-        resumed: Images seen by the checkpoint that this one has read.
-        fingerprint: Of this one's images.
-        wait: Seconds after which a process is lost.
-
-    Raises:
-        ValueError: If they see different folders or images.
-    """
-    if ranks.world_size == 1:
-        return
-    shared = seen_by_all(folder, ranks, min(VISIBLE_AFTER, wait / 2))
-    place = [float(resumed), int(fingerprint[:8], 16)]  # 32 bits: of a million processes the sum is exact
-    if ranks.all_reduce_sum(place) != [ranks.world_size * mine for mine in place] or not shared:
-        raise ValueError(
-            f"The processes do not see the same run in {folder}, or not the same images. "
-            "All need one folder, on a disk that they share, and the same data."
-        )
-
-
-def seen_by_all(folder: Path, ranks: Ranks, patience: float) -> bool:
-    """Whether every process sees what the first one writes there; on a network disk that may take half a minute.
-
-    Args:
-        folder: That each of them takes for the run's.
-        ranks: The processes; each calls this.
-        patience: Seconds to look for it.
-    """
-    number = ranks.all_reduce_sum([secrets.randbits(32) if ranks.is_main else 0])[0]
-    file, until = folder / MEETING, time.monotonic() + patience
-    if ranks.is_main:
-        file.write_text(f"{number:.0f}", encoding="utf-8")
-    while not (seen := _text(file) == f"{number:.0f}") and time.monotonic() < until:
-        time.sleep(LOOK_EVERY)
-    together = ranks.all_reduce_sum([seen]) == [ranks.world_size]
-    if ranks.is_main:
-        file.unlink(missing_ok=True)
-    return together
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns what a system says of a full or broken disk into SaveFailed, which says what is intact and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise
-        raise SaveFailed(
-            f"{error.filename or folder} could not be written: {error.strerror or error}. What was saved before is "
-            "intact. Free some room or look after the disk, then give the same command again to go on."
-        ) from error
-
-
-def note_micro(folder: Path, micro: int) -> None:
-    """Note how many images shall be in memory at once from the next start on."""
-    with replacing(folder / MEMORY) as draft:
-        draft.write_text(json.dumps({"micro": micro}) + "\n", encoding="utf-8")
-
-
-def least_micro(settings: Settings, folder: Path) -> int | None:
-    """How many images at once were asked for, or noted of sharded weights, if that is less; None if nothing was."""
-    try:
-        noted = int(json.loads((folder / MEMORY).read_text(encoding="utf-8"))["micro"])
-    except (OSError, ValueError, KeyError, TypeError):  # there is no note, or none that can be read
-        return settings.micro_batch_size
-    return min(settings.micro_batch_size or noted, noted) if settings.shard else settings.micro_batch_size
-
-
-def _begun(file: Path) -> bool:
-    """Whether it may be left of a run that ended before it had its settings written."""
-    return file.name in BEGUN or (file.name == CHECKPOINTS and file.is_dir() and not any(file.iterdir()))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:  # it is not there yet
-        return ""
-
-
-def _fingerprint(described: Path) -> str:
-    """That of the data in a `dataset.json`."""
-    try:
-        return str(json.loads(described.read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{described} is missing or damaged, so it is unknown what this run was trained on. "
-            "Restore it from a copy, or give another --out for a new run."
-        ) from error
+def _shown(value: object) -> str:
+    """A setting's value as a user writes it: 24x48 for a size."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""What a run saves, copied from what goes on changing."""
+"""A save of a run: copies of its state and its averaged model, written while training goes on."""
 
 import copy
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from noisekiln.training.trainer import Trainer
 
 
 class SaveJob:
-    """A copy of a trainer's state and of its averaged model, to be written while training goes on.
+    """A copy of a trainer's state and of its averaged model.
 
-    Every process makes one; the first writes the model, and each its part of a sharded state.
+    Every process makes one: the first writes the model, and each its part of a sharded state.
 
     Args:
-        trainer: Of a `Learner`.
-        copies: What its averaged model is taken from.
-        settings: Of the run.
-        base: The model that it started from, if any.
+        trainer: Trainer of a `Learner`.
+        copies: Copies of what is trained.
+        settings: Resolved settings.
+        base: The model that is fine-tuned, if any.
     """
 
     def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
@@ -35,17 +35,17 @@ class SaveJob:
         self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
         self.parts = self.ranks.world_size if copies.sharded else 1
         if self.ranks.rank < self.parts:
-            self.tensors = _copied(tensors)
+            self.tensors = _copies_in_main_memory(tensors)
         if self.ranks.is_main:
             self.model = copy.deepcopy(averaged).cpu()
 
     def write(self, folder: Path) -> None:
-        """Write it into a run's folder.
+        """Write it into the folder of a run.
 
-        The checkpoint comes last: what a run that dies in between has not written, it writes when it goes on.
+        The checkpoint comes last: what a run that dies in between has not written, it writes when it is resumed.
 
         Raises:
-            SaveFailed: If there is no room; what was saved before is intact.
+            SaveFailed: If it cannot be written; what was saved before is intact.
         """
         try:
             if self.ranks.is_main:
@@ -53,17 +53,14 @@ class SaveJob:
             if self.ranks.rank < self.parts:
                 self._write_checkpoint(folder)
         except OSError as error:
-            raise SaveFailed(
-                f"The model after {self.images_seen:,} images could not be written to {folder}: "
-                f"{error.strerror or error}. What was saved before is intact. "
-                "Free some room or look after the disk, then give the same command again to go on."
-            ) from error
+            what = f"The model after {self.images_seen:,} images could not be written to {folder}"
+            raise SaveFailed.of(what, error) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise SaveFailed(
-                f"What there is after {self.images_seen:,} images could not be written to {folder}, as memory ran out. "
-                "What was saved before is intact. Give the same command again, with --micro: fewer images at once."
+                f"The state after {self.images_seen:,} images could not be written to {folder}: memory ran out. "
+                "What was saved before is intact. Run the same again with a smaller `micro_batch_size`."
             ) from error
 
     def _write_checkpoint(self, folder: Path) -> None:
@@ -80,18 +77,19 @@ class SaveJob:
         )
 
     def _write_model(self, folder: Path) -> None:
+        """Write the model; an adapter is written alone, and merged into the model."""
         model, rank = self.model, self.settings.lora
         if self.base is not None and rank is not None:
             adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
             adapter.save(folder / FILE)
-            plain = copy.deepcopy(self.base)
-            plain.size, plain.sampling = model.size, model.sampling
-            model = merge(plain, adapter)
+            merged = copy.deepcopy(self.base)
+            merged.size, merged.sampling = model.size, model.sampling
+            model = merge(merged, adapter)
         model.save(folder / "model")
 
 
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in the main memory; from a graphics card all at once, into pages that do not move."""
+def _copies_in_main_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the main memory; from a GPU all at once, into pinned pages."""
     copies = {}
     for name, tensor in tensors.items():
         copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)

@@ -1,0 +1,43 @@
+"""Grids of samples that a run draws while it trains."""
+
+from pathlib import Path
+
+from noisekiln.data import DataSet
+from noisekiln.files.pictures import ImageArray, save_picture
+from noisekiln.monitor.plain_copies import PlainCopies
+from noisekiln.monitor.preview import preview
+from noisekiln.plan.settings import Settings
+from noisekiln.training.trainer import Trainer
+
+
+class Grids:
+    """Samples of fixed seeds and conditions: with the current weights on the left, the averaged ones on the right.
+
+    With a task: the sources, both of these, and the originals, of held-out images.
+
+    Args:
+        folder: Folder of the images.
+        trainer: Trainer of a `Learner`.
+        copies: Copies of what is trained.
+        data: The images.
+        settings: Resolved settings.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer, copies: PlainCopies, data: DataSet, settings: Settings) -> None:
+        self.folder, self.trainer, self.copies = folder, trainer, copies
+        self.data, self.unconditional = data, settings.cond == "none"
+
+    def draw(self) -> Path:
+        """Write a grid, named by the images seen. All processes call it, and the first one writes."""
+        sheet = self.sheet()
+        file = self.folder / f"{self.trainer.images_seen:09d}.png"
+        if self.trainer.ranks.is_main:
+            save_picture(sheet, file, at_least=512)
+        return file
+
+    def sheet(self, **options: int) -> ImageArray:
+        """A grid, (H, W, C) uint8; options are those of `Diffusion.generate`."""
+        models = [learner.eval().diffusion for learner in (self.copies.current(), self.copies.averaged())]
+        sheet = preview(models, self.data, self.trainer.ranks, unconditional=self.unconditional, **options)
+        self.trainer.module.train()
+        return sheet
