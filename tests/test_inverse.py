@@ -1,12 +1,14 @@
 """Inverse methods against posteriors that are known exactly."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build
 from noisekiln.estimate import Estimate
-from noisekiln.inverse.base import Inverse, clipped, solve
+from noisekiln.inverse.base import CHECK_EVERY, Inverse, clipped, solve
 from noisekiln.inverse.diffpir import DiffPIR
 from noisekiln.inverse.moment_matching import MomentMatching
 from noisekiln.inverse.pigdm import PiGDM
@@ -235,6 +237,22 @@ def test_who_has_stopped_is_not_changed_by_the_rest_of_the_batch():
     together = solve(lambda v: scale * v, torch.ones(2, 2, dtype=torch.float64), 5)[0]
     torch.testing.assert_close(together[:1], alone)
     torch.testing.assert_close(together[1], 1 / scale[1])
+
+
+def test_testing_for_convergence_less_often_changes_nothing():
+    """As on a GPU: iterations after the last image has stopped leave everything as it is."""
+    b = torch.randn(3, 6, dtype=torch.float64)
+    scale = torch.tensor([1.0, 1, 1, 2, 2, 2], dtype=torch.float64)
+    often = solve(lambda v: scale * v, b, 30)
+    calls = []
+
+    class Elsewhere(torch.Tensor):
+        device = SimpleNamespace(type="cuda")
+
+    rarely = solve(lambda v: calls.append(v) or scale * v, b.as_subclass(Elsewhere), 30)
+    assert len(calls) == CHECK_EVERY + 1
+    for one, other in zip(often, rarely, strict=True):
+        assert torch.equal(one, other.as_subclass(torch.Tensor))
 
 
 @pytest.mark.parametrize("spec", OPERATORS)

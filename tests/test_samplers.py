@@ -277,6 +277,15 @@ def test_adams_is_two_step_adams_bashforth_in_the_angle():
     torch.testing.assert_close(walked[1], wanted, rtol=0, atol=1e-12)
 
 
+def test_adams_at_equal_levels_is_a_first_order_step():
+    """Late starts of a schedule that is not clean at time 0 visit one level several times."""
+    t, s = level(1.0, 0.004), level(1.0, 0.002)
+    x = walk(GAUSSIAN, Adams(), [t, t, t, s], STARTS)
+    torch.testing.assert_close(x, walk(GAUSSIAN, DDIM(), [t, s], STARTS))
+    levels = grid(Karras(), 800, start=1e-12)
+    assert bool(walk(GAUSSIAN, Adams(), levels, STARTS).isfinite().all())
+
+
 ALPHA_BAR = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
 JUMPS = [(1, 0), (2, 1), (10, 9), (500, 499), (999, 998), (1000, 999), (700, 650)]
 

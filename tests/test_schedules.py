@@ -146,6 +146,23 @@ def test_rectified_is_straight_and_its_shift_is_stable_diffusion_3s():
             assert float(at(Rectified(3.0), time).nsr) == pytest.approx(3 * float(at(Rectified(), time).nsr))
 
 
+@pytest.mark.parametrize("shift", [0.05, 0.1, 0.37, 0.9, 1.0, 1.7, 3.0])
+def test_a_shifted_straight_path_ends_in_exactly_pure_noise(shift):
+    """A remainder of 1e-16 would have an eps-prediction start where it says nothing about the image."""
+    for value in torch.linspace(shift, 1.1 * shift, 50, dtype=torch.float64):
+        start, end = at(Rectified(float(value)), 0.0), at(Rectified(float(value)), 1.0)
+        assert (float(start.alpha), float(start.sigma)) == (1, 0)
+        assert float(end.alpha) == 0
+        assert float(end.sigma) == pytest.approx(1, abs=1e-14)
+
+
+@every_schedule
+def test_the_time_of_a_level_in_single_precision_is_double_precision_on_the_cpu(schedule):
+    t = Level(*(c.float() for c in at(schedule, 0.4)))
+    assert (schedule.time(t).dtype, schedule.time(t).device.type) == (torch.float64, "cpu")
+    assert float(schedule.time(t)) == pytest.approx(0.4, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

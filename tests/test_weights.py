@@ -67,6 +67,16 @@ def test_an_untrained_uncertainty_is_the_error_itself():
     assert torch.equal(Uncertainty().double()(error, LEVELS, V), error)
 
 
+def test_uncertainty_is_computed_in_its_own_precision_under_autocast():
+    torch.manual_seed(0)
+    weight, error = Uncertainty(), torch.rand(5)
+    nn.init.normal_(weight.u.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = weight(error, LEVELS, V)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, weight(error, LEVELS, V))
+
+
 def test_uncertainty_learns_the_mean_error_of_each_level():
     """The minimum of error/e^u + u is e^u = E[error], so that every level pulls alike."""
     t = Level(LEVELS.alpha.repeat(2), LEVELS.sigma.repeat(2))
