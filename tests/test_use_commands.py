@@ -232,7 +232,7 @@ def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     assert (made / "model" / "model.json").is_file()
     before, after = read(red).astype(int), read(tmp_path / "o" / "00000.png").astype(int)
     assert (after[..., 2] - after[..., 0]).mean() > (before[..., 2] - before[..., 0]).mean() + 40
-    painter = nk.alike(tmp_path / "base", str(pets / "dog"), minutes=0.05, device="cpu")
+    painter = nk.fine_tune_on(tmp_path / "base", str(pets / "dog"), minutes=0.05, device="cpu")
     assert [*tmp_path.glob("base-like-*")] == [made]
     with torch.no_grad():
         kept = nk.load(made)
@@ -240,14 +240,14 @@ def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     image = nk.style(nk.load(tmp_path / "base"), read(red), painter=painter, steps=12)[0].numpy()
     assert np.abs(image.astype(int) - after).max() <= 1
     shutil.copytree(pets / "Cat", tmp_path / "others" / "dog")
-    nk.alike(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
+    nk.fine_tune_on(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
     assert len([*tmp_path.glob("base-like-dog-*")]) == 2
     model = nk.load(tmp_path / "base")
     with torch.no_grad():
         for parameter in model.denoiser.parameters():
             parameter.add_(1e-3)
     model.save(tmp_path / "base" / "model")
-    nk.alike(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
+    nk.fine_tune_on(tmp_path / "base", tmp_path / "others" / "dog", minutes=0.001, device="cpu")
     assert len([*tmp_path.glob("base-like-dog-*")]) == 3
 
 

@@ -7,13 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from noisekiln.api import alike as alike
     from noisekiln.api import edit as edit
     from noisekiln.api import ema as ema
+    from noisekiln.api import fine_tune_on as fine_tune_on
     from noisekiln.api import generate as generate
     from noisekiln.api import inpaint as inpaint
     from noisekiln.api import interpolate as interpolate
     from noisekiln.api import load as load
+    from noisekiln.api import measure as measure
     from noisekiln.api import outpaint as outpaint
     from noisekiln.api import restore as restore
     from noisekiln.api import style as style
@@ -31,7 +32,8 @@ _PUBLIC = {
     "train": "noisekiln.api",
     "load": "noisekiln.api",
     "ema": "noisekiln.api",
-    "alike": "noisekiln.api",
+    "fine_tune_on": "noisekiln.api",
+    "measure": "noisekiln.api",
     "cascade": "noisekiln.model.join",
     "Diffusion": "noisekiln.model.diffusion",
     "merge": "noisekiln.model.adapter",
@@ -40,14 +42,15 @@ _PUBLIC = {
 }
 __all__ = [
     "Diffusion",
-    "alike",
     "cascade",
     "edit",
     "ema",
+    "fine_tune_on",
     "generate",
     "inpaint",
     "interpolate",
     "load",
+    "measure",
     "merge",
     "outpaint",
 ]

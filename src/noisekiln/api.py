@@ -1,8 +1,9 @@
-"""Training and loading, as calls; every command is a thin file over such a call."""
+"""Everything as calls: training, loading, sampling; every command is a thin file over such a call."""
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,98 +18,167 @@ from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
 from noisekiln.model.sampling import Progress
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.measure import Measurement
+from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.operators.base import Operator
 from noisekiln.plan.fine_tune import default_folder, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
-from noisekiln.plan.lookalike import fine_tuning
+from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.ema_length import PostHocEma
+from noisekiln.runs.events import DataRead, End, Event, Note, Reading
 from noisekiln.runs.run import Run
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
+
+Watch = Callable[[Event], None]
+"""What training calls with every event, in the main thread, between two steps."""
 
 
 def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
     """A model or a cascade, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
 
     Args:
-        folder: Of the run.
-        device: Where to put it.
-        allow_code: Whether the model may run components from Python files of its maker's.
+        folder: Folder of a run or of a model.
+        device: Device to load it to.
+        allow_code: Whether the model may run components from Python files of its author.
     """
     return load_model(folder, device=device, allow_code=allow_code)
 
 
-def train(data: Any, *, out: str | Path | None = None, **settings: Any) -> Diffusion:
-    """Train on images, or go on where an interrupted call stopped; returns the model, which `out` holds too.
+def train(
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    intervals: Intervals = Intervals(),
+    **settings: Any,
+) -> Diffusion:
+    """Train on images, or resume where an interrupted call stopped; returns the model, which `out` holds too.
 
     Args:
-        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of pictures).
-        out: Run folder; ``runs/NAME`` unless given, or ``runs/NAME-from-START``.
-        settings: Fields of `noisekiln.plan.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` goes on
-            from a trained model, and ``lora=8`` then trains an adapter for it.
+        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of images).
+        out: Folder of the run; by default ``runs/NAME``, or ``runs/NAME-from-START``.
+        watch: Called with every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
+        intervals: How often the run logs, evaluates, draws grids and saves.
+        settings: Fields of `noisekiln.plan.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` fine-tunes
+            a trained model, and ``lora=8`` then trains an adapter for it.
 
     Raises:
-        ValueError: For data or settings that cannot be, with what can.
-        noisekiln.training.checkpoints.SaveFailed: If there is no room left; what was saved before is intact.
-        noisekiln.training.trainer.Diverged: If the loss stops being a number; the last good checkpoint remains.
-        KeyboardInterrupt: After Ctrl-C, once all is saved; the same call goes on. After SIGTERM it is SystemExit.
+        ValueError: For data or settings that are not possible, with what is.
+        noisekiln.errors.SaveFailed: If something cannot be written; what was saved before is intact.
+        noisekiln.errors.Diverged: If the loss is not finite; the last good checkpoint remains.
+        KeyboardInterrupt: After Ctrl-C, once all is saved; the same call resumes. After SIGTERM it is SystemExit.
     """
-    asked = settings.pop("size", None)
-    chosen = Settings.of(**settings)  # what cannot be is said before images are read
-    images = read_images(data, chosen.task, size=size_to_load(asked, chosen.start, out))
-    chosen = chosen.but(data=data if isinstance(data, str) else images.name)
-    return _trained(chosen, Path(out) if out else default_folder(images, chosen.start), images)
+    watch = watch or warn
+    chosen, images, folder = _prepare(data, out, settings, watch)
+    return _train(chosen, folder, images, watch, intervals)
 
 
-def alike(run: str | Path, images: Any, *, minutes: float = 1.0, device: str = "auto") -> Diffusion:
-    """A run fine-tuned on a few images, to paint what looks like them: a `painter` for `style`.
+def measure(data: Any, *, out: str | Path | None = None, watch: Watch | None = None, **settings: Any) -> Measurement:
+    """Measure what training would need, by a few real steps; nothing is written.
 
-    It is kept beside the run, and used again when it is asked for once more; with more minutes it goes on.
+    Args:
+        data: As for `train`.
+        out: Folder of the run, which may hold it already.
+        watch: Called with `Reading`, `DataRead` and `Plan`.
+        settings: As for `train`.
+
+    Raises:
+        ValueError: For data or settings that are not possible, with what is.
+    """
+    watch = watch or warn
+    chosen, images, folder = _prepare(data, out, settings, watch)
+    run = Run(chosen, images, folder)
+    watch(run.plan)
+    opened = run.opened
+    return measure_run(opened.settings, images, opened.base, teacher=opened.teacher, ranks=run.ranks)
+
+
+def fine_tune_on(
+    run: str | Path, images: Any, *, minutes: float = 1.0, device: str = "auto", watch: Watch | None = None
+) -> Diffusion:
+    """A run's model fine-tuned on a few images, to generate what looks like them: a `target_model` for `style`.
+
+    It is kept beside the run: the same call finds it again, and one with more minutes resumes it.
 
     Args:
         run: Folder of the run.
-        images: As `train` takes them.
-        minutes: Of fine-tuning.
+        images: The images, as for `train`.
+        minutes: Training budget.
         device: auto, cpu, cuda or mps.
+        watch: As for `train`.
 
     Raises:
         ValueError: If there is no single model, or the images are of another kind than its own.
     """
+    watch = watch or warn
     model = Diffusion.load(run)
-    data = read_images(images, GENERATE, size=model.size)
-    source = images if isinstance(images, str) else None
-    return _trained(*fine_tuning(Path(run), model, data, source=source, minutes=minutes, device=device), data)
-
-
-def _trained(settings: Settings, folder: Path, data: DataSet) -> Diffusion:
-    run = Run(settings, data, folder)
-    for skipped in run.skipped:
-        print(skipped, file=sys.stderr)
-    with Interrupt() as interrupt:
-        for _ in run.steps(interrupt):
-            pass
-    if run.trainer.stopped_by and run.trainer.share < 1:
-        print(f"Stopped and saved after {run.trainer.images_seen:,} images; the same call goes on.", file=sys.stderr)
-        if run.trainer.stopped_by == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(143)
-    return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
+    data = _read(images, GENERATE, model.size, watch)
+    source = str(images) if isinstance(images, str | Path) else None
+    settings, folder = lookalike_run(Path(run), model, data, source=source, minutes=minutes, device=device)
+    return _train(settings, folder, data, watch)
 
 
 def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
     """A trained run's model with another average of its weights, made from the snapshots that the run kept.
 
     Args:
-        run: Its folder, which is left as it is.
-        length: Width of the average, as a share of training: 0.01 to 0.25; `settings.ema_length` is what the run's model has.
-        device: Where to put it.
-        allow_code: Whether the model may run components from Python files of its maker's.
+        run: Folder of the run, which is left as it is.
+        length: Width of the average, as a share of training: 0.01 to 0.25; the run's model has that of the setting
+            `ema_length`.
+        device: Device to load it to.
+        allow_code: Whether the model may run components from Python files of its author.
 
     Raises:
         ValueError: If the run keeps no snapshots, or they cannot make this length.
     """
     return PostHocEma(Path(run), device=device, allow_code=allow_code).model(length)
+
+
+def warn(event: Event) -> None:
+    """The default `watch`: Python warnings of what is unusual."""
+    if isinstance(event, Note):
+        warnings.warn(event.text, stacklevel=4)  # of the caller of `train`
+    if isinstance(event, End) and event.why == "stopped":
+        warnings.warn(f"Stopped and saved after {event.images_seen:,} images; the same call resumes.", stacklevel=4)
+
+
+def _prepare(
+    data: Any, out: str | Path | None, settings: dict[str, Any], watch: Watch
+) -> tuple[Settings, DataSet, Path]:
+    """The settings, the images and the folder of a run."""
+    size = settings.pop("size", None)
+    chosen = Settings.of(**settings)  # before images are read
+    images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
+    chosen = chosen.but(data=str(data) if isinstance(data, str | Path) else images.name)
+    return chosen, images, Path(out) if out else default_folder(images, chosen.start)
+
+
+def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch) -> DataSet:
+    data = read_images(source, task, size=size, progress=lambda done, total: watch(Reading(done, total)))
+    watch(DataRead(data))
+    return data
+
+
+def _train(
+    settings: Settings, folder: Path, data: DataSet, watch: Watch, intervals: Intervals = Intervals()
+) -> Diffusion:
+    """Train in a folder; of several processes, the first one passes events on."""
+    run = Run(settings, data, folder, intervals=intervals)
+    if run.ranks.is_main:
+        run.folder.check_free()
+    with Interrupt() as interrupt:
+        for event in run.events(interrupt):
+            if run.ranks.is_main:
+                watch(event)
+    assert isinstance(event, End)
+    if event.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if event.signal:
+        sys.exit(143)
+    return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
 
 
 # --- use
