@@ -11,10 +11,17 @@ from noisekiln.components.registry import names
 from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, load
+from noisekiln.errors import CompileFailed
+from noisekiln.plan.build import make_trainer
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
-from noisekiln.training.compiling import compiled
-from noisekiln.training.recompute import blocks_of, recompute
+from noisekiln.training.activation_checkpointing import blocks_of, checkpoint_activations
+from noisekiln.training.compiling import NetworkCompiler
+from noisekiln.training.trainer import Trainer
+
+SETTINGS = Settings(images=48, batch_size=16, backbone=TINY, curves="none", ema_snapshots=0)
 
 every = pytest.mark.parametrize("spec", names("backbones"))
 
@@ -62,7 +69,7 @@ def test_blocks_are_parts_with_weights_and_none_is_within_another(spec):
 @every
 def test_recomputing_changes_no_gradient_and_keeps_less(spec):
     plain, frugal = made(spec), made(spec)
-    recompute(frugal)
+    checkpoint_activations(frugal)
     y, wanted, kept = gradients(plain)
     again, got, less = gradients(frugal)
     assert torch.equal(y, again)
@@ -73,7 +80,7 @@ def test_recomputing_changes_no_gradient_and_keeps_less(spec):
 
 def test_a_copy_of_a_network_that_recomputes_is_its_own():
     network = made("unet")
-    recompute(network)
+    checkpoint_activations(network)
     other = copy.deepcopy(network)
     before = gradients(other)[0]
     with torch.no_grad():
@@ -82,68 +89,107 @@ def test_a_copy_of_a_network_that_recomputes_is_its_own():
     assert torch.equal(gradients(other)[0], before)
 
 
+def trainer_of(data: DataSet, **changes: object) -> tuple[Trainer, Backbone]:
+    trainer = make_trainer(resolve(SETTINGS.but(**changes), data), data)
+    assert isinstance(trainer.module, Learner)
+    return trainer, trainer.module.diffusion.denoiser.backbone
+
+
+def losses_of(trainer: Trainer, compiler: NetworkCompiler | None = None) -> list[float]:
+    reports = compiler.steps_with_fallback(trainer.run) if compiler else trainer.run()
+    return [report.loss for report in reports]
+
+
+def broken(graph: object, inputs: object) -> None:
+    raise RuntimeError("no kernel for this")
+
+
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monkeypatch):
-    def broken(function):
+    def missing(function):
         raise RuntimeError("No working C++ compiler found.\nMore about it.")
 
-    monkeypatch.setattr(torch, "compile", broken)
-    settings = Settings(images=32, batch_size=16, backbone=TINY, compile="yes", curves="none")
-    run = Run(settings, data, tmp_path)
-    assert "not compiled: No working C++ compiler found." in run.notes
-    assert len(list(run.steps())) == 2
+    monkeypatch.setattr(torch, "compile", missing)
+    run = Run(SETTINGS.but(images=16, compile="yes"), data, tmp_path)
+    assert run.compiler.failure == "No working C++ compiler found."
+    assert any("not compiled: No working C++ compiler found." in warning for warning in run.warnings)
+    assert len(list(run.steps())) == 1
 
 
-def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data, tmp_path):
-    def broken(graph, inputs):
-        raise RuntimeError("no kernel for this")
-
-    settings = Settings(images=48, batch_size=16, backbone=TINY, compile="yes", curves="none")
-    run, plain = Run(settings, data, tmp_path / "broken"), Run(settings.but(compile="no"), data, tmp_path / "plain")
-    run.network.compile(backend=broken)
-    losses = [[report.loss for report in each.steps()] for each in (run, plain)]
-    assert "no kernel for this" in run.uncompiled
-    assert losses[0] == losses[1]
+def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data):
+    """In a trial step, or in a step of the loop."""
+    wanted = losses_of(trainer_of(data)[0])
+    for trial in (True, False):
+        trainer, network = trainer_of(data)
+        compiler = NetworkCompiler(network, "cpu")
+        network.compile(backend=broken)
+        if trial:
+            compiler.with_fallback(trainer.trial_step)
+            assert not compiler.active
+        assert losses_of(trainer, compiler) == wanted
+        assert "no kernel for this" in compiler.failure
+        assert not compiler.active
     another = made(TINY)
     another.compile(backend=broken)  # what was given up was this network's, not the whole process's
     with pytest.raises(RuntimeError, match="no kernel for this"):
         another(torch.zeros(1, 3, 8, 8), torch.ones(1), NOTHING)
 
 
-@pytest.mark.skipif(compiled(torch.nn.Identity(), "cpu") is not None, reason="nothing can be compiled here")
+def test_a_network_that_runs_eagerly_cannot_fail_to_compile():
+    """Another one's failure is not caught for ever."""
+    compiler = NetworkCompiler(torch.nn.Identity(), "cpu")
+
+    def failing():
+        raise CompileFailed("of something else")
+        yield
+
+    with pytest.raises(CompileFailed, match="of something else"):
+        list(compiler.steps_with_fallback(failing))
+    with pytest.raises(CompileFailed, match="of something else"):
+        compiler.with_fallback(lambda: next(failing()))
+
+
+def test_a_step_compiles_to_one_graph_without_breaks(data):
+    """For whole micro-batches and a smaller last one: two graphs."""
+    trainer, network = trainer_of(data, micro_batch_size=6)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(len(inputs))
+        return graph.forward
+
+    network.compile(backend=count, dynamic=False, fullgraph=True)
+    assert losses_of(trainer) == pytest.approx(losses_of(trainer_of(data, micro_batch_size=6)[0]), rel=1e-5)
+    assert len(graphs) == 2
+
+
+@pytest.mark.slow
 def test_a_compiled_run_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch_size=16, backbone=TINY, optimizer="adamw", curves="none", ema_snapshots=0)
+    compiler = NetworkCompiler(torch.nn.Identity(), "cpu")
+    compiler.compile()
+    if compiler.failure:
+        pytest.skip(f"nothing can be compiled here: {compiler.failure}")
+    settings = SETTINGS.but(backbone="simple_unet(width=8)", optimizer="adamw", images=32)
     losses = {}
     for way in ("no", "yes"):
         run = Run(settings.but(compile=way), data, tmp_path / way)
         losses[way] = [report.loss for report in run.steps()]
-        assert run.notes == []
-        assert (run.network._compiled_call_impl is not None) == (way == "yes")
+        assert run.warnings == []
+        assert run.compiler.active == (way == "yes")
     assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
 
 
-def test_a_run_that_recomputes_is_the_same_run(data, tmp_path):
-    settings = Settings(images=48, batch_size=16, backbone=TINY, curves="none", ema_snapshots=0)
-    plain, frugal = (
-        Run(settings.but(activation_checkpointing=way), data, tmp_path / str(way)) for way in (False, True)
-    )
-    assert all("forward" in vars(block) for block in blocks_of(frugal.network))
-    assert not any("forward" in vars(block) for block in blocks_of(plain.network))
-    assert [report.loss for report in plain.steps()] == [report.loss for report in frugal.steps()]
+def test_a_run_that_recomputes_is_the_same_run(data):
+    (plain, eager), (frugal, network) = (trainer_of(data, activation_checkpointing=way) for way in (False, True))
+    assert all("forward" in vars(block) for block in blocks_of(network))
+    assert not any("forward" in vars(block) for block in blocks_of(eager))
+    assert losses_of(plain) == losses_of(frugal)
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp32"])
-def test_a_run_computes_in_the_precision_asked_for(data, tmp_path, name):
-    run, seen = (
-        Run(Settings(images=16, batch_size=16, backbone=TINY, curves="none", precision=name), data, tmp_path),
-        [],
-    )
-    layer = next(module for module in run.network.modules() if isinstance(module, torch.nn.Conv2d))
-
-    def note(module, given, made):
-        if module is layer and module.training:  # copies are counted and sampled in fp32
-            seen.append(made.dtype)
-
-    layer.register_forward_hook(note)
-    assert len(list(run.steps())) == 1
+def test_a_run_computes_in_the_requested_precision(data, name):
+    (trainer, network), seen = trainer_of(data, images=16, precision=name), []
+    layer = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    layer.register_forward_hook(lambda module, rows, y: seen.append(y.dtype))
+    assert len(losses_of(trainer)) == 1
     assert set(seen) == {{"bf16": torch.bfloat16, "fp32": torch.float32}[name]}
-    assert next(run.network.parameters()).dtype == torch.float32
+    assert next(network.parameters()).dtype == torch.float32
