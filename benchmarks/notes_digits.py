@@ -31,7 +31,7 @@ def main() -> None:
     noise = np.random.default_rng(1).normal(real.mean(0), real.std(0), (500, 64)).clip(0, 16)
     told = {"real digits": share_of_digits(real)[0], "Gaussian noise": share_of_digits(noise)[0]}
     for folder in given.models:
-        images = Diffusion.load(folder).sample(200, steps=200, batch=200)
+        images = Diffusion.load(folder).sample(200, steps=200, batch_size=200)
         told[folder.name] = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)[0]
     told = {name: round(float(share), 3) for name, share in told.items()}
     print(json.dumps(told, indent=2))

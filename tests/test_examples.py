@@ -94,7 +94,7 @@ def test_the_judge_knows_digits_from_noise():
 @pytest.mark.slow
 def test_its_digits_can_be_recognised(tmp_path):
     study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 60_000, "-n", 1)
-    images = Diffusion.load(tmp_path / "model").sample(200, steps=200, batch=200)
+    images = Diffusion.load(tmp_path / "model").sample(200, steps=200, batch_size=200)
     share, names = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)
     assert share > 0.5
     assert len(names) == 10

@@ -1,47 +1,59 @@
-"""Command-line options derived from the fields of a dataclass of settings: written once, in the settings."""
+"""Command-line options derived from the settings of a dataclass."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
 from functools import partial
-from typing import Annotated, Any, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from noisekiln.components.setting import Rules, rules_of
+
 option = partial(typer.Option, show_default=False)  # for options whose default is "choose for me"
 
-CountInAll = Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each wish.")]
-Classes = Annotated[list[str] | None, option("--class", help="A class: name, number or all; may repeat.")]
-Prompts = Annotated[list[str] | None, option("--prompt", help="A prompt. May repeat: a row each.")]
+CountInAll = Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each condition.")]
+Classes = Annotated[list[str] | None, option("--class", help="Class: name, number, or all. May repeat: one row each.")]
+Prompts = Annotated[list[str] | None, option("--prompt", help="Prompt. May repeat: one row each.")]
+Conditions = Annotated[
+    list[str] | None,
+    option("--condition", help="Condition of another kind than class or prompt. May repeat: one row each."),
+]
 
 
-def _at_once(batch: int) -> int:
-    if batch < 1:
-        raise ValueError(f"--batch {batch}: at least one image is painted at once. Give 1 or more; 64 is usual.")
-    return batch
+def _check_batch_size(value: int) -> int:
+    if value < 1:
+        raise ValueError(f"`batch_size={value}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
+    return value
 
 
-Batch = Annotated[
-    int, typer.Option(callback=_at_once, help="Images painted at once; changes nothing but speed and memory.")
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        "--batch",
+        callback=_check_batch_size,
+        help="Images sampled at once; changes only speed and memory.",
+    ),
 ]
 
 
 def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each field of `kind` that is not in `but`; they arrive as ``**given``.
+    """Give a command an option for each setting of `kind` that is not in `but`; they arrive as keyword arguments.
 
-    A field's ``metadata["help"]`` is the option's help; ``metadata["flag"]`` its names, separated by spaces, where
-    they are not the field's own.
+    Help and names of an option come from the `Rules` of the setting.
     """
-    hints = get_type_hints(kind)
+    hints, rules = get_type_hints(kind), rules_of(kind)
     derived = [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[hints[field.name], _derived(field)],
+            annotation=Annotated[_option_type(hints[field.name]), _derived(field, rules[field.name])],
         )
         for field in fields(kind)
-        if field.name not in but
+        if field.name in rules and field.name not in but
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,6 +71,11 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
     return decorate
 
 
-def _derived(field: Field[Any]) -> Any:
-    rules = field.metadata["rules"]
+def _option_type(hint: Any) -> Any:
+    """The type of an option: text where a setting may be of several kinds."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return str | None if len(kinds) > 1 and str in kinds else hint
+
+
+def _derived(field: Field[Any], rules: Rules) -> Any:
     return typer.Option(*rules.flag.split(), help=rules.help, show_default=field.default is not None)

@@ -1,45 +1,58 @@
-"""While pictures are painted: a bar, and how it is stopped."""
+"""Progress of sampling: a bar, and what is kept when it is interrupted."""
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from noisekiln.cli._show import console, say
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.sampling import Progress
+from noisekiln.session.session import Session
 
 
-class Stopped(Exception):
-    """Somebody asked to stop, and the step that was being taken is done."""
+def show(progress: Iterator[Progress], session: Session) -> None:
+    """Draw a bar while a session generates and writes images, and say where they are.
 
-
-@contextmanager
-def painting(steps: int, kept: Callable[[int], str]) -> Iterator[Callable[[], None]]:
-    """A bar of so many steps; what it yields is to be called after each of them.
-
-    After Ctrl-C or SIGTERM the step is finished, one line says what is kept, and the command ends with 130 or 143; a
-    second one stops at once.
+    After Ctrl-C or SIGTERM the current step is finished, one line says what is kept, and the command exits with 130 or
+    143; a second Ctrl-C stops at once.
 
     Args:
-        steps: In all.
-        kept: Says what is kept when so many steps were taken.
+        progress: What the session returns.
+        session: The session.
     """
-    columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    taken = 0
-    with Interrupt() as interrupt, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        row = bar.add_task("painting", total=steps)
+    folder, count = session.results.path, 0
+    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Interrupt() as interrupt,
+        closing(_as_generator(progress)) as steps,
+        Bar(*columns, console=console, disable=not console.is_terminal) as bar,
+    ):
+        row = bar.add_task("sampling", total=None)
+        for each in steps:
+            bar.update(row, total=each.steps, completed=each.step)
+            count = each.count
+            if interrupt.signal is not None and each.step < each.steps:
+                break
+        else:
+            interrupt.signal = None  # nothing was left to stop
+    if interrupt.signal is not None:
+        say(f"stopped: {_kept(session, count)}")
+        raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
+    images = "1 image" if count == 1 else f"{count} images"
+    say(f"{images} in {folder}; look at {folder / 'grid.png'}")
 
-        def step_done() -> None:
-            nonlocal taken
-            if interrupt.signal is not None and taken + 1 < steps:  # after the last there is nothing left to stop
-                raise Stopped
-            taken += 1
-            bar.advance(row)
 
-        try:
-            yield step_done
-        except Stopped:
-            say(f"stopped: {kept(taken)}")
-            raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143) from None
+def _kept(session: Session, count: int) -> str:
+    finished, folder = session.results.count, session.results.path
+    if not finished:
+        return "no image was finished, so nothing was written"
+    return f"{finished} of {count} images are finished, and kept in {folder}"
+
+
+def _as_generator(progress: Iterator[Progress]) -> Generator[Progress]:
+    """The same, closed together with what it passes on."""
+    yield from progress

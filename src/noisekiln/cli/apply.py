@@ -5,33 +5,34 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import Batch
-from noisekiln.cli._use import Use, say_flattened, with_use
+from noisekiln.cli._options import BatchSize
+from noisekiln.cli._use import open_use, with_use
 
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
 
-@with_use(but=("count", "batch"))
+@with_use(but=("count", "batch_size"))
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with --task.")],
-    images: Annotated[list[Path], typer.Argument(help="What it starts from: pictures of one size.")],
-    count: Annotated[int, typer.Option("-n", help="Pictures of each image, one row of the grid.")] = 1,
-    batch: Batch = 64,
-    **given: Any,
+    images: Annotated[list[Path], typer.Argument(help="Images to start from, all of one size.")],
+    count: Annotated[int, typer.Option("-n", help="Results for each image, one row of the grid.")] = 1,
+    batch_size: BatchSize = 64,
+    **options: Any,
 ) -> None:
-    """Give images to a model with a task: upscale small ones, fill the transparent parts, colour grey ones."""
-    from noisekiln.cli._sample import sample
-    from noisekiln.session.inputs import read_given
+    """Apply a model with a task to images: upscale small ones, fill transparent parts, colour grey ones."""
+    from noisekiln.cli._painting import show
 
     if count < 1:
-        raise ValueError(f"-n {count}: there is nothing to paint. Ask for 1 or more.")
-    use = Use(run, "apply", given)
-    model, wanted = use.model, use.wish
-    shown = read_given(model, images).repeat_interleave(count, dim=0)
-    if shown.shape[-1] in (1, 3):
-        for image in images:
-            say_flattened(image)
-    use.make_room(images)
-    first: int = use.how.pop("seed")
-    seeds, columns = range(first, first + len(shown)), count if count > 1 else 8
-    sample(model, [wanted] * len(shown), seeds, use.folder, columns=columns, batch=batch, given=shown, **use.how)
+        raise ValueError(f"`count={count}`: there is nothing to generate. Ask for 1 or more.")
+    session = open_use(run, "apply", options)
+    source = session.read_sources(images).repeat_interleave(count, dim=0)
+    seed: int = options.pop("seed")
+    progress = session.sample(
+        [session.condition] * len(source),
+        range(seed, seed + len(source)),
+        columns=count if count > 1 else 8,
+        batch_size=batch_size,
+        source=source,
+        **options,
+    )
+    show(progress, session)

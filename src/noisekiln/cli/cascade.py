@@ -5,43 +5,47 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import Batch, Classes, CountInAll, Prompts, option
-from noisekiln.cli._use import taken, with_use
+from noisekiln.cli._options import BatchSize, Classes, Conditions, CountInAll, Prompts, option
+from noisekiln.cli._use import pop_common, show_note, with_use
 
 EXAMPLE = "noisekiln cascade runs/small runs/upscaler --out runs/cascade"
 
 
-@with_use(but=("count", "batch", "classes", "prompts", "adapters", "out"))
+@with_use(but=("count", "batch_size", "classes", "prompts", "conditions", "adapters", "out"))
 def command(
-    stages: Annotated[list[Path], typer.Argument(help="A run that paints small, then one or more that upscale.")],
+    stages: Annotated[list[Path], typer.Argument(help="A run of small images, then one or more that upscale.")],
     out: Annotated[Path, typer.Option(help="Folder of the cascade.")] = Path("runs/cascade"),
     noise: Annotated[
-        str | None, option(help="How noisy a stage is shown the one before: 0.1, or one each: 0.1,0.05.")
+        str | None,
+        option(help="Share of noise on the images that a stage starts from: 0.1, or one for each stage: 0.1,0.05."),
     ] = None,
     count: CountInAll = None,
     classes: Classes = None,
     prompts: Prompts = None,
-    batch: Batch = 64,
-    **given: Any,
+    conditions: Conditions = None,
+    batch_size: BatchSize = 64,
+    **options: Any,
 ) -> None:
-    """Join models to one that paints small, then upscales; `noisekiln sample` takes its folder."""
-    from noisekiln.cli._sample import sample
+    """Join models to one that generates small images and upscales them; `noisekiln sample` takes its folder."""
+    from noisekiln.cli._painting import show
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.join import cascade, save_cascade
-    from noisekiln.session.paint import repeated
-    from noisekiln.session.prompts import wishes
+    from noisekiln.session.prompts import Prompts as Requested
+    from noisekiln.session.prompts import repeat_conditions
+    from noisekiln.session.session import Session
 
-    asked = taken(given)
-    device = pick_device(asked.device)
-    model = cascade(stages, noise=_shares(noise), device=device, allow_code=asked.allow_code)
-    wanted, columns = repeated(wishes(model, classes or [], prompts or []), count)
-    model.bind(wanted)  # a wish that cannot be has written nothing
+    common = pop_common(options)
+    device = pick_device(common.device)
+    model = cascade(stages, noise=_shares(noise), device=device, allow_code=common.allow_code)
+    requested = Requested(classes or (), prompts or (), conditions or ())
+    values, columns = repeat_conditions(requested.values(model, show_note), count)
     place = save_cascade(model, out)
     say(f"{len(stages)} stages, {model.size[0]}x{model.size[1]} pixels, saved in {place}")
-    first: int = given.pop("seed")
-    seeds = range(first, first + len(wanted))
-    sample(model, wanted, seeds, out / "pictures", columns=columns, batch=batch, **given)
+    session = Session(model, out / "pictures", requested, show_note)
+    seed: int = options.pop("seed")
+    seeds = range(seed, seed + len(values))
+    show(session.sample(values, seeds, columns=columns, batch_size=batch_size, **options), session)
 
 
 def _shares(text: str | None) -> float | list[float] | None:
@@ -49,6 +53,6 @@ def _shares(text: str | None) -> float | list[float] | None:
         shares = [] if text is None else [float(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--noise {text} is no share of noise. Give a number such as 0.1, or one each: 0.1,0.05."
+            f"`noise={text}` is not a share of noise. Give a number such as 0.1, or one for each stage: 0.1,0.05."
         ) from None
     return shares if len(shares) > 1 else shares[0] if shares else None

@@ -22,17 +22,19 @@ def command(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Train on the bundled portraits before your eyes, then paint from prompts: one row a prompt."""
-    from noisekiln.cli._sample import sample
+    from noisekiln.cli._painting import show
     from noisekiln.cli._show import say
     from noisekiln.cli._train import command_line, read_data, train
     from noisekiln.model.diffusion import Diffusion
     from noisekiln.plan.settings import Settings
-    from noisekiln.session.paint import repeated
+    from noisekiln.session.prompts import repeat_conditions
+    from noisekiln.session.session import Session
 
     data = read_data("bundled:portraits")
     train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())
-    wishes, columns = repeated(PROMPTS, None)
-    sample(Diffusion.load(out), wishes, range(len(wishes)), out / "pictures", columns=columns)
+    conditions, columns = repeat_conditions(PROMPTS, None)
+    session = Session(Diffusion.load(out), out / "pictures")
+    show(session.sample(conditions, range(len(conditions)), columns=columns), session)
     for row, prompt in enumerate(PROMPTS, 1):
         say(f"  row {row}: {prompt}")
     say(f'Now paint your own:\n  noisekiln sample {out} --prompt "{PROMPTS[0]}"')

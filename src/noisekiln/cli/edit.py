@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Picture, Resize, RunFolder, Use, with_use
+from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln edit runs/demo face.png --prompt 'a person with green hair' --strength 0.5"
 
@@ -13,13 +13,15 @@ EXAMPLE = "noisekiln edit runs/demo face.png --prompt 'a person with green hair'
 def command(
     run: RunFolder,
     image: Picture,
-    strength: Annotated[float, typer.Option(help="Near 0 nothing changes, 0.7 keeps the layout, 1 nothing.")] = 0.7,
+    strength: Annotated[float, typer.Option(help="0: unchanged; 0.7: keeps the layout; 1: keeps nothing.")] = 0.7,
     resize: Resize = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Repaint a picture as a class or a prompt, as far from it as you say."""
+    """Change an image towards a class or a prompt (image-to-image)."""
+    from noisekiln.cli._painting import show
     from noisekiln.uses.editing import edit
 
-    use = Use(run, "edit", given)
-    pixels, steps = use.picture(image, resize=resize), use.steps(strength=strength)
-    use.paint(lambda **how: edit(use.model, pixels, strength=strength, **how), steps=steps, before=pixels, source=image)
+    session = open_use(run, "edit", options)
+    pixels, condition = session.read_fitted(image, resize=resize), session.condition
+    progress = edit(session.single, pixels, strength=strength, condition=condition, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

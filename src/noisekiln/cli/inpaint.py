@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, Resize, RunFolder, Use, with_use
+from noisekiln.cli._use import Method, Picture, Resize, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln inpaint runs/demo face.png --box 2,0,14,6 --prompt 'a person with green hair'"
 
@@ -15,24 +15,22 @@ EXAMPLE = "noisekiln inpaint runs/demo face.png --box 2,0,14,6 --prompt 'a perso
 def command(
     run: RunFolder,
     image: Picture,
-    mask: Annotated[Path | None, option(help="A picture as large as it: white is missing, grey is mixed.")] = None,
+    mask: Annotated[Path | None, option(help="Image of the same size: white is missing, grey is mixed.")] = None,
     box: Annotated[list[str] | None, option(help="A missing box in pixels: left,top,right,bottom. May repeat.")] = None,
-    colour: Annotated[str | None, option(help="What has this colour is missing: ff00ff.")] = None,
-    invert: Annotated[bool, typer.Option("--invert", help="Paint what was not marked.")] = False,
+    colour: Annotated[str | None, option(help="Pixels of this colour are missing: ff00ff.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Generate what is not marked.")] = False,
     method: Method = None,
     resize: Resize = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Paint what is missing in a picture: by a mask, boxes, a colour, or where it is transparent."""
-    from noisekiln.session.masks import missing
-    from noisekiln.uses.explain import STEPS
+    """Generate the missing pixels of an image: marked by a mask, boxes, a colour, or transparency."""
+    from noisekiln.cli._painting import show
+    from noisekiln.session.masks import Marks
     from noisekiln.uses.inpainting import inpaint
 
-    use = Use(run, "inpaint", given)
-    by_alpha = mask is None and not box and colour is None
-    model, pixels = use.model, use.picture(image, resize=resize, holes=by_alpha)
-    gone = missing(image, pixels, mask=mask, boxes=box or [], colour=colour, invert=invert, size=model.size)
-    steps = use.steps(None if model.task else STEPS)
-    use.paint(
-        lambda **how: inpaint(model, pixels, gone, method=method, **how), steps=steps, before=pixels, source=image
-    )
+    session = open_use(run, "inpaint", options)
+    marks = Marks(mask, tuple(box or ()), colour, invert)
+    pixels = session.read_fitted(image, resize=resize, keep_holes=marks.by_transparency)
+    missing, condition = marks.missing(image, pixels, session.model.size, session.note), session.condition
+    progress = inpaint(session.single, pixels, missing, method=method, condition=condition, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import RunFolder, Use, with_use
+from noisekiln.cli._use import RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln interpolate runs/demo 3 7 21 --frames 12"
 
@@ -13,27 +13,25 @@ EXAMPLE = "noisekiln interpolate runs/demo 3 7 21 --frames 12"
 @with_use(but=("count", "seed"))
 def command(
     run: RunFolder,
-    keys: Annotated[list[str], typer.Argument(help="Two or more: seeds, or pictures of the model's size.")],
-    frames: Annotated[int, typer.Option(help="Pictures from one key up to the next.")] = 8,
-    seconds: Annotated[float, typer.Option(help="How long the animation shows each.")] = 0.1,
-    **given: Any,
+    keys: Annotated[list[str], typer.Argument(help="Two or more: seeds, or image files.")],
+    frames: Annotated[int, typer.Option(help="Images from one key to the next.")] = 8,
+    seconds: Annotated[float, typer.Option(help="Seconds that the animation shows each image.")] = 0.1,
+    **options: Any,
 ) -> None:
-    """Walk from picture to picture: strip.png, animation.gif and animation.webp."""
+    """Generate a sequence of images from key to key: strip.png, animation.gif and animation.webp."""
+    from noisekiln.cli._painting import show
     from noisekiln.cli._show import say
     from noisekiln.files.pictures import save_strip
     from noisekiln.uses.interpolation import interpolate
-    from noisekiln.uses.style_transfer import STEPS
 
     if not 0 <= seconds <= 600:
         raise ValueError(
-            f"--seconds {seconds:g}: no animation shows a picture for so long. Give 0 to 600; 0.1 is usual."
+            f"`seconds={seconds:g}`: no animation shows an image for so long. Give 0 to 600; 0.1 is common."
         )
-    use = Use(run, "interpolate", given)
-    ends = [int(key) if key.isdecimal() else use.picture(Path(key), resize=True) for key in keys]
-    count = max(frames * (len(keys) - 1) + 1, 1)
-    images = use.paint(
-        lambda **how: interpolate(use.model, ends, frames=frames, **how),
-        steps=(use.how["steps"] or STEPS) * -(-count // use.how["batch"]),
-    )
-    save_strip(images, use.folder, seconds=seconds)
-    say(f"  {use.folder / 'strip.png'} and {use.folder / 'animation.gif'}")
+    session = open_use(run, "interpolate", options)
+    ends = [int(key) if key.isdecimal() else session.read_fitted(Path(key), resize=True) for key in keys]
+    progress = interpolate(session.single, ends, frames=frames, condition=session.condition, **options)
+    show(session.keep(progress, condition=session.condition), session)
+    folder = session.results.path
+    save_strip(session.results.images, folder, seconds=seconds)
+    say(f"  {folder / 'strip.png'} and {folder / 'animation.gif'}")

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, Resize, RunFolder, Use, with_use
+from noisekiln.cli._use import Method, Picture, Resize, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 
@@ -12,24 +12,22 @@ EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 def command(
     run: RunFolder,
     image: Picture,
-    left: Annotated[int | None, option(help="ImageArray to add at the left.")] = None,
-    top: Annotated[int | None, option(help="Above.")] = None,
-    right: Annotated[int | None, option(help="At the right.")] = None,
-    bottom: Annotated[int | None, option(help="Below.")] = None,
-    every: Annotated[int, option("--all", help="At every side that has no number of its own.")] = 0,
+    left: Annotated[int | None, option(help="Pixels to add at the left.")] = None,
+    top: Annotated[int | None, option(help="Pixels to add above.")] = None,
+    right: Annotated[int | None, option(help="Pixels to add at the right.")] = None,
+    bottom: Annotated[int | None, option(help="Pixels to add below.")] = None,
+    every: Annotated[int, option("--all", help="Pixels to add at every side that has no number of its own.")] = 0,
     method: Method = None,
     resize: Resize = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Paint what lies beyond a picture's edges."""
-    from noisekiln.uses.explain import STEPS
+    """Generate what lies beyond the edges of an image."""
+    from noisekiln.cli._painting import show
     from noisekiln.uses.outpainting import outpaint
 
-    use = Use(run, "outpaint", given)
-    model, pixels = use.model, use.picture(image, resize=resize)
-    asked = {"left": left, "top": top, "right": right, "bottom": bottom}
-    sides = {name: every if pixels is None else pixels for name, pixels in asked.items()}
-    steps = use.steps(None if model.task else STEPS)
-    use.paint(
-        lambda **how: outpaint(model, pixels, method=method, **sides, **how), steps=steps, before=pixels, source=image
-    )
+    session = open_use(run, "outpaint", options)
+    pixels, condition = session.read_fitted(image, resize=resize), session.condition
+    requested = {"left": left, "top": top, "right": right, "bottom": bottom}
+    sides = {name: every if pixels is None else pixels for name, pixels in requested.items()}
+    progress = outpaint(session.single, pixels, method=method, condition=condition, **sides, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

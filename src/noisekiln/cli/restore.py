@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, RunFolder, Use, with_use
+from noisekiln.cli._use import Method, Picture, RunFolder, open_use, with_use
 
 EXAMPLE = 'noisekiln restore runs/faces blurred.png --operator "blur(sigma=1.5)" --operator "noise(level=0.02)"'
 
@@ -13,18 +13,16 @@ def command(
     run: RunFolder,
     image: Picture,
     operator: Annotated[
-        list[str], option(help="What happened to it: see `noisekiln list operators`. May repeat, in order.")
+        list[str], option(help="What damaged it: see `noisekiln list operators`. May repeat, in order.")
     ],
     method: Method = None,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Undo what happened to a picture: blur, noise, lost colour, lost pixels, compression, one after the other."""
-    from noisekiln.uses.explain import STEPS
+    """Undo known damage of an image: blur, noise, lost colour, lost pixels, compression, or several of them."""
+    from noisekiln.cli._painting import show
     from noisekiln.uses.restoration import restore
 
-    use = Use(run, "restore", given)
-    model, pixels = use.model, use.read(image)
-    steps = use.steps(None if model.task else STEPS)
-    use.paint(
-        lambda **how: restore(model, pixels, operator, method=method, **how), steps=steps, before=pixels, source=image
-    )
+    session = open_use(run, "restore", options)
+    pixels, condition = session.read(image), session.condition
+    progress = restore(session.single, pixels, operator, method=method, condition=condition, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Picture, Resize, RunFolder, Use, with_use
+from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
 
@@ -16,39 +16,56 @@ def command(
     run: RunFolder,
     image: Picture,
     strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.95,
-    from_class: Annotated[list[str] | None, option(help="What it shows now: a class.")] = None,
-    from_prompt: Annotated[list[str] | None, option(help="What it shows now, in words.")] = None,
-    painter: Annotated[Path | None, option("--with", help="Another run to paint it, such as a fine-tuned one.")] = None,
-    like: Annotated[str | None, option(help="Images to look like: the run is first fine-tuned on them.")] = None,
-    minutes: Annotated[float, typer.Option(help="Of fine-tuning, with --like.")] = 1.0,
+    from_class: Annotated[list[str] | None, option(help="Class that the image shows now.")] = None,
+    from_prompt: Annotated[list[str] | None, option(help="Prompt for what the image shows now.")] = None,
+    target: Annotated[
+        Path | None, option("--with", help="Another run that generates the result, such as a fine-tuned one.")
+    ] = None,
+    like: Annotated[
+        str | None, option(help="Images that the result shall look like: the run is fine-tuned on them first.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes of fine-tuning, with --like.")] = 1.0,
     resize: Resize = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Make the same picture of something else: back to the noise that makes it, and forward under another wish."""
-    from noisekiln.cli._train import command_line, read_data, train
-    from noisekiln.model.diffusion import Diffusion
-    from noisekiln.plan.lookalike import fine_tuning
-    from noisekiln.session.prompts import wish
-    from noisekiln.uses.style_transfer import STEPS, style
+    """Transfer an image to another class, prompt or model: back to its noise, and forward under the other condition."""
+    from noisekiln.cli._painting import show
+    from noisekiln.session.prompts import Prompts
+    from noisekiln.uses.style_transfer import style
 
-    use = Use(run, "style", given)
-    asked, model = use.asked, use.model
-    if like and painter:
-        raise ValueError("--like makes a run to paint it, and --with names one. Give one of them.")
-    if not (like or painter or asked.classes or asked.prompts):
+    allow_code, device = options["allow_code"], options["device"]
+    session = open_use(run, "style", options)
+    if like and target:
+        raise ValueError("`like` makes a run for the result, and `target` names one. Give one of them.")
+    if not (like or target or session.prompts.requested):
         raise ValueError(
-            "Nothing says what it shall become. Give --class or --prompt (and what it is now: --from-class, "
-            "--from-prompt), images to look --like, or another run --with which to paint it."
+            "Nothing says what the result shall show. Give `classes` or `prompts` (and what the image shows now: "
+            "`from_class`, `from_prompt`), images that it shall look `like`, or another run as `target`."
         )
-    pixels, shown = use.picture(image, resize=resize), wish(model, from_class or [], from_prompt or [])
+    pixels = session.read_fitted(image, resize=resize)
+    source = Prompts(from_class or (), from_prompt or ()).value(session.model, session.note)
+    target_model = _target(run, target, like, minutes, device, allow_code) or session.single
+    condition = session.prompts.value(target_model, session.note)
+    progress = style(
+        session.single,
+        pixels,
+        source_condition=source,
+        strength=strength,
+        target_model=target_model,
+        condition=condition,
+        **options,
+    )
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels, model=target_model), session)
+
+
+def _target(run: Path, target: Path | None, like: str | None, minutes: float, device: str, allow_code: bool) -> Any:
+    """The model that generates the result; None for the run's own."""
+    from noisekiln.machine.devices import pick_device
+    from noisekiln.model.diffusion import Diffusion
+
     if like:
-        data = read_data(like, model.size)
-        settings, painter = fine_tuning(run, model, data, source=like, minutes=minutes, device=asked.device)
-        train(settings, data, painter, command_line())
-    second = model
-    if painter:
-        second = Diffusion.load(painter, device=next(model.parameters()).device, allow_code=asked.allow_code)
-    use.paint(
-        lambda **how: style(model, pixels, like=shown, strength=strength, painter=second, **how),
-        steps=use.steps(STEPS, strength), before=pixels, source=image, painter=second,
-    )  # fmt: skip
+        from noisekiln.api import fine_tune_on
+        from noisekiln.cli._watcher import Watcher
+
+        return fine_tune_on(run, like, minutes=minutes, device=device, watch=Watcher())
+    return Diffusion.load(target, device=pick_device(device), allow_code=allow_code) if target else None

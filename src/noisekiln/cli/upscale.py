@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Method, Picture, RunFolder, Use, with_use
+from noisekiln.cli._use import Method, Picture, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln upscale runs/faces small.png --factor 4"
 
@@ -13,17 +13,15 @@ EXAMPLE = "noisekiln upscale runs/faces small.png --factor 4"
 def command(
     run: RunFolder,
     image: Picture,
-    factor: Annotated[int, typer.Option(help="How many times larger: 2, 4 or 8.")] = 4,
+    factor: Annotated[int, typer.Option(help="How many times as high and as wide: 2, 4 or 8.")] = 4,
     method: Method = None,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Give a picture more pixels, such as the model knows; what comes out has the picture's pixels for its means."""
-    from noisekiln.uses.explain import STEPS
+    """Upscale an image. Averaging the result's blocks gives the input back."""
+    from noisekiln.cli._painting import show
     from noisekiln.uses.upscaling import upscale
 
-    use = Use(run, "upscale", given)
-    model, pixels = use.model, use.read(image)
-    steps = use.steps(None if model.task else STEPS)
-    use.paint(
-        lambda **how: upscale(model, pixels, factor, method=method, **how), steps=steps, before=pixels, source=image
-    )
+    session = open_use(run, "upscale", options)
+    pixels, condition = session.read(image), session.condition
+    progress = upscale(session.single, pixels, factor, method=method, condition=condition, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

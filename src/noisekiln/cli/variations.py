@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Picture, Resize, RunFolder, Use, with_use
+from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
 
 EXAMPLE = "noisekiln variations runs/demo face.png -n 8 --strength 0.4"
 
@@ -13,15 +13,15 @@ EXAMPLE = "noisekiln variations runs/demo face.png -n 8 --strength 0.4"
 def command(
     run: RunFolder,
     image: Picture,
-    strength: Annotated[float, typer.Option(help="How unlike they may be: more than 0, at most 1.")] = 0.5,
+    strength: Annotated[float, typer.Option(help="How different they may be: more than 0, at most 1.")] = 0.5,
     resize: Resize = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Paint pictures like this one."""
+    """Generate images similar to one image."""
+    from noisekiln.cli._painting import show
     from noisekiln.uses.variation import variations
 
-    use = Use(run, "variations", given)
-    pixels, steps = use.picture(image, resize=resize), use.steps(strength=strength)
-    use.paint(
-        lambda **how: variations(use.model, pixels, strength=strength, **how), steps=steps, before=pixels, source=image
-    )
+    session = open_use(run, "variations", options)
+    pixels, condition = session.read_fitted(image, resize=resize), session.condition
+    progress = variations(session.single, pixels, strength=strength, condition=condition, **options)
+    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)

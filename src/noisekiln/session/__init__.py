@@ -1,1 +1,1 @@
-"""Sessions: from options to pictures on disk, for the command line, a page and Python alike."""
+"""Sessions: from options to images on disk, for the command line, a page and Python alike."""

@@ -1,0 +1,205 @@
+"""A model opened for use: reads its inputs, understands conditions, and writes what it generates."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.pictures import ImageArray
+from noisekiln.files.sample_folder import SampleFolder
+from noisekiln.machine.devices import pick_device
+from noisekiln.model.adapter import merge, parse
+from noisekiln.model.cascade import Model, load
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
+from noisekiln.session.inputs import Note, read_image, read_sources
+from noisekiln.session.paint import describe_sample, generate_on_ranks, paint
+from noisekiln.session.prompts import Prompts
+from noisekiln.uses.fit_image import fit
+
+
+class Session:
+    """A model, what is requested of it, and a folder for the results. It never prints.
+
+    Args:
+        model: The model or cascade.
+        out: Folder for the results: new, empty, or of earlier samples, which are replaced.
+        prompts: What is requested, as text.
+        note: Called with each line of text that the user should know.
+
+    Raises:
+        WouldOverwrite: If the folder holds anything else.
+    """
+
+    def __init__(self, model: Model, out: Path, prompts: Prompts = Prompts(), note: Note = lambda text: None) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.note = note
+        self.results = SampleFolder(out)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        out: Path,
+        *,
+        prompts: Prompts = Prompts(),
+        adapters: Sequence[str] = (),
+        device: str = "auto",
+        allow_code: bool = False,
+        note: Note = lambda text: None,
+    ) -> "Session":
+        """A session with the model of a folder.
+
+        Args:
+            folder: Folder of a run, a model or a cascade.
+            out: Folder for the results.
+            prompts: What is requested, as text.
+            adapters: Adapters to merge, each the folder of a run, and a strength after a colon: "runs/style:0.7".
+            device: auto, cpu, cuda or mps.
+            allow_code: Whether Python files that the model names may be run.
+            note: Called with each line of text that the user should know.
+
+        Raises:
+            ValueError: If there is no such model, adapter or device.
+        """
+        model = load(folder, device=pick_device(device), allow_code=allow_code)
+        for adapter in adapters:
+            place, strength = parse(adapter)
+            if not isinstance(model, Diffusion):
+                raise ValueError("An adapter is merged into a single model, and this is a cascade. Leave it away.")
+            merge(model, place, strength)
+        return cls(model, out, prompts, note)
+
+    @property
+    def single(self) -> Diffusion:
+        """The model, if it is a single one.
+
+        Raises:
+            ValueError: If it is a cascade.
+        """
+        if not isinstance(self.model, Diffusion):
+            raise ValueError(
+                "This is a cascade of models, and an image is worked on by a single model. "
+                "Give the folder of one of its stages."
+            )
+        return self.model
+
+    @cached_property
+    def condition(self) -> Any:
+        """The condition that all images show, as the model takes it; None if nothing is requested."""
+        return self.prompts.value(self.model, self.note)
+
+    @cached_property
+    def conditions(self) -> list[Any]:
+        """All requested conditions, as the model takes them; [None] if nothing is requested."""
+        return self.prompts.values(self.model, self.note)
+
+    def read(self, file: Path, *, keep_holes: bool = False) -> ImageArray:
+        """An image in the model's channels, as large as it is, (H, W, C) uint8.
+
+        Args:
+            file: The image.
+            keep_holes: Whether transparent pixels are missing ones; otherwise they are composited onto white.
+
+        Raises:
+            ValueError: If it would be replaced by the results.
+        """
+        self.check_input(file)
+        return read_image(self.single, file, self.note, keep_holes=keep_holes)
+
+    def read_fitted(self, file: Path, *, resize: bool = False, keep_holes: bool = False) -> ImageArray:
+        """An image in the model's channels, of a size that the model can work on.
+
+        Args:
+            file: The image.
+            resize: Whether to scale it to the model's size; otherwise a larger one is sampled in tiles.
+            keep_holes: Whether transparent pixels are missing ones.
+        """
+        fitted, done = fit(self.read(file, keep_holes=keep_holes), self.model.size, exactly=resize)
+        if done:
+            self.note(f"{file}: {done}.")
+        return fitted
+
+    def read_sources(self, files: Sequence[Path]) -> Tensor:
+        """The sources of a model with a task, (N, h, w, c) uint8."""
+        for file in files:
+            self.check_input(file)
+        return read_sources(self.single, files, self.note)
+
+    def check_input(self, file: Path) -> None:
+        """Check that an image that is read does not lie where the results go; raises ValueError if it does."""
+        if file.resolve().parent == self.results.path.resolve():
+            raise ValueError(
+                f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
+            )
+
+    def sample(
+        self,
+        conditions: Sequence[Any],
+        seeds: Sequence[int],
+        *,
+        columns: int | None = None,
+        batch_size: int = 64,
+        source: Tensor | None = None,
+        ranks: Ranks | None = None,
+        **options: Any,
+    ) -> Iterator[Progress]:
+        """Generate one image for each condition, and write them.
+
+        Args:
+            conditions: One for each image.
+            seeds: One for each image.
+            columns: Columns of the grid.
+            batch_size: Images sampled at once, by each process.
+            source: Source of each image, for a model with a task.
+            ranks: The processes that share the work; each calls this.
+            options: Other arguments of the model's `generate`.
+        """
+        ranks = ranks or Ranks()
+        progress = generate_on_ranks(
+            self.model, conditions, seeds, ranks, batch_size=batch_size, source=source, **options
+        )
+        conditioner = self.model.conditioner
+
+        def describe(part: range) -> list[dict[str, Any]]:
+            return [describe_sample(conditioner, conditions[i], seeds[i]) for i in part]
+
+        self._note_earlier(ranks.is_main)
+        return paint(progress, self.results, describe, columns=columns, writes=ranks.is_main)
+
+    def keep(
+        self,
+        progress: Iterable[Progress],
+        *,
+        condition: Any = None,
+        seed: int | None = None,
+        before: ImageArray | None = None,
+        model: Diffusion | None = None,
+    ) -> Iterator[Progress]:
+        """Write the images of a use while they are generated.
+
+        Args:
+            progress: Of the use.
+            condition: What they show, as the model takes it.
+            seed: Seed of the first image; None where images have no seed of their own.
+            before: What they were made from, shown first in the grid.
+            model: The model that generates them, if another than the session's.
+        """
+        conditioner = (model or self.model).conditioner
+
+        def describe(part: range) -> list[dict[str, Any]]:
+            return [describe_sample(conditioner, condition, None if seed is None else seed + i) for i in part]
+
+        self._note_earlier(True)
+        return paint(progress, self.results, describe, before=before)
+
+    def _note_earlier(self, is_main: bool) -> None:
+        count = sum(file.stem.isdecimal() for file in self.results.earlier)
+        if count and is_main:
+            self.note(
+                f"the {count} earlier images in {self.results.path} will be replaced (give another `out` to keep them)."
+            )
