@@ -1,4 +1,4 @@
-"""Tasks: contracts over all of them, what each does, and that a model of one learns, saves and paints."""
+"""Tasks: contracts over all of them, what each does, and that a model of one learns, is saved and generates."""
 
 import json
 from dataclasses import replace
@@ -35,6 +35,7 @@ from noisekiln.tasks.colorize import Colorize
 from noisekiln.tasks.inpaint import Inpaint, known_pixels
 from noisekiln.tasks.translate import Translate
 from noisekiln.tasks.upscale import Upscale
+from toys.halving_codec import Halving
 
 SIZES = [(8, 8), (7, 9), (28, 28), (5, 5)]
 CODEC = Pixels((0.5, 0.4, 0.3), (0.3, 0.2, 0.25))
@@ -53,11 +54,11 @@ def seeded(seed=0):
 def tiny(task, *, size=(8, 8), classes=(), channels=3, sampling=None):
     """An untrained model whose output depends on all that it sees."""
     torch.manual_seed(0)
-    wish = ClassLabel(classes, 5) if classes else None
+    conditioner = ClassLabel(classes, 5) if classes else None
     image = task.condition_channels(channels) if task else 0
     backbone = SimpleUnet(channels, 5 if classes else 0, width=8, image=image)
     codec = Pixels((0.4,) * channels, (0.3,) * channels)
-    return Diffusion(Denoiser(backbone), codec, size, wish, sampling or Sampling(steps=3), task).eval()
+    return Diffusion(Denoiser(backbone), codec, size, conditioner, sampling or Sampling(steps=3), task).eval()
 
 
 # --- contracts
@@ -65,19 +66,29 @@ def tiny(task, *, size=(8, 8), classes=(), channels=3, sampling=None):
 
 @every_task
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_given_and_shown_has_the_promised_shape(name, size):
+def test_sources_and_conditions_have_the_promised_shape(name, size):
     task = find(Task, name)()
     pixels = pictures(size=size)
-    given = task.observe(pixels, seeded())
-    assert given.dtype == torch.uint8
-    assert given.shape == (4, *task.source_size(size), task.source_channels(3))
-    assert task.output_size(given.shape[1:3], size) == size
-    image = task.condition_image(given, CODEC, size, noise_from(seeded()))
+    source = task.observe(pixels, seeded())
+    assert source.dtype == torch.uint8
+    assert source.shape == (4, *task.source_size(size), task.source_channels(3))
+    assert task.output_size(source.shape[1:3], size) == size
+    image = task.condition_image(source, CODEC, size, noise_from(seeded()))
     assert image.dtype == torch.float32
     assert image.shape == (4, task.condition_channels(3), *size)
     assert task.training_condition(pixels, CODEC, seeded()).shape == image.shape
-    assert task.preview(given, size).shape[:3] == (4, *size)
-    assert task.preview(given, size).dtype == torch.uint8
+    assert task.preview(source, size).shape[:3] == (4, *size)
+    assert task.preview(source, size).dtype == torch.uint8
+
+
+@every_task
+@pytest.mark.parametrize("size", SIZES)
+def test_behind_a_codec_the_condition_is_as_large_as_x(name, size):
+    task, codec, pixels = find(Task, name)(), Halving(), pictures(size=size)
+    shape = (4, task.condition_channels(12), *codec.x_size(size))
+    source = task.observe(pixels, seeded())
+    assert task.condition_image(source, codec, size, noise_from(seeded())).shape == shape
+    assert task.training_condition(pixels, codec, seeded()).shape == shape
 
 
 @every_task
@@ -91,10 +102,10 @@ def test_all_randomness_is_the_generators(name):
 
 @every_task
 def test_training_and_sampling_see_alike(name):
-    """What is shown of an observation when sampling is a thing that training shows too."""
+    """The condition of a source in sampling is one that training shows too."""
     task, pixels = find(Task, name)(), pictures()
-    given = task.observe(pixels, seeded(3))
-    shown = task.condition_image(given, CODEC, (8, 8), noise_from(seeded()))
+    source = task.observe(pixels, seeded(3))
+    shown = task.condition_image(source, CODEC, (8, 8), noise_from(seeded()))
     if name == "upscale":
         task = replace(task, noise=0.0, most=0.0)
     torch.testing.assert_close(task.training_condition(pixels, CODEC, seeded(3)), shown)
@@ -150,25 +161,25 @@ def test_enlarging_is_bicubic_and_in_place():
     torch.testing.assert_close(middle, 2 * CODEC.encode(edge)[0, 0, 0, [0, -1]].mean() - middle.flip(0))
 
 
-def test_the_noise_is_of_the_share_that_the_plane_tells():
+def test_the_noise_is_of_the_share_that_the_last_channel_says():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
     image = Upscale(2, most=0.8).training_condition(pixels, CODEC, seeded())
-    told = image[:, 3, 0, 0]
-    assert torch.equal(image[:, 3], told[:, None, None].expand(-1, 32, 32))
-    assert 0 <= float(told.min()) < 0.05
-    assert 0.75 < float(told.max()) <= 0.8
-    torch.testing.assert_close(image[:, 0].std((1, 2)), told, rtol=0.1, atol=0.01)
+    share = image[:, 3, 0, 0]
+    assert torch.equal(image[:, 3], share[:, None, None].expand(-1, 32, 32))
+    assert 0 <= float(share.min()) < 0.05
+    assert 0.75 < float(share.max()) <= 0.8
+    torch.testing.assert_close(image[:, 0].std((1, 2)), share, rtol=0.1, atol=0.01)
     fixed = Upscale(2, noise=0.3).condition_image(pixels[:, ::2, ::2], CODEC, (32, 32), noise_from(seeded()))
     torch.testing.assert_close(fixed[:, 3], torch.full((64, 32, 32), 0.3))
     assert float(fixed[:, 0].std((1, 2)).mean()) == pytest.approx(0.3, rel=0.05)
 
 
-def test_other_sizes_than_the_trained_may_be_given():
+def test_sources_may_have_other_sizes_than_in_training():
     assert Upscale(4).output_size((7, 5), (28, 28)) == (28, 20)
     assert Upscale(4).output_size((2, 3), (7, 9)) == (7, 9)
     model = tiny(Upscale(2))
-    assert model.sample(1, given=pictures(1, (4, 4))).shape == (1, 8, 8, 3)
-    assert model.sample(1, given=pictures(1, (5, 9))).shape == (1, 10, 18, 3)
+    assert model.sample(1, source=pictures(1, (4, 4))).shape == (1, 8, 8, 3)
+    assert model.sample(1, source=pictures(1, (5, 9))).shape == (1, 10, 18, 3)
 
 
 @pytest.mark.parametrize(("spec", "says"), [
@@ -204,24 +215,51 @@ def test_holes_are_of_all_kinds(size):
 
 def test_unknown_pixels_are_not_shown():
     task, pixels = Inpaint(), pictures()
-    given = task.observe(pixels, seeded())
-    other = torch.where(given[..., -1:] > 127, given, 255 - given)
-    other[..., -1] = given[..., -1]
-    assert not torch.equal(other, given)
+    source = task.observe(pixels, seeded())
+    other = torch.where(source[..., -1:] > 127, source, 255 - source)
+    other[..., -1] = source[..., -1]
+    assert not torch.equal(other, source)
     noise = noise_from(seeded())
-    image = task.condition_image(given, CODEC, (8, 8), noise)
+    image = task.condition_image(source, CODEC, (8, 8), noise)
     assert torch.equal(task.condition_image(other, CODEC, (8, 8), noise), image)
     known = image[:, -1:].bool()
     assert torch.equal(image[:, :3], torch.where(known, CODEC.encode(pixels), 0.0))
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_a_position_of_x_is_known_where_all_its_pixels_are(size):
+    codec, source = Halving(), Inpaint().observe(pictures(40, size), seeded())
+    image = Inpaint().condition_image(source, codec, size, noise_from(seeded()))
+    known = source[..., -1] > 127
+    for i, row, column in torch.cartesian_prod(*(torch.arange(side) for side in image[:, 0].shape)).tolist():
+        pixels = known[i, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert bool(image[i, -1, row, column]) == bool(pixels.all())
+    whole = codec.encode(source[..., :-1])
+    assert torch.equal(image[:, :-1], torch.where(image[:, -1:].bool(), whole, 0.0))
+
+
+def test_an_encoder_sees_the_mean_of_what_is_known_in_holes():
+    source = torch.zeros(1, 2, 2, 4, dtype=torch.uint8)
+    source[..., :3] = torch.tensor([[10, 20, 30], [30, 20, 10], [99, 99, 99], [99, 99, 99]]).view(1, 2, 2, 3)
+    source[:, 0, :, 3] = 255
+    seen = []
+
+    class Spy(Halving):
+        def encode(self, pixels):
+            seen.append(pixels)
+            return super().encode(pixels)
+
+    Inpaint().condition_image(source, Spy(), (2, 2), noise_from(seeded()))
+    assert seen[0][0].flatten(0, 1).tolist() == [[10, 20, 30], [30, 20, 10], [20, 20, 20], [20, 20, 20]]
+
+
 def test_what_is_known_stays_exactly_as_it_is():
     model, pixels = tiny(Inpaint()), pictures(6)
-    given = model.task.observe(pixels, seeded())
-    known = given[..., -1:] > 127
-    painted = model.sample(6, given=given)
-    assert torch.equal(torch.where(known, painted, 0), torch.where(known, pixels, 0))
-    assert bool((painted != pixels).any())
+    source = model.task.observe(pixels, seeded())
+    known = source[..., -1:] > 127
+    generated = model.sample(6, source=source)
+    assert torch.equal(torch.where(known, generated, 0), torch.where(known, pixels, 0))
+    assert bool((generated != pixels).any())
 
 
 def test_holding_on_keeps_the_plane():
@@ -240,8 +278,8 @@ def test_holding_on_keeps_the_plane():
 def test_luma_is_what_pil_calls_grey():
     pixels = pictures(1, (16, 16))
     grey = np.asarray(Image.fromarray(pixels[0].numpy()).convert("L"))
-    given = Colorize().observe(pixels, seeded())[0, ..., 0]
-    assert int((given.int() - torch.from_numpy(grey.copy()).int()).abs().max()) <= 1
+    source = Colorize().observe(pixels, seeded())[0, ..., 0]
+    assert int((source.int() - torch.from_numpy(grey.copy()).int()).abs().max()) <= 1
 
 
 def test_grey_images_cannot_be_coloured():
@@ -250,40 +288,40 @@ def test_grey_images_cannot_be_coloured():
 
 
 def test_grey_partners_are_read_in_colour():
-    given = Translate().observe(pictures(channels=1), seeded())
-    assert given.shape == (4, 8, 8, 3)
-    assert torch.equal(given[..., 0], given[..., 2])
+    source = Translate().observe(pictures(channels=1), seeded())
+    assert source.shape == (4, 8, 8, 3)
+    assert torch.equal(source[..., 0], source[..., 2])
 
 
 # --- models with a task
 
 
-def test_the_unwanted_condition_keeps_the_image():
-    """Guidance compares wishes: both estimates see what is given."""
+def test_the_estimate_without_the_condition_sees_the_source_too():
+    """Guidance compares conditions: both estimates see what is source."""
     model = tiny(Colorize(), classes=("cat", "dog"))
-    given = pictures(2, channels=1)
+    source = pictures(2, channels=1)
     seen = []
     original = model.denoiser.backbone.forward
     model.denoiser.backbone.forward = lambda x, noise, cond: seen.append(cond) or original(x, noise, cond)
-    guided = model.sample(["cat", None], given=given, guidance=3.0)
-    image = Colorize().condition_image(given, model.codec, (8, 8), SeededNoise([0, 1]))
+    guided = model.sample(["cat", None], source=source, guidance=3.0)
+    image = Colorize().condition_image(source, model.codec, (8, 8), SeededNoise([0, 1]))
     assert {tuple(cond.image.shape) for cond in seen} == {(4, 1, 8, 8)}
     assert all(torch.equal(cond.image, torch.cat([image, image])) for cond in seen)
-    assert not torch.equal(guided, model.sample(["cat", None], given=given, guidance=1.0))
+    assert not torch.equal(guided, model.sample(["cat", None], source=source, guidance=1.0))
 
 
 @every_task
-def test_a_picture_is_decided_by_its_seed_and_what_is_given(name):
+def test_an_image_is_decided_by_its_seed_and_its_source(name):
     task = find(Task, name)()
     task = replace(task, noise=0.2) if name == "upscale" else task
     model = tiny(task, classes=("cat", "dog"))
-    given = task.observe(pictures(5), seeded())
-    wishes = ["cat", None, "dog", 1, 0]
-    together = model.sample(wishes, given=given, seed=7, batch=5)
-    in_twos = model.sample(wishes, given=given, seed=7, batch=2)
+    source = task.observe(pictures(5), seeded())
+    conditions = ["cat", None, "dog", 1, 0]
+    together = model.sample(conditions, source=source, seed=7, batch_size=5)
+    in_twos = model.sample(conditions, source=source, seed=7, batch_size=2)
     assert int((together.int() - in_twos.int()).abs().max()) <= 1
-    assert not torch.equal(together, model.sample(wishes, given=given, seed=8))
-    assert not torch.equal(together, model.sample(wishes, given=given.flip(0), seed=7))
+    assert not torch.equal(together, model.sample(conditions, source=source, seed=8))
+    assert not torch.equal(together, model.sample(conditions, source=source.flip(0), seed=7))
 
 
 @every_task
@@ -292,38 +330,38 @@ def test_a_loaded_model_keeps_its_task(name, tmp_path):
     model = tiny(task)
     model.save(tmp_path)
     loaded = Diffusion.load(tmp_path)
-    given = task.observe(pictures(2), seeded())
+    source = task.observe(pictures(2), seeded())
     assert loaded.task == task
-    assert int((loaded.sample(2, given=given).int() - model.sample(2, given=given).int()).abs().max()) <= 1
+    assert int((loaded.sample(2, source=source).int() - model.sample(2, source=source).int()).abs().max()) <= 1
 
 
 def test_models_from_before_there_were_tasks_load(tmp_path):
     model = tiny(None)
     model.save(tmp_path)
-    told = json.loads((tmp_path / "model.json").read_text())
-    assert told.pop("task") is None
-    told["backbone"] = told["backbone"].replace(", image=0", "")
-    (tmp_path / "model.json").write_text(json.dumps(told))
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert description.pop("task") is None
+    description["backbone"] = description["backbone"].replace(", image=0", "")
+    (tmp_path / "model.json").write_text(json.dumps(description))
     assert Diffusion.load(tmp_path).task is None
     assert torch.equal(Diffusion.load(tmp_path).sample(2), model.sample(2))
 
 
-@pytest.mark.parametrize(("given", "says"), [
-    (None, "There is no source to start from: upscale(factor=2) needs one image for each to be generated, (N, h, w, 3) uint8"),
+@pytest.mark.parametrize(("source", "says"), [
+    (None, "There is no source to start from: upscale(factor=2) needs one image for each to be generated, (N, h, w,"),
     (pictures(3, (4, 4)), "`source` is (3, 4, 4, 3) uint8 for 2 images"),
     (pictures(2, (4, 4), 1), "`source` is (2, 4, 4, 1) uint8"),
     (pictures(2, (4, 4)).float(), "`source` is (2, 4, 4, 3) float32"),
     (pictures(1, (4, 4))[0], "`source` is (4, 4, 3) uint8"),
 ])  # fmt: skip
-def test_what_cannot_be_given(given, says):
+def test_what_cannot_be_a_source(source, says):
     with pytest.raises(ValueError) as caught:
-        list(tiny(Upscale(2)).generate([None] * 2, seeds=[0, 1], given=given))
+        list(tiny(Upscale(2)).generate([None] * 2, seeds=[0, 1], source=source))
     assert says in str(caught.value)
 
 
 def test_a_model_without_a_task_takes_nothing():
     with pytest.raises(ValueError, match="given to a model that starts from noise alone"):
-        tiny(None).sample(2, given=pictures(2))
+        tiny(None).sample(2, source=pictures(2))
 
 
 # --- training
@@ -342,12 +380,12 @@ class Blind(Backbone):
 
 
 def settings(task, **but):
-    return Settings(task=task, **{"images": 128, "batch": 16, "backbone": TINY, "cond": "none", **but})
+    return Settings(task=task, **{"images": 128, "batch_size": 16, "backbone": TINY, "cond": "none", **but})
 
 
 def test_a_network_that_cannot_see_is_refused(pets: Path, tmp_path: Path):
     blind = settings("inpaint", backbone=f"{__file__}:Blind")
-    with pytest.raises(ValueError, match=r"does not read Cond\.image, in which inpaint shows what is given\. Take"):
+    with pytest.raises(ValueError, match=r"does not read Cond\.image, the condition image of `task=inpaint`\. Take"):
         Run(blind, load(pets), tmp_path)
 
 
@@ -372,7 +410,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: str, pets: Path, tmp
         pass
     run.save()
     resumed = Run(chosen, data, tmp_path / "other")
-    assert 0 < resumed.resumed < 128
+    assert 0 < resumed.opened.images_seen < 128
     for _ in resumed.steps():
         pass
     first, second = (Diffusion.load(tmp_path / name).state_dict() for name in ("one", "other"))
@@ -399,24 +437,24 @@ def blocks(count, seed=0):
 
 
 def test_an_upscaler_learns(tmp_path: Path):
-    """Better than the enlarged image by PSNR, and its small image is nearly the one that was given."""
-    chosen = Settings(task="upscale", images=24_000, batch_size=64, backbone=TINY, lr=0.01, data="blocks")
+    """Better than the enlarged image by PSNR, and its small image is nearly its source."""
+    chosen = Settings(task="upscale", images=8_000, batch_size=64, backbone=TINY, lr=0.01, data="blocks")
     run = Run(chosen, load(blocks(2000)), tmp_path)
-    untrained = run.trained.diffusion.eval()
+    untrained = run.learner.diffusion.eval()
     whole = torch.from_numpy(blocks(64, seed=1))
-    given = untrained.task.observe(whole, seeded())
+    source = untrained.task.observe(whole, seeded())
 
     def measure(model):
-        made = model.sample(64, given=given)
+        made = model.sample(64, source=source)
         again = model.task.observe(made, seeded())
         psnr = 10 * (255**2 / (made.double() - whole).square().mean()).log10()
-        return float(psnr), float((again.double() - given).abs().mean())
+        return float(psnr), float((again.double() - source).abs().mean())
 
     before = measure(untrained)
     for _ in run.steps():
         pass
     psnr, apart = measure(Diffusion.load(tmp_path))
-    enlarged = F.interpolate(given.permute(0, 3, 1, 2).double(), scale_factor=4.0, mode="bicubic").permute(0, 2, 3, 1)
+    enlarged = F.interpolate(source.permute(0, 3, 1, 2).double(), scale_factor=4.0, mode="bicubic").permute(0, 2, 3, 1)
     bicubic = float(10 * (255**2 / (enlarged.clamp(0, 255) - whole).square().mean()).log10())
     assert psnr > bicubic + 4
     assert before[0] < bicubic
@@ -449,7 +487,7 @@ def test_partners_are_matched_by_name(pairs: Path):
         for file, partner in zip(part.files, part.partners, strict=True):
             i = int(file.removesuffix(".bmp"))
             assert (partner[..., 0] == np.random.default_rng(i).integers(0, 256, (6, 6), dtype=np.uint8)).all()
-    assert "24 images have a partner in from/. 1 more in from/ have none, and are left out." in data.notes
+    assert "24 images have a partner in from/. 1 more in from/ have none, and are not used." in data.notes
 
 
 def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
@@ -483,9 +521,9 @@ def test_missing_partners_and_folders_are_named(pairs: Path, pets: Path):
 
 
 def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
-    model = nk.train(pairs, out=tmp_path / "run", task="translate", images=64, batch=16, backbone=TINY)
+    model = nk.train(pairs, out=tmp_path / "run", task="translate", images=64, batch_size=16, backbone=TINY)
     assert model.task == Translate()
-    assert model.sample(2, given=pictures(2, (6, 6)), steps=2).shape == (2, 6, 6, 3)
+    assert model.sample(2, source=pictures(2, (6, 6)), steps=2).shape == (2, 6, 6, 3)
     with pytest.raises(ValueError, match="translate learns from pairs of images, and pairs holds single ones"):
         Run(settings("translate"), replace(load(pairs), name="pairs"), tmp_path / "other")
 
@@ -522,7 +560,7 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
 def test_apply_needs_a_task(cli: Command, plain_run: Path, plain: Path):
     said = cli("apply", plain_run, plain / "0.png")
     assert said.code == 2
-    assert "This model paints from noise alone" in said.err
+    assert "This model generates from noise alone" in said.err
 
 
 def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
@@ -540,7 +578,7 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
 
 
 def test_a_model_with_a_task_goes_on_with_images_that_say_nothing(cli, captioned, plain, tmp_path):
-    """Its grids have no captions to show; its wishes are none."""
+    """Its grids have no captions to show; its conditions are none."""
     words = ("--images", 64, "--batch-size", 16, "--backbone", "unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
     said = cli("train", captioned, "--task", "upscale(factor=2)", "--out", tmp_path / "up", *words)
     assert said.code == 0, said
