@@ -1,17 +1,17 @@
-"""What processes that train together have to say to one another: computed, not measured.
+"""Communication of processes that train together: computed, not measured.
 
     python benchmarks/communication.py --record records/communication.json
 
-The networks of `recipes/sizes.py` are built for RGB images of 32x32 and 64x64 pixels in 10 classes, their parameters
-counted, and the operations of training on an image counted by `training/flops.py`. From these follow, for n processes:
+The sizes of `unet` are built for RGB images of 32x32 and 64x64 pixels in 10 classes, their parameters counted, and the
+operations of training on an image counted by `machine/flops.py`. From these follow, for n processes:
 
 * DDP, a ring all-reduce of float32 gradients: each process sends 2 (n-1)/n 4 P bytes a step.
 * FSDP2, gathering weights forward and backward and scattering sums of gradients, all in float32: 3 (n-1)/n 4 P bytes,
-  if a step is one piece of memory; weights are gathered again for every further one.
+  if a step is one micro-batch; weights are gathered again for every further one.
 * Muon with FSDP2 also gathers the gradients ahead of its matrices, M of the P numbers: (n-1)/n 4 M bytes more.
 
 Time is bytes by the speed of the slowest link, without latency and with nothing done meanwhile; computing is operations
-by an assumed speed of a device. What really comes of it depends on what overlaps, and nobody has measured that here.
+by an assumed speed of a device. How much of it overlaps is not measured here.
 """
 
 import argparse
@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from noisekiln.data import load
-from noisekiln.monitor.reports import flops_per_image
-from noisekiln.optimizers.muon import Muon
-from noisekiln.plan.build import assemble
-from noisekiln.plan.defaults import resolve
 from noisekiln.backbones.unet import SHAPES
+from noisekiln.data import load
+from noisekiln.monitor.workload import flops_per_image
+from noisekiln.optimizers.muon import MuonOptimizer
+from noisekiln.plan.build import make_trainer
+from noisekiln.plan.defaults import resolve
+from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.trainer import Trainer
 
@@ -42,20 +43,21 @@ def of_size(name: str, side: int) -> Trainer:
     images[:, 0, 0] = np.arange(len(images))[:, None]  # all alike would have no variance
     data = load(images)
     settings = Settings(model=name, images=1, device="cpu", batch_size=2, curves="none")
-    return assemble(resolve(settings, data), data)
+    return make_trainer(resolve(settings, data), data)
 
 
 def counted(name: str, side: int) -> dict[str, Any]:
     """Parameters and operations of a size, and bytes of a checkpoint and of the saved model."""
     trainer = of_size(name, side)
     weights = [weight for weight in trainer.module.parameters() if weight.requires_grad]
-    groups = [group for made in trainer.optimizers if isinstance(made, Muon) for group in made.param_groups]
+    groups = [group for made in trainer.optimizers if isinstance(made, MuonOptimizer) for group in made.param_groups]
     matrices = [weight for group in groups for weight in group["params"]]
     parameters, muon = sum(w.numel() for w in weights), sum(w.numel() for w in matrices)
-    flops = flops_per_image(trainer.module, trainer.rows.batches)  # type: ignore[arg-type]
+    assert isinstance(trainer.module, Learner)
+    flops = flops_per_image(trainer.module, trainer.batches)
     assert flops is not None
     next(trainer.run())  # optimizers have their moments after a step
-    checkpoint = sum(tensor.nbytes for tensor in trainer.state()[0].values())
+    checkpoint = sum(tensor.nbytes for tensor in trainer.state_dict()[0].values())
     return {
         "size": name,
         "side": side,
@@ -70,23 +72,23 @@ def counted(name: str, side: int) -> dict[str, Any]:
 def sent(found: dict[str, Any], processes: int) -> dict[str, float]:
     """Bytes that each process sends in a step."""
     part = 4 * (processes - 1) / processes
-    shared = part * (3 * found["parameters"] + found["of_muon"])
-    return {"ddp": 2 * part * found["parameters"], "fsdp2_with_muon": shared}
+    sharded = part * (3 * found["parameters"] + found["of_muon"])
+    return {"ddp": 2 * part * found["parameters"], "fsdp2_with_muon": sharded}
 
 
 def main() -> None:
     """Count, compute, print tables, write the record."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--speed", type=float, default=50e12, help="Operations a second of a device: an assumption.")
-    ask.add_argument("--images", type=int, default=32, help="Of a process in a step.")
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
-    told = []
-    print(f"{given.images} images a process and step; computing at an assumed {given.speed / 1e12:g} TFLOP/s\n")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speed", type=float, default=50e12, help="Operations a second of a device: an assumption.")
+    parser.add_argument("--images", type=int, default=32, help="Of a process in a step.")
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    sizes = []
+    print(f"{options.images} images a process and step; computing at an assumed {options.speed / 1e12:g} TFLOP/s\n")
     for side in SIDES:
         for name in SHAPES:
             found = counted(name, side)
-            found["compute_ms"] = 1e3 * given.images * found["flops_per_image"] / given.speed
+            found["compute_ms"] = 1e3 * options.images * found["flops_per_image"] / options.speed
             share = found["of_muon"] / found["parameters"]
             print(
                 f"{name:3}{side:4}px {found['parameters']:12,} parameters ({share:.0%} Muon's) "
@@ -100,10 +102,10 @@ def main() -> None:
                     found["steps"].append({"processes": processes, "kind": kind, "bytes": size, "ms": times})
                     shown = "  ".join(f"{link} {time:9.3f} ms" for link, time in times.items())
                     print(f"      {processes:3} {kind:16}{size / 1e6:9.1f} MB  {shown}")
-            told.append(found)
-    if given.record:
-        record = {"speed": given.speed, "images": given.images, "links": LINKS, "sizes": told}
-        given.record.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            sizes.append(found)
+    if options.record:
+        record = {"speed": options.speed, "images": options.images, "links": LINKS, "sizes": sizes}
+        options.record.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

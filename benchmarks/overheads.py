@@ -1,18 +1,18 @@
-"""What training pays for besides its steps, as ratios within one run, on one thread.
+"""Overheads of training beside its steps, as ratios within one run, on one thread.
 
 `--what step`: the trainer's own share of a step, beside a bare one: forward, backward, clip, optimizer, of the same
-network on rows that were made before. Both take the same steps, in turn, and are held to the same weights at the end.
+network on rows that were made before. Both take the same steps, in turn, and must have the same weights at the end.
 `--what ema`: updates of two averages, and snapshots of them, in turn with steps that have none. How often an update is
-due is a matter of the images seen alone: at each of the first steps, ever more rarely later.
+due depends on the images seen alone: at each of the first steps, ever more rarely later.
 `--what checkpoint`: how long `Run.save` holds up training, and until all is written; and a save that comes at once
 after another.
 `--what held_out`: where the time of a whole run with everything at its default goes.
 
-The first three are of a network of 37M parameters, with a batch so small that a step is short and overheads look large,
-and of the default one with its usual batch, both on 32x32 images. Seconds are told by the clock, and as those that the
-training thread had of a processor. On a shared machine only the latter say how large a share of a step something is:
-what is short is done in one go, and a step has to wait for others. What waits for a disk is taken by the clock, and
-put beside a step in processor time, which is the shortest it could be.
+The first three use a network of 37M parameters, with a batch so small that a step is short and overheads look large,
+and the default network with its default batch, both on 32x32 images. Seconds are measured by the clock, and as those
+that the training thread had of a processor. On a shared machine only the latter show how large a share of a step
+something is: short work is done in one go, and a step has to wait for others. Work that waits for a disk is measured
+by the clock, and compared with a step in processor time, which is the shortest that it could take.
 `python benchmarks/overheads.py --what step --record records/overheads.json` prints the figures and keeps them under
 its name, beside what is there.
 """
@@ -23,8 +23,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -35,24 +34,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load
-from noisekiln.ema.power import FINENESS, Ema
-from noisekiln.ema.snapshots import small
+from noisekiln.ema.power import UPDATES, Ema
+from noisekiln.ema.snapshots import half_precision_copies
+from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.reports import Reports
-from noisekiln.plan.build import assemble, make_optimizers
+from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.build import make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
 from noisekiln.training.batches import Batch, make_batch
 from noisekiln.training.trainer import Report
 
-BUDGET = 10_000  # steps: a rate that is never begun with would leave weights so small that they are slow
+BUDGET = 10_000  # steps: with more, the first learning rates would leave denormal weights, which are slow
 NETWORKS: dict[str, dict[str, Any]] = {
-    "37M": {"backbone": "unet(widths=(224, 384), blocks=(5, 8), patch=2, condition=512)", "batch": 8},
-    "default": {"model": "s", "batch": 64},
+    "37M": {"backbone": "unet(widths=(224, 384), blocks=(5, 8), patch=2, condition=512)", "batch_size": 8},
+    "default": {"model": "s", "batch_size": 64},
 }
+NO_CHECKPOINTS = Intervals(checkpoint_seconds=inf, grids_at=())
 ROUNDS = {"37M": {"step": 8, "ema": 8, "checkpoint": 5}, "default": {"step": 120, "ema": 40, "checkpoint": 10}}
 
 
@@ -86,24 +88,24 @@ def noise() -> DataSet:
 def settings_of(network: str) -> Settings:
     """Those of a long run with it."""
     chosen = NETWORKS[network]
-    return Settings(images=BUDGET * chosen["batch"], device="cpu", **chosen)
+    return Settings(images=BUDGET * chosen["batch_size"], device="cpu", **chosen)
 
 
 class Bare:
     """Steps with nothing around them.
 
     Args:
-        trained: What is trained.
-        optimizer: Name of its optimizer.
+        learner: What is trained.
+        optimizer: Spec of its optimizer.
     """
 
-    def __init__(self, trained: Learner, optimizer: str) -> None:
-        self.trained, self.parameters = trained.train(), list(trained.parameters())
-        self.optimizers = make_optimizers(optimizer, trained)
+    def __init__(self, learner: Learner, optimizer: str) -> None:
+        self.learner, self.parameters = learner.train(), list(learner.parameters())
+        self.optimizers = build(OptimizerFactory, optimizer)(learner, learner.diffusion.denoiser.backbone)
 
     def __call__(self, rows: Batch, rate: float) -> None:
         """Take one."""
-        self.trained(*rows).value.backward()
+        self.learner(*rows).value.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -114,21 +116,21 @@ class Bare:
 
 def step(network: str, rounds: int) -> dict[str, Any]:
     """The steps of a run with all that it does at each, and bare ones, in turn."""
-    with tempfile.TemporaryDirectory() as folder, no_checkpoints():
-        run = Run(settings_of(network), noise(), Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(settings_of(network), noise(), Path(folder), intervals=NO_CHECKPOINTS)
         trainer, chosen = run.trainer, run.settings
         assert chosen.batch_size is not None
-        bare = Bare(copy.deepcopy(run.trained), chosen.optimizer)
+        bare = Bare(copy.deepcopy(run.learner), chosen.optimizer)
         steps = cast(Generator[Report], run.steps())
         timed = []
         for number in range(rounds + 3):  # the first ones warm up
             seen = trainer.images_seen
-            rows = make_batch(trainer.rows.batches, chosen.seed, seen, chosen.batch_size, range(chosen.batch_size))
-            rate = trainer.lr(trainer.share)
+            rows = make_batch(trainer.batches, chosen.seed, seen, chosen.batch_size, range(chosen.batch_size))
+            rate = trainer.lr(trainer.budget.share(0, seen + chosen.batch_size / 2))
             works: dict[str, Callable[[], object]] = {"run": partial(next, steps), "bare": partial(bare, rows, rate)}
             names = sorted(works, reverse=number % 2 == 0)  # neither is always the first
             timed.append({name: timings(works[name]) for name in names})
-        same = all(torch.equal(a, b) for a, b in zip(run.trained.parameters(), bare.parameters, strict=True))
+        same = all(torch.equal(a, b) for a, b in zip(run.learner.parameters(), bare.parameters, strict=True))
         assert same, "the two did not take the same steps"
         steps.close()
     wall, busy = apart(timed[3:])
@@ -168,7 +170,7 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
     """Steps without averages, updates and snapshots in turn."""
     data = noise()
     chosen = resolve(settings_of(network), data)
-    trainer = assemble(chosen, data)
+    trainer = make_trainer(chosen, data)
     steps, seen = cast(Generator[Report], trainer.run()), [0]
     averages = Ema(trainer.module, trainer.ema.lengths)
     trainer.ema = Ema(nn.Identity(), ())  # is taken away, so that the steps are bare
@@ -180,12 +182,12 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
     works: dict[str, Callable[[], object]] = {
         "step": lambda: next(steps),
         "update": update,
-        "snapshot": lambda: small(averages),  # it is written in the background
+        "snapshot": lambda: half_precision_copies(averages),  # it is written in the background
     }
     timed = [{name: timings(work) for name, work in works.items()} for _ in range(rounds + 2)][2:]
     steps.close()
     wall, busy = (medians(rows) for rows in apart(timed))
-    told = {
+    figures = {
         "parameters": sum(p.numel() for p in trainer.module.parameters()),
         "batch": chosen.batch_size,
         "rounds": rounds,
@@ -196,19 +198,19 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
     }
     for count in (1_000, 10_000, 100_000):
         updating, keeping = updates(count) * busy["update"], chosen.ema_snapshots * wall["snapshot"]
-        told[f"of a run of {count} steps"] = {
+        figures[f"of a run of {count} steps"] = {
             "updates": updates(count),
             "updates / steps": short(updating / count / busy["step"]),
             f"with {chosen.ema_snapshots} snapshots": short((updating + keeping) / count / busy["step"]),
         }
-    return told
+    return figures
 
 
 def updates(steps: int) -> int:
     """How many updates are due within so many steps."""
     stands, count = 0, 0
     for number in range(1, steps + 1):
-        if (number - stands) * FINENESS >= number:
+        if (number - stands) * UPDATES >= number:
             stands, count = number, count + 1
     return count
 
@@ -216,8 +218,8 @@ def updates(steps: int) -> int:
 def checkpoint(network: str, rounds: int) -> dict[str, Any]:
     """Steps and saves in turn: one that finds nothing being written, and one that comes at once after it."""
     timed = []
-    with tempfile.TemporaryDirectory() as folder, no_checkpoints():
-        run = Run(settings_of(network), noise(), Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(settings_of(network), noise(), Path(folder), intervals=NO_CHECKPOINTS)
         steps = cast(Generator[Report], run.steps())
         next(steps)
         first = seconds(run.save)  # makes the module that averages are copied into
@@ -228,7 +230,7 @@ def checkpoint(network: str, rounds: int) -> dict[str, Any]:
             row["save while one is being written"] = timings(run.save)
             row["until that is written"] = timings(run.background.wait)
             timed.append(row)
-        tensors: dict[str, Tensor] = run.trainer.state()[0]
+        tensors: dict[str, Tensor] = run.trainer.state_dict()[0]
         steps.close()
     wall, busy = (medians(rows) for rows in apart(timed))
     return about(run, rounds) | {
@@ -253,9 +255,9 @@ def held_out(minutes: float) -> dict[str, Any]:
     places = {"evaluations": (Reports, "_evaluate"), "grids": (Run, "draw_grid"), "saves": (Run, "save")}
 
     def counted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*given: Any) -> Any:
+        def timed(*args: Any) -> Any:
             begun = time.perf_counter()
-            done = work(*given)
+            done = work(*args)
             spent[name] += time.perf_counter() - begun
             calls[name] += 1
             return done
@@ -286,42 +288,34 @@ def about(run: Run, rounds: int) -> dict[str, Any]:
     return {"parameters": run.parameters, "batch": run.settings.batch_size, "rounds": rounds}
 
 
-@contextmanager
-def no_checkpoints() -> Iterator[None]:
-    """Meanwhile a run saves only when it is asked to."""
-    before, run_module.CHECKPOINT_EVERY = run_module.CHECKPOINT_EVERY, inf
-    yield
-    run_module.CHECKPOINT_EVERY = before
-
-
 PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {"step": step, "ema": ema, "checkpoint": checkpoint}
 
 
 def main() -> None:
-    """Measure what is asked for, print, keep."""
-    ask = argparse.ArgumentParser(description=main.__doc__)
-    ask.add_argument("--what", choices=(*PARTS, "held_out"), required=True)
-    ask.add_argument("--network", choices=tuple(NETWORKS), help="only this one")
-    ask.add_argument("--rounds", type=int, help="instead of the usual number")
-    ask.add_argument("--minutes", type=float, default=4.0, help="of the run for held_out")
-    ask.add_argument("--record", type=Path, help="JSON file for the figures")
-    given = ask.parse_args()
+    """Measure, print, write the record."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--what", choices=(*PARTS, "held_out"), required=True)
+    parser.add_argument("--network", choices=tuple(NETWORKS), help="only this one")
+    parser.add_argument("--rounds", type=int, help="instead of the default number")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of the run for held_out")
+    parser.add_argument("--record", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
 
     torch.set_num_threads(1)
-    told: dict[str, Any]
-    if given.what == "held_out":
-        told = held_out(given.minutes)
+    figures: dict[str, Any]
+    if options.what == "held_out":
+        figures = held_out(options.minutes)
     else:
-        told = {}
-        for network in [given.network] if given.network else NETWORKS:
-            told[network] = PARTS[given.what](network, given.rounds or ROUNDS[network][given.what])
-            print(network, json.dumps(told[network], indent=2), flush=True)
-    print(json.dumps(told, indent=2))
-    if given.record:
-        kept = json.loads(given.record.read_text(encoding="utf-8")) if given.record.exists() else {}
-        if given.what != "held_out":
-            told = kept.get(given.what, {}) | told
-        given.record.write_text(json.dumps(kept | {given.what: told}, indent=2) + "\n", encoding="utf-8")
+        figures = {}
+        for network in [options.network] if options.network else NETWORKS:
+            figures[network] = PARTS[options.what](network, options.rounds or ROUNDS[network][options.what])
+            print(network, json.dumps(figures[network], indent=2), flush=True)
+    print(json.dumps(figures, indent=2))
+    if options.record:
+        kept = json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
+        if options.what != "held_out":
+            figures = kept.get(options.what, {}) | figures
+        options.record.write_text(json.dumps(kept | {options.what: figures}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

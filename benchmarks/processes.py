@@ -2,9 +2,9 @@
 
     python benchmarks/processes.py --record records/processes.json
 
-Over gloo, 100 steps in double precision of the small network of tests/peers_driver.py, batch 96 and 97, with whole
-weights (DDP) and shared ones (FSDP2): the largest relative difference of a loss, and of a weight, average or moment, to
-one process. Then `noisekiln train` with two processes, of which one is killed: seconds until both are gone.
+Over gloo, 50 steps in double precision of the small network of tests/distributed_driver.py, batch 96 and 97, with whole
+weights (DDP) and sharded ones (FSDP2): the largest relative difference of a loss, and of a weight, average or moment,
+to one process. Then `noisekiln train` with two processes, of which one is killed: seconds until both are gone.
 """
 
 import argparse
@@ -28,21 +28,21 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 SMALL = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 
 
-def trained(count: int, what: list[str], folder: Path) -> list[dict[str, Any]]:
-    """What the processes tell of each training."""
-    script = [*TORCHRUN, str(count), str(TESTS / "peers_driver.py"), str(folder), *what]
+def train(count: int, names: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Losses and tensors of each training, by so many processes."""
+    script = [*TORCHRUN, str(count), str(TESTS / "distributed_driver.py"), str(folder), *names]
     subprocess.run(script, check=True, env=ENVIRONMENT)
     return [
-        joined([torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(count)]) for name in what
+        merged([torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(count)]) for name in names
     ]
 
 
-def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all processes tell, with shared tensors in one."""
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The results of all processes, with sharded tensors in full."""
     return parts[0] | {"tensors": merge_shards([part["tensors"] for part in parts], parts[0]["numbers"]["sharded"])}
 
 
-def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
+def differences(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
     """Largest relative differences of losses and of tensors."""
     losses = max(abs(a - b) / abs(a) for a, b in zip(one["losses"], two["losses"], strict=True))
     tensors = [(tensor.double(), two["tensors"][name].double()) for name, tensor in one["tensors"].items()]
@@ -52,18 +52,8 @@ def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
 def seconds_to_end() -> float:
     """From `kill -9` of the second process until both are gone."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            "train",
-            "portraits",
-            "--minutes",
-            "5",
-            "--batch-size",
-            "16",
-            "--backbone",
-            SMALL,
-            "--out",
-            f"{folder}/run",
-        ]
+        words = ["train", "portraits", "--minutes", "5", "--batch-size", "16", "--backbone", SMALL]
+        words += ["--out", f"{folder}/run"]
         run = subprocess.Popen(
             [*TORCHRUN, "2", "-m", "noisekiln", *words],
             env=ENVIRONMENT,
@@ -80,22 +70,20 @@ def seconds_to_end() -> float:
 
 
 def main() -> None:
-    """Compare, kill, tell, write the record."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--kills", type=int, default=5)
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
-    figures: dict[str, Any] = {"steps": 100}
+    """Compare, kill, print, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    figures: dict[str, Any] = {"steps": 50}
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         names = ["ddp", "shard", "uneven", "uneven-shard"]
-        for name, alone, together in zip(
-            names, trained(1, names, Path(one)), trained(2, names, Path(two)), strict=True
-        ):
-            figures[name] = {kind: float(f"{value:.2g}") for kind, value in apart(alone, together).items()}
-    figures["seconds until both are gone"] = [round(seconds_to_end(), 1) for _ in range(given.kills)]
+        for name, alone, together in zip(names, train(1, names, Path(one)), train(2, names, Path(two)), strict=True):
+            figures[name] = {kind: float(f"{value:.2g}") for kind, value in differences(alone, together).items()}
+    figures["seconds until both are gone"] = [round(seconds_to_end(), 1) for _ in range(options.kills)]
     print(json.dumps(figures, indent=2))
-    if given.record:
-        given.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.record:
+        options.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
