@@ -10,6 +10,8 @@ import sys
 
 import typer
 
+from noisekiln.errors import NoisekilnError
+
 app = typer.Typer(
     name="noisekiln",
     help="Train diffusion models on your own images, from scratch, and use them.",
@@ -26,80 +28,82 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
 
-EXIT_CODES = {"DataError": 3, "Diverged": 4, "SaveFailed": 5, "LostRank": 6}  # by name: nothing heavy for `--help`
-
-
-TOGETHER = ("train", "sample")  # commands that several processes share
+DISTRIBUTED = ("train", "sample")  # commands that several processes share
 
 
 def main() -> None:
-    """Run a command, and hear no signal while Python ends: what is done must not look otherwise."""
+    """Run a command. Signals are ignored during shutdown, so that a finished command keeps its exit code."""
     try:
         run()
     finally:
-        _hear_nothing()
-        if _processes() > 1:
-            _leave(sys.exc_info()[1])
+        _ignore_signals()
+        if _world_size() > 1:
+            _exit_at_once(sys.exc_info()[1])
 
 
 def run() -> None:
-    """Run a command; every foreseen error is one message and an exit code, never a traceback."""
+    """Run a command; every foreseen error becomes one message and an exit code, never a traceback."""
     try:
-        _check_alone()
+        _check_distributed()
         app(prog_name="noisekiln")
-    except (ValueError, RuntimeError, MemoryError) as error:
-        code = EXIT_CODES.get(type(error).__name__, 2 if type(error) is ValueError else None)
-        if code is None:
-            code, error = 2, ValueError(_out_of_memory(error))  # anything else is raised
+    except (NoisekilnError, ValueError, RuntimeError, MemoryError, OSError) as error:
+        message, code = _explain(error)
+        from noisekiln.cli._flags import with_flags
+
         rank = os.environ.get("RANK", "0")
-        who = "noisekiln" if rank == "0" else f"noisekiln (process {rank})"
-        print(f"{who}: {error}", file=sys.stderr)
+        prefix = "noisekiln" if rank == "0" else f"noisekiln (process {rank})"
+        print(f"{prefix}: {with_flags(message, app)}", file=sys.stderr)
         sys.exit(code)
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            print(f"noisekiln: {_out_of_memory(error)}", file=sys.stderr)
-            sys.exit(2)
-        where = f"{error.filename}: " if error.filename else ""
-        told = f"{where}{error.strerror or error}. Nothing can be read or written there"
-        print(f"noisekiln: {told}; check the path, its rights and the room left.", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _check_alone() -> None:
-    """Raise ValueError if torchrun has started a command several times that has one process's work to do."""
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    count = _processes()
-    if count > 1 and command and command not in TOGETHER:
-        raise ValueError(
-            f"{command} was started {count} times, and it is the work of one process: they would write the same files. "
-            f"Start it without torchrun; {' and '.join(TOGETHER)} are shared out."
-        )
+def _explain(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of a foreseen error; any other is raised."""
+    if isinstance(error, NoisekilnError):
+        return str(error), error.exit_code
+    if isinstance(error, ValueError):
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = str(error.strerror or error).rstrip(".")
+        return f"{where}{reason}. It cannot be read or written. Check the path, its permissions and the free space.", 2
+    return _explain_out_of_memory(error), 2
 
 
-def _out_of_memory(error: Exception) -> str:
-    """What to do about it; raises an error that says something else."""
+def _explain_out_of_memory(error: Exception) -> str:
+    """What to do about too little memory; raises an error that says something else."""
     from noisekiln.machine.memory import is_out_of_memory
 
     if not is_out_of_memory(error):
         raise error
+    reason = next(iter(str(error).splitlines()), "").rstrip(".") or "nothing is left"
     return (
-        f"Memory ran out: {[*str(error).splitlines(), 'there is no more'][0]}. "
-        "This network or these images do not fit beside what else there is. "
-        "Take a smaller --model, --size or --batch, or a device with more memory."
+        f"Memory ran out: {reason}. This network or these images do not fit beside what else is in memory. "
+        "Take a smaller `model`, `size` or `batch_size`, or a device with more memory."
     )
 
 
-def _processes() -> int:
-    """How many torchrun has started."""
+def _check_distributed() -> None:
+    """Raise ValueError if torchrun has started a command several times that is the work of one process."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    count = _world_size()
+    if count > 1 and command and command not in DISTRIBUTED:
+        raise ValueError(
+            f"{command} was started {count} times, and it is the work of one process: all would write the same files. "
+            f"Start it without torchrun, which is for {' and '.join(DISTRIBUTED)}."
+        )
+
+
+def _world_size() -> int:
+    """Number of processes that torchrun has started."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def _leave(error: BaseException | None) -> None:
-    """End the process without taking Python apart, which aborts now and then while threads of torch's still speak."""
+def _exit_at_once(error: BaseException | None) -> None:
+    """Exit with os._exit, skipping interpreter teardown, which may abort while threads of torch still communicate."""
     if not isinstance(error, SystemExit | None):
-        return  # nobody foresaw it: Python says so
+        return  # an error that was not foreseen: Python prints it
     code = error.code if error else 0
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -107,7 +111,7 @@ def _leave(error: BaseException | None) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _hear_nothing() -> None:
+def _ignore_signals() -> None:
     from noisekiln.machine.interrupt import NAMES
 
     for number in signal.Signals:

@@ -1,57 +1,56 @@
-"""The plan of `train --dry-run`, measured."""
+"""The measured plan of `noisekiln train --dry-run`."""
 
-from collections.abc import Iterator
-
-from noisekiln.monitor.measure import Measurement, probe
-from noisekiln.runs.run import Run
+from noisekiln.monitor.measure import Measurement
+from noisekiln.runs.events import Plan
 
 
-def measured_plan(run: Run) -> Iterator[str]:
-    """What the run would need, by a few real steps: aligned lines."""
-    found = probe(run.settings, run.data, run.base, run.ranks)
-    for name, told in (
-        ("parameters", f"{run.parameters:,} trained"),
-        ("work", _work(found, run.trainer.batch_size)),
-        ("memory", _memory(found)),
-        ("speed", f"{found.images_per_second:,.0f} images/s in {found.steps} steps just measured{_peak(found)}"),
-        ("budget", _budget(run, found)),
-        (
-            "disk",
-            f"{_size(found.checkpoint)} a checkpoint; {run.settings.keep_checkpoints} are kept, besides model and grids",
-        ),
-    ):
-        yield f"  {name:<12}{told}"
+def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
+    """What a run needs, in aligned lines."""
+    batch_size = plan.settings.batch_size
+    assert batch_size is not None
+    kept = plan.settings.keep_checkpoints
+    rows = {
+        "parameters": f"{plan.parameters:,} trained",
+        "work": _work(measured, batch_size),
+        "memory": _memory(measured),
+        "speed": f"{measured.images_per_second:,.0f} images/s in {measured.steps} steps just measured{_peak(measured)}",
+        "budget": _budget(plan, measured, batch_size),
+        "disk": f"{_size(measured.checkpoint)} a checkpoint; {kept} are kept, besides model and grids",
+    }
+    return [f"  {name:<12}{text}" for name, text in rows.items()]
 
 
-def _work(found: Measurement, batch: int) -> str:
-    if found.flops is None:
+def _work(measured: Measurement, batch_size: int) -> str:
+    flops = measured.flops_per_image
+    if flops is None:
         return "cannot be counted: this network does not run under torch's counter of operations"
-    return f"{_count(found.flops)}FLOP an image, {_count(found.flops * batch)}FLOP a step, forward and backward"
+    return f"{_count(flops)}FLOP an image, {_count(flops * batch_size)}FLOP a step, forward and backward"
 
 
-def _memory(found: Measurement) -> str:
-    if found.memory is None:
+def _memory(measured: Measurement) -> str:
+    if measured.memory is None:
         return "not counted by this system"
-    return f"{_size(found.memory)} at most with {found.micro} images at once, besides the program and the images"
+    at_once = f"a micro-batch of {measured.micro_batch_size} images"
+    return f"{_size(measured.memory)} at most with {at_once}, besides the program and the images"
 
 
-def _peak(found: Measurement) -> str:
-    if found.share_of_peak is None:
+def _peak(measured: Measurement) -> str:
+    if measured.share_of_peak is None:
         return ""
-    return f", {found.share_of_peak:.0%} of the fastest matrix product here"
+    return f", {measured.share_of_peak:.0%} of the fastest matrix product here"
 
 
-def _budget(run: Run, found: Measurement) -> str:
-    """What is left of it, in the units that it does not say itself."""
-    trainer, budget = run.trainer, run.trainer.budget
-    images = [] if budget.images is None else [max(0, budget.images - trainer.images_seen)]
-    if budget.minutes is not None:
-        images.append(int(max(0.0, 60 * budget.minutes - trainer.seconds) * found.images_per_second))
+def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
+    """What is left of the budget, in the units that it is not given in."""
+    settings = plan.settings
+    images = [] if settings.images is None else [max(0, settings.images - plan.images_seen)]
+    if settings.minutes is not None:
+        images.append(int(max(0.0, 60 * settings.minutes - plan.seconds) * measured.images_per_second))
     if not min(images):
-        return "is spent already; a longer one goes on"
-    count = -(-min(images) // trainer.batch_size) * trainer.batch_size  # whole steps
-    hours = count / found.images_per_second / 3600
-    epochs = count / len(run.data.train)
+        return "spent already; a longer one resumes training"
+    count = -(-min(images) // batch_size) * batch_size  # whole steps
+    hours = count / measured.images_per_second / 3600
+    epochs = count / len(plan.data.train)
     return f"about {count:,} images, {epochs:,.1f} times through the data, in {_duration(hours)}"
 
 

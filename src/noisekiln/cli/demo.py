@@ -17,24 +17,23 @@ PROMPTS = (
 
 
 def command(
-    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.5,
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 3.5,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Train on the bundled portraits before your eyes, then paint from prompts: one row a prompt."""
+    """Train on the bundled portraits before your eyes, then generate from prompts: one row a prompt."""
+    from noisekiln import api
     from noisekiln.cli._painting import show
     from noisekiln.cli._show import say
-    from noisekiln.cli._train import command_line, read_data, train
-    from noisekiln.model.diffusion import Diffusion
-    from noisekiln.plan.settings import Settings
+    from noisekiln.cli._watcher import Watcher
     from noisekiln.session.prompts import repeat_conditions
     from noisekiln.session.session import Session
 
-    data = read_data("bundled:portraits")
-    train(Settings(data="portraits", minutes=minutes, seed=seed), data, out, command_line())
+    with Watcher() as watcher:
+        model = api.train("bundled:portraits", out=out, watch=watcher, minutes=minutes, seed=seed)
+    session = Session(model, out / "pictures")
     conditions, columns = repeat_conditions(PROMPTS, None)
-    session = Session(Diffusion.load(out), out / "pictures")
     show(session.sample(conditions, range(len(conditions)), columns=columns), session)
     for row, prompt in enumerate(PROMPTS, 1):
         say(f"  row {row}: {prompt}")
-    say(f'Now paint your own:\n  noisekiln sample {out} --prompt "{PROMPTS[0]}"')
+    say(f'Now generate your own:\n  noisekiln sample {out} --prompt "{PROMPTS[0]}"')

@@ -15,39 +15,38 @@ DATA = "A folder of images (a sub-folder a class, or metadata.csv), .npz, .npy, 
 @with_settings(Settings, but=("data", "size"))
 def command(
     data: Annotated[str, typer.Argument(help=DATA)],
-    out: Annotated[Path | None, option(help="Run folder. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
+    out: Annotated[Path | None, option(help="Folder of the run. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
     size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would take, and stop.")] = False,
-    **given: Any,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what training would need, and stop.")] = False,
+    **settings: Any,
 ) -> None:
     """Train a diffusion model on your images, in the time you have.
 
-    Give the same command again to go on after an interruption.
+    Give the same command again to resume after an interruption.
     """
-    from noisekiln.cli._plan import measured_plan
+    from noisekiln import api
+    from noisekiln.cli._plan import describe_measurement
     from noisekiln.cli._show import say
-    from noisekiln.cli._train import command_line, describe_plan, read_data, train
-    from noisekiln.plan.fine_tune import default_folder, size_to_load
-    from noisekiln.runs.run import Run
+    from noisekiln.cli._watcher import Watcher
 
-    settings = Settings(data=data, **given)
-    images = read_data(data, size_to_load(_size(size), settings.start, out), settings.task)
-    folder = out or default_folder(images, settings.start)
-    if dry_run:
-        run = Run(settings, images, folder)
-        describe_plan(run)
-        for line in measured_plan(run):
+    with Watcher() as watcher:
+        settings["size"] = _parse_size(size)
+        if not dry_run:
+            api.train(data, out=out, watch=watcher, **settings)
+            return
+        measured = api.measure(data, out=out, watch=watcher, **settings)
+        for line in describe_measurement(watcher.plan, measured):
             say(line)
         say("nothing was written")
-    else:
-        train(settings, images, folder, command_line())
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
+def _parse_size(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     numbers = text.lower().split("x")
     if not all(number.isdecimal() and int(number) >= 4 for number in numbers) or len(numbers) > 2:
-        told = "Give one side of 4 or more pixels, as 32, or height x width, as 24x48"
-        raise ValueError(f"--size {text} is not a size to train on. {told}.")
+        raise ValueError(
+            f"`size={text}` is not a size to train on. Give one side of 4 or more pixels, as 32, or height x width, "
+            "as 24x48."
+        )
     return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))

@@ -1,0 +1,184 @@
+"""Watching of training on the terminal: a bar, and lines on what happens."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from functools import singledispatchmethod
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from noisekiln.cli._show import console, say
+from noisekiln.components.spec import kind_of
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.data import DataSet
+from noisekiln.plan.images import GENERATE
+from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
+from noisekiln.training.trainer import Report
+
+SKIPPED_AT_MOST = 5  # files that are named
+
+
+class Watcher:
+    """Shows events on the terminal; used in a `with`, which ends the bar.
+
+    Args:
+        line_seconds: Seconds between lines where no terminal can show a bar.
+
+    Attributes:
+        plan: What is trained, once that is known.
+    """
+
+    plan: Plan
+
+    def __init__(self, *, line_seconds: float = 15.0) -> None:
+        self.line_seconds = line_seconds
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+        hidden = not console.is_terminal
+        self._reading = Progress(*columns, console=console, disable=hidden, transient=True)
+        self._training = Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=hidden, speed_estimate_period=60
+        )
+        self._task: TaskID | None = None
+        self._smooth = Smooth()
+        self._trend, self._line_at = "", time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reading.stop()
+        self._training.stop()
+
+    @singledispatchmethod
+    def __call__(self, event: Event) -> None:
+        """Show an event; grids and saves pass in silence."""
+
+    @__call__.register
+    def _(self, event: Reading) -> None:
+        if not self._reading.tasks:
+            self._reading.add_task("reading images", text="")
+            self._reading.start()
+        self._reading.update(self._reading.tasks[0].id, completed=event.done, total=event.total)
+
+    @__call__.register
+    def _(self, event: DataRead) -> None:
+        self._reading.stop()
+        for line in describe_data(event.data):
+            say(line)
+
+    @__call__.register
+    def _(self, event: Plan) -> None:
+        self.plan = event
+        self._trend = event.verdict.trend if event.verdict else ""
+        for line in describe_plan(event):
+            say(line)
+
+    @__call__.register
+    def _(self, event: Note) -> None:
+        say(f"note: {event.text}")
+
+    @__call__.register
+    def _(self, event: HeldOut) -> None:
+        self._trend = event.verdict.trend if event.verdict else ""
+
+    @__call__.register
+    def _(self, event: Step) -> None:
+        report = event.report
+        if self._task is None:
+            self._task = self._training.add_task(self.plan.folder.name, total=1.0, text="")
+            self._training.start()
+        text = self._smooth.describe(report) + (f" · {self._trend}" if self._trend else "")
+        self._training.update(self._task, completed=report.share, text=text)
+        if not console.is_terminal and time.monotonic() - self._line_at > self.line_seconds:
+            self._line_at = time.monotonic()
+            left = report.seconds * (1 / report.share - 1) if report.share > 0 else 0.0
+            say(f"{text} · {left:.0f} s left" if report.seconds else text)
+
+    @__call__.register
+    def _(self, event: End) -> None:
+        self._training.stop()
+        for line in describe_end(event):
+            say(line)
+
+
+class Smooth:
+    """Loss and speed, averaged over recent steps."""
+
+    def __init__(self) -> None:
+        self._loss, self._speed = 0.0, 0.0
+        self._before: Report | None = None
+
+    def describe(self, report: Report) -> str:
+        """Where training stands after a step, in one line."""
+        before, self._before = self._before, report
+        self._loss = report.loss if before is None else 0.98 * self._loss + 0.02 * report.loss
+        if before is not None and report.seconds > before.seconds:
+            speed = (report.images_seen - before.images_seen) / (report.seconds - before.seconds)
+            self._speed = speed if self._speed == 0 else 0.95 * self._speed + 0.05 * speed
+        pace = f" · {self._speed:,.0f}/s" if self._speed else ""
+        return f"{report.share:4.0%} · {report.images_seen:,} images{pace} · loss {self._loss:.4f}"
+
+
+def describe_data(data: DataSet) -> list[str]:
+    """What was understood of the images, in lines."""
+    height, width = data.size
+    kind = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
+    held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
+    pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
+    lines = [f"{data.name}: {len(data.train):,} images of {pixels}, {kind}{held_out}"]
+    lines += [f"  {note}" for note in data.notes]
+    lines += [f"  skipped {skipped.file}: {skipped.why}" for skipped in data.skipped[:SKIPPED_AT_MOST]]
+    more = len(data.skipped) - SKIPPED_AT_MOST
+    return [*lines, f"  ... and {more} more, listed in the run's dataset.json"] if more > 0 else lines
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """What will be trained, in lines."""
+    settings, data = plan.settings, plan.data
+    minutes = [f"{settings.minutes:g} minutes"] if settings.minutes else []
+    budget = " or ".join(minutes + ([f"{settings.images:,} images"] if settings.images else []))
+    classes = f"{len(data.class_names)} classes"
+    kind = "none" if settings.cond == "none" else kind_of(Conditioner, settings.cond).kind
+    cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
+    network = str(settings.backbone).split("(")[0]
+    adapter = f", an adapter of rank {settings.lora} with" if settings.lora else " of"
+    task = "" if settings.task == GENERATE else f"{settings.task}, "
+    lines = [
+        f"plan: {network}{adapter} {plan.parameters / 1e6:.2f}M parameters, {task}{cond}, batch {settings.batch_size}, "
+        f"{budget} on {settings.device}",
+        *(f"  {note}" for note in plan.notes),
+    ]
+    if settings.batch_size == len(data.train):
+        lines.append("  a batch is all training images: there are no more")
+    if plan.images_seen and plan.share < 1:
+        lines.append(f"resuming after {plan.images_seen:,} images, {plan.share:.0%} of the budget")
+    return lines
+
+
+def describe_end(end: End) -> list[str]:
+    """How training ended, in lines."""
+    if end.why == "finished before":
+        return [f"{end.folder} has spent its budget. Give a longer one to go on, or another `out` for a new run."]
+    if end.why == "stopped":
+        seen = f"stopped after {end.images_seen:,} images"
+        return [f"{seen}; all is saved in {end.folder}. To resume:\n  {command_line()}"]
+    lines = [f"done: {end.images_seen:,} images in {end.seconds / 60:.1f} minutes"]
+    if end.skipped_steps:
+        steps = "1 step was" if end.skipped_steps == 1 else f"{end.skipped_steps} steps were"
+        lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")
+    if end.verdict is not None:
+        lines.append(f"held-out images: {end.verdict.advice}")
+    return [*lines, f"  grids  {end.folder / 'samples'}", f"  model  {end.folder / 'model'}"]
+
+
+def command_line() -> str:
+    """The command as the user gave it, to be given again."""
+    several = "RANK" in os.environ
+    words = [*(("torchrun", "...", "-m") if several else ()), "noisekiln", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
