@@ -82,7 +82,7 @@ def ours(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tensor)
     )
     seconds = time.perf_counter() - begun
     listed = json.loads((pictures / "samples.json").read_text(encoding="utf-8"))
-    assert [painted["class"] for painted in listed] == asked.tolist()
+    assert [painted["label"] for painted in listed] == asked.tolist()
     images = np.stack([np.asarray(Image.open(pictures / painted["file"])) for painted in listed])[..., None]
     return torch.from_numpy(images), {
         "images_seen": trained["images_seen"],
