@@ -1,4 +1,4 @@
-"""A sampler of your own, in one file and nowhere else.
+"""A sampler of your own in a single file.
 
 noisekiln sample RUN --sampler examples/own_sampler.py:Midpoint --steps 10
 """
@@ -15,12 +15,12 @@ from noisekiln.samplers.base import Sampler
 
 @dataclass(frozen=True)
 class Midpoint(Sampler):
-    """Look at the image in the middle of the step, and take the whole step by what is seen there.
+    """Estimate the image in the middle of the step, and take the whole step with that estimate.
 
     The midpoint rule for ``dx = x^ d(alpha) + eps^ d(sigma)``. Second order; two evaluations a step.
 
     Args:
-        place: Where to look: 0.5 is the middle. Elsewhere it is first order.
+        place: Place of the estimate within the step: 0.5 is the middle. Elsewhere the method is first order.
     """
 
     order: ClassVar[int] = 2
@@ -28,7 +28,9 @@ class Midpoint(Sampler):
 
     def __post_init__(self) -> None:
         if not 0 < self.place < 1:
-            raise ValueError(f"Midpoint(place={self.place}): look inside of the step, between 0 and 1.")
+            raise ValueError(
+                f"Midpoint(place={self.place}): the estimate lies inside of the step. Give a place between 0 and 1."
+            )
 
     @property
     def cost(self) -> int:

@@ -1,12 +1,12 @@
-"""The diffusion model of every first lesson, with each line beside its equation: small, right, and yours to change.
+"""The diffusion model of every first lesson, with each line beside its equation: small, correct, and easy to change.
 
     python examples/study_notes.py                     # 8x8 digits, which come with scikit-learn
     python examples/study_notes.py --network simple_unet --width 64 --images 600000
     python examples/study_notes.py --data portraits
 
-It is Ho et al. 2020 as study notes write it down: linear betas, 1000 steps, a network that predicts the noise, the
-plain mean squared error, Adam at 1e-4, and ancestral sampling. Pictures appear in --out while it trains, as the notes'
-`epoch0.png` did, and at its end grid.png and a model for `noisekiln sample`.
+It is Ho et al. 2020 as in study notes: linear betas, 1000 steps, a network that predicts the noise, the
+plain mean squared error, Adam at 1e-4, and ancestral sampling. Pictures appear in --out during training, like the
+notes' `epoch0.png`, and at the end grid.png and a model for `noisekiln sample`.
 
 The digits can be recognised after 60,000 images: with the strided network at its default width, two minutes of one CPU
 core. The simple one has no norms and needs many more: its digits are still rough after 150,000, and nearly as
@@ -37,7 +37,7 @@ from noisekiln.predictions import EPS
 from noisekiln.schedules.linear_betas import LinearBetas
 
 T = 1000  # steps of the chain
-PICTURES = 6  # while it trains
+PICTURES = 6  # number of pictures during training
 
 
 def train(network: Backbone, ema: Ema, x: Tensor, *, images: int, batch: int) -> Iterator[tuple[int, float]]:
@@ -49,20 +49,20 @@ def train(network: Backbone, ema: Ema, x: Tensor, *, images: int, batch: int) ->
         x_0 = x[torch.randint(len(x), (batch,))]  # x_0 ~ q(x_0)
         t = torch.randint(T, (batch,))  # t ~ Uniform; the table's index 0 is the first step
         eps = torch.randn_like(x_0)  # eps ~ N(0, I)
-        alpha = alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # one number an image, so that it meets (B, C, H, W)
+        alpha = alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # one number an image, to broadcast against (B, C, H, W)
         sigma = (1 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         x_t = alpha * x_0 + sigma * eps  # q(x_t | x_0), eq. 4
-        eps_hat = network(x_t, (t + 1) / T, NOTHING)  # eps_theta(x_t, t), told the time in (0, 1], not up to 999
+        eps_hat = network(x_t, (t + 1) / T, NOTHING)  # eps_theta(x_t, t), with the time in (0, 1], not up to 999
         loss = F.mse_loss(eps_hat, eps)  # |eps - eps_theta|^2, eq. 14
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        ema.update(network, seen)  # what one samples with: the average of the weights
+        ema.update(network, seen)  # the average of the weights, for sampling
         yield seen, loss.item()
 
 
 def model_of(network: nn.Module, codec: Pixels, size: tuple[int, int], *, steps: int, variance: str) -> Diffusion:
-    """The network with all that is needed to sample: its output is noise, it is told the time, it walks the betas."""
+    """The network with all that sampling needs: its output is noise, its label the time, its schedule the betas."""
     sampling = Sampling(f"ancestral(variance={variance!r})", steps, guidance=1.0, schedule="linear_betas")
     assert isinstance(network, Backbone)
     return Diffusion(Denoiser(network, EPS, Time(LinearBetas(T))), codec, size, sampling=sampling)
@@ -79,42 +79,44 @@ def images_of(data: str) -> Tensor:
 
 def main(argv: list[str] | None = None) -> list[float]:
     """Train, show, save; the losses, averaged between pictures."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--network", choices=["strided_unet", "simple_unet"], default="strided_unet")
-    ask.add_argument("--width", type=int, default=32, help="channels of the network's first layer")
-    ask.add_argument("--data", default="digits", help="digits, portraits, or a folder of images")
-    ask.add_argument("--images", type=int, default=100_000, help="to train on, repeats included")
-    ask.add_argument("--batch-size", type=int, default=16, help="images in a step")
-    ask.add_argument("--steps", type=int, default=T, help="of sampling")
-    ask.add_argument("--variance", choices=["small", "large"], default="large", help="of a step back: beta~ or beta")
-    ask.add_argument("-n", type=int, default=64, help="images to paint at the end")
-    ask.add_argument("--seed", type=int, default=0)
-    ask.add_argument("--out", type=Path, default=Path("runs/study_notes"))
-    given = ask.parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=["strided_unet", "simple_unet"], default="strided_unet")
+    parser.add_argument("--width", type=int, default=32, help="channels of the network's first layer")
+    parser.add_argument("--data", default="digits", help="digits, portraits, or a folder of images")
+    parser.add_argument("--images", type=int, default=100_000, help="number of training images, repeats included")
+    parser.add_argument("--batch-size", type=int, default=16, help="images in a step")
+    parser.add_argument("--steps", type=int, default=T, help="number of sampling steps")
+    parser.add_argument(
+        "--variance", choices=["small", "large"], default="large", help="variance of a reverse step: beta~ or beta"
+    )
+    parser.add_argument("-n", type=int, default=64, help="number of images to generate at the end")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/study_notes"))
+    options = parser.parse_args(argv)
 
-    torch.manual_seed(given.seed)
-    pixels = images_of(given.data)
-    codec = Pixels.fit(pixels)
+    torch.manual_seed(options.seed)
+    pixels = images_of(options.data)
+    codec = Pixels().fit(pixels)
     x = codec.encode(pixels)  # (N, C, H, W), mean 0 and variance 1
-    network = build(Backbone, given.network, channels=codec.channels, vector=0, width=given.width)
+    network = build(Backbone, options.network, channels=codec.x_channels, width=options.width)
     ema = Ema(network)
     average = copy.deepcopy(network).eval()
-    model = model_of(average, codec, (x.shape[2], x.shape[3]), steps=given.steps, variance=given.variance)
+    model = model_of(average, codec, (x.shape[2], x.shape[3]), steps=options.steps, variance=options.variance)
     means: list[float] = []
     losses: list[float] = []
-    for seen, loss in train(network, ema, x, images=given.images, batch=given.batch):
+    for seen, loss in train(network, ema, x, images=options.images, batch=options.batch_size):
         losses.append(loss)
-        if seen * PICTURES >= (len(means) + 1) * given.images:
+        if seen * PICTURES >= (len(means) + 1) * options.images:
             means.append(sum(losses) / len(losses))
             losses.clear()
             print(f"{seen:9,} images   loss {means[-1]:.4f}", flush=True)
             ema.copy_into(average, network)
-            few = model.sample(16, steps=max(1, given.steps // 10)).numpy()
-            save_picture(tile(few, columns=8), given.out / f"after_{seen:07d}.png", at_least=512)
+            few = model.sample(16, steps=max(1, options.steps // 10)).numpy()
+            save_picture(tile(few, columns=8), options.out / f"after_{seen:07d}.png", at_least=512)
     ema.copy_into(average, network)
-    model.save(given.out / "model")
-    save_picture(tile(model.sample(given.n).numpy(), columns=8), given.out / "grid.png", at_least=512)
-    print(f"look at {given.out / 'grid.png'}; for more: noisekiln sample {given.out}")
+    model.save(options.out / "model")
+    save_picture(tile(model.sample(options.n).numpy(), columns=8), options.out / "grid.png", at_least=512)
+    print(f"look at {options.out / 'grid.png'}; for more: noisekiln sample {options.out}")
     return means
 
 
