@@ -30,11 +30,15 @@ def test_it_paints_stage_by_stage():
     model = cascade()
     progress = list(model.generate(["cat", None], seeds=[1, 2]))
     assert [p.step for p in progress] == list(range(1, 11))
-    assert {p.steps for p in progress} == {10} == {model.count_steps()}
+    assert {p.steps for p in progress} == {10}
     assert [tuple(p.images().shape) for p in (progress[3], progress[6], progress[9])] == [
         (2, 4, 3, 3), (2, 8, 6, 3), (2, 15, 12, 3),
     ]  # fmt: skip
-    assert (model.size, model.conditioner.choices, model.count_steps(2)) == ((15, 12), CLASSES, 6)
+    assert [p.finished for p in progress] == [False] * 9 + [True]
+    assert (model.size, model.conditioner.choices) == ((15, 12), CLASSES)
+    split = list(model.generate(["cat", None, "dog"], seed=1, steps=2, batch_size=2))
+    assert [(p.step, p.steps, p.start, p.count) for p in split] == [(i + 1, 12, 2 * (i > 5), 3) for i in range(12)]
+    assert [len(p.images()) for p in split if p.finished] == [2, 1]
     assert model.sample(["cat", None], seed=1).shape == (2, 15, 12, 3)
 
 
@@ -45,13 +49,13 @@ def test_each_stage_is_given_what_the_one_before_made():
     seeds = []
     original = middle.generate
     middle.generate = lambda wanted, **words: (
-        seeds.append((wanted, words["seeds"], words["given"])) or original(wanted, **words)
+        seeds.append((wanted, words["seeds"], words["source"])) or original(wanted, **words)
     )
     list(model.generate(["dog"], seeds=[5]))
-    ((wanted, (seed,), given),) = seeds
+    ((wanted, (seed,), source),) = seeds
     assert wanted == ["dog"]
     assert seed != 5
-    assert torch.equal(given, images)
+    assert torch.equal(source, images)
 
 
 def test_wishes_go_to_the_stages_that_know_them():
@@ -64,7 +68,7 @@ def test_wishes_go_to_the_stages_that_know_them():
     list(model.generate([0, "dog", None], seeds=[1, 2, 3]))
     assert asked == [[0, "dog", None], ["cat", "dog", None], [None, None, None]]
     with pytest.raises(ValueError, match="There is no class called 'cow'"):
-        model.bind(["cow"])
+        model.generate(["cow"])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -74,7 +78,7 @@ def test_a_seed_is_the_same_picture_in_any_batch(noise):
     together = model.sample(wishes, seed=7)
     alone = torch.cat([model.sample([wish], seed=7 + i) for i, wish in enumerate(wishes)])
     assert int((together.int() - alone.int()).abs().max()) <= 2
-    assert int((together.int() - model.sample(wishes, seed=7, batch=2).int()).abs().max()) <= 2
+    assert int((together.int() - model.sample(wishes, seed=7, batch_size=2).int()).abs().max()) <= 2
     assert len({picture.numpy().tobytes() for picture in together}) == 5
 
 
@@ -105,7 +109,7 @@ SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
 @pytest.mark.parametrize(("stages", "says"), [
     ([SMALL], "two models or more, and 1 came"),
     ([LARGE, LARGE], "Stage 1 is upscale(factor=2), which needs images to start from"),
-    ([SMALL, SMALL], "Stage 2 paints from noise alone, and would take nothing of stage 1"),
+    ([SMALL, SMALL], "Stage 2 generates from noise alone, and would ignore the images of stage 1"),
     ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],
      "Stage 2, upscale(factor=2), takes 4x4 in colour and makes 8x8, but stage 1 makes 8x8 in colour."),
     ([SMALL, LARGE, tiny(Upscale(4), size=(16, 16))],
@@ -171,22 +175,22 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     assert large.task == Upscale(2)
     assert int((again.sample(["dog"]).int() - nk.load(tmp_path / "both").sample(["dog"]).int()).abs().max()) <= 2
     assert nk.cascade([small, large]).stages[1].task == Upscale(2)
-    with pytest.raises(ValueError, match="2 noises came with 1 stages"):
+    with pytest.raises(ValueError, match="`noise` has 2 shares for 1 stages"):
         nk.cascade([small, large], noise=(0.1, 0.2))
     with pytest.raises(ValueError, match="does not upscale"):
         nk.cascade([tiny(None, channels=1), tiny(Colorize())], noise=0.1)
     (tmp_path / "mine").write_text("x")
-    with pytest.raises(ValueError, match="holds something that is no cascade"):
+    with pytest.raises(ValueError, match="holds something that is not a cascade"):
         nk.cascade([small, large], out=tmp_path)
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (("--noise", "much"), "--noise much is no share of noise"),
-    (("--noise", "0.1,0.2"), "2 noises came with 1 stages after the first"),
-    (("--noise", "0.9"), "knows no other. Give a noise between 0 and most"),
-    (("--batch-size", "0"), "at least one image is painted at once"),
+    (("--noise", "much"), "--noise much is not a share of noise"),
+    (("--noise", "0.1,0.2"), "--noise has 2 shares for 1 stages after the first"),
+    (("--noise", "0.9"), "and no others. Give a noise between 0 and most"),
+    (("--batch-size", "0"), "at least one image is sampled at once"),
     (("--class", "cow"), "There is no class called 'cow'"),
-    (("-n", "0"), "there is nothing to paint"),
+    (("-n", "0"), "there is nothing to generate"),
 ])  # fmt: skip
 def test_what_the_command_refuses(cli: Command, folders: tuple[Path, Path], tmp_path: Path, words, says):
     said = cli("cascade", *folders, "--out", tmp_path / "new", *words)
@@ -199,5 +203,5 @@ def test_other_peoples_folders_are_left_alone(cli: Command, folders: tuple[Path,
     (tmp_path / "thesis.tex").write_text("mine")
     said = cli("cascade", *folders, "--out", tmp_path)
     assert said.code == 2
-    assert "holds something that is no cascade" in said.err
+    assert "holds something that is not a cascade" in said.err
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]

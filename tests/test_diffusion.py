@@ -80,7 +80,7 @@ def test_a_seed_is_the_same_picture_in_any_batch(sampler, guidance, batch):
     wishes = ["cat", "dog", None, 2, 0, 1, 2, None]
     settings = {"seed": 40, "sampler": sampler, "guidance": guidance, "steps": 6}
     alone = torch.cat([model.sample([wish], **settings | {"seed": 40 + i}) for i, wish in enumerate(wishes)])
-    together = model.sample(wishes, batch=batch, **settings)
+    together = model.sample(wishes, batch_size=batch, **settings)
     assert int((alone.int() - together.int()).abs().max()) <= 1
     assert len({picture.numpy().tobytes() for picture in together}) == 8
 
@@ -105,10 +105,10 @@ def test_eps_on_cosine_starts_where_it_can_see():
 
         return heard
 
-    list(model.generate([None], seeds=[0], schedule="cosine", steps=3, steer=listen))
+    list(model.generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=listen))
     assert 0 < float(first[0].alpha) < 0.01
     first.clear()
-    list(tiny(V, conditioner=False).generate([None], seeds=[0], schedule="cosine", steps=3, steer=listen))
+    list(tiny(V, conditioner=False).generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=listen))
     assert float(first[0].alpha) == 0
 
 
@@ -135,7 +135,7 @@ def test_its_usual_sampling_is_what_it_does_unless_asked():
 @pytest.mark.parametrize(
     ("wishes", "settings", "says"),
     [
-        (["cat"], {"seeds": [1, 2]}, "1 wishes came with 2 seeds"),
+        (["cat"], {"seeds": [1, 2]}, "1 conditions came with 2 seeds"),
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
         ([9], {}, "There is no class number 9"),
         (["cat"], {"steps": 0}, "`steps=0`: sampling takes at least one step"),
@@ -152,7 +152,7 @@ def test_wrong_wishes_are_answered(wishes, settings, says):
 
 
 def test_a_model_without_classes_says_so():
-    with pytest.raises(ValueError, match="'cat' was asked for, but this model was trained without classes"):
+    with pytest.raises(ValueError, match="'cat' was requested, but this model was trained without conditions"):
         tiny(conditioner=False).sample(["cat"])
     assert tiny(conditioner=False).sample([None]).shape == (1, 8, 6, 1)
 
@@ -226,9 +226,9 @@ def test_somebody_elses_code_is_not_run_unasked(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text("raise SystemExit('it ran')")
     for spec in (f"{mine}:Mine", f"time(schedule={mine}:Mine)", f"{mine}c:Mine"):
-        (tmp_path / "model.json").write_text(json.dumps(told | {"label": spec}))
+        (tmp_path / "model.json").write_text(json.dumps(told | {"noise_label": spec}))
         with pytest.raises(ValueError):
             Diffusion.load(tmp_path)
-    (tmp_path / "model.json").write_text(json.dumps(told | {"label": f"{mine}:Mine"}))
+    (tmp_path / "model.json").write_text(json.dumps(told | {"noise_label": f"{mine}:Mine"}))
     with pytest.raises(SystemExit, match="it ran"):
         Diffusion.load(tmp_path, allow_code=True)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from conftest import Command
 from noisekiln.components.registry import names
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.session.paint import paint, repeated
+from noisekiln.session.prompts import repeat_conditions
+from noisekiln.session.session import Session
 
 
 def index(folder: Path) -> list[dict[str, Any]]:
@@ -39,14 +40,12 @@ def test_folder_of_samples(cli: Command, class_run: Path, tmp_path: Path):
         "sample", class_run, "--class", "dog", "-n", 3, "--seed", 5, "--steps", 3, "--out", tmp_path / "new" / "out"
     )
     assert said.code == 0, said
-    assert "3 pictures in" in said.out
+    assert "3 images in" in said.out
     assert "grid.png" in said.out
     assert said.err == ""
     out = tmp_path / "new" / "out"
     assert sorted(f.name for f in out.iterdir()) == ["00000.png", "00001.png", "00002.png", "grid.png", "samples.json"]
-    assert index(out) == [
-        {"file": f"{i:05d}.png", "seed": 5 + i, "class": 1, "class_name": "dog", "prompt": None} for i in range(3)
-    ]
+    assert index(out) == [{"file": f"{i:05d}.png", "seed": 5 + i, "label": 1, "class": "dog"} for i in range(3)]
     images = [pixels(out / f"{i:05d}.png") for i in range(3)]
     assert [image.shape for image in images] == [(8, 8, 3)] * 3
     assert not np.array_equal(images[0], images[1])
@@ -59,7 +58,7 @@ def test_default_place_and_number(cli: Command, class_run: Path, tmp_path: Path)
     shutil.copytree(class_run / "model", run / "model")
     assert cli("sample", run, "--steps", 1).code == 0
     assert len(index(run / "pictures")) == 16
-    assert {entry["class"] for entry in index(run / "pictures")} == {None}
+    assert {tuple(entry) for entry in index(run / "pictures")} == {("file", "seed")}
     assert cli("sample", run / "model", "--steps", 1, "-n", 1).code == 0
     assert len(index(run / "model" / "pictures")) == 1
 
@@ -79,8 +78,8 @@ def test_classes(cli: Command, class_run: Path, tmp_path: Path, asked: list[str]
     said = cli("sample", class_run, *words, "--steps", 1, "--out", tmp_path / "out")
     assert said.code == 0, said
     entries = index(tmp_path / "out")
-    assert [entry["class"] for entry in entries] == labels
-    assert [entry["class_name"] for entry in entries] == [("Cat", "dog")[label] for label in labels]
+    assert [entry["label"] for entry in entries] == labels
+    assert [entry["class"] for entry in entries] == [("Cat", "dog")[label] for label in labels]
 
 
 def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
@@ -89,15 +88,13 @@ def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     assert said.code == 0, said
     assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in said.out
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
-    assert {entry["class"] for entry in index(tmp_path / "out")} == {None}
+    assert {tuple(entry) for entry in index(tmp_path / "out")} == {("file", "seed", "prompt")}
 
 
 def test_without_a_condition(cli: Command, plain_run: Path, tmp_path: Path):
     said = cli("sample", plain_run, "-n", 2, "--steps", 2, "--out", tmp_path / "out")
     assert said.code == 0, said
-    assert index(tmp_path / "out")[1] == {
-        "file": "00001.png", "seed": 1, "class": None, "class_name": None, "prompt": None,
-    }  # fmt: skip
+    assert index(tmp_path / "out")[1] == {"file": "00001.png", "seed": 1}
 
 
 def test_seeds_one_by_one(cli: Command, plain_run: Path, tmp_path: Path):
@@ -148,7 +145,8 @@ def test_the_batch_changes_nothing(class_run: Path, sampler: str):
     model = Diffusion.load(class_run)
     wishes = [0, 1, None, "cat", "dog", 0, 1, None]
     whole, *split = (
-        model.sample(wishes, seed=4, batch=batch, sampler=sampler, steps=6, guidance=2.0).int() for batch in (8, 3, 1)
+        model.sample(wishes, seed=4, batch_size=batch, sampler=sampler, steps=6, guidance=2.0).int()
+        for batch in (8, 3, 1)
     )
     for part in split:
         assert (whole - part).abs().max() <= 1
@@ -165,13 +163,13 @@ def test_batch_option(cli: Command, class_run: Path, tmp_path: Path):
         assert all(np.abs(one - other).max() <= 1 for other in others)
 
 
-def test_wishes_are_repeated():
-    assert repeated([None], None) == ([None] * 16, 4)
-    assert repeated(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
-    assert repeated(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
-    assert repeated(["a", "b", "c"], 2)[0] == ["a", "b"]
-    assert repeated(["a", "b", "c"], 3) == (["a", "b", "c"], 1)
-    assert repeated([3], 1) == ([3], 1)
+def test_wishes_are_repeat_conditions():
+    assert repeat_conditions([None], None) == ([None] * 16, 4)
+    assert repeat_conditions(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
+    assert repeat_conditions(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
+    assert repeat_conditions(["a", "b", "c"], 2)[0] == ["a", "b"]
+    assert repeat_conditions(["a", "b", "c"], 3) == (["a", "b", "c"], 1)
+    assert repeat_conditions([3], 1) == ([3], 1)
 
 
 # What is there already
@@ -203,8 +201,8 @@ def test_other_files_are_never_touched(cli: Command, plain_run: Path, tmp_path: 
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path)
     assert said.code == 2
-    assert "holds files that are no samples (holiday.jpg)" in said.err
-    assert "Choose an empty or new folder with --out." in said.err
+    assert "holds files that are not samples (holiday.jpg)" in said.err
+    assert "Give another --out." in said.err
     assert contents(tmp_path) == {"holiday.jpg": b"mine"}
 
 
@@ -223,22 +221,26 @@ def test_somebody_elses_index_deletes_nothing(cli: Command, plain_run: Path, tmp
 
 
 def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
-    model = Diffusion.load(plain_run)
-    done = 0
-
-    def interrupt() -> None:
-        nonlocal done
-        done += 1
-        if done > 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        paint(model, [None] * 6, range(6), tmp_path, batch=2, steps=2, step_done=interrupt)
+    session = Session.open(plain_run, tmp_path, device="cpu")
+    progress = session.sample([None] * 6, range(6), batch_size=2, steps=2)
+    for step, each in enumerate(progress, 1):
+        assert (each.step, each.steps) == (step, 6)
+        assert len(list(tmp_path.glob("0*.png"))) == 2 * (step // 2)  # written before it is said
+        if step == 5:
+            break
+    progress.close()
     assert [entry["file"] for entry in index(tmp_path)] == [f"{i:05d}.png" for i in range(4)]
-    assert len(list(tmp_path.glob("0*.png"))) == 4
     assert (tmp_path / "grid.png").exists()
-    paint(model, [None], [0], tmp_path, steps=1)  # and may be replaced
+    list(Session.open(plain_run, tmp_path, device="cpu").sample([None], [0], steps=1))  # and may be replaced
     assert len(index(tmp_path)) == 1
+
+
+def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    notes: list[str] = []
+    for _ in range(2):
+        list(Session.open(plain_run, tmp_path, device="cpu", note=notes.append).sample([None], [0], steps=1))
+    assert capsys.readouterr() == ("", "")
+    assert notes == [f"the 1 earlier images in {tmp_path} will be replaced (give another `out` to keep them)."]
 
 
 # What is refused
@@ -257,13 +259,16 @@ def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
         (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? There are: "),
         (("--class", "2"), "There is no class number 2; the model was trained on 2: 0 Cat, 1 dog."),
         (("--class", "all", "--class", "cat"), "There is no class called 'all'."),
-        (("--prompt", "a cat"), "--prompt was given, but this model knows classes: Cat, dog. Use --class."),
-        (("--prompt", "a", "--class", "cat"), "Both --class and --prompt were given"),
+        (
+            ("--prompt", "a cat"),
+            "--prompt 'a cat' was given, but this model's conditions are of the kind 'class': Cat, dog. Use --class.",
+        ),
+        (("--prompt", "a", "--class", "cat"), "--class and --prompt were given together"),
         (("--steps", 0), "sampling takes at least one step. Give 1 or more; 20 is a good number."),
         (("--steps", -3), "sampling takes at least one step."),
-        (("-n", 0), "-n 0: there is nothing to paint. Ask for 1 image or more."),
-        (("-n", -2), "-n -2: there is nothing to paint."),
-        (("--batch-size", 0), "--batch 0: at least one image is painted at once. Give 1 or more; 64 is usual."),
+        (("-n", 0), "-n 0: there is nothing to generate. Ask for 1 image or more."),
+        (("-n", -2), "-n -2: there is nothing to generate."),
+        (("--batch-size", 0), "--batch-size 0: at least one image is sampled at once. Give 1 or more; 64 is common."),
         (("--seed", "x"), "--seed x is not a seed. Give a whole number from 0 to 2^63 - 1, or several as 3,7,21."),
         (("--seed", "-1"), "--seed -1 is not a seed."),
         (("--seed", "1,,2"), "--seed 1,,2 is not a seed."),
@@ -288,12 +293,12 @@ def test_refused_with_other_models(cli: Command, plain_run: Path, text_run: Path
     for words in (("--class", "cat"), ("--class", "all"), ("--class", "0"), ("--prompt", "a cat")):
         said = cli("sample", plain_run, *words, "--out", tmp_path)
         assert said.code == 2
-        assert "was asked for, but this model was trained without classes or captions." in said.err
+        assert "was requested, but this model was trained without conditions." in said.err
     said = cli("sample", text_run, "--class", "red", "--out", tmp_path)
-    assert (said.code, "--class red was given, but this model was trained on captions. Use --prompt." in said.err) == (
-        2,
-        True,
-    )
+    assert (
+        said.code,
+        "--class red was given, but this model's conditions are of the kind 'text'. Use --prompt." in said.err,
+    ) == (2, True)
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
@@ -309,7 +314,7 @@ def test_out_that_cannot_be_a_folder(cli: Command, plain_run: Path, tmp_path: Pa
     said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path / out)
     assert said.code == 2, said
     assert said.err.startswith(f"noisekiln: {tmp_path / out}: ")
-    assert "check the path, its rights and the room left" in said.err
+    assert "Check the path, its permissions and the free space" in said.err
     assert contents(tmp_path) == {"file": b"mine"}
 
 
@@ -355,7 +360,7 @@ DAMAGE = {
     "weights cut off": lambda model: cut(model / "model.safetensors", 0.7),
     "weights empty": lambda model: (model / "model.safetensors").write_bytes(b""),
     "a tensor gone": lambda model: drop_tensor(model / "model.safetensors"),
-    "a setting gone": lambda model: change_json(model / "model.json", label="gone"),
+    "a setting gone": lambda model: change_json(model / "model.json", noise_label="gone"),
     "unknown prediction": lambda model: change_json(model / "model.json", prediction="w"),
     "unknown sampling": lambda model: change_json(model / "model.json", sampling={"stepps": 3}),
 }
@@ -377,5 +382,5 @@ def test_models_with_code_of_their_own_are_not_run(cli: Command, class_run: Path
     change_json(tmp_path / "model" / "model.json", backbone=f"{tmp_path / 'evil.py'}:Net()")
     said = cli("sample", tmp_path, "-n", 1)
     assert said.code == 2
-    assert "runs Python code of its maker's" in said.err
+    assert "needs Python code that came with the model" in said.err
     assert not (tmp_path / "ran").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from noisekiln.api import edit, inpaint, interpolate, outpaint, restore, style, upscale, variations
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.denoiser import Denoiser
@@ -18,16 +19,9 @@ from noisekiln.predictions import V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
 from noisekiln.schedules.karras import Karras
-from noisekiln.uses.editing import edit
 from noisekiln.uses.fit_image import as_floats, fit
-from noisekiln.uses.inpainting import inpaint
-from noisekiln.uses.interpolation import interpolate, slerp
-from noisekiln.uses.outpainting import outpaint
+from noisekiln.uses.interpolation import slerp
 from noisekiln.uses.request import SampleOptions
-from noisekiln.uses.restoration import restore
-from noisekiln.uses.style_transfer import style
-from noisekiln.uses.upscaling import upscale
-from noisekiln.uses.variation import variations
 from oracles import BOTH, GAUSSIAN, Gaussian, walk
 
 
@@ -85,7 +79,7 @@ def test_missing_pixels_are_painted_as_the_posterior_has_them():
     """A column between known ones: its mean over many variants is the conditional mean of the Gaussian."""
     missing = torch.zeros(8, 8)
     missing[:, 3:5] = 1
-    images = inpaint(model(), picture(), missing, count=200, steps=40, batch=200).double()
+    images = inpaint(model(), picture(), missing, count=200, steps=40, batch_size=200).double()
     line = 0.9 ** (torch.arange(8)[:, None] - torch.arange(8)).abs().double()
     prior = Gaussian(torch.zeros(64, dtype=torch.float64), torch.kron(line, line), (1, 8, 8))
     known = missing.flatten() == 0
@@ -115,7 +109,7 @@ def test_a_soft_mask_mixes():
     [
         (torch.zeros(8, 8), "The mask is empty"),
         (torch.ones(8, 8), "The mask is full"),
-        (torch.ones(4, 8), "has 4x8 pixels and the picture 8x8"),
+        (torch.ones(4, 8), "has 4x8 pixels and the image 8x8"),
     ],
 )
 def test_masks_that_cannot_be(missing, says):
@@ -175,7 +169,9 @@ def test_noise_is_understood_in_units_of_the_picture(stds):
     perfect.codec = Pixels((0.5,) * len(stds), stds)
     line = 0.9 ** (torch.arange(8)[:, None] - torch.arange(8)).abs().double()
     prior = Gaussian(torch.zeros(64).double(), torch.kron(line, line), (1, 8, 8))
-    got = restore(perfect, picture(channels=len(stds)), "noise(level=0.15)", count=150, batch=150, steps=30).double()
+    got = restore(
+        perfect, picture(channels=len(stds)), "noise(level=0.15)", count=150, batch_size=150, steps=30
+    ).double()
     for channel, std in enumerate(stds):
         x = (torch.from_numpy(picture()).double().flatten() / 255 - 0.5) / std
         wanted = prior.given(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
@@ -204,21 +200,21 @@ def test_a_restored_picture_is_nearer_than_the_damaged_one():
     ("call", "says"),
     [
         (lambda: upscale(model(), picture(4, 4), 1), "enlarges nothing"),
-        (lambda: style(model(), picture(), sampler="heun"), "the way back is ddim's"),
+        (lambda: style(model(), picture(), sampler="heun"), "the image is inverted with ddim"),
         (lambda: restore(model(), picture(), "blurr"), "Did you mean 'blur'"),
         (lambda: restore(model(), picture(4, 4), "blur"), "smaller than the 8x8"),
         (lambda: restore(model(), picture(), "blur", method="ddnm"), "There is no inverse called 'ddnm'"),
-        (lambda: edit(model(), picture(), strength=0), "A strength of 0 is not possible"),
-        (lambda: edit(model(), picture(), strength=1.5), "A strength of 1.5 is not possible"),
-        (lambda: edit(model(), picture(), count=0), "Ask for 1 or more"),
+        (lambda: edit(model(), picture(), strength=0), "`strength=0` is not possible"),
+        (lambda: edit(model(), picture(), strength=1.5), "`strength=1.5` is not possible"),
+        (lambda: edit(model(), picture(), count=0), "`count=0` is out of range. Give a number: 1 or more"),
         (lambda: edit(model(), picture(4, 9)), "smaller than the 8x8"),
-        (lambda: edit(model(), picture().astype(float)), "is no picture"),
+        (lambda: edit(model(), picture().astype(float)), "is not an image"),
         (lambda: edit(model(), np.zeros((8, 8, 5), np.uint8)), "5 channels was given to a model of 1"),
-        (lambda: edit(model(), picture(), wish="cat"), "trained without classes or captions"),
-        (lambda: interpolate(model(), [1]), "there is no way"),
-        (lambda: interpolate(model(), [1, picture(9, 9)]), "is no key"),
-        (lambda: style(model(), picture(), painter=model(side=4)), "two models of one size"),
-        (lambda: upscale(model(), picture(2, 2), 2), "fewer than the 8x8 that the model paints"),
+        (lambda: edit(model(), picture(), condition="cat"), "trained without conditions"),
+        (lambda: interpolate(model(), [1]), "are no sequence"),
+        (lambda: interpolate(model(), [1, picture(9, 9)]), "cannot be a key"),
+        (lambda: style(model(), picture(), target_model=model(side=4)), "two models of one size"),
+        (lambda: upscale(model(), picture(2, 2), 2), "fewer than the model's 8x8"),
         (lambda: outpaint(model(), picture(), left=10**9), "overlapping tiles"),
         (lambda: edit(torch.nn.Linear(1, 1), picture()), "This is a Linear"),
     ],
@@ -246,7 +242,7 @@ def test_variations_are_edits_without_a_wish():
 
 def test_variants_depend_on_their_seed_and_not_on_their_batch():
     whole = edit(model(), picture(), count=5, seed=3, steps=6)
-    parts = edit(model(), picture(), count=5, seed=3, steps=6, batch=2)
+    parts = edit(model(), picture(), count=5, seed=3, steps=6, batch_size=2)
     one = edit(model(), picture(), count=1, seed=5, steps=6)
     assert int((whole.int() - parts.int()).abs().max()) <= 1
     assert int((whole[2:3].int() - one.int()).abs().max()) <= 1
@@ -284,7 +280,7 @@ def test_the_way_back_ends_where_it_began(strength):
 
 
 def test_frames_do_not_depend_on_their_batch():
-    many, few = (interpolate(model(), [1, 2], frames=4, steps=5, sampler="ddim(eta=1)", batch=b) for b in (16, 2))
+    many, few = (interpolate(model(), [1, 2], frames=4, steps=5, sampler="ddim(eta=1)", batch_size=b) for b in (16, 2))
     assert int((many.int() - few.int()).abs().max()) <= 1
 
 
@@ -378,11 +374,11 @@ def test_pictures_are_made_to_fit(shape, exactly, size, says):
 
 
 def test_a_photograph_is_not_painted_in_thousands_of_tiles():
-    with pytest.raises(ValueError, match=r"2,244 overlapping tiles of the 8x8.*--resize"):
+    with pytest.raises(ValueError, match=r"2,244 overlapping tiles of the model's 8x8.*`resize`"):
         fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8))
     assert fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)
 
 
 def test_a_use_has_its_own_settings_for_what_was_left_open():
-    assert SampleOptions().or_else(steps=7)["steps"] == 7
-    assert SampleOptions(steps=3).or_else(steps=7)["steps"] == 3
+    assert SampleOptions().arguments(steps=7)["steps"] == 7
+    assert SampleOptions(steps=3).arguments(steps=7)["steps"] == 3

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from noisekiln.cli._flags import with_flags
@@ -94,7 +93,7 @@ def open_session(run: Path, out: Path, common: CommonOptions) -> "Session":
 
 def show_note(text: str) -> None:
     """Show a note of a session, with options by their flags."""
+    from noisekiln.cli import app
     from noisekiln.cli._show import say
 
-    context = click.get_current_context(silent=True)
-    say(f"note: {with_flags(text, context.command if context else None)}")
+    say(f"note: {with_flags(text, app)}")

@@ -19,7 +19,7 @@ OVERVIEWS = (GRID, "strip.png", "animation.gif", "animation.webp")  # files of a
 class SampleFolder:
     """A folder for samples: new, empty, or of earlier samples, which the first new ones replace.
 
-    Nothing is created or removed before the first image is added, so a request that fails costs no earlier samples.
+    Nothing is removed before the first image is added, so a request that fails costs no earlier samples.
 
     Args:
         path: The folder.
@@ -48,6 +48,10 @@ class SampleFolder:
         """Images that were added."""
         return len(self._index)
 
+    def create(self) -> None:
+        """Make the folder, so that a place that cannot be written to is known before the work is done."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
     def add(self, images: ImageArray, metadata: Sequence[Mapping[str, Any]]) -> None:
         """Write images and their entries in the index.
 
@@ -56,7 +60,7 @@ class SampleFolder:
             metadata: What the index says of each, besides its file.
         """
         if not self._images:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.create()
             for file in self.earlier:
                 file.unlink(missing_ok=True)
         names = [f"{self.count + i:05d}.png" for i in range(len(images))]

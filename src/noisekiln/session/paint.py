@@ -37,6 +37,8 @@ def paint(
         before: What the images were made from, shown first in the grid.
         writes: Whether this process writes; of several, one does.
     """
+    if writes:
+        folder.create()
     try:
         for each in progress:
             if each.finished and writes:
