@@ -95,6 +95,10 @@ class OnDevice(torch.Tensor):
     def __tensor_flatten__(self) -> tuple[list[str], None]:
         return ["held"], None
 
+    @staticmethod
+    def __tensor_unflatten__(parts: dict[str, torch.Tensor], context: None, size: Any, stride: Any) -> "OnDevice":
+        return OnDevice(parts["held"])
+
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(operation, args, kwargs or {})
@@ -120,6 +124,8 @@ def run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         _refuse_mixture(name, tensors)
     _count(name, args, on_device, target, to_device)
     plain = kwargs | {"device": torch.device("cpu")} if to_device else kwargs
+    if name == "_efficientzerotensor":  # zeros without memory, which cannot be held
+        operation = torch.ops.aten.zeros.default
     result = operation(*tree_map(_held, args), **tree_map(_held, plain))
     if name == "copy_" or (operation._schema.is_mutable and name.endswith("_") and not name.startswith("_foreach")):
         return args[0] if result is not None else None

@@ -1,14 +1,9 @@
-"""Checks of a device against the CPU: plain functions of its name, which `gpu.py` and tests/test_gpu.py both call.
-
-Each raises AssertionError where the device does something else than it should, and returns what it measured. All of
-them take tiny networks; on the CPU they show that they can be walked.
-"""
+"""Checks of training on a device, against the CPU."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,86 +12,33 @@ import torch
 from torch import Tensor, nn
 
 import noisekiln as nk
-from noisekiln.backbones.base import Backbone
-from noisekiln.components.registry import names
+from gpu_tiny import (
+    BATCH,
+    NETWORK,
+    SIDE,
+    STEPS,
+    Check,
+    Figures,
+    compare,
+    exactly,
+    network_of,
+    noise_data,
+    relative,
+    settings_for,
+    steps,
+    trainer_on,
+)
 from noisekiln.conditions import Cond
-from noisekiln.data.dataset import DataSet, Images
-from noisekiln.files.pictures import ImageArray
+from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.plan.build import make_learner, make_trainer
-from noisekiln.plan.defaults import resolve
+from noisekiln.plan.build import make_learner
 from noisekiln.plan.examples import TrainingBatches
-from noisekiln.plan.learner import Learner
-from noisekiln.plan.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Prefetcher
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.trainer import Trainer
 
-Figures = dict[str, float]
-Check = Callable[[str], Figures]
-
-NETWORK = "unet(widths=(32,64),blocks=(1,1),patch=1,attention=(1,),condition=32)"
-SIDE, BATCH, STEPS = 8, 16, 4
 DIFFERENCE = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}  # from the CPU in fp32, relative, at most
-GREY, MEAN_GREY = 3, 0.1  # difference of an image from the CPU's in grey levels, at most: anywhere, and on average
 RESUMED = 0.05  # relative difference of resumed weights where kernels are not deterministic, at most
-
-
-def noise_data(side: int = SIDE, count: int = 64, channels: int = 3) -> DataSet:
-    """Images of noise in two classes."""
-    generator = np.random.default_rng(0)
-
-    def part(length: int) -> Images:
-        pixels = generator.integers(0, 256, (length, side, side, channels)).astype(np.uint8)
-        return Images(pixels, labels=np.arange(length) % 2)
-
-    return DataSet("noise", part(count), part(8), ("even", "odd"), (), (), f"noise {side}x{side}")
-
-
-def settings_for(device: str, data: DataSet, **changes: object) -> Settings:
-    """Resolved settings that the CPU's defaults do not leak into."""
-    chosen = {"images": 40 * BATCH, "batch_size": BATCH, "precision": "fp32", "backbone": NETWORK, "curves": "none"}
-    chosen |= {"compile": "no"} | changes
-    return resolve(Settings.of(**chosen, device="cpu"), data).but(device=device)
-
-
-def trainer_on(device: str, data: DataSet | None = None, **changes: object) -> Trainer:
-    """A trainer of the tiny network, whose output is not zero from the start."""
-    data = data or noise_data()
-    trainer = make_trainer(settings_for(device, data, **changes), data)
-    _perturb(trainer.module)
-    return trainer
-
-
-def random_model(device: str) -> Diffusion:
-    """An untrained model whose output is not zero, on a device: the same at every call."""
-    data = noise_data()
-    model = make_learner(settings_for("cpu", data), data).diffusion.eval()
-    _perturb(model)
-    return model.to(device)
-
-
-@contextmanager
-def exactly() -> Iterator[None]:
-    """While it is open, float32 is float32 on CUDA, and kernels are deterministic; open it after a trainer is made."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
-
-
-def steps(trainer: Trainer, count: int = STEPS) -> list[Report]:
-    """Some steps of training."""
-    return list(islice(trainer.run(), count))
-
-
-# --- training
 
 
 def check_step(device: str, precision: str) -> Figures:
@@ -117,7 +59,7 @@ def check_step(device: str, precision: str) -> Figures:
 def check_compiled(device: str) -> Figures:
     """The network compiles to one graph, forward and backward, and computes what it computes eagerly."""
     trainer = trainer_on(device)
-    network = _network(trainer)
+    network = network_of(trainer)
     x, noise = torch.randn(4, 3, SIDE, SIDE).to(device), torch.rand(4).to(device)
     cond = Cond(vector=torch.randn(4, network.vector).to(device)) if network.vector else Cond()
     explained = torch._dynamo.explain(network)(x, noise, cond)
@@ -131,7 +73,7 @@ def check_compiled(device: str) -> Figures:
         y.square().mean().backward()
         gradients = [weight.grad.flatten() for weight in network.parameters() if weight.grad is not None]
         results.append((y.detach(), torch.cat(gradients)))
-    away = max(_relative(one, other) for one, other in zip(*results, strict=True))
+    away = max(relative(one, other) for one, other in zip(*results, strict=True))
     assert away < 0.01, f"compiled and eager differ by {away:.2%}"
     return {"relative difference from eager": away}
 
@@ -152,13 +94,14 @@ def _resumed_difference(device: str, meanwhile: Callable[[], AbstractContextMana
         steps(whole)
         steps(first, STEPS // 2)
         with tempfile.TemporaryDirectory() as folder:
-            checkpoints.save(Path(folder), first.images_seen, *first.state_dict())
+            tensors, numbers = first.state_dict()
+            checkpoints.save(Path(folder), first.images_seen, copy_to_host(tensors), numbers)
             found = checkpoints.newest(Path(folder))
         assert found is not None
         second.load_state_dict(found.parts, found.numbers)
         steps(second, STEPS - STEPS // 2)
     expected, resumed = whole.state_dict()[0], second.state_dict()[0]
-    return max(_relative(resumed[name].float(), tensor.float()) for name, tensor in expected.items())
+    return max(relative(resumed[name].float(), tensor.float()) for name, tensor in expected.items())
 
 
 def check_memory(device: str) -> Figures:
@@ -170,7 +113,7 @@ def check_memory(device: str) -> Figures:
     needed = torch.cuda.max_memory_reserved() if device == "cuda" else 0
     del small
     large = trainer_on(device) if device != "cuda" else _large()
-    with _limited_to_bytes(1.2 * needed) if device == "cuda" else _limited_to_rows(_network(large), 4):
+    with _limited_to_bytes(1.2 * needed) if device == "cuda" else _limited_to_rows(network_of(large), 4):
         reports = steps(large, 3)
     assert reports[-1].micro_batch_size < large.batch_size
     assert abs(reports[0].loss / loss - 1) < 0.01, "the loss depends on how the batch is cut"
@@ -204,93 +147,7 @@ def check_run(device: str) -> Figures:
         assert list((Path(folder) / "samples").glob("*.png"))
         other = Diffusion.load(folder)
     with exactly():
-        return _compare(model.sample(4, steps=8).cpu(), other.sample(4, steps=8))
-
-
-# --- sampling and uses
-
-
-def check_sampler(device: str, sampler: str) -> Figures:
-    """The same seeds give the CPU's images: noise is drawn there."""
-    with exactly():
-        ours, theirs = (
-            random_model(at).sample(["even", "odd", None, "odd"], sampler=sampler, steps=8, guidance=2.0, seed=3)
-            for at in (device, "cpu")
-        )
-    return _compare(ours.cpu(), theirs)
-
-
-def check_inverse(device: str, method: str) -> Figures:
-    """An inverse method finds what it finds on the CPU."""
-    small = picture(SIDE // 2)
-    with exactly():
-        ours, theirs = (
-            nk.restore(random_model(at), small, "downsample(factor=2)", method=method, count=2, steps=6)
-            for at in (device, "cpu")
-        )
-    return _compare(ours.cpu(), theirs)
-
-
-def check_use(device: str, use: str) -> Figures:
-    """A use of a model makes the images that it makes on the CPU."""
-    with exactly():
-        ours, theirs = (USES[use](random_model(at)) for at in (device, "cpu"))
-    return _compare(ours.cpu(), theirs)
-
-
-def picture(side: int = SIDE) -> ImageArray:
-    """A smooth image, (side, side, 3) uint8."""
-    row, column = np.mgrid[0:side, 0:side]
-    grey = 128 + 60 * np.sin(row / 3) + 40 * np.cos(column / 4)
-    return np.repeat(grey[..., None], 3, axis=2).round().clip(0, 255).astype(np.uint8)
-
-
-def _hole() -> Tensor:
-    missing = torch.zeros(SIDE, SIDE)
-    missing[2:6, 2:6] = 1
-    return missing
-
-
-USES: dict[str, Callable[[Diffusion], Tensor]] = {
-    "edit": lambda model: nk.edit(model, picture(), condition="odd", count=2, steps=6),
-    "inpaint": lambda model: nk.inpaint(model, picture(), _hole(), count=2, steps=6),
-    "interpolate": lambda model: nk.interpolate(model, [1, 2], frames=2, steps=6),
-    "outpaint": lambda model: nk.outpaint(model, picture(), right=4, count=1, steps=6),
-    "style": lambda model: nk.style(model, picture(), condition="odd", steps=6),
-    "tiles": lambda model: model.sample(2, size=(2 * SIDE - 4, SIDE), steps=6),
-    "upscale": lambda model: nk.upscale(model, picture(), factor=2, count=1, steps=6),
-    "variations": lambda model: nk.variations(model, picture(), count=2, steps=6),
-}
-
-
-# --- details
-
-
-def _compare(ours: Tensor, theirs: Tensor) -> Figures:
-    away = (ours.float() - theirs.float()).abs()
-    figures = {"grey levels at most": float(away.max()), "grey levels on average": float(away.mean())}
-    assert ours.shape == theirs.shape
-    assert len(theirs.unique()) > 8, "the CPU's images are empty"
-    assert figures["grey levels at most"] <= GREY, f"images differ from the CPU's: {figures}"
-    assert figures["grey levels on average"] <= MEAN_GREY, f"images differ from the CPU's: {figures}"
-    return figures
-
-
-def _perturb(module: nn.Module) -> None:
-    """Add small noise to the weights, the same at every call."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_((0.05 * torch.randn(parameter.shape, generator=generator)).to(parameter.device))
-
-
-def _relative(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / other.norm().clamp(min=1e-12))
-
-
-def _network(trainer: Trainer) -> Backbone:
-    assert isinstance(trainer.module, Learner)
-    return trainer.module.diffusion.denoiser.backbone
+        return compare(model.sample(4, steps=8).cpu(), other.sample(4, steps=8))
 
 
 def _large(**changes: object) -> Trainer:
@@ -332,8 +189,5 @@ CHECKS: dict[str, Check] = {
     "resumed": check_resumed,
     "prefetched": check_prefetched,
     "run": check_run,
-    **{f"sampler {name}": partial(check_sampler, sampler=name) for name in names("samplers")},
-    **{f"inverse {name}": partial(check_inverse, method=name) for name in names("inverse")},
-    **{use: partial(check_use, use=use) for use in USES},
     "compiled": check_compiled,
 }
