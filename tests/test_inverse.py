@@ -138,8 +138,8 @@ def test_a_clean_observation_leaves_the_sampler_as_it_is():
 def test_samples_with_moment_matching_have_the_posterior_mean_and_covariance(spec):
     """Everything is affine in the starting noise, so both moments of the samples are known without drawing any."""
     seen, posterior, _ = problem(spec, std=0.3)
-    denoise, off = MomentMatching(iterations=20)(PRIOR, seen), []
-    for steps in (30, 60):
+    denoise, off = MomentMatching(iterations=16)(PRIOR, seen), []
+    for steps in (15, 60):
         levels = grid(Karras(), steps)
         starts = torch.cat([torch.zeros(1, 16), torch.eye(16)]).double().view(17, *SHAPE)
         mean, *ends = walk(denoise, Heun(), levels, levels[0].norm * starts).flatten(1)
@@ -147,7 +147,7 @@ def test_samples_with_moment_matching_have_the_posterior_mean_and_covariance(spe
         torch.testing.assert_close(mean, posterior.mean, atol=0.02, rtol=0)  # the start at nsr 80 forgets it
         off.append(float((root.T @ root - posterior.covariance).abs().max()))
     assert off[1] < 0.01
-    assert off[1] < off[0] / 3  # Heun's second order: with more steps nothing would be left
+    assert off[1] < off[0] / 8  # Heun's second order: with more steps nothing would be left
 
 
 @pytest.mark.parametrize("spec", OPERATORS)
