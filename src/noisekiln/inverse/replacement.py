@@ -94,4 +94,4 @@ def _absorbed(std: float, observed: Tensor, known: Tensor, t: Level, s: Level) -
     r = s.nsr / t.nsr
     tiny = torch.finfo(observed.dtype).tiny  # where nothing is known
     stretch = ((dot(known, known) + tiny) / (dot(observed, observed) + tiny)).sqrt()
-    return std * stretch * ((1 - r**2).sqrt() / s.nsr).to(stretch)
+    return std * stretch * ((1 - r**2).sqrt() / s.nsr)

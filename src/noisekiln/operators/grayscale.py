@@ -1,8 +1,9 @@
 """Conversion to grey."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
-import torch
 from torch import Tensor
 
 from noisekiln.operators.base import Operator
@@ -21,5 +22,5 @@ class Grayscale(Operator):
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         if images.shape[1] != len(self.weights):
             return images.mean(1, keepdim=True)
-        weights = torch.tensor(self.weights, dtype=images.dtype, device=images.device)
-        return (weights.view(-1, 1, 1) * images).sum(1, keepdim=True)
+        weighted = (weight * images[:, i : i + 1] for i, weight in enumerate(self.weights))
+        return reduce(add, weighted)

@@ -39,22 +39,25 @@ class Jpeg(Operator):
         padded = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate")
         rows, columns = padded.shape[-2] // 8, padded.shape[-1] // 8
         squares = (255 * padded - 128).view(batch, channels, rows, 8, columns, 8).transpose(3, 4)
-        basis, table = _cosines().to(images), self._table().to(images)
+        basis, table = _cosines(images.dtype, images.device), _table(self.quality, images.dtype, images.device)
         frequencies = (basis @ squares @ basis.T) / table
         rounded = frequencies + (frequencies.round() - frequencies).detach()
         squares = basis.T @ (rounded * table) @ basis
         kept = (squares.transpose(3, 4).reshape(padded.shape) + 128) / 255
         return kept[..., :height, :width]
 
-    def _table(self) -> Tensor:
-        scale = 50 / self.quality if self.quality < 50 else 2 - self.quality / 50
-        return (scale * torch.tensor(TABLE, dtype=torch.float64)).round().clamp(1, 255)
+
+@cache
+def _table(quality: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The quantisation steps of all frequencies, (8, 8)."""
+    scale = 50 / quality if quality < 50 else 2 - quality / 50
+    return (scale * torch.tensor(TABLE, dtype=torch.float64)).round().clamp(1, 255).to(device, dtype)
 
 
 @cache
-def _cosines() -> Tensor:
+def _cosines(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal cosine transform of 8 numbers, (8, 8)."""
     n = torch.arange(8, dtype=torch.float64)
     rows = torch.cos(math.pi * (2 * n + 1) * n[:, None] / 16) / 2
     rows[0] /= math.sqrt(2)
-    return rows
+    return rows.to(device, dtype)
