@@ -1,9 +1,9 @@
 """The documents are executed: what they show works, what they print is printed, what they name exists.
 
 A page's blocks run in order, in one empty folder and one namespace. `python` runs, or is written to the file that its
-first line names (`# my_file.py`); `bash` runs; `text` after `python` is what it printed. Budgets are cut so that
-training takes seconds. A block without a kind is an illustration; code that cannot run is marked
-<!-- not run: the reason -->.
+first line names (`# my_file.py`); `bash` runs; `text` after `python` is what it printed. Budgets, networks and the
+sampling of grids are cut so that training takes a second. A block without a kind is an illustration; code that cannot
+run is marked <!-- not run: the reason -->.
 """
 
 import ast
@@ -26,7 +26,13 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 BLOCK = re.compile(
     r"^(?P<marker><!-- not run: .+? -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-NAMED_FILE = re.compile(r"# (\w+\.py)\n")
+NAMED_FILE = re.compile(r"# ((?:\w+/)?\w+\.py)\n")
+SHORT = {
+    "images": 64,
+    "batch_size": 32,
+    "steps": 2,
+    "model": "xs",
+}  # a run of a second; None of them where a page says so
 
 
 @dataclass(frozen=True)
@@ -45,26 +51,47 @@ def blocks(page):
     ]
 
 
+def short_train(words):
+    """A `noisekiln train` command that takes a second; a budget, batch or network of its own is kept."""
+    kept = set(words)
+    words += ["--steps", str(SHORT["steps"])]  # of the grids
+    words += [] if "--images" in kept else ["--images", str(SHORT["images"])]
+    words += [] if {"--batch", "--batch-size"} & kept else ["--batch", str(SHORT["batch_size"])]
+    words += [] if {"--model", "--backbone"} & kept else ["--model", SHORT["model"]]
+    return words
+
+
 def run_shell(cli, command):
     """One `noisekiln` command, with a budget of seconds."""
     words = shlex.split(command, comments=True)
     assert words[0] == "noisekiln", f"only noisekiln's commands are shown without a marker, not {words[0]!r}"
     if words[1:2] == ["train"]:
-        words += ["--images", "96"]
-        words += [] if {"--model", "--backbone"} & set(words) else ["--model", "xs"]
+        words = short_train(words)
     said = cli(*words[1:])
     assert said.code == 0, (command, said)
 
 
-@every_page
-def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, cli):
+@pytest.fixture
+def a_page_changes_nothing(monkeypatch, tmp_path):
+    """`nk.train` is short as the command is; readers of data that a page adds are gone after it."""
+    from noisekiln import api
+    from noisekiln.data import readers
+
+    train = api.train
+    monkeypatch.setattr(api, "train", lambda data, **settings: train(data, **SHORT | settings))
+    monkeypatch.setattr(readers, "__path__", list(readers.__path__))
     monkeypatch.chdir(tmp_path)
+
+
+@every_page
+def test_the_blocks_of_a_page_run(page, tmp_path, a_page_changes_nothing, cli):
     namespace, printed = {"__name__": f"docs_{page.stem}"}, None
     for block in blocks(page):
         named = NAMED_FILE.match(block.text)
         if not block.runs or not block.kind:
             printed = None
         elif block.kind == "python" and named:
+            (tmp_path / named[1]).parent.mkdir(exist_ok=True)
             (tmp_path / named[1]).write_text(block.text, encoding="utf-8")
         elif block.kind == "python":
             code = compile(ast.increment_lineno(ast.parse(block.text), block.line - 1), page, "exec")
@@ -125,3 +152,16 @@ def test_every_setting_that_a_page_names_exists(page):
     known = {opt for command in get_command(app).commands.values() for p in command.params for opt in p.opts}
     ours = re.findall(r"`noisekiln [^`]*`|`(--[\w-]+)[^`]*`", page.read_text(encoding="utf-8"))
     assert set(filter(None, ours)) <= known | {"--help"}
+
+
+def test_every_kind_of_component_is_shown():
+    """Each room of the registry, and each reader of data, has its own section with a file of the reader's own."""
+    from noisekiln.components.registry import rooms
+
+    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    shown = [ast.parse(block.text) for block in blocks(ROOT / "docs" / "extend.md") if NAMED_FILE.match(block.text)]
+    imported = {node.module for tree in shown for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not [room for room in rooms() if f"`{room}/`" not in page]
+    assert not [room for room in rooms() if f"noisekiln.{room}.base" not in imported]
+    assert "`data/readers/`" in page
+    assert "noisekiln.data.source" in imported

@@ -5,7 +5,6 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,7 +58,6 @@ def bundled_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in BUNDLED.glob("*.npz")))
 
 
-@cache
 def discovered() -> tuple[Reader, ...]:
     """Every module in `readers`, by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
