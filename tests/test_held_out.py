@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TINY, Command, make_images
+import noisekiln as nk
+from conftest import TINY, make_images
+from noisekiln.cli._watcher import Watcher
 from noisekiln.data import DataSet, load, load_pairs
-from noisekiln.monitor import held_out as held_out_module
-from noisekiln.monitor.held_out import RATIOS, At, HeldOut
+from noisekiln.monitor.held_out import RATIOS, At, HeldOutLoss, as_line
+from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 
 SETTINGS = Settings(images=320, batch_size=16, backbone=TINY, curves="none")
-
-
-@pytest.fixture(autouse=True)
-def points_for_small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out_module, "IMAGES_PER_POINT", 50)
+SMALL_BUDGETS = Intervals(images_per_point=50)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +28,22 @@ def data(pets: Path) -> DataSet:
     return load(pets)
 
 
-def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None) -> Run:
-    run = Run(settings, data, folder)
+def opened(settings: Settings, data: DataSet, folder: Path, intervals: Intervals = SMALL_BUDGETS) -> Run:
+    return Run(settings, data, folder, intervals=intervals)
+
+
+def evaluate(run: Run, images_seen: int, share: float) -> dict[str, float] | None:
+    """Evaluate the run's averaged model as it is, and give the line for the logs."""
+    run.folder.path.mkdir(exist_ok=True)
+    evaluation = run.held_out.evaluate(run.copies.averaged().diffusion, images_seen, share)
+    return None if evaluation is None else as_line(evaluation)
+
+
+def train(
+    settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None,
+    intervals: Intervals = SMALL_BUDGETS,
+) -> Run:  # fmt: skip
+    run = opened(settings, data, folder, intervals)
     for _ in islice(run.steps(), stop_after):
         pass
     if stop_after is not None:
@@ -40,8 +52,8 @@ def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | 
 
 
 def found(folder: Path) -> list[dict[str, float]]:
-    told = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
-    return [line for line in told if "held_out" in line]
+    lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if "held_out" in line]
 
 
 # The verdict, on histories that are known
@@ -51,20 +63,20 @@ def history(held_out, train, *, images=16, spread=0.2, jitter=0.0, every=1000):
     """Evaluations of means as given; images differ by far more than moments do, each moment jitters a little."""
     generator = np.random.default_rng(0)
     hardness = generator.normal(0, spread, (2, images, 1))
-    told = []
+    evaluations = []
     for moment, means in enumerate(zip(held_out, train, strict=True), 1):
         parts = (
             mean + hard + generator.normal(0, jitter, (images, 6)) for mean, hard in zip(means, hardness, strict=True)
         )
-        told.append(Evaluation(every * moment, *parts))
-    return told
+        evaluations.append(Evaluation(every * moment, *parts))
+    return evaluations
 
 
 FALLING = [0.9, 0.6, 0.4, 0.3, 0.25, 0.22, 0.2, 0.19]
 
 
 @pytest.mark.parametrize(
-    ("held_out", "train", "word", "since"),
+    ("held_out", "train", "trend", "since"),
     [
         (FALLING, FALLING, "improving", 5000),
         ([0.9, 0.6, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9], FALLING, "memorising", 3000),
@@ -74,32 +86,32 @@ FALLING = [0.9, 0.6, 0.4, 0.3, 0.25, 0.22, 0.2, 0.19]
         ([0.9, 0.6, 0.5, 0.55, 0.6], [0.5] * 5, "memorising", 3000),
     ],
 )
-def test_the_verdict_on_a_known_history(held_out, train, word, since):
-    told = verdict(history(held_out, train, jitter=1e-3))
-    assert told is not None
-    assert (told.word, told.since) == (word, since)
-    assert told.advice.startswith(f"{word} since {since:,} images: ")
+def test_the_verdict_on_a_known_history(held_out, train, trend, since):
+    found = verdict(history(held_out, train, jitter=1e-3))
+    assert found is not None
+    assert (found.trend, found.since) == (trend, since)
+    assert found.advice.startswith(f"{trend} since {since:,} images: ")
 
 
 def test_differences_of_pairs_decide_and_not_the_errors_spread():
     """Images differ by 50 times of what the loss rises, and still the rise is seen, as each image rises."""
     rising = [0.5, 0.4, 0.3, 0.304, 0.308, 0.31]
-    told = verdict(history(rising, FALLING[:6], spread=0.5, jitter=1e-3))
-    assert told is not None
-    assert told.word == "memorising"
+    found = verdict(history(rising, FALLING[:6], spread=0.5, jitter=1e-3))
+    assert found is not None
+    assert found.trend == "memorising"
 
 
 def test_a_rise_within_its_standard_error_is_no_memorising():
     nearly = [0.5, 0.4, 0.3, 0.3, 0.3, 0.302]
-    told = verdict(history(nearly, FALLING[:6], jitter=0.05))
-    assert told is not None
-    assert told.word == "flat"
+    found = verdict(history(nearly, FALLING[:6], jitter=0.05))
+    assert found is not None
+    assert found.trend == "flat"
 
 
 def test_three_images_are_enough_for_what_all_of_them_say():
-    told = verdict(history([0.9, 0.6, 0.5, 0.6, 0.8, 1.0], FALLING[:6], images=3, jitter=0.02))
-    assert told is not None
-    assert told.word == "memorising"
+    found = verdict(history([0.9, 0.6, 0.5, 0.6, 0.8, 1.0], FALLING[:6], images=3, jitter=0.02))
+    assert found is not None
+    assert found.trend == "memorising"
 
 
 def test_two_evaluations_say_nothing():
@@ -117,42 +129,41 @@ def test_at_is_one_level():
 
 
 def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSet, tmp_path: Path):
-    run = Run(SETTINGS, data, tmp_path)
-    tmp_path.mkdir(exist_ok=True)
-    model = run.copies.averaged().diffusion
-    first = run.held_out.evaluate(model, 160, 0.5)
+    run = opened(SETTINGS, data, tmp_path)
+    first = evaluate(run, 160, 0.5)
     torch.manual_seed(5)
-    assert run.held_out.evaluate(model, 240, 0.75) == first
+    assert evaluate(run, 240, 0.75) == first
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    assert run.held_out.evaluate(model, 320, 1.0) != first
+        for average in run.trainer.ema.tracks[0].values():
+            average.add_(0.1 * torch.randn_like(average))
+    assert evaluate(run, 320, 1.0) != first
 
 
 def test_where_memory_is_short_fewer_images_are_evaluated_at_once(data: DataSet, tmp_path: Path):
-    run, sizes = Run(SETTINGS, data, tmp_path), []
-    tmp_path.mkdir(exist_ok=True)
-    model = run.copies.averaged().diffusion
-    whole = run.held_out.evaluate(model, 160, 0.5)
+    run, sizes = opened(SETTINGS, data, tmp_path), []
+    whole = evaluate(run, 160, 0.5)
 
-    def run_short(_: object, given: tuple[torch.Tensor, ...]) -> None:
-        sizes.append(len(given[0]))
-        if len(given[0]) > 2:
+    def run_short(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
 
-    model.denoiser.backbone.register_forward_pre_hook(run_short)
-    assert run.held_out.evaluate(model, 160, 0.5) == pytest.approx(whole, rel=1e-4)
+    run.copies.averaged().diffusion.denoiser.backbone.register_forward_pre_hook(run_short)
+    assert evaluate(run, 160, 0.5) == pytest.approx(whole, rel=1e-4)
     assert max(sizes) > 2
+
+
+def silent(run: Run) -> None:
+    """Make the network of the averaged model return zeros."""
+    for average in run.trainer.ema.tracks[0].values():
+        average.zero_()
 
 
 def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Path):
     """The v of unit-variance images has variance 1, whatever the level; here up to the chance of few images."""
-    run = Run(SETTINGS, data, tmp_path)
-    model = run.copies.averaged().diffusion
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    line = run.held_out.evaluate(model, 160, 0.5)
+    run = opened(SETTINGS, data, tmp_path)
+    silent(run)
+    line = evaluate(run, 160, 0.5)
     assert line is not None
     assert set(line) == {f"{kind}{at}" for kind in ("held_out", "train_frozen") for at in ("", *names())}
     assert line["train_frozen"] == pytest.approx(1, abs=0.15)
@@ -164,14 +175,12 @@ def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
     generator = np.random.default_rng(0)
     strength = np.linspace(0, 120, 40)[:, None, None, None]
     images = load((128 + strength * generator.choice([-1, 1], (40, 8, 8, 3))).astype(np.uint8))
-    run = Run(SETTINGS.but(images=1200), images, tmp_path)
-    model = run.copies.averaged().diffusion
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
+    run = opened(SETTINGS.but(images=1200), images, tmp_path)
+    silent(run)
     seen: list[torch.Tensor] = []
-    model.denoiser.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    run.held_out.evaluate(model, 600, 0.5)
+    model = run.copies.averaged().diffusion
+    model.denoiser.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    evaluate(run, 600, 0.5)
     assert run.held_out.points == 24  # six noises on each of four images
     assert len(torch.cat(seen).unique(dim=0)) == 2 * 6 * 24  # and no noise twice
     assert images.held_out is not None
@@ -184,39 +193,41 @@ def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
 def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, tmp_path: Path):
     assert data.held_out is not None
     run = train(SETTINGS, data, tmp_path)
-    swapped = HeldOut(tmp_path, replace(data, train=data.held_out, held_out=data.train), run.settings)
-    swapped.evaluate(run.copies.averaged().diffusion, 320, 1.0)
+    swapped = replace(data, train=data.held_out, held_out=data.train)
+    held_out_loss = HeldOutLoss(tmp_path, swapped, run.settings, images_per_point=50)
+    held_out_loss.evaluate(run.copies.averaged().diffusion, 320, 1.0)
     _, held_out, trained = run.held_out.history[-1]
-    np.testing.assert_array_equal(swapped.history[-1].held_out, trained)
-    np.testing.assert_array_equal(swapped.history[-1].train, held_out)
+    np.testing.assert_array_equal(held_out_loss.history[-1].held_out, trained)
+    np.testing.assert_array_equal(held_out_loss.history[-1].train, held_out)
     assert not np.allclose(held_out, trained)
 
 
 def test_nothing_is_kept_for_gradients(data: DataSet, tmp_path: Path):
-    run = Run(SETTINGS, data, tmp_path)
-    model, asked = run.copies.averaged().diffusion.requires_grad_(True), []
-    model.denoiser.backbone.register_forward_hook(lambda *_: asked.append(torch.is_grad_enabled()))
-    run.held_out.evaluate(model, 160, 0.5)
-    assert asked == [False] * 12
+    run, enabled = opened(SETTINGS, data, tmp_path), []
+    model = run.copies.averaged().diffusion.requires_grad_(True)
+    model.denoiser.backbone.register_forward_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
+    evaluate(run, 160, 0.5)
+    assert enabled == [False] * 12
 
 
 def names() -> list[str]:
     return [f"/nsr_{ratio:g}" for ratio in RATIOS]
 
 
-def test_images_are_told_their_own_classes(data: DataSet, tmp_path: Path):
+def test_images_are_evaluated_with_their_own_classes(data: DataSet, tmp_path: Path):
     """Always, so that what stands for no class is never looked at."""
     run = train(SETTINGS, data, tmp_path)
     model = run.copies.averaged().diffusion
     assert model.conditioner is not None
     classes = model.conditioner.get_parameter("vectors.weight")
-    told = run.held_out.evaluate(model, 320, 1.0)
+    before = run.held_out.evaluate(model, 320, 1.0)
+    assert before is not None
     with torch.no_grad():
         classes[2] += 10
-    assert run.held_out.evaluate(model, 320, 1.0) == told
+    assert as_line(run.held_out.evaluate(model, 320, 1.0)) == as_line(before)
     with torch.no_grad():
         classes[:2] += 10
-    assert run.held_out.evaluate(model, 320, 1.0) != told
+    assert as_line(run.held_out.evaluate(model, 320, 1.0)) != as_line(before)
 
 
 def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
@@ -225,27 +236,26 @@ def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
     assert found(tmp_path)[-1]["share"] == 1
     assert run.held_out.points == 6
     assert run.held_out.verdict is not None
-    again = Run(SETTINGS, data, tmp_path)
+    again = opened(SETTINGS, data, tmp_path)
     assert again.held_out.verdict == run.held_out.verdict
     one, other = again.held_out.history[3], run.held_out.history[3]
     np.testing.assert_allclose(one.held_out, other.held_out, rtol=1e-5)
     assert one.held_out.shape == (2, len(RATIOS))
 
 
-def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path):
     with_it = train(SETTINGS, data, tmp_path / "with")
-    monkeypatch.setattr(held_out_module, "IMAGES_PER_POINT", 10**9)
-    without = train(SETTINGS, data, tmp_path / "without")
+    without = train(SETTINGS, data, tmp_path / "without", intervals=Intervals(images_per_point=10**9))
     assert len(with_it.held_out.history) == 8
     assert without.held_out.history == []
     assert not (tmp_path / "without" / "held_out.json").exists()
-    assert all(map(torch.equal, with_it.trained.parameters(), without.trained.parameters()))
+    assert all(map(torch.equal, with_it.learner.parameters(), without.learner.parameters()))
 
 
 @pytest.mark.parametrize("saved", [True, False])
 def test_interrupted_and_resumed_finds_the_same(data: DataSet, tmp_path: Path, saved: bool):
     train(SETTINGS, data, tmp_path / "one")
-    run = Run(SETTINGS, data, tmp_path / "other")
+    run = opened(SETTINGS, data, tmp_path / "other")
     steps = run.steps()
     list(islice(steps, 5))
     if saved:
@@ -288,13 +298,12 @@ def test_few_images_and_small_budgets_have_none(data: DataSet, tmp_path: Path):
     assert found(tmp_path / "short") == []
 
 
-def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.undo()
-    counts = []
+def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path):
+    run, counts = opened(SETTINGS, data, tmp_path), []
     for images in (10_000, 60_000, 10**9):
-        held_out = HeldOut(tmp_path / str(images), data, Run(SETTINGS, data, tmp_path / "new").settings)
-        (tmp_path / str(images)).mkdir()
-        held_out.evaluate(Run(SETTINGS, data, tmp_path / "new").copies.averaged().diffusion, images // 2, 0.5)
+        held_out = HeldOutLoss(tmp_path, data, run.settings)
+        held_out.evaluate(run.copies.averaged().diffusion, images // 2, 0.5)
+        (tmp_path / "held_out.json").unlink()
         counts.append(held_out.points)
     assert counts == [4, 24, 128]
 
@@ -306,14 +315,13 @@ def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
         Run(SETTINGS, data, tmp_path)
 
 
-def test_the_command_says_the_verdict(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("noisekiln.cli._show.LINE_EVERY", 0.0)
-    said = cli(
-        "train", pets, "--out", tmp_path, "--images", 320, "--batch-size", 16, "--backbone", TINY, "--curves", "none"
-    )
-    assert said.code == 0, said
-    final = Run(SETTINGS, load(pets), tmp_path).held_out.verdict
+def test_the_watcher_says_the_verdict(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = {"images": 320, "batch_size": 16, "backbone": TINY, "curves": "none"}
+    with Watcher(line_seconds=0.0) as watcher:
+        nk.train(pets, out=tmp_path, watch=watcher, intervals=SMALL_BUDGETS, **words)
+    final = HeldOutLoss(tmp_path, load(pets), watcher.plan.settings).verdict
     assert final is not None
-    assert f"held-out images: {final.advice}" in said.out
-    shown = [line for line in said.out.splitlines() if "images/s" in line or "/s · loss" in line]
+    out = capsys.readouterr().out
+    assert f"held-out images: {final.advice}" in out
+    shown = [line for line in out.splitlines() if "/s · loss" in line]
     assert any(line.split(" · ")[-2] in ("improving", "flat", "memorising") for line in shown)

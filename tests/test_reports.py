@@ -18,22 +18,24 @@ import noisekiln as nk
 from conftest import TINY, Command
 from noisekiln.data import DataSet, load
 from noisekiln.logs import base as logs
-from noisekiln.logs.base import open_logs, pick_log
+from noisekiln.logs.base import Logs, choose_log, make_logs
 from noisekiln.logs.json_lines import JsonLines
 from noisekiln.machine import speed as machine
 from noisekiln.machine.flops import count_flops
 from noisekiln.machine.speed import current_memory, peak_flops_per_second, peak_memory, reset_peak_memory
-from noisekiln.monitor.binned import Binned
-from noisekiln.monitor.measure import probe
+from noisekiln.monitor.binned import BinnedMeans
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.measure import measure
 from noisekiln.monitor.pace import Pace
-from noisekiln.monitor.reports import BINS, flops_per_image
+from noisekiln.monitor.reports import BINS
+from noisekiln.monitor.workload import Workload, flops_per_image
 from noisekiln.plan.settings import Settings
-from noisekiln.runs import run as run_module
 from noisekiln.runs.environment import note_start
 from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
+EVERY_STEP = Intervals(log_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,9 @@ def data(pets: Path) -> DataSet:
     return load(pets)
 
 
-@pytest.fixture
-def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "LOG_EVERY", 0.0)
+def opened(settings: Settings, data: DataSet, folder: Path) -> Run:
+    """A run that logs every step."""
+    return Run(settings, data, folder, intervals=EVERY_STEP)
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
@@ -54,21 +56,20 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 
 def test_means_are_of_what_fell_into_each_bin_and_begin_anew():
-    binned = Binned((0.0, 1.0, 2.0, float("inf")), "loss/nsr")
+    binned = BinnedMeans((0.0, 1.0, 2.0, float("inf")), "loss/nsr")
     assert binned.names == ("loss/nsr_0-1", "loss/nsr_1-2", "loss/nsr_2-inf")
-    assert binned.means() == {}
-    binned.take(torch.tensor([0.5, 1.0, 9.0]), torch.tensor([1.0, 2.0, 4.0]))
-    binned.take(torch.tensor([0.0, float("inf")]), torch.tensor([2.0, 8.0]))
-    assert binned.means() == {"loss/nsr_0-1": 1.5, "loss/nsr_1-2": 2.0, "loss/nsr_2-inf": 6.0}
-    binned.take(torch.tensor([1.5]), torch.tensor([7.0]))
-    assert binned.means() == {"loss/nsr_1-2": 7.0}
+    assert binned.read() == {}
+    binned.add(torch.tensor([0.5, 1.0, 9.0]), torch.tensor([1.0, 2.0, 4.0]))
+    binned.add(torch.tensor([0.0, float("inf")]), torch.tensor([2.0, 8.0]))
+    assert binned.read() == {"loss/nsr_0-1": 1.5, "loss/nsr_1-2": 2.0, "loss/nsr_2-inf": 6.0}
+    binned.add(torch.tensor([1.5]), torch.tensor([7.0]))
+    assert binned.read() == {"loss/nsr_1-2": 7.0}
 
 
-@pytest.mark.usefixtures("log_every_step")
 def test_a_line_has_the_unweighted_errors_by_noise_level(data: DataSet, tmp_path: Path):
-    run = Run(SETTINGS.but(weight="min_snr"), data, tmp_path)
+    run = opened(SETTINGS.but(loss_weight="min_snr"), data, tmp_path)
     for _ in islice(run.steps(), 3):
-        (loss,) = run.trainer.gradients.losses
+        (loss,) = run.trainer.losses
     line = lines(tmp_path)[2]
     ratios, errors = loss.level.nsr.numpy(), loss.per_sample.numpy()
     for low, high in pairwise(BINS):
@@ -86,9 +87,9 @@ def test_pace_is_that_of_the_last_ten_seconds():
     assert pace.images_per_second is None
     assert pace.seconds_left is None
     for second in range(100):
-        pace.take(float(second), 10 * second)
+        pace.add(float(second), 10 * second)
     for second in range(100, 121):
-        pace.take(float(second), 1000 + 50 * (second - 100))
+        pace.add(float(second), 1000 + 50 * (second - 100))
     assert pace.images_per_second == pytest.approx(50)
     assert pace.seconds_left == pytest.approx((10_000 - 2000) / 50)
 
@@ -96,8 +97,8 @@ def test_pace_is_that_of_the_last_ten_seconds():
 def test_what_is_left_is_of_the_budget_that_ends_first():
     for budget, left in ((Budget(minutes=2), 100), (Budget(minutes=2, images=400), 60), (Budget(images=90), 0)):
         pace = Pace(budget)
-        pace.take(0.0, 0)
-        pace.take(20.0, 100)
+        pace.add(0.0, 0)
+        pace.add(20.0, 100)
         assert pace.seconds_left == pytest.approx(left)
 
 
@@ -158,16 +159,15 @@ def test_work_that_cannot_be_counted_is_said_to_be_none():
     assert count_flops(breaks) is None
 
 
-@pytest.mark.usefixtures("log_every_step")
 def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
-    run = Run(SETTINGS, data, tmp_path)
+    run = opened(SETTINGS, data, tmp_path)
     for _ in run.steps():
         pass
     first, *_, last = (line for line in lines(tmp_path) if "loss" in line)
     assert "images_per_second" not in first
     speed = last["images_per_second"]
     assert speed == pytest.approx((256 - 16) / (last["seconds"] - first["seconds"]), rel=1e-3)
-    flops = probe(run.settings, data).flops
+    flops = measure(run.settings, data, seconds=0.0).flops_per_image
     assert flops is not None
     assert last["flops_per_second"] == pytest.approx(speed * flops, rel=1e-3)
     assert last["share_of_peak"] == pytest.approx(speed * flops / peak_flops_per_second("cpu", torch.float32), rel=1e-3)
@@ -177,20 +177,20 @@ def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
 
 def test_work_is_said_for_one_image(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
-    trained, batches = run.copies.fresh(), run.trainer.rows.batches
+    learner, batches = run.copies.trainable(), run.trainer.batches
     rows = batches(0, 16, torch.Generator())
-    whole = count_flops(lambda: trained(*rows).value)
+    whole = count_flops(lambda: learner(*rows).value)
     assert whole is not None
-    assert flops_per_image(trained, batches) == pytest.approx(whole / 16)
+    assert flops_per_image(learner, batches) == pytest.approx(whole / 16)
 
 
 def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    counted = Run(SETTINGS, data, tmp_path / "counted")
+    counted = opened(SETTINGS, data, tmp_path / "counted")
     list(islice(counted.steps(), 3))
-    monkeypatch.setattr("noisekiln.monitor.reports.flops_per_image", lambda trained, batches: None)
-    plain = Run(SETTINGS, data, tmp_path / "plain")
+    monkeypatch.setattr("noisekiln.runs.run.measure_workload", lambda *_: Workload(None, None))
+    plain = opened(SETTINGS, data, tmp_path / "plain")
     list(islice(plain.steps(), 3))
-    assert all(map(torch.equal, counted.trained.parameters(), plain.trained.parameters()))
+    assert all(map(torch.equal, counted.learner.parameters(), plain.learner.parameters()))
     assert "flops_per_second" not in lines(tmp_path / "plain")[-1]
 
 
@@ -199,12 +199,14 @@ def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: py
 
 def test_lines_are_kept_up_to_the_checkpoint(tmp_path: Path):
     file = tmp_path / "metrics.jsonl"
-    log = JsonLines(file, 0)
+    log = JsonLines()
+    log.open(tmp_path, 0, {})
     for seen in (10, 20, 30):
         log.write({"images_seen": seen, "loss": 0.5})
     log.close()
     file.write_text(file.read_text() + '{"images_se')
-    log = JsonLines(file, 20)
+    log = JsonLines()
+    log.open(tmp_path, 20, {})
     log.write({"images_seen": 30, "loss": 0.25})
     log.close()
     assert [(line["images_seen"], line["loss"]) for line in lines(tmp_path)] == [(10, 0.5), (20, 0.5), (30, 0.25)]
@@ -212,19 +214,18 @@ def test_lines_are_kept_up_to_the_checkpoint(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("log_every_step")
 def test_tensorboard_shows_each_step_once_after_an_interruption(data: DataSet, tmp_path: Path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = SETTINGS.but(curves="tensorboard")
-    first = Run(settings, data, tmp_path)
+    first = opened(settings, data, tmp_path)
     steps = first.steps()
     list(islice(steps, 4))
     first.save()
     list(islice(steps, 3))  # these are taken again
     steps.close()
-    for _ in Run(settings, data, tmp_path).steps():
+    for _ in opened(settings, data, tmp_path).steps():
         pass
     shown = EventAccumulator(str(tmp_path / "tensorboard"))
     shown.Reload()
@@ -266,22 +267,21 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
-@pytest.mark.usefixtures("log_every_step")
 def test_weights_and_biases_gets_every_line_of_one_run(data: DataSet, tmp_path: Path, wandb: types.ModuleType):
     settings = SETTINGS.but(curves="wandb")
     folder = tmp_path / "pets"
-    run = Run(settings, data, folder)
+    run = opened(settings, data, folder)
     list(islice(run.steps(), 4))
     run.save()
     assert wandb.runs[0].finished
     wandb.logged_in = False
-    for _ in Run(settings, data, folder).steps():
+    for _ in opened(settings, data, folder).steps():
         pass
     first, second = wandb.runs
     assert [step for step, _ in first.lines + second.lines] == list(range(16, 257, 16))
     assert [line for _, line in first.lines + second.lines] == lines(folder)
     assert (first.how["project"], first.how["name"], first.how["dir"]) == ("noisekiln", "pets", str(folder))
-    assert first.how["config"]["backbone"] == TINY
+    assert first.how["config"]["backbone"] == run.settings.backbone
     assert first.how["id"] == second.how["id"]
     assert first.how["resume"] == "allow"
     assert ("mode" in first.how, second.how["mode"], second.finished) == (False, "offline", True)
@@ -292,19 +292,19 @@ def test_what_is_not_installed_is_named_before_anything_is_written(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, install: str
 ):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
-    assert pick_log("auto") == "none"
-    with pytest.raises(ValueError, match=f"curves='{asked}' needs the package {asked}.* Install it: .*{install}"):
+    assert choose_log("auto") == "none"
+    with pytest.raises(ValueError, match=f"`curves={asked}` needs the package {asked}.* Install it: .*{install}"):
         Run(SETTINGS.but(curves=asked), data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_is_taken_if_it_is_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: name if name == "tensorboard" else None)
-    assert [pick_log(asked) for asked in ("auto", "none", "tensorboard")] == ["tensorboard", "none", "tensorboard"]
+    assert [choose_log(asked) for asked in ("auto", "none", "tensorboard")] == ["tensorboard", "none", "tensorboard"]
 
 
 def test_only_the_file_is_written_where_nothing_else_is_asked_for(tmp_path: Path):
-    with open_logs("none", tmp_path, 0, {}) as log:
+    with Logs(make_logs("none"), tmp_path, 0, {}) as log:
         log.write({"images_seen": 1})
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
 
@@ -313,7 +313,7 @@ def test_the_log_may_change_midway(data: DataSet, tmp_path: Path, wandb: types.M
     run = Run(SETTINGS, data, tmp_path)
     list(islice(run.steps(), 2))
     run.save()
-    assert Run(SETTINGS.but(curves="wandb"), data, tmp_path).resumed == 32
+    assert Run(SETTINGS.but(curves="wandb"), data, tmp_path).opened.images_seen == 32
 
 
 # Surroundings
@@ -360,33 +360,32 @@ def test_damaged_notes_do_not_keep_a_run_from_starting(tmp_path: Path):
 # The plan
 
 
-def test_the_probe_measures_and_writes_nothing(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("noisekiln.monitor.measure.LONGEST", 0.0)
+def test_measuring_measures_and_writes_nothing(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     run = Run(SETTINGS, data, tmp_path / "run")
-    before = [parameter.clone() for parameter in run.trained.parameters()]
-    found = probe(run.settings, data)
+    before = [parameter.clone() for parameter in run.learner.parameters()]
+    found = measure(run.settings, data, seconds=0.0)
     assert not list(tmp_path.iterdir())
-    assert all(map(torch.equal, before, run.trained.parameters()))
+    assert all(map(torch.equal, before, run.learner.parameters()))
     assert found.steps == 3
     for _ in run.steps():
         pass
     newest = max((tmp_path / "run" / "checkpoints").iterdir())
     assert found.checkpoint == pytest.approx((newest / "part-00000-of-00001.safetensors").stat().st_size, rel=0.2)
-    assert found.flops is not None
+    assert found.flops_per_image is not None
     assert found.share_of_peak == pytest.approx(
-        found.images_per_second * found.flops / peak_flops_per_second("cpu", torch.float32)
+        found.images_per_second * found.flops_per_image / peak_flops_per_second("cpu", torch.float32)
     )
 
 
-def test_the_probe_finds_a_network_that_takes_more(data: DataSet):
-    small = probe(Run(SETTINGS, data, Path("nowhere")).settings, data)
+def test_measuring_finds_a_network_that_takes_more(data: DataSet):
+    small = measure(Run(SETTINGS, data, Path("nowhere")).settings, data, seconds=0.2)
     wide = SETTINGS.but(backbone=TINY.replace("32,", "512,"))
-    large = probe(Run(wide, data, Path("nowhere")).settings, data)
+    large = measure(Run(wide, data, Path("nowhere")).settings, data, seconds=0.2)
     weights = 512 * 512 * 9 * 4  # bytes of one convolution: trained, averaged, with a gradient and a momentum
     assert (large.memory or 0) > (small.memory or 0) + 4 * weights
     assert large.checkpoint > 10 * small.checkpoint
-    assert (large.flops or 0) > 10 * (small.flops or 0)
+    assert (large.flops_per_image or 0) > 10 * (small.flops_per_image or 0)
     assert large.images_per_second < small.images_per_second
 
 
@@ -412,8 +411,8 @@ def test_an_unknown_setting_is_an_error_with_the_nearest_name(cli: Command, pets
         nk.train(pets, out=tmp_path / "run", mintues=3)
     said = cli("train", pets, "--out", tmp_path / "run", "--mintues", 3)
     assert (said.code, "--mintues" in said.flat, "--minutes" in said.flat) == (2, True, True)
-    with pytest.raises(ValueError, match=r"curves='tensorbord' is not a choice\. Did you mean 'tensorboard'\?"):
-        Settings(curves="tensorbord")
+    with pytest.raises(ValueError, match=r"There is no log called 'tensorbord'\. Did you mean 'tensorboard'\?"):
+        nk.train(pets, out=tmp_path / "run", curves="tensorbord")
     assert not (tmp_path / "run").exists()
 
 
