@@ -3,7 +3,6 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,12 +35,9 @@ def _open(archive, name):
 
 
 @pytest.fixture
-def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "zipped.py").write_text(ZIPPED)
     monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(tmp_path)])
-    discovered.cache_clear()
-    yield
-    discovered.cache_clear()
 
 
 def test_every_reader_says_what_it_holds_and_never_raises(tmp_path: Path):
