@@ -37,8 +37,8 @@ def study_notes(out, *words):
 
 @pytest.mark.parametrize("data", ["digits", "portraits"])
 @pytest.mark.parametrize("network", ["simple_unet", "strided_unet"])
-def test_the_notes_networks_train_and_paint(network, data, tmp_path):
-    words = ["--network", network, "--data", data, "--width", 8, "--images", 3200, "--steps", 10, "-n", 4]
+def test_the_notes_networks_train_and_sample(network, data, tmp_path):
+    words = ["--network", network, "--data", data, "--width", 8, "--images", 1600, "--steps", 10, "-n", 4]
     losses = study_notes(tmp_path, *words)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0] < 1.5
@@ -93,10 +93,11 @@ def test_the_judge_knows_digits_from_noise():
 
 @pytest.mark.slow
 def test_its_digits_can_be_recognised(tmp_path):
-    study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 60_000, "-n", 1)
-    images = Diffusion.load(tmp_path / "model").sample(200, steps=200, batch_size=200)
+    """After half of the images that its docstring names, nearly half of them can; of noise none."""
+    study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 30_000, "-n", 1, "--steps", 50)
+    images = Diffusion.load(tmp_path / "model").sample(200, steps=50, batch_size=200)
     share, names = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)
-    assert share > 0.5
+    assert share > 0.35
     assert len(names) == 10
 
 
