@@ -210,10 +210,10 @@ def test_no_adapter(tmp_path: Path):
     with pytest.raises(ValueError, match="There is no adapter"):
         merge(make_model(), tmp_path)
     (tmp_path / FILE).write_bytes(b"cut off")
-    with pytest.raises(ValueError, match="is no adapter of noisekiln's, or damaged"):
+    with pytest.raises(ValueError, match="is not an adapter of noisekiln, or damaged"):
         merge(make_model(), tmp_path)
     make_model().save(tmp_path / "model")
-    with pytest.raises(ValueError, match="is no adapter of noisekiln's, or damaged"):
+    with pytest.raises(ValueError, match="is not an adapter of noisekiln, or damaged"):
         merge(make_model(), tmp_path / "model" / "model.safetensors")
     with pytest.raises(ValueError, match="strength=nan"):
         merge(make_model(), adapted(make_model())[1], float("nan"))
