@@ -1,4 +1,4 @@
-"""Going on from a trained model: what is kept, what is learned, what is refused; and that it resumes bit for bit."""
+"""Fine-tuning: what is kept, what is learned, what is refused; and that it resumes bit for bit."""
 
 import json
 import shutil
@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
+from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
-from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 from test_runs import contents, same, train
@@ -51,18 +51,13 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return load(green(tmp_path_factory.mktemp("data") / "birds", classes=("bird", "cat")))
 
 
-@pytest.fixture(autouse=True)
-def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "LOG_EVERY", 0.0)
-
-
 def going_on(start: Path, **more: object) -> Settings:
-    return Settings(start=str(start), **({"images": 256, "batch": 16} | more))
+    return Settings(start=str(start), **({"images": 256, "batch_size": 16} | more))
 
 
-def greenness(model: Diffusion, wishes: int | list[str] = 16) -> float:
+def greenness(model: Diffusion, conditions: int | list[str] = 16) -> float:
     """Mean green less the mean of red and blue, in grey steps."""
-    colours = model.sample(wishes, steps=8, guidance=1.0).double().mean((0, 1, 2))
+    colours = model.sample(conditions, steps=8, guidance=1.0).double().mean((0, 1, 2))
     return float(colours[1] - (colours[0] + colours[2]) / 2)
 
 
@@ -74,7 +69,7 @@ def test_network_and_codec_are_kept(plain_run: Path, greens: DataSet, tmp_path: 
     before = contents(plain_run)
     run = train(going_on(plain_run, **way), greens, tmp_path)
     start, model = nk.load(plain_run), nk.load(tmp_path)
-    assert model.codec == start.codec
+    assert describe(model.codec, whole=True) == describe(start.codec, whole=True)
     assert model.size == start.size
     assert (tmp_path / "model" / "model.json").read_text() == (plain_run / "model" / "model.json").read_text()
     assert model.state_dict().keys() == start.state_dict().keys()
@@ -82,13 +77,13 @@ def test_network_and_codec_are_kept(plain_run: Path, greens: DataSet, tmp_path: 
     told = yaml.safe_load((tmp_path / "run.yaml").read_text())
     assert (told["start"], told["lora"]) == (str(plain_run), way.get("lora"))
     assert told["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32)"
-    assert resolve(run.settings, greens, run.base) == run.settings
+    assert resolve(run.settings, greens, run.opened.base) == run.settings
 
 
 def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: DataSet, tmp_path: Path):
     start = nk.load(plain_run)
     for number, way in enumerate(WAYS.values()):
-        trained = Run(going_on(plain_run, **way), greens, tmp_path / str(number)).trained.diffusion.eval()
+        trained = Run(going_on(plain_run, **way), greens, tmp_path / str(number)).learner.diffusion.eval()
         assert torch.equal(trained.sample(2, steps=3), start.sample(2, steps=3))
 
 
@@ -99,22 +94,22 @@ def test_how_it_is_sampled_is_kept_unless_asked(pets: Path, tmp_path: Path):
     train(first, data, tmp_path / "base")
     kept = Run(going_on(tmp_path / "base"), data, tmp_path / "next").settings
     assert {name: getattr(kept, name) for name in odd} == odd
-    assert (kept.prediction, kept.label) == ("eps", "log_nsr")
+    assert (kept.prediction, kept.noise_label) == ("eps", "log_nsr")
     asked = Run(going_on(tmp_path / "base", steps=9, guidance=1.0), data, tmp_path / "next").settings
     assert (asked.steps, asked.guidance, asked.sampler) == (9, 1.0, "ddim(eta=1)")
-    usual = {"sampler": "dpmpp_2m", "steps": 20, "schedule": "karras"}
-    asked = Run(going_on(tmp_path / "base", **usual), data, tmp_path / "next").settings
-    assert {name: getattr(asked, name) for name in usual} == usual  # asked for, though they are what others get
+    default = {"sampler": "dpmpp_2m", "steps": 20, "schedule": "karras"}
+    asked = Run(going_on(tmp_path / "base", **default), data, tmp_path / "next").settings
+    assert {name: getattr(asked, name) for name in default} == default  # asked for, though they are what others get
 
 
 def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
     for optimizer in ("muon", "adamw", "adam"):
-        fresh = resolve(Settings(optimizer=optimizer), greens).rate
-        lower = resolve(going_on(plain_run, optimizer=optimizer), greens, nk.load(plain_run)).rate
+        fresh = resolve(Settings(optimizer=optimizer), greens).lr
+        lower = resolve(going_on(plain_run, optimizer=optimizer), greens, nk.load(plain_run)).lr
         assert fresh is not None
         assert lower is not None
         assert fresh / 10 <= lower <= fresh / 2
-        adapter = resolve(going_on(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).rate
+        adapter = resolve(going_on(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).lr
         assert adapter is not None
         assert adapter > fresh  # what begins at nothing may take larger steps
 
@@ -125,7 +120,7 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
 @both_ways
 def test_samples_move_towards_the_new_images(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
     before = greenness(nk.load(plain_run))
-    train(going_on(plain_run, images=1600, rate=0.01, **way), greens, tmp_path)
+    train(going_on(plain_run, images=1600, lr=0.01, **way), greens, tmp_path)
     after = greenness(nk.load(tmp_path))
     assert before < 0
     assert after > before + 60
@@ -136,10 +131,10 @@ def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path:
     start = nk.load(plain_run).denoiser.backbone.state_dict()
     now = {
         name.replace("parametrizations.weight.original", "weight"): parameter
-        for name, parameter in run.trained.diffusion.denoiser.backbone.named_parameters()
+        for name, parameter in run.learner.diffusion.denoiser.backbone.named_parameters()
     }
     assert all(torch.equal(now[name], weight) for name, weight in start.items())
-    trained = {name for name, parameter in run.trained.named_parameters() if parameter.requires_grad}
+    trained = {name for name, parameter in run.learner.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(name.endswith((".weight.0.up", ".weight.0.down")) for name in trained)
     newest = checkpoints.newest(tmp_path / "checkpoints")
@@ -153,29 +148,29 @@ def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path:
 def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet, tmp_path: Path):
     train(going_on(class_run, lora=2), birds, tmp_path)
     model, base = nk.load(tmp_path), nk.load(class_run)
-    wishes = ["cat", "bird", "dog"]
+    conditions = ["cat", "bird", "dog"]
     with pytest.raises(ValueError, match="There is no class called 'bird'"):
-        base.sample(wishes, steps=2)
-    assert torch.equal(nk.merge(base, tmp_path).sample(wishes, steps=2), model.sample(wishes, steps=2))
-    assert not torch.equal(model.sample(wishes, steps=2), nk.load(class_run).sample(["cat"] * 3, steps=2))
+        base.sample(conditions, steps=2)
+    assert torch.equal(nk.merge(base, tmp_path).sample(conditions, steps=2), model.sample(conditions, steps=2))
+    assert not torch.equal(model.sample(conditions, steps=2), nk.load(class_run).sample(["cat"] * 3, steps=2))
 
 
-# Wishes
+# Conditions
 
 
 @both_ways
 def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp_path: Path, way: dict[str, int]):
-    run = Run(going_on(class_run, rate=0.01, images=1600, **way), birds, tmp_path)
-    assert run.trained.diffusion.conditioner is not None
-    assert run.trained.diffusion.conditioner.choices == ("Cat", "dog", "bird")
+    run = Run(going_on(class_run, lr=0.01, images=1600, **way), birds, tmp_path)
+    assert run.learner.diffusion.conditioner is not None
+    assert run.learner.diffusion.conditioner.choices == ("Cat", "dog", "bird")
     assert birds.class_names == ("bird", "cat")
     assert birds.train.labels is not None
-    ids = run.trainer.rows.batches(0, 16, torch.Generator())[1]
+    ids = run.trainer.batches(0, 16, torch.Generator())[1]
     assert ids is not None
     assert set(ids.tolist()) - {3} == {0, 2}  # 3 is none: some are dropped
     assert "new classes: bird" in run.notes
     before = nk.load(class_run).conditioner
-    table, old = run.trained.diffusion.conditioner.vectors.weight, before.vectors.weight
+    table, old = run.learner.diffusion.conditioner.vectors.weight, before.vectors.weight
     assert torch.equal(table[:2], old[:2])
     assert torch.equal(table[2:], old[[2, 2]])  # the new one begins as none
     train(run.settings, birds, tmp_path)
@@ -188,28 +183,28 @@ def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp
 def test_new_words_are_added_to_the_known(text_run: Path, tmp_path: Path):
     data = load(green(tmp_path / "greens", captions=True))
     run = Run(going_on(text_run), data, tmp_path / "run")
-    before, after = nk.load(text_run).conditioner, run.trained.diffusion.conditioner
+    before, after = nk.load(text_run).conditioner, run.learner.diffusion.conditioner
     assert after.words == (*before.words, "green")
-    assert after.unknown("a green picture") == []
+    assert after.unknown_words("a green picture") == []
     assert "new words: green" in run.notes
     ids = before.encode(["a red picture"])
     with torch.no_grad():
         assert torch.allclose(after(ids).vector, before(ids).vector, atol=1e-6)
 
 
-def test_images_without_wishes_train_the_model_s_none(class_run: Path, greens: DataSet, tmp_path: Path):
+def test_images_without_conditions_train_the_model_s_none(class_run: Path, greens: DataSet, tmp_path: Path):
     run = Run(going_on(class_run), greens, tmp_path)
     assert run.settings.cond == "none"
-    assert set(run.trainer.rows.batches(0, 16, torch.Generator())[1].tolist()) == {2}
-    assert "greens is learned as what the model paints without a wish" in run.notes
+    assert set(run.trainer.batches(0, 16, torch.Generator())[1].tolist()) == {2}
+    assert "greens is learned as what the model generates without a condition" in run.notes
     train(run.settings, greens, tmp_path)
     assert nk.load(tmp_path).sample(["dog", None], steps=2).shape == (2, 8, 8, 3)
 
 
-def test_a_model_without_wishes_ignores_classes(plain_run: Path, birds: DataSet, tmp_path: Path):
+def test_a_model_without_conditions_ignores_classes(plain_run: Path, birds: DataSet, tmp_path: Path):
     run = Run(going_on(plain_run), birds, tmp_path)
     assert run.settings.cond == "none"
-    assert "it takes no wishes, so the classes of birds are not used" in run.notes
+    assert "its model is unconditional, so the classes of birds are not used" in run.notes
 
 
 def test_another_size(plain_run: Path, tmp_path: Path):
@@ -227,7 +222,7 @@ def test_another_size(plain_run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"lora": 2}, {"lora": 3, "optimizer": "adamw"}, {"lora": 2, "weight": "uncertainty", "batch": 9}],
+    [{}, {"lora": 2}, {"lora": 3, "optimizer": "adamw"}, {"lora": 2, "loss_weight": "uncertainty", "batch_size": 9}],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
     class_run: Path, birds: DataSet, tmp_path: Path, change: dict[str, object]
@@ -240,7 +235,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     train(settings, birds, tmp_path / "other", stop_after=5)
     shutil.rmtree(start)
     run = train(settings, birds, tmp_path / "other")
-    assert run.resumed == 5 * run.settings.batch_size
+    assert run.opened.images_seen == 5 * run.settings.batch_size
     same(tmp_path / "one", tmp_path / "other")
     if "lora" in change:
         assert (tmp_path / "one" / "adapter.safetensors").read_bytes() == (
@@ -259,8 +254,8 @@ def test_a_start_that_trains_on_meanwhile_changes_nothing(plain_run: Path, green
             parameter.mul_(2)
     model.save(start / "model")
     again = Run(settings, greens, tmp_path / "run")
-    assert again.base is not None
-    assert torch.equal(again.base.state_dict()["denoiser.backbone.mix.bias"], load_file(
+    assert again.opened.base is not None
+    assert torch.equal(again.opened.base.state_dict()["denoiser.backbone.mix.bias"], load_file(
         plain_run / "model" / "model.safetensors")["denoiser.backbone.mix.bias"])  # fmt: skip
 
 
@@ -271,7 +266,7 @@ def test_killed_before_the_first_checkpoint(plain_run: Path, greens: DataSet, tm
     next(killed)
     del killed
     shutil.rmtree(start)
-    assert train(going_on(start, images=640), greens, tmp_path / "run").resumed == 0
+    assert train(going_on(start, images=640), greens, tmp_path / "run").opened.images_seen == 0
 
 
 # What is refused
@@ -286,16 +281,18 @@ def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction": "eps"}, r"prediction 'eps' was asked for, and .* has 'v'\. .* Leave --prediction away"),
-        ({"prediction": "esp"}, r"prediction='esp' is not a choice\. Did you mean 'eps'"),
-        ({"label": "time"}, r"label 'time\(.*' was asked for, and .* has 'angle"),
-        ({"backbone": TINY.replace("32,", "64,")}, r"backbone 'unet\(widths=\(64,\).* was asked for.*Leave --backbone"),
-        ({"backbone": "simple_unet"}, "backbone 'simple_unet"),
-        ({"model": "s"}, r"model 'unet\(widths=\(64, 96\).*Leave --model away, or train without --from\."),
+        ({"prediction": "eps"}, r"`prediction` 'eps' was requested, and .* has 'v'\. .* Leave `prediction` away"),
+        ({"noise_label": "time"}, r"`noise_label` \'time\(.*\' was requested, and .* has 'angle"),
+        (
+            {"backbone": TINY.replace("32,", "64,")},
+            r"`backbone` 'unet\(widths=\(64,\).*Leave `backbone`",
+        ),
+        ({"backbone": "simple_unet"}, "`backbone` 'simple_unet"),
+        ({"model": "s"}, r"`model` 'unet\(widths=\(64, 96\).*Leave `model` away, or train without `start`\."),
         ({"sampler": "hein"}, "There is no sampler called 'hein'. Did you mean 'heun'"),
         ({"schedule": "karas"}, "There is no schedule called 'karas'"),
-        ({"lora": 33}, "lora=33: no matrix of this network has a rank above 32, so more would be the same. Give at"),
-        ({"cond": "class"}, r"cond='class': .* was trained with cond='none'.*Leave --cond away"),
+        ({"lora": 33}, "`lora=33`: no matrix of this network has a rank above 32, so more would be the same. Give at"),
+        ({"cond": "class"}, r"`cond=class`: .* was trained with `cond=none`.*Leave `cond` away"),
     ],
 )
 def test_another_network_is_refused(
@@ -305,22 +302,22 @@ def test_another_network_is_refused(
 
 
 def test_the_same_network_may_be_named(plain_run: Path, greens: DataSet, tmp_path: Path):
-    Run(going_on(plain_run, backbone=TINY, prediction="v", label="angle"), greens, tmp_path / "run")
+    Run(going_on(plain_run, backbone=TINY, prediction="v", noise_label="angle"), greens, tmp_path / "run")
 
 
 def test_other_data_are_refused(plain_run: Path, class_run: Path, greens: DataSet, tmp_path: Path):
     grey = load(np.full((20, 8, 8, 1), 90, np.uint8))
     refused(going_on(plain_run), grey, tmp_path / "run", r"has images of 1 channels, and .* was trained on 3 .*Convert")
-    refused(going_on(class_run, cond="class"), greens, tmp_path / "run", "cond='class' needs classes")
+    refused(going_on(class_run, cond="class"), greens, tmp_path / "run", "`cond=class` needs classes")
 
 
 def test_no_start(greens: DataSet, tmp_path: Path):
     refused(going_on(tmp_path / "gone"), greens, tmp_path / "run", r"There is no folder .*gone")
-    with pytest.raises(ValueError, match=r"lora=4: an adapter is trained for a model .* --from RUN, or start="):
+    with pytest.raises(ValueError, match=r"`lora=4`: an adapter is trained for an existing model, .*`start=RUN`"):
         Settings(lora=4)
-    with pytest.raises(ValueError, match="lora=0: "):
+    with pytest.raises(ValueError, match="`lora=0` is out of range"):
         Settings(start="runs/a", lora=0)
-    with pytest.raises(ValueError, match=r"There is no folder .* goes on without it: give its folder with --out\."):
+    with pytest.raises(ValueError, match=r"There is no folder .* goes on without it: give its folder as `out`\."):
         nk.train(np.zeros((20, 8, 8, 3), np.uint8), start=tmp_path / "gone")
 
 
@@ -329,16 +326,16 @@ def test_another_start_is_another_run(plain_run: Path, greens: DataSet, tmp_path
     before = contents(tmp_path / "run")
     shutil.copytree(plain_run, tmp_path / "copy")
     for settings, told in (
-        (going_on(tmp_path / "copy", lora=2), "start "),
-        (going_on(plain_run, lora=4), r"lora 2 \(now 4\)"),
-        (going_on(plain_run), r"lora 2 \(now None\)"),
-        (Settings(images=256, batch_size=16), r"start .* \(now None\)"),
+        (going_on(tmp_path / "copy", lora=2), "`start=.*` "),
+        (going_on(plain_run, lora=4), r"`lora=2` \(now 4\)"),
+        (going_on(plain_run), r"`lora=2` \(now None\)"),
+        (Settings(images=256, batch_size=16), r"`start=.*` \(now None\)"),
     ):
         with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{told}"):
             Run(settings, greens, tmp_path / "run")
     assert contents(tmp_path / "run") == before
     respelled = Settings(start=f"{plain_run}/", lora=2, images=256, batch_size=16)
-    assert Run(respelled, greens, tmp_path / "run").resumed == 32
+    assert Run(respelled, greens, tmp_path / "run").opened.images_seen == 32
 
 
 OWN = """
@@ -366,14 +363,14 @@ def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path:
     Path("own.py").write_text(OWN)
     train(Settings(images=32, batch_size=16, backbone="own.py:Own"), greens, Path("base"))
     Path("it-ran").unlink()
-    refused(going_on(Path("base")), greens, Path("run"), r"base runs Python code .* --backbone FILE\.py:Class")
+    refused(going_on(Path("base")), greens, Path("run"), r"base runs Python code .*`backbone=FILE\.py:Class")
     assert not Path("it-ran").exists()
     run = train(going_on(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
     assert run.parameters == 3 + 27
-    with pytest.raises(ValueError, match="runs Python code"):
+    with pytest.raises(ValueError, match="Python code"):
         train(going_on(Path("base"), images=512, lora=1), greens, Path("run"))
     longer = going_on(Path("base"), backbone="own.py:Own", images=512, lora=1)
-    assert train(longer, greens, Path("run")).resumed == 256
+    assert train(longer, greens, Path("run")).opened.images_seen == 256
 
 
 # The command line
@@ -385,7 +382,7 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     green(Path("greens"))
     said = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch-size", 16)
     assert said.code == 0, said
-    assert "from runs/base: its network, codec and wishes are kept" in said.out
+    assert "from runs/base: its network, codec and conditions are kept" in said.out
     assert Path("runs/greens-from-base/model/model.json").is_file()
     words = (
         "train",
@@ -404,19 +401,19 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     assert cli(*words, "--images", 320).code == 0
     longer = cli(*words, "--images", 640)
     assert "an adapter of rank 2 with 0.0" in longer.out
-    assert "going on after 320 images, 50% of the budget" in longer.out
+    assert "resuming after 320 images, 50% of the budget" in longer.out
 
-    def painted(*adapters: str) -> bytes:
+    def sampled(*adapters: str) -> bytes:
         more = [word for adapter in adapters for word in ("--adapter", adapter)]
         said = cli("sample", "runs/base", "-n", 2, "--steps", 2, "--out", "pictures", *more)
         assert said.code == 0, said
         return Path("pictures/grid.png").read_bytes()
 
-    plain = painted()
-    assert painted("runs/style:0") == plain
-    full = painted("runs/style")
-    assert len({plain, full, painted("runs/style:0.5")}) == 3
-    assert painted("runs/style/adapter.safetensors", "runs/style:-1") == plain
+    plain = sampled()
+    assert sampled("runs/style:0") == plain
+    full = sampled("runs/style")
+    assert len({plain, full, sampled("runs/style:0.5")}) == 3
+    assert sampled("runs/style/adapter.safetensors", "runs/style:-1") == plain
     said = cli("sample", "runs/greens-from-base", "-n", 2, "--adapter", "runs/style")
     assert said.code == 2
     assert "The adapter was trained on the network of runs/base as it was then, and this model is another." in said.err

@@ -58,12 +58,15 @@ def kind_of(base: type[T], spec: str) -> type[T]:
 
 
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
-    """The spec with settings added that it does not name itself."""
+    """The spec with settings added that it does not name itself, all in the order of the constructor."""
     name, settings = _parse(spec)
+    kind = find(base, name)
     texts = {key: _literal(value, whole=True) for key, value in defaults.items()}
     texts |= {key: ast.unparse(node) for key, node in settings.items()}
-    written = ", ".join(f"{key}={text}" for key, text in texts.items())
-    named = name if ":" in name else name_of(find(base, name))
+    known = list(_parameters(kind))
+    ordered = sorted(texts, key=lambda key: known.index(key) if key in known else len(known))
+    written = ", ".join(f"{key}={texts[key]}" for key in ordered)
+    named = name if ":" in name else name_of(kind)
     return f"{named}({written})" if written else named
 
 

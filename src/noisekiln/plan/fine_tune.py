@@ -163,13 +163,14 @@ def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) 
 def _load_kept(source: str | None, kept: Path, settings: Settings) -> Diffusion | None:
     if source is None:
         return None
-    trusted = ".py:" in str(settings.backbone)
+    trusted = any(".py:" in str(spec) for spec in (settings.backbone, settings.codec, settings.cond))
     if (kept / "model.json").is_file():
         return Diffusion.load(kept, allow_code=trusted)
     if not trusted and any(".py:" in str(spec) for spec in described(source).values()):
         raise ValueError(
             f"{source} runs Python code of its author, which could do anything. "
-            "If you trust it, name its network too, with the same settings: `backbone=FILE.py:Class(...)`."
+            "If you trust it, name its network (or codec, or conditioner) too, with the same settings: "
+            "`backbone=FILE.py:Class(...)`."
         )
     return Diffusion.load(source, allow_code=trusted)
 
