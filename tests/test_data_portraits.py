@@ -71,9 +71,9 @@ def test_checker_bears_some_noise(portraits: DataSet, checker: ModuleType):
 
 def test_checker_reads_captions(checker: ModuleType):
     caption = "a person with a red hat, tan skin, glasses, an orange shirt"
-    assert checker.asked_colours(caption) == {"hat": "red", "skin": "tan", "clothing": "orange"}
-    assert checker.asked_colours("a person with long hair") == {}
-    assert checker.asked_colours("short grey hair") == {"hair": "grey"}
+    assert checker.requested_colours(caption) == {"hat": "red", "skin": "tan", "clothing": "orange"}
+    assert checker.requested_colours("a person with long hair") == {}
+    assert checker.requested_colours("short grey hair") == {"hair": "grey"}
 
 
 def test_a_folder_of_the_same_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
