@@ -1,4 +1,4 @@
-"""PostHocEma chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
+"""Averages chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
 
 import json
 import shutil
@@ -27,6 +27,7 @@ from noisekiln.runs import ema_length as averages_module
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
+from noisekiln.training.due import AtShares
 
 SHARES = [(share, length) for share in range(1, 17) for length in (0.1, 0.05)]
 SETTINGS = Settings(images=640, batch_size=16, backbone=TINY)
@@ -42,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def profile(length, end):
     """p(tau) of an average that ends there; nothing after."""
     gamma = exponent(length)
-    return lambda tau: (gamma + 1) * tau**gamma / end ** (gamma + 1) if tau <= end else 0.0
+    return lambda tau: np.where(tau <= end, (gamma + 1) * tau**gamma / end ** (gamma + 1), 0.0)
 
 
 @pytest.mark.parametrize("one", [(0.05, 1.0), (0.1, 3.0)])
@@ -65,11 +66,11 @@ def test_a_tracked_average_is_made_of_itself_alone(place):
 @pytest.mark.parametrize("length", [0.02, 0.03, 0.07, 0.15, 0.2, 0.25])
 def test_the_residual_is_what_is_left_of_the_profile(length):
     made = fit(SHARES, length, 16)
-    tau = (np.arange(160_000) + 0.5) / 10_000
-    copies = np.array([[profile(each, end)(t) for t in tau[::40]] for end, each in SHARES])
-    wanted = np.array([profile(length, 16)(t) for t in tau[::40]])
-    left = wanted - np.array(made.weights) @ copies
-    assert made.residual == pytest.approx(sqrt((left @ left) / (wanted @ wanted)), rel=0.02, abs=1e-4)
+    tau = (np.arange(16_000) + 0.5) / 1000
+    copies = np.array([profile(each, end)(tau) for end, each in SHARES])
+    target = profile(length, 16)(tau)
+    left = target - np.array(made.weights) @ copies
+    assert made.residual == pytest.approx(sqrt((left @ left) / (target @ target)), rel=0.02, abs=1e-4)
     assert sum(made.weights) == pytest.approx(1, abs=1e-9)
 
 
@@ -105,7 +106,7 @@ def test_any_number_of_snapshots_will_do(count):
 
 @pytest.mark.parametrize("length", [0.0, -0.1, 0.3, float("nan")])
 def test_impossible_lengths_are_refused(length):
-    with pytest.raises(ValueError, match=r"is not possible.*take 0\.01 to 0\.25"):
+    with pytest.raises(ValueError, match=r"is not possible.*give 0\.01 to 0\.25"):
         fit(SHARES, length, 16)
 
 
@@ -123,7 +124,7 @@ def keep_if_due(keeper, ema, share):
 
 
 def written(folder, ema):
-    return snapshots.write(folder, snapshots.small(ema), ema.images_seen, ema.lengths)
+    return snapshots.write(folder, snapshots.half_precision_copies(ema), ema.images_seen, ema.lengths)
 
 
 def line(steps):
@@ -146,14 +147,14 @@ def test_reconstructed_averages_are_those_tracked_directly(tmp_path: Path, path)
     lengths, steps = (0.03, 0.05, 0.07, 0.1, 0.12, 0.15, 0.2), 2000
     module = nn.Linear(1, 64, bias=False)
     two, direct = Ema(module, (0.1, 0.05)), Ema(module, lengths)
-    keeper = snapshots.Snapshots(tmp_path, 16, 0.0)
+    keeper = snapshots.Snapshots(tmp_path, AtShares.equal(16).due)
     for step, weights in enumerate(path(steps), 1):
         with torch.no_grad():
             module.weight.copy_(weights[:, None])
         two.update(module, 64 * step)
         direct.update(module, 64 * step)
         keep_if_due(keeper, two, step / steps)
-    kept = snapshots.kept(tmp_path)
+    kept = snapshots.list_snapshots(tmp_path)
     assert len(kept) == 16
     for length, track in zip(lengths, direct.tracks, strict=True):
         made, _ = reconstruct(kept, length)
@@ -185,7 +186,7 @@ def test_a_snapshot_is_the_averages_in_half_precision(tmp_path: Path):
     for i, track in enumerate(ema.tracks):
         for name, average in track.items():
             assert torch.equal(tensors[f"{i}.{name}"], average.half())
-    assert snapshots.kept(tmp_path) == [(file, 24, (0.1, 0.05))]
+    assert snapshots.list_snapshots(tmp_path) == [(file, 24, (0.1, 0.05))]
 
 
 def test_weights_too_large_for_halves_are_kept_as_they_are(tmp_path: Path):
@@ -207,7 +208,7 @@ def test_a_snapshot_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
         patched.setattr(replacing.os, "fsync", dies)
         with pytest.raises(KeyboardInterrupt):
             written(tmp_path, half_trained(count=2))
-    assert [shot.images_seen for shot in snapshots.kept(tmp_path)] == [8]
+    assert [shot.images_seen for shot in snapshots.list_snapshots(tmp_path)] == [8]
     snapshots.forget_after(tmp_path, 8)
     assert contents(tmp_path) == before
 
@@ -225,13 +226,13 @@ def test_what_comes_after_is_forgotten_and_nothing_else(tmp_path: Path):
 
 
 def test_snapshots_come_at_equal_shares(tmp_path: Path):
-    keeper, ema, shares = snapshots.Snapshots(tmp_path, 4, 0.3), half_trained(), []
+    keeper, ema, shares = snapshots.Snapshots(tmp_path, AtShares.equal(4, start=0.3).due), half_trained(), []
     for percent in (31, 49, 50, 51, 80, 99, 103, 104):
         ema.images_seen = percent
         keep_if_due(keeper, ema, percent / 100)
-        shares = [shot.images_seen for shot in snapshots.kept(tmp_path)]
+        shares = [shot.images_seen for shot in snapshots.list_snapshots(tmp_path)]
     assert shares == [50, 80, 103]
-    none = snapshots.Snapshots(tmp_path / "none", 0, 0.0)
+    none = snapshots.Snapshots(tmp_path / "none", AtShares.equal(0).due)
     keep_if_due(none, ema, 1.0)
     assert not (tmp_path / "none").exists()
 
@@ -243,7 +244,7 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, damage):
     with pytest.raises(
         ValueError, match=r"000000000008\.safetensors is no snapshot of noisekiln's, or damaged .*Remove"
     ):
-        snapshots.kept(tmp_path)
+        snapshots.list_snapshots(tmp_path)
 
 
 # A run's
@@ -270,7 +271,7 @@ def trained(class_run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_keeps_snapshots_at_shares_of_its_budget(class_run: Path):
-    kept = snapshots.kept(class_run / "ema")
+    kept = snapshots.list_snapshots(class_run / "ema")
     assert [shot.images_seen for shot in kept] == [-(-1600 * k // 16 // 16) * 16 for k in range(1, 17)]
     assert {shot.lengths for shot in kept} == {(0.1, 0.05)}
     newest = checkpoints.newest(class_run / "checkpoints")
@@ -282,22 +283,22 @@ def test_a_run_keeps_snapshots_at_shares_of_its_budget(class_run: Path):
 def test_a_budget_of_minutes_ends_with_a_snapshot(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Run, "draw_grid", lambda self: None)  # it takes longer than the run
     run = train(Settings(minutes=0.01, batch_size=16, backbone=TINY), data, tmp_path)
-    kept = snapshots.kept(tmp_path / "ema")
+    kept = snapshots.list_snapshots(tmp_path / "ema")
     assert kept[-1].images_seen == run.trainer.ema.images_seen
     assert 1 <= len(kept) <= 16
 
 
 def test_without_snapshots(data: DataSet, tmp_path: Path):
-    train(SETTINGS.but(snapshots=0), data, tmp_path)
+    train(SETTINGS.but(ema_snapshots=0), data, tmp_path)
     assert not (tmp_path / "ema").exists()
-    with pytest.raises(ValueError, match=r"trained with snapshots=0\. No other .* Train with --ema-snapshots 16\."):
+    with pytest.raises(ValueError, match=r"trained with `ema_snapshots=0`\. .* Train with `ema_snapshots=16`"):
         PostHocEma(tmp_path)
 
 
 def test_a_longer_budget_goes_on_with_the_snapshots_that_are_there(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "ema")
-    train(SETTINGS.but(images=800, snapshots=8), data, tmp_path)
+    train(SETTINGS.but(images=800, ema_snapshots=8), data, tmp_path)
     after = contents(tmp_path / "ema")
     assert {name: after[name] for name in before} == before
     assert sorted(set(after) - set(before)) == ["000000000704.safetensors", "000000000800.safetensors"]
@@ -330,13 +331,13 @@ def far_apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> f
 
 @pytest.mark.parametrize("weight", ["unit", "uncertainty"])
 def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Path, weight: str):
-    train(SETTINGS.but(weight=weight, rate=0.01), data, tmp_path)
+    train(SETTINGS.but(loss_weight=weight, lr=0.01), data, tmp_path)
     before = contents(tmp_path)
-    same, other = nk.ema(tmp_path, 0.1), nk.ema(tmp_path, 0.2)
+    same, other = nk.post_hoc_ema(tmp_path, 0.1), nk.post_hoc_ema(tmp_path, 0.2)
     assert contents(tmp_path) == before
-    usual = Diffusion.load(tmp_path).state_dict()
-    assert far_apart(usual, same.state_dict()) < 5e-4
-    assert far_apart(usual, other.state_dict()) > 5e-3
+    own = Diffusion.load(tmp_path).state_dict()
+    assert far_apart(own, same.state_dict()) < 5e-4
+    assert far_apart(own, other.state_dict()) > 5e-3
     assert not same.training
     assert same.sample(["cat"], steps=2).shape == (1, 8, 8, 3)
 
@@ -344,33 +345,34 @@ def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Pat
 def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path):
     """Of a run whose weights move a lot; the tracked averages see what training saw."""
     lengths = (0.04, 0.07, 0.15)
-    run = Run(SETTINGS.but(images=3200, rate=0.01), data, tmp_path)
-    direct = Ema(run.trained, lengths)
+    run = Run(SETTINGS.but(images=3200, lr=0.01), data, tmp_path)
+    direct = Ema(run.learner, lengths)
     for report in run.steps():
-        direct.update(run.trained, report.images_seen)
+        direct.update(run.learner, report.images_seen)
     for track, length in enumerate(lengths):
         exact = Diffusion.load(tmp_path)
         exact.load_state_dict(
             {name.removeprefix("diffusion."): w for name, w in direct.tracks[track].items()}, strict=False
         )
-        usual = far_apart(exact.state_dict(), Diffusion.load(tmp_path).state_dict())
-        assert far_apart(exact.state_dict(), nk.ema(tmp_path, length).state_dict()) < min(1e-3, usual / 5)
+        own = far_apart(exact.state_dict(), Diffusion.load(tmp_path).state_dict())
+        assert far_apart(exact.state_dict(), nk.post_hoc_ema(tmp_path, length).state_dict()) < min(1e-3, own / 5)
 
 
 @pytest.mark.parametrize("labels", [("Cat", "dog"), ("bird", "dog")])
 def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
     """Snapshots hold what is trained alone; what is frozen comes from the run's start."""
     images = load(make_images(tmp_path / "more", classes=labels, seed=5))
-    settings = Settings(start=str(class_run), lora=2, images=640, batch=16, rate=0.02, steps=7)
+    settings = Settings(start=str(class_run), lora=2, images=640, batch_size=16, lr=0.02, steps=7)
     run = train(settings, images, tmp_path / "run")
-    assert all(".parametrizations." in name for name in load_file(snapshots.kept(tmp_path / "run" / "ema")[0].file))
-    size = sum(p.numel() for p in run.trained.parameters() if p.requires_grad)
-    assert snapshots.kept(tmp_path / "run" / "ema")[0].file.stat().st_size < 4 * size + 50_000
-    usual, start = nk.load(tmp_path / "run"), nk.load(class_run)
-    same, other = nk.ema(tmp_path / "run", 0.1), nk.ema(tmp_path / "run", 0.25)
-    assert far_apart(usual.state_dict(), same.state_dict()) < 5e-4
-    assert far_apart(usual.state_dict(), other.state_dict()) > 1e-3
-    assert same.sampling == usual.sampling
+    first = snapshots.list_snapshots(tmp_path / "run" / "ema")[0].file
+    assert all(".parametrizations." in name for name in load_file(first))
+    size = sum(p.numel() for p in run.learner.parameters() if p.requires_grad)
+    assert first.stat().st_size < 4 * size + 50_000
+    own, start = nk.load(tmp_path / "run"), nk.load(class_run)
+    same, other = nk.post_hoc_ema(tmp_path / "run", 0.1), nk.post_hoc_ema(tmp_path / "run", 0.25)
+    assert far_apart(own.state_dict(), same.state_dict()) < 5e-4
+    assert far_apart(own.state_dict(), other.state_dict()) > 1e-3
+    assert same.sampling == own.sampling
     assert same.sampling.steps == 7
     assert torch.equal(
         same.denoiser.backbone.state_dict()["enter.bias"], start.denoiser.backbone.state_dict()["enter.bias"]
@@ -386,7 +388,7 @@ def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
 
 def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path, stop_after=2)
-    with pytest.raises(ValueError, match="its first share of the budget is not over"):
+    with pytest.raises(ValueError, match="the first of them is not due yet"):
         PostHocEma(tmp_path)
     train(SETTINGS, data, tmp_path, stop_after=18)
     averages = PostHocEma(tmp_path)
@@ -398,7 +400,7 @@ def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
 
 
 def test_the_chosen_one_takes_the_place_of_the_run_s(trained: Path):
-    before, chosen = weights_of(trained), nk.ema(trained, 0.2).state_dict()
+    before, chosen = weights_of(trained), nk.post_hoc_ema(trained, 0.2).state_dict()
     others = {name: text for name, text in contents(trained).items() if not name.startswith("model/")}
     place = PostHocEma(trained).write(0.2)
     assert place == trained / "model"
@@ -439,14 +441,14 @@ def test_another_folder(class_run: Path, tmp_path: Path):
     out = tmp_path / "new" / "folder"
     for length in (0.2, 0.07):  # its own earlier model may be replaced
         assert PostHocEma(class_run).write(length, out) == out / "model"
-        assert far_apart(nk.load(out).state_dict(), nk.ema(class_run, length).state_dict()) == 0
+        assert far_apart(nk.load(out).state_dict(), nk.post_hoc_ema(class_run, length).state_dict()) == 0
     assert contents(class_run) == before
     mine = tmp_path / "thesis"
     mine.mkdir()
     (mine / "thesis.tex").write_text("mine")
     other = Path(shutil.copytree(class_run, tmp_path / "other"))
     for place in (mine, mine / "thesis.tex", other):
-        with pytest.raises(ValueError, match="holds something that this command has not written"):
+        with pytest.raises(ValueError, match="holds something else than a model written by this command"):
             PostHocEma(class_run).write(0.2, place)
     assert contents(other) == before
 
@@ -509,7 +511,7 @@ def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, pla
     said = cli("ema", folder)
     assert said.code == 2
     assert "are not found" in said.err
-    assert "Say where they are with --data." in said.err
+    assert "Say where they are as --data." in said.err
     said = cli("ema", folder, "--data", plain)
     assert said.code == 2
     assert f"The images in {plain} are not those that {folder} was trained on." in said.err
@@ -530,7 +532,7 @@ def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
     said = cli("ema", trained, "--write", "0.07")
     assert said.code == 0, said
     assert f"{trained / 'model'} has the average 0.07 now (made to within 0." in said.out
-    assert "training on, or --write 0.1, brings back the usual one" in said.out
+    assert "--write 0.1" in said.out
     assert far_apart(before, weights_of(trained)) > 1e-4
     assert not (trained / "ema" / "lengths.png").exists()
     assert cli("sample", trained, "-n", 1, "--steps", 1, "--out", tmp_path / "pictures").code == 0
@@ -545,15 +547,15 @@ def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
         (("--length", "long"), "--length long is no list of lengths. Give shares of training, as 0.03,0.07,0.15,"),
         (("--length", "0.1,"), "--length 0.1, is no list of lengths."),
         (("--length", "0.1.."), "--length 0.1.. is no list of lengths."),
-        (("--length", "0.5"), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
+        (("--length", "0.5"), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
         (("--length", "0.1,0"), "An EMA length of 0 is not possible."),
         (("--length", "0.003"), "An average of length 0.003 cannot be made of 16 snapshots of 0.1 and 0.05: "),
         (("--write", "0.4"), "An EMA length of 0.4 is not possible."),
         (
             ("--write", "0.003"),
-            "of it would be left. Take a length nearer to those, or train with more --ema-snapshots.",
+            "of it would be missing. Take a length nearer to those, or train with more",
         ),
-        (("--out", "x"), "--out x came without --write, so nothing would be put there. Give --write LENGTH, too."),
+        (("--out", "x"), "--out x came without --write, so nothing would be written there. Give --write"),
     ],
 )
 def test_what_the_command_refuses(cli: Command, trained: Path, words: tuple[str, ...], message: str):
@@ -580,4 +582,4 @@ def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_p
 def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, tmp_path: Path):
     said = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
     assert said.code == 2
-    assert "snapshots=-1: it is a number of files. Give 0 for none, or more." in said.err
+    assert "--ema-snapshots -1 is out of range. Give a number: 0 or more." in said.err

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noisekiln.api import edit as edit
-    from noisekiln.api import ema as ema
     from noisekiln.api import fine_tune_on as fine_tune_on
     from noisekiln.api import generate as generate
     from noisekiln.api import inpaint as inpaint
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from noisekiln.api import load as load
     from noisekiln.api import measure as measure
     from noisekiln.api import outpaint as outpaint
+    from noisekiln.api import post_hoc_ema as post_hoc_ema
     from noisekiln.api import restore as restore
     from noisekiln.api import style as style
     from noisekiln.api import train as train
@@ -31,7 +31,7 @@ _USES = ("generate", "edit", "inpaint", "interpolate", "outpaint", "restore", "s
 _PUBLIC = {
     "train": "noisekiln.api",
     "load": "noisekiln.api",
-    "ema": "noisekiln.api",
+    "post_hoc_ema": "noisekiln.api",
     "fine_tune_on": "noisekiln.api",
     "measure": "noisekiln.api",
     "cascade": "noisekiln.model.join",
@@ -44,7 +44,6 @@ __all__ = [
     "Diffusion",
     "cascade",
     "edit",
-    "ema",
     "fine_tune_on",
     "generate",
     "inpaint",
@@ -53,6 +52,7 @@ __all__ = [
     "measure",
     "merge",
     "outpaint",
+    "post_hoc_ema",
 ]
 __all__ += ["restore", "style", "train", "unmerge", "upscale", "variations"]
 

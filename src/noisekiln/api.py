@@ -121,7 +121,7 @@ def fine_tune_on(
     return _train(settings, folder, data, watch)
 
 
-def ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
+def post_hoc_ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
     """A trained run's model with another average of its weights, made from the snapshots that the run kept.
 
     Args:
