@@ -95,8 +95,8 @@ class Judge:
         real = [classifier.judge(train[0][balanced(train[1], n, draw)])[0] for draw in range(draws)]
         self.floor = sum(frechet_distance(features, self.reference) for features in real) / draws
 
-    def __call__(self, images: Tensor, asked: Tensor) -> tuple[float, float]:
-        """(Fréchet ratio, accuracy on the asked classes) of n images (n, H, W, C) uint8."""
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        """(Fréchet ratio, accuracy on the requested classes) of n images (n, H, W, C) uint8."""
         features, verdict = self.classifier.judge(images)
         assert len(images) == len(self.reference), "the floor holds for the same number of images only"
-        return frechet_distance(features, self.reference) / self.floor, float((verdict == asked).double().mean())
+        return frechet_distance(features, self.reference) / self.floor, float((verdict == labels).double().mean())

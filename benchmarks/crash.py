@@ -1,19 +1,19 @@
-"""Does a run that is struck at random moments end as if nothing had happened?
+"""Does a run that fails at random moments end as if nothing had happened?
 
     python benchmarks/crash.py --record records/crash.json
     python benchmarks/crash.py --kills 0 --sigterms 0 --flips 0 --nans 0 --tmpfs --record records/crash_full_disk.json
     python benchmarks/crash.py --processes 2 --full-disks 0 --flips 0 --nans 0 --record records/crash_two_processes.json
 
-Small runs on one thread save after every step, are struck, and go on, again and again, until they end: by `kill -9`;
-by SIGTERM; by a disk that is full from a random write on; by `kill -9` and then a flipped bit in a random file of the
-newest checkpoint; by a weight that is no number from a random step on, which has to end the run with 4. After every
-blow all checkpoints are checked against their sums, and the model is loaded. At the end of each run its tensors, log,
-pictures and model are compared with an uninterrupted one's, byte by byte. In every run, the uninterrupted one too, an
-image of one batch is no number: that step must not be taken, and the log has to name the image.
+Small runs on one thread save after every step, get a fault, and are resumed, again and again, until they end. Faults:
+`kill -9`; SIGTERM; a disk that is full from a random write on; `kill -9` and then a flipped bit in a random file of the
+newest checkpoint; a weight that is NaN from a random step on, which has to end the run with exit code 4. After every
+fault all checkpoints are compared with their checksums, and the model is loaded. At the end of each run its tensors,
+log, grids and model are compared with an uninterrupted one's, byte by byte. In every run, the uninterrupted one too, an
+image of one batch is NaN: that step must be skipped, and the log has to name the image.
 
-With several processes, one of them is struck, and the others have to end by themselves; with `--shard` each of them
+With several processes one of them gets the fault, and the others have to end by themselves; with `--shard` each of them
 writes a part of every checkpoint. With `--tmpfs` runs lie on a disk in memory that is made too small, which takes the
-rights to mount one; without it, writing is made to fail.
+right to mount one; without it, writing is made to fail.
 
 Runs are forked off this process, which saves the start of Python; POSIX only.
 """
@@ -47,10 +47,10 @@ from noisekiln.data import DataSet, load
 from noisekiln.distributed.sharded import to_local
 from noisekiln.errors import Diverged, LostRank, SaveFailed
 from noisekiln.machine.interrupt import Interrupt
-from noisekiln.model import diffusion
+from noisekiln.model import saving
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
-from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
@@ -58,11 +58,12 @@ from noisekiln.training.batches import Batch
 SETTINGS = Settings(
     batch_size=16, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)", curves="none", timeout=20
 )
+ALWAYS = Intervals(log_seconds=0.0, checkpoint_seconds=0.0)
 FINISHED, STOPPED, DIVERGED, NO_ROOM, LOST = 0, 143, 4, 5, 6  # exit codes
 LARGE = 256 << 20  # bytes: room for any run
-RUINED = 5  # the step in which an image is no number
+RUINED = 5  # the step in which an image is NaN
 TIMED = ("seconds", "images_per_second", "seconds_left", "flops_per_second", "share_of_peak", "memory_gib")
-BLOWS = {"kill": 100, "sigterm": 30, "full_disk": 30, "flip": 30, "nan": 30}  # how many of each, unless told otherwise
+FAULTS = {"kill": 100, "sigterm": 30, "full_disk": 30, "flip": 30, "nan": 30}  # how many of kind by default
 
 
 def train(
@@ -71,18 +72,18 @@ def train(
     """A process of its own: train or go on, and end with a code.
 
     Args:
-        folder: Of the run.
-        data: To train on.
-        settings: Of the run.
-        place: What torchrun would say in the environment.
-        full_after: From so many writes on, the disk is full.
-        nan_at: In this step from here on, a weight becomes no number.
+        folder: Folder of the run.
+        data: The images.
+        settings: Settings of the run.
+        place: Environment variables that torchrun would set.
+        full_after: Number of writes after which the disk is full.
+        nan_at: Number of the step, from here on, after which a weight is NaN.
     """
     os.environ |= place
     if full_after is not None:
         fill_disk(full_after)
     try:
-        run = Run(settings, data, folder)
+        run = Run(settings, data, folder, intervals=ALWAYS)
         ruin_a_batch(run)
         with Interrupt() as interrupt:
             for number, _ in enumerate(run.steps(interrupt)):
@@ -98,8 +99,8 @@ def train(
 
 
 def ruin_a_batch(run: Run) -> None:
-    """Have an image of one batch be no number."""
-    batches, ruined = run.trainer.rows.batches, RUINED * run.trainer.batch_size
+    """Make an image of one batch NaN."""
+    batches, ruined = run.trainer.batches, RUINED * run.trainer.batch_size
 
     def ruinous(start: int, count: int, generator: torch.Generator) -> Batch:
         x, *others = batches(start, count, generator)
@@ -108,20 +109,20 @@ def ruin_a_batch(run: Run) -> None:
             x[3] = torch.nan
         return x, *others
 
-    run.trainer.rows.batches = ruinous
+    run.trainer.batches = ruinous
 
 
 def ruin_a_weight(run: Run) -> None:
-    """Have one be no number."""
+    """Make a weight NaN."""
     with torch.no_grad():
-        weight = next(weight for weight in run.trained.parameters() if to_local(weight).numel())
+        weight = next(weight for weight in run.learner.parameters() if to_local(weight).numel())
         to_local(weight).view(-1)[0] = torch.nan
 
 
 def fill_disk(after: int) -> None:
-    """Have every write from the given one on fail in this process: synced files, and halves of tensors' files."""
+    """Have every write from number `after` on fail in this process: synced files, and halves of tensors' files."""
     calls = count()
-    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, diffusion)}
+    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, saving)}
 
     def fsync(handle: int) -> None:
         if next(calls) >= after:
@@ -157,7 +158,9 @@ def unreadable(folder: Path, flipped: set[str]) -> int:
             lines = [line.split("  ") for line in (place / "SHA256SUMS").read_text().splitlines()]
             parts = [*place.glob("part-*.safetensors")]
             bad += (
-                len(lines) != 1 + len(parts) or not parts or any(digest(place / name) != told for told, name in lines)
+                len(lines) != 1 + len(parts)
+                or not parts
+                or any(digest(place / name) != checksum for checksum, name in lines)
             )
         except (OSError, ValueError):
             bad += 1
@@ -175,7 +178,7 @@ def drafts(folder: Path) -> set[Path]:
 
 
 def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
-    """Flip a bit of the newest checkpoint; whether that was noticed, and the one before it taken."""
+    """Flip a bit of the newest checkpoint; whether that was noticed, and the one before it read."""
     places = sorted((folder / "checkpoints").glob("[0-9]*[0-9]"))
     file = chance.choice(sorted(places[-1].iterdir()))
     content = bytearray(file.read_bytes())
@@ -218,7 +221,7 @@ def differences(one: dict[str, dict[Any, Any]], other: dict[str, dict[Any, Any]]
 
 
 def used(disk: Path) -> int:
-    """Bytes that are taken on it."""
+    """Bytes in use on a disk."""
     return shutil.disk_usage(disk).used
 
 
@@ -227,13 +230,13 @@ def resize(disk: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-class Storm:
+class FaultInjection:
     """Blows to be dealt, and what came of them.
 
     Args:
         data: To train on.
         settings: Of a run.
-        left: How many blows of each kind.
+        left: How many faults of each kind.
         chance: Decides what comes when.
         processes: How many train together.
     """
@@ -245,7 +248,7 @@ class Storm:
         self.processes = processes
         self.steps = (settings.images or 0) // (settings.batch_size or 1)
         self.disk: Path | None = None  # on which runs lie, if it can be made too small
-        self.told, self.flipped = Counter[str](), set[str]()
+        self.counts, self.flipped = Counter[str](), set[str]()
         self.seconds = 0.0  # that a whole run takes
 
     def start(self, folder: Path, full_after: int | None = None, nan_at: int | None = None) -> list[BaseProcess]:
@@ -262,38 +265,38 @@ class Storm:
             started[-1].start()
         return list(started)
 
-    def endure(self, folder: Path) -> None:
-        """Train to the end, struck again and again, as long as there are blows left."""
+    def train_through(self, folder: Path) -> None:
+        """Train to the end, with one fault after another, as long as there are any left."""
         before = sum(self.left.values())
         while True:
-            blows = [blow for blow, times in self.left.items() if times]
-            if not blows:
+            faults = [fault for fault, times in self.left.items() if times]
+            if not faults:
                 codes = ended(self.start(folder))
                 assert set(codes) == {FINISHED}, codes
                 break
-            blow = self.chance.choice(blows)
+            fault = self.chance.choice(faults)
             before_it = drafts(folder)
-            if not self.strike(blow, folder):
+            if not self.inject(fault, folder):
                 break
-            self.left[blow] -= self.inspect(blow, folder, drafts(folder) - before_it)
-        self.told["runs"] += 1
-        self.told["runs that went on"] += sum(self.left.values()) < before
+            self.left[fault] -= self.inspect(fault, folder, drafts(folder) - before_it)
+        self.counts["runs"] += 1
+        self.counts["runs that went on"] += sum(self.left.values()) < before
 
-    def strike(self, blow: str, folder: Path) -> bool:
-        """Train, and strike at a random moment; False if the run had ended before."""
-        if blow == "full_disk" and self.disk is not None:
+    def inject(self, fault: str, folder: Path) -> bool:
+        """Train, and inject a fault at a random moment; False if the run had ended before."""
+        if fault == "full_disk" and self.disk is not None:
             resize(self.disk, used(self.disk) + self.chance.randrange(3 << 20))
             group = self.start(folder)
-        elif blow == "full_disk":
+        elif fault == "full_disk":
             group = self.start(folder, full_after=self.chance.randrange(200))
-        elif blow == "nan":
+        elif fault == "nan":
             group = self.start(folder, nan_at=self.chance.randrange(self.steps // 2))
         else:
             group = self.start(folder)
             group[0].join(self.chance.uniform(0, self.seconds / 2))
-            struck = self.chance.choice(group)
-            if struck.exitcode is None:
-                os.kill(struck.pid or 0, signal.SIGTERM if blow == "sigterm" else signal.SIGKILL)
+            victim = self.chance.choice(group)
+            if victim.exitcode is None:
+                os.kill(victim.pid or 0, signal.SIGTERM if fault == "sigterm" else signal.SIGKILL)
         codes = set(ended(group))
         if self.disk is not None:
             resize(self.disk, LARGE)
@@ -301,88 +304,93 @@ class Storm:
             return False
         # A SIGTERM before training has begun ends the process at once, as it does any other.
         expected = {"sigterm": {STOPPED, -signal.SIGTERM}, "full_disk": {NO_ROOM}, "nan": {DIVERGED}}.get(
-            blow, {-signal.SIGKILL}
+            fault, {-signal.SIGKILL}
         )
         # Who has finished cannot lose the others any more; who has not, ends when one is lost.
-        assert codes <= expected | ({LOST, FINISHED} if self.processes > 1 else set()), (blow, codes)
+        assert codes <= expected | ({LOST, FINISHED} if self.processes > 1 else set()), (fault, codes)
         return True
 
-    def inspect(self, blow: str, folder: Path, left_over: set[Path]) -> bool:
-        """Look at what the blow left, and flip a bit if that is part of it; whether it was a blow of its kind."""
-        if blow == "full_disk":
-            self.told["drafts left on a full disk"] += len(left_over)
+    def inspect(self, fault: str, folder: Path, left_over: set[Path]) -> bool:
+        """Check what a fault left, and flip a bit if that is part of it; whether it counts as a fault of its kind."""
+        if fault == "full_disk":
+            self.counts["drafts left on a full disk"] += len(left_over)
         else:
-            self.told["struck while writing"] += len(left_over) > 0
-        self.told["unreadable"] += unreadable(folder, self.flipped)
-        if blow != "flip":
+            self.counts["interrupted while writing"] += len(left_over) > 0
+        self.counts["unreadable"] += unreadable(folder, self.flipped)
+        if fault != "flip":
             return True
         whole = checkpoints.newest(folder / "checkpoints")
         if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*[0-9]")]) < 2:
             return False  # to damage the last good one is another question
-        self.told["flipped bits"] += 1
-        self.told["flipped bits noticed"] += flip_bit(folder, self.chance, self.flipped)
+        self.counts["flipped bits"] += 1
+        self.counts["flipped bits noticed"] += flip_bit(folder, self.chance, self.flipped)
         return True
 
 
 def main() -> None:
-    """Strike, compare, tell, write the record; fail if anything was lost."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for blow, usual in BLOWS.items():
-        ask.add_argument(f"--{blow.replace('_', '-')}s", type=int, default=usual, dest=blow)
-    ask.add_argument("--images", type=int, default=800, help="Of a whole run, 16 a step.")
-    ask.add_argument("--processes", type=int, default=1, help="That train together; strike with kill and SIGTERM only.")
-    ask.add_argument("--shard", action="store_true", help="Weights are shared out over the processes.")
-    ask.add_argument("--tmpfs", action="store_true", help="Runs lie on a disk in memory, which is made too small.")
-    ask.add_argument("--seed", type=int, default=0)
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
+    """Inject faults, compare, print, write the record; fail if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for fault, default in FAULTS.items():
+        parser.add_argument(f"--{fault.replace('_', '-')}s", type=int, default=default, dest=fault)
+    parser.add_argument("--images", type=int, default=800, help="Images of a whole run, 16 a step.")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="Processes that train together; for kills and SIGTERMs only."
+    )
+    parser.add_argument("--shard", action="store_true", help="Shard the weights over the processes.")
+    parser.add_argument("--tmpfs", action="store_true", help="Put runs on a disk in memory that is made too small.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run_module.CHECKPOINT_EVERY = run_module.LOG_EVERY = 0.0
     data = load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
-    asked = {blow: getattr(given, blow) for blow in BLOWS}
-    settings = SETTINGS.but(images=given.images, shard=given.shard)
-    storm = Storm(data, settings, asked, random.Random(given.seed), given.processes)
+    numbers = {fault: getattr(arguments, fault) for fault in FAULTS}
+    settings = SETTINGS.but(images=arguments.images, shard=arguments.shard)
+    injection = FaultInjection(data, settings, numbers, random.Random(arguments.seed), arguments.processes)
     work = Path(tempfile.mkdtemp())
     Run(settings, data, work / "never")  # what torch loads late is loaded here, once
     begun = time.perf_counter()
-    assert set(ended(storm.start(work / "whole"))) == {FINISHED}
-    storm.seconds = time.perf_counter() - begun
+    assert set(ended(injection.start(work / "whole"))) == {FINISHED}
+    injection.seconds = time.perf_counter() - begun
     whole = left_behind(work / "whole")
-    named = [line["not_taken"] for line in whole["log"].values() if "not_taken" in line]
+    named = [line["skipped_step"] for line in whole["log"].values() if "skipped_step" in line]
     assert len(named) == 1, named
-    if given.tmpfs:
-        storm.disk = work / "disk"
-        storm.disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(storm.disk)], check=True)
-    struck = (storm.disk or work) / "struck"
+    if arguments.tmpfs:
+        injection.disk = work / "disk"
+        injection.disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(injection.disk)], check=True)
+    faulty = (injection.disk or work) / "faulty"
     try:
-        while any(storm.left.values()):
-            storm.endure(struck)
-            differ = differences(left_behind(struck), whole)
-            storm.told["runs bitwise equal"] += not differ
+        while any(injection.left.values()):
+            injection.train_through(faulty)
+            differ = differences(left_behind(faulty), whole)
+            injection.counts["runs bitwise equal"] += not differ
             for what in differ:
-                print(f"run {storm.told['runs']} differs in {what}", file=sys.stderr)
-            shutil.rmtree(struck)
+                print(f"run {injection.counts['runs']} differs in {what}", file=sys.stderr)
+            shutil.rmtree(faulty)
     finally:
-        if storm.disk is not None:
-            subprocess.run(["umount", str(storm.disk)], check=True)
+        if injection.disk is not None:
+            subprocess.run(["umount", str(injection.disk)], check=True)
     shutil.rmtree(work)
-    told = storm.told
-    names = ("struck while writing", "runs", "runs that went on", "runs bitwise equal", "unreadable")
+    counts = injection.counts
+    names = ("interrupted while writing", "runs", "runs that went on", "runs bitwise equal", "unreadable")
     more = ("drafts left on a full disk", "flipped bits", "flipped bits noticed")
-    how = {"processes": given.processes, "sharded": given.shard, "full_disk": "tmpfs" if given.tmpfs else "made up"}
+    how = {
+        "processes": arguments.processes,
+        "sharded": arguments.shard,
+        "full_disk": "tmpfs" if arguments.tmpfs else "made up",
+    }
     figures: dict[str, Any] = (
         how
-        | {"blows": asked, "named_of_the_ruined_batch": named[0]}
-        | {name.replace(" ", "_"): told[name] for name in (*names, *more)}
+        | {"faults": numbers, "named_of_the_ruined_batch": named[0]}
+        | {name.replace(" ", "_"): counts[name] for name in (*names, *more)}
     )
-    figures["seconds_of_a_whole_run"] = round(storm.seconds, 2)
+    figures["seconds_of_a_whole_run"] = round(injection.seconds, 2)
     figures["seconds"] = round(time.perf_counter() - begun, 1)
     print(json.dumps(figures, indent=2))
-    if given.record:
-        given.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    lost = told["runs"] - told["runs bitwise equal"] + told["unreadable"] + told["drafts left on a full disk"]
-    sys.exit(1 if lost or told["flipped bits"] != told["flipped bits noticed"] else 0)
+    if arguments.record:
+        arguments.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    lost = counts["runs"] - counts["runs bitwise equal"] + counts["unreadable"] + counts["drafts left on a full disk"]
+    sys.exit(1 if lost or counts["flipped bits"] != counts["flipped bits noticed"] else 0)
 
 
 if __name__ == "__main__":

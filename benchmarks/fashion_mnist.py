@@ -29,69 +29,78 @@ COUNT = 1000
 
 def main() -> None:
     """Train both, sample both, judge both."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
-    ask.add_argument("--minutes", type=float, default=5)
-    ask.add_argument("--work", type=Path, default=Path(".bench/fashion_mnist"))
-    ask.add_argument("--record", type=Path)
-    ask.add_argument("--only", choices=["noisekiln", "diffusers"])
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--work", type=Path, default=Path(".bench/fashion_mnist"))
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--only", choices=["noisekiln", "diffusers"])
+    arguments = parser.parse_args()
 
-    data = load(given.data)
+    data = load(arguments.data)
     assert data.held_out is not None
     train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (data.train, data.held_out))
-    judge = Judge(trained_classifier(*train, given.work / "classifier.pt"), train, test)
-    told: dict[str, Any] = {
+    judge = Judge(trained_classifier(*train, arguments.work / "classifier.pt"), train, test)
+    record: dict[str, Any] = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
-        "minutes": given.minutes,
+        "minutes": arguments.minutes,
         "classifier_test_accuracy": round(judge.test_accuracy, 4),
         "frechet_floor": round(judge.floor, 3),
     }
-    asked = torch.arange(10).repeat_interleave(COUNT // 10)
+    labels = torch.arange(10).repeat_interleave(COUNT // 10)
     for name, contender in {"noisekiln": ours, "diffusers": theirs}.items():
-        if given.only in (None, name):
-            images, figures = contender(given, train, asked)
-            ratio, accuracy = judge(images, asked)
-            told[name] = {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4), **figures}
+        if arguments.only in (None, name):
+            images, figures = contender(arguments, train, labels)
+            ratio, accuracy = judge(images, labels)
+            record[name] = {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4), **figures}
             rows = torch.cat([torch.arange(c * 100, c * 100 + 16) for c in range(10)])
             save_picture(
-                tile(images[rows].numpy(), columns=16), given.work / f"{name}_{given.minutes:g}min.png", at_least=960
+                tile(images[rows].numpy(), columns=16),
+                arguments.work / f"{name}_{arguments.minutes:g}min.png",
+                at_least=960,
             )
-            print(json.dumps({name: told[name]}, indent=2), flush=True)
-    if {"noisekiln", "diffusers"} <= told.keys():
-        told["images_per_second_ratio"] = round(
-            told["noisekiln"]["images_per_second"] / told["diffusers"]["images_per_second"], 2
+            print(json.dumps({name: record[name]}, indent=2), flush=True)
+    if {"noisekiln", "diffusers"} <= record.keys():
+        record["images_per_second_ratio"] = round(
+            record["noisekiln"]["images_per_second"] / record["diffusers"]["images_per_second"], 2
         )
-    print(json.dumps(told, indent=2))
-    if given.record:
-        given.record.parent.mkdir(parents=True, exist_ok=True)
-        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=2))
+    if arguments.record:
+        arguments.record.parent.mkdir(parents=True, exist_ok=True)
+        arguments.record.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def ours(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def ours(arguments: argparse.Namespace, train: tuple[Tensor, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """The two commands, everything left at its default."""
-    run, pictures = given.work / f"run_{given.minutes:g}min", given.work / f"pictures_{given.minutes:g}min"
-    shutil.rmtree(run, ignore_errors=True)  # an earlier run would be gone on with, and judged as this one
+    run, pictures = (
+        arguments.work / f"run_{arguments.minutes:g}min",
+        arguments.work / f"pictures_{arguments.minutes:g}min",
+    )
+    shutil.rmtree(run, ignore_errors=True)  # an earlier run would be resumed, and judged as this one
     command = [sys.executable, "-m", "noisekiln"]
-    subprocess.run([*command, "train", given.data, "--minutes", str(given.minutes), "--out", str(run)], check=True)
+    subprocess.run(
+        [*command, "train", arguments.data, "--minutes", str(arguments.minutes), "--out", str(run)], check=True
+    )
     trained = json.loads(sorted((run / "checkpoints").glob("[0-9]*/numbers.json"))[-1].read_text(encoding="utf-8"))
     begun = time.perf_counter()
     subprocess.run(
-        [*command, "sample", str(run), "--class", "all", "-n", str(len(asked)), "--out", str(pictures)], check=True
+        [*command, "sample", str(run), "--class", "all", "-n", str(len(labels)), "--out", str(pictures)], check=True
     )
     seconds = time.perf_counter() - begun
     listed = json.loads((pictures / "samples.json").read_text(encoding="utf-8"))
-    assert [painted["label"] for painted in listed] == asked.tolist()
-    images = np.stack([np.asarray(Image.open(pictures / painted["file"])) for painted in listed])[..., None]
+    assert [sample["label"] for sample in listed] == labels.tolist()
+    images = np.stack([np.asarray(Image.open(pictures / sample["file"])) for sample in listed])[..., None]
     return torch.from_numpy(images), {
         "images_seen": trained["images_seen"],
         "images_per_second": round(trained["images_seen"] / trained["seconds"], 1),
-        "sampled_per_second": round(len(asked) / seconds, 1),
+        "sampled_per_second": round(len(labels) / seconds, 1),
     }
 
 
-def theirs(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def theirs(
+    arguments: argparse.Namespace, train: tuple[Tensor, Tensor], labels: Tensor
+) -> tuple[Tensor, dict[str, Any]]:
     """Diffusers as a user would write it: the tutorial's loop with UNet2DModel 32-64-64, and 20 steps of DDIM."""
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
@@ -111,7 +120,7 @@ def theirs(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tenso
     ema = EMAModel(network.parameters(), use_ema_warmup=True)
     images, labels = train
     seen, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < 60 * given.minutes:
+    while time.perf_counter() - begun < 60 * arguments.minutes:
         rows = torch.randint(len(images), (64,))
         clean = images[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
         noise, steps = torch.randn_like(clean), torch.randint(1000, (64,))
@@ -127,7 +136,7 @@ def theirs(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tenso
     ddim = DDIMScheduler(num_train_timesteps=1000)
     ddim.set_timesteps(20)
     begun, done = time.perf_counter(), []
-    for part in asked.split(250):
+    for part in labels.split(250):
         x = torch.randn(len(part), 1, 28, 28)
         for step in ddim.timesteps:
             with torch.no_grad():
@@ -136,7 +145,7 @@ def theirs(given: argparse.Namespace, train: tuple[Tensor, Tensor], asked: Tenso
     return torch.cat(done), {
         "images_seen": seen,
         "images_per_second": round(seen / trained, 1),
-        "sampled_per_second": round(len(asked) / (time.perf_counter() - begun), 1),
+        "sampled_per_second": round(len(labels) / (time.perf_counter() - begun), 1),
     }
 
 

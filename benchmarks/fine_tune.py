@@ -23,10 +23,10 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 
 WAYS: dict[str, dict[str, Any]] = {
-    **{f"all weights, muon {rate:g}": {"rate": rate} for rate in (2e-3, 6e-4, 2e-4)},
-    **{f"all weights, adamw {rate:g}": {"optimizer": "adamw", "rate": rate} for rate in (1e-3, 3e-4)},
+    **{f"all weights, muon {rate:g}": {"lr": rate} for rate in (2e-3, 6e-4, 2e-4)},
+    **{f"all weights, adamw {rate:g}": {"optimizer": "adamw", "lr": rate} for rate in (1e-3, 3e-4)},
     **{
-        f"rank {rank}, {optimizer} {rate:g}": {"lora": rank, "optimizer": optimizer, "rate": rate}
+        f"rank {rank}, {optimizer} {rate:g}": {"lora": rank, "optimizer": optimizer, "lr": rate}
         for rank, optimizer in ((1, "muon"), (4, "muon"), (16, "muon"), (4, "adamw"))
         for rate in (2e-3, 6e-3, 1e-2)
     },
@@ -41,7 +41,7 @@ def first(part: Images | None, count: int = 256, channels: tuple[int, ...] = (0,
 
 
 def held_out_loss(model: Diffusion, images: Images, draws: int = 8) -> float:
-    """The usual loss on images that training has not seen, the same levels and noise for every model."""
+    """The loss on images that training has not seen, the same levels and noise for every model."""
     objective, generator = Denoising(LogNormal(), Unit()), torch.Generator().manual_seed(1)
     x = model.codec.encode(torch.from_numpy(images.pixels).repeat(draws, 1, 1, 1))
     assert model.conditioner is not None
@@ -61,34 +61,34 @@ def trained(data: DataSet, folder: Path, **settings: Any) -> tuple[Diffusion, in
 
 def main() -> None:
     """Train the base, then every way from it."""
-    ask = argparse.ArgumentParser(description=main.__doc__)
-    ask.add_argument("--base", type=int, default=40_000, help="images that the base is trained on")
-    ask.add_argument("--images", type=int, default=6_400, help="images that each way sees")
-    ask.add_argument("--only", default="", help="ways whose name holds this")
-    ask.add_argument("--record", type=Path, help="JSON file for the figures")
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--base", type=int, default=40_000, help="images that the base is trained on")
+    parser.add_argument("--images", type=int, default=6_400, help="images that each way sees")
+    parser.add_argument("--only", default="", help="ways whose name holds this")
+    parser.add_argument("--record", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
 
     portraits = load("bundled:portraits")
     new, unseen = (first(part, channels=(1, 2, 0)) for part in (portraits.train, portraits.held_out))
     data = replace(portraits, name="recoloured", train=new, held_out=unseen, fingerprint="recoloured")
     judged = {"new": unseen, "old": first(portraits.held_out)}
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        base, _, _ = trained(portraits, folder / "base", model="xs", images=given.base)
-        told["the base as it is"] = {name: held_out_loss(base, images) for name, images in judged.items()}
-        print(told, flush=True)
+        base, _, _ = trained(portraits, folder / "base", model="xs", images=arguments.base)
+        figures["the base as it is"] = {name: held_out_loss(base, images) for name, images in judged.items()}
+        print(figures, flush=True)
         started = {name: {"start": str(folder / "base"), **way} for name, way in WAYS.items()}
         for number, (name, way) in enumerate(({"from nothing": {"model": "xs"}} | started).items()):
-            if given.only not in name:
+            if arguments.only not in name:
                 continue
-            model, count, seconds = trained(data, folder / str(number), images=given.images, **way)
+            model, count, seconds = trained(data, folder / str(number), images=arguments.images, **way)
             losses = {name: held_out_loss(model, images) for name, images in judged.items()}
-            told[name] = losses | {"parameters": count, "seconds": round(seconds, 1)}
-            print(f"{name:28} {told[name]}", flush=True)
-    print(json.dumps(told, indent=2))
-    if given.record:
-        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            figures[name] = losses | {"parameters": count, "seconds": round(seconds, 1)}
+            print(f"{name:28} {figures[name]}", flush=True)
+    print(json.dumps(figures, indent=2))
+    if arguments.record:
+        arguments.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

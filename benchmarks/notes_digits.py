@@ -23,20 +23,20 @@ from test_examples import known_digits, share_of_digits
 
 def main() -> None:
     """Judge each model, print and record."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("models", type=Path, nargs="+", help="folders that examples/study_notes.py left")
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+", help="folders that examples/study_notes.py left")
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
     real = known_digits()[3]
     noise = np.random.default_rng(1).normal(real.mean(0), real.std(0), (500, 64)).clip(0, 16)
-    told = {"real digits": share_of_digits(real)[0], "Gaussian noise": share_of_digits(noise)[0]}
-    for folder in given.models:
+    figures = {"real digits": share_of_digits(real)[0], "Gaussian noise": share_of_digits(noise)[0]}
+    for folder in arguments.models:
         images = Diffusion.load(folder).sample(200, steps=200, batch_size=200)
-        told[folder.name] = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)[0]
-    told = {name: round(float(share), 3) for name, share in told.items()}
-    print(json.dumps(told, indent=2))
-    if given.record:
-        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        figures[folder.name] = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)[0]
+    figures = {name: round(float(share), 3) for name, share in figures.items()}
+    print(json.dumps(figures, indent=2))
+    if arguments.record:
+        arguments.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Short runs with everything else at its default, in turn: within a round all ways have one seed, and the next round goes
 through them the other way round. As machines are shared, time is that which the thread had of a processor: on a quiet
-one it is that of the clock. The figure is the usual loss of the averaged model and of the last weights, on held-out
+one it is that of the clock. The figure is the loss of the averaged model and of the last weights, on held-out
 images under the same noise for all.
 `python benchmarks/optimizers.py --record records/optimizers.json` prints and keeps the figures.
 """
@@ -27,8 +27,8 @@ from noisekiln.runs.run import Run
 WAYS: dict[str, dict[str, Any]] = {
     "muon + adamw, 0.002 (default)": {"optimizer": "muon"},
     "adamw, 0.001 (its default)": {"optimizer": "adamw"},
-    "adamw, 0.003": {"optimizer": "adamw", "rate": 3e-3},
-    "adamw, 0.006": {"optimizer": "adamw", "rate": 6e-3},
+    "adamw, 0.003": {"optimizer": "adamw", "lr": 3e-3},
+    "adamw, 0.006": {"optimizer": "adamw", "lr": 6e-3},
 }
 
 
@@ -43,7 +43,7 @@ def trained(way: str, data: DataSet, seconds: float, seed: int) -> dict[str, flo
     averaged = run.copies.averaged().diffusion
     return {
         "held-out loss": held_out_loss(averaged, data.held_out, draws=1),
-        "held-out loss of the last weights": held_out_loss(run.trained.eval().diffusion, data.held_out, draws=1),
+        "held-out loss of the last weights": held_out_loss(run.learner.eval().diffusion, data.held_out, draws=1),
         "images": run.trainer.images_seen,
         "seconds": round(run.trainer.seconds, 1),
     }
@@ -51,24 +51,24 @@ def trained(way: str, data: DataSet, seconds: float, seed: int) -> dict[str, flo
 
 def main() -> None:
     """Train in turn, compare."""
-    ask = argparse.ArgumentParser(description=main.__doc__)
-    ask.add_argument("--seconds", type=float, default=20.0, help="of training, each run")
-    ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one round each")
-    ask.add_argument("--only", default="", help="ways whose name holds this")
-    ask.add_argument(
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of training, each run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one round each")
+    parser.add_argument("--only", default="", help="ways whose name holds this")
+    parser.add_argument(
         "--record", type=Path, help="JSON file for the figures; what it has of other rounds and ways stays"
     )
-    given = ask.parse_args()
+    arguments = parser.parse_args()
 
     torch.set_num_threads(1)
     data = load("bundled:portraits")
-    for seed in given.seeds:
+    for seed in arguments.seeds:
         runs = {}
-        for way in [way for way in WAYS if given.only in way][:: 1 if seed % 2 == 0 else -1]:
-            runs[way] = trained(way, data, given.seconds, seed)
+        for way in [way for way in WAYS if arguments.only in way][:: 1 if seed % 2 == 0 else -1]:
+            runs[way] = trained(way, data, arguments.seconds, seed)
             print(seed, way, runs[way], flush=True)
-        told = summed_up(given.record, given.seconds, seed, runs)
-    print(json.dumps(told, indent=2))
+        figures = summed_up(arguments.record, arguments.seconds, seed, runs)
+    print(json.dumps(figures, indent=2))
 
 
 def summed_up(record: Path | None, seconds: float, seed: int, runs: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def summed_up(record: Path | None, seconds: float, seed: int, runs: dict[str, di
         for way in WAYS
         if any(way in one for one in rounds.values())
     }
-    told = {"seconds each": seconds, "medians": middle, "seeds": dict(sorted(rounds.items()))}
+    figures = {"seconds each": seconds, "medians": middle, "seeds": dict(sorted(rounds.items()))}
     if record:
-        record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return told
+        record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ def deterministic(sampler: Sampler) -> bool:
 
 def main() -> None:
     """Measure all, print a table, write the record."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
-    told = []
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
+    figures = []
     for name in names("samplers"):
         sampler = build(Sampler, name)
         if not deterministic(sampler):
@@ -67,10 +67,10 @@ def main() -> None:
                     row = {"sampler": name, "declared": sampler.order, "schedule": room, "data": data_name}
                     row |= {"range": span, "order": round(order, 2)}
                     row |= {f"error at {STEPS[0]}": found[0], f"error at {STEPS[-1]}": found[-1]}
-                    told.append(row)
+                    figures.append(row)
                     print(f"{name:9} {room:13} {data_name:9} {span:6} {order:5.2f}  {found[0]:.1e} {found[-1]:.1e}")
-    if given.record:
-        given.record.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if arguments.record:
+        arguments.record.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def step(network: str, rounds: int) -> dict[str, Any]:
         trainer, chosen = run.trainer, run.settings
         assert chosen.batch_size is not None
         bare = Bare(copy.deepcopy(run.learner), chosen.optimizer)
-        steps = cast(Generator[Report], run.steps())
+        steps = run.steps()
         timed = []
         for number in range(rounds + 3):  # the first ones warm up
             seen = trainer.images_seen
@@ -220,7 +220,7 @@ def checkpoint(network: str, rounds: int) -> dict[str, Any]:
     timed = []
     with tempfile.TemporaryDirectory() as folder:
         run = Run(settings_of(network), noise(), Path(folder), intervals=NO_CHECKPOINTS)
-        steps = cast(Generator[Report], run.steps())
+        steps = run.steps()
         next(steps)
         first = seconds(run.save)  # makes the module that averages are copied into
         run.background.wait()

@@ -3,7 +3,7 @@
 A stand-in for a human eye: it looks at fixed pixels where a portrait always shows its hair (or hat), skin and clothing,
 takes for each pixel the nearest colour of the palette that the portraits were drawn with, and lets the majority decide.
 `python benchmarks/portrait_colours.py` prints the ceiling: how often it agrees on the real portraits; with
-`--run runs/demo` also how often samples agree with the captions that they were painted from.
+`--run runs/demo` also how often samples agree with the captions that they were generated from.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def read_colours(image: NDArray[np.uint8]) -> dict[str, str]:
     return {part: _majority(image[np.ix_(*region)], PALETTE[name]) for part, (name, region) in REGIONS.items()}
 
 
-def asked_colours(caption: str) -> dict[str, str]:
+def requested_colours(caption: str) -> dict[str, str]:
     """The colour words that a caption names, by part; parts that it does not name are absent."""
     found = {part: re.search(rf"(\w+) {noun}\b", caption) for part, noun in NOUNS.items()}
     return {part: match[1] for part, match in found.items() if match and match[1] in PALETTE[REGIONS[part][0]]}
@@ -58,11 +58,11 @@ def agreement(images: NDArray[np.uint8], captions: Sequence[str]) -> dict[str, f
         raise ValueError(f"{len(images)} images need as many captions, there are {len(captions)}")
     right: dict[str, list[bool]] = {part: [] for part in (*REGIONS, "all")}
     for image, caption in zip(images, captions, strict=True):
-        shown, asked = read_colours(image), asked_colours(caption)
-        for part, word in asked.items():
+        shown, requested = read_colours(image), requested_colours(caption)
+        for part, word in requested.items():
             right[part].append(shown[part] == word)
-        if asked:
-            right["all"].append(all(shown[part] == word for part, word in asked.items()))
+        if requested:
+            right["all"].append(all(shown[part] == word for part, word in requested.items()))
     return {part: float(np.mean(hits)) if hits else float("nan") for part, hits in right.items()}
 
 
@@ -78,29 +78,29 @@ def main() -> None:
     sys.path.insert(0, str(SOURCE))
     from noisekiln.data import load
 
-    ask = argparse.ArgumentParser(description=main.__doc__)
-    ask.add_argument("--run", type=Path, help="folder of a run on the portraits, such as runs/demo")
-    ask.add_argument("-n", type=int, default=200, help="samples to judge")
-    ask.add_argument("--record", type=Path, help="JSON file for the figures")
-    given = ask.parse_args()
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--run", type=Path, help="folder of a run on the portraits, such as runs/demo")
+    parser.add_argument("-n", type=int, default=200, help="samples to judge")
+    parser.add_argument("--record", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
 
     portraits = load("bundled:portraits")
-    told: dict[str, object] = {}
+    figures: dict[str, object] = {}
     for name, part in (("train", portraits.train), ("held out", portraits.held_out)):
         assert part is not None
         assert part.captions is not None
-        told[f"ceiling, {name}"] = agreement(part.pixels, part.captions)
-    if given.run:
+        figures[f"ceiling, {name}"] = agreement(part.pixels, part.captions)
+    if arguments.run:
         from noisekiln import load as load_model
 
-        model = load_model(given.run)
+        model = load_model(arguments.run)
         assert portraits.held_out is not None
-        prompts = list((portraits.held_out.captions or ())[: given.n])
-        told["samples"] = agreement(model.sample(prompts).numpy(), prompts)
-        told["images_seen"] = max(int(f.name) for f in (given.run / "checkpoints").glob("[0-9]*"))
-    print(json.dumps(told, indent=2))
-    if given.record:
-        given.record.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        prompts = list((portraits.held_out.captions or ())[: arguments.n])
+        figures["samples"] = agreement(model.sample(prompts).numpy(), prompts)
+        figures["images_seen"] = max(int(f.name) for f in (arguments.run / "checkpoints").glob("[0-9]*"))
+    print(json.dumps(figures, indent=2))
+    if arguments.record:
+        arguments.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from noisekiln.files.pictures import save_picture, tile
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.uses.fit_image import to_x
 from noisekiln.uses.image_to_noise import image_to_noise
-from portrait_colours import PALETTE, requested_colours, read_colours
+from portrait_colours import PALETTE, read_colours, requested_colours
 
 Pixels = NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, out of room, damaged or started twice: nothing is lost, and all is told."""
+"""Runs that are killed, stopped, out of disk space, damaged or started twice: nothing is lost, and all is said."""
 
 import errno
 import json
@@ -21,15 +21,16 @@ from noisekiln.data import DataSet, load
 from noisekiln.errors import SaveFailed
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.adapter import Adapter
+from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
-from noisekiln.runs import run as run_module
 from noisekiln.runs.run import Run
-from noisekiln.runs.save import SaveJob
+from noisekiln.runs.save_job import SaveJob
 from noisekiln.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
-WORDS = ("--batch-size", 16, "--backbone", TINY)
-SETTINGS = Settings(images=256, batch_size=16, backbone=TINY)
+WORDS = ("--batch-size", 16, "--backbone", TINY, "--curves", "none")
+SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
+SAVE_OFTEN = Intervals(checkpoint_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,35 +38,31 @@ def data() -> DataSet:
     return load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
 
 
-@pytest.fixture
-def save_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 0.0)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def out_of_room(*_: object, **__: object) -> None:
+def disk_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
-def test_a_storm_of_blows_changes_nothing(tmp_path: Path):
+def test_faults_change_nothing(tmp_path: Path):
     """The short form of `benchmarks/crash.py`: its figures at length are in records/crash.json."""
     words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1", "--nans", "1"]
-    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "told.json")]
+    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "record.json")]
     done = subprocess.run(
         script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done
-    told = json.loads((tmp_path / "told.json").read_text())
-    assert told["blows"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1, "nan": 1}
-    assert "in image " in told["named_of_the_ruined_batch"]
-    assert told["runs_bitwise_equal"] == told["runs"] > 0
-    assert told["runs_that_went_on"] > 0
-    assert (told["unreadable"], told["drafts_left_on_a_full_disk"], told["flipped_bits_noticed"]) == (0, 0, 1)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["faults"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1, "nan": 1}
+    assert "in image " in record["named_of_the_ruined_batch"]
+    assert record["runs_bitwise_equal"] == record["runs"] > 0
+    assert record["runs_that_went_on"] > 0
+    assert (record["unreadable"], record["drafts_left_on_a_full_disk"], record["flipped_bits_noticed"]) == (0, 0, 1)
 
 
 def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets: Path, tmp_path: Path):
@@ -121,13 +118,14 @@ def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_pat
 
 
 @pytest.mark.parametrize("what", ["metrics.jsonl", "samples"])
-def test_no_room_for_the_log_or_a_grid(
+def test_no_space_for_the_log_or_a_grid(
     cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ):
     with monkeypatch.context() as patched:
-        target = "JsonLines.write" if what == "metrics.jsonl" else "save_picture"
-        module = "noisekiln.logs.base" if what == "metrics.jsonl" else "noisekiln.runs.run"
-        patched.setattr(f"{module}.{target}", out_of_room)
+        log = what == "metrics.jsonl"
+        patched.setattr(
+            f"noisekiln.{'logs.json_lines.JsonLines.write' if log else 'runs.grids.save_picture'}", disk_full
+        )
         said = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
     assert said.code == 5
     assert (
@@ -142,23 +140,24 @@ def test_memory_that_is_short_when_something_is_saved(data: DataSet, tmp_path: P
 
     run = Run(SETTINGS, data, tmp_path)
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(SaveFailed, match=r"as memory ran out\. What was saved before is intact\. Give the same"):
+    with pytest.raises(SaveFailed, match=r"memory ran out\. What was saved before is intact\. Run the same"):
         list(run.steps())
 
 
-def test_damage_is_told(cli: Command, pets: Path, tmp_path: Path, save_often: None, capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_checkpoint_is_named(cli: Command, pets: Path, tmp_path: Path):
     run = tmp_path / "run"
-    assert cli("train", pets, "--out", run, "--images", 64, *WORDS).code == 0
+    words = {"images": 64, "batch_size": 16, "backbone": TINY, "curves": "none"}
+    nk.train(pets, out=run, intervals=SAVE_OFTEN, **words)
     damaged = max((run / "checkpoints").iterdir())
     (damaged / "numbers.json").write_text("{}")
-    told = f"checkpoint {damaged.name} is damaged: 'numbers.json': not what was written, by its SHA256SUMS"
+    named = f"checkpoint {damaged.name} is damaged: 'numbers.json': not what was written, by its SHA256SUMS"
     said = cli("train", pets, "--out", run, "--images", 64, *WORDS)
     assert said.code == 0
-    assert f"{told}\n" in said.out
-    assert "going on after 48 images" in said.out
+    assert f"note: {named}\n" in said.out
+    assert "resuming after 48 images" in said.out
     (damaged / "numbers.json").write_text("{}")
-    nk.train(pets, out=run, images=64, batch=16, backbone=TINY)
-    assert f"{told}\n" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match=named):
+        nk.train(pets, out=run, **words)
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "model"])
@@ -169,25 +168,25 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
     assert cli("train", pets, "--out", run, "--images", 64, *WORDS).code == 0
     with monkeypatch.context() as patch:
         if what == "checkpoint":
-            patch.setattr(checkpoints, "_find_room", out_of_room)
+            patch.setattr(checkpoints, "_find_room", disk_full)
         else:
-            patch.setattr("noisekiln.model.diffusion.save_file", out_of_room)
+            patch.setattr("noisekiln.model.saving.save_file", disk_full)
         said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
     assert said.code == 5
     assert f"noisekiln: The {what} after 80 images could not be written to {run}" in said.err
     assert "No space left on device." in said.err
-    assert "intact. Free some room or look after the disk, then give the same command again to go on." in said.err
+    assert "intact. Free some space or check the disk, then run the same again to resume." in said.err
     assert checkpoints.counts(run / "checkpoints")[-1] == 64
     assert not list(run.rglob(".*.partial"))
     said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
-    assert "going on after 64 images" in said.out
+    assert "resuming after 64 images" in said.out
     assert "done: 128 images" in said.out
 
 
 def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And what is written is the state of when it was asked for."""
     go, write = threading.Event(), SaveJob.write
-    run = Run(SETTINGS.but(snapshots=0), data, tmp_path)  # which would have to wait their turn
+    run = Run(SETTINGS.but(ema_snapshots=0), data, tmp_path)  # which would have to wait their turn
     steps = run.steps()
     for _ in islice(steps, 4):  # the first two grids are drawn after 1 and 3 steps, and saved
         pass
@@ -200,19 +199,17 @@ def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path,
     run.background.wait()
     found = checkpoints.newest(tmp_path / "checkpoints")
     assert found is not None
-    again = Run(SETTINGS.but(snapshots=0), data, tmp_path / "again")
+    again = Run(SETTINGS.but(ema_snapshots=0), data, tmp_path / "again")
     for _ in islice(again.steps(), 4):
         pass
-    tensors, _ = again.trainer.state()
+    tensors, _ = again.trainer.state_dict()
     assert found.numbers["images_seen"] == 64
     assert all((found.tensors[name] == tensor).all() for name, tensor in tensors.items())
     model = load_file(tmp_path / "model" / "model.safetensors")
     assert all((tensors[f"ema.0.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
 
 
-def test_killed_while_the_last_grid_is_drawn(
-    data: DataSet, tmp_path: Path, save_often: None, monkeypatch: pytest.MonkeyPatch
-):
+def test_killed_while_the_last_grid_is_drawn(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The run is not complete before its last grid is there."""
     draw_grid = Run.draw_grid
 
@@ -224,8 +221,8 @@ def test_killed_while_the_last_grid_is_drawn(
     with monkeypatch.context() as patch:
         patch.setattr(Run, "draw_grid", killed)
         with pytest.raises(KeyboardInterrupt):
-            list(Run(SETTINGS, data, tmp_path).steps())
-    run = Run(SETTINGS, data, tmp_path)
+            list(Run(SETTINGS, data, tmp_path, intervals=SAVE_OFTEN).steps())
+    run = Run(SETTINGS, data, tmp_path, intervals=SAVE_OFTEN)
     assert run.trainer.share < 1
     list(run.steps())
     assert (tmp_path / "samples" / "000000256.png").exists()
@@ -247,7 +244,7 @@ def test_a_save_that_fails_stops_training_at_the_next_step(
     steps = run.steps()
     next(steps)
     run.background.wait()
-    monkeypatch.setattr(checkpoints, "_find_room", out_of_room)
+    monkeypatch.setattr(checkpoints, "_find_room", disk_full)
     run.save()
     time.sleep(0.2)
     with pytest.raises(SaveFailed, match="No space left"):
@@ -256,14 +253,14 @@ def test_a_save_that_fails_stops_training_at_the_next_step(
 
 
 def test_keepers(data: DataSet, tmp_path: Path):
-    list(Run(SETTINGS.but(keep=1, keep_every=70), data, tmp_path).steps())
+    list(Run(SETTINGS.but(keep_checkpoints=1, keep_every=70), data, tmp_path).steps())
     assert checkpoints.counts(tmp_path / "checkpoints") == [80, 144, 224, 256]
-    list(Run(SETTINGS.but(keep=1, images=272), data, tmp_path).steps())
+    list(Run(SETTINGS.but(keep_checkpoints=1, images=272), data, tmp_path).steps())
     assert checkpoints.counts(tmp_path / "checkpoints") == [272]
 
 
 def test_to_keep_none_is_refused():
-    with pytest.raises(ValueError, match=r"keep=0: without a checkpoint no run could go on\. Give 1 or more"):
+    with pytest.raises(ValueError, match=r"`keep_checkpoints=0` is out of range\. Give a number: 1 or more\."):
         Settings(keep_checkpoints=0)
 
 
@@ -271,13 +268,17 @@ def test_to_keep_none_is_refused():
 def test_pickles_are_refused_unopened_with_a_way_out(cli: Command, pets: Path, tmp_path: Path, suffix: str):
     file = tmp_path / f"model{suffix}"
     file.write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
-    told = f"'{file}' is a pickle, and opening one runs any code that is in it; noisekiln reads none. Give the folder"
-    with pytest.raises(ValueError, match=r"torch\.load\(\.\.\., weights_only=True\).* noisekiln\.diffusion\.Diffusion"):
+    refusal = (
+        f"'{file}' is a pickle, and opening one runs any code that is in it; noisekiln reads none. Give the folder"
+    )
+    with pytest.raises(
+        ValueError, match=r"torch\.load\(\.\.\., weights_only=True\).* noisekiln\.model\.diffusion\.Diffusion"
+    ):
         nk.load(file)
     for words in (("sample", file), ("train", pets, "--from", file)):
         said = cli(*words)
         assert said.code == 2
-        assert told in said.flat
+        assert refusal in said.flat
 
 
 def test_a_pickled_adapter_is_refused(tmp_path: Path):

@@ -139,7 +139,7 @@ class Run:
         """Whether the budget is spent, and the model is there: otherwise it is written again."""
         return self.trainer.share >= 1 and self.folder.has_whole_model()
 
-    def steps(self, interrupt: Interrupt | None = None) -> Iterator[Report]:
+    def steps(self, interrupt: Interrupt | None = None) -> Generator[Report]:
         """Train, yielding the report of every step; see `events`."""
         with closing(self.events(interrupt)) as events:
             for event in events:
