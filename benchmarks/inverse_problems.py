@@ -2,7 +2,7 @@
 
     python benchmarks/inverse_problems.py RUN DATA --record records/inverse_fashion.json
 
-RUN is a run of `noisekiln train DATA`. Every method restores the same test images, without being told their class;
+RUN is a run of `noisekiln train DATA`. Every method restores the same test images, without knowing their class;
 beside them simple fills, bicubic enlargement, and diffusers' RePaint on the same weights.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classifier import Classifier, trained_classifier
+from noisekiln.codecs.base import Limits
 from noisekiln.components.spec import build
 from noisekiln.data import load
 from noisekiln.estimate import Denoise
@@ -30,63 +31,63 @@ from noisekiln.metrics.similarity import psnr, ssim
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.operators.mask import Mask
-from noisekiln.uses.explain import observe
+from noisekiln.uses.inverse_problem import observe
 
 
 def main() -> None:
     """Every problem, every contender."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("run", type=Path)
-    ask.add_argument("data")
-    ask.add_argument("-n", type=int, default=100)
-    ask.add_argument("--problems", default="")
-    ask.add_argument("--contenders", default="", help="method@sampler@steps, separated by semicolons")
-    ask.add_argument("--no-peer", action="store_true")
-    ask.add_argument("--epochs", type=int, default=6, help="of the classifier")
-    ask.add_argument("--no-features", action="store_true", help="train no classifier, measure no feature distance")
-    ask.add_argument("--work", type=Path, default=Path(".bench/inverse"))
-    ask.add_argument("--record", type=Path)
-    given = ask.parse_args()
-    data = load(given.data)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("-n", type=int, default=100)
+    parser.add_argument("--problems", default="")
+    parser.add_argument("--contenders", default="", help="method@sampler@steps, separated by semicolons")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--epochs", type=int, default=6, help="of the classifier")
+    parser.add_argument("--no-features", action="store_true", help="train no classifier, measure no feature distance")
+    parser.add_argument("--work", type=Path, default=Path(".bench/inverse"))
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    data = load(options.data)
     assert data.held_out is not None
-    model = Diffusion.load(given.run)
+    model = Diffusion.load(options.run)
     classifier = None
-    if data.train.labels is not None and not given.no_features:
+    if data.train.labels is not None and not options.no_features:
         train = (torch.from_numpy(data.train.pixels), torch.from_numpy(data.train.labels))
-        classifier = trained_classifier(*train, given.work / "classifier.pt", given.epochs)
-    rows = np.random.default_rng(0).permutation(len(data.held_out))[: given.n]
+        classifier = trained_classifier(*train, options.work / "classifier.pt", options.epochs)
+    rows = np.random.default_rng(0).permutation(len(data.held_out))[: options.n]
     originals = torch.from_numpy(data.held_out.pixels[rows])
-    told: dict[str, dict[str, dict[str, float]]] = {}
-    chosen = [tuple(text.split("@")) for text in given.contenders.split(";") if text] or CONTENDERS
-    for name, operator in problems(originals, given.problems):
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    chosen = [tuple(text.split("@")) for text in options.contenders.split(";") if text] or CONTENDERS
+    for name, operator in problems(originals, options.problems):
         x = originals.permute(0, 3, 1, 2).float() / 255
         y = operator(x)
         y = y + operator.std * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-        told[name], shown = {}, {"original": originals, "seen": as_seen(y, originals)}
+        results[name], shown = {}, {"original": originals, "seen": as_seen(y, originals)}
         for label, restored in simple(name, y, operator, originals).items():
-            told[name][label] = judged(restored, originals, classifier, 0.0)
+            results[name][label] = judged(restored, originals, classifier, 0.0)
             shown[label] = restored
         for method, sampler, steps in chosen:
             label = f"{method} {sampler} {steps}"
             begun = time.perf_counter()
             restored = solve(model, y, operator, method, sampler, int(steps))
-            told[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
+            results[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
             shown[label] = restored
-            print(name, label, told[name][label], flush=True)
-        if isinstance(operator, Mask) and not given.no_peer:
+            print(name, label, results[name][label], flush=True)
+        if isinstance(operator, Mask) and not options.no_peer:
             for steps, jumps in ((50, 10),):
                 begun = time.perf_counter()
                 label = f"diffusers RePaint {steps}x{jumps}"
                 restored = repaint(model, y, operator, steps, jumps)
-                told[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
+                results[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
                 shown[label] = restored
-                print(name, label, told[name][label], flush=True)
+                print(name, label, results[name][label], flush=True)
         sheet = torch.cat([images[:16] for images in shown.values()])
-        save_picture(tile(sheet.numpy(), columns=16), given.work / f"{name.split('(')[0]}.png", at_least=900)
+        save_picture(tile(sheet.numpy(), columns=16), options.work / f"{name.split('(')[0]}.png", at_least=900)
         print(name, list(shown), flush=True)
-        if given.record:
-            given.record.parent.mkdir(parents=True, exist_ok=True)
-            given.record.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        if options.record:
+            options.record.parent.mkdir(parents=True, exist_ok=True)
+            options.record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 CONTENDERS = [
@@ -126,16 +127,16 @@ def solve(model: Diffusion, y: Tensor, operator: Operator, method: str, sampler:
     done = []
     for i in range(0, len(y), 25):
         part = y[i : i + 25]
-        seen = observe(model, part, operator)
-        steer = partial(_held, inverse=inverse, seen=seen, limits=model.codec.limits)
+        seen = observe(model, part, operator, model.size)
+        wrap = partial(_wrapped, inverse=inverse, seen=seen, limits=model.codec.limits)
         seeds = range(i, i + len(part))
-        *_, last = model.generate([None] * len(part), seeds=seeds, sampler=sampler, steps=steps, steer=steer)
+        *_, last = model.generate([None] * len(part), seeds=seeds, sampler=sampler, steps=steps, wrap_denoiser=wrap)
         done.append(composed(last.images(), part, operator))
     return torch.cat(done)
 
 
-def _held(denoise: Denoise, inverse: Inverse, seen: Observation, limits: tuple[Tensor, Tensor]) -> Denoise:
-    return clipped(inverse(denoise, seen), limits)
+def _wrapped(denoise: Denoise, inverse: Inverse, seen: Observation, limits: Limits | None) -> Denoise:
+    return inverse(denoise, seen) if limits is None else clipped(inverse(denoise, seen), limits)
 
 
 def composed(images: Tensor, y: Tensor, operator: Operator) -> Tensor:
@@ -207,10 +208,10 @@ def repaint(model: Diffusion, y: Tensor, operator: Mask, steps: int, jumps: int)
 
 def judged(images: Tensor, originals: Tensor, classifier: Classifier | None, seconds: float) -> dict[str, float]:
     """Means over the images; the feature distance is that of the whole set, in the classifier's features."""
-    told = {"psnr": float(psnr(images, originals).mean()), "ssim": float(ssim(images, originals).mean())}
+    results = {"psnr": float(psnr(images, originals).mean()), "ssim": float(ssim(images, originals).mean())}
     if classifier is not None:
-        told["frechet"] = frechet_distance(classifier.judge(images)[0], classifier.judge(originals)[0])
-    return {name: round(value, 3) for name, value in told.items()} | {
+        results["frechet"] = frechet_distance(classifier.judge(images)[0], classifier.judge(originals)[0])
+    return {name: round(value, 3) for name, value in results.items()} | {
         "seconds_an_image": round(seconds / len(images), 3)
     }
 

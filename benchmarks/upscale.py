@@ -27,32 +27,32 @@ def main() -> None:
     parser.add_argument("--cond", default="none")
     parser.add_argument("--work", type=Path, default=Path(".bench/upscale"))
     parser.add_argument("--record", type=Path)
-    told = parser.parse_args()
-    data = load(told.data)
+    options = parser.parse_args()
+    data = load(options.data)
     assert data.held_out is not None
-    task = f"upscale(factor={told.factor})"
-    run = Run(Settings(data=told.data, task=task, minutes=told.minutes, cond=told.cond), data, told.work)
+    task = f"upscale(factor={options.factor})"
+    run = Run(Settings(data=options.data, task=task, minutes=options.minutes, cond=options.cond), data, options.work)
     for _ in run.steps():
         pass
-    figures = measure(Diffusion.load(told.work), torch.from_numpy(data.held_out.pixels[:200]))
-    figures |= {"images seen": run.trainer.images_seen, "minutes": told.minutes}
+    figures = measure(Diffusion.load(options.work), torch.from_numpy(data.held_out.pixels[:200]))
+    figures |= {"images seen": run.trainer.images_seen, "minutes": options.minutes}
     print(json.dumps(figures, indent=1))
-    if told.record:
-        told.record.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.record:
+        options.record.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(model: Diffusion, whole: Tensor) -> dict[str, float]:
-    """PSNR to the originals (N, H, W, C) uint8, and how far the small image of what is painted is from the given."""
+    """PSNR to the originals (N, H, W, C) uint8, and how far the small image of the result is from the source."""
     assert isinstance(model.task, Upscale)
-    given = model.task.observe(whole, torch.Generator())
-    shown = replace(model.task, noise=0.0).condition_image(given, model.codec, model.size, torch.zeros_like)
+    source = model.task.observe(whole, torch.Generator())
+    shown = replace(model.task, noise=0.0).condition_image(source, model.codec, model.size, torch.zeros_like)
     figures = _both("bicubic", model.codec.decode(shown[:, :-1]), whole, model.task)
     for noise in (0.0, 0.05, 0.1, 0.2):
         model.task = replace(model.task, noise=noise)
-        figures |= _both(f"noise {noise:g}", model.sample(len(whole), given=given), whole, model.task)
+        figures |= _both(f"noise {noise:g}", model.sample(len(whole), source=source), whole, model.task)
     model.task = replace(model.task, noise=0.0)
-    figures |= _both("one step", model.sample(len(whole), given=given, sampler="ddim", steps=1), whole, model.task)
-    several = [model.sample(len(whole), given=given, seed=1000 * i).float() for i in range(8)]
+    figures |= _both("one step", model.sample(len(whole), source=source, sampler="ddim", steps=1), whole, model.task)
+    several = [model.sample(len(whole), source=source, seed=1000 * i).float() for i in range(8)]
     mean = torch.stack(several).mean(0).round().to(torch.uint8)
     return figures | _both("mean of 8 samples", mean, whole, model.task)
 

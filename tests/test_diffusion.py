@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import noisekiln as nk
 from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import names
@@ -11,9 +12,14 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.denoiser import Denoiser
 from noisekiln.files.model_folder import digest
 from noisekiln.levels import Level, level
+from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion, Sampling
+from noisekiln.model.generate import finished_images
 from noisekiln.noise_labels.log_nsr import LogNsr
 from noisekiln.predictions import EPS, PREDICTIONS, V
+from noisekiln.tasks.inpaint import Inpaint
+from noisekiln.tasks.upscale import Upscale
+from toys.halving_codec import Halving
 
 NAMES = ("cat", "dog", "it's: 3")
 
@@ -69,6 +75,80 @@ def test_progress_goes_from_noise_to_finished_images():
     assert steps[-1].images().shape == (3, 8, 6, 1)
     assert steps[-1].images().dtype == torch.uint8
     assert not any(progress.x.requires_grad for progress in steps)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 5, 9])
+def test_progress_counts_over_all_batches(batch_size):
+    progress = list(tiny().generate(["cat", "dog", None, 0, 1], seed=3, steps=4, batch_size=batch_size))
+    size = batch_size or 5
+    parts = [range(i, min(i + size, 5)) for i in range(0, 5, size)]
+    assert [each.step for each in progress] == list(range(1, 4 * len(parts) + 1))
+    assert {(each.steps, each.count) for each in progress} == {(4 * len(parts), 5)}
+    assert [(each.start, len(each.x)) for each in progress] == [(p.start, len(p)) for p in parts for _ in range(4)]
+    assert [each.finished for each in progress] == [False, False, False, True] * len(parts)
+    whole = tiny().sample(["cat", "dog", None, 0, 1], seed=3, steps=4)
+    assert int((finished_images(progress).int() - whole.int()).abs().max()) <= 1
+
+
+def test_what_is_not_possible_is_said_by_the_call():
+    """Not at the first step, and also of the last of many batches."""
+    for words in ({"steps": 0}, {"sampler": "huen"}, {"batch_size": 0}, {"noise": torch.zeros(2, 1, 8, 6)}):
+        with pytest.raises(ValueError):
+            tiny().generate(3, **words)
+    with pytest.raises(ValueError, match="There is no class called 'cow'"):
+        tiny().generate(["cat"] * 100 + ["cow"], batch_size=1)
+
+
+def test_pictures_can_be_watched_while_they_form(tmp_path):
+    tiny().save(tmp_path)
+    seen = [each.images() for each in nk.generate(tmp_path, 3, seed=5, batch_size=2, steps=3)]
+    assert [len(images) for images in seen] == [2, 2, 2, 1, 1, 1]
+    assert torch.equal(torch.cat([seen[2], seen[5]]), nk.load(tmp_path).sample(3, seed=5, batch_size=2, steps=3))
+    assert next(nk.generate(tiny(), ["dog"])).steps == 4
+
+
+# --- a codec of half the resolution
+
+
+def halving(task=None, size=(8, 6), channels=1):
+    """A model whose x has half the resolution of its images."""
+    torch.manual_seed(0)
+    image = task.condition_channels(4 * channels) if task else 0
+    backbone = SimpleUnet(4 * channels, 0, width=8, image=image)
+    return Diffusion(Denoiser(backbone), Halving(channels), size, None, Sampling(steps=3), task).eval()
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5)])
+def test_a_size_is_in_pixels_whatever_x_is(size, tmp_path):
+    model = halving(size=size)
+    *_, last = model.generate(2, seed=1)
+    assert last.x.shape == (2, 4, 4, 3)
+    assert last.images().shape == (2, *size, 1)
+    assert model.sample(1, size=(13, 10)).shape == (1, 13, 10, 1)  # in tiles
+    with pytest.raises(ValueError, match="smaller than the"):
+        model.generate(1, size=(4, 4))
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match="Python code that came with the model"):
+        Diffusion.load(tmp_path)
+    loaded = Diffusion.load(tmp_path, allow_code=True)
+    assert loaded.size == size
+    assert int((loaded.sample(2).int() - model.sample(2).int()).abs().max()) <= 1
+
+
+def test_tasks_and_cascades_work_behind_it():
+    picture = torch.randint(0, 256, (9, 11, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    missing = torch.zeros(9, 11)
+    missing[2:6, 3:8] = 1
+    done = nk.inpaint(halving(Inpaint()), picture, missing, count=2)
+    known = missing == 0
+    assert torch.equal(done[:, known], torch.from_numpy(picture)[known].expand(2, -1, -1))
+    assert nk.upscale(halving(Upscale(2)), picture[:4, :3], 2, count=2).shape == (2, 8, 6, 1)
+    assert nk.upscale(halving(Upscale(2)), picture, 2, count=1).shape == (1, 18, 22, 1)
+    both = Cascade([halving(size=(4, 3)), halving(Upscale(2), size=(7, 6))])
+    assert both.sample(3, batch_size=2).shape == (3, 7, 6, 1)
+
+
+# --- settings
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])

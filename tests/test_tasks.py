@@ -542,7 +542,7 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     said = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
     assert said.code == 0, said
     index = json.loads((run / "apply" / "samples.json").read_text())
-    assert [(entry["file"], entry["class_name"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
+    assert [(entry["file"], entry["class"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
     with Image.open(run / "apply" / "00003.png") as picture:
         assert picture.size == (8, 8)
     said = cli("sample", run)

@@ -189,7 +189,7 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "overlapping tiles", ("upscale", plain_run, red, "--factor", 100000)),
         (2, "at most 1000", ("restore", plain_run, red, "--operator", "blur(sigma=1e9)")),
         (2, "to 1000", ("restore", plain_run, red, "--operator", "motion_blur(length=1e9)")),
-        (2, "Give a number, such as 30", ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)")),
+        (2, "Give a number of degrees, such as 30", ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)")),
     ):
         said = cli(*words, *(() if "style" in words or "interpolate" in words else ("-n", 1)), "--steps", 2)
         assert (said.code, says in said.flat) == (code, True), (words, said)
@@ -237,7 +237,7 @@ def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     assert (made / "model" / "model.json").is_file()
     before, after = read(red).astype(int), read(tmp_path / "o" / "00000.png").astype(int)
     assert (after[..., 2] - after[..., 0]).mean() > (before[..., 2] - before[..., 0]).mean() + 40
-    painter = nk.fine_tune_on(tmp_path / "base", str(pets / "dog"), minutes=0.05, device="cpu")
+    target = nk.fine_tune_on(tmp_path / "base", str(pets / "dog"), minutes=0.05, device="cpu")
     assert [*tmp_path.glob("base-like-*")] == [made]
     with torch.no_grad():
         kept = nk.load(made)

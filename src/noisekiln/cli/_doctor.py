@@ -1,4 +1,4 @@
-"""What `noisekiln doctor` looks at."""
+"""Checks of `noisekiln doctor`."""
 
 import importlib.metadata
 import importlib.util
@@ -16,15 +16,21 @@ OPTIONAL = {"datasets": "hub", "diffusers": "diffusers", "gradio": "ui", "tensor
 
 
 class Finding(NamedTuple):
-    """One line: whether it is as it should be, what it is, and what was seen."""
+    """The result of one check.
+
+    Attributes:
+        good: Whether all is well.
+        what: What was checked.
+        text: What was found.
+    """
 
     good: bool
     what: str
-    told: str
+    text: str
 
 
 def findings() -> Iterator[Finding]:
-    """Look at everything, quickest first."""
+    """All checks, the quickest first."""
     yield Finding(True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding(True, "torch", torch.__version__)
     yield _torchvision()
@@ -32,7 +38,7 @@ def findings() -> Iterator[Finding]:
     yield _memory()
     yield _disk()
     for package, extra in OPTIONAL.items():
-        yield Finding(True, package, _version(package) or f"not installed; noisekiln[{extra}] brings it")
+        yield Finding(True, package, _version(package) or f"not installed; comes with noisekiln[{extra}]")
     yield _speed()
 
 
@@ -49,8 +55,8 @@ def _torchvision() -> Finding:
     try:
         importlib.import_module("torchvision")
     except (ImportError, RuntimeError) as error:
-        told = f"torchvision fails to import ({error}) and will break diffusers: pip uninstall torchvision"
-        return Finding(False, "vision", told)
+        text = f"torchvision fails to import ({error}) and will break diffusers: pip uninstall torchvision"
+        return Finding(False, "vision", text)
     return Finding(True, "vision", "torchvision works; noisekiln does not use it")
 
 
@@ -67,7 +73,9 @@ def _memory() -> Finding:
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         return Finding(True, "memory", "unknown on this system")
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return Finding(size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; take a small --batch"))
+    return Finding(
+        size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; use a small --batch-size")
+    )
 
 
 def _disk() -> Finding:
@@ -76,14 +84,14 @@ def _disk() -> Finding:
 
 
 def _speed() -> Finding:
-    """Time the convolution that training spends its time in."""
+    """Time the kind of convolution that training mostly consists of."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.randn(64, 128, 16, 16, device=device).to(memory_format=torch.channels_last)
     weight = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
     fastest = float("inf")
     for _ in range(10):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         float(F.conv2d(x, weight, padding=1)[0, 0, 0, 0])
-        fastest = min(fastest, time.perf_counter() - begun)
+        fastest = min(fastest, time.perf_counter() - start)
     rate = 2 * 64 * 128 * 128 * 9 * 256 / fastest / 1e9
     return Finding(rate > 30, "speed", f"{rate:,.0f} GFLOP/s in a 3x3 convolution" + ("" if rate > 30 else ": slow"))

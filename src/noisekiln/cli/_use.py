@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from noisekiln.session.session import Session
 
 Command = Callable[..., None]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run or a model.")]
-Picture = Annotated[Path, typer.Argument(help="The image file.")]
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run or a model.")]
+ImageFile = Annotated[Path, typer.Argument(help="The image file.")]
 Method = Annotated[
     str | None,
     typer.Option(help="How known pixels guide the model: see `noisekiln list inverse`.", show_default=False),

@@ -4,9 +4,9 @@ EXAMPLE = "noisekiln doctor"
 
 
 def command() -> None:
-    """Look at this machine: versions, devices, speed, space."""
+    """Check this machine: versions, devices, speed, free space."""
     from noisekiln.cli._doctor import findings
 
     for finding in findings():
         mark = {True: "ok  ", False: "look"}[finding.good]
-        print(f"{mark}  {finding.what:10} {finding.told}")
+        print(f"{mark}  {finding.what:10} {finding.text}")

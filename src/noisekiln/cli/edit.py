@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Resize, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln edit runs/demo face.png --prompt 'a person with green hair' --strength 0.5"
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     strength: Annotated[float, typer.Option(help="0: unchanged; 0.7: keeps the layout; 1: keeps nothing.")] = 0.7,
     resize: Resize = False,
     **options: Any,

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, Resize, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Method, Resize, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln inpaint runs/demo face.png --box 2,0,14,6 --prompt 'a person with green hair'"
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     mask: Annotated[Path | None, option(help="Image of the same size: white is missing, grey is mixed.")] = None,
     box: Annotated[list[str] | None, option(help="A missing box in pixels: left,top,right,bottom. May repeat.")] = None,
     colour: Annotated[str | None, option(help="Pixels of this colour are missing: ff00ff.")] = None,

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import RunFolder, open_use, with_use
+from noisekiln.cli._use import RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln interpolate runs/demo 3 7 21 --frames 12"
 
 
 @with_use(but=("count", "seed"))
 def command(
-    run: RunFolder,
+    run: RunPath,
     keys: Annotated[list[str], typer.Argument(help="Two or more: seeds, or image files.")],
     frames: Annotated[int, typer.Option(help="Images from one key to the next.")] = 8,
     seconds: Annotated[float, typer.Option(help="Seconds that the animation shows each image.")] = 0.1,

@@ -10,9 +10,11 @@ EXAMPLE = "noisekiln list samplers"
 
 
 def command(
-    room: Annotated[str | None, typer.Argument(help="Which kind; all without it.", show_default=False)] = None,
+    room: Annotated[
+        str | None, typer.Argument(help="Kind of component; all kinds by default.", show_default=False)
+    ] = None,
 ) -> None:
-    """List what there is to choose from."""
+    """List the components that can be chosen by name."""
     if room is not None and room not in rooms():
         raise ValueError(f"There is no list of {room!r}. {did_you_mean(room, rooms())}")
     for kind in [room] if room else rooms():

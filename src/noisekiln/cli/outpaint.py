@@ -3,15 +3,15 @@
 from typing import Annotated, Any
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, Resize, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Method, Resize, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln outpaint runs/demo face.png --left 8 --right 8"
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     left: Annotated[int | None, option(help="Pixels to add at the left.")] = None,
     top: Annotated[int | None, option(help="Pixels to add above.")] = None,
     right: Annotated[int | None, option(help="Pixels to add at the right.")] = None,

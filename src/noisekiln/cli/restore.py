@@ -3,15 +3,15 @@
 from typing import Annotated, Any
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Method, Picture, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Method, RunPath, open_use, with_use
 
 EXAMPLE = 'noisekiln restore runs/faces blurred.png --operator "blur(sigma=1.5)" --operator "noise(level=0.02)"'
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     operator: Annotated[
         list[str], option(help="What damaged it: see `noisekiln list operators`. May repeat, in order.")
     ],

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option
-from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Resize, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
 
 
 @with_use(but=("count", "sampler"))
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.95,
     from_class: Annotated[list[str] | None, option(help="Class that the image shows now.")] = None,
     from_prompt: Annotated[list[str] | None, option(help="Prompt for what the image shows now.")] = None,

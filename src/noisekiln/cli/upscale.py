@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Method, Picture, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Method, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln upscale runs/faces small.png --factor 4"
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     factor: Annotated[int, typer.Option(help="How many times as high and as wide: 2, 4 or 8.")] = 4,
     method: Method = None,
     **options: Any,

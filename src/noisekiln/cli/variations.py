@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._use import Picture, Resize, RunFolder, open_use, with_use
+from noisekiln.cli._use import ImageFile, Resize, RunPath, open_use, with_use
 
 EXAMPLE = "noisekiln variations runs/demo face.png -n 8 --strength 0.4"
 
 
 @with_use()
 def command(
-    run: RunFolder,
-    image: Picture,
+    run: RunPath,
+    image: ImageFile,
     strength: Annotated[float, typer.Option(help="How different they may be: more than 0, at most 1.")] = 0.5,
     resize: Resize = False,
     **options: Any,

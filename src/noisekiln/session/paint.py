@@ -16,7 +16,7 @@ from noisekiln.model.generate import in_batches
 from noisekiln.model.sampling import Progress
 
 
-def paint(
+def write_batches(
     progress: Iterable[Progress],
     folder: SampleFolder,
     describe: Callable[[range], Sequence[dict[str, Any]]],

@@ -16,7 +16,7 @@ from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.session.inputs import Note, read_image, read_sources
-from noisekiln.session.paint import describe_sample, generate_on_ranks, paint
+from noisekiln.session.paint import describe_sample, generate_on_ranks, write_batches
 from noisekiln.session.prompts import Prompts
 from noisekiln.uses.fit_image import fit
 
@@ -169,7 +169,7 @@ class Session:
             return [describe_sample(conditioner, conditions[i], seeds[i]) for i in part]
 
         self._note_earlier(ranks.is_main)
-        return paint(progress, self.results, describe, columns=columns, writes=ranks.is_main)
+        return write_batches(progress, self.results, describe, columns=columns, writes=ranks.is_main)
 
     def keep(
         self,
@@ -195,7 +195,7 @@ class Session:
             return [describe_sample(conditioner, condition, None if seed is None else seed + i) for i in part]
 
         self._note_earlier(True)
-        return paint(progress, self.results, describe, before=before)
+        return write_batches(progress, self.results, describe, before=before)
 
     def _note_earlier(self, is_main: bool) -> None:
         count = sum(file.stem.isdecimal() for file in self.results.earlier)

@@ -1,5 +1,8 @@
 """The noise from which deterministic sampling leads to an image."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,24 +19,24 @@ def image_to_noise(
     model: Diffusion,
     x: Tensor,
     size: Size,
-    condition: object,
+    conditions: Sequence[Any],
     *,
     steps: int | None = None,
     strength: float = 1.0,
     schedule: str | None = None,
 ) -> Tensor:
-    """The unit noise that, put onto x, `ddim` denoises to x again under a condition: (B, C', H', W').
+    """The unit noise that, put onto x, `ddim` denoises to x again under its condition: (B, C', H', W').
 
     Args:
         model: Model of such images.
         x: Encoded images, (B, C', H', W').
         size: Height and width of the images in pixels.
-        condition: What they show; None for no condition.
+        conditions: What each shows; None for no condition.
         steps: Steps of the whole way.
         strength: Share of the way to noise.
         schedule: Noise schedule; the model's by default.
     """
     levels = model.levels(schedule, STEPS if steps is None else steps, strength)
-    x_t = invert(model.bind([condition] * len(x), 1.0, size), levels, x)
+    x_t = invert(model.bind(conditions, 1.0, size), levels, x)
     noisiest = levels[0]
     return (x_t - noisiest.alpha * x) / noisiest.sigma

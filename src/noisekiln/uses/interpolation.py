@@ -57,7 +57,7 @@ def _noise(model: Diffusion, key: Key, options: SampleOptions) -> Tensor:
         )
     x = to_x(model, key)
     steps = STEPS if options.steps is None else options.steps
-    noise = image_to_noise(model, x, model.size, options.condition, steps=steps, schedule=options.schedule)
+    noise = image_to_noise(model, x, model.size, [options.condition], steps=steps, schedule=options.schedule)
     first = model.levels(options.schedule, steps)[0]
     return (first.alpha * x + first.sigma * noise) / first.norm  # as sampling begins: with nothing but noise
 

@@ -54,7 +54,7 @@ def style(
         model,
         to_x(model, image),
         (height, width),
-        source_condition,
+        [source_condition],
         steps=chosen.steps,
         strength=strength,
         schedule=chosen.schedule or model.sampling.schedule,
