@@ -17,6 +17,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.examples import TrainingBatches
 from noisekiln.plan.fine_tune import fine_tuned
@@ -101,14 +102,6 @@ def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
     backbone = make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))
     return Diffusion(denoiser, codec, data.size, conditioner, default_sampling(settings), task)
-
-
-def make_conditioner(cond: str, data: DataSet) -> Conditioner | None:
-    """The untrained conditioner for these data; None for "none"."""
-    if cond == "none":
-        return None
-    unfitted: Conditioner = build(Conditioner, cond)
-    return unfitted.fit(data)
 
 
 def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:

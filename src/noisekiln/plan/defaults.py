@@ -1,18 +1,16 @@
 """Defaults: choices made for the user, from the data, the machine and the budget."""
 
-import torch
-
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.registry import did_you_mean, find, name_of, names
-from noisekiln.components.spec import build, describe, kind_of, with_defaults
-from noisekiln.conditioners.base import Conditioner
+from noisekiln.components.registry import did_you_mean, name_of
+from noisekiln.components.spec import build, kind_of, with_defaults
 from noisekiln.data import DataSet
 from noisekiln.logs.base import choose_log
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import fitting
 from noisekiln.plan.images import task_of
 from noisekiln.plan.settings import Settings
@@ -81,28 +79,3 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
     codec: Codec = build(Codec, settings.codec)
     return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}
-
-
-def choose_cond(cond: str, data: DataSet) -> str:
-    """The spec of the conditioner to use, or "none": as requested; for "auto" the first that the data have values for.
-
-    Raises:
-        ValueError: If there is no such conditioner, or the data have nothing for it.
-    """
-    if cond == "none":
-        return cond
-    if cond == "auto":
-        kinds = [find(Conditioner, name) for name in names("conditioners")]
-        ordered = sorted((kind for kind in kinds if kind.priority is not None), key=lambda kind: kind.priority or 0)
-        return next((name_of(kind) for kind in ordered if _fits(kind(), data)), "none")
-    conditioner: Conditioner = build(Conditioner, cond)
-    if not _fits(conditioner, data):
-        raise ValueError(
-            f"`cond={cond}` needs {conditioner.needs}, and {data.name} has none. Add them, or leave `cond` away."
-        )
-    return describe(conditioner)
-
-
-def _fits(conditioner: Conditioner, data: DataSet) -> bool:
-    with torch.random.fork_rng(devices=[]):  # new weights are made, and thrown away
-        return conditioner.fit(data) is not None

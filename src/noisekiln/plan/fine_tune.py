@@ -14,6 +14,7 @@ from noisekiln.files.model_folder import described
 from noisekiln.model.adapter import added, rows_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
+from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.images import GENERATE
 from noisekiln.plan.settings import Settings
@@ -127,7 +128,7 @@ def fine_tuned(base: Diffusion, settings: Settings, data: DataSet) -> Diffusion:
     model.size = data.size
     model.sampling = default_sampling(settings)
     if model.conditioner is not None and settings.cond != "none":
-        fresh = build(Conditioner, settings.cond).fit(data)
+        fresh = make_conditioner(settings.cond, data)
         if fresh is not None:
             model.conditioner = model.conditioner.extended(fresh)
     model.codec.requires_grad_(False)
