@@ -1,9 +1,9 @@
 """Images into a folder while they are generated, by one process or several."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
@@ -84,22 +84,28 @@ def generate_on_ranks(
 
     def generate(part: range) -> Iterator[Progress]:
         share = split_evenly(len(part), ranks.world_size)[ranks.rank]
-        own = slice(part.start + share.start, part.start + share.stop)
+        first, last = part.start + share.start, part.start + max(share.stop, share.start + 1)
+        # A process without an image of its own goes along with the next one's, so that all know shape and steps.
+        own = slice(first, last) if last <= part.stop else slice(part.stop - 1, part.stop)
         shared = options | ({} if source is None else {"source": source[own]})
-        progress = model.generate(conditions[own], seeds=seeds[own], **shared) if share else iter(())
-        return _gathered(progress, ranks, len(part), torch.zeros(0, *model.size, model.codec.image_channels))
+        progress = model.generate(conditions[own], seeds=seeds[own], **shared)
+        return _gathered(progress, ranks, len(share), len(part))
 
     return in_batches(generate, len(conditions), batch_size * ranks.world_size)
 
 
-def _gathered(progress: Iterator[Progress], ranks: Ranks, count: int, none: Tensor) -> Iterator[Progress]:
-    """One batch of which each process samples a share, and all get the finished images."""
-    images, step, steps = none.to(torch.uint8), 1, 1
+def _gathered(progress: Iterator[Progress], ranks: Ranks, own: int, count: int) -> Iterator[Progress]:
+    """One batch of which each process samples a share, and all get the finished images.
+
+    Args:
+        progress: Of this process.
+        ranks: The processes.
+        own: Images that this process adds to the batch.
+        count: Images in the batch.
+    """
     for each in progress:
-        step, steps = each.step, each.steps
-        if each.finished:
-            images = each.images().cpu()
-        else:
+        if not each.finished:
             yield each
-    everything = ranks.all_gather(images, count)
-    yield Progress(step, steps, everything, lambda images: images, 0, count, True)
+            continue
+        images = ranks.all_gather(each.images().cpu()[:own], count)
+        yield replace(each, x=images, decode=lambda images: images)
