@@ -15,12 +15,18 @@ import numpy as np
 import pytest
 import torch
 
+import noisekiln
 from conftest import TINY, Command, Said, make_images, save_image
+from noisekiln import errors
+from noisekiln.cli import app
+from noisekiln.cli._flags import with_flags
 from noisekiln.components.registry import names, rooms
+from noisekiln.components.setting import rules_of
 from noisekiln.data import batch_order, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.examples import TrainingBatches
-from noisekiln.runs import run as run_module
+from noisekiln.plan.settings import Settings
+from noisekiln.predictions import PREDICTIONS
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
 
@@ -62,13 +68,11 @@ def test_help_of_every_command(cli: Command, command: str):
 
 
 def test_every_setting_is_an_option(cli: Command, monkeypatch: pytest.MonkeyPatch):
-    from dataclasses import fields
-
-    from noisekiln.plan.settings import Settings
-
+    monkeypatch.setenv("COLUMNS", "200")
     said = cli("train", "--help")
-    for field in fields(Settings):
-        assert field.name == "data" or field.metadata.get("flag", f"--{field.name}") in said.out
+    for name, rules in rules_of(Settings).items():
+        flags = rules.flag.split() or [f"--{name.replace('_', '-')}"]
+        assert name == "data" or all(flag in said.out for flag in flags), name
 
 
 def test_nothing_heavy_is_imported_for_help():
@@ -83,12 +87,14 @@ def test_nothing_heavy_is_imported_for_help():
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
 def test_help_is_quick(words: list[str]):
     best = 9.0
-    for _ in range(3):
+    for _ in range(5):
         begun = time.perf_counter()
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
         best = min(best, time.perf_counter() - begun)
         assert done.stderr == ""
-    assert best < 0.7
+        if best < 0.7:
+            return
+    raise AssertionError(f"{best} s")
 
 
 # Looking around
@@ -108,7 +114,7 @@ def test_list(cli: Command):
 
 def test_list_of_every_folder_of_components(cli: Command):
     """Nobody has to remember to add a new room to the list."""
-    package = Path(run_module.__file__).parents[1]
+    package = Path(noisekiln.__file__).parent
     assert {base.parent.name for base in package.glob("*/base.py")} == set(rooms())
 
 
@@ -127,6 +133,11 @@ def test_doctor(cli: Command):
     assert {line.split()[0] for line in lines} <= {"ok", "look"}
     assert torch.__version__ in said.out
     assert "GFLOP/s" in lines[-1]
+
+
+def test_the_choices_of_settings_are_all_there_are():
+    """They are written down once more, as help must not wait for torch."""
+    assert set(rules_of(Settings)["prediction"].choices or ()) == set(PREDICTIONS)
 
 
 # What typer refuses
@@ -161,22 +172,22 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--minutes", 0), "minutes=0.0: nothing can be trained or painted so. Give a finite number above 0."),
-        (("--minutes", -1), "minutes=-1.0: "),
-        (("--minutes", "nan"), "minutes=nan: "),
-        (("--minutes", "inf"), "minutes=inf: "),
-        (("--images", 0), "images=0: "),
-        (("--steps", 0), "steps=0: "),
-        (("--steps", -5), "steps=-5: "),
-        (("--batch-size", 0), "batch=0: "),
-        (("--lr", "nan"), "rate=nan: "),
-        (("--lr", "-1e-3"), "rate=-0.001: "),
-        (("--guidance", -2), "guidance=-2: a scale below 0 leads away from what is asked for. Give 0"),
-        (("--cond-dropout", 1), "drop=1.0: it is a share of the images. Give 0 or more, and less than 1."),
-        (("--cooldown", 3), "cool=3.0: it is a share of the budget. Give 0 to 1; 0.7 is usual."),
-        (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: take 0.01 to 0.25."),
-        (("--seed", -1), "seed=-1: seeds are numbers from 0 to 2^63 - 1."),
-        (("--seed", 2**63), "seeds are numbers from 0 to 2^63 - 1."),
+        (("--minutes", 0), "--minutes 0 is out of range. Give a number: above 0."),
+        (("--minutes", -1), "--minutes -1 is out of range"),
+        (("--minutes", "nan"), "--minutes nan is out of range"),
+        (("--minutes", "inf"), "--minutes inf is out of range"),
+        (("--images", 0), "--images 0 is out of range"),
+        (("--steps", 0), "--steps 0 is out of range"),
+        (("--steps", -5), "--steps -5 is out of range"),
+        (("--batch-size", 0), "--batch-size 0 is out of range"),
+        (("--lr", "nan"), "--lr nan is out of range"),
+        (("--lr", "-1e-3"), "--lr -0.001 is out of range"),
+        (("--guidance", -2), "--guidance -2 is out of range. Give a number: 0 or more."),
+        (("--cond-dropout", 1), "--cond-dropout 1 is out of range. Give a number: 0 or more and below 1."),
+        (("--cooldown", 3), "--cooldown 3 is out of range. Give a number: 0 or more and at most 1."),
+        (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
+        (("--seed", -1), "--seed -1 is out of range. Give a number: 0 or more and at most 9.22337e+18."),
+        (("--seed", 2**63), "is out of range. Give a number: 0 or more"),
         (
             ("--size", "big"),
             "--size big is not a size to train on. Give one side of 4 or more pixels, as 32, or height",
@@ -185,11 +196,11 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--size", "8x"), "--size 8x is not a size to train on."),
         (("--size", "0"), "--size 0 is not a size to train on."),
         (("--size", "-8"), "--size -8 is not a size to train on."),
-        (("--cond", "clas"), "cond='clas' is not a choice. Did you mean 'class'? There are: auto, none, class, text."),
-        (("--cond", "text"), "cond='text' needs captions (a metadata.csv beside the images), and pets has none."),
-        (("--model", "huge"), "model='huge' is not a choice. There are: auto, "),
-        (("--prediction", "esp"), "prediction='esp' is not a choice. Did you mean 'eps'?"),
-        (("--optimizer", "adamm"), "optimizer='adamm' is not a choice. Did you mean 'adam"),
+        (("--cond", "clas"), "There is no conditioner called 'clas'. There are: class_label, text."),
+        (("--cond", "text"), "--cond text needs captions (a metadata.csv beside the images), and pets has none."),
+        (("--model", "huge"), "--model huge is not a size of unet. There are: auto, "),
+        (("--prediction", "esp"), "--prediction esp is not a choice. Did you mean 'eps'?"),
+        (("--optimizer", "adamm"), "There is no optimizer called 'adamm'. Did you mean 'adam"),
         (("--backbone", "unet(width=3)"), "unet has no setting called 'width'. Did you mean 'widths'?"),
         (("--backbone", "unet(widths=(33,),blocks=(1,))"), "multiple of 32"),
         (("--backbone", "unet(channels=3)"), "unet has no setting called 'channels'."),
@@ -200,8 +211,8 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): a share of fresh noise lies between 0 and 1."),
         (("--schedule", "karas"), "There is no schedule called 'karas'. Did you mean 'karras'?"),
         (("--draw", "normal"), "There is no draw called 'normal'. Did you mean"),
-        (("--loss-weight", "minsnr"), "There is no weight called 'minsnr'. Did you mean 'min_snr'?"),
-        (("--noise-label", "angel"), "There is no label called 'angel'. Did you mean 'angle'?"),
+        (("--loss-weight", "minsnr"), "There is no loss weight called 'minsnr'. Did you mean 'min_snr'?"),
+        (("--noise-label", "angel"), "There is no noise label called 'angel'. Did you mean 'angle'?"),
         (("--device", "gpu"), "The device 'gpu' is not on this machine. Here there is: "),
         (("--device", "tpu", "--dry-run"), "The device 'tpu' is not on this machine."),
     ],
@@ -220,7 +231,9 @@ def test_no_cuda(cli: Command, pets: Path, tmp_path: Path):
 
 def test_no_classes(cli: Command, plain: Path, tmp_path: Path):
     said = cli("train", plain, "--out", tmp_path / "run", "--cond", "class")
-    refused(said, 2, "cond='class' needs classes (a sub-folder each), and plain has none.")
+    refused(
+        said, 2, "--cond class needs classes (a sub-folder for each, or labels in a metadata.csv), and plain has none."
+    )
 
 
 def test_no_data(cli: Command, pets: Path, tmp_path: Path):
@@ -254,7 +267,7 @@ def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
     assert "2 files were skipped." in said.out
     assert "  skipped notes.txt: not an image file (.txt)" in said.out
     assert "  skipped 3.png: " in said.out
-    assert "2 different sizes, 8x8 to 30x20: scaled and centre-cropped to 32x32 (--size changes it)." in said.out
+    assert "2 different sizes, 8x8 to 20x30: scaled and centre-cropped to 32x32 (--size changes it)." in said.out
     described = json.loads((out / "dataset.json").read_text())
     assert [one["file"] for one in described["skipped"]] == ["notes.txt", "3.png"]
     assert any("2 files were skipped" in note for note in described["notes"])
@@ -264,7 +277,7 @@ def test_many_skipped_files_are_not_all_listed(cli: Command, tmp_path: Path):
     pets = make_images(tmp_path / "pets")
     for i in range(8):
         (pets / f"{i}.doc").write_text("x")
-    said = cli("train", pets, "--out", tmp_path / "run", "--dry-run")
+    said = cli("train", pets, "--out", tmp_path / "run", "--backbone", TINY, "--dry-run")
     assert said.out.count("  skipped ") == 5
     assert "... and 3 more, listed in the run's dataset.json" in said.out
 
@@ -281,11 +294,58 @@ def test_changed_settings_and_data(cli: Command, pets: Path, plain: Path, tmp_pa
     assert cli("train", pets, "--out", tmp_path, *QUICK).code == 0
     before = contents(tmp_path)
     said = cli("train", pets, "--out", tmp_path, *QUICK, "--prediction", "eps", "--lr", 0.1)
-    refused(said, 2, "holds a run with other settings: prediction 'v' (now 'eps'), rate 0.002 (now 0.1). A run cannot")
-    refused(cli("train", pets, "--out", tmp_path, *QUICK, "--size", 6), 2, "size (8, 8) (now (6, 6))")
+    refused(said, 2, "holds a run with other settings: --prediction v (now eps), --lr 0.002 (now 0.1). A run cannot")
+    refused(cli("train", pets, "--out", tmp_path, *QUICK, "--size", 6), 2, "--size 8x8 (now 6x6)")
     other = cli("train", plain, "--out", tmp_path, *QUICK, "--cond", "none")
-    refused(other, 2, "cond 'class' (now 'none')")
+    refused(other, 2, "--cond class_label (now none)")
     assert contents(tmp_path) == before
+
+
+# Every foreseen error is one message
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (errors.DataError("x", "it is empty", "Fill it"), 3, "x: it is empty. Fill it."),
+        (errors.Diverged("the loss is nan. Take a lower `lr`."), 4, "Take a lower --lr."),
+        (errors.SaveFailed.of("a could not be written", OSError(28, "No space left")), 5, "No space left. What was"),
+        (errors.LostRank("Lost process 1."), 6, "Lost process 1."),
+        (errors.WouldOverwrite(Path("a"), "files"), 2, "Give another --out."),
+        (json.JSONDecodeError("bad", "x", 0), 2, "bad: line 1"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), 2, "can't decode"),
+        (PermissionError(13, "Permission denied", "a.png"), 2, "a.png: Permission denied. It cannot be read or "),
+        (OSError(12, "Cannot allocate memory"), 2, "Memory ran out: [Errno 12] Cannot allocate memory. This network"),
+        (MemoryError(), 2, "Memory ran out: nothing is left."),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "Take a smaller --model, --size or --batch-size, or a"),
+    ],
+)  # fmt: skip
+def test_foreseen_errors_are_one_message(
+    cli: Command, pets: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, message: str
+):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("noisekiln.api.train", fail)
+    refused(cli("train", pets), code, message)
+
+
+def test_other_errors_stay_tracebacks(cli: Command, pets: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake in the code")
+
+    monkeypatch.setattr("noisekiln.api.train", fail)
+    with pytest.raises(RuntimeError, match="a mistake in the code"):
+        cli("train", pets)
+
+
+def test_settings_are_shown_as_options_of_the_running_command(monkeypatch: pytest.MonkeyPatch):
+    text = "`batch_size=8`, `start`, `shard=False`, `dry_run`, `data`, `task=upscale(factor=4)`, `strength`, `a b`"
+    monkeypatch.setattr(sys, "argv", ["noisekiln", "train", "x"])
+    shown = "--batch-size 8, --from, --no-shard, --dry-run, DATA, --task 'upscale(factor=4)', `strength`, `a b`"
+    assert with_flags(text, app) == shown
+    monkeypatch.setattr(sys, "argv", ["noisekiln", "--help"])
+    assert with_flags(text, app) == text
 
 
 # What train does
@@ -301,18 +361,21 @@ def test_train_says_what_it_understood_and_did(cli: Command, pets: Path, tmp_pat
     assert "done: 32 images in 0.0 minutes" in said.out
     again = cli("train", pets, "--out", tmp_path / "run", *QUICK)
     assert again.code == 0
-    assert "has used up its budget already. Give a longer one to go on, or another --out for a new run." in again.out
+    assert "has spent its budget. Give a longer one to go on, or another --out for a new run." in again.out
     longer = cli("train", pets, "--out", tmp_path / "run", *QUICK, "--images", 64)
     assert longer.code == 0
-    assert "going on after 32 images, 50% of the budget" in longer.out
+    assert "resuming after 32 images, 50% of the budget" in longer.out
     assert "done: 64 images" in longer.out
 
 
 def test_dry_run_writes_nothing(cli: Command, pets: Path, captioned: Path, tmp_path: Path):
-    said = cli("train", pets, "--out", tmp_path / "run", "--dry-run")
+    said = cli("train", pets, "--out", tmp_path / "run", "--backbone", TINY, "--dry-run")
     assert said.code == 0
     assert "2 classes, batch 22, 10 minutes on" in said.out
-    assert "captions, batch 22, 1,234,567 images on" in cli("train", captioned, "--images", 1234567, "--dry-run").out
+    assert (
+        "captions, batch 22, 1,234,567 images on"
+        in cli("train", captioned, "--images", 1234567, "--backbone", TINY, "--dry-run").out
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -328,7 +391,8 @@ def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: p
         ("--optimizer", "adamw", "--loss-weight", "min_snr", "--draw", "uniform", "--noise-label", "time"),
         ("--prediction", "flow", "--draw", "logit_normal", "--schedule", "rectified", "--sampler", "heun"),
         ("--prediction", "eps", "--sampler", "ddim(eta=1)", "--steps", 5, "--cond", "none", "--size", "6x10"),
-        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"), ("--model", "xs", "--cooldown", 0, "--cond-dropout", 0),
+        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"),
+        ("--model", "xs", "--cooldown", 0, "--cond-dropout", 0),
     ],
 )  # fmt: skip
 def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path, words: tuple[object, ...]):
@@ -353,7 +417,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: Sequence[int]) -> None:
 def test_a_nan_ends_with_4(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     spoil(monkeypatch, range(24, 10_000))
     said = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 120)
-    refused(said, 4, "After 104 images the loss is nan and the gradient's norm nan, and 10 others lately")
+    refused(said, 4, "After 104 images the loss is nan and the gradient's norm nan, and 10 other recent steps were")
     assert f"{tmp_path} keeps the last checkpoint" in said.err
     monkeypatch.undo()
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
@@ -368,8 +432,8 @@ def test_one_bad_batch_is_survived_and_named(cli: Command, pets: Path, tmp_path:
     spoil(monkeypatch, [16])
     said = cli("train", pets, "--out", tmp_path, *QUICK)
     assert said.code == 0
-    assert "after 16 images a step was not taken: the loss is nan, its gradient's norm nan; the largest" in said.out
-    assert "1 step came to nothing, as metrics.jsonl tells; a lower --lr may help" in said.out
+    assert "note: after 16 images a step was skipped (loss nan, gradient norm nan): the largest" in said.out
+    assert "1 step was skipped (non-finite loss or gradient; see metrics.jsonl); a lower --lr may help" in said.out
     place = batch_order(22, seed=0, start=16, count=8)[0]
     assert f"in {load(pets).train.files[place]}" in said.out  # type: ignore[index]
     tensors = Diffusion.load(tmp_path).state_dict()
@@ -407,24 +471,23 @@ def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: s
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, (out, err)
     assert err == ""
-    told = re.search(r"stopped after ([\d,]+) images; all is saved in .*\. To go on:\n  (.*)", out)
-    assert told is not None
-    seen = int(told[1].replace(",", ""))
-    assert told[2] == f"noisekiln train {pets} --out '{run}' --images 20000 --batch 16 --backbone '{TINY}'"
+    line = re.search(r"stopped after ([\d,]+) images; all is saved in .*\. To resume:\n  (.*)", out)
+    assert line is not None
+    seen = int(line[1].replace(",", ""))
+    assert line[2] == f"noisekiln train {pets} --out '{run}' --images 20000 --batch-size 16 --backbone '{TINY}'"
     newest = checkpoints.newest(run / "checkpoints")
     assert newest is not None
     assert newest.numbers["images_seen"] == seen
     words[words.index(20_000)] = seen + 32
     said = cli(*words)
     assert said.code == 0
-    assert f"going on after {seen:,} images" in said.out
+    assert f"resuming after {seen:,} images" in said.out
     assert f"done: {-(-(seen + 32) // 16) * 16:,} images" in said.out
 
 
-def test_exit_codes_of_the_process(pets: Path, tmp_path: Path):
+def test_exit_codes_of_the_process(tmp_path: Path):
     for words, code in [
         (["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")], 3),
-        (["train", str(pets), "--minutes", "0"], 2),
         (["list", "samplrs"], 2),
     ]:
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -442,22 +505,23 @@ def test_installed_command():
 # The demo
 
 
+@pytest.mark.slow
 def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # and not where a folder called portraits might lie
     out = tmp_path / "demo"
     said = cli("demo", "--minutes", 0.05, "--out", out)
     assert said.code == 0, said
-    assert "Now paint your own:" in said.out
+    assert "Now generate your own:" in said.out
     rows = re.findall(r"^  row (\d+): (.*)$", said.out, re.MULTILINE)
-    painted = json.loads((out / "pictures" / "samples.json").read_text())
-    assert [prompt for _, prompt in rows] == list(dict.fromkeys(one["prompt"] for one in painted))
+    samples = json.loads((out / "pictures" / "samples.json").read_text())
+    assert [prompt for _, prompt in rows] == list(dict.fromkeys(sample["prompt"] for sample in samples))
     assert (out / "pictures" / "grid.png").exists()
     first = contents(out / "pictures")
-    # Again: painted again, not trained again.
+    # Again: sampled again, not trained again.
     state = contents(out / "checkpoints") | contents(out / "model")
     again = cli("demo", "--minutes", 0.05, "--out", out)
     assert again.code == 0
-    assert "has used up its budget already" in again.out
+    assert "has spent its budget" in again.out
     assert contents(out / "checkpoints") | contents(out / "model") == state
     assert contents(out / "pictures") == first
     # The run is a run like any other.
@@ -467,5 +531,5 @@ def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = max(int(place.name) for place in (out / "checkpoints").iterdir())
     longer = cli("train", "portraits", "--out", out, "--images", seen + 64)
     assert longer.code == 0, longer
-    assert f"going on after {seen:,} images" in longer.out
-    refused(cli("demo", "--minutes", 1, "--out", out, "--seed", 7), 2, "seed 0 (now 7)")
+    assert f"resuming after {seen:,} images" in longer.out
+    refused(cli("demo", "--minutes", 1, "--out", out, "--seed", 7), 2, "--seed 0 (now 7)")

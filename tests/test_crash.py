@@ -268,9 +268,7 @@ def test_to_keep_none_is_refused():
 def test_pickles_are_refused_unopened_with_a_way_out(cli: Command, pets: Path, tmp_path: Path, suffix: str):
     file = tmp_path / f"model{suffix}"
     file.write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
-    refusal = (
-        f"'{file}' is a pickle, and opening one runs any code that is in it; noisekiln reads none. Give the folder"
-    )
+    refusal = f"'{file}' is a pickle, and opening one runs any code that is in it; noisekiln reads none."
     with pytest.raises(
         ValueError, match=r"torch\.load\(\.\.\., weights_only=True\).* noisekiln\.model\.diffusion\.Diffusion"
     ):

@@ -63,7 +63,8 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, NoisekilnError):
         return str(error), error.exit_code
     if isinstance(error, ValueError):
-        return str(error), 2
+        text = str(error) or type(error).__name__
+        return text if text.endswith((".", "?", ")")) else f"{text}.", 2
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         where = f"{error.filename}: " if error.filename else ""
         reason = str(error.strerror or error).rstrip(".")

@@ -9,7 +9,6 @@ import yaml
 
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, rules_of, setting
-from noisekiln.predictions import PREDICTIONS
 
 LARGEST_SEED = 2**63 - 1
 
@@ -40,7 +39,7 @@ class Settings:
         None, "Network architecture: see `noisekiln list backbones`. Default: unet.", sticky=True
     )
     prediction: str | None = setting(
-        None, "What the network predicts: v, eps, x0 or flow. Default: v.", choices=tuple(PREDICTIONS)
+        None, "What the network predicts: v, eps, x0 or flow. Default: v.", choices=("v", "eps", "x0", "flow")
     )
     noise_label: str | None = setting(
         None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle."
