@@ -52,12 +52,12 @@ def blocks(page):
 
 
 def short_train(words):
-    """A `noisekiln train` command that takes a second; a budget, batch or network of its own is kept."""
+    """A `noisekiln train` command that takes a second; a budget, a batch and a size of its own are kept."""
     kept = set(words)
     words += ["--steps", str(SHORT["steps"])]  # of the grids
     words += [] if "--images" in kept else ["--images", str(SHORT["images"])]
     words += [] if {"--batch", "--batch-size"} & kept else ["--batch", str(SHORT["batch_size"])]
-    words += [] if {"--model", "--backbone"} & kept else ["--model", SHORT["model"]]
+    words += [] if "--model" in kept else ["--model", SHORT["model"]]
     return words
 
 
