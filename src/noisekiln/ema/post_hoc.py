@@ -47,7 +47,7 @@ def fit(copies: Sequence[tuple[int, float]], length: float, images_seen: int) ->
         ValueError: If there are no copies, or the length is impossible.
     """
     if not copies:
-        raise ValueError("No copies were given, and an average is combined from some. Give one copy or more.")
+        raise ValueError("The list of copies is empty, and an average is combined from some. Give one copy or more.")
     # In units of the whole, so that the numbers below are near 1.
     times = np.array([seen / images_seen for seen, _ in copies])
     gammas = np.array([exponent(each) for _, each in copies])

@@ -55,7 +55,7 @@ class SideStream:
     def hand_over(self, tensors: Iterable[Tensor | None]) -> None:
         """Let the current stream of the calling thread use tensors that were made in this one.
 
-        That stream waits for all that this one has been given so far; the processor does not.
+        That stream waits for all work that is queued in this one; the processor does not.
         """
         if self._stream is None:
             return

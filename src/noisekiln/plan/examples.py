@@ -8,6 +8,7 @@ from torch import Tensor
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
@@ -52,7 +53,8 @@ class TrainingBatches:
         x = self._x(places, pixels)
         ids, image = None, None
         if self.ids is not None and conditioner is not None:
-            ids = conditioner.drop(self.ids[torch.from_numpy(places)], self.cond_dropout, generator).to(x.device)
+            ids = conditioner.drop(self.ids[torch.from_numpy(places)], self.cond_dropout, generator)
+            ids = to_device(ids, self.device)
         if task is not None and pixels is not None:
             partners = self.images.partners
             source = self._on_device(partners[places]) if task.paired and partners is not None else pixels
@@ -65,12 +67,12 @@ class TrainingBatches:
 
     def _x(self, places: NDArray[np.int64], pixels: Tensor | None) -> Tensor:
         if self.encoded is not None:
-            return self.encoded[torch.from_numpy(places)].to(self.device, torch.float32)
+            return to_device(self.encoded[torch.from_numpy(places)], self.device).float()
         assert pixels is not None
         return self.diffusion.codec.encode(pixels)
 
     def _on_device(self, pixels: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(pixels).to(self.device)
+        return to_device(torch.from_numpy(pixels), self.device)
 
 
 def condition_ids(

@@ -1,14 +1,11 @@
 """A save of a run: copies of its state and its averaged model, written while training goes on."""
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from noisekiln.errors import SaveFailed
 from noisekiln.machine.memory import is_out_of_memory
+from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.adapter import FILE, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
@@ -35,7 +32,7 @@ class SaveJob:
         self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
         self.parts = self.ranks.world_size if copies.sharded else 1
         if self.ranks.rank < self.parts:
-            self.tensors = _copies_in_main_memory(tensors)
+            self.tensors = copy_to_host(tensors)
         if self.ranks.is_main:
             self.model = copy.deepcopy(averaged).cpu()
 
@@ -86,14 +83,3 @@ class SaveJob:
             merged.size, merged.sampling = model.size, model.sampling
             model = merge(merged, adapter)
         model.save(folder / "model")
-
-
-def _copies_in_main_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in the main memory; from a GPU all at once, into pinned pages."""
-    copies = {}
-    for name, tensor in tensors.items():
-        copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-        copies[name].copy_(tensor.detach(), non_blocking=True)
-    if any(tensor.is_cuda for tensor in tensors.values()):
-        torch.cuda.synchronize()
-    return copies

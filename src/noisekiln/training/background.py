@@ -6,7 +6,7 @@ from types import TracebackType
 
 from noisekiln.errors import LostRank
 
-GRACE = 10.0  # seconds that work is still given once another process is lost, for whose part it may be waiting
+GRACE = 10.0  # seconds for work to end once another process is lost, for whose part it may be waiting
 
 
 class Background:
