@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -13,14 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.cli import run
-
 TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 TRAINING = ("--images", "1600", "--batch-size", "16", "--lr", "0.01", "--backbone", TINY, "--curves", "none")
 
 
 class Said(NamedTuple):
-    """What a command left behind; `flat` is all of it without line breaks and boxes."""
+    """Exit code and output of a command; `flat` is all output without line breaks and boxes."""
 
     code: int
     out: str
@@ -36,6 +35,8 @@ Command = Callable[..., Said]
 
 def noisekiln(*words: object) -> Said:
     """Run a command as the shell would, but in this process; an unforeseen error is raised as it is."""
+    from noisekiln.cli import run  # here, as most tests need no command
+
     out, err = io.StringIO(), io.StringIO()
     code = 0
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -73,10 +74,18 @@ def make_images(folder: Path, *, classes: tuple[str, ...] = (), captions: bool =
 
 @pytest.fixture(autouse=True)
 def python_hears_ctrl_c() -> Iterator[None]:
-    """A shell's background job inherits an ignored SIGINT; the tests speak of a person at a terminal."""
+    """A shell's background job inherits an ignored SIGINT; the tests are about a person at a terminal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time three steps, and not two seconds of them."""
+    from noisekiln.monitor.measure import measure
+
+    monkeypatch.setattr("noisekiln.api.measure_run", partial(measure, seconds=0.0))
 
 
 @pytest.fixture(scope="session")

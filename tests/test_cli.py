@@ -231,9 +231,7 @@ def test_no_cuda(cli: Command, pets: Path, tmp_path: Path):
 
 def test_no_classes(cli: Command, plain: Path, tmp_path: Path):
     said = cli("train", plain, "--out", tmp_path / "run", "--cond", "class")
-    refused(
-        said, 2, "--cond class needs classes (a sub-folder for each, or labels in a metadata.csv), and plain has none."
-    )
+    refused(said, 2, "--cond class needs classes (a sub-folder for each, or labels in a metadata.csv), and plain has")
 
 
 def test_no_data(cli: Command, pets: Path, tmp_path: Path):
@@ -273,6 +271,7 @@ def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
     assert any("2 files were skipped" in note for note in described["notes"])
 
 
+@pytest.mark.usefixtures("measure_briefly")
 def test_many_skipped_files_are_not_all_listed(cli: Command, tmp_path: Path):
     pets = make_images(tmp_path / "pets")
     for i in range(8):
@@ -368,6 +367,7 @@ def test_train_says_what_it_understood_and_did(cli: Command, pets: Path, tmp_pat
     assert "done: 64 images" in longer.out
 
 
+@pytest.mark.usefixtures("measure_briefly")
 def test_dry_run_writes_nothing(cli: Command, pets: Path, captioned: Path, tmp_path: Path):
     said = cli("train", pets, "--out", tmp_path / "run", "--backbone", TINY, "--dry-run")
     assert said.code == 0
@@ -509,7 +509,7 @@ def test_installed_command():
 def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # and not where a folder called portraits might lie
     out = tmp_path / "demo"
-    said = cli("demo", "--minutes", 0.05, "--out", out)
+    said = cli("demo", "--minutes", 0.03, "--out", out)
     assert said.code == 0, said
     assert "Now generate your own:" in said.out
     rows = re.findall(r"^  row (\d+): (.*)$", said.out, re.MULTILINE)
@@ -519,7 +519,7 @@ def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = contents(out / "pictures")
     # Again: sampled again, not trained again.
     state = contents(out / "checkpoints") | contents(out / "model")
-    again = cli("demo", "--minutes", 0.05, "--out", out)
+    again = cli("demo", "--minutes", 0.03, "--out", out)
     assert again.code == 0
     assert "has spent its budget" in again.out
     assert contents(out / "checkpoints") | contents(out / "model") == state

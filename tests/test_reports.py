@@ -389,6 +389,7 @@ def test_measuring_finds_a_network_that_takes_more(data: DataSet):
     assert large.images_per_second < small.images_per_second
 
 
+@pytest.mark.usefixtures("measure_briefly")
 def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
     words = ("train", pets, "--out", tmp_path / "run", "--batch-size", 16, "--backbone", TINY, "--dry-run")
     said = cli(*words, "--images", 2200)

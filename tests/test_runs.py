@@ -476,6 +476,7 @@ def test_without_a_watcher_notes_are_warnings_of_the_caller(
     assert warned[0].filename == __file__
 
 
+@pytest.mark.usefixtures("measure_briefly")
 def test_measuring_writes_nothing(pets: Path, tmp_path: Path):
     events: list[Event] = []
     found = nk.measure(pets, out=tmp_path / "run", watch=events.append, images=640, **QUICK)

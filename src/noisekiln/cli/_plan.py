@@ -41,7 +41,7 @@ def _peak(measured: Measurement) -> str:
 
 
 def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
-    """What is left of the budget, in the units that it is not given in."""
+    """What is left of the budget: images, epochs, time."""
     settings = plan.settings
     images = [] if settings.images is None else [max(0, settings.images - plan.images_seen)]
     if settings.minutes is not None:

@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-speaks = os.environ.get("RANK", "0") == "0"  # of several processes the first one prints
+is_main = os.environ.get("RANK", "0") == "0"  # of several processes the first one prints
 
 
 class Terminal(Console):
@@ -17,7 +17,7 @@ class Terminal(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-console = Terminal(highlight=False, soft_wrap=True, quiet=not speaks)
+console = Terminal(highlight=False, soft_wrap=True, quiet=not is_main)
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
     """
     losses, images = cast(list[Loss], trainer.losses), data.train
     if not losses:
-        return "no step has been taken yet"
+        return "there was no step yet"
     errors = torch.cat([loss.per_sample for loss in losses]).cpu()
     nsr = torch.cat([loss.level.nsr for loss in losses]).cpu()
     errors, nsr = (trainer.ranks.all_gather(column, trainer.batch_size) for column in (errors, nsr))

@@ -1,4 +1,4 @@
-"""Events: what training tells whoever watches it, in order."""
+"""Events that training passes to a watcher, in order."""
 
 from dataclasses import dataclass
 from pathlib import Path
