@@ -179,6 +179,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         train(settings, data, tmp_path / "other", stop_after=steps)
     run = train(settings, data, tmp_path / "other")
     assert run.opened.images_seen == settings.batch_size * sum(stops)
+    assert run.opened.checkpoint is not None
+    assert run.opened.checkpoint.parts == []  # nothing holds on to the memory of what was loaded
     same(tmp_path / "one", tmp_path / "other")
 
 

@@ -82,6 +82,7 @@ class Run:
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
         if self.opened.checkpoint is not None:
             self.trainer.load_state_dict(self.opened.checkpoint.parts, self.opened.checkpoint.numbers)
+            self.opened = self.opened.without_tensors()
         self._micro_batch_size, self._skipped_steps = self.trainer.micro_batch_size, 0
 
     @property

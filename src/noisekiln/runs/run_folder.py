@@ -4,7 +4,7 @@ import errno
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class Opened:
     def images_seen(self) -> int:
         """Images seen by the checkpoint that the run resumes from; 0 for a new run."""
         return int(self.checkpoint.numbers["images_seen"]) if self.checkpoint else 0
+
+    def without_tensors(self) -> "Opened":
+        """The same without the checkpoint's tensors, whose memory is needed once they are loaded."""
+        return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(parts=[]))
 
     @property
     def warnings(self) -> list[str]:
