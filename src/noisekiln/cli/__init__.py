@@ -63,8 +63,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, NoisekilnError):
         return str(error), error.exit_code
     if isinstance(error, ValueError):
-        text = str(error) or type(error).__name__
-        return text if text.endswith((".", "?", ")")) else f"{text}.", 2
+        return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses are those of libraries
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         where = f"{error.filename}: " if error.filename else ""
         reason = str(error.strerror or error).rstrip(".")
