@@ -1,4 +1,4 @@
-"""`noisekiln`, in which process 1 has no memory for more than 4 images: `torchrun short_driver.py train ...`."""
+"""`noisekiln` where process 1 has no memory for more than 4 images: `torchrun low_memory_driver.py train ...`."""
 
 import os
 

@@ -1,0 +1,520 @@
+"""Several processes train as one would; and none of them waits for ever."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.run import get_args_parser
+
+from conftest import TINY
+from distributed_driver import LARGE, SMALL, make
+from noisekiln.cli import app
+from noisekiln.data import load
+from noisekiln.distributed.checksum import check_same_weights
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.sharded import merge_shards
+from noisekiln.errors import Diverged, LostRank, RanksDiffer, SaveFailed
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.meeting import check_ranks_agree, is_shared
+from noisekiln.runs.run import Run
+from noisekiln.training import checkpoints
+from noisekiln.training.background import Background
+from noisekiln.training.compiling import NetworkCompiler
+
+DRIVER = Path(__file__).parent / "distributed_driver.py"
+LOW_MEMORY = DRIVER.with_name("low_memory_driver.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+in_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> Path:
+    """The folder in which two processes have done all that `distributed_driver.py` does."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = subprocess.run(
+        [*TORCHRUN, str(DRIVER), str(folder)], env=ENV, timeout=300, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(together) -> Callable[[str], list[dict]]:
+    """What each of two processes left of a training."""
+    return lambda what: [torch.load(together / f"{what}{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def said(folder: Path, command: str) -> list[str]:
+    """What each of two processes printed to standard output; the command ended well in both."""
+    both = [json.loads((folder / f"said{rank}.json").read_text())[command] for rank in range(2)]
+    assert [code for code, _, _ in both] == [0, 0], both
+    return [out for _, out, _ in both]
+
+
+def alone(**settings):
+    trainer = make(Ranks(), **settings)
+    losses = [report.loss for report in trainer.run()]
+    return trainer.state_dict()[0], losses
+
+
+def assert_same(parts, tensors, losses):
+    np.testing.assert_allclose(parts[0]["losses"], losses, rtol=1e-9)
+    assert parts[0]["losses"] == parts[1]["losses"]
+    assert parts[0]["norms"] == parts[1]["norms"]
+    merged = merge_shards([part["tensors"] for part in parts], parts[0]["numbers"]["sharded"])
+    assert merged.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(merged[name], tensor, rtol=1e-7, atol=1e-10, msg=name)
+
+
+# What two processes compute
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "batch"), [("ddp", 96), ("shard", 96), ("uneven", 97), ("uneven-shard", 97)])
+def test_two_processes_train_as_one_does(trained, what, batch):
+    """Over 50 steps, in double precision: only the order of sums differs."""
+    parts = trained(what)
+    assert_same(parts, *alone(batch_size=batch))
+    assert bool(parts[0]["numbers"]["sharded"]) == ("shard" in what)
+
+
+@pytest.mark.slow
+def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(trained):
+    """In a forward pass, in the midst of the averages of a backward pass, and when rows are made."""
+    parts = trained("short")
+    assert_same(parts, *alone())
+    sizes = [48] * 9 + [24] * 10 + [12] * 11 + [6] * 20
+    assert parts[0]["micro_batch_size"] == parts[1]["micro_batch_size"] == sizes
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(trained):
+    """Sharded weights hold back what the pieces before it have gathered: none of it gets into the next step."""
+    sharded, whole = (trained(what)[0] for what in ("ruined-shard", "ruined-ddp"))
+    assert sharded["applied"] == whole["applied"] == [True] * 3 + [False] + [True] * 46
+    np.testing.assert_allclose(sharded["norms"], whole["norms"], rtol=1e-9)
+    np.testing.assert_allclose(sharded["losses"], whole["losses"], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_in_one_process_and_back(trained):
+    """What processes wrote does not depend on how many read it."""
+    parts = trained("half-shard")
+    one = make(Ranks())
+    one.load_state_dict([part["tensors"] for part in parts], parts[0]["numbers"])
+    assert one.images_seen == 25 * 96
+    losses = [report.loss for report in one.run()]
+    tensors, all_losses = alone()
+    np.testing.assert_allclose(losses, all_losses[25:], rtol=1e-9)
+    for what in ("resume-shard", "resume"):
+        np.testing.assert_allclose(trained(what)[0]["losses"], all_losses[25:], rtol=1e-9)
+    assert tensors.keys() == one.state_dict()[0].keys()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_in_one_process_is_said_by_all(together):
+    """A parameter that the loss does not need, and weights that have changed in one process alone."""
+    for rank in range(2):
+        errors = json.loads((together / f"errors{rank}.json").read_text())
+        assert "idle had no part in the loss" in errors["unused"]
+        assert "The weights of rank 1 differ from those of rank 0" in errors["different"]
+
+
+@pytest.mark.slow
+def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(together, cli, tmp_path):
+    """Two processes that share out the weights, and one that has them whole."""
+    two, one = together / "two", tmp_path / "one"
+    outputs = said(together, "two")
+    assert [out.count("done: 8,192 images") for out in outputs] == [1, 0]  # one process speaks
+    assert cli(*LARGE, "--out", one).code == 0
+    assert len(list((two / "checkpoints" / "000000008192").glob("part-*.safetensors"))) == 2
+    weights = [load_file(run / "model" / "model.safetensors") for run in (two, one)]
+    for name, weight in weights[1].items():
+        torch.testing.assert_close(weights[0][name], weight, rtol=1e-2, atol=1e-3)
+    evaluated = [json.loads((run / "held_out.json").read_text()) for run in (one, two)]
+    assert evaluated[0]["points"] == evaluated[1]["points"] > 2
+    for one_, two_ in zip(*(of["evaluations"] for of in evaluated), strict=True):  # each process evaluates its share
+        np.testing.assert_allclose(two_["held_out"], one_["held_out"], rtol=0.02)
+        np.testing.assert_allclose(two_["train"], one_["train"], rtol=0.02)
+    lines = [(run / "metrics.jsonl").read_text().splitlines()[0] for run in (one, two)]
+    for name, value in json.loads(lines[0]).items():  # the first step's, over the rows of all processes
+        if name.startswith("loss"):
+            assert json.loads(lines[1])[name] == pytest.approx(value, rel=1e-3), name
+    for file in sorted((one / "samples").iterdir()):
+        pictures = [np.asarray(Image.open(run / "samples" / file.name), float) for run in (one, two)]
+        assert np.abs(pictures[0] - pictures[1]).mean() < 2
+    longer = cli(*LARGE, "--images", 9000, "--out", two)
+    assert longer.code == 0
+    assert "trained by 2 processes before, by 1 from here on: the same images and noise" in longer.flat
+    assert "after 8,192 images" in longer.flat
+    assert "done: 9,216 images" in longer.flat
+
+
+@pytest.mark.slow
+def test_two_processes_paint_what_one_does(together, cli, tmp_path):
+    outputs = said(together, "sample")
+    assert [out.count("7 images in") for out in outputs] == [1, 0]
+    model = together / "whole"
+    assert len(list((together / "2").iterdir())) == 9
+    alone_ = cli("sample", model, "-n", 7, "--batch-size", 2, "--steps", 3, "--out", tmp_path / "1")
+    assert alone_.code == 0
+    files = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in (tmp_path / "1", together / "2")]
+    assert files[0] == files[1]
+
+
+# What processes agree on
+
+
+def test_a_batch_too_small_for_all_is_refused():
+    with pytest.raises(ValueError, match="`batch_size=3` is less than one image for each of 4 processes"):
+        make(Ranks(0, 4), batch_size=3)
+
+
+class Alike(Ranks):
+    """Many processes that all say the same, added up one after the other."""
+
+    def all_reduce_sum(self, values):
+        total = [0.0] * len(values)
+        for _ in range(self.world_size):
+            total = [a + float(b) for a, b in zip(total, values, strict=True)]
+        return total
+
+
+class Apart(Ranks):
+    """One of two processes, to which the other says what it was given to say."""
+
+    def __init__(self, rank: int, other: list[list[float]]) -> None:
+        super().__init__(rank, 2)
+        self.other = other
+
+    def all_reduce_sum(self, values):
+        return [mine + theirs for mine, theirs in zip(values, self.other.pop(0), strict=True)]
+
+
+class Gathered(Ranks):
+    """One of several processes, of which each has a number of its own."""
+
+    def __init__(self, numbers: list[float]) -> None:
+        super().__init__(0, len(numbers))
+        self.numbers = numbers
+
+    def all_gather(self, rows, count):
+        return rows + torch.tensor(self.numbers, dtype=rows.dtype)
+
+
+@pytest.mark.parametrize("fingerprint", ["ffffffffffffffff", "ffeeddccbbaa9988", "0123456789abcdef"])
+def test_many_processes_that_see_the_same_images_agree(tmp_path, monkeypatch, fingerprint):
+    monkeypatch.setattr("secrets.randbits", lambda bits: 0)  # every one of them is the first here
+    for count in (2, 64, 1000):
+        check_ranks_agree(tmp_path, Alike(0, count), 12345678, fingerprint, 2)
+
+
+def test_processes_that_see_something_else_are_refused(tmp_path):
+    for resumed, mark in ((80.0, 255.0), (64.0, 254.0)):  # what the other one sees
+        ranks = Apart(0, [[0.0], [1.0], [resumed, mark]])
+        with pytest.raises(ValueError, match=r"do not see the same run in .*, or not the same images"):
+            check_ranks_agree(tmp_path, ranks, 64, "000000ffaa", 0.2)
+    check_ranks_agree(tmp_path, Apart(0, [[0.0], [1.0], [64.0, 255.0]]), 64, "000000ffaa", 0.2)
+
+
+def test_processes_with_folders_of_their_own_are_told(tmp_path):
+    """Even if there is an old run in each."""
+    begun = time.monotonic()
+    assert not is_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 0.2)
+    assert not is_shared(tmp_path, Apart(0, [[0.0], [0.0]]), 0.2)
+    assert time.monotonic() - begun < 5
+    later = threading.Timer(0.2, (tmp_path / ".meeting").write_text, ("77",))
+    later.start()
+    assert is_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 10)  # a network disk shows it later
+    later.join()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([0.0, 1e-9], "weights of rank 1 differ from those of rank 0, although all 2 processes"),
+        ([0.0, 0.0, 2.0, 0.0], "weights of rank 2 differ from those of rank 0"),
+        ([3.0, 0.0, 0.0], "weights of rank 0 differ from those of rank 1"),
+        ([0.0, 1.0, 0.0, 2.0, 0.0], "weights of ranks 1, 3 differ from those of rank 0"),
+    ],
+)
+def test_processes_whose_weights_differ_are_named(numbers, message):
+    module = nn.Linear(3, 2)
+    check_same_weights(module, Gathered([0.0] * len(numbers)))
+    with pytest.raises(RanksDiffer, match=message):
+        check_same_weights(module, Gathered(numbers))
+
+
+def test_a_checksum_knows_weights_apart_that_have_changed_places():
+    one, other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    other[0].load_state_dict(one[1].state_dict())
+    other[1].load_state_dict(one[0].state_dict())
+    seen = []
+
+    class Noted(Gathered):
+        def all_gather(self, rows, count):
+            seen.append(float(rows))
+            return super().all_gather(rows, count)
+
+    for module in (one, one, other):
+        check_same_weights(module, Noted([0.0, 0.0]))
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_only_what_torch_says_is_taken_for_a_lost_connection():
+    few = Ranks(0, 2)
+    with pytest.raises(LostRank), few.detecting_lost_ranks():
+        raise RuntimeError("[gloo] Connection closed by peer")
+    for error in (SaveFailed("no room in runs/speers"), Diverged("the loss is nan, in gloomy_socket.png")):
+        with pytest.raises(type(error)) as raised, few.detecting_lost_ranks():
+            raise error
+        assert raised.value is error
+
+
+def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
+    def broken(function):
+        raise RuntimeError("no compiler here")
+
+    for here, there in ((False, True), (True, False)):
+        compiler = NetworkCompiler(nn.Linear(1, 1), "cpu", Apart(0, [[float(there)]]))
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "compile", broken if here else lambda function: function)
+            compiler.compile()
+        assert compiler.failure == ("no compiler here" if here else "another process cannot")
+        assert not compiler.active
+
+
+# The command
+
+
+@pytest.mark.parametrize("command", ["edit", "ema", "cascade"])
+def test_other_commands_are_not_started_several_times(cli, monkeypatch, command):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = cli(command, "runs/some")
+    assert refused.code == 2
+    assert f"{command} was started 2 times, and it is the work of one process" in refused.err
+
+
+def options() -> list[str]:
+    """Every option of `noisekiln train`."""
+    parameters = typer.main.get_command(app).commands["train"].params
+    return [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+
+
+@pytest.mark.parametrize("option", [option for option in options() if option.startswith("--")])
+def test_torchrun_hands_on_every_option_of_train(option):
+    """It reads abbreviations of its own options even among those of the program."""
+    parsed = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
+    assert parsed.training_script_args == ["train", "portraits", option, "1"]
+
+
+# Memory
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
+    """It leaves no way back within a run; the same command goes on with smaller pieces."""
+    settings, data = Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True), load("portraits")
+    run = Run(settings, data, tmp_path)
+    run.trainer.gradients.sharded = True
+    monkeypatch.setattr(run.learner, "forward", out_of_memory)
+    with pytest.raises(ValueError, match=r"process 0, with a micro-batch of 16 images.* the micro-batch is 8 then"):
+        list(run.steps())
+    again = Run(settings, data, tmp_path)
+    assert again.trainer.micro_batch_size == 8
+    assert again.settings.micro_batch_size is None
+    assert len(list(again.steps())) == 4
+    for requested, shard, used in ((16, True, 8), (2, True, 2), (16, False, 16), (None, False, 8)):  # saved with 8
+        run = Run(settings.but(micro_batch_size=requested, shard=shard), data, tmp_path)
+        assert run.trainer.micro_batch_size == used, (requested, shard)
+
+
+@pytest.mark.slow
+def test_torchrun_takes_a_sharded_run_on_whose_memory_is_short(tmp_path):
+    """Process 1 has room for 4 images of 8: a restart, and all is done."""
+    words = ["train", "portraits", "--backbone", TINY, "--images", "32", "--batch-size", "16", "--shard"]
+    command = [*TORCHRUN[:-2], "--max-restarts", "2", *TORCHRUN[-2:], str(LOW_MEMORY), *words, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "done: 32 images" in done.stdout
+    assert json.loads((tmp_path / "memory.json").read_text()) == {"micro_batch_size": 4}
+
+
+# Processes that are lost or stopped
+
+
+class Pair:
+    """Two processes in the midst of training, started without torchrun, or by it."""
+
+    def __init__(self, folder: Path, *words: object, torchrun: tuple[object, ...] | None = None) -> None:
+        command = [*SMALL, "--out", folder, *words]
+        if torchrun is None:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+            ranks = [place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"} for rank in range(2)]
+            self.started = [self._start([sys.executable, "-m", "noisekiln", *command], of) for of in ranks]
+            self.numbers = [process.pid for process in self.started]
+        else:
+            launch = [*TORCHRUN[:-2], *torchrun, *TORCHRUN[-2:], "-m", "noisekiln"]
+            self.started = [self._start([*launch, *command], {})]
+        until = time.monotonic() + 60
+        while not (folder / "metrics.jsonl").exists():
+            assert all(process.poll() is None for process in self.started), self.end()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        if torchrun is not None:
+            self.numbers = children(self.started[0].pid)
+
+    def _start(self, command: list[object], environment: dict[str, str]) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*map(str, command)], **pipes, text=True, env=ENV | environment)
+
+    def end(self, seconds: float = 60) -> list[tuple[int, str, str]]:
+        """Exit code, output and errors of each process that was started, once all have ended."""
+        try:
+            told = [process.communicate(timeout=seconds) for process in self.started]
+        finally:
+            for process in self.started:
+                process.kill()
+        return [(process.returncode, *both) for process, both in zip(self.started, told, strict=True)]
+
+
+def children(parent: int) -> list[int]:
+    """Numbers of the processes that torchrun has started, by rank."""
+    ranks: dict[int, int] = {}
+    for task in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (task / "environ").read_bytes().split(b"\0")
+            of = int((task / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        named = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
+        if of == parent and b"RANK" in named:
+            ranks[int(named[b"RANK"])] = int(task.name)
+    return [ranks[0], ranks[1]]
+
+
+def lives(process: int) -> bool:
+    """Whether it has not ended; one whose exit code has not been read has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_ends_the_run_and_is_named(tmp_path, how):
+    pair = Pair(tmp_path, "--minutes", 5, "--timeout", 3)
+    begun = time.monotonic()
+    pair.started[1].send_signal(how)
+    code, out, err = pair.started[0].wait(30), *pair.started[0].communicate()
+    assert time.monotonic() - begun < 30
+    pair.started[1].kill()
+    pair.started[1].communicate()
+    assert code == 6
+    assert "Lost process 1 of 2: it died or does not answer." in err
+    assert "done" not in out
+
+
+@pytest.mark.slow
+@in_proc
+def test_torchrun_ends_what_is_left_of_a_run_whose_process_died(tmp_path):
+    pair = Pair(tmp_path, "--minutes", 5, "--timeout", 5, torchrun=())
+    os.kill(pair.numbers[1], signal.SIGKILL)
+    ((code, out, err),) = pair.end()
+    assert code != 0
+    assert "rank      : 1" in err or "Lost process 1 of 2" in err
+    assert not [number for number in pair.numbers if lives(number)]
+    assert "done" not in out
+
+
+@pytest.mark.slow
+@in_proc
+def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path, together):
+    """Elastic restart, bit for bit."""
+    pair = Pair(tmp_path, "--images", 640, torchrun=("--max-restarts", 2))
+    until = time.monotonic() + 60
+    while not checkpoints.counts(tmp_path / "checkpoints"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(pair.numbers[1], signal.SIGKILL)
+    ((code, _, err),) = pair.end(120)
+    assert code == 0, err
+    starts = json.loads((tmp_path / "environment.json").read_text())
+    assert [start["images_seen"] > 0 for start in starts] == [False, True]
+    whole, killed = (checkpoints.newest(folder / "checkpoints") for folder in (together / "whole", tmp_path))
+    assert killed.numbers["images_seen"] == 640
+    for name, tensor in whole.parts[0].items():
+        assert torch.equal(killed.parts[0][name], tensor), name
+
+
+@pytest.mark.slow
+@in_proc
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGUSR1, "one"), (signal.SIGTERM, "both"), (signal.SIGINT, "torchrun too")]
+)
+def test_a_signal_stops_and_saves_all(tmp_path, number, to):
+    by_torchrun = to == "torchrun too"
+    pair = Pair(tmp_path, "--minutes", 5, torchrun=() if by_torchrun else None)
+    for each in pair.numbers[1:] if to == "one" else pair.numbers:
+        os.kill(each, number)
+    if by_torchrun:
+        os.kill(pair.started[0].pid, number)
+    ended = pair.end(120)
+    assert [code for code, _, _ in ended] == [143, 143] or by_torchrun
+    assert ended[0][0] != 0
+    found = checkpoints.newest(tmp_path / "checkpoints")
+    assert f"stopped after {found.numbers['images_seen']:,} images" in ended[0][1]
+    assert found.skipped == []
+
+
+def background_of_a_lost(work: Callable[[], None]) -> None:
+    """Do work, and meanwhile find that another process is lost."""
+
+    def train() -> None:
+        with Background() as background:
+            background.submit(work)
+            raise LostRank("Lost process 0 of 2")
+
+    with pytest.raises(LostRank):
+        train()
+
+
+def test_what_waits_for_a_lost_process_does_not_keep_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.training.background.GRACE", 0.2)
+    begun, tensors = time.monotonic(), {"weight": torch.ones(2)}
+    background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, part=1, parts=2, timeout=20))
+    assert time.monotonic() - begun < 5
+
+
+def test_what_waits_for_nobody_is_written_though_another_process_is_lost(tmp_path):
+    def slow():
+        time.sleep(0.3)
+        checkpoints.save(tmp_path, 8, {"weight": torch.ones(2)}, {})
+
+    background_of_a_lost(slow)
+    assert checkpoints.counts(tmp_path) == [8]
