@@ -25,12 +25,21 @@ class Settings:
     start: str | None = setting(None, "Fine-tune the model of this run, or of a model folder.", flag="--from")
     lora: int | None = setting(None, "With --from: train an adapter of this rank. Default: all weights.", above=0)
     size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).")
-    task: str = setting("generate", "generate, or a task with an input image: see `noisekiln list tasks`.")
+    task: str = setting(
+        "generate", "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`."
+    )
     cond: str = setting("auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.")
-    codec: str | None = setting(None, "Between images and x: see `noisekiln list codecs`. Default: pixels.")
-    minutes: float | None = setting(None, "Training budget in minutes. Default: 10 on a CPU.", above=0, may_change=True)
+    codec: str | None = setting(
+        None, "Codec from images to what the network sees: see `noisekiln list codecs`. Default: pixels."
+    )
+    minutes: float | None = setting(
+        None, "Training budget in minutes. Default: 10 on a CPU, else 30.", above=0, may_change=True
+    )
     images: int | None = setting(
-        None, "Training budget in images seen; the first budget that is spent ends training.", above=0, may_change=True
+        None,
+        "Training budget in images seen; of two budgets, the one spent first ends training.",
+        above=0,
+        may_change=True,
     )
     seed: int = setting(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = setting("auto", "auto, cpu, cuda or mps.", may_change=True)
@@ -51,9 +60,14 @@ class Settings:
     cond_dropout: float = setting(
         0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
     )
-    batch_size: int | None = setting(None, "Images in a step.", flag="--batch-size --batch", above=0, sticky=True)
+    batch_size: int | None = setting(
+        None, "Images in a step. Default: 64 on a CPU, else 256.", flag="--batch-size --batch", above=0, sticky=True
+    )
     micro_batch_size: int | None = setting(
-        None, "Images in memory at once (gradient accumulation). Default: what fits.", above=0, may_change=True
+        None,
+        "Images in memory at once (gradient accumulation); changes no result. Default: what fits.",
+        above=0,
+        may_change=True,
     )
     precision: str | None = setting(
         None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16"),
@@ -64,14 +78,18 @@ class Settings:
         may_change=True,
     )  # fmt: skip
     activation_checkpointing: bool = setting(
-        False, "Recompute activations in the backward pass: about a third less memory and speed.", may_change=True
+        False, "Recompute activations in the backward pass: far less memory, a third slower.", may_change=True
     )
-    shard: bool = setting(False, "Several processes: shard the weights (FSDP2).", may_change=True)
+    shard: bool = setting(
+        False, "Several processes: shard the weights (FSDP2), for networks that do not fit.", may_change=True
+    )
     timeout: float = setting(
-        300.0, "Several processes: seconds after which one that does not answer is lost.", above=0, may_change=True
+        300.0, "Several processes: seconds without an answer after which one counts as lost.", above=0, may_change=True
     )
     optimizer: str = setting("muon", "Optimizer: see `noisekiln list optimizers`.")
-    lr: float | None = setting(None, "Peak learning rate.", above=0)
+    lr: float | None = setting(
+        None, "Peak learning rate. Default: the optimizer's, less when fine-tuning all weights.", above=0
+    )
     cooldown: float = setting(
         0.7, "Cool-down: last share of the budget, over which the learning rate falls to 0.", at_least=0, at_most=1
     )
@@ -81,16 +99,23 @@ class Settings:
     )
     keep_checkpoints: int = setting(2, "Number of newest checkpoints to keep.", at_least=1, may_change=True)
     keep_every: int | None = setting(
-        None, "Images between checkpoints that are kept for good.", flag="--keep-every", above=0, may_change=True
+        None, "Keep one checkpoint for good every so many images.", flag="--keep-every", above=0, may_change=True
     )
     sampler: str | None = setting(
         None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", may_change=True,
         sticky=True,
     )  # fmt: skip
-    steps: int | None = setting(None, "Default sampling steps. Default: 20.", above=0, may_change=True, sticky=True)
-    guidance: float | None = setting(None, "Default guidance scale; 1 is no guidance.", at_least=0, may_change=True)
+    steps: int | None = setting(
+        None, "Default number of sampling steps of the model. Default: 20.", above=0, may_change=True, sticky=True
+    )
+    guidance: float | None = setting(
+        None,
+        "Default guidance scale of the model; 1 is no guidance. Default: 1.5; 1 with a task.",
+        at_least=0,
+        may_change=True,
+    )
     schedule: str | None = setting(
-        None, "Default sampling schedule: see `noisekiln list schedules`. Default: karras.", may_change=True,
+        None, "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.", may_change=True,
         sticky=True,
     )  # fmt: skip
     curves: str = setting(
