@@ -39,7 +39,7 @@ def command(
     if isinstance(session.model, Diffusion) and session.model.task is not None:
         raise ValueError(
             f"{run} was trained to {name_of(type(session.model.task))}, so it needs images to start from. "
-            f"Use: noisekiln apply {run} IMAGE"
+            f"Use `noisekiln apply {run} IMAGE`."
         )
     seeds = _seeds(seed)
     if len(seeds) > 1 and count not in (None, len(seeds)):
