@@ -115,9 +115,11 @@ class Settings:
         may_change=True,
     )
     schedule: str | None = setting(
-        None, "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.", may_change=True,
+        None,
+        "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
+        may_change=True,
         sticky=True,
-    )  # fmt: skip
+    )
     curves: str = setting(
         "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`.",
         may_change=True,
