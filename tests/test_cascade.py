@@ -1,4 +1,4 @@
-"""Cascades: stages that fit, wishes that are passed on, the same face as a model, and the command."""
+"""Cascades: stages that fit, conditions that are passed on, the same face as a model, and the command."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def cascade(noise=0.0):
     return Cascade([base, middle, tiny(Upscale(2, noise), size=(15, 12))]).eval()
 
 
-def test_it_paints_stage_by_stage():
+def test_it_generates_stage_by_stage():
     model = cascade()
     progress = list(model.generate(["cat", None], seeds=[1, 2]))
     assert [p.step for p in progress] == list(range(1, 11))
@@ -42,31 +42,33 @@ def test_it_paints_stage_by_stage():
     assert model.sample(["cat", None], seed=1).shape == (2, 15, 12, 3)
 
 
-def test_each_stage_is_given_what_the_one_before_made():
+def test_each_stage_starts_from_what_the_one_before_made():
     model = cascade()
     small, middle, _ = model.stages
     images = small.sample(["dog"], seed=5)
     seeds = []
     original = middle.generate
-    middle.generate = lambda wanted, **words: (
-        seeds.append((wanted, words["seeds"], words["source"])) or original(wanted, **words)
+    middle.generate = lambda conditions, **words: (
+        seeds.append((conditions, words["seeds"], words["source"])) or original(conditions, **words)
     )
     list(model.generate(["dog"], seeds=[5]))
-    ((wanted, (seed,), source),) = seeds
-    assert wanted == ["dog"]
+    ((conditions, (seed,), source),) = seeds
+    assert conditions == ["dog"]
     assert seed != 5
     assert torch.equal(source, images)
 
 
-def test_wishes_go_to_the_stages_that_know_them():
+def test_conditions_go_to_the_stages_that_know_them():
     """By name: the second stage counts its classes the other way round, the third knows none."""
     model = cascade()
-    asked = []
+    seen = []
     for stage in model.stages:
         original = stage.generate
-        stage.generate = lambda wanted, original=original, **words: asked.append(wanted) or original(wanted, **words)
+        stage.generate = lambda conditions, original=original, **words: (
+            seen.append(conditions) or original(conditions, **words)
+        )
     list(model.generate([0, "dog", None], seeds=[1, 2, 3]))
-    assert asked == [[0, "dog", None], ["cat", "dog", None], [None, None, None]]
+    assert seen == [[0, "dog", None], ["cat", "dog", None], [None, None, None]]
     with pytest.raises(ValueError, match="There is no class called 'cow'"):
         model.generate(["cow"])
 
@@ -74,15 +76,15 @@ def test_wishes_go_to_the_stages_that_know_them():
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_a_seed_is_the_same_picture_in_any_batch(noise):
     """Up to two grey levels: what one stage rounds differently, the next may enlarge."""
-    model, wishes = cascade(noise), ["cat", "dog", None, 1, 0]
-    together = model.sample(wishes, seed=7)
-    alone = torch.cat([model.sample([wish], seed=7 + i) for i, wish in enumerate(wishes)])
+    model, conditions = cascade(noise), ["cat", "dog", None, 1, 0]
+    together = model.sample(conditions, seed=7)
+    alone = torch.cat([model.sample([condition], seed=7 + i) for i, condition in enumerate(conditions)])
     assert int((together.int() - alone.int()).abs().max()) <= 2
-    assert int((together.int() - model.sample(wishes, seed=7, batch_size=2).int()).abs().max()) <= 2
+    assert int((together.int() - model.sample(conditions, seed=7, batch_size=2).int()).abs().max()) <= 2
     assert len({picture.numpy().tobytes() for picture in together}) == 5
 
 
-def test_a_loaded_cascade_paints_the_same(tmp_path: Path):
+def test_a_loaded_cascade_generates_the_same(tmp_path: Path):
     model = cascade(0.2)
     model.save(tmp_path / "run" / "model")
     for loaded in (load(tmp_path / "run"), nk.load(tmp_path / "run" / "model")):
@@ -91,9 +93,9 @@ def test_a_loaded_cascade_paints_the_same(tmp_path: Path):
         assert int((loaded.sample(["cat"]).int() - model.sample(["cat"]).int()).abs().max()) <= 2
     with pytest.raises(ValueError, match=r"holds a cascade of models, not a single one\. Use `noisekiln sample`"):
         Diffusion.load(tmp_path / "run")
-    told = tmp_path / "run" / "model" / "model.json"
+    description = tmp_path / "run" / "model" / "model.json"
     for names in ('["../../elsewhere"]', "3", "[3]"):
-        told.write_text(f'{{"format": 1, "cascade": {names}}}')
+        description.write_text(f'{{"format": 1, "cascade": {names}}}')
         with pytest.raises(ValueError, match="names no stages of a cascade"):
             load(tmp_path / "run")
 
@@ -161,9 +163,9 @@ def test_sampler_schedule_and_batch_are_its_options_too(cli: Command, folders: t
         settings = {more[0].removeprefix("--"): more[1]} if more else {}
         said = cli("cascade", *folders, "--out", tmp_path / "new", *words, *more)
         assert said.code == 0, said
-        painted = [np.asarray(Image.open(tmp_path / "new" / "pictures" / f"0000{i}.png")) for i in range(3)]
-        wanted = nk.cascade(folders).sample(3, seed=5, steps=3, **settings)
-        assert int((torch.from_numpy(np.stack(painted)).int() - wanted.int()).abs().max()) <= 2
+        images = [np.asarray(Image.open(tmp_path / "new" / "pictures" / f"0000{i}.png")) for i in range(3)]
+        expected = nk.cascade(folders).sample(3, seed=5, steps=3, **settings)
+        assert int((torch.from_numpy(np.stack(images)).int() - expected.int()).abs().max()) <= 2
 
 
 def test_in_python(folders: tuple[Path, Path], tmp_path: Path):

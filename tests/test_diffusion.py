@@ -26,10 +26,12 @@ NAMES = ("cat", "dog", "it's: 3")
 
 def tiny(prediction=V, *, conditioner=True, label=None, sampling=None, channels=1):
     torch.manual_seed(0)
-    wish = ClassLabel(NAMES, 5) if conditioner else None
+    classes = ClassLabel(NAMES, 5) if conditioner else None
     backbone = SimpleUnet(channels, 5 if conditioner else 0, width=8)
     codec = Pixels((0.4,) * channels, (0.3,) * channels)
-    return Diffusion(Denoiser(backbone, prediction, label), codec, (8, 6), wish, sampling or Sampling(steps=4)).eval()
+    return Diffusion(
+        Denoiser(backbone, prediction, label), codec, (8, 6), classes, sampling or Sampling(steps=4)
+    ).eval()
 
 
 # --- denoiser
@@ -59,10 +61,10 @@ def test_the_scale_of_the_levels_makes_no_difference():
 
 def test_both_conditions_at_once_are_each_alone():
     model = tiny()
-    wanted, unwanted = model.conditioner(torch.tensor([0, 1])), model.conditioner(torch.tensor([3, 3]))
+    cond, unconditional = model.conditioner(torch.tensor([0, 1])), model.conditioner(torch.tensor([3, 3]))
     x_t, t = torch.randn(2, 1, 8, 6), level(0.6, 0.8)
-    for one, cond in zip(model.denoiser.bind_both(wanted, unwanted)(x_t, t), (wanted, unwanted), strict=True):
-        torch.testing.assert_close(one.x, model.denoiser.bind(cond)(x_t, t).x, rtol=1e-4, atol=1e-5)
+    for one, bound in zip(model.denoiser.bind_both(cond, unconditional)(x_t, t), (cond, unconditional), strict=True):
+        torch.testing.assert_close(one.x, model.denoiser.bind(bound)(x_t, t).x, rtol=1e-4, atol=1e-5)
 
 
 # --- generating
@@ -157,10 +159,12 @@ def test_tasks_and_cascades_work_behind_it():
 def test_a_seed_is_the_same_picture_in_any_batch(sampler, guidance, batch):
     """Up to one grey level: a matrix product may add in another order for another batch."""
     model = tiny()
-    wishes = ["cat", "dog", None, 2, 0, 1, 2, None]
+    conditions = ["cat", "dog", None, 2, 0, 1, 2, None]
     settings = {"seed": 40, "sampler": sampler, "guidance": guidance, "steps": 6}
-    alone = torch.cat([model.sample([wish], **settings | {"seed": 40 + i}) for i, wish in enumerate(wishes)])
-    together = model.sample(wishes, batch_size=batch, **settings)
+    alone = torch.cat(
+        [model.sample([condition], **settings | {"seed": 40 + i}) for i, condition in enumerate(conditions)]
+    )
+    together = model.sample(conditions, batch_size=batch, **settings)
     assert int((alone.int() - together.int()).abs().max()) <= 1
     assert len({picture.numpy().tobytes() for picture in together}) == 8
 
@@ -193,11 +197,11 @@ def test_eps_on_cosine_starts_where_it_can_see():
 
 
 @pytest.mark.parametrize("sampler", names("samplers"))
-def test_every_sampler_paints(sampler):
+def test_every_sampler_generates(sampler):
     assert tiny().sample(2, sampler=sampler, steps=3).shape == (2, 8, 6, 1)
 
 
-def test_guidance_of_one_is_the_wish_and_of_zero_is_no_wish():
+def test_guidance_of_one_is_the_condition_and_of_zero_is_no_condition():
     model = tiny()
     assert torch.equal(model.sample(["cat"], guidance=1), model.sample(["cat"], guidance="classifier_free(scale=1)"))
     silent = model.sample([None], guidance=1)
@@ -206,14 +210,14 @@ def test_guidance_of_one_is_the_wish_and_of_zero_is_no_wish():
     assert torch.equal(model.sample(["cat"]), model.sample([0]))
 
 
-def test_its_usual_sampling_is_what_it_does_unless_asked():
+def test_its_own_settings_are_the_default():
     model = tiny(sampling=Sampling("ddim(eta=1)", 3, 2.0, "rectified"))
     asked = tiny().sample(["dog"], sampler="ddim(eta=1)", steps=3, guidance=2, schedule="rectified")
     assert torch.equal(model.sample(["dog"]), asked)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "settings", "says"),
+    ("conditions", "settings", "says"),
     [
         (["cat"], {"seeds": [1, 2]}, "1 conditions came with 2 seeds"),
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
@@ -225,9 +229,9 @@ def test_its_usual_sampling_is_what_it_does_unless_asked():
         (["cat"], {"guidance": "clasifier_free"}, "Did you mean 'classifier_free'?"),
     ],
 )
-def test_wrong_wishes_are_answered(wishes, settings, says):
+def test_wrong_requests_are_answered(conditions, settings, says):
     with pytest.raises(ValueError) as caught:
-        tiny().sample(wishes, **settings)
+        tiny().sample(conditions, **settings)
     assert says in str(caught.value)
 
 
@@ -242,16 +246,16 @@ def test_a_model_without_classes_says_so():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("conditioner", [True, False])
-def test_a_loaded_model_paints_the_same_pictures(tmp_path, conditioner, channels):
+def test_a_loaded_model_generates_the_same_pictures(tmp_path, conditioner, channels):
     model = tiny(EPS, conditioner=conditioner, label=LogNsr(), sampling=Sampling(steps=3), channels=channels)
     model.save(tmp_path / "run" / "model")
-    wishes = ["it's: 3", None] if conditioner else [None, None]
+    conditions = ["it's: 3", None] if conditioner else [None, None]
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         loaded = Diffusion.load(folder)
         assert loaded.sampling == model.sampling
         assert loaded.denoiser.noise_label == LogNsr()
         assert not loaded.training
-        assert int((loaded.sample(wishes).int() - model.sample(wishes).int()).abs().max()) <= 1
+        assert int((loaded.sample(conditions).int() - model.sample(conditions).int()).abs().max()) <= 1
         for name, value in model.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], value)
 
@@ -265,7 +269,7 @@ def test_what_is_no_model_is_refused(tmp_path):
 
 def test_a_damaged_model_is_refused(tmp_path):
     tiny().save(tmp_path)
-    weights, told = tmp_path / "model.safetensors", tmp_path / "model.json"
+    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="missing or damaged"):
@@ -274,7 +278,7 @@ def test_a_damaged_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="missing or damaged"):
         Diffusion.load(tmp_path)
     for text in ("", "{", "[]", '{"format": 99}'):
-        told.write_text(text)
+        description.write_text(text)
         with pytest.raises(ValueError, match=r"damaged|later noisekiln"):
             Diffusion.load(tmp_path)
 
@@ -302,13 +306,13 @@ def test_a_digest_is_of_names_and_bytes():
 
 def test_somebody_elses_code_is_not_run_unasked(tmp_path):
     tiny().save(tmp_path)
-    told = json.loads((tmp_path / "model.json").read_text())
+    description = json.loads((tmp_path / "model.json").read_text())
     mine = tmp_path / "mine.py"
     mine.write_text("raise SystemExit('it ran')")
     for spec in (f"{mine}:Mine", f"time(schedule={mine}:Mine)", f"{mine}c:Mine"):
-        (tmp_path / "model.json").write_text(json.dumps(told | {"noise_label": spec}))
+        (tmp_path / "model.json").write_text(json.dumps(description | {"noise_label": spec}))
         with pytest.raises(ValueError):
             Diffusion.load(tmp_path)
-    (tmp_path / "model.json").write_text(json.dumps(told | {"noise_label": f"{mine}:Mine"}))
+    (tmp_path / "model.json").write_text(json.dumps(description | {"noise_label": f"{mine}:Mine"}))
     with pytest.raises(SystemExit, match="it ran"):
         Diffusion.load(tmp_path, allow_code=True)

@@ -1,4 +1,4 @@
-"""`noisekiln sample`: what is asked for is what is painted, and nothing else is lost."""
+"""`noisekiln sample`: what is requested is generated, and nothing else is lost."""
 
 import json
 import shutil
@@ -128,13 +128,13 @@ def test_settings_change_the_picture(cli: Command, class_run: Path, tmp_path: Pa
         (), ("--class", "cat"), ("--class", "cat", "--guidance", 0), ("--class", "cat", "--guidance", 4),
         ("--sampler", "ddim(eta=1)"), ("--steps", 3), ("--seed", 1), ("--schedule", "cosine"),
     ]  # fmt: skip
-    painted = []
+    images = []
     for i, words in enumerate(settings):
         steps = () if "--steps" in words else ("--steps", 5)
         assert cli("sample", class_run, *words, *steps, "-n", 1, "--out", tmp_path / str(i)).code == 0
-        painted.append(pixels(tmp_path / str(i) / "00000.png"))
-    for i, one in enumerate(painted):
-        for j, other in enumerate(painted[:i]):
+        images.append(pixels(tmp_path / str(i) / "00000.png"))
+    for i, one in enumerate(images):
+        for j, other in enumerate(images[:i]):
             # Guidance 0 ignores the class: the picture is the one of nothing asked for.
             alike = np.abs(one.astype(int) - other).max() <= 1
             assert alike == (i == 2 and j == 0), (settings[i], settings[j])
@@ -143,9 +143,9 @@ def test_settings_change_the_picture(cli: Command, class_run: Path, tmp_path: Pa
 @pytest.mark.parametrize("sampler", names("samplers"))
 def test_the_batch_changes_nothing(class_run: Path, sampler: str):
     model = Diffusion.load(class_run)
-    wishes = [0, 1, None, "cat", "dog", 0, 1, None]
+    conditions = [0, 1, None, "cat", "dog", 0, 1, None]
     whole, *split = (
-        model.sample(wishes, seed=4, batch_size=batch, sampler=sampler, steps=6, guidance=2.0).int()
+        model.sample(conditions, seed=4, batch_size=batch, sampler=sampler, steps=6, guidance=2.0).int()
         for batch in (8, 3, 1)
     )
     for part in split:
@@ -163,7 +163,7 @@ def test_batch_option(cli: Command, class_run: Path, tmp_path: Path):
         assert all(np.abs(one - other).max() <= 1 for other in others)
 
 
-def test_wishes_are_repeat_conditions():
+def test_conditions_are_repeated():
     assert repeat_conditions([None], None) == ([None] * 16, 4)
     assert repeat_conditions(["a", "b"], None) == (["a"] * 8 + ["b"] * 8, 8)
     assert repeat_conditions(["a", "b"], 5) == (["a", "a", "a", "b", "b"], 2)
@@ -323,11 +323,11 @@ def test_what_is_no_run(cli: Command, pets: Path, tmp_path: Path):
     assert said.code == 2
     assert "There is no folder" in said.err
     assert "Give the folder of a run" in said.err
-    told = {
+    text = {
         pets: "is not a run: it holds no model/model.json.",
         pets / "Cat" / "0.png": "is a file, and a model is a folder",
     }
-    for other, why in told.items():
+    for other, why in text.items():
         said = cli("sample", other)
         assert said.code == 2
         assert why in said.err
@@ -345,8 +345,8 @@ def drop_tensor(file: Path) -> None:
 
 
 def change_json(file: Path, **changes: object) -> None:
-    told = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({name: value for name, value in told.items() if value != "gone"}))
+    text = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: value for name, value in text.items() if value != "gone"}))
 
 
 DAMAGE = {

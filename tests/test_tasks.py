@@ -548,7 +548,8 @@ def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     said = cli("sample", run)
     assert said.code == 2
     assert said.err == (
-        f"noisekiln: {run} was trained to upscale, so it needs images to start from. Use `noisekiln apply {run} IMAGE`.\n"
+        f"noisekiln: {run} was trained to upscale, so it needs images to start from. "
+        f"Use `noisekiln apply {run} IMAGE`.\n"
     )
     save_image(tmp_path / "c.png", np.zeros((4, 6, 3), np.uint8))
     said = cli("apply", run, tmp_path / "a.png", tmp_path / "c.png")

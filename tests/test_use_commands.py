@@ -189,7 +189,11 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
         (2, "overlapping tiles", ("upscale", plain_run, red, "--factor", 100000)),
         (2, "at most 1000", ("restore", plain_run, red, "--operator", "blur(sigma=1e9)")),
         (2, "to 1000", ("restore", plain_run, red, "--operator", "motion_blur(length=1e9)")),
-        (2, "Give a number of degrees, such as 30", ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)")),
+        (
+            2,
+            "Give a number of degrees, such as 30",
+            ("restore", plain_run, red, "--operator", "motion_blur(angle=inf)"),
+        ),
     ):
         said = cli(*words, *(() if "style" in words or "interpolate" in words else ("-n", 1)), "--steps", 2)
         assert (said.code, says in said.flat) == (code, True), (words, said)
@@ -299,8 +303,8 @@ def test_what_is_kept_when_sampling_is_stopped(cli, plain_run, tmp_path, number,
     if after == 9:  # the last step: there is nothing left to stop
         assert said.code == 0, said
         return
-    told = f"{kept} of 5 images are finished, and kept in" if kept else "no image was finished, so nothing was"
-    assert (said.code, told in said.flat) == (code, True), said
+    text = f"{kept} of 5 images are finished, and kept in" if kept else "no image was finished, so nothing was"
+    assert (said.code, text in said.flat) == (code, True), said
 
 
 @pytest.mark.parametrize(("after", "kept"), [(2, 0), (4, 2)])
@@ -316,8 +320,8 @@ def test_a_use_that_is_stopped_keeps_what_is_finished(cli, plain_run, red, tmp_p
         "apply": ("apply", upscaler(tmp_path), red, "-n", 4, "--batch-size", 2, *words),
     }[use]
     said = cli(*words)
-    told = f"stopped: {kept} of 4 images are finished" if kept else "stopped: no image was finished, so nothing was"
-    assert (said.code, told in said.flat) == (130, True), said
+    text = f"stopped: {kept} of 4 images are finished" if kept else "stopped: no image was finished, so nothing was"
+    assert (said.code, text in said.flat) == (130, True), said
     assert len([*(tmp_path / "o").glob("0000?.png")]) == kept
     assert (tmp_path / "o" / "samples.json").exists() == (tmp_path / "o" / "grid.png").exists() == (kept > 0)
 
@@ -327,12 +331,12 @@ def upscaler(folder):
     return folder / "upscaler"
 
 
-def test_transparency_that_means_nothing_is_told(cli, plain_run, red, tmp_path):
+def test_transparency_that_means_nothing_is_said(cli, plain_run, red, tmp_path):
     alpha = np.full((8, 8), 255, np.uint8)
     save_image(tmp_path / "opaque.png", np.dstack([read(red), alpha]))
     alpha[:4] = 0
     save_image(tmp_path / "clear.png", np.dstack([read(red), alpha]))
-    for words, told in (
+    for words, noted in (
         (("edit", plain_run, tmp_path / "clear.png"), True),
         (("upscale", plain_run, tmp_path / "clear.png", "--factor", 2), True),
         (("edit", plain_run, tmp_path / "opaque.png"), False),
@@ -343,7 +347,7 @@ def test_transparency_that_means_nothing_is_told(cli, plain_run, red, tmp_path):
         assert (
             said.code,
             "50% of its pixels are transparent" in said.flat,
-        ) == (0, told)
+        ) == (0, noted)
 
 
 def test_a_mask_may_be_drawn_on_a_transparent_ground(cli, plain_run, red, tmp_path):
@@ -358,7 +362,7 @@ def test_a_mask_may_be_drawn_on_a_transparent_ground(cli, plain_run, red, tmp_pa
     assert (now[gone] != read(red)[gone]).any()
 
 
-def test_one_wish_for_one_picture(cli, class_run, text_run, red):
+def test_one_condition_for_one_picture(cli, class_run, text_run, red):
     for words in (("edit", class_run, red, "--class", "dog", "--class", "Cat"),
                   ("edit", text_run, red, "--prompt", "a red", "--prompt", "a blue picture"),
                   ("style", class_run, red, "--class", "dog", "--from-class", "Cat", "--from-class", "dog"),
@@ -393,7 +397,7 @@ def test_sixteen_bits_come_out_as_they_went_in(cli, plain_run, tmp_path):
     assert (read(tmp_path / "o" / "00000.png")[4:, :, 0] == grey[4:]).all()
 
 
-def test_wishes_are_for_models_that_know_them(cli, class_run, red):
+def test_conditions_are_for_models_that_know_them(cli, class_run, red):
     said = cli("edit", class_run, red, "--class", "all", *QUICK)
     assert (said.code, "an image shows one class" in said.flat) == (2, True), said
 
@@ -408,10 +412,10 @@ def test_what_is_no_number_is_not_painted(cli, class_run, tmp_path):
 def test_adapters_go_onto_every_use(cli, plain_run, red, pets, tmp_path):
     words = ("--from", plain_run, "--lora", 2, "--images", 320, "--batch-size", 16, "--lr", 0.05)
     assert cli("train", pets / "dog", *words, "--out", tmp_path / "style").code == 0
-    painted = []
+    images = []
     for more in ((), ("--adapter", tmp_path / "style"), ("--adapter", f"{tmp_path / 'style'}:0")):
         said = cli("variations", plain_run, red, "--strength", 1, *more, "--out", tmp_path / "o", *QUICK)
         assert said.code == 0, said
-        painted.append(read(tmp_path / "o" / "00000.png"))
-    assert (painted[0] != painted[1]).any()
-    assert (painted[0] == painted[2]).all()
+        images.append(read(tmp_path / "o" / "00000.png"))
+    assert (images[0] != images[1]).any()
+    assert (images[0] == images[2]).all()

@@ -75,7 +75,7 @@ def test_known_pixels_are_exactly_as_they_were():
     assert bool((images[0] != images[1]).any())
 
 
-def test_missing_pixels_are_painted_as_the_posterior_has_them():
+def test_missing_pixels_are_generated_as_the_posterior_has_them():
     """A column between known ones: its mean over many variants is the conditional mean of the Gaussian."""
     missing = torch.zeros(8, 8)
     missing[:, 3:5] = 1
@@ -99,7 +99,7 @@ def test_a_soft_mask_mixes():
     assert bool((images[0, :, :3] == given[:, :3]).all())
     hard = inpaint(model(), picture(), (missing >= 0.5).float(), count=1, steps=4)
     soft = inpaint(model(), picture(), torch.where(missing > 0.5, 0.6, 0.0), count=1, steps=4)
-    assert bool((images[0, :, 3] == given[:, 3]).all())  # painted as known, so a mixture of the same
+    assert bool((images[0, :, 3] == given[:, 3]).all())  # images as known, so a mixture of the same
     mixed = (0.6 * hard[0, :, 4:].float() + 0.4 * given[:, 4:].float()).round()
     assert float((soft[0, :, 4:].float() - mixed).abs().max()) <= 1
 
@@ -133,7 +133,7 @@ def test_a_canvas_that_is_not_larger(sides):
 
 
 @pytest.mark.parametrize("method", ["moment_matching", "diffpir", "pigdm", "replacement"])
-def test_an_enlarged_picture_has_the_given_one_for_its_means(method):
+def test_an_enlarged_picture_has_the_source_one_for_its_means(method):
     small = picture(4, 4)
     large = upscale(model(), small, 2, count=2, steps=40, method=method)
     assert large.shape == (2, 8, 8, 1)
@@ -155,7 +155,7 @@ def test_colour_comes_back_as_something_whose_grey_was_seen():
     assert float((grey - torch.from_numpy(picture()[..., 0]).double()).abs().mean()) < 4
 
 
-def test_colour_that_is_given_is_made_grey_as_the_operator_does():
+def test_colour_that_is_source_is_made_grey_as_the_operator_does():
     red = picture(channels=3) * np.array([1, 0, 0], dtype=np.uint8)
     coloured = restore(model(channels=3), red, "grayscale", count=1, steps=30).double()
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
@@ -174,8 +174,8 @@ def test_noise_is_understood_in_units_of_the_picture(stds):
     ).double()
     for channel, std in enumerate(stds):
         x = (torch.from_numpy(picture()).double().flatten() / 255 - 0.5) / std
-        wanted = prior.given(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
-        assert float((got[..., channel].mean(0).flatten() / 255 - wanted).abs().mean()) < 0.012
+        expected = prior.given(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
+        assert float((got[..., channel].mean(0).flatten() / 255 - expected).abs().mean()) < 0.012
 
 
 def test_several_operators_are_one_after_the_other():
@@ -235,7 +235,7 @@ def test_the_strength_of_an_edit_is_how_far_it_goes():
     assert away[0] < 8
 
 
-def test_variations_are_edits_without_a_wish():
+def test_variations_are_edits_without_a_condition():
     same = edit(model(), picture(), strength=0.4, count=3, steps=8)
     assert bool((variations(model(), picture(), strength=0.4, count=3, steps=8) == same).all())
 
@@ -267,7 +267,7 @@ def test_more_iterations_invert_better():
     assert off[2] < 0.5 * off[1] < 0.5 * off[0]
 
 
-def test_a_picture_under_its_own_wish_comes_back():
+def test_a_picture_under_its_own_condition_comes_back():
     back = style(model(), picture(), strength=1.0, steps=50)
     error = (back.double() - torch.from_numpy(picture()).double()).square().mean()
     assert float(10 * torch.log10(255**2 / error)) > 40
@@ -373,7 +373,7 @@ def test_pictures_are_made_to_fit(shape, exactly, size, says):
     assert bool(note) == (shape != (8, 8))
 
 
-def test_a_photograph_is_not_painted_in_thousands_of_tiles():
+def test_a_photograph_is_not_generated_in_thousands_of_tiles():
     with pytest.raises(ValueError, match=r"2,244 overlapping tiles of the model's 8x8.*`resize`"):
         fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8))
     assert fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)

@@ -73,9 +73,7 @@ def _memory() -> Finding:
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         return Finding(True, "memory", "unknown on this system")
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return Finding(
-        size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; use a small --batch-size")
-    )
+    return Finding(size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; use a small --batch-size"))
 
 
 def _disk() -> Finding:
