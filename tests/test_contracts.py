@@ -163,7 +163,7 @@ def places(tmp_path_factory):
 
 def test_a_conditioner_of_numbers(places, tmp_path, cli):
     out = tmp_path / "run"
-    train = ("train", places, "--out", out, *FLAGS, "--cond", POSITION)
+    train = ("train", places, "--out", out, *FLAGS, "--cond", POSITION, "--images", 480, "--lr", 0.01)
     said = cli(*train)
     assert said.code == 0, said
     model = nk.load(out, allow_code=True)
@@ -182,7 +182,7 @@ def test_a_conditioner_of_numbers(places, tmp_path, cli):
         wrong = cli("sample", out, flag, "x", "--allow-code")
         assert wrong.code == 2
         assert "--condition" in wrong.flat
-    assert cli(*train, "--images", 96).code == 0  # and it goes on
+    assert cli(*train, "--images", 512).code == 0  # and it resumes
 
 
 def test_data_that_have_nothing_for_a_conditioner_are_refused(plain, tmp_path, cli):

@@ -165,3 +165,12 @@ def test_every_kind_of_component_is_shown():
     assert not [room for room in rooms() if f"noisekiln.{room}.base" not in imported]
     assert "`data/readers/`" in page
     assert "noisekiln.data.source" in imported
+
+
+def test_the_architecture_page_names_every_file_once():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Every file")[2]
+    named = re.findall(r"`([\w/]+\.py)`", page)
+    there = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py") if not file.name.startswith("__")}
+    assert sorted(there - set(named)) == []
+    assert sorted(set(named) - there) == []
+    assert sorted({name for name in named if named.count(name) > 1}) == []

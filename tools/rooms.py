@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,7 +74,7 @@ def report(title: str, found: Counter[Move]) -> None:
 
 def main() -> None:
     """Print everything."""
-    files = [file for file in SOURCE.rglob("*.py")]
+    files = list(SOURCE.rglob("*.py"))
     rooms: dict[str, list[int]] = {}
     for file in files:
         rooms.setdefault(room_of(str(file)) or "", []).append(len(file.read_text(encoding="utf-8").splitlines()))
@@ -86,8 +87,8 @@ def main() -> None:
     next(steps)
     report("a training step", moves(lambda: next(steps)))
     with tempfile.TemporaryDirectory() as folder:
-        chosen = {"images": 4, "batch_size": 4, "backbone": NETWORK, "curves": "none", "out": folder}
-        report("nk.train, a run of one step", moves(lambda: nk.train("portraits", **chosen)))
+        train = partial(nk.train, "portraits", out=folder, images=4, batch_size=4, backbone=NETWORK, curves="none")
+        report("nk.train, a run of one step", moves(train))
         model = nk.load(folder)
         report("a sample of one step", moves(lambda: model.sample(1, seed=0, steps=1)))
 
