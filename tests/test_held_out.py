@@ -20,7 +20,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 
 SETTINGS = Settings(images=320, batch_size=16, backbone=TINY, curves="none")
-SMALL_BUDGETS = Intervals(images_per_point=50)
+SMALL_BUDGETS = Intervals(images_per_point=50, grids_at=(0.05, 0.35))
 
 
 @pytest.fixture(scope="module")

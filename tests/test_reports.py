@@ -35,7 +35,7 @@ from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
-EVERY_STEP = Intervals(log_seconds=0.0)
+EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
-EVERY_STEP = Intervals(log_seconds=0.0)
+EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))
 
 
 @pytest.fixture(scope="module")
