@@ -186,7 +186,7 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--cond-dropout", 1), "--cond-dropout 1 is out of range. Give a number: 0 or more and below 1."),
         (("--cooldown", 3), "--cooldown 3 is out of range. Give a number: 0 or more and at most 1."),
         (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
-        (("--seed", -1), "--seed -1 is out of range. Give a number: 0 or more and at most 9.22337e+18."),
+        (("--seed", -1), "--seed -1 is out of range. Give a number: 0 or more and at most 9223372036854775807."),
         (("--seed", 2**63), "is out of range. Give a number: 0 or more"),
         (
             ("--size", "big"),
@@ -205,7 +205,10 @@ def test_wrong_words(cli: Command, words: tuple[str, ...], message: str):
         (("--backbone", "unet(widths=(33,),blocks=(1,))"), "multiple of 32"),
         (("--backbone", "unet(channels=3)"), "unet has no setting called 'channels'."),
         (("--backbone", "vit"), "There is no backbone called 'vit'."),
-        (("--backbone", "unet(("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
+        (
+            ("--backbone", "unet(("),
+            "cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class.",
+        ),
         (("--backbone", "mine.py:Net"), "names a component in the file 'mine.py', which does not exist."),
         (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'?"),
         (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): a share of fresh noise lies between 0 and 1."),

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from noisekiln.components.registry import find, names
+from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text, split_words
-from noisekiln.components.spec import build, describe
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.data import DataSet, Images
 from noisekiln.model.adapter import rows_of
@@ -108,7 +108,7 @@ def test_it_is_fitted_to_data_that_have_something_for_it(name):
 
 @every_conditioner
 def test_previews_need_images_or_none(name):
-    found, values = DATA[name]
+    found, _ = DATA[name]
     fitted = find(Conditioner, name)().fit(found)
     shown = fitted.preview(found.train, found.class_names, 5)
     assert len(shown) == 5

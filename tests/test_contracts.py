@@ -211,7 +211,9 @@ def test_an_objective_with_a_teacher(pets, class_run, tmp_path, cli):
 def test_a_student_comes_near_its_teacher(pets, class_run):
     data = load(str(pets))
     teacher = nk.load(class_run)
-    chosen = Settings(objective=DISTILLING, images=960, batch_size=16, backbone=TINY, lr=0.01, curves="none")
+    chosen = Settings(
+        objective=DISTILLING, teacher=str(class_run), images=960, batch_size=16, backbone=TINY, lr=0.01, curves="none"
+    )
     trainer = make_trainer(resolve(chosen, data), data, teacher=teacher)
     frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
     losses = [report.loss for report in trainer.run()]

@@ -253,7 +253,7 @@ def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.
         (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): a share of fresh noise lies between 0 and 1."),
         (("--sampler", "ddim(etta=1)"), "has no setting called 'etta'. Did you mean 'eta'?"),
         (("--sampler", "ddim(eta=x)"), "eta=x is not of the kind float. Give a value of that kind."),
-        (("--sampler", "ddim("), "cannot be read as a setting. Write name or name(setting=value, ...)."),
+        (("--sampler", "ddim("), "cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class."),
         (("--schedule", "kosine"), "There is no schedule called 'kosine'. Did you mean 'cosine'?"),
         (("--guidance", -1), "A guidance scale of -1 would lead away from the condition. Take 0"),
         (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? There are: "),

@@ -22,6 +22,7 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.operators.base import Operator
+from noisekiln.plan.chosen_components import check_components
 from noisekiln.plan.fine_tune import default_folder, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
@@ -150,7 +151,8 @@ def _prepare(
 ) -> tuple[Settings, DataSet, Path]:
     """The settings, the images and the folder of a run."""
     size = settings.pop("size", None)
-    chosen = Settings.of(**settings)  # before images are read
+    chosen = Settings.of(**settings)
+    check_components(chosen)  # before images are read
     images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
     chosen = chosen.but(data=str(data) if isinstance(data, str | Path) else images.name)
     return chosen, images, Path(out) if out else default_folder(images, chosen.start)

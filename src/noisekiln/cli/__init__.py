@@ -1,4 +1,4 @@
-"""The command line: one file a command, found by being there; nothing heavy is imported before a command runs."""
+"""The command line: one file per command, found by being there; nothing heavy is imported before a command runs."""
 
 import atexit
 import errno

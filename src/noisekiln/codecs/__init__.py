@@ -1,1 +1,1 @@
-"""Codecs: between images and the unit-variance tensors that diffusion works on, one a file."""
+"""Codecs: between images and the unit-variance tensors that diffusion works on, one per file."""

@@ -48,10 +48,10 @@ class Rules:
     def range(self) -> str:
         """The range in words: "above 0", "0 or more and below 1"; "finite" without bounds."""
         bounds = [
-            f"above {self.above:g}" if self.above is not None else "",
-            f"{self.at_least:g} or more" if self.at_least is not None else "",
-            f"below {self.below:g}" if self.below is not None else "",
-            f"at most {self.at_most:g}" if self.at_most is not None else "",
+            f"above {self.above}" if self.above is not None else "",
+            f"{self.at_least} or more" if self.at_least is not None else "",
+            f"below {self.below}" if self.below is not None else "",
+            f"at most {self.at_most}" if self.at_most is not None else "",
         ]
         return " and ".join(filter(None, bounds)) or "a finite number"
 

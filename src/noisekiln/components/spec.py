@@ -92,7 +92,7 @@ def _parse(spec: str) -> tuple[str, dict[str, ast.expr]]:
         settings = None if found is None else _settings(f"_{found[2] or '()'}")
         if found is not None and settings is not None:
             return found[1], settings
-    raise ValueError(f"{spec!r} cannot be read as a setting. Write name or name(setting=value, ...).")
+    raise ValueError(f"{spec!r} cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class.")
 
 
 def _settings(call: str) -> dict[str, ast.expr] | None:

@@ -1,1 +1,1 @@
-"""Logs: backends for the curves of a run, one a file."""
+"""Logs: backends for the curves of a run, one per file."""

@@ -1,1 +1,1 @@
-"""Loss weights: how much each noise level counts in the loss, one rule a file."""
+"""Loss weights: how much each noise level counts in the loss, one rule per file."""

@@ -1,1 +1,1 @@
-"""Noise labels: the number that stands for the noise level in a network's input, one kind a file."""
+"""Noise labels: the number that stands for the noise level in a network's input, one kind per file."""

@@ -1,1 +1,1 @@
-"""Objectives: losses that training minimises, one a file."""
+"""Objectives: losses that training minimises, one per file."""

@@ -1,1 +1,1 @@
-"""Operators: degradations that an observed image has gone through, one a file."""
+"""Operators: degradations that an observed image has gone through, one per file."""

@@ -1,1 +1,1 @@
-"""Optimizers: how gradients become steps of the weights, one a file."""
+"""Optimizers: how gradients become steps of the weights, one per file."""

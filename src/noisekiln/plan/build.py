@@ -4,7 +4,7 @@ import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, kind_of, requires, takes
+from noisekiln.components.spec import build, kind_of, takes
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
 from noisekiln.data import DataSet
@@ -17,6 +17,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.chosen_components import check_teacher
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.examples import TrainingBatches
@@ -130,20 +131,8 @@ def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | N
 
 
 def make_objective(settings: Settings, teacher: Diffusion | None = None) -> Objective:
-    """The objective, with the draw, the loss weight and the teacher of the settings if it takes them.
-
-    Raises:
-        ValueError: If it needs a teacher and there is none, or takes none and there is one.
-    """
-    kind = kind_of(Objective, settings.objective)
-    if teacher is not None and not takes(kind, "teacher"):
-        raise ValueError(
-            f"`objective={settings.objective}` learns from no teacher. Leave `teacher` away, or take another objective."
-        )
-    if teacher is None and requires(kind, "teacher"):
-        raise ValueError(
-            f"`objective={settings.objective}` learns from a teacher, and none was given. Give `teacher=RUN`."
-        )
+    """The objective, with the draw, the loss weight and the teacher of the settings if it takes them."""
+    check_teacher(settings)
     return build(
         Objective,
         settings.objective,

@@ -1,0 +1,59 @@
+"""Checks of the components that settings name, before images are read."""
+
+from typing import Any
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec
+from noisekiln.components.spec import build, kind_of, requires, takes
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.draws.base import Draw
+from noisekiln.logs.base import choose_log
+from noisekiln.loss_weights.base import LossWeight
+from noisekiln.noise_labels.base import NoiseLabel
+from noisekiln.objectives.base import Objective
+from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.images import task_of
+from noisekiln.plan.settings import Settings
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.base import Schedule
+
+
+def check_components(settings: Settings) -> None:
+    """Check that every component which the settings name exists and can be built as far as no data are needed.
+
+    Raises:
+        ValueError: If one does not; the message names the nearest.
+    """
+    task_of(settings.task)
+    choose_log(settings.curves)
+    cond = None if settings.cond in ("auto", "none") else settings.cond
+    without_data: list[tuple[type[Any], str | None]] = [
+        (Codec, settings.codec),
+        (Conditioner, cond),
+        (NoiseLabel, settings.noise_label),
+        (Draw, settings.draw),
+        (LossWeight, settings.loss_weight),
+        (OptimizerFactory, settings.optimizer),
+        (Sampler, settings.sampler),
+        (Schedule, settings.schedule),
+    ]
+    for base, spec in without_data:
+        if spec is not None:
+            build(base, spec)
+    kind_of(Objective, settings.objective)
+    if settings.backbone is not None:
+        kind_of(Backbone, settings.backbone)
+    check_teacher(settings)
+
+
+def check_teacher(settings: Settings) -> None:
+    """Raise ValueError if the objective needs a teacher and none is given, or takes none and one is given."""
+    kind = kind_of(Objective, settings.objective)
+    if settings.teacher is not None and not takes(kind, "teacher"):
+        raise ValueError(
+            f"`objective={settings.objective}` learns from no teacher. Leave `teacher` away, or take another objective."
+        )
+    if settings.teacher is None and requires(kind, "teacher"):
+        raise ValueError(
+            f"`objective={settings.objective}` learns from a teacher, and none was given. Give `teacher=RUN`."
+        )
