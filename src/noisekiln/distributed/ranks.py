@@ -9,13 +9,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.rendezvous import rendezvous
 
-from noisekiln.distributed.ddp import RecoverableDDP
 from noisekiln.distributed.shares import split_evenly
 from noisekiln.errors import LostRank
 
@@ -90,31 +87,6 @@ class Ranks:
             [part[: len(own)] for part, own in zip(parts, split_evenly(count, self.world_size), strict=True)]
         )
 
-    def wrap(
-        self, module: nn.Module, blocks: Sequence[nn.Module] | None = None, dtype: torch.dtype = torch.float32
-    ) -> nn.Module:
-        """The module to call in training, whose gradients are averaged over processes.
-
-        Args:
-            module: The module, the same in all processes.
-            blocks: Parts of it that are sharded: every process keeps some rows of their weights, and gathers one part
-                after the other (FSDP2). None: every process keeps all weights (DDP).
-            dtype: What the network computes in: on CUDA sharded weights are gathered in it.
-        """
-        if self.world_size == 1:
-            return module
-        if blocks is None:
-            with self.detecting_lost_ranks():
-                return RecoverableDDP(module)
-        for parameter in module.parameters():
-            parameter.data = parameter.data.contiguous()  # FSDP shards rows of contiguous memory
-        device = next(module.parameters()).device.type
-        mesh, policy = init_device_mesh(device, (self.world_size,)), _gather_policy(device, dtype)
-        for block in blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(module, mesh=mesh)
-        return module  # which was changed in place
-
     @contextmanager
     def detecting_lost_ranks(self) -> Iterator[None]:
         """Turns the many errors of a lost connection into one that names the missing process.
@@ -157,17 +129,6 @@ def _connect(device: str, timeout: timedelta) -> None:
     store = PrefixStore(f"noisekiln/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-
-
-def _gather_policy(device: str, dtype: torch.dtype) -> MixedPrecisionPolicy:
-    """Gathers the weights of blocks in bf16 where autocast would round them to it; gradients are summed in float32.
-
-    Inputs stay as they are: a noise label in bf16 has no more than three digits. On a CPU nothing is cast, as its
-    group norm takes no bf16 weights beside float32 images.
-    """
-    if device != "cuda" or dtype is not torch.bfloat16:
-        return MixedPrecisionPolicy()
-    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

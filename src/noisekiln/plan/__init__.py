@@ -1,1 +1,1 @@
-"""Recipes: what assembles everything. The only room that sees both the model's side and the data's."""
+"""Plans: what is chosen for a run: settings, defaults, the model, its batches and its trainer."""

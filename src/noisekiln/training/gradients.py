@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from noisekiln.distributed.ddp import gathering
 from noisekiln.distributed.sharded import gather
 from noisekiln.distributed.shares import split_equally, split_evenly
+from noisekiln.distributed.wrapping import wrap
 from noisekiln.training.batches import Batch, select_rows, torch_seeded
 from noisekiln.training.placement import Placement
 from noisekiln.training.precision import Precision
@@ -44,7 +45,7 @@ class Gradients:
     ) -> None:
         self.module, self.batch_size, self.max_norm = module, batch_size, max_norm
         self.precision, self.ranks, self.sharded = precision, placement.ranks, placement.sharded
-        self.forward = self.ranks.wrap(module, placement.shard_blocks, precision.dtype)
+        self.forward = wrap(module, self.ranks, placement.shard_blocks, precision.dtype)
         self.parts = split_evenly(batch_size, self.ranks.world_size)
         self.micro_batch_size = min(placement.micro_batch_size or batch_size, max(map(len, self.parts)))
         self.losses: list[HasValue] = []

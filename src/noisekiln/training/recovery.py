@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.distributed.ddp import RecoverableDDP, check_all_have_gradients
+from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import BatchTooLarge, CompileFailed
 from noisekiln.machine.memory import is_out_of_memory, release_cached
 from noisekiln.training.batches import Batch
@@ -105,7 +106,7 @@ class Recovery:
             del gradients.forward
         release_cached()  # the old DDP too: two of them would both be called with gradients
         if self.ranks.world_size > 1:
-            gradients.forward = self.ranks.wrap(gradients.module)
+            gradients.forward = wrap(gradients.module, self.ranks)
         if isinstance(failed, CompileFailed):
             raise failed
 
