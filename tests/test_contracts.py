@@ -223,6 +223,27 @@ def test_a_student_comes_near_its_teacher(pets, class_run):
     assert not [name for name in saved if "teacher" in name], "a checkpoint holds what is trained, not its teacher"
 
 
+def test_a_teacher_reads_conditions_by_its_own_conditioner(pets, class_run):
+    """The student's conditioner begins elsewhere; the teacher is bound to the same classes, by its own vectors."""
+    data = load(str(pets))
+    teacher = nk.load(class_run)
+    chosen = Settings(objective=DISTILLING, teacher=str(class_run), seed=5, cond_dropout=0.5, backbone=TINY)
+    settings = resolve(chosen, data)
+    learner = make_learner(settings, data, teacher=teacher).eval()
+    rows = TrainingBatches(learner, data, settings)(0, 16, torch.Generator().manual_seed(0))
+    x, ids, teacher_ids, image, u, noise = rows
+    assert torch.equal(ids, teacher_ids)
+    assert 0 < int((ids == 2).sum()) < 16  # the same ones are dropped for both
+    seen = []
+    learner.objective.loss = lambda denoiser, x, cond, drawn, teacher: seen.append((cond, teacher))
+    learner(*rows)
+    ((cond, bound),) = seen
+    assert not torch.allclose(cond.vector, bound.denoise.cond.vector)
+    assert torch.equal(bound.denoise.cond.vector, teacher.conditioner(teacher_ids).vector)
+    learner.train()
+    assert not learner.teacher.training
+
+
 def test_a_teacher_is_needed_or_of_no_use(pets, class_run, tmp_path, cli):
     said = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--objective", DISTILLING)
     assert said.code == 2

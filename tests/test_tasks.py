@@ -496,7 +496,9 @@ def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
     model = tiny(Translate(), size=(6, 6))
     for start in (0, 7, 30):
         settings = Settings(seed=3, device="cpu")
-        x, ids, image, *_ = TrainingBatches(Learner(model, Denoising()), data, settings)(start, 16, torch.Generator())
+        x, ids, _, image, *_ = TrainingBatches(Learner(model, Denoising()), data, settings)(
+            start, 16, torch.Generator()
+        )
         assert ids is None
         shown = ((image[:, 0] + 1) * 127.5).round().to(torch.uint8)
         assert torch.equal(model.codec.decode(x)[..., 0], shown)

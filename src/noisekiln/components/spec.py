@@ -79,6 +79,10 @@ NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
 FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
 
 
+NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
+FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
+
+
 def requires(kind: type, argument: str) -> bool:
     """Whether a component's constructor has an argument of this name and no default for it."""
     parameters = _parameters(kind)

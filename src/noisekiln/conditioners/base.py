@@ -97,7 +97,6 @@ class Conditioner(nn.Module, ABC):
             ids[places] = self.encode([values[place] for place in places])
         return ids
 
-    def drop(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
-        """Ids with a random share of the rows replaced by `nothing` (Ho & Salimans 2022, algorithm 1)."""
-        dropped = torch.rand(len(ids), generator=generator) < share
+    def drop(self, ids: Tensor, dropped: Tensor) -> Tensor:
+        """Ids with some rows replaced by `nothing`, those of a (B,) bool (Ho & Salimans 2022, algorithm 1)."""
         return torch.where(dropped.view(-1, *[1] * (ids.ndim - 1)), self.nothing(len(ids)), ids)

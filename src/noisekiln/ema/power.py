@@ -74,8 +74,8 @@ class Ema:
         """
         for name, average in self.tracks[track].items():
             copy.get_parameter(name).copy_(gather(average))
-        for own, buffer in zip(copy.buffers(), module.buffers(), strict=True):
-            own.copy_(buffer)
+        for name, buffer in copy.named_buffers():
+            buffer.copy_(module.get_buffer(name))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages as ``TRACK.NAME`` and their `images_seen`; not copied."""

@@ -56,9 +56,10 @@ class PlainCopies:
         """A new one that can be trained, with weights of any time."""
         if self.sharded:  # sharded modules cannot be copied
             return self.make_learner()
-        made = copy.deepcopy(self.trainer.module)
-        assert isinstance(made, Learner)
-        return made
+        module = self.trainer.module
+        assert isinstance(module, Learner)
+        shared = {} if module.teacher is None else {id(module.teacher): module.teacher}  # it never changes
+        return copy.deepcopy(module, shared)
 
     def _frozen(self) -> Learner:
         return self.trainable().eval().requires_grad_(False)

@@ -1,13 +1,14 @@
 """The interface of objectives."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from noisekiln.conditions import Cond
 from noisekiln.denoiser import Denoiser
+from noisekiln.estimate import Denoise, DenoiseBoth
 from noisekiln.levels import Level
 
 
@@ -25,12 +26,26 @@ class Loss(NamedTuple):
     level: Level
 
 
+class Teacher(NamedTuple):
+    """A frozen model, bound to the conditions of a batch as it knows them itself.
+
+    Attributes:
+        denoise: The model with each image's condition.
+        both: The same, and without conditions, in one call of twice the batch: for guidance.
+    """
+
+    denoise: Denoise
+    both: DenoiseBoth
+
+
 class Objective(nn.Module, ABC):
     """A loss for a denoiser and a batch; a Module, because parts of it may be learned along with the network.
 
-    A constructor that takes ``draw`` (a `Draw`), ``loss_weight`` (a `LossWeight`) or ``teacher`` (a `Denoiser`, frozen
-    and on the right device, or None) is given what the settings of those names say. All else is its own settings.
+    A constructor that takes ``draw`` (a `Draw`) or ``loss_weight`` (a `LossWeight`) is given what the settings of those
+    names say. All else is its own settings.
     """
+
+    needs_teacher: ClassVar[bool] = False  # whether `loss` is given the model of the setting `teacher`
 
     @abstractmethod
     def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -42,7 +57,9 @@ class Objective(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...]) -> Loss:
+    def loss(
+        self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...], teacher: Teacher | None = None
+    ) -> Loss:
         """The loss of a batch, or of some of its rows.
 
         Args:
@@ -50,6 +67,7 @@ class Objective(nn.Module, ABC):
             x: Clean x of unit variance, (B, C, H, W).
             cond: Conditions of the images.
             drawn: What `drawn` returned for them.
+            teacher: The model to learn from, for an objective that `needs_teacher`.
         """
 
     def forward(self, denoiser: Denoiser, x: Tensor, cond: Cond, generator: torch.Generator) -> Loss:

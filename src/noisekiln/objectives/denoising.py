@@ -10,7 +10,7 @@ from noisekiln.draws.log_normal import LogNormal
 from noisekiln.levels import CLEAN, Level, renoise
 from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.unit import Unit
-from noisekiln.objectives.base import Loss, Objective
+from noisekiln.objectives.base import Loss, Objective, Teacher
 
 
 class Denoising(Objective):
@@ -31,7 +31,9 @@ class Denoising(Objective):
         u = stratified(len(x), generator)
         return u, torch.randn(x.shape, generator=generator, device=generator.device).to(x)
 
-    def loss(self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...]) -> Loss:  # noqa: D102
+    def loss(  # noqa: D102 (the base class says it)
+        self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...], teacher: Teacher | None = None
+    ) -> Loss:
         u, noise = drawn
         t = Level(*(c.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1)) for c in self.draw(u)))
         y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)

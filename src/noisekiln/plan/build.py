@@ -1,10 +1,12 @@
 """From settings and data to a model and its trainer."""
 
+import copy
+
 import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, kind_of, takes
+from noisekiln.components.spec import build, describe, kind_of, takes
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
 from noisekiln.data import DataSet
@@ -17,7 +19,6 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
-from noisekiln.plan.chosen_components import check_teacher
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.examples import TrainingBatches
@@ -84,25 +85,43 @@ def make_learner(
     """What is trained, at its start: the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        diffusion = make_diffusion(settings, data) if base is None else fine_tuned(base, settings, data)
-        objective = make_objective(settings, teacher)
-    learner = Learner(diffusion, objective).to(settings.device)
+        diffusion = make_diffusion(settings, data, teacher) if base is None else fine_tuned(base, settings, data)
+        objective = make_objective(settings)
+    if teacher is not None:
+        check_same_codec(diffusion, teacher, settings)
+        teacher = copy.deepcopy(teacher)
+    learner = Learner(diffusion, objective, teacher).to(settings.device)
     learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return learner
 
 
-def make_diffusion(settings: Settings, data: DataSet) -> Diffusion:
-    """The untrained model for these data."""
-    assert settings.codec is not None
+def make_diffusion(settings: Settings, data: DataSet, teacher: Diffusion | None = None) -> Diffusion:
+    """The untrained model for these data, with the codec of its teacher if it has one."""
     assert settings.prediction is not None
     assert settings.noise_label is not None
     conditioner = make_conditioner(settings.cond, data)
-    unfitted: Codec = build(Codec, settings.codec)
-    codec = unfitted.fit(torch.from_numpy(data.train.pixels)).requires_grad_(False)
+    codec = make_codec(settings, data) if teacher is None else copy.deepcopy(teacher.codec)
     task = task_of(settings.task)
     backbone = make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))
     return Diffusion(denoiser, codec, data.size, conditioner, default_sampling(settings), task)
+
+
+def make_codec(settings: Settings, data: DataSet) -> Codec:
+    """The codec for these data, frozen."""
+    assert settings.codec is not None
+    unfitted: Codec = build(Codec, settings.codec)
+    return unfitted.fit(torch.from_numpy(data.train.pixels)).requires_grad_(False)
+
+
+def check_same_codec(student: Diffusion, teacher: Diffusion, settings: Settings) -> None:
+    """Raise ValueError if a teacher works on another x than its student."""
+    own, its = describe(student.codec, whole=True), describe(teacher.codec, whole=True)
+    if own != its:
+        raise ValueError(
+            f"`teacher={settings.teacher}` has the codec {its}, and the model to train {own}: they see different x. "
+            "Fine-tune the teacher itself (`start`), or train without `start`: then its codec is taken."
+        )
 
 
 def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:
@@ -130,13 +149,11 @@ def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | N
     return build(Backbone, settings.backbone, **dict(zip(INTERFACE, (codec.x_channels, *filled), strict=True)))
 
 
-def make_objective(settings: Settings, teacher: Diffusion | None = None) -> Objective:
-    """The objective, with the draw, the loss weight and the teacher of the settings if it takes them."""
-    check_teacher(settings)
+def make_objective(settings: Settings) -> Objective:
+    """The objective, with the draw and the loss weight of the settings if it takes them."""
     return build(
         Objective,
         settings.objective,
         draw=build(Draw, settings.draw),
         loss_weight=build(LossWeight, settings.loss_weight),
-        teacher=None if teacher is None else teacher.denoiser.eval().requires_grad_(False),
     )

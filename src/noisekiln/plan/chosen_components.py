@@ -4,7 +4,7 @@ from typing import Any
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, kind_of, requires, takes
+from noisekiln.components.spec import build, kind_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
 from noisekiln.logs.base import choose_log
@@ -49,11 +49,11 @@ def check_components(settings: Settings) -> None:
 def check_teacher(settings: Settings) -> None:
     """Raise ValueError if the objective needs a teacher and none is given, or takes none and one is given."""
     kind = kind_of(Objective, settings.objective)
-    if settings.teacher is not None and not takes(kind, "teacher"):
+    if settings.teacher is not None and not kind.needs_teacher:
         raise ValueError(
             f"`objective={settings.objective}` learns from no teacher. Leave `teacher` away, or take another objective."
         )
-    if settings.teacher is None and requires(kind, "teacher"):
+    if settings.teacher is None and kind.needs_teacher:
         raise ValueError(
             f"`objective={settings.objective}` learns from a teacher, and none was given. Give `teacher=RUN`."
         )

@@ -18,7 +18,10 @@ ENCODED_AT_ONCE = 64  # images, where x is computed once for a whole data set
 
 
 class TrainingBatches:
-    """Rows of the training part: x, ids of the condition, the task's condition image, and what the objective draws.
+    """Rows of the training part, as `Learner` takes them.
+
+    A row has x, ids of its condition (for the model, and for its teacher), the task's condition image, and what the
+    objective draws.
 
     Args:
         learner: Its codec, conditioner, task and objective; conditions are encoded once, here, and so are images where
@@ -34,36 +37,53 @@ class TrainingBatches:
         diffusion = learner.diffusion
         self.diffusion, self.objective, self.images = diffusion, learner.objective, data.train
         self.seed, self.cond_dropout, self.device = settings.seed, settings.cond_dropout, settings.device
-        task = diffusion.task
+        task, conditioner, self.teacher = diffusion.task, diffusion.conditioner, learner.teacher
         if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
                 f"{describe(task)} learns from pairs of images, and {data.name} holds single ones. "
                 "Read them with noisekiln.data.load_pairs."
             )
-        self.ids = condition_ids(diffusion, data.train, data.class_names, unconditional=settings.cond == "none")
+        unconditional = settings.cond == "none" or conditioner is None
+        self.ids = condition_ids(diffusion, data.train, data.class_names, unconditional=unconditional)
+        self.teacher_ids: Tensor | None = None
+        if self.teacher is not None:
+            self.teacher_ids = condition_ids(self.teacher, data.train, data.class_names, unconditional=unconditional)
         self.encoded = encode_once(diffusion.codec, data.train, self.device) if diffusion.codec.costly else None
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
-        places = self.places(start, count)
-        task, conditioner = self.diffusion.task, self.diffusion.conditioner
+        places, task = self.places(start, count), self.diffusion.task
         pixels = None
         if self.encoded is None or task is not None:
             pixels = self._on_device(self.images.pixels[places])
         x = self._x(places, pixels)
-        ids, image = None, None
-        if self.ids is not None and conditioner is not None:
-            ids = conditioner.drop(self.ids[torch.from_numpy(places)], self.cond_dropout, generator)
-            ids = to_device(ids, self.device)
+        ids, teacher_ids = self._ids(places, generator)
+        image = None
         if task is not None and pixels is not None:
             partners = self.images.partners
             source = self._on_device(partners[places]) if task.paired and partners is not None else pixels
             image = task.training_condition(source, self.diffusion.codec, generator)
-        return x, ids, image, *self.objective.drawn(x, generator)
+        return x, ids, teacher_ids, image, *self.objective.drawn(x, generator)
 
     def places(self, start: int, count: int) -> NDArray[np.int64]:
         """Which images of the training part these are."""
         return batch_order(len(self.images), seed=self.seed, start=start, count=count)
+
+    def _ids(self, places: NDArray[np.int64], generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """Ids of the conditions for the model and for its teacher, the same ones dropped."""
+        if self.ids is None:
+            return None, self._some_ids(self.teacher, self.teacher_ids, places, None)
+        dropped = torch.rand(len(places), generator=generator) < self.cond_dropout
+        own = self._some_ids(self.diffusion, self.ids, places, dropped)
+        return own, self._some_ids(self.teacher, self.teacher_ids, places, dropped)
+
+    def _some_ids(
+        self, model: Diffusion | None, ids: Tensor | None, places: NDArray[np.int64], dropped: Tensor | None
+    ) -> Tensor | None:
+        if model is None or model.conditioner is None or ids is None:
+            return None
+        some = ids[torch.from_numpy(places)]
+        return to_device(some if dropped is None else model.conditioner.drop(some, dropped), self.device)
 
     def _x(self, places: NDArray[np.int64], pixels: Tensor | None) -> Tensor:
         if self.encoded is not None:

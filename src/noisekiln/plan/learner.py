@@ -1,28 +1,54 @@
 """What is trained: a model and its objective together."""
 
+from typing import Self
+
 from torch import Tensor, nn
 
-from noisekiln.conditions import NOTHING
+from noisekiln.conditions import NOTHING, Cond
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.objectives.base import Loss, Objective
+from noisekiln.objectives.base import Loss, Objective, Teacher
 
 
 class Learner(nn.Module):
-    """All that is trained: the model, and what the objective learns along with it.
+    """All that is trained, the model and what its objective learns along with it; and what it learns from.
 
     Args:
         diffusion: The model.
         objective: Its loss.
+        teacher: The model that the objective learns from, if any; it is frozen, and stays in evaluation mode.
     """
 
-    def __init__(self, diffusion: Diffusion, objective: Objective) -> None:
+    def __init__(self, diffusion: Diffusion, objective: Objective, teacher: Diffusion | None = None) -> None:
         super().__init__()
         self.diffusion = diffusion
         self.objective = objective
+        self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
 
-    def forward(self, x: Tensor, ids: Tensor | None, image: Tensor | None, *drawn: Tensor) -> Loss:
+    def forward(
+        self, x: Tensor, ids: Tensor | None, teacher_ids: Tensor | None, image: Tensor | None, *drawn: Tensor
+    ) -> Loss:
         """The loss of some rows of `TrainingBatches`."""
-        conditioner, cond = self.diffusion.conditioner, NOTHING
-        if conditioner is not None and ids is not None:
-            cond = conditioner(ids)
-        return self.objective.loss(self.diffusion.denoiser, x, cond._replace(image=image), drawn)
+        cond = _cond(self.diffusion, ids, image)
+        if self.teacher is None:
+            return self.objective.loss(self.diffusion.denoiser, x, cond, drawn)
+        teacher = _bound(self.teacher, teacher_ids, image, len(x))
+        return self.objective.loss(self.diffusion.denoiser, x, cond, drawn, teacher)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but for the teacher."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+
+def _cond(model: Diffusion, ids: Tensor | None, image: Tensor | None) -> Cond:
+    cond: Cond = NOTHING if model.conditioner is None or ids is None else model.conditioner(ids)
+    return cond._replace(image=image)
+
+
+def _bound(teacher: Diffusion, ids: Tensor | None, image: Tensor | None, count: int) -> Teacher:
+    """The teacher with the conditions of a batch, by its own conditioner."""
+    cond = _cond(teacher, ids, image)
+    nothing = None if teacher.conditioner is None else teacher.conditioner.nothing(count).to(teacher.device)
+    return Teacher(teacher.denoiser.bind(cond), teacher.denoiser.bind_both(cond, _cond(teacher, nothing, image)))
