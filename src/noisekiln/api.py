@@ -13,10 +13,12 @@ from torch import Tensor
 from noisekiln.data import DataSet
 from noisekiln.files.pictures import ImageArray
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.adapter import merge, unmerge
 from noisekiln.model.cascade import Model
 from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
+from noisekiln.model.join import cascade
 from noisekiln.model.sampling import Progress
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
@@ -32,6 +34,11 @@ from noisekiln.runs.events import DataRead, End, Event, Note, Reading
 from noisekiln.runs.run import Run
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
+
+__all__ = [
+    "Diffusion", "cascade", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure", "merge",
+    "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge", "upscale", "variations",
+]  # fmt: skip
 
 Watch = Callable[[Event], None]
 """What training calls with every event, in the main thread, between two steps."""
