@@ -29,6 +29,7 @@ from gpu_tiny import (
     trainer_on,
 )
 from noisekiln.conditions import Cond
+from noisekiln.machine.memory import release_cached
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.build import make_learner
@@ -106,18 +107,22 @@ def _resumed_difference(device: str, meanwhile: Callable[[], AbstractContextMana
 
 def check_memory(device: str) -> Figures:
     """A batch that does not fit is halved until it does, with the same loss, and training goes on."""
-    small = trainer_on(device, micro_batch_size=4) if device != "cuda" else _large(micro_batch_size=32)
-    if device == "cuda":
+    on_cuda = device == "cuda"
+    whole, short = ((_large() if on_cuda else trainer_on(device)) for _ in range(2))
+    loss, needed = steps(whole, 1)[0].loss, 0
+    if on_cuda:
+        release_cached()
         torch.cuda.reset_peak_memory_stats()
-    loss = steps(small, 1)[0].loss
-    needed = torch.cuda.max_memory_reserved() if device == "cuda" else 0
-    del small
-    large = trainer_on(device) if device != "cuda" else _large()
-    with _limited_to_bytes(1.2 * needed) if device == "cuda" else _limited_to_rows(network_of(large), 4):
-        reports = steps(large, 3)
-    assert reports[-1].micro_batch_size < large.batch_size
+        held = torch.cuda.memory_allocated()
+        steps(whole, 1)
+        needed = torch.cuda.max_memory_allocated() - held
+    del whole
+    limit = _limited_to_more_bytes(0.6 * needed) if on_cuda else _limited_to_rows(network_of(short), 4)
+    with limit:
+        reports = steps(short, 3)
+    assert reports[-1].micro_batch_size < short.batch_size
     assert abs(reports[0].loss / loss - 1) < 0.01, "the loss depends on how the batch is cut"
-    return {"batch": large.batch_size, "micro-batch that fits": reports[-1].micro_batch_size}
+    return {"batch": short.batch_size, "micro-batch that fits": reports[-1].micro_batch_size}
 
 
 def check_prefetched(device: str) -> Figures:
@@ -156,9 +161,10 @@ def _large(**changes: object) -> Trainer:
 
 
 @contextmanager
-def _limited_to_bytes(most: float) -> Iterator[None]:
-    """While it is open, this process can have no more of the GPU's memory."""
-    torch.cuda.empty_cache()
+def _limited_to_more_bytes(more: float) -> Iterator[None]:
+    """While it is open, this process can have so much more of the GPU's memory than its tensors have."""
+    release_cached()
+    most = torch.cuda.memory_allocated() + more
     torch.cuda.set_per_process_memory_fraction(min(1.0, most / torch.cuda.get_device_properties(0).total_memory))
     try:
         yield

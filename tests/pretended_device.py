@@ -20,11 +20,18 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 DEVICE = "pretended"
 NOT_KERNELS = frozenset(
-    "alias as_strided detach empty empty_like empty_strided expand new_empty new_empty_strided permute _reshape_alias "
-    "select slice split split_with_sizes squeeze t transpose unbind unsqueeze _unsafe_view view".split()
-)
-MAY_MIX = frozenset("_local_scalar_dense _to_copy copy_ index index_put_ _index_put_impl_ is_pinned".split())
-MUST_WAIT = frozenset("_local_scalar_dense bincount equal masked_select nonzero _unique2".split())
+    [
+        "alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "new_empty",
+        "new_empty_strided", "permute", "_reshape_alias", "select", "slice", "split", "split_with_sizes", "squeeze",
+        "t", "transpose", "unbind", "unsqueeze", "_unsafe_view", "view",
+    ]
+)  # fmt: skip
+MAY_MIX = frozenset(
+    [
+        "_local_scalar_dense", "_to_copy", "copy_", "index", "index_put_", "_index_put_impl_", "is_pinned",
+    ]
+)  # fmt: skip
+MUST_WAIT = frozenset(["_local_scalar_dense", "bincount", "equal", "masked_select", "nonzero", "_unique2"])
 
 
 class Backend(_DummyBackendModule):
@@ -157,14 +164,13 @@ def _refuse_mixture(name: str, tensors: list[torch.Tensor]) -> None:
 def _count(name: str, args: Any, on_device: list[OnDevice], target: Any, to_device: bool) -> None:
     copied_to = name == "copy_" and isinstance(args[0], OnDevice) and not isinstance(args[1], OnDevice)
     copied_from = name == "copy_" and isinstance(args[1], OnDevice) and not isinstance(args[0], OnDevice)
+    left = name == "_to_copy" and on_device and target is not None and not to_device
     moved_indices = name.startswith(("index", "_index")) and any(
         isinstance(leaf, torch.Tensor) and not isinstance(leaf, OnDevice) for leaf in tree_leaves(args[1])
     )
     if copied_to or moved_indices or (name == "_to_copy" and to_device and not on_device):
         meter.to_device[calling_line()] += 1
-    elif copied_from or (name == "_to_copy" and on_device and target is not None and not to_device):
-        meter.waits[calling_line()] += 1
-    elif name in MUST_WAIT:
+    elif copied_from or left or name in MUST_WAIT:
         meter.waits[calling_line()] += 1
     elif name not in NOT_KERNELS:
         meter.kernels += 1

@@ -1,0 +1,130 @@
+"""What a GPU does: checks against the CPU, speed of training and sampling, and a short real run, within minutes.
+
+    python benchmarks/gpu.py --record records/gpu.json
+
+It needs torch and the package's own dependencies, nothing else; `src` need not be installed. The parts come in order of
+importance. A failure ends nothing but its own item; what there was no time for is listed as such. The record
+is written after every item. The exit status is 1 if a check failed. `--device cpu --quick` walks all of it with tiny
+sizes and no compiler.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products, before CUDA is initialized
+
+import gpu_checks_sampling  # noqa: E402
+import gpu_checks_training  # noqa: E402
+from gpu_figures import (  # noqa: E402
+    Bench,
+    Case,
+    parts_of_a_step,
+    sampling_speed,
+    training_speed,
+    without_channels_last,
+)
+from gpu_report import Item, Part, Recorder, describe_machine, run_parts  # noqa: E402
+from gpu_run import train_for_real  # noqa: E402
+from noisekiln.machine.devices import pick_device  # noqa: E402
+
+CIFAR = Path("shared/data/cifar10_jpeg.npz")
+SIZES, SIDES = ("s", "m", "l", "xl"), (32, 64)
+COMPILED = (  # most important first: each takes up to a minute to compile
+    Case("m", 32, "bf16"),
+    Case("l", 64, "bf16"),
+    Case("s", 32, "bf16"),
+    Case("xl", 64, "bf16"),
+    Case("m", 32, "fp32"),
+    Case("s", 64, "bf16"),
+    Case("l", 32, "bf16"),
+    Case("m", 64, "bf16"),
+    Case("xl", 32, "bf16"),
+)
+
+
+def main() -> None:
+    """Run all parts, print tables, write the record."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--device", default="cuda", help="cuda, mps or cpu")
+    ask.add_argument("--minutes", type=float, default=8.0, help="time for everything")
+    ask.add_argument("--quick", action="store_true", help="tiny sizes, no compiler: for a CPU")
+    ask.add_argument("--data", default=str(CIFAR) if CIFAR.exists() else "portraits", help="images of the real run")
+    ask.add_argument("--only", nargs="+", metavar="PART", help="only these parts: " + ", ".join(PARTS))
+    ask.add_argument("--out", type=Path, default=Path(".bench/gpu"), help="folder for the grid of the real run")
+    ask.add_argument("--record", type=Path, help="JSON file for the figures")
+    options = ask.parse_args()
+    unknown = set(options.only or ()) - set(PARTS)
+    if unknown:
+        ask.error(f"there is no part called {', '.join(sorted(unknown))}. Give some of: {', '.join(PARTS)}")
+
+    try:
+        pick_device(options.device)
+    except ValueError as error:
+        ask.error(str(error))
+    recorder = Recorder(options.record, {"machine": describe_machine(options.device), "command": sys.argv[1:]})
+    parts = plan(options)
+    chosen = [part for part in parts if part.name in (options.only or PARTS)]
+    run_parts(chosen, 60 * options.minutes, recorder)
+    sys.exit(1 if recorder.failed("checks") else 0)
+
+
+def plan(options: argparse.Namespace) -> list[Part]:
+    """All parts, most important first, with their shares of the time."""
+    device, quick = options.device, options.quick
+    bench = Bench(device, 8, 16, 0.05, "eager") if quick else Bench(device)
+    sizes: Sequence[str] = ("xs",) if quick else SIZES
+    sides: Sequence[int] = (8,) if quick else SIDES
+    compiled: Sequence[Case] = (Case("xs", 8, "fp32"),) if quick else COMPILED
+    eager = [Case(size, side, precision) for precision in ("bf16", "fp32") for side in sides for size in sizes]
+    small, middle = Case(sizes[0], sides[0], "bf16"), Case(sizes[len(sizes) // 2], sides[-1], "bf16")
+    run = Item("real run", partial(train_for_real, options.data, device, options.out, quick=quick), needs_time=True)
+    items: dict[str, Sequence[Item]] = {
+        "checks": checks(device),
+        "training": [Item(str(case), partial(training_speed, bench, case)) for case in eager],
+        "compiled": [Item(str(case), partial(training_speed, bench, case, compiled=True)) for case in compiled],
+        "sampling": sampling(bench, (small, middle), (1, 4) if quick else (1, 64)),
+        "run": [run],
+        "details": details(bench, small, middle),
+    }
+    return [Part(name, PARTS[name], items[name]) for name in PARTS]
+
+
+PARTS = {"checks": 0.22, "training": 0.15, "compiled": 0.2, "sampling": 0.07, "run": 0.28, "details": 0.08}
+
+
+def checks(device: str) -> list[Item]:
+    """What must be as on the CPU."""
+    found = gpu_checks_training.CHECKS | gpu_checks_sampling.CHECKS
+    found["compiled"] = found.pop("compiled")  # last, as a compiler takes its time
+    return [Item(name, partial(check, device)) for name, check in found.items()]
+
+
+def sampling(bench: Bench, cases: Sequence[Case], counts: Sequence[int]) -> list[Item]:
+    """Latencies of requests: as sampling is (fp32, eager), with autocast, and compiled."""
+    items = []
+    for case in cases:
+        for precision, compiled in (("fp32", False), ("bf16", False), ("bf16", True)):
+            for count in counts if not compiled else counts[-1:]:
+                name = f"{case.model} {case.side}x{case.side} {precision} n={count}{' compiled' * compiled}"
+                work = partial(sampling_speed, bench, case._replace(precision=precision), count, compiled=compiled)
+                items.append(Item(name, work))
+    return items
+
+
+def details(bench: Bench, small: Case, middle: Case) -> list[Item]:
+    """Where a step's time goes, and what channels last gains: compare with `training`."""
+    return [
+        Item(f"parts of a step, {small}", partial(parts_of_a_step, bench, small)),
+        Item(f"parts of a step, {middle}", partial(parts_of_a_step, bench, middle)),
+        Item(f"without channels last, {middle}", partial(training_speed, bench, middle, change=without_channels_last)),
+    ]
+
+
+if __name__ == "__main__":
+    main()
