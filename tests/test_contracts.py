@@ -66,6 +66,47 @@ def test_a_codec_resumes_to_the_bit(halved, pets, tmp_path):
     assert torch.equal(pixels(out), pixels(halved))
 
 
+LEARNED = """
+import os
+from halving_codec import Halving as Plain
+from torch import nn
+import torch
+
+
+class Learned(Plain):
+    def __init__(self, channels: int = 3, mean: float = 0.5, std: float = 0.25, costly: bool = False) -> None:
+        super().__init__(channels, mean, std, costly)
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def fit(self, pixels):
+        made = super().fit(pixels)
+        made.offset.data.fill_(os.urandom(1)[0] / 1000)  # never the same twice
+        return made
+
+    def encode(self, pixels):
+        return super().encode(pixels) + self.offset
+
+    def to_image(self, x):
+        return super().to_image(x - self.offset)
+"""
+
+
+def test_a_codec_with_weights_is_made_once_for_a_run(pets, tmp_path, monkeypatch):
+    """What fitting it again would make differently is kept in the run's folder; it is not trained."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    file = tmp_path / "learned.py"
+    file.write_text(LEARNED, encoding="utf-8")
+    out = tmp_path / "run"
+    options = {**SMALL, "codec": f"{file}:Learned", "out": out}
+    with pytest.raises(KeyboardInterrupt):
+        nk.train(str(pets), watch=stop_after(32), **options)
+    first = nk.load(out, allow_code=True).codec.offset
+    assert (out / "codec" / "codec.safetensors").is_file()
+    resumed = nk.train(str(pets), **options)
+    assert torch.equal(resumed.codec.offset, first)
+    assert resumed.sample(1, steps=2).shape == (1, 8, 8, 3)
+
+
 def stop_after(images: int):
     """A watcher that presses Ctrl-C."""
     import signal

@@ -101,7 +101,9 @@ def measure(data: Any, *, out: str | Path | None = None, watch: Watch | None = N
     run = Run(chosen, images, folder)
     watch(run.plan)
     opened = run.opened
-    return measure_run(opened.settings, images, opened.base, teacher=opened.teacher, ranks=run.ranks)
+    return measure_run(
+        opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+    )
 
 
 def fine_tune_on(

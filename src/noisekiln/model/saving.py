@@ -1,5 +1,6 @@
 """A diffusion model's folder: its parts as specs in `model.json`, its weights in `model.safetensors`."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -91,6 +92,32 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The model in {place} is missing or damaged ({error}). Take another copy.") from error
     return model
+
+
+def save_codec(codec: Codec, folder: Path) -> None:
+    """Write a codec by itself: its spec in `codec.json`, its weights in `codec.safetensors`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in codec.state_dict().items()}
+    with replacing(folder / "codec.safetensors") as draft:
+        save_file(tensors, draft, metadata={"sha256": digest(tensors)})
+    with replacing(folder / "codec.json") as draft:
+        draft.write_text(json.dumps({"codec": describe(codec, whole=True)}) + "\n", encoding="utf-8")
+
+
+def load_codec(folder: Path) -> Codec | None:
+    """The codec that `save_codec` wrote, frozen, on the CPU; None if the folder holds none.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    if not (folder / "codec.json").is_file():
+        return None
+    try:
+        codec: Codec = build(Codec, json.loads((folder / "codec.json").read_text(encoding="utf-8"))["codec"])
+        codec.load_state_dict(read_weights(folder / "codec.safetensors"))
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The codec in {folder} is damaged ({error}). Restore it from a backup.") from error
+    return codec.requires_grad_(False)
 
 
 def names_code(description: Mapping[str, Any]) -> bool:

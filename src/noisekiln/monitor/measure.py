@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from noisekiln.codecs.base import Codec
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.speed import current_memory, peak_memory, reset_peak_memory
@@ -48,6 +49,7 @@ def measure(
     base: Diffusion | None = None,
     *,
     teacher: Diffusion | None = None,
+    codec: Codec | None = None,
     ranks: Ranks | None = None,
     seconds: float = 2.0,
 ) -> Measurement:
@@ -58,6 +60,7 @@ def measure(
         data: The images.
         base: The model to fine-tune, if any.
         teacher: The model that the objective distils, if any.
+        codec: The codec that the run has made already, if any.
         ranks: The processes that will train together; all call this.
         seconds: Time to measure, where three steps take less.
     """
@@ -66,10 +69,10 @@ def measure(
     before = current_memory(device)
     assert settings.batch_size is not None
     budget = settings.but(minutes=None, images=BUDGET * settings.batch_size)
-    trainer = make_trainer(budget, data, base, teacher=teacher, ranks=ranks)
+    trainer = make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks)
     speed, steps = _time_steps(trainer, settings, seconds)
     most = peak_memory(device)
-    learner = make_learner(settings, data, base, teacher)
+    learner = make_learner(settings, data, base, teacher, codec)
     workload = measure_workload(learner, trainer.batches, device, trainer.precision.dtype, ranks)
     with torch.no_grad():
         size = sum(tensor.nbytes for tensor in trainer.state_dict()[0].values())

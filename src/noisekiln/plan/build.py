@@ -40,6 +40,7 @@ def make_trainer(
     base: Diffusion | None = None,
     *,
     teacher: Diffusion | None = None,
+    codec: Codec | None = None,
     ranks: Ranks | None = None,
 ) -> Trainer:
     """The trainer of a `Learner`, for resolved settings; the seed decides the first weights too.
@@ -49,9 +50,10 @@ def make_trainer(
         data: The images.
         base: The model to fine-tune, if any.
         teacher: The model that the objective distils, if any.
+        codec: The codec that an earlier start of the run made, if any; it is not made again.
         ranks: The processes that train together.
     """
-    learner = make_learner(settings, data, base, teacher)
+    learner = make_learner(settings, data, base, teacher, codec)
     assert settings.lr is not None
     assert settings.batch_size is not None
     assert settings.precision is not None
@@ -80,12 +82,20 @@ def make_trainer(
 
 
 def make_learner(
-    settings: Settings, data: DataSet, base: Diffusion | None = None, teacher: Diffusion | None = None
+    settings: Settings,
+    data: DataSet,
+    base: Diffusion | None = None,
+    teacher: Diffusion | None = None,
+    codec: Codec | None = None,
 ) -> Learner:
-    """What is trained, at its start: the same at every call."""
+    """What is trained, at its start: the same at every call; arguments are those of `make_trainer`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        diffusion = make_diffusion(settings, data, teacher) if base is None else fine_tuned(base, settings, data)
+        diffusion = (
+            make_diffusion(settings, data, codec or (teacher and teacher.codec))
+            if base is None
+            else fine_tuned(base, settings, data)
+        )
         objective = make_objective(settings)
     if teacher is not None:
         check_same_codec(diffusion, teacher, settings)
@@ -95,12 +105,12 @@ def make_learner(
     return learner
 
 
-def make_diffusion(settings: Settings, data: DataSet, teacher: Diffusion | None = None) -> Diffusion:
-    """The untrained model for these data, with the codec of its teacher if it has one."""
+def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None) -> Diffusion:
+    """The untrained model for these data, with a new codec unless one is given."""
     assert settings.prediction is not None
     assert settings.noise_label is not None
     conditioner = make_conditioner(settings.cond, data)
-    codec = make_codec(settings, data) if teacher is None else copy.deepcopy(teacher.codec)
+    codec = make_codec(settings, data) if codec is None else copy.deepcopy(codec)
     task = task_of(settings.task)
     backbone = make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))

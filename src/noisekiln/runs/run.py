@@ -64,17 +64,22 @@ class Run:
         self.folder, self.intervals = RunFolder(folder), intervals
         self.opened = self.folder.look(settings, data)
         chosen = self.settings
-        models = {"base": self.opened.base, "teacher": self.opened.teacher}
+        base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
         self.trainer = make_trainer(
-            chosen.but(micro_batch_size=self.opened.micro_batch_size), data, **models, ranks=self.ranks
+            chosen.but(micro_batch_size=self.opened.micro_batch_size),
+            data,
+            base,
+            teacher=teacher,
+            codec=codec,
+            ranks=self.ranks,
         )
         assert isinstance(self.trainer.module, Learner)
         self.learner: Learner = self.trainer.module
         self.compiler = NetworkCompiler(self.learner.diffusion.denoiser.backbone, chosen.device, self.ranks)
         if chosen.compile == "yes":
             self.compiler.compile()
-        fresh = partial(make_learner, chosen, data, **models)
+        fresh = partial(make_learner, chosen, data, base, teacher, codec)
         self.copies = PlainCopies(self.trainer, fresh, compiled=self.compiler.active)
         self.grids = Grids(self.folder.samples, self.trainer, self.copies, data, chosen)
         self.held_out = HeldOutLoss(folder, data, chosen, images_per_point=intervals.images_per_point)
@@ -163,7 +168,7 @@ class Run:
         if self.ranks.all_reduce_sum([not self.finished]) == [0]:  # now all have looked at the folder
             yield self._end("finished before")
             return
-        claim = self.folder.claim(self.opened, self.trainer.images_seen, self.ranks)
+        claim = self.folder.claim(self.opened, self.learner.diffusion.codec, self.trainer.images_seen, self.ranks)
         with claim, self.background, self.ranks.detecting_lost_ranks():
             yield from self._train(interrupt or Interrupt())
             self.background.wait()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from noisekiln.codecs.base import Codec
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
@@ -16,6 +17,7 @@ from noisekiln.files.atomic import replacing
 from noisekiln.machine.lock import FILE as LOCK
 from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher
 from noisekiln.plan.settings import Settings
@@ -35,6 +37,7 @@ class Opened:
         data: The images.
         base: The model to fine-tune, if any.
         teacher: The model that the objective distils, if any.
+        codec: The codec with weights that an earlier start made, if any.
         checkpoint: The newest checkpoint that is intact, or None.
         counts: Images seen of all checkpoints.
         micro_batch_size: Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory.
@@ -45,6 +48,7 @@ class Opened:
     data: DataSet
     base: Diffusion | None
     teacher: Diffusion | None
+    codec: Codec | None
     checkpoint: Checkpoint | None
     counts: Sequence[int]
     micro_batch_size: int | None
@@ -80,7 +84,7 @@ class RunFolder:
         self.settings_file, self.data_file = path / "run.yaml", path / "dataset.json"
         self.memory_file = path / "memory.json"  # written by a sharded run that ran out of memory
         self.checkpoints, self.snapshots, self.samples = path / "checkpoints", path / "ema", path / "samples"
-        self.model = path / "model"
+        self.model, self.codec = path / "model", path / "codec"
 
     def check_free(self) -> None:
         """Raise ValueError if another process trains here."""
@@ -104,6 +108,7 @@ class RunFolder:
             data=data,
             base=base,
             teacher=teacher,
+            codec=load_codec(self.codec),
             checkpoint=checkpoints.newest(self.checkpoints),
             counts=checkpoints.counts(self.checkpoints),
             micro_batch_size=self._micro_batch_size(resolved),
@@ -115,11 +120,12 @@ class RunFolder:
         return all((self.model / name).is_file() for name in ("model.json", "model.safetensors"))
 
     @contextmanager
-    def claim(self, opened: Opened, images_seen: int, ranks: Ranks) -> Iterator[None]:
+    def claim(self, opened: Opened, codec: Codec, images_seen: int, ranks: Ranks) -> Iterator[None]:
         """Hold the folder for training: locked, with run.yaml and dataset.json, free of what will be made again.
 
         Args:
             opened: What `look` returned.
+            codec: Codec of the run, whose weights are kept.
             images_seen: Images seen by the state that training goes on from.
             ranks: The processes that train together; the first one writes.
 
@@ -134,6 +140,8 @@ class RunFolder:
                 note_start(self.path, images_seen, opened.settings.device, ranks.world_size)
                 keep_model(opened.base, self.path / START)
                 keep_model(opened.teacher, self.path / TEACHER)
+                if codec.state_dict() and not (self.codec / "codec.json").is_file():  # others are made again alike
+                    save_codec(codec, self.codec)
                 snapshots.forget_after(self.snapshots, images_seen)
                 checkpoints.forget_after(self.checkpoints, images_seen)
             yield
