@@ -3,6 +3,10 @@
 The checks are those of `benchmarks/gpu.py`, where they run without pytest; on the CPU they are only walked.
 """
 
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,8 +15,14 @@ import torch
 
 import gpu_checks_sampling
 import gpu_checks_training
-from gpu_tiny import random_model, steps, trainer_on
+from gpu_report import Item, Part, Recorder, run_parts
+from gpu_tiny import BATCH, NETWORK, SIDE, noise_data, picture, random_model, steps, trainer_on
 from noisekiln.components.registry import names
+from noisekiln.machine.speed import SIDES
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.run import Run
 from pretended_device import DEVICE, pretended_device
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +51,28 @@ def test_a_device_does_what_the_cpu_does(name, where):
 def test_nothing_is_left_behind_in_main_memory_or_made_in_float64(name, device):
     CHECKS[name](DEVICE)
     assert device.kernels > 100
+
+
+@pytest.mark.parametrize("changes", [{}, {"task": "upscale", "loss_weight": "uncertainty", "noise_label": "time"}])
+def test_a_run_in_a_folder_trains_previews_evaluates_and_saves(changes, device, tmp_path, monkeypatch):
+    """All that a run does besides steps, logged at every step; then it is resumed."""
+    monkeypatch.setattr("noisekiln.plan.defaults.pick_device", lambda requested: requested)
+    monkeypatch.setitem(SIDES, DEVICE, 64)
+    intervals = Intervals(0, 60, (0.5,), (0.5,), 30)
+    data = noise_data()
+    for images in (10 * BATCH, 12 * BATCH):
+        chosen = Settings(
+            images=images, batch_size=BATCH, backbone=NETWORK, device=DEVICE, precision="fp32", compile="no",
+            curves="none", ema_snapshots=2, **changes,
+        )  # fmt: skip
+        run = Run(chosen, data, tmp_path / "run", intervals=intervals)
+        events = [type(event).__name__ for event in run.events()]
+        assert {"Step", "Grid", "HeldOut", "Saving", "End"} <= set(events)
+    model, restored = Diffusion.load(tmp_path / "run", device=DEVICE), Diffusion.load(tmp_path / "run")
+    options = {"source": torch.from_numpy(picture(SIDE // 4)[None])} if changes else {}
+    ours, theirs = (each.sample(2, steps=4, **options).cpu() for each in (model, restored))
+    assert torch.equal(ours, theirs)
+    assert device.kernels > 1000
 
 
 # --- what a step costs
@@ -89,7 +121,7 @@ def test_a_sampling_step_neither_waits_nor_copies(name, device):
 
     (copies, waits), (more_copies, more_waits) = cost(4), cost(8)
     assert waits == more_waits == 2, device.waits
-    noisy = {"ancestral": 1, "resample": 20}.get(name, 0)
+    noisy = {"ancestral": 1, "resample": 19}.get(name, 0)
     assert copies <= 3 + 4 * noisy
     assert more_copies - copies <= 4 * noisy, device.to_device
 
@@ -111,3 +143,41 @@ def test_the_pretended_device_refuses_and_counts(device):
     assert torch.equal((x + x).cpu(), doubled.cpu())
     assert device.waits.total() == 2
     assert float(x.sum()) == pytest.approx(float(x.cpu().sum()))
+
+
+# --- the script
+
+
+@pytest.mark.slow
+def test_the_script_walks_all_its_parts_on_a_cpu(tmp_path):
+    """But for the checks, which are walked above."""
+    record = tmp_path / "gpu.json"
+    parts = ["training", "compiled", "sampling", "run", "details"]
+    command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--quick", "--minutes", "3"]
+    command += ["--out", tmp_path, "--record", record, "--only", *parts]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(record.read_text(encoding="utf-8"))
+    assert written["machine"]["device"] == "cpu"
+    assert list(written["parts"]) == parts
+    for part, items in written["parts"].items():
+        for item, figures in items.items():
+            assert not {"error", "skipped"} & set(figures), (part, item, figures)
+    assert (tmp_path / "grid.png").exists()
+
+
+def test_a_failure_ends_its_own_item_and_time_that_is_over_only_its_part(tmp_path):
+    def fail():
+        raise RuntimeError("broken")
+
+    items = [Item("bad", fail), Item("good", lambda: {"figure": 1.0}), Item("long", lambda: time.sleep(30))]
+    recorder = Recorder(tmp_path / "record.json", {"machine": "none"})
+    parts = [Part("one", 0.5, items), Part("two", 0.5, [Item("timed", lambda left: {"left": left}, needs_time=True)])]
+    run_parts(parts, 2.0, recorder)
+    one, two = recorder.parts["one"], recorder.parts["two"]
+    assert one["bad"]["error"] == "RuntimeError: broken"
+    assert one["good"]["figure"] == 1.0
+    assert one["long"]["skipped"] == "no time left within it"
+    assert 0.5 < two["timed"]["left"] < 1.1
+    assert recorder.failed("one") == ["bad"]
+    assert json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["parts"] == recorder.parts
