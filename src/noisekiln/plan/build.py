@@ -6,7 +6,7 @@ import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, describe, kind_of, takes
+from noisekiln.components.spec import build, class_of, describe, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
 from noisekiln.data import DataSet
@@ -21,11 +21,11 @@ from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
-from noisekiln.plan.examples import TrainingBatches
-from noisekiln.plan.fine_tune import fine_tuned
+from noisekiln.plan.fine_tune import prepare_model_to_fine_tune
 from noisekiln.plan.images import task_of
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.tasks.base import Task
 from noisekiln.training.activation_checkpointing import blocks_of, checkpoint_activations
@@ -89,13 +89,14 @@ def make_learner(
     codec: Codec | None = None,
 ) -> Learner:
     """What is trained, at its start: the same at every call; arguments are those of `make_trainer`."""
+    if codec is None and teacher is not None:
+        codec = teacher.codec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        diffusion = (
-            make_diffusion(settings, data, codec or (teacher and teacher.codec))
-            if base is None
-            else fine_tuned(base, settings, data)
-        )
+        if base is None:
+            diffusion = make_diffusion(settings, data, codec)
+        else:
+            diffusion = prepare_model_to_fine_tune(base, settings, data)
         objective = make_objective(settings)
     if teacher is not None:
         check_same_codec(diffusion, teacher, settings)
@@ -126,7 +127,7 @@ def make_codec(settings: Settings, data: DataSet) -> Codec:
 
 def check_same_codec(student: Diffusion, teacher: Diffusion, settings: Settings) -> None:
     """Raise ValueError if a teacher works on another x than its student."""
-    own, its = describe(student.codec, whole=True), describe(teacher.codec, whole=True)
+    own, its = describe(student.codec, include_defaults=True), describe(teacher.codec, include_defaults=True)
     if own != its:
         raise ValueError(
             f"`teacher={settings.teacher}` has the codec {its}, and the model to train {own}: they see different x. "
@@ -145,13 +146,15 @@ def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | N
     if task is not None:
         task.source_channels(codec.image_channels)
         filled = filled._replace(image=task.condition_channels(codec.x_channels))
-    kind = kind_of(Backbone, settings.backbone)
-    if filled.image and not takes(kind, "image"):
+    kind = class_of(Backbone, settings.backbone)
+    if filled.image and not has_argument(kind, "image"):
         raise ValueError(
             f"`backbone={settings.backbone}` does not read Cond.image, the condition image of `task={settings.task}`. "
             "Take another, such as unet, or give its constructor an argument `image`."
         )
-    if conditioner is not None and not any(takes(kind, slot) for slot in ("vector", "tokens") if getattr(filled, slot)):
+    if conditioner is not None and not any(
+        has_argument(kind, slot) for slot in ("vector", "tokens") if getattr(filled, slot)
+    ):
         raise ValueError(
             f"`backbone={settings.backbone}` reads neither Cond.vector nor Cond.tokens, one of which `cond="
             f"{settings.cond}` fills. Take another, such as unet, or `cond=none`."
