@@ -15,7 +15,7 @@ from noisekiln.samplers.base import Sampler
 
 @dataclass(frozen=True)
 class Midpoint(Sampler):
-    """Estimate the image in the middle of the step, and take the whole step with that estimate.
+    """Estimate the image in the middle of the step, and use this estimate for the whole step.
 
     The midpoint rule for ``dx = x^ d(alpha) + eps^ d(sigma)``. Second order; two evaluations a step.
 
@@ -29,7 +29,7 @@ class Midpoint(Sampler):
     def __post_init__(self) -> None:
         if not 0 < self.place < 1:
             raise ValueError(
-                f"Midpoint(place={self.place}): the estimate lies inside of the step. Give a place between 0 and 1."
+                f"Midpoint(place={self.place}): the estimate must be inside of the step. Give a place between 0 and 1."
             )
 
     @property
@@ -40,7 +40,7 @@ class Midpoint(Sampler):
     def step(
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource
     ) -> tuple[Tensor, None]:
-        """From level t to level s."""
+        """Move from level t to level s."""
         middle = Level(t.alpha + self.place * (s.alpha - t.alpha), t.sigma + self.place * (s.sigma - t.sigma))
-        there = denoise(denoise(x_t, t).at(middle), middle, to=s)
-        return x_t + (s.alpha - t.alpha) * there.x + (s.sigma - t.sigma) * there.eps, None
+        estimate = denoise(denoise(x_t, t).at(middle), middle, to=s)
+        return x_t + (s.alpha - t.alpha) * estimate.x + (s.sigma - t.sigma) * estimate.eps, None

@@ -1,11 +1,11 @@
-"""The diffusion model of every first lesson, with each line beside its equation: small, correct, and easy to change.
+"""The diffusion model of introductory courses, each line with its equation: small, correct, and easy to change.
 
     python examples/study_notes.py                     # 8x8 digits, which come with scikit-learn
     python examples/study_notes.py --network simple_unet --width 64 --images 600000
     python examples/study_notes.py --data portraits
 
 It is Ho et al. 2020 as in study notes: linear betas, 1000 steps, a network that predicts the noise, the
-plain mean squared error, Adam at 1e-4, and ancestral sampling. Pictures appear in --out during training, like the
+plain mean squared error, Adam at 1e-4, and ancestral sampling. Grids of images appear in --out during training, like the
 notes' `epoch0.png`, and at the end grid.png and a model for `noisekiln sample`.
 
 The digits can be recognised after 60,000 images: with the strided network at its default width, two minutes of one CPU
@@ -37,7 +37,7 @@ from noisekiln.predictions import EPS
 from noisekiln.schedules.linear_betas import LinearBetas
 
 T = 1000  # steps of the chain
-PICTURES = 6  # number of pictures during training
+GRIDS = 6  # number of grids during training
 
 
 def train(network: Backbone, ema: Ema, x: Tensor, *, images: int, batch: int) -> Iterator[tuple[int, float]]:
@@ -78,7 +78,7 @@ def images_of(data: str) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> list[float]:
-    """Train, show, save; the losses, averaged between pictures."""
+    """Train, show, save; returns the losses, averaged between grids."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=["strided_unet", "simple_unet"], default="strided_unet")
     parser.add_argument("--width", type=int, default=32, help="channels of the network's first layer")
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> list[float]:
     losses: list[float] = []
     for seen, loss in train(network, ema, x, images=options.images, batch=options.batch_size):
         losses.append(loss)
-        if seen * PICTURES >= (len(means) + 1) * options.images:
+        if seen * GRIDS >= (len(means) + 1) * options.images:
             means.append(sum(losses) / len(losses))
             losses.clear()
             print(f"{seen:9,} images   loss {means[-1]:.4f}", flush=True)
