@@ -64,7 +64,7 @@ def main() -> None:
         shown.append(images[:10])
         print(name, results[name], flush=True)
     for name in ("direct", *SHARES):
-        numbers = sorted((options.work / name / "checkpoints").glob("[0-9]*/numbers.json"))[-1]
+        numbers = sorted((options.work / name / "checkpoints").glob("[0-9]*/state.json"))[-1]
         results.setdefault("images_seen", {})[name] = json.loads(numbers.read_text(encoding="utf-8"))["images_seen"]
     save_picture(tile(torch.cat(shown).numpy(), columns=10), options.work / "cascade.png")
     print(json.dumps(results, indent=1))

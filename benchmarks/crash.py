@@ -185,19 +185,19 @@ def flip_bit(folder: Path, chance: random.Random, flipped: set[str]) -> bool:
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
     flipped.add(digest(file))
-    found = checkpoints.newest(folder / "checkpoints")
-    return found is not None and len(found.skipped) > 0 and found.numbers["images_seen"] == int(places[-2].stem)
+    found = checkpoints.load_newest(folder / "checkpoints")
+    return found is not None and len(found.skipped) > 0 and found.state["images_seen"] == int(places[-2].stem)
 
 
 def left_behind(folder: Path) -> dict[str, dict[Any, Any]]:
     """All that a run made, but for the time that it took."""
-    found = checkpoints.newest(folder / "checkpoints")
+    found = checkpoints.load_newest(folder / "checkpoints")
     assert found is not None
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     files = sorted(file for place in ("samples", "model", "ema") for file in (folder / place).iterdir())
     return {
         "tensors": {name: (str(t.dtype), t.numpy().tobytes()) for name, t in found.tensors.items()},
-        "numbers": found.numbers | {"seconds": 0},
+        "numbers": found.state | {"seconds": 0},
         "log": dict(enumerate({k: v for k, v in line.items() if k not in TIMED} for line in lines)),
         "files": {file.relative_to(folder): file.read_bytes() for file in files},
     }
@@ -319,7 +319,7 @@ class FaultInjection:
         self.counts["unreadable"] += unreadable(folder, self.flipped)
         if fault != "flip":
             return True
-        whole = checkpoints.newest(folder / "checkpoints")
+        whole = checkpoints.load_newest(folder / "checkpoints")
         if whole is None or whole.skipped or len([*(folder / "checkpoints").glob("[0-9]*[0-9]")]) < 2:
             return False  # to damage the last good one is another question
         self.counts["flipped bits"] += 1
@@ -344,7 +344,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = load(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
     numbers = {fault: getattr(arguments, fault) for fault in FAULTS}
-    settings = SETTINGS.but(images=arguments.images, shard=arguments.shard)
+    settings = SETTINGS.replace(images=arguments.images, shard=arguments.shard)
     injection = FaultInjection(data, settings, numbers, random.Random(arguments.seed), arguments.processes)
     work = Path(tempfile.mkdtemp())
     Run(settings, data, work / "never")  # what torch loads late is loaded here, once

@@ -82,7 +82,7 @@ def ours(arguments: argparse.Namespace, train: tuple[Tensor, Tensor], labels: Te
     subprocess.run(
         [*command, "train", arguments.data, "--minutes", str(arguments.minutes), "--out", str(run)], check=True
     )
-    trained = json.loads(sorted((run / "checkpoints").glob("[0-9]*/numbers.json"))[-1].read_text(encoding="utf-8"))
+    trained = json.loads(sorted((run / "checkpoints").glob("[0-9]*/state.json"))[-1].read_text(encoding="utf-8"))
     begun = time.perf_counter()
     subprocess.run(
         [*command, "sample", str(run), "--class", "all", "-n", str(len(labels)), "--out", str(pictures)], check=True

@@ -277,7 +277,7 @@ def held_out(minutes: float) -> dict[str, Any]:
         "batch": run.settings.batch_size,
         "minutes": minutes,
         "images seen": run.trainer.images_seen,
-        "points of an evaluation": run.held_out.points,
+        "points of an evaluation": run.held_out.noisy_images,
         "seconds of the run": short(whole),
         **{name: {"count": calls[name], "share of the run": short(spent[name] / whole)} for name in places},
     }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fine_tune import held_out_loss
 from noisekiln.data import load
-from noisekiln.ema.post_hoc import fit, reconstruct
+from noisekiln.ema.post_hoc import fit_combination, reconstruct
 from noisekiln.ema.power import Ema
 from noisekiln.ema.snapshots import list_snapshots
 from noisekiln.plan.settings import Settings
@@ -72,7 +72,7 @@ def main() -> None:
         for i, length in enumerate(LENGTHS):
             reconstructed, combination = reconstruct(snapshots, length)
             exact = flat(tracked.tracks[i])
-            blend = fit(copies, length, ema.images_seen).weights
+            blend = fit_combination(copies, length, ema.images_seen).weights
             in_float32 = sum(
                 w * flat(track) for w, track in zip(blend, [t for _, ts in whole for t in ts], strict=True)
             )

@@ -163,7 +163,7 @@ def _prepare(
     chosen = Settings.of(**settings)
     check_components(chosen)  # before images are read
     images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
-    chosen = chosen.but(data=str(data) if isinstance(data, str | Path) else images.name)
+    chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
     return chosen, images, Path(out) if out else default_folder(images, chosen.start)
 
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 
 class NoisekilnError(Exception):
-    """An error that was foreseen: its text says what was given, why it cannot work, and what to do.
+    """An expected error: its text says what was given, why it cannot work, and what to do.
 
-    Settings are named in backticks, as `` `lr` `` or `` `batch_size=8` ``; the command line shows them as options.
+    Settings are named in backticks, as `` `lr` `` or `` `batch_size=8` ``; the command line shows them as flags.
     """
 
     exit_code: ClassVar[int] = 2
@@ -19,53 +19,59 @@ class DataError(NoisekilnError, ValueError):
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, given: str, why: str, do: str) -> None:
-        """Three parts, each without its full stop: they print as "given: why. Do."."""
-        super().__init__(given, why, do)  # all three as args: the error survives pickling, so it can leave a worker
+    def __init__(self, subject: str, reason: str, remedy: str) -> None:
+        """Three parts, each without its full stop: they print as "subject: reason. Remedy."."""
+        super().__init__(subject, reason, remedy)  # all as args: the error survives pickling, so it can leave a worker
 
     def __str__(self) -> str:
         """The whole message in one line."""
-        given, why, do = self.args
-        return f"{given}: {why}. {do}."
+        subject, reason, remedy = self.args
+        return f"{subject}: {reason}. {remedy}."
 
 
 class Diverged(NoisekilnError, RuntimeError):
-    """Loss or gradient were not finite in too many steps, or a weight is not; the weights on disk are from before.
+    """Loss or gradient were not finite in too many steps, or a weight is not; the last saved checkpoint is still good.
 
-    Attributes:
-        losses: What the module returned in the last of these steps, micro-batch by micro-batch.
+    Args:
+        what: What was not finite, without a full stop.
+        losses: Losses that the module returned in the last of these steps, one per micro-batch.
+        remedy: Next step for the user, without a full stop.
     """
 
     exit_code: ClassVar[int] = 4
 
-    def __init__(self, message: str, losses: Sequence[Any] = ()) -> None:
-        super().__init__(message)
-        self.losses = losses
+    def __init__(self, what: str, losses: Sequence[Any] = (), remedy: str = "Use a lower learning rate") -> None:
+        super().__init__(f"{what}. {remedy}.")
+        self.what, self.losses = what, losses
 
 
 class SaveFailed(NoisekilnError, RuntimeError):
-    """Something could not be written, mostly because the disk is full; what was saved before is intact."""
+    """A file could not be written, mostly because the disk is full; what was saved before is intact."""
 
     exit_code: ClassVar[int] = 5
 
     @classmethod
-    def of(cls, what: str, why: object, intact: str = "What was saved before is intact") -> "SaveFailed":
-        """The error for something that could not be written.
+    def of(
+        cls,
+        what: str,
+        why: object,
+        intact: str = "What was saved before is intact",
+        remedy: str = "run the same command again to resume",
+    ) -> "SaveFailed":
+        """The error for a file that could not be written.
 
         Args:
-            what: What it was, and where to: "The checkpoint after 80 images could not be written to runs/a".
-            why: What the system says of it; of an OSError, its text.
-            intact: What is left, without a full stop.
+            what: The file and its place: "The checkpoint after 80 images could not be written to runs/a".
+            why: Reason that the system gives; of an OSError, its text is used.
+            intact: State of earlier files, without a full stop.
+            remedy: Next step once there is space, without a full stop.
         """
         reason = why.strerror if isinstance(why, OSError) and why.strerror else why
-        return cls(
-            f"{what}: {str(reason).rstrip('.')}. {intact}. Free some space or check the disk, then run the same again "
-            "to resume."
-        )
+        return cls(f"{what}: {str(reason).rstrip('.')}. {intact}. Free some space or check the disk, then {remedy}.")
 
 
 class LostRank(NoisekilnError, RuntimeError):
-    """A process died or hangs, and the others cannot go on without it."""
+    """A process died or hangs, and the others cannot continue without it."""
 
     exit_code: ClassVar[int] = 6
 
@@ -81,11 +87,11 @@ class BatchTooLarge(NoisekilnError, RuntimeError):
 
 
 class CompileFailed(NoisekilnError, RuntimeError):
-    """The network cannot be compiled, here or in another process."""
+    """The network cannot be compiled, in this process or in another one."""
 
 
 class WouldOverwrite(NoisekilnError, ValueError):
-    """A folder for results holds something else, which is left as it is."""
+    """A folder for results holds other files, which are left as they are."""
 
     def __init__(self, folder: Path, content: str) -> None:
         """The error names the folder and what it holds, such as "files that are no samples (a.txt)"."""

@@ -1,1 +1,1 @@
-"""Codecs: between images and the unit-variance tensors that diffusion works on, one per file."""
+"""Codecs: encoders from images to the unit-variance tensors that diffusion works on, and back."""

@@ -19,12 +19,12 @@ class Codec(nn.Module, ABC):
     and buffers are saved with the model.
     """
 
-    costly: bool = False  # whether encoding costs enough that training should do it once an image
+    costly: bool = False  # whether encoding costs so much that training should do it only once per image
     level: Level = CLEAN  # the noise that x carries already: sampling may end there
 
     @abstractmethod
     def fit(self, pixels: Tensor) -> Self:
-        """A codec of these settings for these images, (N, H, W, C) uint8; this one if there is nothing to adapt.
+        """A codec with these settings for these images, (N, H, W, C) uint8; this one if there is nothing to adapt.
 
         Raises:
             ValueError: If it cannot encode images of this kind.
@@ -48,12 +48,12 @@ class Codec(nn.Module, ABC):
     def encode(self, pixels: Tensor) -> Tensor:
         """Images (B, H, W, C) -> x (B, C', H', W') float32, of mean 0 and variance 1 over a data set.
 
-        Images are uint8, or floats of 0 to 255 where they lie between grey levels (an enlarged image).
+        Images are uint8, or floats from 0 to 255 if values lie between grey levels (an enlarged image).
         """
 
     @abstractmethod
     def to_image(self, x: Tensor) -> Tensor:
-        """X -> images (B, C, H, W), floats of about [0, 1]; differentiable, neither rounded nor clipped.
+        """X -> images (B, C, H, W), floats in about [0, 1]; differentiable, neither rounded nor clipped.
 
         Where several image sizes have one x-size, the largest is returned.
         """
@@ -61,18 +61,18 @@ class Codec(nn.Module, ABC):
     @property
     @abstractmethod
     def scale(self) -> float:
-        """How far an image moves, as a root mean square, when x moves by 1."""
+        """Change of an image, as a root mean square, when x changes by 1."""
 
     @property
     def limits(self) -> Limits | None:
-        """Least and greatest x that decodes without being clipped, broadcasting to (C', H', W').
+        """Lowest and highest x that decodes without being clipped, broadcasting to (C', H', W').
 
-        May be overridden; None where x has no such bounds.
+        May be overridden; None if x has no such bounds.
         """
         return None
 
     def decode(self, x: Tensor, size: Size | None = None) -> Tensor:
-        """X -> images (B, H, W, C) uint8, cut to a size if one is given; values out of range are clipped."""
+        """X -> images (B, H, W, C) uint8, cropped to `size`, if it is set; values out of range are clipped."""
         images = self.to_image(x.float()).permute(0, 2, 3, 1)
         if size is not None:
             images = images[:, : size[0], : size[1]]

@@ -1,4 +1,4 @@
-"""The registry of components: a component exists because its file does.
+"""Registry of components: a component exists because its file does.
 
 A *room* is a package whose `base` module defines one abstract class, and whose other modules each define one final
 subclass of it, named like the file: `samplers/dpmpp_2m.py` holds `DPMpp2M`. Nothing is listed anywhere else.
@@ -56,7 +56,7 @@ def find(base: type[T], name: str) -> type[T]:
     The first word of a name is enough where no other begins with it: "class" finds `class_label`.
 
     Raises:
-        ValueError: If there is none; the message names the nearest.
+        ValueError: If there is none; the message suggests the most similar name.
     """
     if ":" in name:
         return _from_file(base, name)
@@ -66,7 +66,7 @@ def find(base: type[T], name: str) -> type[T]:
         longer = [other for other in known if other.startswith(f"{name}_")]
         if len(longer) != 1:
             kind = room.removesuffix("s").replace("_", " ")
-            raise ValueError(f"There is no {kind} called {name!r}. {did_you_mean(name, known)}")
+            raise ValueError(f"There is no {kind} called {name!r}. {did_you_mean(name, known, room.replace('_', ' '))}")
         name = longer[0]
     module = importlib.import_module(f"noisekiln.{room}.{name}")
     found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
@@ -75,11 +75,17 @@ def find(base: type[T], name: str) -> type[T]:
     return kind_found
 
 
-def did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
-    """The end of an error message: "Did you mean 'heun'? There are: ..."."""
+def did_you_mean(name: str, known: tuple[str, ...] | list[str], kind: str = "names") -> str:
+    """The end of an error message: "Did you mean 'heun'? Known samplers: ...".
+
+    Args:
+        name: The unknown name.
+        known: All known names.
+        kind: What they name, in the plural.
+    """
     folded = {each.lower(): each for each in known}
     near = [folded[each] for each in get_close_matches(name.lower(), folded, n=1)]
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known {kind}: {', '.join(known)}."
 
 
 def _is_component(kind: object, base: type) -> bool:
@@ -94,7 +100,9 @@ def _from_file(base: type[T], name: str) -> type[T]:
     loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
     if loader is None or loader.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
-    module = sys.modules[loader.name] = importlib.util.module_from_spec(loader)  # anew: the file may have changed
+    module = sys.modules[loader.name] = importlib.util.module_from_spec(
+        loader
+    )  # loaded again: the file may have changed
     loader.loader.exec_module(module)
     kind: type[T] | None = getattr(module, attribute, None)
     if not _is_component(kind, base):

@@ -20,18 +20,18 @@ KINDS: dict[type, tuple[Any, str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What is known of a setting besides its type and default.
+    """Rules of a setting, in addition to its type and default.
 
     Attributes:
-        help: What it is, for the command line and the page.
-        flag: Its names on the command line, separated by spaces; "" for the field's own.
-        choices: All values that it can have; None where there is no such list.
+        help: Description, for the command line and the page.
+        flag: Names on the command line, separated by spaces; "" for the name of the field.
+        choices: All possible values; None if they are not a fixed list.
         above: Exclusive lower bound of a number.
         at_least: Inclusive lower bound.
         below: Exclusive upper bound.
         at_most: Inclusive upper bound.
         may_change: Whether a resumed run may have another value.
-        sticky: Whether a resumed run keeps its value where none is requested.
+        keep_on_resume: Whether a resumed run keeps its earlier value if none is requested.
     """
 
     help: str
@@ -42,18 +42,19 @@ class Rules:
     below: float | None = None
     at_most: float | None = None
     may_change: bool = False
-    sticky: bool = False
+    keep_on_resume: bool = False
 
     @property
     def range(self) -> str:
-        """The range in words: "above 0", "0 or more and below 1"; "finite" without bounds."""
+        """The range in words: "a number above 0", "0 or more and below 1"; "a finite number" without bounds."""
         bounds = [
             f"above {self.above}" if self.above is not None else "",
             f"{self.at_least} or more" if self.at_least is not None else "",
             f"below {self.below}" if self.below is not None else "",
             f"at most {self.at_most}" if self.at_most is not None else "",
         ]
-        return " and ".join(filter(None, bounds)) or "a finite number"
+        words = " and ".join(filter(None, bounds)) or "a finite number"
+        return words if self.at_least is not None or words == "a finite number" else f"a number {words}"
 
     def allows(self, number: float) -> bool:
         """Whether a number is finite and in the range."""
@@ -72,7 +73,7 @@ def setting(default: Any, help: str, **rules: Any) -> Any:
 
 
 def rules_of(kind: type) -> dict[str, Rules]:
-    """The rules of a dataclass's settings by name; fields that are no settings are left out."""
+    """The rules of a dataclass's settings by name; other fields are left out."""
     return {each.name: each.metadata["rules"] for each in dataclasses.fields(kind) if "rules" in each.metadata}
 
 
@@ -80,7 +81,7 @@ def check(settings: Any) -> None:
     """Check every setting of a dataclass; None, where the type allows it, means "not chosen" and passes.
 
     Raises:
-        ValueError: For a value of the wrong kind, one that is no choice, or a number out of range.
+        ValueError: If a value is of the wrong kind, is no choice, or is out of range.
     """
     hints = get_type_hints(type(settings))
     for name, rules in rules_of(type(settings)).items():
@@ -89,17 +90,19 @@ def check(settings: Any) -> None:
             continue
         _check_kind(name, value, hints[name])
         if rules.choices is not None and value not in rules.choices:
-            raise ValueError(f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices))}")
+            raise ValueError(
+                f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices), 'values')}"
+            )
         if isinstance(value, int | float) and not isinstance(value, bool) and not rules.allows(value):
-            raise ValueError(f"`{name}={value:g}` is out of range. Give a number: {rules.range}.")
+            raise ValueError(f"`{name}={value:g}` is out of range. Give {rules.range}.")
 
 
 def _check_kind(name: str, value: object, hint: Any) -> None:
-    """Raise ValueError for text where a number belongs and the like, as it comes from Python or an edited run.yaml."""
+    """Raise ValueError for a value of the wrong type, for example from Python or an edited run.yaml."""
     kinds = set(get_args(hint) or (hint,)) - {NoneType}
     if len(kinds) != 1 or not kinds <= set(KINDS):  # unions and tuples are checked where they are used
         return
     (kind,) = kinds
     expected, words = KINDS[kind]
     if not isinstance(value, expected) or isinstance(value, bool) != (kind is bool):
-        raise ValueError(f"`{name}={value!r}` is not possible: it has to be {words}. Give one.")
+        raise ValueError(f"`{name}={value!r}` is not possible: it must be {words}. Give one.")

@@ -24,11 +24,12 @@ def build(base: type[T], spec: "str | T", **context: object) -> T:
     Args:
         base: The abstract class of its room, such as `Sampler`.
         spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned as it is.
-        context: Arguments that come from elsewhere (channels, condition sizes), for a constructor that takes them; the
+        context: Arguments that the caller provides (channels, condition sizes), for a constructor that has them; the
             spec may not name them.
 
     Raises:
-        ValueError: For an unknown component or setting (the nearest is named), or a value of the wrong kind.
+        ValueError: If a component or setting is unknown (the most similar one is suggested), or a value is of the wrong
+            type.
     """
     if not isinstance(spec, str):
         return spec
@@ -36,23 +37,23 @@ def build(base: type[T], spec: "str | T", **context: object) -> T:
     return _construct(find(base, name), settings, context, spec)
 
 
-def describe(component: object, *, whole: bool = False, but: tuple[str, ...] = ()) -> str:
+def describe(component: object, *, include_defaults: bool = False, exclude: tuple[str, ...] = ()) -> str:
     """The spec that builds this component again.
 
     Args:
         component: Anything that `build` makes.
-        whole: Whether to write settings at their default too, so that the spec outlives a change of defaults.
-        but: Arguments to leave out, as they come from elsewhere.
+        include_defaults: Whether to write settings at their default too, so that a change of defaults has no effect.
+        exclude: Arguments to leave out, because the caller provides them.
     """
     settings = [
-        f"{name}={_literal(value, whole)}"
+        f"{name}={_literal(value, include_defaults)}"
         for name, parameter in _parameters(type(component)).items()
-        if name not in but and ((value := getattr(component, name)) != parameter.default or whole)
+        if name not in exclude and ((value := getattr(component, name)) != parameter.default or include_defaults)
     ]
     return name_of(type(component)) + (f"({', '.join(settings)})" if settings else "")
 
 
-def kind_of(base: type[T], spec: str) -> type[T]:
+def class_of(base: type[T], spec: str) -> type[T]:
     """The class that a spec names; it is not built."""
     return find(base, _parse(spec)[0])
 
@@ -61,7 +62,7 @@ def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
     """The spec with settings added that it does not name itself, all in the order of the constructor."""
     name, settings = _parse(spec)
     kind = find(base, name)
-    texts = {key: _literal(value, whole=True) for key, value in defaults.items()}
+    texts = {key: _literal(value, include_defaults=True) for key, value in defaults.items()}
     texts |= {key: ast.unparse(node) for key, node in settings.items()}
     known = list(_parameters(kind))
     ordered = sorted(texts, key=lambda key: known.index(key) if key in known else len(known))
@@ -70,7 +71,7 @@ def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
     return f"{named}({written})" if written else named
 
 
-def takes(kind: type, argument: str) -> bool:
+def has_argument(kind: type, argument: str) -> bool:
     """Whether a component's constructor has an argument of this name."""
     return argument in _parameters(kind)
 
@@ -126,7 +127,7 @@ def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, obj
     settable = [name for name in parameters if name not in context]
     for word in words:
         if word not in settable:
-            known = did_you_mean(word, settable) if settable else "It has no settings."
+            known = did_you_mean(word, settable, "settings") if settable else "It has no settings."
             raise ValueError(f"{spec!r}: {name_of(kind)} has no setting called {word!r}. {known}")
     values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in words.items()}
     return kind(**values, **{name: value for name, value in context.items() if name in parameters})
@@ -149,7 +150,7 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
         value = float(value)
     if hint is not None and not any(_fits(value, kind) for kind in kinds):
         expected = hint.__name__ if isinstance(hint, type) and not typing.get_origin(hint) else str(hint)
-        raise ValueError(f"{where}={text} is not of the kind {expected}. Give a value of that kind.")
+        raise ValueError(f"{where}={text} is not of the type {expected}. Give a value of that type.")
     return value
 
 
@@ -172,7 +173,7 @@ def _fits(value: object, kind: Any) -> bool:
     return isinstance(value, typing.get_origin(kind) or kind)
 
 
-def _literal(value: object, whole: bool) -> str:
+def _literal(value: object, include_defaults: bool) -> str:
     if isinstance(value, str | int | float | bool | tuple | None):
         return repr(value)
-    return describe(value, whole=whole)
+    return describe(value, include_defaults=include_defaults)

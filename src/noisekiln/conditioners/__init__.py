@@ -1,1 +1,1 @@
-"""Conditioners: from a class, a prompt or numbers to the conditions that a network reads, one kind per file."""
+"""Conditioners: from a class, a prompt or numbers to the conditions that a network reads."""

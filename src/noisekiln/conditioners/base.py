@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Images
 
-Value = Any  # what a condition is for a person: a class name or number, a prompt, numbers, ...
+Value = Any  # a condition as a person writes it: a class name or number, a prompt, numbers, ...
 
 
 class Conditioner(nn.Module, ABC):
-    """Turns conditions into a `Cond` in two steps: `encode` once a data set, `forward` at every training step.
+    """Turns conditions into a `Cond` in two steps: `encode` once per data set, `forward` at every training step.
 
-    Ids are a tensor with a row for each condition, (B, ...). The ids of `nothing`, the empty condition, are what
-    classifier-free guidance compares with. Constructor arguments are kept under their own names.
+    Ids are a tensor with a row for each condition, (B, ...). Classifier-free guidance
+    compares with the ids of `nothing`, the empty condition. Constructor arguments are kept under their own names.
     """
 
-    kind: ClassVar[str]  # what its conditions are: "class", "text", ...
-    needs: ClassVar[str]  # what a data set must have, for messages: "captions (a metadata.csv beside the images)"
+    kind: ClassVar[str]  # kind of its conditions: "class", "text", ...
+    needs: ClassVar[str]  # requirement for a data set, for messages: "captions (a metadata.csv beside the images)"
     priority: ClassVar[int | None] = None  # `auto` tries conditioners in this order; None: only when requested
     choices: tuple[str, ...] = ()  # all conditions by name, where they are a fixed list
     vocabulary: tuple[str, ...] = ()  # the words that it knows, where conditions are made of words
@@ -33,18 +33,18 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, data: DataSet) -> Self | None:
-        """A conditioner of these settings for a data set, with new weights; None if the data have nothing for it."""
+        """A conditioner with these settings and new weights for a data set; None if the data have no values for it."""
 
     @abstractmethod
     def values(self, images: Images, class_names: tuple[str, ...]) -> Sequence[Value | None] | None:
-        """The condition of each image as `encode` takes it, None for one without; None if no image has any."""
+        """The condition of each image, for `encode`, None for an image without one; None if no image has any."""
 
     @abstractmethod
     def encode(self, values: Sequence[Value]) -> Tensor:
         """Ids of conditions, (B, ...).
 
         Raises:
-            ValueError: For a condition that cannot be understood.
+            ValueError: If a condition cannot be understood.
         """
 
     @abstractmethod
@@ -60,25 +60,25 @@ class Conditioner(nn.Module, ABC):
         """A condition as `samples.json` has it: {"class": "boot", "label": 9}, {"prompt": "a red boot"}, ..."""
 
     def preview(self, images: Images | None, class_names: tuple[str, ...], count: int) -> Sequence[Value | None] | None:
-        """The conditions that a run's grids show; None if they have to be those of images, and there are none.
+        """The conditions that a run's grids show; None if they must be those of images, and there are none.
 
-        May be overridden; as it is, they are those of the first images, over and over.
+        May be overridden; by default they are those of the first images, repeated.
         """
         values = None if images is None else self.values(images, class_names)
         return None if values is None else [values[i % len(values)] for i in range(count)]
 
     def parse(self, text: str) -> Value:
-        """A condition from the text that a person writes.  May be overridden; as it is, it is the text."""
+        """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text
 
     def unknown_words(self, value: Value) -> list[str]:
-        """Words of a condition that have no meaning for this conditioner. May be overridden."""
+        """Words of a condition that this conditioner does not know. May be overridden."""
         return []
 
     def extended(self, other: Self) -> Self:
-        """This conditioner with what `other` knows besides; new entries have no meaning yet.
+        """This conditioner with the entries of `other` added; their embeddings are not trained yet.
 
-        May be overridden, together with `table`; as it is, there is nothing to extend.
+        May be overridden, together with `table`; by default there is nothing to extend.
         """
         return self
 
@@ -90,7 +90,7 @@ class Conditioner(nn.Module, ABC):
         return None
 
     def encode_all(self, values: Sequence[Value | None]) -> Tensor:
-        """Ids of conditions of which some are None, the empty one."""
+        """Ids of conditions; None is the empty condition."""
         ids = self.nothing(len(values))
         places = [place for place, value in enumerate(values) if value is not None]
         if places:

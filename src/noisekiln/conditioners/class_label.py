@@ -66,7 +66,7 @@ class ClassLabel(Conditioner):
         return [names[i % len(names)] for i in range(count)]
 
     def extended(self, other: Self) -> Self:
-        """With the other's classes after its own; a new class begins as no class."""
+        """This conditioner with the other's classes after its own; a new class starts with the vector of no class."""
         known = {name.lower() for name in self.names}
         new = tuple(name for name in other.names if name.lower() not in known)
         if not new:
@@ -88,8 +88,9 @@ class ClassLabel(Conditioner):
             if value.lower() in folded:
                 return folded.index(value.lower())
             if not value.isdecimal():
-                raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names)}")
+                raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names, 'classes')}")
         if 0 <= int(value) < len(self.names):
             return int(value)
         known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
-        raise ValueError(f"There is no class number {value}; the model was trained on {len(self.names)}: {known}.")
+        count = f"{len(self.names)} class{'es' * (len(self.names) != 1)}"
+        raise ValueError(f"There is no class number {value}: the model has {count}: {known}. Use one of these.")

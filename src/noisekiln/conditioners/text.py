@@ -1,4 +1,4 @@
-"""Prompts: a small text encoder that is trained along with the model, without downloads."""
+"""Prompts: a small text encoder that is trained together with the model, without downloads."""
 
 import re
 from collections import Counter
@@ -43,8 +43,8 @@ class Text(Conditioner):
         self.length = length
         self.index = {word: i for i, word in enumerate(words, FIRST_WORD)}
         self.vectors = nn.Embedding(len(words) + FIRST_WORD, width, padding_idx=PADDING)
-        self.neighbours = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
-        self.silence = nn.Parameter(torch.zeros(width))
+        self.convolutions = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
+        self.empty_prompt_vector = nn.Parameter(torch.zeros(width))
 
     @property
     def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
@@ -79,13 +79,13 @@ class Text(Conditioner):
 
     def forward(self, ids: Tensor) -> Cond:
         """Both the pooled vector (B, width) and the words (B, length, width) with their mask."""
-        there = (ids != PADDING).unsqueeze(1)  # (B, 1, L)
+        is_word = (ids != PADDING).unsqueeze(1)  # (B, 1, L)
         words = self.vectors(ids).transpose(1, 2)  # (B, width, L)
-        for convolve in self.neighbours:
-            words = words + F.silu(convolve(words)) * there
-        count = there.sum(-1)  # (B, 1)
-        pooled = (words * there).sum(-1) / count.clamp(min=1).sqrt() + self.silence * (count == 0)
-        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=there.squeeze(1))
+        for convolve in self.convolutions:
+            words = words + F.silu(convolve(words)) * is_word
+        count = is_word.sum(-1)  # (B, 1)
+        pooled = (words * is_word).sum(-1) / count.clamp(min=1).sqrt() + self.empty_prompt_vector * (count == 0)
+        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=is_word.squeeze(1))
 
     def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
         return {"prompt": str(value)}
@@ -95,7 +95,7 @@ class Text(Conditioner):
         return [word for word in split_words(value) if word not in self.index and word not in STOP_WORDS]
 
     def extended(self, other: Self) -> Self:
-        """With the other's words after its own, each at zero, and its length if that is greater."""
+        """This encoder with the other's words after its own, each a zero vector, and the greater of both lengths."""
         new = tuple(word for word in other.words if word not in self.index)
         longer = type(self)(self.words + new, self.width, max(self.length, other.length))
         weights = self.state_dict()

@@ -1,4 +1,4 @@
-"""A checksum of the weights, by which processes find that one of them trains another model."""
+"""Checksum of the weights, which shows whether all processes train the same model."""
 
 from collections import Counter
 
@@ -10,12 +10,12 @@ from noisekiln.errors import RanksDiffer
 
 
 def check_same_weights(module: nn.Module, ranks: Ranks) -> None:
-    """Compare the trained weights of all processes, which DDP keeps equal only if every one computes alike.
+    """Compare the trained weights of all processes, which DDP keeps equal only if all compute the same.
 
     It costs one pass over the weights, and one transfer from the device.
 
     Args:
-        module: What is trained, whole in every process.
+        module: Trained module, not sharded.
         ranks: The processes; all call this.
 
     Raises:
@@ -25,17 +25,18 @@ def check_same_weights(module: nn.Module, ranks: Ranks) -> None:
         return
     sums = [weight.detach().sum(dtype=torch.float64) for weight in module.parameters() if weight.requires_grad]
     found = ranks.all_gather(_checksum(torch.stack(sums).cpu()).view(1), ranks.world_size).tolist()
-    most = Counter(found).most_common(1)[0][0]  # the first of several that are as common
+    most = Counter(found).most_common(1)[0][0]  # the first one, if several are equally common
     different = [rank for rank, checksum in enumerate(found) if checksum != most]
     if different:
         ranks_ = f"rank {different[0]}" if len(different) == 1 else f"ranks {', '.join(map(str, different))}"
         raise RanksDiffer(
             f"The weights of {ranks_} differ from those of rank {found.index(most)}, although all {ranks.world_size} "
-            "processes took the same steps: a device is faulty, or devices or versions of PyTorch differ. Nothing of "
-            "it was saved. Look at that machine, then give the same command again to continue from the last checkpoint."
+            "processes took the same steps: a device is faulty, or devices or versions of PyTorch differ. These "
+            "weights were not saved. Check that machine, then run the same command again: it resumes from the last "
+            "checkpoint."
         )
 
 
 def _checksum(sums: Tensor) -> Tensor:
-    """One float64 of all sums, which also depends on their order."""
+    """One float64 for all sums, which also depends on their order."""
     return (sums * torch.arange(1, len(sums) + 1, dtype=torch.float64)).sum()

@@ -1,4 +1,4 @@
-"""DistributedDataParallel in which any process may fail to take a step."""
+"""DistributedDataParallel in which any process may fail to compute a step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class RecoverableDDP(DistributedDataParallel):
-    """A module whose gradients are averaged over processes (DDP), of which each may fail to compute its own.
+    """A module whose gradients are averaged over processes (DDP), any of which may fail to compute its own.
 
     Args:
         module: The module, the same in all processes.
@@ -22,9 +22,11 @@ class RecoverableDDP(DistributedDataParallel):
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module, gradient_as_bucket_view=True)
         self.broadcast_buffers = False  # they are constants
-        self._called = False  # in this step
-        self._reduced: list[int] = []  # numbers of the gradient buckets that this step has averaged
-        self.register_comm_hook(self._reduced, _all_reduce)  # which must not know this object: it would never be freed
+        self._called = False  # whether forward was called in this step
+        self._reduced: list[int] = []  # indices of the gradient buckets that this step has averaged
+        self.register_comm_hook(
+            self._reduced, _all_reduce
+        )  # which must not refer to this object: it would never be freed
 
     def begin_step(self) -> None:
         """To be called before a step."""
@@ -32,14 +34,14 @@ class RecoverableDDP(DistributedDataParallel):
         self._called = False
 
     def forward(self, *rows: Any) -> Any:
-        """What the module returns."""
+        """The output of the module."""
         self._called = True
         return super().forward(*rows)  # type: ignore[no-untyped-call]
 
     def join_with_zeros(self) -> None:
-        """Take part with zeros in the averages of this step that are still to come, so that no process waits for them.
+        """Add zeros to the remaining averages of this step, so that no process waits for them.
 
-        As torch's own `join` does for a process that has run out of data. The averages are then to be discarded.
+        Torch's own `join` does the same for a process that has run out of data. The averages must then be discarded.
         """
         if not self._called:  # the first call of the second step agrees on the buckets
             self.reducer._rebuild_buckets()
@@ -55,11 +57,11 @@ def _all_reduce(reduced: list[int], bucket: dist.GradBucket) -> torch.futures.Fu
 
 
 @contextmanager
-def gathering(module: nn.Module, now: bool) -> Iterator[None]:
-    """Whether a backward pass averages gradients over processes, or only adds to this one's."""
+def gradient_sync(module: nn.Module, enabled: bool) -> Iterator[None]:
+    """Enable or disable averaging of gradients over processes in a backward pass."""
     if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(now)
-    local = isinstance(module, DistributedDataParallel) and not now
+        module.set_requires_gradient_sync(enabled)
+    local = isinstance(module, DistributedDataParallel) and not enabled
     with module.no_sync() if local else nullcontext():  # type: ignore[operator]
         yield
 

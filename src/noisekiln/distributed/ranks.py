@@ -1,4 +1,4 @@
-"""The processes that train together, and all communication between them."""
+"""Processes that train together, and all communication between them."""
 
 import atexit
 import os
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
 from torch.distributed.rendezvous import rendezvous
 
-from noisekiln.distributed.shares import split_evenly
+from noisekiln.distributed.shares import split_balanced
 from noisekiln.errors import LostRank
 
-ROLL_CALL = 2.0  # seconds in which every process that is alive answers, once something is wrong
+ROLL_CALL = 2.0  # seconds in which every live process answers, after a connection was lost
 
 
 class Ranks:
-    """The processes that train together, as one of them sees it; `join` finds those that torchrun started.
+    """The processes that train together, from the view of one of them; `join` finds those that torchrun started.
 
     Args:
         rank: Number of this process.
@@ -32,11 +32,11 @@ class Ranks:
 
     @classmethod
     def join(cls, device: str, timeout: float = 300.0) -> "Ranks":
-        """Connect to the other processes that torchrun started, if it did (it says so in the environment).
+        """Connect to the other processes that torchrun started, if any (environment variables describe them).
 
         Args:
-            device: On "cuda", tensors use NCCL; numbers use gloo, because its time-outs raise.
-            timeout: Seconds after which a process that does not answer is lost.
+            device: Device; on "cuda", tensors use NCCL, and numbers use gloo, because its time-outs raise errors.
+            timeout: Seconds after which a process that does not answer is treated as lost.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
             return cls()
@@ -56,7 +56,7 @@ class Ranks:
         return self.rank == 0
 
     def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """The sums of every process's numbers; the same in all of them, to the bit."""
+        """The sums of the numbers of all processes; identical in all of them, bit for bit."""
         if self.world_size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -65,31 +65,31 @@ class Ranks:
         return [float(value) for value in total]
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.all_reduce_sum([0.0])
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:
         """All rows of a tensor, in main memory if there are several processes.
 
         Args:
-            rows: The rows of this process: its part of ``split_evenly(count, world_size)``.
-            count: Rows of all processes together.
+            rows: Rows of this process: its part of ``split_balanced(count, world_size)``.
+            count: Number of rows of all processes together.
         """
         if self.world_size == 1:
             return rows
-        most = -(-count // self.world_size)
-        padded = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype)
+        longest = -(-count // self.world_size)
+        padded = torch.zeros(longest, *rows.shape[1:], dtype=rows.dtype)
         padded[: len(rows)] = rows.cpu()
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         with self.detecting_lost_ranks():
             dist.all_gather(parts, padded)
         return torch.cat(
-            [part[: len(own)] for part, own in zip(parts, split_evenly(count, self.world_size), strict=True)]
+            [part[: len(own)] for part, own in zip(parts, split_balanced(count, self.world_size), strict=True)]
         )
 
     @contextmanager
     def detecting_lost_ranks(self) -> Iterator[None]:
-        """Turns the many errors of a lost connection into one that names the missing process.
+        """Converts the different errors of a lost connection to one that names the missing process.
 
         Raises:
             LostRank: If a connection is lost.
@@ -105,11 +105,11 @@ class Ranks:
             lost = f"process {', '.join(map(str, missing))} of {self.world_size}" if missing else "another process"
             raise LostRank(
                 f"Lost {lost}: it died or does not answer. Training cannot continue without it; what was saved last is "
-                "intact. Look at what that process printed, then give the same command again."
+                "intact. Check the output of that process, then run the same command again."
             ) from error
 
     def _missing(self) -> list[int]:
-        """Ranks that do not answer a roll call."""
+        """Ranks that do not answer within `ROLL_CALL` seconds."""
         if not dist.is_initialized():
             return []
         try:
@@ -132,7 +132,7 @@ def _connect(device: str, timeout: timedelta) -> None:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    """Whether torch says so; errors of our own classes may contain any file's name."""
+    """Whether an error of torch means a lost connection; errors of our own classes may contain any file name."""
     words = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "peer", "broken pipe")
     named = type(error) is RuntimeError and any(word in str(error).lower() for word in words)
     return named or isinstance(error, dist.DistError)

@@ -1,4 +1,4 @@
-"""Tensors of which every process holds some rows, and how they are saved and loaded."""
+"""Sharded tensors, of which every process holds some rows: saving, loading, gathering."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ Named = Mapping[str, Tensor]
 
 
 def local_shard(tensors: Named, *, is_main: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """What this process saves: its rows of sharded tensors and, in the main process, all tensors that are not sharded.
+    """The tensors that this process saves: its rows of sharded ones; in the main process, also all others.
 
     Returns:
         The tensors, and the names of those that are sharded.
@@ -24,8 +24,8 @@ def merge_shards(parts: Sequence[Named], sharded: Sequence[str]) -> dict[str, Te
     """Every tensor in full.
 
     Args:
-        parts: What each process saved, by rank.
-        sharded: Names of the tensors of which each holds some rows.
+        parts: Tensors that each process saved, by rank.
+        sharded: Names of the sharded tensors.
     """
     return {
         name: torch.cat([part[name] for part in parts]) if name in sharded else tensor
@@ -39,15 +39,15 @@ def match_layout(tensor: Tensor, other: Tensor) -> Tensor:
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A full tensor, sharded as another is; the tensor itself if that is not sharded."""
+    """A full tensor, sharded like `other`; the tensor itself if `other` is not sharded."""
     if not isinstance(other, DTensor):
         return tensor
-    # Every process has all of it, so that none has to send.
+    # Every process has all of it, so that none must send.
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """A tensor in full; of a sharded one, all processes have to call this."""
+    """A tensor in full. If it is sharded, all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -1,25 +1,25 @@
-"""Dividing rows among processes or micro-batches."""
+"""Division of rows among processes or micro-batches."""
 
 from itertools import pairwise
 
 
-def split_evenly(count: int, parts: int) -> list[range]:
-    """`count` rows in so many runs whose lengths differ by one at most."""
-    return _runs([count * i // parts for i in range(parts + 1)])
+def split_balanced(count: int, parts: int) -> list[range]:
+    """Split `count` rows into `parts` ranges whose lengths differ by at most 1."""
+    return _ranges([count * i // parts for i in range(parts + 1)])
 
 
-def split_equally(count: int, parts: int) -> list[range]:
-    """`count` rows in so many runs of one length, but for the last: 256 in 3 are 86, 86 and 84.
+def split_fixed_size(count: int, parts: int) -> list[range]:
+    """Split `count` rows into `parts` ranges of one length, except the last: 256 in 3 are 86, 86 and 84.
 
-    Where that would leave a run empty, as for 5 in 4, the last ones have one row each: 2, 1, 1 and 1.
+    If that would leave a range empty, as for 5 in 4, the last ones have one row each: 2, 1, 1 and 1.
 
     Args:
-        count: Rows, at least one for each run.
-        parts: Number of runs.
+        count: Number of rows, at least one per range.
+        parts: Number of ranges.
     """
     length = -(-count // parts)
-    return _runs([min(i * length, count - (parts - i)) for i in range(parts)] + [count])
+    return _ranges([min(i * length, count - (parts - i)) for i in range(parts)] + [count])
 
 
-def _runs(ends: list[int]) -> list[range]:
+def _ranges(ends: list[int]) -> list[range]:
     return [range(a, b) for a, b in pairwise(ends)]

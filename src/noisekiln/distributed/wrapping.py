@@ -19,9 +19,10 @@ def wrap(
     Args:
         module: The module, the same in all processes.
         ranks: The processes.
-        blocks: Parts of it that are sharded: every process keeps some rows of their weights, and gathers one part
-            after the other (FSDP2). None: every process keeps all weights (DDP).
-        dtype: What the network computes in: on CUDA sharded weights are gathered in it.
+        blocks: Parts of the module that are sharded: every process keeps some rows of their weights, and gathers one
+            part at a time (FSDP2). None: every process keeps all weights (DDP). Frozen weights outside of the blocks
+            stay whole: they are also used outside of a forward pass, where sharded ones are not gathered.
+        dtype: Type in which the network computes; on CUDA sharded weights are gathered in it.
     """
     if ranks.world_size == 1:
         return module
@@ -34,15 +35,15 @@ def wrap(
     mesh, policy = init_device_mesh(device, (ranks.world_size,)), _gather_policy(device, dtype)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(module, mesh=mesh)
-    return module  # which was changed in place
+    fully_shard(module, mesh=mesh, ignored_params={p for p in module.parameters() if not p.requires_grad})
+    return module  # changed in place
 
 
 def _gather_policy(device: str, dtype: torch.dtype) -> MixedPrecisionPolicy:
     """Gathers the weights of blocks in bf16 where autocast would round them to it; gradients are summed in float32.
 
-    Inputs stay as they are: a noise label in bf16 has no more than three digits. On a CPU nothing is cast, as its
-    group norm takes no bf16 weights beside float32 images.
+    Inputs are not cast: a noise label in bf16 has no more than three digits. On a CPU nothing is cast, because its
+    group norm does not accept bf16 weights with float32 images.
     """
     if device != "cuda" or dtype is not torch.bfloat16:
         return MixedPrecisionPolicy()

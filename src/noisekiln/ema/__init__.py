@@ -1,1 +1,1 @@
-"""Averages of the weights: kept during training, and made afterwards from snapshots."""
+"""Averages of the weights (EMA): updated during training, or computed afterwards from snapshots."""

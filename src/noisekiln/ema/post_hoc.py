@@ -1,4 +1,4 @@
-"""Post-hoc EMA: the average of any length, made after training from snapshots of two (Karras et al. 2024, section 3.2).
+"""Post-hoc EMA: averages of any length, computed after training from snapshots (Karras et al. 2024, section 3.2).
 
 An average is the integral of the weights times its profile ``p(tau) = (g + 1) tau^g / t^(g + 1)``, 0 <= tau <= t. So
 a combination of snapshots whose profiles add up to nearly the target's is nearly the target average.
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from noisekiln.ema.power import exponent
+from noisekiln.ema.power import gamma_from_length
 from noisekiln.ema.snapshots import Snapshot
 
 Numbers = NDArray[np.float64]
 
 
-class Fit(NamedTuple):
-    """How an average is combined from others.
+class Combination(NamedTuple):
+    """An average as a weighted sum of other averages.
 
     Attributes:
-        weights: Weight of each; they add up to 1.
+        weights: Weight of each average; their sum is 1.
         residual: Norm of the error of the combined profile, as a share of the target profile's norm: 0 is exact.
     """
 
@@ -32,37 +32,37 @@ class Fit(NamedTuple):
     residual: float
 
 
-def fit(copies: Sequence[tuple[int, float]], length: float, images_seen: int) -> Fit:
-    """The least-squares combination of averages nearest to the one of another length, with weights that add up to 1.
+def fit_combination(copies: Sequence[tuple[int, float]], length: float, images_seen: int) -> Combination:
+    """The least-squares combination of averages that approximates another length, with weights that sum to 1.
 
     Minimises ``w A w - 2 w b`` with ``A_ij = <p_i, p_j>`` and ``b_i = <p_i, p>`` (Karras et al. 2024, appendix C). The
     condition ``sum w = 1``, by its Lagrange multiplier, leaves weights that never changed as they are.
 
     Args:
-        copies: (images seen, length) of each available average; no two the same.
+        copies: (images seen, length) of each available average, all different.
         length: Length of the target average, 0.01 to 0.25.
-        images_seen: Images seen at which the target ends, at or after the last copy.
+        images_seen: Images seen at the end of the target average, at or after the last copy.
 
     Raises:
         ValueError: If there are no copies, or the length is impossible.
     """
     if not copies:
-        raise ValueError("The list of copies is empty, and an average is combined from some. Give one copy or more.")
-    # In units of the whole, so that the numbers below are near 1.
+        raise ValueError("The list of copies is empty, but an average is combined from copies. Give 1 or more.")
+    # As shares of training, so that the numbers below are near 1.
     times = np.array([seen / images_seen for seen, _ in copies])
-    gammas = np.array([exponent(each) for _, each in copies])
-    target, now = np.array(exponent(length)), np.ones(())
-    among = inner(gammas[:, None], times[:, None], gammas, times)
-    towards = inner(gammas, times, target, now)
-    free, even = np.linalg.solve(among, np.stack([towards, np.ones_like(towards)], axis=1)).T
-    weights = free + even * (1 - free.sum()) / even.sum()
-    square = float(inner(target, now, target, now))
-    left = square - 2 * weights @ towards + weights @ among @ weights
-    return Fit([float(weight) for weight in weights], sqrt(max(0.0, left) / square))
+    gammas = np.array([gamma_from_length(each) for _, each in copies])
+    target, now = np.array(gamma_from_length(length)), np.ones(())
+    gram = profile_inner_product(gammas[:, None], times[:, None], gammas, times)
+    rhs = profile_inner_product(gammas, times, target, now)
+    unconstrained, direction = np.linalg.solve(gram, np.stack([rhs, np.ones_like(rhs)], axis=1)).T
+    weights = unconstrained + direction * (1 - unconstrained.sum()) / direction.sum()
+    square = float(profile_inner_product(target, now, target, now))
+    error = square - 2 * weights @ rhs + weights @ gram @ weights
+    return Combination([float(weight) for weight in weights], sqrt(max(0.0, error) / square))
 
 
-def inner(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbers) -> Numbers:
-    """The integral of the product of two profiles, each described by its power and its end.
+def profile_inner_product(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbers) -> Numbers:
+    """The integral of the product of two profiles, each given by its power and its end.
 
     ``(g + 1)(h + 1)/(g + h + 1) / max(t, u) * (min(t, u)/max(t, u))^k``; k is the power of the one that ends later.
     """
@@ -72,20 +72,20 @@ def inner(gamma: Numbers, time: Numbers, other_gamma: Numbers, other_time: Numbe
     return product
 
 
-def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str, Tensor], Fit]:
-    """The average of a length at the newest snapshot: float32 tensors by parameter name, and how it was combined.
+def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str, Tensor], Combination]:
+    """The average of a length at the newest snapshot: float32 tensors by parameter name, and their combination.
 
-    Sums in float64, and reads one tensor of one snapshot at a time.
+    It sums in float64 and reads one tensor of one snapshot at a time.
 
     Raises:
-        ValueError: If there are no snapshots, the length is impossible, or they differ in what they hold.
+        ValueError: If there are no snapshots, the length is impossible, or snapshots hold different tensors.
     """
     copies = [(shot.images_seen, each) for shot in snapshots for each in shot.lengths]
-    made = fit(copies, length, max((shot.images_seen for shot in snapshots), default=0))
-    left = iter(made.weights)
+    made = fit_combination(copies, length, max((shot.images_seen for shot in snapshots), default=0))
+    remaining = iter(made.weights)
     total: dict[str, Tensor] = {}
     for shot in snapshots:
-        of_tracks = {str(track): next(left) for track in range(len(shot.lengths))}
+        of_tracks = {str(track): next(remaining) for track in range(len(shot.lengths))}
         with safe_open(shot.file, framework="pt") as opened:
             for key in opened.keys():  # noqa: SIM118 (no dict)
                 track, name = key.split(".", 1)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from noisekiln.distributed.sharded import gather, shard_like
 
-UPDATES = 256  # an update is due when 1/256 of all images seen are new: far less than any average is wide
+UPDATES = 256  # an update is due when 1/256 of all images seen are new: far less than the width of any average
 
 
-def exponent(length: float) -> float:
+def gamma_from_length(length: float) -> float:
     """The power gamma of an average whose relative standard deviation is `length` (Karras et al. 2024, eq. 126).
 
     The largest real root of ``g^3 + 7 g^2 + (16 - length^-2) g + (12 - length^-2)``.
@@ -24,35 +24,35 @@ def exponent(length: float) -> float:
 
 
 class Ema:
-    """Power-function averages of a module's trained parameters (Karras et al. 2024, eq. 121-127), one track a length.
+    """Power-function averages of a module's trained parameters (Karras et al. 2024, eq. 121-127), one track per length.
 
-    After t images the weights of image tau count as ``tau^gamma``: the average is over a fixed share of training so
-    far, and the random start is forgotten, however short the run. It is kept in float32 or wider, and updated only
-    when 1/`UPDATES` of all images are new: at every step at first, ever more rarely then. Which steps these are depends
-    on the images seen alone.
+    After t images the weights at image tau have the weight ``tau^gamma``: the average covers a fixed share of training
+    so far, and the random start is forgotten, however short the run. Averages are in float32 or wider, and updated only
+    when 1/`UPDATES` of all images are new: at every step at first, then less and less often. The steps of updates
+    depend only on the images seen.
 
     Args:
-        module: The module, whose parameters that require gradients are averaged.
+        module: Module whose parameters that require gradients are averaged.
         lengths: Width of each track's average, as a share of the training so far: 0.01 to 0.25.
 
     Attributes:
         images_seen: Images seen at the last update: at most 1/256 behind training.
-        tracks: The average of each length, by the names of the parameters.
+        tracks: Average of each length, by parameter name.
     """
 
     def __init__(self, module: nn.Module, lengths: Sequence[float] = (0.1,)) -> None:
         self.lengths = tuple(lengths)
         self.images_seen = 0
-        self._gammas = [exponent(length) for length in self.lengths]
+        self._gammas = [gamma_from_length(length) for length in self.lengths]
         self.tracks = [{name: _wide(p, copy=True) for name, p in _trained(module).items()} for _ in self.lengths]
 
     @torch.no_grad()
     def update(self, module: nn.Module, images_seen: int) -> None:
-        """Average in the module as it is now, if an update is due; to be called after every step.
+        """Add the current weights to the averages, if an update is due; to be called after every step.
 
         Args:
-            module: What is trained.
-            images_seen: Images that it was trained on.
+            module: Trained module.
+            images_seen: Images seen in all.
         """
         if (images_seen - self.images_seen) * UPDATES < images_seen:
             return
@@ -65,11 +65,11 @@ class Ema:
 
     @torch.no_grad()
     def copy_into(self, copy: nn.Module, module: nn.Module, track: int = 0) -> None:
-        """Fill a copy of the module with an average: the parameters of a track, and the module's buffers as they are.
+        """Fill a copy of the module with an average: the parameters of a track, and the module's current buffers.
 
         Args:
-            copy: A deep copy of the module, from any time.
-            module: What is trained.
+            copy: Deep copy of the module.
+            module: Trained module.
             track: Index of the length.
         """
         for name, average in self.tracks[track].items():
@@ -86,12 +86,12 @@ class Ema:
         """Continue from what `state_dict` returned.
 
         Raises:
-            ValueError: If it is that of another module or of other lengths.
+            ValueError: If it belongs to another module or to other lengths.
         """
         own = self.state_dict()
         if tensors.keys() != own.keys():
             raise ValueError(
-                "The checkpoint holds other averages than this run keeps; it may come from an earlier noisekiln. "
+                "The checkpoint holds other averages than this run; it may come from an earlier version of noisekiln. "
                 "Continue with that version, or give another `out` for a new run."
             )
         for name, average in own.items():
@@ -104,5 +104,5 @@ def _trained(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _wide(parameter: Tensor, *, copy: bool = False) -> Tensor:
-    """In float32, or as it is if that is wider: 16 bits would round away every small step of the average."""
+    """In float32, or unchanged if it is wider: 16 bits would round every small change of the average to 0."""
     return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=copy)

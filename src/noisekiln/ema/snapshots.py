@@ -1,4 +1,4 @@
-"""Snapshots: copies of the averages saved during training, from which averages of other lengths are combined later."""
+"""Snapshots: copies of the averages, saved during training to combine averages of other lengths later."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ from torch import Tensor
 from noisekiln.distributed.sharded import gather
 from noisekiln.ema.power import Ema
 from noisekiln.errors import SaveFailed
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 from noisekiln.machine.transfer import finish_copies, start_copy
 
 
 class Snapshot(NamedTuple):
-    """One file of copies.
+    """A file with copies of the averages.
 
     Attributes:
         file: The file: a tensor ``TRACK.NAME`` for each average of each trained parameter.
@@ -38,7 +38,7 @@ class Snapshots:
 
     Args:
         folder: Folder of the snapshots.
-        due: Whether one is due at a share of the budget: of `training.due.AtShares.equal`.
+        due: Function that returns whether a snapshot is due at a share of the budget, such as `AtShares.equal(16).due`.
     """
 
     def __init__(self, folder: Path, due: Callable[[float], bool]) -> None:
@@ -48,15 +48,16 @@ class Snapshots:
         """Whether a snapshot is due; to be called after every applied step, and at the end."""
         return self._due(share)
 
-    def work(self, ema: Ema) -> Callable[[], object]:
-        """A function that writes the averages as they are now; of sharded ones, every process has to call this."""
+    def make_write_task(self, ema: Ema) -> Callable[[], object]:
+        """A function that writes the current averages. If they are sharded, all processes must call this."""
         return partial(write, self.folder, half_precision_copies(ema), ema.images_seen, ema.lengths)
 
 
 def half_precision_copies(ema: Ema) -> dict[str, Tensor]:
-    """Copies of the averages in main memory, ``TRACK.NAME``; of sharded ones, every process has to call this.
+    """Copies of the averages in main memory, ``TRACK.NAME``. If they are sharded, all processes must call this.
 
-    They are float16, whose rounding costs less than reconstruction does (see LOG.md); float32 where that overflows.
+    They are float16, whose rounding error is smaller than that of the reconstruction (see LOG.md); float32 if that
+    overflows.
     """
     named = {f"{i}.{name}": tensor for i, track in enumerate(ema.tracks) for name, tensor in track.items()}
     halves, finite = {}, []
@@ -85,7 +86,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths
     metadata = {"snapshot": json.dumps({"images_seen": images_seen, "lengths": list(lengths)})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as draft:
+        with atomic_write(file) as draft:
             save_file(dict(tensors), draft, metadata=metadata)
     except OSError as error:
         raise SaveFailed.of(f"{file} could not be written", error) from error
@@ -101,8 +102,8 @@ def list_snapshots(folder: Path) -> list[Snapshot]:
     return [_read_header(file) for file in _files(folder)]
 
 
-def forget_after(folder: Path, images_seen: int) -> None:
-    """Before training continues from there: remove later snapshots, and what a killed run left half written."""
+def delete_snapshots_after(folder: Path, images_seen: int) -> None:
+    """Remove later snapshots, and incomplete ones of a killed run, before training continues from a checkpoint."""
     for file in _files(folder):
         if int(file.stem) > images_seen:
             file.unlink()
@@ -121,5 +122,5 @@ def _read_header(file: Path) -> Snapshot:
         return Snapshot(file, int(metadata["images_seen"]), tuple(map(float, metadata["lengths"])))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{file} is no snapshot of noisekiln's, or damaged ({error}). Remove it: the others do without it."
+            f"{file} is not a snapshot of noisekiln, or damaged ({error}). Remove it: the others work without it."
         ) from error

@@ -1,1 +1,1 @@
-"""Logs: backends for the curves of a run, one per file."""
+"""Logs: backends for the curves of a run."""

@@ -7,24 +7,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from noisekiln.components.spec import build, kind_of
+from noisekiln.components.spec import build, class_of
 
-Line = Mapping[str, float | str]  # numbers by name, `images_seen` among them; rarely text
+Line = Mapping[str, float | str]  # numbers by name, including `images_seen`; rarely text
 
 
 class Log(ABC):
-    """A place for the lines of a run. Constructor arguments are its settings; `open` comes first, `close` last."""
+    """A backend for the lines of a run. Constructor arguments are its settings; `open` comes first, `close` last."""
 
-    package: ClassVar[str | None] = None  # the package that it needs, if any
-    install: ClassVar[str] = ""  # the command that installs it
+    package: ClassVar[str | None] = None  # package that it needs, if any
+    install: ClassVar[str] = ""  # command that installs the package
 
     @abstractmethod
     def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
-        """Begin, or go on.
+        """Start a new log, or resume one.
 
         Args:
             folder: Folder of the run.
-            images_seen: Images seen by the checkpoint that the run resumes from; later lines will come again.
+            images_seen: Images seen by the checkpoint that the run resumes from; later lines will be written again.
             settings: Settings of the run, to show beside the curves.
         """
 
@@ -34,7 +34,7 @@ class Log(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is still held back, and end."""
+        """Write buffered lines and close the log."""
 
 
 class Logs:
@@ -69,7 +69,7 @@ class Logs:
 
 
 def choose_log(spec: str) -> str:
-    """The spec of the log to keep besides `metrics.jsonl`: as requested; for "auto" the first that is installed.
+    """The spec of the log to write in addition to `metrics.jsonl`: as requested; for "auto" one that is installed.
 
     Returns:
         A spec, or "none".
@@ -81,7 +81,7 @@ def choose_log(spec: str) -> str:
         return spec
     if spec == "auto":
         return "tensorboard" if _is_installed("tensorboard") else "none"
-    kind = kind_of(Log, spec)
+    kind = class_of(Log, spec)
     if kind.package is not None and not _is_installed(kind.package):
         raise ValueError(
             f"`curves={spec}` needs the package {kind.package}, which is not installed. Install it: {kind.install}."
@@ -90,7 +90,7 @@ def choose_log(spec: str) -> str:
 
 
 def make_logs(spec: str) -> list[Log]:
-    """`metrics.jsonl`, and the log that `choose_log` has chosen."""
+    """`metrics.jsonl`, and the log that `choose_log` returned."""
     return [build(Log, "json_lines"), *([] if spec == "none" else [build(Log, spec)])]
 
 

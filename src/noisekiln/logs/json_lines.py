@@ -6,24 +6,24 @@ from math import inf
 from pathlib import Path
 from typing import Any, TextIO
 
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 from noisekiln.logs.base import Line, Log
 
 FILE = "metrics.jsonl"
 
 
 class JsonLines(Log):
-    """A file with one JSON object a line; a last line that was cut off is dropped when a run resumes."""
+    """A file with one JSON object per line; a truncated last line is removed when a run resumes."""
 
     _file: TextIO
 
     def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
-        """Go on with the file; lines after the checkpoint are dropped, as those steps are taken again."""
+        """Continue the file; lines after the checkpoint are removed, because those steps are repeated."""
         file = folder / FILE
         if file.exists():
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _images_seen(line) <= images_seen]
-            with replacing(file) as draft:
+            with atomic_write(file) as draft:
                 draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = file.open("a", encoding="utf-8")
 

@@ -10,12 +10,12 @@ from noisekiln.logs.base import Line, Log
 
 
 class WandB(Log):
-    """A run of Weights & Biases, the same one after an interruption; kept in the folder if no login is found.
+    """A run of Weights & Biases, the same one after an interruption; stored in the folder if no login is found.
 
-    Steps that are taken again are not doubled: Weights & Biases ignores what lies before its last step.
+    Repeated steps are not logged twice: Weights & Biases ignores lines before its last step.
 
     Args:
-        project: Its project.
+        project: Name of the project.
     """
 
     package: ClassVar[str | None] = "wandb"

@@ -1,4 +1,4 @@
-"""Choosing a device and preparing it for training."""
+"""Choice of a device and its preparation for training."""
 
 import torch
 
@@ -15,18 +15,18 @@ def pick_device(requested: str) -> str:
     if not available.get(requested, False):
         names = ", ".join(name for name, is_available in available.items() if is_available)
         raise ValueError(
-            f"The device {requested!r} is not on this machine. Here there is: {names}. "
-            "Give one of these, or leave `device` out to use the best."
+            f"The device {requested!r} is not available; available: {names}. "
+            "Give one of these, or omit `device` to use the best."
         )
     return requested
 
 
 def prepare_for_training(device: str) -> None:
-    """Have CUDA train as fast as it can without changing what is learned; other devices stay as they are.
+    """Make training on CUDA as fast as possible without changing what is learned; other devices are unchanged.
 
     Matrix products in float32, such as Muon's, run in TF32 (10 bits of mantissa instead of 23), as convolutions do by
     torch's default. cuDNN tries its algorithms at the first call of each shape and keeps the fastest, so that two runs
-    need not be equal to the bit on a GPU. Both hold for the whole process, sampling included.
+    may differ in rounding on a GPU. Both apply to the whole process, including sampling.
     """
     if device == "cuda":
         torch.set_float32_matmul_precision("high")

@@ -1,4 +1,4 @@
-"""Floating-point operations of a training step, counted."""
+"""Count of the floating-point operations of a training step."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_flops(loss: Callable[[], Tensor]) -> int | None:
-    """Floating-point operations of computing a loss and its gradients; None where they cannot be counted.
+    """Floating-point operations of computing a loss and its gradients; None if they cannot be counted.
 
-    Matrix products and convolutions are counted, forward and backward, and nothing else; a multiplication and an
-    addition are two. Attention is computed by plain products meanwhile, as torch does not count its fused CPU kernel.
+    Only matrix products and convolutions are counted, forward and backward; a multiplication and an addition are two.
+    For this, attention is computed by plain products, as torch does not count its fused CPU kernel.
 
     Args:
-        loss: Returns a 0-d value to be differentiated; gradients are left in its parameters.
+        loss: Function that returns a 0-d value to differentiate; gradients are left in the parameters.
     """
     try:
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

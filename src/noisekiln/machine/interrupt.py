@@ -11,17 +11,19 @@ Handler = Callable[[int, FrameType | None], Any] | int
 
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-REPEAT = 1.0  # seconds in which several signals are one: a cluster signals all processes, and torchrun does so again
+REPEAT = (
+    1.0  # seconds in which several signals count as one: a scheduler signals all processes, and torchrun repeats it
+)
 
 
 class Interrupt:
-    """While it is open, Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second Ctrl-C stops at once.
+    """A context in which Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second Ctrl-C stops at once.
 
-    Cluster schedulers send SIGTERM or SIGUSR1 before they take a machine back. SIGHUP comes when a terminal is closed;
+    Cluster schedulers send SIGTERM or SIGUSR1 before they reclaim a machine. SIGHUP is sent when a terminal is closed;
     under `nohup` it is ignored as before.
 
     Attributes:
-        signal: Number of the first signal that came, or None.
+        signal: Number of the first signal received, or None.
     """
 
     signal: int | None = None
@@ -44,6 +46,7 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - self._since > REPEAT:  # only people are impatient
+        # A scheduler repeats signals quickly; only a user waits before a second Ctrl-C.
+        elif number == signal.SIGINT and time.monotonic() - self._since > REPEAT:
             signal.signal(number, self._before[number])
             signal.raise_signal(number)

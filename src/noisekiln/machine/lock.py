@@ -1,4 +1,4 @@
-"""A lock that keeps two processes out of one folder."""
+"""Lock that allows only one process at a time to use a folder."""
 
 import errno
 import json
@@ -16,11 +16,11 @@ HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 class Lock:
     """While it is held, no other process can hold the lock of the same folder.
 
-    It is the operating system's lock on the file `.lock`, so it ends with the process that holds it, however that
-    ends. The file stays, and means nothing by itself; it says which process held the lock last.
+    It is the operating system's lock on the file `.lock`, so it ends when the process that holds it
+    ends, for any reason. The file stays, but does not lock by itself; it tells which process held the lock last.
 
     Args:
-        folder: The folder, which is made when the lock is acquired.
+        folder: Folder to lock; created when the lock is acquired.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class Lock:
                     f"{self.folder} is in use by {holder}. Two processes would overwrite each other's files. "
                     "Wait for the other or stop it, or give another `out` for a new run."
                 ) from None
-            # Some network file systems have no locks: training must be possible there, too.
+            # Some network file systems have no locks: training must be possible there too.
         return handle
 
     def __exit__(
@@ -75,7 +75,7 @@ def _acquire(handle: int) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        os.lseek(handle, 1 << 20, os.SEEK_SET)  # behind the text: what is locked there cannot be read by others
+        os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text: locked bytes cannot be read by other processes
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         finally:

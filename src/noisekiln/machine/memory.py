@@ -1,4 +1,4 @@
-"""How much memory there is, and what to do when it runs out."""
+"""Available memory, and recovery when it runs out."""
 
 import errno
 import gc
@@ -44,12 +44,12 @@ def raises_on_oom(device: str) -> bool:
 
 
 def is_async(device: str) -> bool:
-    """Whether the device works beside the processor, which is idle meanwhile."""
+    """Whether the device works asynchronously, while the CPU is idle."""
     return device != "cpu"
 
 
 def release_cached() -> None:
-    """Give memory back that is kept for later use."""
+    """Release memory that is cached for later use."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -58,7 +58,7 @@ def release_cached() -> None:
 
 
 def retry_with_halves(work: Callable[[int], Result], count: int) -> Result:
-    """The result of working on so many at once; on half of them if memory runs out, and so on down to one."""
+    """The result of `work(count)`; if memory runs out, it is tried again with half the count, down to 1."""
     while True:
         try:
             return work(count)
@@ -70,31 +70,31 @@ def retry_with_halves(work: Callable[[int], Result], count: int) -> Result:
 
 
 def available_bytes(device: str) -> int | None:
-    """Bytes of main memory that a process can still take; None on other devices, and where they cannot be known."""
+    """Bytes of main memory that a process can still allocate; None on other devices, or if unknown."""
     meminfo = Path("/proc/meminfo")
     if device != "cpu" or not meminfo.exists():
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines())
-    room = 1024 * int(lines["MemAvailable"].split()[0])
+    available = 1024 * int(lines["MemAvailable"].split()[0])
     try:
         limit, used = (int((CGROUP / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
-        # Pages of files that were read give way when memory is needed.
-        room = min(room, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
+        # Cached pages of files are freed when memory is needed.
+        available = min(available, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
     except (OSError, ValueError, KeyError):  # there is no limit
         pass
-    return room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def bytes_allocated_by(work: Callable[[], object]) -> int:
-    """Bytes of all tensors that some work makes: of a network's call, about those that its gradient will need."""
+    """Bytes of all tensors that `work` makes: for a network's call, about the memory that its gradient needs."""
     with torch.no_grad(), _TensorRecorder() as recorder:
         work()
     return sum(tensor.untyped_storage().nbytes() for tensor in recorder.tensors.values())
 
 
 class _TensorRecorder(TorchDispatchMode):
-    """Keeps what operations return, one tensor for each address: one that was freed could be counted once for two."""
+    """Keeps the tensors that operations return, one per address; none is freed, so that no address is used twice."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

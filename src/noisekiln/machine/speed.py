@@ -1,4 +1,4 @@
-"""Speed and memory of the machine, measured."""
+"""Measured speed and memory use of the machine."""
 
 import importlib
 import sys
@@ -17,14 +17,14 @@ SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enoug
 
 @cache
 def peak_flops_per_second(device: str, dtype: torch.dtype = torch.float32) -> float | None:
-    """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once in a process.
+    """FLOP/s of a large square matrix product here, the fastest of several in 0.3 s; measured once per process.
 
-    None if there is no memory left for it. Once a `Trainer` was made for CUDA, the peak of float32 is that of TF32,
+    None if there is not enough memory for it. Once a `Trainer` was made for CUDA, the peak of float32 is that of TF32,
     which training then uses (see `machine.devices.prepare_for_training`); otherwise shares of it could exceed 1.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", "mps".
-        dtype: Type of the matrices: what the network computes in.
+        device: Device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: Type of the matrices: the one in which the network computes.
     """
     try:
         return _fastest(SIDES[device.split(":")[0]], device, dtype)
@@ -45,7 +45,7 @@ def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Have `peak_memory` begin anew, where the system can."""
+    """Reset `peak_memory`, if the system supports it."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -54,7 +54,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> float | None:
-    """Most bytes in use so far: by tensors on a GPU, by the process on a CPU; None where they are not counted."""
+    """Peak of the bytes in use: by tensors on a GPU, by the process on a CPU; None if they are not counted."""
     if device.startswith("cuda"):
         return float(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
@@ -69,7 +69,7 @@ def peak_memory(device: str) -> float | None:
 
 
 def current_memory(device: str) -> float | None:
-    """Bytes in use now, as `peak_memory` counts them; None where they are not counted."""
+    """Bytes in use now, as `peak_memory` counts them; None if they are not counted."""
     if device.startswith("cuda"):
         return float(torch.cuda.memory_allocated(device))
     status = Path("/proc/self/status")

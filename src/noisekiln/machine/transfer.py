@@ -1,4 +1,4 @@
-"""Copies between main memory and a device, without having either wait for the other."""
+"""Copies between main memory and a device, without waiting of one for the other."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: str) -> Tensor:
-    """The tensor on a device; to CUDA by way of pinned memory, in the order of the current stream."""
+    """The tensor on a device; to CUDA via pinned memory, in the order of the current stream."""
     if not device.startswith("cuda") or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy lives until the transfer has ended
@@ -33,10 +33,10 @@ def finish_copies(tensors: Iterable[Tensor]) -> None:
 
 
 class SideStream:
-    """A CUDA stream in which threads prepare tensors while the main stream computes; nothing on other devices.
+    """A CUDA stream in which threads prepare tensors while the main stream computes; without effect on other devices.
 
     Args:
-        device: "cpu", "cuda" or "mps"; of several GPUs, the current one of the thread that makes this.
+        device: Device: "cpu", "cuda" or "mps"; with several GPUs, the current one of the calling thread.
     """
 
     def __init__(self, device: str) -> None:
@@ -47,15 +47,15 @@ class SideStream:
             self._stream.wait_stream(torch.cuda.current_stream())  # for weights and tables that are read in it
 
     def enter_thread(self) -> None:
-        """Have all work of the current thread go to this stream, on its GPU: each thread has its own choice."""
+        """Send all work of the current thread to this stream, on its GPU: each thread has its own current stream."""
         if self._stream is not None:
             torch.cuda.set_device(self._gpu)
             torch.cuda.set_stream(self._stream)
 
     def hand_over(self, tensors: Iterable[Tensor | None]) -> None:
-        """Let the current stream of the calling thread use tensors that were made in this one.
+        """Make tensors of this stream usable in the current stream of the calling thread.
 
-        That stream waits for all work that is queued in this one; the processor does not.
+        That stream waits for all work that is queued in this one; the CPU does not.
         """
         if self._stream is None:
             return
@@ -63,4 +63,4 @@ class SideStream:
         current.wait_stream(self._stream)
         for tensor in tensors:
             if tensor is not None and tensor.is_cuda:
-                tensor.record_stream(current)  # its memory is not reused before this stream is done with it
+                tensor.record_stream(current)  # its memory is not reused before this stream has finished with it

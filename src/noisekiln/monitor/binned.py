@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class BinnedMeans:
-    """Running means in bins, since they were last read.
+    """Running means in bins, reset when they are read.
 
     Args:
         edges: Borders of the bins, rising; a border belongs to the bin above, values outside to the outermost bins.
@@ -21,14 +21,14 @@ class BinnedMeans:
         self._added: list[tuple[Tensor, Tensor]] = []
 
     def add(self, places: Tensor, values: Tensor) -> None:
-        """Add values, (N,), at places, (N,), on any device; they are moved only when means are read."""
+        """Add values, (N,), at places, (N,), on any device; they are copied to the CPU only when means are read."""
         self._added.append((places, values))
 
     def read(self, all_reduce_sum: Callable[[Sequence[float]], list[float]] = list) -> dict[str, float]:
-        """The mean of each bin that is not empty, by its name; then all bins are empty again.
+        """The mean of each bin that is not empty, by its name; all bins are emptied.
 
         Args:
-            all_reduce_sum: Adds up numbers over processes, each of which has added some values.
+            all_reduce_sum: Function that sums numbers over processes, each of which has added some values.
         """
         if not self._added:
             return {}
@@ -38,4 +38,4 @@ class BinnedMeans:
         sums = torch.zeros(len(self.names), dtype=torch.float64).index_add_(0, bins, values)
         numbers = all_reduce_sum([*sums.tolist(), *torch.bincount(bins, minlength=len(self.names)).tolist()])
         totals, counts = numbers[: len(self.names)], numbers[len(self.names) :]
-        return {name: s / n for name, s, n in zip(self.names, totals, counts, strict=True) if n > 0}
+        return {name: total / count for name, total, count in zip(self.names, totals, counts, strict=True) if count > 0}

@@ -1,4 +1,4 @@
-"""Where the loss of a training step was largest: at which noise level, in which images."""
+"""Diagnosis of a training step: the noise level and the images with the largest error."""
 
 from typing import cast
 
@@ -8,18 +8,18 @@ from noisekiln.data import DataSet, batch_order
 from noisekiln.objectives.base import Loss
 from noisekiln.training.trainer import Trainer
 
-NAMED_AT_MOST = 4  # images
+MAX_NAMED = 4  # images
 
 
 def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
-    """Where the error of the last step was largest, in words: noise-to-signal ratio and images. All processes call it.
+    """A sentence on the largest error of the last step: noise-to-signal ratio and images. All processes call it.
 
     The images named are those with an error that is NaN or infinite, or else the one with the largest error.
 
     Args:
         trainer: Trainer of a `Learner`.
-        data: The images that it trains on.
-        seed: Seed of the run, which decides their order.
+        data: Data set of the run.
+        seed: Seed of the run, which determines the order of images.
     """
     losses, images = cast(list[Loss], trainer.losses), data.train
     if not losses:
@@ -30,8 +30,8 @@ def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
     bad = torch.where(~errors.isfinite())[0].tolist() or [int(errors.argmax())]
     order = batch_order(len(images), seed=seed, start=trainer.step_start, count=trainer.batch_size)
     files = [images.files[row] if images.files else f"image {row} of {data.name}" for row in order[bad]]
-    more = f" and {len(files) - NAMED_AT_MOST} more" if len(files) > NAMED_AT_MOST else ""
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
     return (
         f"the largest error was at the noise-to-signal ratio {float(nsr[bad[0]]):.3g}, "
-        f"in {', '.join(files[:NAMED_AT_MOST])}{more}"
+        f"in {', '.join(files[:MAX_NAMED])}{more}"
     )

@@ -1,4 +1,4 @@
-"""The loss on held-out images, under noise that is the same at every evaluation."""
+"""Loss on held-out images, with the same noise at every evaluation."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,28 +12,28 @@ from torch import Tensor
 
 from noisekiln.data import DataSet, Images, batch_order
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.distributed.shares import split_evenly
+from noisekiln.distributed.shares import split_balanced
 from noisekiln.draws.base import Draw
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 from noisekiln.levels import Level
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.plan.examples import TrainingBatches
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.training.batches import Batch, concat_rows, select_rows
 
 FILE = "held_out.json"
-RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: where images are decided, and a little beyond
-FEWEST, MOST = 3, 128  # points: images, or noises on few images
+RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # noise to signal: the range that determines images, and a little more
+MIN_NOISY_IMAGES, MAX_NOISY_IMAGES = 3, 128  # different images, or a few images with several noises
 
 
 @dataclass(frozen=True)
-class At(Draw):
-    """Every image at one noise level.
+class FixedLevel(Draw):
+    """The same noise level for every image.
 
     Args:
         ratio: Noise-to-signal ratio of the level.
@@ -51,14 +51,14 @@ class HeldOutLoss:
 
     Args:
         folder: Folder of the run.
-        data: The images; without two held-out ones nothing is evaluated.
+        data: Data set; without two held-out images nothing is evaluated.
         settings: Resolved settings.
-        images_per_point: Images of the budget for each noisy image of an evaluation.
+        images_per_noisy_image: Images of the budget for each noisy image of an evaluation.
 
     Attributes:
         history: All evaluations so far, oldest first.
-        points: Noisy images in an evaluation, for each level and each part; 0 until the first evaluation.
-        verdict: What all evaluations together say, or None while they are too few.
+        noisy_images: Noisy images in an evaluation, per level and part; 0 until the first evaluation.
+        verdict: Verdict on all evaluations, or None while they are too few.
     """
 
     def __init__(
@@ -67,38 +67,38 @@ class HeldOutLoss:
         data: DataSet,
         settings: Settings,
         *,
-        images_per_point: int = Intervals().images_per_point,
+        images_per_noisy_image: int = Intervals().images_per_noisy_image,
     ) -> None:
         self.file, self.data, self.settings = folder / FILE, data, settings
-        self.images_per_point = images_per_point
+        self.images_per_noisy_image = images_per_noisy_image
         self.history: list[Evaluation] = []
-        self.points = 0
+        self.noisy_images = 0
         if self.file.exists():
             self._read()
         self.verdict = verdict(self.history)
 
-    def forget_after(self, images_seen: int) -> None:
-        """Drop the evaluations after a checkpoint: a resumed run makes them again."""
+    def drop_evaluations_after(self, images_seen: int) -> None:
+        """Remove the evaluations after a checkpoint: a resumed run makes them again."""
         self.history = [each for each in self.history if each.images_seen <= images_seen]
         self.verdict = verdict(self.history)
 
     def evaluate(
         self, diffusion: Diffusion, images_seen: int, share: float, ranks: Ranks | None = None
     ) -> Evaluation | None:
-        """Evaluate a model once more; None if the budget or the images are too few for that.
+        """Evaluate a model once more; None if the budget is too small or the images are too few.
 
         Args:
-            diffusion: The averaged model.
+            diffusion: Averaged model.
             images_seen: Images seen by training.
-            share: Share of the budget that is spent; the first evaluation derives the number of points from it.
-            ranks: The processes that train together: each evaluates some images, all get all, the first one writes.
+            share: Share of the budget that is used; the first evaluation derives the number of noisy images from it.
+            ranks: Processes that train together: each evaluates some images, all receive all errors, the first writes.
         """
         held_out = self.data.held_out
-        if not self.points:
-            self.points = min(MOST, int(images_seen / share / self.images_per_point))
-        if held_out is None or len(held_out) < 2 or len(self.data.train) < 2 or self.points < FEWEST:
+        if not self.noisy_images:
+            self.noisy_images = min(MAX_NOISY_IMAGES, int(images_seen / share / self.images_per_noisy_image))
+        if held_out is None or len(held_out) < 2 or len(self.data.train) < 2 or self.noisy_images < MIN_NOISY_IMAGES:
             return None
-        count = min(self.points, len(held_out), len(self.data.train))
+        count = min(self.noisy_images, len(held_out), len(self.data.train))
         ranks = ranks or Ranks()
         errors = [self._errors(diffusion, part, count, ranks) for part in (held_out, self.data.train)]
         self.history.append(Evaluation(images_seen, *errors))
@@ -109,16 +109,16 @@ class HeldOutLoss:
 
     @torch.no_grad()
     def _errors(self, diffusion: Diffusion, part: Images, count: int, ranks: Ranks) -> NDArray[np.float64]:
-        """Errors of some of the part's images, (count, levels): each the mean over as many noises as points allow."""
-        constant = self.settings.but(cond_dropout=0.0, seed=0)
+        """Errors of some images of a part, (count, levels), each a mean over `noisy_images // count` noises."""
+        constant = self.settings.replace(cond_dropout=0.0, seed=0)
         learner = Learner(diffusion, Denoising())
         batches = TrainingBatches(learner, replace(self.data, train=some_images(part, count)), constant)
-        noises = range(self.points // count)
+        noises = range(self.noisy_images // count)
         rows = concat_rows([batches(0, count, torch.Generator().manual_seed(noise)) for noise in noises])
         at_once = self.settings.micro_batch_size or self.settings.batch_size
         assert at_once is not None
         total = len(noises) * count
-        mine = split_evenly(total, ranks.world_size)[ranks.rank]
+        mine = split_balanced(total, ranks.world_size)[ranks.rank]
         own, errors = select_rows(rows, slice(mine.start, mine.stop)), torch.zeros(0, len(RATIOS))
         if mine:
             columns = retry_with_halves(
@@ -131,7 +131,7 @@ class HeldOutLoss:
     def _read(self) -> None:
         try:
             content = json.loads(self.file.read_text(encoding="utf-8"))
-            self.points = int(content["points"])
+            self.noisy_images = int(content["noisy_images"])
             self.history = [
                 Evaluation(int(each["images_seen"]), np.array(each["held_out"]), np.array(each["train"]))
                 for each in content["evaluations"]
@@ -139,7 +139,7 @@ class HeldOutLoss:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.file} is damaged ({error}), so the run's held-out losses are lost. "
-                "Restore it from a copy, or remove it: the run then begins a new comparison."
+                "Restore it from a backup, or remove it: the run then starts a new comparison."
             ) from error
 
     def _write(self) -> None:
@@ -147,8 +147,8 @@ class HeldOutLoss:
             {"images_seen": each.images_seen, "held_out": _rounded(each.held_out), "train": _rounded(each.train)}
             for each in self.history
         ]
-        content = {"points": self.points, "nsr": list(RATIOS), "evaluations": evaluations}
-        with replacing(self.file) as draft:
+        content = {"noisy_images": self.noisy_images, "nsr": list(RATIOS), "evaluations": evaluations}
+        with atomic_write(self.file) as draft:
             draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
@@ -156,23 +156,23 @@ def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> 
     """Unweighted errors of a model's output at one noise level, (N,).
 
     Args:
-        diffusion: The model.
+        diffusion: Model to evaluate.
         rows: Rows of `TrainingBatches` for the objective `Denoising`.
         ratio: Noise-to-signal ratio of the level.
         at_once: Rows in memory at once.
     """
-    learner, count = Learner(diffusion, Denoising(At(ratio))), len(cast(Tensor, rows[0]))
-    pieces = (select_rows(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
-    return torch.cat([learner(*piece).per_sample for piece in pieces])
+    learner, count = Learner(diffusion, Denoising(FixedLevel(ratio))), len(cast(Tensor, rows[0]))
+    batches = (select_rows(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
+    return torch.cat([learner(*batch).per_sample for batch in batches])
 
 
 def some_images(part: Images, count: int) -> Images:
-    """So many of a part's images, in random order, and the same ones at every call."""
+    """`count` images of a part in random order, the same ones at every call."""
     return part.take(batch_order(len(part), seed=0, start=0, count=count))
 
 
-def as_line(evaluation: Evaluation) -> dict[str, float]:
-    """Means over the images, in all and by level, as a line of a log has them."""
+def evaluation_record(evaluation: Evaluation) -> dict[str, float]:
+    """Means over the images, in all and by level, as a line of a log."""
     line: dict[str, float] = {}
     for name, errors in (("held_out", evaluation.held_out), ("train_frozen", evaluation.train)):
         line[name] = errors.mean()

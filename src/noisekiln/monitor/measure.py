@@ -1,4 +1,4 @@
-"""Measurement of what a run will need, by a few real steps that leave no trace."""
+"""Measurement of the time and memory that a run needs, by a few real training steps."""
 
 from typing import NamedTuple
 
@@ -16,22 +16,22 @@ from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
-FEWEST = 3  # steps that are timed
-BUDGET = 1000  # steps, never reached; of a longer one the rate would begin so near 0 that numbers get slow to add
+MIN_STEPS = 3  # steps that are timed
+BUDGET = 1000  # steps, never reached; with more, the rate would start so near 0 that denormal numbers slow it down
 
 
 class Measurement(NamedTuple):
-    """What a run needs.
+    """Speed, memory and disk space of a run.
 
     Attributes:
-        images_per_second: Speed of training alone; grids, checkpoints and held-out losses come on top.
+        images_per_second: Speed of training alone, without grids, checkpoints and held-out losses.
         steps: Steps over which it was measured.
         flops_per_image: Floating-point operations of training on one image, forward and backward; None if they cannot
             be counted.
         share_of_peak: Share of the speed of the machine's fastest matrix product; None if it is not known.
-        memory: Peak of the bytes that training takes, besides the program and the data; None where no system counts it.
+        memory: Peak of the bytes that training uses, without the program and the data; None if they are not counted.
         micro_batch_size: Images in memory at once, in each process.
-        checkpoint: Bytes of a checkpoint on the disk.
+        checkpoint: Bytes of a checkpoint on disk.
     """
 
     images_per_second: float
@@ -53,25 +53,25 @@ def measure(
     ranks: Ranks | None = None,
     seconds: float = 2.0,
 ) -> Measurement:
-    """Take some steps with a trainer of its own; nothing is written, and no other trainer is touched.
+    """Take some steps with a separate trainer; nothing is written, and no other trainer is changed.
 
     Args:
         settings: Resolved settings.
         data: The images.
-        base: The model to fine-tune, if any.
-        teacher: The model that the objective distils, if any.
-        codec: The codec that the run has made already, if any.
-        ranks: The processes that will train together; all call this.
-        seconds: Time to measure, where three steps take less.
+        base: Model to fine-tune, if any.
+        teacher: Model that the objective distils, if any.
+        codec: Codec that the run has already made, if any.
+        ranks: Processes that will train together; all call this.
+        seconds: Least duration of the measurement.
     """
     device, ranks = settings.device, ranks or Ranks()
     reset_peak_memory(device)
     before = current_memory(device)
     assert settings.batch_size is not None
-    budget = settings.but(minutes=None, images=BUDGET * settings.batch_size)
+    budget = settings.replace(minutes=None, images=BUDGET * settings.batch_size)
     trainer = make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks)
     speed, steps = _time_steps(trainer, settings, seconds)
-    most = peak_memory(device)
+    peak = peak_memory(device)
     learner = make_learner(settings, data, base, teacher, codec)
     workload = measure_workload(learner, trainer.batches, device, trainer.precision.dtype, ranks)
     with torch.no_grad():
@@ -81,14 +81,14 @@ def measure(
         steps=steps,
         flops_per_image=workload.flops_per_image,
         share_of_peak=workload.at(speed).get("share_of_peak"),
-        memory=most - before if most is not None and before is not None else None,
+        memory=peak - before if peak is not None and before is not None else None,
         micro_batch_size=trainer.micro_batch_size,
         checkpoint=round(ranks.all_reduce_sum([size if ranks.is_main or settings.shard else 0])[0]),
     )
 
 
 def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[float, int]:
-    """Images a second, and over how many steps they were counted."""
+    """Images per second, and the number of steps over which they were counted."""
     assert isinstance(trainer.module, Learner)
     trainer.choose_micro_batch()
     compiler = NetworkCompiler(trainer.module.diffusion.denoiser.backbone, settings.device, trainer.ranks)
@@ -102,6 +102,6 @@ def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[
     steps, seconds = 0, 0.0
     for steps, report in enumerate(run, 1):
         seconds = report.seconds - begun
-        if (steps >= FEWEST and seconds >= at_least) or steps == BUDGET - 3:
+        if (steps >= MIN_STEPS and seconds >= at_least) or steps == BUDGET - 3:
             break
     return steps * trainer.batch_size / seconds, steps

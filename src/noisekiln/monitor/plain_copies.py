@@ -1,4 +1,4 @@
-"""Copies of what is trained, to sample with and to save."""
+"""Copies of the trained module, for sampling and saving."""
 
 import copy
 from collections.abc import Callable
@@ -17,11 +17,11 @@ class PlainCopies:
 
     Args:
         trainer: Trainer of a `Learner`.
-        make_learner: Makes another one like it, untrained.
-        compiled: Whether its network is compiled.
+        make_learner: Function that makes an untrained `Learner` of the same kind.
+        compiled: Whether the trained network is compiled.
 
     Attributes:
-        sharded: Whether each process holds a part of the weights only.
+        sharded: Whether each process holds only a part of the weights.
     """
 
     def __init__(self, trainer: Trainer, make_learner: Callable[[], Learner], *, compiled: bool = False) -> None:
@@ -32,7 +32,7 @@ class PlainCopies:
 
     @torch.no_grad()
     def current(self) -> Learner:
-        """The current weights: the live module itself where it is plain, which the caller must leave as it is."""
+        """The current weights: the trained module itself if it is plain, which the caller must not change."""
         assert isinstance(self.trainer.module, Learner)
         if not self.sharded and not self.compiled:
             return self.trainer.module
@@ -46,14 +46,14 @@ class PlainCopies:
         """The averaged weights.
 
         Args:
-            track: Which of the trainer's averages; the first is that of the run's model.
+            track: Index of the trainer's average; the first is that of the run's model.
         """
         self._averaged = self._averaged or self._frozen()
         self.trainer.ema.copy_into(self._averaged, self.trainer.module, track)
         return self._averaged
 
     def trainable(self) -> Learner:
-        """A new one that can be trained, with weights of any time."""
+        """A new copy that can be trained; its weights are current or initial ones."""
         if self.sharded:  # sharded modules cannot be copied
             return self.make_learner()
         module = self.trainer.module

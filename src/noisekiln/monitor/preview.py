@@ -10,12 +10,12 @@ from torch import Tensor
 from noisekiln.conditioners.base import Conditioner, Value
 from noisekiln.data import DataSet, Images
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.distributed.shares import split_evenly
-from noisekiln.files.pictures import ImageArray, beside, tile
+from noisekiln.distributed.shares import split_balanced
+from noisekiln.files.pictures import ImageArray, concat_horizontally, tile
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 
-# Few steps show what a model knows, whatever its own defaults are.
+# A few steps show what a model has learned, independent of its own defaults.
 PREVIEW: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 12, "schedule": "karras"}
 COUNT = 16
 COLUMNS = 4
@@ -24,15 +24,15 @@ COLUMNS = 4
 def preview(
     models: Sequence[Diffusion], data: DataSet, ranks: Ranks, *, unconditional: bool = False, **options: Any
 ) -> ImageArray:
-    """Samples with fixed seeds and conditions, of each model side by side: every process makes some and gets all.
+    """Samples with fixed seeds and conditions, of each model side by side: every process makes some and receives all.
 
-    With a task: the sources, what each model makes of them, and the originals, of held-out images.
+    With a task: sources of held-out images, the samples of each model, and the originals.
 
     Args:
         models: Models of one kind.
-        data: Where conditions and sources come from: held-out images, or without any the training images.
-        ranks: The processes; all call this.
-        unconditional: Whether the models are shown without conditions, as they are trained.
+        data: Data set of the conditions and sources: held-out images, or training images if there are none.
+        ranks: Processes; all call this.
+        unconditional: Whether to sample without conditions, because training has none.
         options: Options of `Diffusion.generate` that differ from those of previews.
     """
     options = PREVIEW | options
@@ -43,7 +43,7 @@ def preview(
     assert conditions is not None
     sheet, *others = (sheet_of(generate(model, conditions, ranks, **options)) for model in models)
     for other in others:
-        sheet = beside(sheet, other)
+        sheet = concat_horizontally(sheet, other)
     return sheet
 
 
@@ -53,13 +53,13 @@ def preview_conditions(
     """The conditions that previews show.
 
     Args:
-        conditioner: The model's; None for unconditional samples.
-        images: Images whose conditions may be shown; None while they are not at hand.
-        class_names: Names of the data's classes.
+        conditioner: Conditioner of the model; None for unconditional samples.
+        images: Images whose conditions may be shown; None if they are not loaded.
+        class_names: Names of the classes of the data.
         count: Number of conditions.
 
     Returns:
-        The conditions; None if they have to be those of images, and `images` is None.
+        The conditions; None if they must be those of images, and `images` is None.
     """
     if conditioner is None:
         return [None] * count
@@ -77,16 +77,16 @@ def generate(
     source: Tensor | None = None,
     **options: Any,
 ) -> ImageArray:
-    """An image for each condition, (N, H, W, C): its seed decides it, not the process that makes it.
+    """One image per condition, (N, H, W, C); it depends on its seed, not on the process that makes it.
 
     Args:
-        model: The model.
-        conditions: One condition an image.
-        ranks: The processes; each makes some images, and all get all.
+        model: Model to sample.
+        conditions: One condition per image.
+        ranks: Processes; each makes some images, and all receive all.
         source: The source of each image, for a model with a task.
         options: Options of `Diffusion.generate`.
     """
-    mine = split_evenly(len(conditions), ranks.world_size)[ranks.rank]
+    mine = split_balanced(len(conditions), ranks.world_size)[ranks.rank]
     part = slice(mine.start, mine.stop)
     if source is not None:
         options["source"] = source[part]
@@ -99,15 +99,15 @@ def generate(
 
 
 class TaskPreview:
-    """Held-out images that show what models with a task make of their sources.
+    """Previews of models with a task: sources of held-out images, samples and originals.
 
     Args:
-        model: A model with a task.
-        data: Where the images are from: held-out images, or without any the training images.
+        model: A model with the task.
+        data: Data set of the images: held-out ones, or training images if there are none.
 
     Attributes:
-        source_sheet: The sources.
-        original_sheet: The images that the sources were made of.
+        source_sheet: Grid of the sources.
+        original_sheet: Grid of the images from which the sources were computed.
     """
 
     def __init__(self, model: Diffusion, data: DataSet) -> None:
@@ -122,17 +122,17 @@ class TaskPreview:
         self.original_sheet = sheet_of(part.pixels[:COUNT])
 
     def sheet_by(self, model: Diffusion, ranks: Ranks, **options: Any) -> ImageArray:
-        """What a model makes of the sources; options are those of `Diffusion.generate`."""
+        """Samples of a model for the sources; options are those of `Diffusion.generate`."""
         return sheet_of(generate(model, self._conditions, ranks, source=self._source, **options))
 
     def beside(self, models: Sequence[Diffusion], ranks: Ranks, **options: Any) -> ImageArray:
-        """The sources, what each model makes of them, and the originals, side by side."""
+        """The sources, the samples of each model, and the originals, side by side."""
         sheet = self.source_sheet
         for other in (*(self.sheet_by(model, ranks, **options) for model in models), self.original_sheet):
-            sheet = beside(sheet, other)
+            sheet = concat_horizontally(sheet, other)
         return sheet
 
 
 def sheet_of(pixels: ImageArray) -> ImageArray:
-    """A grid of images (N, H, W, C); grey ones become RGB, so that grids of both fit together."""
+    """A grid of images (N, H, W, C); grey ones become RGB, so that grids of both kinds can be joined."""
     return tile(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels, columns=COLUMNS)

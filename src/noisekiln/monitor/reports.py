@@ -6,31 +6,30 @@ from types import TracebackType
 from noisekiln.logs.base import Logs
 from noisekiln.machine.speed import peak_memory, reset_peak_memory
 from noisekiln.monitor.binned import BinnedMeans
-from noisekiln.monitor.held_out import HeldOutLoss
-from noisekiln.monitor.held_out import as_line as evaluation_line
+from noisekiln.monitor.held_out import HeldOutLoss, evaluation_record
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.pace import Pace
 from noisekiln.monitor.plain_copies import PlainCopies
+from noisekiln.monitor.throughput import Throughput
 from noisekiln.monitor.verdict import Evaluation
 from noisekiln.monitor.workload import Workload
 from noisekiln.objectives.base import Loss
 from noisekiln.training.due import AtShares, EverySeconds
-from noisekiln.training.trainer import Report, Trainer, as_line
+from noisekiln.training.trainer import Report, Trainer, report_record
 
 BINS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, inf)  # borders between noise-to-signal ratios
 GIB = 2.0**30
 
 
 class Reports:
-    """Writes lines to the logs and evaluates held-out images, each in its time; a `with` opens and closes the logs.
+    """Writes lines to the logs and evaluates held-out images at their intervals; a context that opens the logs.
 
     Args:
-        logs: The logs; empty in all processes but the first.
+        logs: Logs; empty in all processes except the first.
         trainer: Trainer of a `Learner`, at the checkpoint that the run resumes from.
-        held_out: Evaluates held-out images.
-        copies: Copies of what is trained.
-        workload: What training costs.
-        intervals: When it is time.
+        held_out: Loss on held-out images.
+        copies: Copies of the current and the averaged weights.
+        workload: Arithmetic work of training.
+        intervals: Intervals of lines and evaluations.
     """
 
     def __init__(
@@ -43,15 +42,19 @@ class Reports:
         intervals: Intervals,
     ) -> None:
         self._logs, self._trainer, self._held_out, self._copies = logs, trainer, held_out, copies
-        self._workload, self._losses, self._pace = workload, BinnedMeans(BINS, "loss/nsr"), Pace(trainer.budget)
+        self._workload, self._losses, self._throughput = (
+            workload,
+            BinnedMeans(BINS, "loss/nsr"),
+            Throughput(trainer.budget),
+        )
         self._line = EverySeconds(intervals.log_seconds, start=-inf)
         self._evaluation = AtShares(intervals.held_out_at, start=trainer.share)
         self._evaluated_at = 0
-        held_out.forget_after(trainer.images_seen)
+        held_out.drop_evaluations_after(trainer.images_seen)
 
     def __enter__(self) -> "Reports":
         self._logs.__enter__()
-        reset_peak_memory(self._trainer.placement.device)  # what came before training took some, too
+        reset_peak_memory(self._trainer.placement.device)  # earlier work used memory too
         return self
 
     def __exit__(
@@ -60,32 +63,32 @@ class Reports:
         self._logs.__exit__(kind, error, trace)
 
     def add_step(self, report: Report) -> None:
-        """Add a step that was applied, and write a line if it is time for one."""
+        """Add a step that was applied, and write a line if one is due."""
         for loss in self._trainer.losses:
             assert isinstance(loss, Loss)
             self._losses.add(loss.level.nsr, loss.per_sample)
-        self._pace.add(report.seconds, report.images_seen)
+        self._throughput.add(report.seconds, report.images_seen)
         if self._line.due(report.seconds):
             means = self._losses.read(self._trainer.ranks.all_reduce_sum)
-            self._logs.write(as_line(report) | rounded(means | self._machine()))
+            self._logs.write(report_record(report) | rounded(means | self._machine()))
 
     def add_skipped_step(self, report: Report, reason: str) -> None:
-        """Write a line on a step that was not applied."""
+        """Write a line about a step that was not applied."""
         self._logs.write({"images_seen": report.images_seen, "skipped_step": reason})
 
     def evaluate_if_due(self, report: Report) -> Evaluation | None:
-        """Evaluate held-out images if it is time to; None if it is not, or there are too few images."""
+        """Evaluate held-out images if it is due; None if it is not, or there are too few images."""
         return self._evaluate() if report.share < 1 and self._evaluation.due(report.share) else None
 
     def evaluate_at_end(self) -> Evaluation | None:
-        """Evaluate a last time, at the end of the budget, unless no step was taken since the last evaluation."""
-        news = self._trainer.losses and self._evaluated_at != self._trainer.images_seen
-        return self._evaluate() if news else None
+        """Evaluate once more at the end of the budget, unless no step was taken since the last evaluation."""
+        is_new = self._trainer.losses and self._evaluated_at != self._trainer.images_seen
+        return self._evaluate() if is_new else None
 
     def _machine(self) -> dict[str, float]:
-        """Speed, time left and memory, as far as they are known."""
+        """Speed, remaining time and memory, as far as they are known."""
         device = self._trainer.placement.device
-        speed, left, memory = self._pace.images_per_second, self._pace.seconds_left, peak_memory(device)
+        speed, left, memory = self._throughput.images_per_second, self._throughput.seconds_left, peak_memory(device)
         numbers = {
             "images_per_second": speed,
             "seconds_left": left,
@@ -101,10 +104,10 @@ class Reports:
         evaluation = self._held_out.evaluate(self._copies.averaged().diffusion, seen, share, trainer.ranks)
         if evaluation is not None:
             where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
-            self._logs.write(where | rounded(evaluation_line(evaluation)))
+            self._logs.write(where | rounded(evaluation_record(evaluation)))
         return evaluation
 
 
 def rounded(line: dict[str, float]) -> dict[str, float]:
-    """Six digits of each number, enough for a log."""
+    """Each number rounded to six digits, enough for a log."""
     return {name: float(f"{value:.6g}") for name, value in line.items()}

@@ -1,4 +1,4 @@
-"""The arithmetic work of training, and the peak speed that it is compared with."""
+"""Arithmetic work of training, and the peak speed of the machine for comparison."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from noisekiln.training.batches import BatchSource
 
 
 class Workload(NamedTuple):
-    """What training costs, measured once.
+    """Arithmetic work of training and peak speed, measured once.
 
     Attributes:
-        flops_per_image: Floating-point operations of training on one image, forward and backward; None where they
+        flops_per_image: Floating-point operations of training on one image, forward and backward; None if they
             cannot be counted.
         peak: FLOP/s of the fastest matrix product on the devices of all processes together; None without memory for it.
     """
@@ -36,21 +36,21 @@ def measure_workload(learner: Learner, batches: BatchSource, device: str, dtype:
 
     Args:
         learner: A copy, which is left with gradients.
-        batches: Makes the rows; the first two are used.
+        batches: Function that makes the rows; the first two are used.
         device: Device of the learner.
         dtype: Type in which the network computes.
-        ranks: The processes that train together.
+        ranks: Processes that train together.
     """
     peak = peak_flops_per_second(device, dtype)
     return Workload(flops_per_image(learner, batches), None if peak is None else peak * ranks.world_size)
 
 
 def flops_per_image(learner: Learner, batches: BatchSource) -> float | None:
-    """Floating-point operations of training on one image, forward and backward; None where they cannot be counted.
+    """Floating-point operations of training on one image, forward and backward; None if they cannot be counted.
 
     Args:
         learner: A copy, which is left with gradients.
-        batches: Makes the rows; the first two are used.
+        batches: Function that makes the rows; the first two are used.
     """
     rows = batches(0, 2, torch.Generator().manual_seed(0))
     counted = count_flops(lambda: learner(*rows).value)

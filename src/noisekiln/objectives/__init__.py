@@ -1,1 +1,1 @@
-"""Objectives: losses that training minimises, one per file."""
+"""Objectives: losses that training minimises."""

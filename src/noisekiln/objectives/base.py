@@ -13,10 +13,10 @@ from noisekiln.levels import Level
 
 
 class Loss(NamedTuple):
-    """What a training step minimises, and what it reports.
+    """The loss of a training step, and values to report.
 
     Attributes:
-        value: 0-d, to be differentiated.
+        value: Loss to differentiate, 0-d.
         per_sample: Unweighted mean squared error of each image's output, (B,), detached.
         level: Levels of the noisy images, two (B,) tensors.
     """
@@ -41,15 +41,15 @@ class Teacher(NamedTuple):
 class Objective(nn.Module, ABC):
     """A loss for a denoiser and a batch; a Module, because parts of it may be learned along with the network.
 
-    A constructor that takes ``draw`` (a `Draw`) or ``loss_weight`` (a `LossWeight`) is given what the settings of those
-    names say. All else is its own settings.
+    A constructor with an argument ``draw`` (a `Draw`) or ``loss_weight`` (a `LossWeight`) receives the component of the
+    setting with this name. All other arguments are its own settings.
     """
 
-    needs_teacher: ClassVar[bool] = False  # whether `loss` is given the model of the setting `teacher`
+    needs_teacher: ClassVar[bool] = False  # whether `loss` receives the model of the setting `teacher`
 
     @abstractmethod
     def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """All that is random in the loss of a batch: tensors with a row for each image, so that they can be cut.
+        """All random values of the loss of a batch: tensors with one row per image, so that they can be split.
 
         Args:
             x: Clean x of unit variance, (B, C, H, W).
@@ -63,10 +63,10 @@ class Objective(nn.Module, ABC):
         """The loss of a batch, or of some of its rows.
 
         Args:
-            denoiser: What is trained.
+            denoiser: The denoiser to train.
             x: Clean x of unit variance, (B, C, H, W).
             cond: Conditions of the images.
-            drawn: What `drawn` returned for them.
+            drawn: Random values of these images, from `drawn`.
             teacher: The model to learn from, for an objective that `needs_teacher`.
         """
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.optimizers.base import OptimizerFactory, trained
+from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class Adam(OptimizerFactory):
     beta2: float = 0.999
 
     def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
-        return [torch.optim.Adam(trained(module), betas=(self.beta1, self.beta2), fused=True)]
+        return [torch.optim.Adam(trainable_parameters(module), betas=(self.beta1, self.beta2), fused=True)]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.optimizers.base import OptimizerFactory, trained
+from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AdamW(OptimizerFactory):
     Args:
         beta1: Decay of the mean of gradients.
         beta2: Decay of the mean of their squares.
-        weight_decay: Share of a weight that is removed in a step, times the learning rate.
+        weight_decay: Share of a weight that is removed in a step, per unit of learning rate.
     """
 
     lr: ClassVar[float] = 1e-3
@@ -27,4 +27,6 @@ class AdamW(OptimizerFactory):
 
     def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
         betas = (self.beta1, self.beta2)
-        return [torch.optim.AdamW(trained(module), betas=betas, weight_decay=self.weight_decay, fused=True)]
+        return [
+            torch.optim.AdamW(trainable_parameters(module), betas=betas, weight_decay=self.weight_decay, fused=True)
+        ]

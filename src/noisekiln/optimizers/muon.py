@@ -1,4 +1,4 @@
-"""Muon: momentum whose step is made orthogonal, for matrices; AdamW for the rest."""
+"""Muon (orthogonalised momentum) for weight matrices, AdamW for the rest."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,26 +10,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.low_rank import factors
+from noisekiln.blocks.low_rank import lora_parameters
 from noisekiln.distributed.sharded import gather, shard_like
-from noisekiln.optimizers.base import OptimizerFactory, trained
+from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
-A, B, C = 3.4445, -4.7750, 2.0315
+NEWTON_SCHULZ_A, NEWTON_SCHULZ_B, NEWTON_SCHULZ_C = 3.4445, -4.7750, 2.0315
 
 
 class MuonOptimizer(Optimizer):
-    """Every weight matrix steps along the orthogonal matrix nearest to its momentum (Jordan et al. 2024).
+    """Updates every weight matrix by the orthogonal matrix nearest to its momentum (Jordan et al. 2024).
 
-    Convolutions count as matrices (out, in k k). Steps have the root mean square of AdamW's times `boost`, so
-    that one rate serves both (Liu et al. 2025, eq. 4). Weights of one shape are treated together in batched products.
+    Convolutions are treated as matrices (out, in k k). Updates have the root mean square of AdamW's times `boost`, so
+    that both use one learning rate (Liu et al. 2025, eq. 4). Weights of one shape are computed together in batched
+    products.
 
     Args:
         params: Weights with two or more dimensions.
-        lr: Learning rate, as AdamW would have it.
-        boost: How much larger the steps are than AdamW's at the same rate.
-        momentum: Of the running mean of gradients, Nesterov's.
-        iterations: Of Newton and Schulz.
+        lr: Learning rate, in the units of AdamW's.
+        boost: Ratio of the updates to AdamW's at the same rate.
+        momentum: Decay of the running mean of gradients (Nesterov momentum).
+        iterations: Number of Newton-Schulz iterations.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MuonOptimizer(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step of every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             shapes: dict[tuple[int, int], list[Tensor]] = {}
             for weight in group["params"]:
@@ -60,8 +61,8 @@ class MuonOptimizer(Optimizer):
                 self.state[weight]["mean"] = torch.zeros_like(weight)
         means = [self.state[weight]["mean"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        ahead = [gather(matrix) for matrix in torch._foreach_lerp(gradients, means, group["momentum"])]
-        steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in ahead]), group["iterations"])
+        nesterov_momentum = [gather(matrix) for matrix in torch._foreach_lerp(gradients, means, group["momentum"])]
+        steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in nesterov_momentum]), group["iterations"])
         length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
         changes = [shard_like(step.view_as(w), w) for step, w in zip(steps * length, weights, strict=True)]
         torch._foreach_add_(weights, changes)
@@ -70,8 +71,8 @@ class MuonOptimizer(Optimizer):
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2.
 
-    Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, done on the small square g alone: the factors
-    commute with it, so their product is gathered and applied to the wide x once.
+    Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, computed on the small square g alone: the factors
+    commute with it, so their product is accumulated and applied to the wide x once.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -80,7 +81,7 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     product = torch.eye(x.shape[1], device=x.device, dtype=x.dtype).expand_as(gram)
     one = product
     for _ in range(iterations):
-        factor = A * one + torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        factor = NEWTON_SCHULZ_A * one + torch.baddbmm(gram, gram, gram, beta=NEWTON_SCHULZ_B, alpha=NEWTON_SCHULZ_C)
         product = factor @ product
         gram = factor @ gram @ factor
     x = product @ x
@@ -89,25 +90,25 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 def split_for_muon(module: nn.Module, network: Backbone) -> tuple[list[Tensor], list[Tensor]]:
-    """The trained parameters of a module that Muon steps, and the rest.
+    """The trained parameters of a module that Muon updates, and the rest.
 
-    Muon takes the factors of low-rank adapters, or else the weights of the `network`'s convolutions and linear layers
-    apart from its `edges`, which face x; AdamW takes those, embeddings, norms and biases.
+    Muon updates the factors of low-rank adapters or, without adapters, the weights of the `network`'s convolutions and
+    linear layers, except its `edges`, which face x; AdamW updates those, embeddings, norms and biases.
     """
     edges = network.edges()
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in edges]
-    inner = factors(module) or [layer.weight for layer in layers if layer.weight.requires_grad]
-    return inner, trained(module, besides=inner)
+    inner = lora_parameters(module) or [layer.weight for layer in layers if layer.weight.requires_grad]
+    return inner, trainable_parameters(module, exclude=inner)
 
 
 @dataclass(frozen=True)
 class Muon(OptimizerFactory):
-    """`MuonOptimizer` for the network's matrices, AdamW for all else (see `split_for_muon`).
+    """`MuonOptimizer` for the network's matrices, AdamW for everything else (see `split_for_muon`).
 
     Args:
-        boost: How much larger Muon's steps are than AdamW's at the same learning rate.
+        boost: Ratio of Muon's updates to AdamW's at the same learning rate.
         momentum: Decay of the running mean of gradients.
-        iterations: Iterations of Newton and Schulz.
+        iterations: Number of Newton-Schulz iterations.
     """
 
     lr: ClassVar[float] = 2e-3

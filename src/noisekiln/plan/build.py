@@ -119,10 +119,10 @@ def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None
 
 
 def make_codec(settings: Settings, data: DataSet) -> Codec:
-    """The codec for these data, frozen."""
+    """The codec for these data."""
     assert settings.codec is not None
     unfitted: Codec = build(Codec, settings.codec)
-    return unfitted.fit(torch.from_numpy(data.train.pixels)).requires_grad_(False)
+    return unfitted.fit(torch.from_numpy(data.train.pixels))
 
 
 def check_same_codec(student: Diffusion, teacher: Diffusion, settings: Settings) -> None:

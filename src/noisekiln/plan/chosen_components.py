@@ -4,7 +4,7 @@ from typing import Any
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, kind_of
+from noisekiln.components.spec import build, class_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
 from noisekiln.logs.base import choose_log
@@ -40,15 +40,15 @@ def check_components(settings: Settings) -> None:
     for base, spec in without_data:
         if spec is not None:
             build(base, spec)
-    kind_of(Objective, settings.objective)
+    class_of(Objective, settings.objective)
     if settings.backbone is not None:
-        kind_of(Backbone, settings.backbone)
+        class_of(Backbone, settings.backbone)
     check_teacher(settings)
 
 
 def check_teacher(settings: Settings) -> None:
     """Raise ValueError if the objective needs a teacher and none is given, or takes none and one is given."""
-    kind = kind_of(Objective, settings.objective)
+    kind = class_of(Objective, settings.objective)
     if settings.teacher is not None and not kind.needs_teacher:
         raise ValueError(
             f"`objective={settings.objective}` learns from no teacher. Leave `teacher` away, or take another objective."

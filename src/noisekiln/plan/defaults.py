@@ -3,7 +3,7 @@
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import did_you_mean, name_of
-from noisekiln.components.spec import build, kind_of, with_defaults
+from noisekiln.components.spec import build, class_of, with_defaults
 from noisekiln.data import DataSet
 from noisekiln.logs.base import choose_log
 from noisekiln.machine.devices import pick_device
@@ -11,7 +11,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import choose_cond
-from noisekiln.plan.fine_tune import fitting
+from noisekiln.plan.fine_tune import settings_from_base_model
 from noisekiln.plan.images import task_of
 from noisekiln.plan.settings import Settings
 from noisekiln.training.precision import best_precision
@@ -30,14 +30,14 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
             is not there.
     """
     if base is not None:
-        settings = fitting(settings, data, base)
+        settings = settings_from_base_model(settings, data, base)
     device = pick_device(settings.device)
     minutes = settings.minutes
     if minutes is None and settings.images is None:
         minutes = 10.0 if device == "cpu" else 30.0
-    settings = settings.but(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")
+    settings = settings.replace(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")
     default = Sampling()
-    return settings.but(
+    return settings.replace(
         cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
@@ -56,7 +56,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
 
 def default_lr(settings: Settings) -> float:
     """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
-    lr = kind_of(OptimizerFactory, settings.optimizer).lr
+    lr = class_of(OptimizerFactory, settings.optimizer).lr
     if settings.lora is not None:
         return 3 * lr
     return lr if settings.start is None else lr / 3
@@ -70,12 +70,12 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
     """
     assert settings.codec is not None
     spec = settings.backbone or "unet"
-    kind = kind_of(Backbone, spec)
+    kind = class_of(Backbone, spec)
     size = settings.model if settings.model != "auto" else kind.default_size(settings.minutes, settings.device)
     if not size:
         return {"model": "auto", "backbone": with_defaults(Backbone, spec, {})}
     if size not in kind.size_names:
-        known = did_you_mean(size, ("auto", *kind.size_names)) if kind.size_names else "It has no sizes to choose from."
+        known = did_you_mean(size, ("auto", *kind.size_names), "sizes") if kind.size_names else "It has no sizes to choose from."
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
     codec: Codec = build(Codec, settings.codec)
     return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}

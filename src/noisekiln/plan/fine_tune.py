@@ -7,11 +7,11 @@ from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
-from noisekiln.components.spec import build, describe, kind_of, with_defaults
+from noisekiln.components.spec import build, class_of, describe, with_defaults
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
-from noisekiln.files.model_folder import described
-from noisekiln.model.adapter import added, rows_of
+from noisekiln.files.model_folder import read_model_description
+from noisekiln.model.adapter import new_entries, rows_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.plan.conditioning import make_conditioner
@@ -35,7 +35,7 @@ def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) 
         return size
     kept = Path(out) / START if out else None
     try:
-        description = described(kept if kept and kept.is_dir() else start)
+        description = read_model_description(kept if kept and kept.is_dir() else start)
         if "cascade" in description:
             raise ValueError(
                 f"{start} is a cascade, and training goes on from a single model. Give one of its stages: "
@@ -73,7 +73,7 @@ def keep_model(model: Diffusion | None, folder: Path) -> None:
         model.save(folder)
 
 
-def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
+def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
     """The settings with all that describes the network taken from the model.
 
     Raises:
@@ -86,20 +86,20 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
             f"{base.codec.image_channels} (1 is grey, 3 is RGB). Its network has no input for them. "
             "Convert the images, or train without `start`."
         )
-    task = describe(base.task, whole=True) if base.task else GENERATE
+    task = describe(base.task, include_defaults=True) if base.task else GENERATE
     if settings.task != GENERATE:
-        _check_same("task", describe(build(Task, settings.task), whole=True), task, settings)
+        _check_same("task", describe(build(Task, settings.task), include_defaults=True), task, settings)
     codec = name_of(type(base.codec))
-    _check_same("codec", settings.codec and name_of(kind_of(Codec, settings.codec)), codec, settings)
+    _check_same("codec", settings.codec and name_of(class_of(Codec, settings.codec)), codec, settings)
     _check_same("prediction", settings.prediction, denoiser.prediction.name, settings)
-    label = settings.noise_label and describe(build(NoiseLabel, settings.noise_label), whole=True)
-    _check_same("noise_label", label, describe(denoiser.noise_label, whole=True), settings)
-    spec = describe(denoiser.backbone, whole=True, but=INTERFACE)
+    label = settings.noise_label and describe(build(NoiseLabel, settings.noise_label), include_defaults=True)
+    _check_same("noise_label", label, describe(denoiser.noise_label, include_defaults=True), settings)
+    spec = describe(denoiser.backbone, include_defaults=True, exclude=INTERFACE)
     _check_network(settings, base, spec)
     guidance = settings.guidance
     if guidance is None and isinstance(default.guidance, float):
         guidance = default.guidance
-    return settings.but(
+    return settings.replace(
         start=str(Path(str(settings.start))),
         task=settings.task if settings.task != GENERATE else task,
         cond=_cond(settings, data, base.conditioner),
@@ -114,7 +114,7 @@ def fitting(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
     )
 
 
-def fine_tuned(base: Diffusion, settings: Settings, data: DataSet) -> Diffusion:
+def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSet) -> Diffusion:
     """The model to train: a copy that knows what the data add, with an adapter if `settings.lora` says so.
 
     Codec and weights stay as they are; the size is that of the data, as networks take any.
@@ -136,7 +136,7 @@ def fine_tuned(base: Diffusion, settings: Settings, data: DataSet) -> Diffusion:
         model.requires_grad_(False)
         _check_rank(settings.lora, model.denoiser.backbone)
         adapt(model.denoiser.backbone, settings.lora)
-        new = added(base.conditioner, model.conditioner)
+        new = new_entries(base.conditioner, model.conditioner)
         table = model.conditioner.table() if model.conditioner is not None else None
         if new and model.conditioner is not None and table is not None:
             embedding = model.conditioner.get_submodule(table[0].rpartition(".")[0])
@@ -152,7 +152,7 @@ def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) 
         lines.append(f"its model is unconditional, so the {' and '.join(has)} of {data.name} are not used")
     elif base.conditioner is not None and settings.cond == "none":
         lines.append(f"{data.name} is learned as what the model generates without a condition")
-    new = added(base.conditioner, model.conditioner)
+    new = new_entries(base.conditioner, model.conditioner)
     if new and model.conditioner is not None:
         kind = "classes" if model.conditioner.choices else "words"
         lines.append(f"new {kind}: {', '.join(new[:8])}{', ...' if len(new) > 8 else ''}")
@@ -167,7 +167,7 @@ def _load_kept(source: str | None, kept: Path, settings: Settings) -> Diffusion 
     trusted = any(".py:" in str(spec) for spec in (settings.backbone, settings.codec, settings.cond))
     if (kept / "model.json").is_file():
         return Diffusion.load(kept, allow_code=trusted)
-    if not trusted and any(".py:" in str(spec) for spec in described(source).values()):
+    if not trusted and any(".py:" in str(spec) for spec in read_model_description(source).values()):
         raise ValueError(
             f"{source} runs Python code of its author, which could do anything. "
             "If you trust it, name its network (or codec, or conditioner) too, with the same settings: "
@@ -186,7 +186,7 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
         x_size = base.codec.x_size(base.size)
         requested = with_defaults(Backbone, requested or name_of(kind), kind.sized(settings.model, x_size))
     interface = {name: getattr(network, name) for name in INTERFACE}
-    whole = requested and describe(build(Backbone, requested, **interface), whole=True, but=INTERFACE)
+    whole = requested and describe(build(Backbone, requested, **interface), include_defaults=True, exclude=INTERFACE)
     _check_same("model" if settings.backbone is None else "backbone", whole or settings.model, spec, settings)
 
 
@@ -195,7 +195,7 @@ def _cond(settings: Settings, data: DataSet, conditioner: Conditioner | None) ->
     own = "none" if conditioner is None else name_of(type(conditioner))
     if settings.cond == "none":
         return settings.cond
-    requested = own if settings.cond == "auto" else name_of(kind_of(Conditioner, settings.cond))
+    requested = own if settings.cond == "auto" else name_of(class_of(Conditioner, settings.cond))
     if requested != own:
         raise ValueError(
             f"`cond={settings.cond}`: {settings.start} was trained with `cond={own}`, and its network has no input "

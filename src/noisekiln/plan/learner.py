@@ -12,6 +12,8 @@ from noisekiln.objectives.base import Loss, Objective, Teacher
 class Learner(nn.Module):
     """All that is trained, the model and what its objective learns along with it; and what it learns from.
 
+    The model's codec is frozen, and stays in evaluation mode: normalization and dropout must not change x.
+
     Args:
         diffusion: The model.
         objective: Its loss.
@@ -20,6 +22,7 @@ class Learner(nn.Module):
 
     def __init__(self, diffusion: Diffusion, objective: Objective, teacher: Diffusion | None = None) -> None:
         super().__init__()
+        diffusion.codec.requires_grad_(False).eval()
         self.diffusion = diffusion
         self.objective = objective
         self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
@@ -35,8 +38,9 @@ class Learner(nn.Module):
         return self.objective.loss(self.diffusion.denoiser, x, cond, drawn, teacher)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but for the teacher."""
+        """As of every module, but for the codec and the teacher."""
         super().train(mode)
+        self.diffusion.codec.eval()
         if self.teacher is not None:
             self.teacher.eval()
         return self

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from noisekiln.data import DataSet
-from noisekiln.model.adapter import fingerprint
+from noisekiln.model.adapter import network_fingerprint
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 
@@ -25,7 +25,9 @@ def lookalike_run(
         minutes: Training budget.
         device: auto, cpu, cuda or mps.
     """
-    mark = hashlib.blake2b(f"{data.fingerprint} {fingerprint(model.denoiser)}".encode(), digest_size=4).hexdigest()
+    mark = hashlib.blake2b(
+        f"{data.fingerprint} {network_fingerprint(model.denoiser)}".encode(), digest_size=4
+    ).hexdigest()
     folder = run.parent / f"{run.resolve().name}-like-{data.name}-{mark}"
     known = folder / "run.yaml"
     start = Settings.read(known).start if known.is_file() else str(run)  # by the path of its first start

@@ -43,9 +43,9 @@ class Settings:
     )
     seed: int = setting(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = setting("auto", "auto, cpu, cuda or mps.", may_change=True)
-    model: str = setting("auto", "Size of the network: auto, xs, s, m, l or xl.", sticky=True)
+    model: str = setting("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True)
     backbone: str | None = setting(
-        None, "Network architecture: see `noisekiln list backbones`. Default: unet.", sticky=True
+        None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True
     )
     prediction: str | None = setting(
         None, "What the network predicts: v, eps, x0 or flow. Default: v.", choices=("v", "eps", "x0", "flow")
@@ -61,7 +61,11 @@ class Settings:
         0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
     )
     batch_size: int | None = setting(
-        None, "Images in a step. Default: 64 on a CPU, else 256.", flag="--batch-size --batch", above=0, sticky=True
+        None,
+        "Images in a step. Default: 64 on a CPU, else 256.",
+        flag="--batch-size --batch",
+        above=0,
+        keep_on_resume=True,
     )
     micro_batch_size: int | None = setting(
         None,
@@ -103,10 +107,14 @@ class Settings:
     )
     sampler: str | None = setting(
         None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", may_change=True,
-        sticky=True,
+        keep_on_resume=True,
     )  # fmt: skip
     steps: int | None = setting(
-        None, "Default number of sampling steps of the model. Default: 20.", above=0, may_change=True, sticky=True
+        None,
+        "Default number of sampling steps of the model. Default: 20.",
+        above=0,
+        may_change=True,
+        keep_on_resume=True,
     )
     guidance: float | None = setting(
         None,
@@ -118,7 +126,7 @@ class Settings:
         None,
         "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
         may_change=True,
-        sticky=True,
+        keep_on_resume=True,
     )
     curves: str = setting(
         "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`.",
@@ -176,8 +184,8 @@ class Settings:
 
     def resuming(self, before: "Settings") -> "Settings":
         """These settings with the sticky ones of the run's last start, where nothing else is requested."""
-        sticky = [name for name, rules in rules_of(Settings).items() if rules.sticky]
-        return self.but(**{name: getattr(before, name) for name in sticky if getattr(self, name) in (None, "auto")})
+        sticky = [name for name, rules in rules_of(Settings).items() if rules.keep_on_resume]
+        return self.replace(**{name: getattr(before, name) for name in sticky if getattr(self, name) in (None, "auto")})
 
     def conflicts(self, before: "Settings") -> dict[str, tuple[Any, Any]]:
         """Settings that a resumed run must not change and that differ, as name -> (now, before)."""
@@ -185,7 +193,7 @@ class Settings:
         pairs = {name: (getattr(self, name), getattr(before, name)) for name in fixed}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
-    def but(self, **changes: Any) -> "Settings":
+    def replace(self, **changes: Any) -> "Settings":
         """These settings with some changed."""
         return replace(self, **changes)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisekiln.ema.post_hoc import Fit, fit, reconstruct
+from noisekiln.ema.post_hoc import Combination, fit_combination, reconstruct
 from noisekiln.ema.snapshots import list_snapshots
 from noisekiln.errors import WouldOverwrite
-from noisekiln.files.model_folder import described
-from noisekiln.model.adapter import FILE, ROWS, Adapter, merge
+from noisekiln.files.model_folder import read_model_description
+from noisekiln.model.adapter import FILE, NEW_ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.fine_tune import START
 from noisekiln.plan.settings import Settings
@@ -23,7 +23,7 @@ BACKBONE = "denoiser.backbone."
 
 
 class PostHocEma:
-    """All averages that can be made of the snapshots of a run.
+    """All averages that can be combined from the snapshots of a run.
 
     Args:
         folder: Folder of the run, finished or not.
@@ -32,16 +32,16 @@ class PostHocEma:
 
     Attributes:
         settings: Settings of the run.
-        snapshots: The snapshots that it has kept.
+        snapshots: Snapshots that the run has kept.
         images_seen: Images seen by the newest snapshot, where all averages end.
 
     Raises:
-        ValueError: If the folder is no run, or keeps no snapshots.
+        ValueError: If the folder is not a run, or has no snapshots.
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", allow_code: bool = False) -> None:
         self.run, self.device, self.allow_code = RunFolder(folder), device, allow_code
-        described(folder)  # says what is wrong with a folder that is no run
+        read_model_description(folder)  # raises a helpful error if the folder is not a run
         if not self.run.settings_file.is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")
         self.settings = Settings.read(self.run.settings_file)
@@ -50,7 +50,7 @@ class PostHocEma:
             why = "the first of them is not due yet, or they were removed"
             why = "it was trained with `ema_snapshots=0`" if self.settings.ema_snapshots == 0 else why
             raise ValueError(
-                f"{folder} keeps no snapshots of its averages: {why}. No other average can be made of it. "
+                f"{folder} has no snapshots of its averages: {why}. No other average can be combined. "
                 "Train with `ema_snapshots=16`."
             )
         self.images_seen = self.snapshots[-1].images_seen
@@ -61,12 +61,12 @@ class PostHocEma:
         return self.run.path
 
     @property
-    def tracks(self) -> str:
-        """The lengths that were tracked, in words: "0.1 and 0.05"."""
+    def tracked_lengths_text(self) -> str:
+        """The lengths that were tracked, as text: "0.1 and 0.05"."""
         return " and ".join(f"{each:g}" for each in self.snapshots[-1].lengths)
 
-    def fit(self, length: float) -> Fit:
-        """How an average would be combined, without making it.
+    def combination(self, length: float) -> Combination:
+        """The combination of snapshots for an average, without computing the average.
 
         Args:
             length: Width of the average, as a share of training.
@@ -75,13 +75,13 @@ class PostHocEma:
             ValueError: If the length is impossible, or too far from those that were tracked.
         """
         copies = [(shot.images_seen, each) for shot in self.snapshots for each in shot.lengths]
-        found = fit(copies, length, self.images_seen)
+        found = fit_combination(copies, length, self.images_seen)
         if found.residual > MAX_RESIDUAL:
             count = len(self.snapshots)
             raise ValueError(
-                f"An average of length {length:g} cannot be made of {count} snapshot{'s' * (count > 1)} of "
-                f"{self.tracks}: {found.residual:.0%} of it would be missing. "
-                "Take a length nearer to those, or train with more `ema_snapshots`."
+                f"An average of length {length:g} cannot be combined from {count} snapshot{'s' * (count > 1)} of "
+                f"{self.tracked_lengths_text}: {found.residual:.0%} of it would be missing. "
+                "Use a length nearer to those, or train with more `ema_snapshots`."
             )
         return found
 
@@ -90,21 +90,21 @@ class PostHocEma:
         return self._make(length)[0]
 
     def write(self, length: float, out: Path | None = None) -> Path:
-        """Replace the run's model by the one with this average, or write it into another folder; returns where.
+        """Replace the run's model by the one with this average, or write it into another folder; returns its path.
 
-        Its `model.json` has the length under "ema". Snapshots and checkpoints stay: another length can be chosen later,
-        and a resumed run continues as if nothing had been written, and then writes its own average there again.
+        Its `model.json` has the length under "ema". Snapshots and checkpoints stay: another length can be chosen later.
+        A resumed run continues as if nothing had been written, and then writes its own average there again.
 
         Args:
             length: Width of the average, as a share of training.
-            out: A new or empty folder, or one with an earlier such model; by default that of the run.
+            out: A new or empty folder, or one with an earlier such model; by default the folder of the run.
 
         Raises:
             ValueError: If the length is impossible, or the folder holds something else.
         """
         place = out or self.folder
         if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()) and not _is_ours(out))):
-            raise WouldOverwrite(out, "something else than a model written by this command")
+            raise WouldOverwrite(out, "other files than a model written by this command")
         model, adapter = self._make(length)
         place.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
@@ -114,7 +114,7 @@ class PostHocEma:
 
     @torch.no_grad()
     def _make(self, length: float) -> tuple[Diffusion, Adapter | None]:
-        self.fit(length)
+        self.combination(length)
         weights, _ = reconstruct(self.snapshots, length)
         weights = {name.removeprefix(MODEL): w for name, w in weights.items() if name.startswith(MODEL)}
         model = Diffusion.load(self.folder, device=self.device, allow_code=self.allow_code)
@@ -133,12 +133,16 @@ def _adapter_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tensors = {}
     for name, weight in weights.items():
         inner = name.replace(".parametrizations.weight.0", ".weight")
-        # Of the conditioner, only the differences of new rows are trained.
-        tensors[inner.removeprefix(BACKBONE) if inner.startswith(BACKBONE) else ROWS] = weight
+        # In the conditioner, only the differences of new rows are trained.
+        tensors[inner.removeprefix(BACKBONE) if inner.startswith(BACKBONE) else NEW_ROWS] = weight
     return tensors
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether `write` has written this folder."""
     files = {file.name for file in folder.iterdir()}
-    return files <= {"model", FILE} and (folder / "model" / "model.json").is_file() and "ema" in described(folder)
+    return (
+        files <= {"model", FILE}
+        and (folder / "model" / "model.json").is_file()
+        and "ema" in read_model_description(folder)
+    )

@@ -1,4 +1,4 @@
-"""The previews of a run with averages of several lengths, side by side."""
+"""Previews of a run with averages of several lengths, side by side."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.files.atomic import replacing
-from noisekiln.files.pictures import ImageArray, labelled, save_picture
+from noisekiln.files.atomic import atomic_write
+from noisekiln.files.pictures import ImageArray, concat_with_labels, save_picture
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate, preview_conditions, sheet_of
 from noisekiln.plan.images import read_images
@@ -33,11 +33,11 @@ class EmaSheet:
     """Draws the previews of a run with other averages.
 
     Args:
-        averages: The averages of the run.
-        data: Where its images are now; by default where they were.
+        averages: Averages of the run.
+        data: Current place of its images; by default the one of the training.
 
     Raises:
-        ValueError: If the previews show conditions or sources of the data, and the images are not found.
+        ValueError: If the previews need conditions or sources of the data, and the images are not found.
     """
 
     def __init__(self, averages: PostHocEma, data: str | None = None) -> None:
@@ -55,12 +55,12 @@ class EmaSheet:
         self._conditions = conditions or []
 
     def samples(self, lengths: Sequence[float]) -> Iterator[EmaSample]:
-        """Samples with one length after another.
+        """Samples for each length, one at a time.
 
         Raises:
-            ValueError: If a length cannot be made; before any sample is.
+            ValueError: If a length cannot be combined; before any image is sampled.
         """
-        residuals = [self.averages.fit(length).residual for length in lengths]
+        residuals = [self.averages.combination(length).residual for length in lengths]
         for length, residual in zip(lengths, residuals, strict=True):
             yield EmaSample(length, residual, self._sheet_by(self.averages.model(length)))
 
@@ -71,8 +71,8 @@ class EmaSheet:
             sheets = [self._task.source_sheet, *sheets, self._task.original_sheet]
             labels = ["source", *labels, "original"]
         file = self.averages.run.snapshots / "lengths.png"
-        with replacing(file) as draft:
-            save_picture(labelled(sheets, labels), draft)
+        with atomic_write(file) as draft:
+            save_picture(concat_with_labels(sheets, labels), draft)
         return file
 
     def _sheet_by(self, model: Diffusion) -> ImageArray:
@@ -84,7 +84,7 @@ class EmaSheet:
         """The images that the run was trained on, whose held-out part its previews show."""
         run, settings = self.averages.folder, self.averages.settings
         place = self._place or settings.data
-        hint = f"The previews of {run} show some of them. Say where they are as `data`."
+        hint = f"The previews of {run} show some of them. Give their place as `data`."
         try:
             images = read_images(place, settings.task, size=settings.size)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The environment of a run: versions, device, git commit, command line."""
+"""Environment of a run: versions, device, git commit, command line."""
 
 import importlib.metadata
 import json
@@ -11,29 +11,29 @@ from typing import Any
 
 import torch
 
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 
 FILE = "environment.json"
 PACKAGES = ("noisekiln", "torch", "numpy", "pillow", "safetensors")
 
 
-def note_start(folder: Path, images_seen: int, device: str, world_size: int = 1) -> None:
+def append_environment(folder: Path, images_seen: int, device: str, world_size: int = 1) -> None:
     """Add an entry for this start of a run to its `environment.json`: a list, oldest first.
 
     Args:
         folder: Folder of the run.
         images_seen: Images seen before this start.
-        device: Device that it trains on.
+        device: Device of the training.
         world_size: Number of processes that train together.
     """
     file = folder / FILE
     entries = [*_read(file), environment(images_seen, device) | {"world_size": world_size}]
-    with replacing(file) as draft:
+    with atomic_write(file) as draft:
         draft.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def environment(images_seen: int, device: str) -> dict[str, Any]:
-    """The environment as it is now, for JSON."""
+    """The current environment, for JSON."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "images_seen": images_seen,
@@ -49,7 +49,7 @@ def environment(images_seen: int, device: str) -> dict[str, Any]:
 def _read(file: Path) -> list[Any]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing or damaged, which must not keep a run from starting
+    except (OSError, ValueError):  # missing or damaged, which must not prevent a run from starting
         return []
     return entries if isinstance(entries, list) else []
 
@@ -68,7 +68,7 @@ def _device_name(device: str) -> str:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """The commit of the checkout that a folder is in, and whether tracked files differ from it; None if in none."""
+    """The commit of the git checkout of a folder, and whether tracked files differ from it; None without git."""
     try:
         commit = _run_git(folder, "rev-parse", "HEAD")
         changes = _run_git(folder, "status", "--porcelain", "--untracked-files=no")

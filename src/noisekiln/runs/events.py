@@ -1,4 +1,4 @@
-"""Events that training passes to a watcher, in order."""
+"""Events of a training run, in the order in which a watcher receives them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class DataRead:
     """All images are read.
 
     Attributes:
-        data: The images, with notes on what was understood of them.
+        data: Data set, with notes on how it was interpreted.
     """
 
     data: DataSet
@@ -38,17 +38,17 @@ class DataRead:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained.
+    """Plan of a run: what will be trained.
 
     Attributes:
         folder: Folder of the run.
         settings: Resolved settings.
         data: The images.
         parameters: Number of trained parameters.
-        images_seen: Images seen before; 0 for a new run.
-        seconds: Seconds of training before.
-        share: Share of the budget that is spent.
-        notes: What a user should know of how the run starts, one line each.
+        images_seen: Images seen before this start; 0 for a new run.
+        seconds: Seconds of training before this start.
+        share: Share of the budget that is used.
+        notes: Notes for the user about the start of the run, one line each.
         verdict: Verdict on the run so far, if it is resumed and has one.
     """
 
@@ -90,8 +90,8 @@ class HeldOut:
     """Held-out images were evaluated.
 
     Attributes:
-        evaluation: Their errors.
-        verdict: What all evaluations so far say; None while they are too few.
+        evaluation: Errors of the images.
+        verdict: Verdict on all evaluations so far; None while they are too few.
     """
 
     evaluation: Evaluation
@@ -103,7 +103,7 @@ class Saving:
     """A checkpoint and the averaged model are being written in the background.
 
     Attributes:
-        images_seen: Images seen by them.
+        images_seen: Images seen by the saved state.
     """
 
     images_seen: int
@@ -111,10 +111,10 @@ class Saving:
 
 @dataclass(frozen=True)
 class Step:
-    """A step was taken, and all that was due after it is done: a consumer may stop here, and call `Run.save`.
+    """A step and all actions due after it are done: a consumer may stop here and call `Run.save`.
 
     Attributes:
-        report: Where training stands.
+        report: State of training.
     """
 
     report: Report
@@ -122,15 +122,15 @@ class Step:
 
 @dataclass(frozen=True)
 class End:
-    """Training has ended, and all is saved.
+    """Training has ended, and everything is saved.
 
     Attributes:
-        why: "done"; "stopped" by a signal; "finished before": the budget was spent when the run was opened.
+        why: "done"; "stopped" by a signal; "finished before": the budget was used up when the run was opened.
         folder: Folder of the run.
         images_seen: Images seen in all.
         seconds: Seconds of training in all.
-        skipped_steps: Steps that were skipped since the start, because loss or gradient were not finite.
-        signal: Number of the signal that stopped it, or 0.
+        skipped_steps: Steps skipped since this start, because loss or gradient were not finite.
+        signal: Number of the signal that stopped the run, or 0.
         verdict: Verdict on the run, if there is one.
     """
 

@@ -10,12 +10,12 @@ from noisekiln.monitor.diagnosis import diagnose
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.training import checkpoints
-from noisekiln.training.background import Background
+from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.trainer import Report, Trainer
 
 
 class Failures:
-    """What is said when a run diverges, or runs out of memory for good.
+    """Error messages of a run that diverges, runs out of memory or cannot be compiled.
 
     Args:
         folder: Folder of the run.
@@ -26,7 +26,7 @@ class Failures:
     """
 
     def __init__(
-        self, folder: RunFolder, settings: Settings, data: DataSet, trainer: Trainer, background: Background
+        self, folder: RunFolder, settings: Settings, data: DataSet, trainer: Trainer, background: BackgroundWriter
     ) -> None:
         self.folder, self.settings, self.data = folder, settings, data
         self.trainer, self.background = trainer, background
@@ -39,25 +39,25 @@ class Failures:
 
     @contextmanager
     def explaining_divergence(self) -> Iterator[None]:
-        """Add to `Diverged` where the error was largest, what is kept, and what to do."""
+        """Add to `Diverged` where the error was largest, what was saved, and what to do."""
         try:
             yield
         except Diverged as error:
             self.background.wait()
-            saved = checkpoints.counts(self.folder.checkpoints)
+            saved = checkpoints.list_images_seen(self.folder.checkpoints)
             kept = "keeps the last checkpoint" if saved else "holds no checkpoint yet"
             where = diagnose(self.trainer, self.data, self.settings.seed)
             raise Diverged(
-                f"{error}; {where}. Nothing of it was saved: {self.folder.path} {kept}. "
-                "Take a lower `lr` and another `out`, and look at the data.",
+                f"{error.what}; {where}. These weights were not saved: {self.folder.path} {kept}",
                 error.losses,
+                remedy="Use a lower `lr` and another `out`, and check the data",
             ) from None
 
     @contextmanager
     def explaining_lack_of_memory(self) -> Iterator[None]:
-        """Turn `BatchTooLarge`, raised over sharded weights alone, into what to do.
+        """Convert `BatchTooLarge`, which is raised only with sharded weights, to a message that says what to do.
 
-        A step with sharded weights cannot be begun anew; a record has the run begin with a smaller micro-batch.
+        A step with sharded weights cannot be repeated; a record makes the next start use a smaller micro-batch.
         """
         try:
             yield
@@ -65,24 +65,24 @@ class Failures:
             size = self.trainer.micro_batch_size
             if size == 1:
                 raise ValueError(
-                    "Not even one image fits into memory with this network, sharded as it is. "
-                    "Take a smaller `model` or `size`, or more processes."
+                    "Not even one image fits into memory with this network, although it is sharded. "
+                    "Use a smaller `model` or `size`, or more processes."
                 ) from error
             half = -(-size // 2)
             self.folder.limit_micro_batch(half)
             raise ValueError(
                 f"Memory ran out in process {self.trainer.ranks.rank}, with a micro-batch of {size} images. "
-                "With sharded weights training cannot go on from there. "
-                f"Run the same again: the micro-batch is {half} then, with the same result."
+                "With sharded weights training cannot continue from there. "
+                f"Run the same command again; it will use micro-batches of {half} image{'s' * (half > 1)}."
             ) from error
 
     @contextmanager
     def explaining_failed_compilation(self) -> Iterator[None]:
-        """Turn `CompileFailed`, raised over sharded weights alone, into what to do."""
+        """Convert `CompileFailed`, which is raised only with sharded weights, to a message that says what to do."""
         try:
             yield
         except CompileFailed as error:
             raise ValueError(
-                f"The network cannot be compiled: {error}. With sharded weights training cannot go on from there. "
+                f"The network cannot be compiled: {error}. With sharded weights training cannot continue from there. "
                 "Give `compile=no`."
             ) from error

@@ -13,12 +13,12 @@ from noisekiln.training.trainer import Trainer
 class Grids:
     """Samples of fixed seeds and conditions: with the current weights on the left, the averaged ones on the right.
 
-    With a task: the sources, both of these, and the originals, of held-out images.
+    With a task: sources of held-out images, both of these samples, and the originals.
 
     Args:
         folder: Folder of the images.
         trainer: Trainer of a `Learner`.
-        copies: Copies of what is trained.
+        copies: Copies of the current and the averaged weights.
         data: The images.
         settings: Resolved settings.
     """
@@ -28,7 +28,7 @@ class Grids:
         self.data, self.unconditional = data, settings.cond == "none"
 
     def draw(self) -> Path:
-        """Write a grid, named by the images seen. All processes call it, and the first one writes."""
+        """Write a grid, named by the images seen. All processes call this; the first one writes."""
         sheet = self.sheet()
         file = self.folder / f"{self.trainer.images_seen:09d}.png"
         if self.trainer.ranks.is_main:

@@ -23,11 +23,11 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step, Why
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
-from noisekiln.runs.meeting import check_ranks_agree
+from noisekiln.runs.rank_agreement import check_ranks_agree
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.save_job import SaveJob
-from noisekiln.runs.trial_run import try_out
-from noisekiln.training.background import Background
+from noisekiln.runs.trial_run import check_memory_and_compilation
+from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
 from noisekiln.training.trainer import Report
@@ -67,7 +67,7 @@ class Run:
         base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
         self.trainer = make_trainer(
-            chosen.but(micro_batch_size=self.opened.micro_batch_size),
+            chosen.replace(micro_batch_size=self.opened.micro_batch_size),
             data,
             base,
             teacher=teacher,
@@ -82,11 +82,11 @@ class Run:
         fresh = partial(make_learner, chosen, data, base, teacher, codec)
         self.copies = PlainCopies(self.trainer, fresh, compiled=self.compiler.active)
         self.grids = Grids(self.folder.samples, self.trainer, self.copies, data, chosen)
-        self.held_out = HeldOutLoss(folder, data, chosen, images_per_point=intervals.images_per_point)
-        self.background = Background()
+        self.held_out = HeldOutLoss(folder, data, chosen, images_per_noisy_image=intervals.images_per_noisy_image)
+        self.background = BackgroundWriter()
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
         if self.opened.checkpoint is not None:
-            self.trainer.load_state_dict(self.opened.checkpoint.parts, self.opened.checkpoint.numbers)
+            self.trainer.load_state_dict(self.opened.checkpoint.shards, self.opened.checkpoint.state)
             self.opened = self.opened.without_tensors()
         self._micro_batch_size, self._skipped_steps = self.trainer.micro_batch_size, 0
 
@@ -198,7 +198,7 @@ class Run:
         self.ranks.barrier()  # no process writes into what is still being tidied
         settings, trainer, folder = self.settings, self.trainer, self.folder
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
-        try_out(trainer, self.compiler, self.grids, self.failures)
+        check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
         yield from self._changes()
         share = trainer.share
         snapshots = Snapshots(folder.snapshots, AtShares.equal(settings.ema_snapshots, start=share).due)
@@ -271,7 +271,7 @@ class Run:
     def _snapshot_if_due(self, snapshots: Snapshots) -> None:
         if snapshots.due(self.trainer.share):
             self._check_finite()
-            work = snapshots.work(self.trainer.ema)
+            work = snapshots.make_write_task(self.trainer.ema)
             if self.ranks.is_main:
                 self.background.submit(work)
 

@@ -13,7 +13,7 @@ from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
 from noisekiln.errors import SaveFailed
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 from noisekiln.machine.lock import FILE as LOCK
 from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
@@ -21,7 +21,7 @@ from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.environment import note_start
+from noisekiln.runs.environment import append_environment
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import Checkpoint
 
@@ -57,11 +57,11 @@ class Opened:
     @property
     def images_seen(self) -> int:
         """Images seen by the checkpoint that the run resumes from; 0 for a new run."""
-        return int(self.checkpoint.numbers["images_seen"]) if self.checkpoint else 0
+        return int(self.checkpoint.state["images_seen"]) if self.checkpoint else 0
 
     def without_tensors(self) -> "Opened":
         """The same without the checkpoint's tensors, whose memory is needed once they are loaded."""
-        return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(parts=[]))
+        return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(shards=[]))
 
     @property
     def warnings(self) -> list[str]:
@@ -109,8 +109,8 @@ class RunFolder:
             base=base,
             teacher=teacher,
             codec=load_codec(self.codec),
-            checkpoint=checkpoints.newest(self.checkpoints),
-            counts=checkpoints.counts(self.checkpoints),
+            checkpoint=checkpoints.load_newest(self.checkpoints),
+            counts=checkpoints.list_images_seen(self.checkpoints),
             micro_batch_size=self._micro_batch_size(resolved),
             has_model=self.model.exists(),
         )
@@ -137,13 +137,13 @@ class RunFolder:
             if ranks.is_main:
                 self._check_not_overtaken(opened, images_seen)
                 self.write_metadata(opened.settings, opened.data)
-                note_start(self.path, images_seen, opened.settings.device, ranks.world_size)
+                append_environment(self.path, images_seen, opened.settings.device, ranks.world_size)
                 keep_model(opened.base, self.path / START)
                 keep_model(opened.teacher, self.path / TEACHER)
                 if codec.state_dict() and not (self.codec / "codec.json").is_file():  # others are made again alike
                     save_codec(codec, self.codec)
-                snapshots.forget_after(self.snapshots, images_seen)
-                checkpoints.forget_after(self.checkpoints, images_seen)
+                snapshots.delete_snapshots_after(self.snapshots, images_seen)
+                checkpoints.delete_checkpoints_after(self.checkpoints, images_seen)
             yield
 
     @contextmanager
@@ -165,14 +165,14 @@ class RunFolder:
     def write_metadata(self, settings: Settings, data: DataSet) -> None:
         """Write `run.yaml` and `dataset.json`."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with replacing(self.settings_file) as draft:
+        with atomic_write(self.settings_file) as draft:
             settings.write(draft)
-        with replacing(self.data_file) as draft:
+        with atomic_write(self.data_file) as draft:
             draft.write_text(json.dumps(_describe(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def limit_micro_batch(self, size: int) -> None:
         """Record that a sharded run shall have at most so many images in memory at once, from its next start on."""
-        with replacing(self.memory_file) as draft:
+        with atomic_write(self.memory_file) as draft:
             draft.write_text(json.dumps({"micro_batch_size": size}) + "\n", encoding="utf-8")
 
     def _micro_batch_size(self, settings: Settings) -> int | None:
@@ -220,7 +220,7 @@ class RunFolder:
 
     def _check_same_data(self, data: DataSet) -> None:
         """Raise ValueError if the run was trained on other images."""
-        if not checkpoints.counts(self.checkpoints):
+        if not checkpoints.list_images_seen(self.checkpoints):
             return
         try:
             before = str(json.loads(self.data_file.read_text(encoding="utf-8"))["fingerprint"])
@@ -237,7 +237,7 @@ class RunFolder:
 
     def _check_not_overtaken(self, opened: Opened, images_seen: int) -> None:
         """Raise ValueError if newer checkpoints than the one that training goes on from appeared since `look`."""
-        since = set(checkpoints.counts(self.checkpoints)) - set(opened.counts)
+        since = set(checkpoints.list_images_seen(self.checkpoints)) - set(opened.counts)
         if any(count > images_seen for count in since):
             raise ValueError(
                 f"Another process has trained in {self.path} since it was opened here. "

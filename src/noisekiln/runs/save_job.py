@@ -1,4 +1,4 @@
-"""A save of a run: copies of its state and its averaged model, written while training goes on."""
+"""Save of a run: copies of its state and its averaged model, written while training continues."""
 
 import copy
 from pathlib import Path
@@ -17,37 +17,37 @@ from noisekiln.training.trainer import Trainer
 class SaveJob:
     """A copy of a trainer's state and of its averaged model.
 
-    Every process makes one: the first writes the model, and each its part of a sharded state.
+    Every process makes one: the first writes the model, and each writes its shard of a sharded state.
 
     Args:
         trainer: Trainer of a `Learner`.
-        copies: Copies of what is trained.
+        copies: Copies of the current and the averaged weights.
         settings: Resolved settings.
-        base: The model that is fine-tuned, if any.
+        base: Model that is fine-tuned, if any.
     """
 
     def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
-        tensors, self.numbers = trainer.state_dict()
+        tensors, self.state = trainer.state_dict()
         averaged = copies.averaged().diffusion
         self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
-        self.parts = self.ranks.world_size if copies.sharded else 1
-        if self.ranks.rank < self.parts:
+        self.num_shards = self.ranks.world_size if copies.sharded else 1
+        if self.ranks.rank < self.num_shards:
             self.tensors = copy_to_host(tensors)
         if self.ranks.is_main:
             self.model = copy.deepcopy(averaged).cpu()
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of a run.
+        """Write the copy into the folder of a run.
 
-        The checkpoint comes last: what a run that dies in between has not written, it writes when it is resumed.
+        The checkpoint is written last: if the run dies in between, it writes the model again when it is resumed.
 
         Raises:
-            SaveFailed: If it cannot be written; what was saved before is intact.
+            SaveFailed: If the copy cannot be written; what was saved before is intact.
         """
         try:
             if self.ranks.is_main:
                 self._write_model(folder)
-            if self.ranks.rank < self.parts:
+            if self.ranks.rank < self.num_shards:
                 self._write_checkpoint(folder)
         except OSError as error:
             what = f"The model after {self.images_seen:,} images could not be written to {folder}"
@@ -57,7 +57,7 @@ class SaveJob:
                 raise
             raise SaveFailed(
                 f"The state after {self.images_seen:,} images could not be written to {folder}: memory ran out. "
-                "What was saved before is intact. Run the same again with a smaller `micro_batch_size`."
+                "What was saved before is intact. Run the same command again with a smaller `micro_batch_size`."
             ) from error
 
     def _write_checkpoint(self, folder: Path) -> None:
@@ -65,19 +65,19 @@ class SaveJob:
             folder / "checkpoints",
             self.images_seen,
             self.tensors,
-            self.numbers,
+            self.state,
             keep=self.settings.keep_checkpoints,
             keep_every=self.settings.keep_every,
-            part=self.ranks.rank,
-            parts=self.parts,
+            shard=self.ranks.rank,
+            num_shards=self.num_shards,
             timeout=self.settings.timeout,
         )
 
     def _write_model(self, folder: Path) -> None:
-        """Write the model; an adapter is written alone, and merged into the model."""
+        """Write the model; an adapter is written separately, and merged into the model."""
         model, rank = self.model, self.settings.lora
         if self.base is not None and rank is not None:
-            adapter = Adapter.of(model, self.base, rank, str(self.settings.start))
+            adapter = Adapter.extract(model, self.base, rank, str(self.settings.start))
             adapter.save(folder / FILE)
             merged = copy.deepcopy(self.base)
             merged.size, merged.sampling = model.size, model.sampling

@@ -1,4 +1,4 @@
-"""A trial of all that takes memory, before training begins."""
+"""Trial of everything that needs memory, before training starts."""
 
 from noisekiln.machine import memory
 from noisekiln.runs.failures import Failures
@@ -7,20 +7,20 @@ from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
 
-def try_out(trainer: Trainer, compiler: NetworkCompiler, grids: Grids, failures: Failures) -> None:
-    """Find what fits into memory, better now than in an hour; where only trying shows it, by trying a grid and a step.
+def check_memory_and_compilation(trainer: Trainer, compiler: NetworkCompiler, grids: Grids, failures: Failures) -> None:
+    """Find the micro-batch that fits into memory; on devices where only a trial shows it, try a grid and a step.
 
-    Nothing is written, and no weight is changed. All processes call it.
+    An error is better now than in an hour. Nothing is written, and no weight is changed. All processes call this.
 
     Args:
         trainer: Trainer of a `Learner`; its micro-batch is lowered to what fits.
-        compiler: Compiles the network; if that fails, it is run eagerly.
-        grids: Draws grids of samples.
-        failures: What is said of failures.
+        compiler: Compiler of the network; if it fails, the network is run eagerly.
+        grids: Grids of samples.
+        failures: Error messages of the run.
     """
     trainer.choose_micro_batch()
-    by_trying = memory.raises_on_oom(trainer.placement.device)
-    if by_trying:
+    by_trial = memory.raises_on_oom(trainer.placement.device)
+    if by_trial:
         grids.sheet(steps=1)
     with failures.explaining_lack_of_memory():
         if compiler.active and trainer.placement.sharded:
@@ -28,5 +28,5 @@ def try_out(trainer: Trainer, compiler: NetworkCompiler, grids: Grids, failures:
                 trainer.trial_step()
         elif compiler.active:
             compiler.with_fallback(trainer.trial_step)
-        elif by_trying or trainer.ranks.world_size > 1:  # after its first backward pass DDP sums in another order
+        elif by_trial or trainer.ranks.world_size > 1:  # DDP sums in another order after its first backward pass
             trainer.trial_step()

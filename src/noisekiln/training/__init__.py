@@ -1,1 +1,1 @@
-"""Training: the loop, its recovery from failures, its checkpoints. It knows nothing of diffusion."""
+"""Training: the loop, recovery from failures, checkpoints; independent of diffusion."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing: activations are computed again in the backward pass, which saves memory."""
+"""Activation checkpointing: activations are recomputed in the backward pass, which saves memory."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """Parts with parameters that it calls one after the other: the innermost entries of its lists, its sequences."""
+    """Parts with parameters that the network calls in turn: its sequences, and the innermost entries of its lists."""
     blocks: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.Sequential):
@@ -20,9 +20,9 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Have its blocks keep no activations, and compute them again in the backward pass (Chen et al. 2016).
+    """Recompute the activations of its blocks in the backward pass instead of storing them (Chen et al. 2016).
 
-    Memory falls to that of one block and of what passes between blocks; a step takes about a third longer.
+    Memory falls to that of one block and of the tensors between blocks; a step takes about a third longer.
     """
     for block in blocks_of(network):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -1,4 +1,4 @@
-"""Batches of a step: which rows belong to whom, and their randomness."""
+"""Batches of a training step: the rows of each process, and their random numbers."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,32 +11,32 @@ from torch import Tensor
 from noisekiln.machine.transfer import SideStream, to_device
 
 Batch = tuple[Tensor | None, ...]
-"""Columns of a batch: tensors with a row for each image, or None."""
+"""Columns of a batch: tensors with one row per image, or None."""
 
 BatchSource = Callable[[int, int, torch.Generator], Batch]
-"""(images seen before, number of images, source of randomness) -> their rows, with all that is random about them."""
+"""(images seen before, number of images, source of randomness) -> their rows, including all random values."""
 
 OrderedMap = Callable[[Callable[[int], Batch], range], Iterable[Batch]]
 
 CHUNK = 64  # images that share a source of randomness
-THREADS = 4  # that draw random numbers ahead; one draws some 10^8 a second
+THREADS = 4  # threads that draw random numbers ahead; one draws about 10^8 per second
 
 
 def make_batch(
     batches: BatchSource, seed: int, start: int, count: int, part: range, ordered_map: OrderedMap = map
 ) -> Batch:
-    """Some rows of a step's batch: the same rows, whichever part is requested.
+    """Some rows of a step's batch; a row does not depend on which part of the batch is requested.
 
-    Randomness is drawn for `CHUNK` images at a time, from the seed and the images seen before them, and then cut:
-    ranks and micro-batches agree on every number, and no process draws what only others need.
+    Random numbers are drawn for `CHUNK` images at a time, from the seed and the images seen before them, and then
+    split: ranks and micro-batches agree on every number, and no process draws numbers that only others need.
 
     Args:
         batches: Makes the rows.
         seed: Seed of the run.
         start: Images seen before the step.
         count: Images in the step.
-        part: The requested rows, by their place in the step.
-        ordered_map: Makes the chunks, in order: `map`, or that of a pool of threads.
+        part: Requested rows, by their index in the step.
+        ordered_map: Makes the chunks, in order: `map`, or the `map` of a thread pool.
     """
 
     def make_chunk(offset: int) -> Batch:
@@ -48,16 +48,16 @@ def make_batch(
 
 
 class Prefetcher:
-    """The rows of this process, step by step; the next step's can be made while one runs.
+    """The rows of this process, step by step; those of the next step can be made while a step runs.
 
     Args:
         batches: Makes the rows, on any device.
         seed: Seed of the run.
         count: Images in a step.
-        part: Rows of this process, by their place in the step.
-        ahead: Whether to make the next rows in threads, and move them to the device; on CUDA in a stream of their own,
-            so that neither copies nor encoding wait for the step.
-        device: "cpu", "cuda" or "mps": where rows made ahead are moved.
+        part: Rows of this process, by their index in the step.
+        ahead: Whether to make the next rows in threads and move them to the device; on CUDA in a separate stream, so
+            that neither copies nor encoding wait for the step.
+        device: Device of rows made ahead: "cpu", "cuda" or "mps".
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Prefetcher:
             self._ordered_map = ThreadPoolExecutor(THREADS, initializer=self._stream.enter_thread).map
 
     def __call__(self, images_seen: int) -> Batch:
-        """The rows of the step that begins there."""
+        """The rows of the step that starts after `images_seen` images."""
         if self._thread is None:
             return self._make(images_seen)
         expected, self._next = self._next, None
-        if expected and expected[0] == images_seen + self.count:  # a step is begun again
+        if expected and expected[0] == images_seen + self.count:  # a step is repeated
             self._next = expected
             return self._receive(self._thread.submit(self._make, images_seen))
         made = expected[1] if expected and expected[0] == images_seen else self._thread.submit(self._make, images_seen)
@@ -87,7 +87,7 @@ class Prefetcher:
 
     def _receive(self, made: Future[Batch]) -> Batch:
         rows = made.result()
-        self._stream.hand_over(rows)  # before the next ones are begun, so that only these are waited for
+        self._stream.hand_over(rows)  # before the next rows are started, so that only these are waited for
         return rows
 
     def _make(self, images_seen: int) -> Batch:
@@ -103,7 +103,7 @@ def select_rows(batch: Batch, part: slice) -> Batch:
 
 
 def concat_rows(batches: list[Batch]) -> Batch:
-    """The rows of several batches, one after the other; a column that is None in one of them is None."""
+    """The rows of several batches in order; a column that is None in one of them is None."""
     if len(batches) == 1:
         return batches[0]
     columns = zip(*batches, strict=True)
@@ -114,13 +114,13 @@ def concat_rows(batches: list[Batch]) -> Batch:
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed from (seed of the run, images seen, ...): neighbouring steps and runs get unrelated ones."""
+    """A seed derived from (seed of the run, images seen, ...): similar numbers give unrelated seeds."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, numbers)).encode(), digest_size=7).digest())
 
 
 @contextmanager
 def torch_seeded(seed: int) -> Iterator[None]:
-    """While it is open, torch's own generators start from a seed; the CPU's then continues as before."""
+    """Seeds torch's global generators while the context is open; the CPU's is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,15 +1,15 @@
-"""How long to train, and the learning rate over the share of it that is spent."""
+"""Training budget, and the learning rate as a function of the share of it that is used."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit in minutes, in images, or both: training ends with the one that is spent first.
+    """A limit in minutes, in images, or both: training ends when the first is used up.
 
     Args:
-        minutes: Minutes of training; those before an interruption count.
-        images: Images seen, repeats included.
+        minutes: Minutes of training, including those before an interruption.
+        images: Images seen, including repetitions.
     """
 
     minutes: float | None = None
@@ -22,10 +22,10 @@ class Budget:
             )
         for name, amount in (("minutes", self.minutes), ("images", self.images)):
             if amount is not None and not amount > 0:
-                raise ValueError(f"`{name}={amount}` trains nothing. Give more than 0.")
+                raise ValueError(f"`{name}={amount}` trains nothing. Give a number above 0.")
 
     def share(self, seconds: float, images: float) -> float:
-        """The share of the budget that is spent: 0 at the start, 1 or more at the end.
+        """The share of the budget that is used: 0 at the start, 1 or more at the end.
 
         Args:
             seconds: Seconds of training.
@@ -40,10 +40,11 @@ class Budget:
 class LearningRate:
     """The learning rate over the share of the budget: a short linear warm-up, a plateau, a linear cool-down to zero.
 
-    As it follows the share and no count of steps, a run of three minutes cools down as completely as one of three days.
+    It depends on the share and not on a number of steps, so a run of three minutes
+    cools down as completely as one of three days.
 
     Args:
-        peak: The rate of the plateau.
+        peak: Rate of the plateau.
         warmup: Share of the budget over which it rises.
         cooldown: Share of the budget over which it falls.
     """
@@ -53,7 +54,7 @@ class LearningRate:
     cooldown: float = 0.5
 
     def __call__(self, share: float) -> float:
-        """The rate when this share of the budget is spent."""
+        """The rate at this share of the budget."""
         rise = share / self.warmup if share < self.warmup else 1.0
         fall = (1 - share) / self.cooldown if share > 1 - self.cooldown else 1.0
         return self.peak * max(0.0, min(rise, fall, 1.0))

@@ -1,7 +1,7 @@
-"""Checkpoints: folders of tensors and numbers, complete or not there at all.
+"""Checkpoints of a run: folders of tensors and other state, written completely or not at all.
 
-Each is named by the images seen, 12 digits. It holds `part-00000-of-00001.safetensors`, the tensors of one process (or
-one such file for each of several), `numbers.json`, everything else, and `SHA256SUMS` of all these files, which
+The name of a folder is the number of images seen, 12 digits. It holds `part-00000-of-00001.safetensors`, the tensors of
+one process (one such file per process), `state.json`, everything else, and `SHA256SUMS` of all these files, which
 `sha256sum -c SHA256SUMS` checks.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from noisekiln.errors import SaveFailed
 
-SUMS, NUMBERS = "SHA256SUMS", "numbers.json"
+SUMS, STATE = "SHA256SUMS", "state.json"
 NAME = re.compile(r"(\d{12,})(\.old)?")  # .old exists for a moment, while one checkpoint replaces another
 POLL_SECONDS = 0.02  # between checks of what other processes have written
 
@@ -32,67 +32,68 @@ class Checkpoint(NamedTuple):
     """A checkpoint that was read.
 
     Attributes:
-        parts: Tensors by name, of each process that saved.
-        numbers: Everything else, from JSON.
-        skipped: Newer checkpoints that are damaged, and why, one line each.
+        shards: Tensors by name, of each process that saved.
+        state: Everything else, from JSON.
+        skipped: Newer checkpoints that are damaged, and the reason, one line per checkpoint.
     """
 
-    parts: list[dict[str, Tensor]]
-    numbers: dict[str, Any]
+    shards: list[dict[str, Tensor]]
+    state: dict[str, Any]
     skipped: list[str]
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors of all parts."""
-        return {name: tensor for part in self.parts for name, tensor in part.items()}
+        """Tensors of all shards."""
+        return {name: tensor for shard in self.shards for name, tensor in shard.items()}
 
 
 def save(
     folder: Path,
     images_seen: int,
     tensors: Mapping[str, Tensor],
-    numbers: Mapping[str, Any],
+    state: Mapping[str, Any],
     *,
     keep: int = 2,
     keep_every: int | None = None,
-    part: int = 0,
-    parts: int = 1,
+    shard: int = 0,
+    num_shards: int = 1,
     timeout: float = 600.0,
 ) -> None:
-    """Write a checkpoint under `folder`, named by the images seen; then remove those that are not kept any longer.
+    """Write a checkpoint under `folder`, named by the images seen; then remove those that are no longer kept.
 
-    It is written beside its place, synced with its checksums, then renamed: a run that dies at any moment leaves the
-    previous one intact. Several processes write a part each, and communicate by files only: process 0 completes it.
+    It is written to a temporary folder, synced with its checksums, then renamed: a run that dies at any moment leaves
+    the previous one intact. Several processes write one shard each and communicate by files only; process 0 completes
+    the checkpoint.
 
     Args:
         folder: Folder of all checkpoints, the same for all processes.
         images_seen: Images seen in all.
         tensors: Tensors of this process, by name.
-        numbers: Everything else, for JSON; those of process 0 are written.
+        state: Everything else, for JSON; that of process 0 is written.
         keep: Number of the newest checkpoints to keep, >= 1.
-        keep_every: Besides, the first checkpoint at or after each multiple of so many images is kept.
-        part: Number of this process, from 0.
-        parts: Number of processes.
+        keep_every: Interval in images: the first checkpoint at or after each multiple of it is also kept.
+        shard: Index of this process, from 0.
+        num_shards: Number of processes.
         timeout: Seconds to wait for the other processes.
 
     Raises:
-        SaveFailed: If it could not be written, or another process did not write its part in time.
+        SaveFailed: If it could not be written, or another process did not write its shard in time.
     """
     place = folder / f"{images_seen:012d}"
     draft = folder / f".{place.name}.partial"
     try:
-        if parts == 1:
+        if num_shards == 1:
             shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True, exist_ok=True)
-        _find_room(draft, tensors)
-        line = _write_part(draft, f"part-{part:05d}-of-{parts:05d}.safetensors", tensors)
-        if part > 0:
-            _await_end(place, draft, line, timeout)
+        _check_space(draft, tensors)
+        line = _write_shard(draft, _shard_name(shard, num_shards), tensors)
+        if shard > 0:
+            _wait_for_commit(place, draft, line, timeout)
             return
-        lines = [line] + [_await_part(draft, other, parts, timeout) for other in range(1, parts)]
-        _write(draft / NUMBERS, json.dumps(dict(numbers), indent=2))
-        _write(draft / SUMS, "".join([_line(draft / NUMBERS), *lines]))
-        _into_place(draft, place)
+        lines = [line] + [_wait_for_shard(draft, other, num_shards, timeout) for other in range(1, num_shards)]
+        _write(draft / STATE, json.dumps(dict(state), indent=2))
+        _write(draft / SUMS, "".join([_line(draft / STATE), *lines]))
+        _commit(draft, place)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if not isinstance(error, (OSError, SafetensorError)):
@@ -101,18 +102,18 @@ def save(
     _prune(folder, images_seen, keep, keep_every)
 
 
-def newest(folder: Path) -> Checkpoint | None:
+def load_newest(folder: Path) -> Checkpoint | None:
     """The newest undamaged checkpoint under `folder`, or None if there is no checkpoint.
 
     Raises:
         ValueError: If all of them are damaged.
     """
     skipped: list[str] = []
-    for place in reversed(_all(folder)):
+    for place in reversed(_list_checkpoints(folder)):
         try:
             _verify(place)
-            numbers = json.loads((place / NUMBERS).read_text(encoding="utf-8"))
-            return Checkpoint([load_file(file) for file in sorted(place.glob("part-*.safetensors"))], numbers, skipped)
+            state = json.loads((place / STATE).read_text(encoding="utf-8"))
+            return Checkpoint([load_file(file) for file in sorted(place.glob("part-*.safetensors"))], state, skipped)
         except (OSError, ValueError, SafetensorError) as error:
             why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else error
             skipped.append(f"checkpoint {place.name} is damaged: {why}")
@@ -120,34 +121,34 @@ def newest(folder: Path) -> Checkpoint | None:
         return None
     raise ValueError(
         f"No checkpoint in {folder} can be read ({'; '.join(skipped)}). All are damaged. "
-        "Restore them from a copy, or give another `out` for a new run."
+        "Restore one from a backup, or give another `out` for a new run."
     )
 
 
-def counts(folder: Path) -> list[int]:
-    """Images seen of the checkpoints under `folder`, damaged ones too, in order."""
-    return sorted({_count(place) for place in _all(folder)})
+def list_images_seen(folder: Path) -> list[int]:
+    """Images seen by the checkpoints under `folder`, damaged ones included, in order."""
+    return sorted({_images_seen_of(place) for place in _list_checkpoints(folder)})
 
 
-def forget_after(folder: Path, images_seen: int) -> None:
-    """Before training continues from a checkpoint: remove later ones, which are damaged, and what a killed run left."""
-    for place in _all(folder):
-        if _count(place) > images_seen:
+def delete_checkpoints_after(folder: Path, images_seen: int) -> None:
+    """Remove later checkpoints, which are damaged, and what a killed run left, before training continues from one."""
+    for place in _list_checkpoints(folder):
+        if _images_seen_of(place) > images_seen:
             _remove(place)
     for left in folder.glob(".[0-9]*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _find_room(draft: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise OSError at once if the tensors are larger than what is free: a disk filled to the brim harms others."""
+def _check_space(draft: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise OSError at once if the tensors are larger than the free space: a full disk harms other programs."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     free = shutil.disk_usage(draft).free
     if free < size:
         raise OSError(errno.ENOSPC, f"{size / 1e6:,.1f} MB are needed, and {free / 1e6:,.1f} MB free")
 
 
-def _write_part(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
-    """Write a part, and then a file with its checksum line, by which process 0 knows that it is complete."""
+def _write_shard(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
+    """Write a shard, then a file with its checksum line, which tells process 0 that the shard is complete."""
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft / name)
     _sync(draft / name)
     line = _line(draft / name)
@@ -157,20 +158,24 @@ def _write_part(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
     return line
 
 
-def _await_part(draft: Path, part: int, parts: int, timeout: float) -> str:
-    name = f"part-{part:05d}-of-{parts:05d}.safetensors"
+def _shard_name(shard: int, num_shards: int) -> str:
+    return f"part-{shard:05d}-of-{num_shards:05d}.safetensors"
+
+
+def _wait_for_shard(draft: Path, shard: int, num_shards: int, timeout: float) -> str:
+    name = _shard_name(shard, num_shards)
     sums = draft / f"{name}.sum"
     until = time.monotonic() + timeout
     while not sums.exists():
         if not draft.exists():
-            raise OSError(f"process {part} could not write its part, {name}")
+            raise OSError(f"process {shard} could not write its part, {name}")
         if time.monotonic() > until:
-            raise OSError(f"process {part} has not written its part, {name}, in {timeout:g} s. It hangs or has died")
+            raise OSError(f"process {shard} has not written its part, {name}, in {timeout:g} s. It hangs or has died")
         time.sleep(POLL_SECONDS)
     return sums.read_text(encoding="utf-8")
 
 
-def _await_end(place: Path, draft: Path, line: str, timeout: float) -> None:
+def _wait_for_commit(place: Path, draft: Path, line: str, timeout: float) -> None:
     """Wait until process 0 has completed the checkpoint."""
     until = time.monotonic() + timeout
     while not _holds(place, line):
@@ -189,7 +194,7 @@ def _holds(place: Path, line: str) -> bool:
         return False
 
 
-def _into_place(draft: Path, place: Path) -> None:
+def _commit(draft: Path, place: Path) -> None:
     for done in draft.glob("*.sum"):
         done.unlink()
     _sync(draft)
@@ -204,8 +209,10 @@ def _into_place(draft: Path, place: Path) -> None:
 
 
 def _prune(folder: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
-    """Remove all but the newest `keep`, those kept for good, and later ones, from which training did not continue."""
-    past = {_count(place): place for place in _all(folder) if _count(place) <= images_seen}
+    """Keep the newest `keep` checkpoints up to `images_seen` and the permanent ones; remove all others."""
+    past = {
+        _images_seen_of(place): place for place in _list_checkpoints(folder) if _images_seen_of(place) <= images_seen
+    }
     kept = list(past)[-keep:]
     if keep_every is not None:
         multiple = 0
@@ -213,13 +220,13 @@ def _prune(folder: Path, images_seen: int, keep: int, keep_every: int | None) ->
             if count // keep_every > multiple:
                 multiple = count // keep_every
                 kept.append(count)
-    for place in _all(folder):
-        if _count(place) not in kept or place != past[_count(place)]:
+    for place in _list_checkpoints(folder):
+        if _images_seen_of(place) not in kept or place != past[_images_seen_of(place)]:
             _remove(place)
 
 
 def _remove(place: Path) -> None:
-    """Rename a checkpoint, then remove it: half of one must not look like one. Failing to do so is no error."""
+    """Rename a checkpoint, then remove it, so that no half of one can be read. Failing to do so is no error."""
     out = place.with_name(f".{place.name}.removed")
     shutil.rmtree(out, ignore_errors=True)
     with suppress(OSError):
@@ -230,7 +237,7 @@ def _remove(place: Path) -> None:
 def _verify(place: Path) -> None:
     """Raise OSError or ValueError unless all files are as they were written."""
     written = (place / SUMS).read_bytes().decode()
-    found = [_line(file) for file in sorted((place / NUMBERS, *place.glob("part-*.safetensors")))]
+    found = [_line(file) for file in sorted((place / STATE, *place.glob("part-*.safetensors")))]
     if "".join(found) != written:
         odd = {line.split("  ", 1)[-1] for line in set(found) ^ set(written.splitlines(keepends=True))}
         files = ", ".join(sorted(repr(name.strip()) for name in odd)) or SUMS
@@ -260,18 +267,18 @@ def _sync(place: Path) -> None:
 
 
 def _save_failed(error: Exception, place: Path) -> SaveFailed:
-    before = [count for count in counts(place.parent) if count != int(place.name)]
-    intact = f"The one after {before[-1]:,} is intact" if before else "There is none before it"
-    return SaveFailed.of(
-        f"The checkpoint after {int(place.name):,} images could not be written to {place.parent}", error, intact
-    )
+    before = [count for count in list_images_seen(place.parent) if count != int(place.name)]
+    what = f"The checkpoint after {int(place.name):,} images could not be written to {place.parent}"
+    if not before:
+        return SaveFailed.of(what, error, "No earlier checkpoint exists", "start again")
+    return SaveFailed.of(what, error, f"The one after {before[-1]:,} is intact")
 
 
-def _all(folder: Path) -> list[Path]:
-    """All checkpoints by images seen; of two with one count, the one that is in place comes last."""
+def _list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints by images seen; a `.old` one comes before the one that replaces it."""
     found = [place for place in folder.glob("[0-9]*") if NAME.fullmatch(place.name) and place.is_dir()]
-    return sorted(found, key=lambda place: (_count(place), place.suffix == ""))
+    return sorted(found, key=lambda place: (_images_seen_of(place), place.suffix == ""))
 
 
-def _count(place: Path) -> int:
+def _images_seen_of(place: Path) -> int:
     return int(place.stem)

@@ -1,4 +1,4 @@
-"""Compilation of the network by torch.compile, with eager mode to fall back to."""
+"""Compilation of the network by torch.compile, with eager mode as fallback."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,15 +13,15 @@ Result = TypeVar("Result")
 
 
 class NetworkCompiler:
-    """Compiles a network in all processes or in none; if that fails, runs it eagerly and knows why.
+    """Compiles a network in all processes or in none; if that fails, runs it eagerly and stores the reason.
 
     Args:
         network: The network, which is changed in place: a compiled one keeps its class and its parameters' names.
-        device: Where it runs.
+        device: Device of the network.
         ranks: The processes that train together.
 
     Attributes:
-        failure: Why it runs eagerly although it was to be compiled; None if it was not, or is compiled.
+        failure: Reason why compilation failed; None if it was not requested or has not failed.
     """
 
     def __init__(self, network: nn.Module, device: str, ranks: Ranks | None = None) -> None:
@@ -34,11 +34,11 @@ class NetworkCompiler:
         return self.network._compiled_call_impl is not None
 
     def compile(self) -> None:
-        """Have the network compiled at its first call, for each shape anew; otherwise `failure` says why not."""
+        """Compile the network at its first call, separately for each shape; if it cannot be, `failure` says why."""
         failure = _why_nothing_compiles(self.device)
         # Ranks whose networks differ would wait for each other in different places.
         if self.ranks.all_reduce_sum([failure is not None]) != [0]:
-            self.failure = failure or "another process cannot"
+            self.failure = failure or "another process cannot compile it"
             return
         self.network.compile(dynamic=False)
 
@@ -47,21 +47,21 @@ class NetworkCompiler:
         self.failure, self.network._compiled_call_impl = reason, None
 
     def with_fallback(self, step: Callable[[], Result]) -> Result:
-        """The result of a step; if the network fails to compile in it, it is taken again eagerly."""
+        """The result of a step; if the network fails to compile in it, the step is repeated eagerly."""
         try:
             return step()
         except CompileFailed as error:
             reason = str(error)
         self.run_eagerly(reason)
-        return step()  # only here: the error holds on to the memory of the first try
+        return step()  # only here: the error keeps the memory of the first attempt
 
     def steps_with_fallback(self, steps: Callable[[], Iterator[Result]]) -> Iterator[Result]:
-        """All steps of a loop; if the network fails to compile in one, the loop is entered again eagerly.
+        """All steps of a loop; if the network fails to compile in one, the loop is started again eagerly.
 
-        A network that was compiled may still fail later: a micro-batch of another size is compiled anew.
+        A compiled network may still fail later: a micro-batch of another size is compiled separately.
 
         Args:
-            steps: Begins the loop where it stands, such as `Trainer.run`.
+            steps: Function that starts or continues the loop, such as `Trainer.run`.
         """
         while True:
             try:
@@ -75,7 +75,7 @@ class NetworkCompiler:
 
 
 def _why_nothing_compiles(device: str) -> str | None:
-    """Why nothing can be compiled here, such as a missing C++ compiler; None if it can."""
+    """Reason why this machine cannot compile, such as a missing C++ compiler; None if it can."""
     try:
         torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8, device=device))
     except Exception as error:

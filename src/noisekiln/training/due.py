@@ -1,24 +1,24 @@
-"""When something is due during training: at shares of the budget, every so many seconds, every so many images."""
+"""Due times during training: at shares of the budget, at intervals of seconds or of images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 
 class Due(ABC):
-    """Answers "is it due?" for a quantity that only grows.
+    """Decides when an action is due, from a quantity that only grows.
 
     Args:
-        start: The quantity when counting begins: where the run stands that is resumed.
+        start: Initial quantity: 0, or the value at which a run is resumed.
     """
 
     def __init__(self, start: float = 0.0) -> None:
         self._last = start
 
     def due(self, now: float) -> bool:
-        """Whether it is due; if so, counting begins anew from here.
+        """Whether the action is due; if so, counting restarts here. To be called after every step.
 
         Args:
-            now: The quantity; call this after every step.
+            now: Current quantity.
         """
         if not self._is_due(self._last, now):
             return False
@@ -26,20 +26,20 @@ class Due(ABC):
         return True
 
     def start(self, now: float) -> None:
-        """Count from here, as if it had just been due."""
+        """Restart counting here, as if the action had just been due."""
         self._last = now
 
     @abstractmethod
     def _is_due(self, last: float, now: float) -> bool:
-        """Whether it is due `now`, when counting began at `last`."""
+        """Whether the action is due at `now`, if counting started at `last`."""
 
 
 class AtShares(Due):
-    """Due once for each mark that is passed; one of several that are passed at once.
+    """Due when a mark is passed; only once if one step passes several marks.
 
     Args:
-        shares: The marks: shares of the budget, in (0, 1].
-        start: Share of the budget that is already spent; marks up to here are not due any more.
+        shares: Marks: shares of the budget, in (0, 1].
+        start: Share of the budget that is already used; earlier marks are no longer due.
     """
 
     def __init__(self, shares: Iterable[float], start: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class AtShares(Due):
 
     @classmethod
     def equal(cls, count: int, start: float = 0.0) -> "AtShares":
-        """Due `count` times at equal distances, the last time at the end of the budget; 0: never."""
+        """Due `count` times at equal intervals, the last time at the end of the budget; 0: never."""
         return cls([number / count for number in range(1, count + 1)], start)
 
     def _is_due(self, last: float, now: float) -> bool:
@@ -56,11 +56,11 @@ class AtShares(Due):
 
 
 class EverySeconds(Due):
-    """Due when so many seconds have passed since it last was.
+    """Due when `seconds` have passed since the last time.
 
     Args:
-        seconds: The interval, >= 0.
-        start: Seconds of training when counting begins; ``-inf`` makes it due at the first call.
+        seconds: Interval, >= 0.
+        start: Seconds of training when counting starts; ``-inf`` makes it due at the first call.
     """
 
     def __init__(self, seconds: float, start: float = 0.0) -> None:
@@ -72,11 +72,11 @@ class EverySeconds(Due):
 
 
 class EveryImages(Due):
-    """Due after the first step at or beyond each multiple of a number of images.
+    """Due after the first step at or beyond each multiple of `images`.
 
     Args:
-        images: The number, >= 1; None: never due.
-        start: Images seen when counting begins.
+        images: Interval in images, >= 1; None: never due.
+        start: Images seen when counting starts.
     """
 
     def __init__(self, images: int | None, start: float = 0) -> None:

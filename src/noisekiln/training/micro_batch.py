@@ -1,4 +1,4 @@
-"""The largest micro-batch that fits into memory, where that must be known before it is tried."""
+"""Largest micro-batch that fits into memory, on devices where it must be known in advance."""
 
 from functools import partial
 
@@ -10,19 +10,19 @@ from noisekiln.training.batches import Batch, select_rows, torch_seeded
 from noisekiln.training.precision import Precision
 
 # Peak memory of a step, measured on unets of 0.7M to 32M parameters (LOG.md): activations times PER_ACTIVATION, and
-# weights times PER_WEIGHT: gradients, moments, Muon's products, and a copy to be saved.
+# weights times PER_WEIGHT: gradients, moments, Muon's products, and a copy to save.
 PER_ACTIVATION, PER_WEIGHT = 1.25, 9
 
 
 def largest_micro_batch(module: nn.Module, batch: Batch, precision: Precision) -> float | None:
-    """Images whose activations fit into the available memory, at least 0; None where the device raises by itself.
+    """Number of images whose activations fit into memory; None on devices that raise an out-of-memory error.
 
-    A CPU does not raise: the system kills the process. So the activations of one and of two rows are counted there.
+    On a CPU the system kills the process instead. So the activations of one and of two rows are counted there.
 
     Args:
-        module: Called with the columns of some rows, it returns their loss; it is left in training mode.
+        module: Module that returns the loss of some rows when called with their columns; left in training mode.
         batch: Two rows or more.
-        precision: What the network computes in.
+        precision: Precision of the network.
     """
     room = available_bytes(precision.device)
     if room is None:

@@ -1,4 +1,4 @@
-"""Where and how a step is computed, which changes its result by rounding alone."""
+"""Placement of a step: device, processes, precision, micro-batch; it changes results only by rounding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ class Placement:
     """Where and how a step is computed.
 
     Args:
-        device: "cpu", "cuda" or "mps": where the module is.
+        device: Device of the module: "cpu", "cuda" or "mps".
         ranks: The processes that train together.
-        precision: "fp32", "bf16" or "fp16": what the network computes in.
-        micro_batch_size: Images in memory at once, in each process; None: as many as fit.
-        shard_blocks: Parts of the module whose weights are sharded over processes and gathered one part after the
-            other (FSDP2); None: every process holds all weights (DDP).
-        prefetch: Whether the next batch is made while a step runs; for devices that leave the processor idle.
+        precision: Precision of the network: "fp32", "bf16" or "fp16".
+        micro_batch_size: Images in memory at once, in each process; None: the largest number that fits.
+        shard_blocks: Parts of the module whose weights are sharded over processes and gathered one part at a
+            time (FSDP2); None: every process holds all weights (DDP).
+        prefetch: Whether the next batch is made while a step runs; for devices that leave the CPU idle.
     """
 
     device: str = "cpu"
@@ -31,5 +31,5 @@ class Placement:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds a part of the weights only."""
+        """Whether each process holds only a part of the weights."""
         return self.shard_blocks is not None and self.ranks.world_size > 1

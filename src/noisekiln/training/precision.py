@@ -17,7 +17,7 @@ class Precision:
         device: "cpu", "cuda" or "mps".
 
     Attributes:
-        dtype: What the network computes in.
+        dtype: Type in which the network computes.
     """
 
     def __init__(self, name: str = "fp32", device: str = "cpu") -> None:
@@ -25,7 +25,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """While it is open, networks run in this precision."""
+        """A context in which networks run in this precision."""
         return torch.autocast(self.device, self.dtype, enabled=self.dtype is not torch.float32)
 
     def backward(self, loss: Tensor) -> None:
@@ -33,7 +33,7 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def unscale(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Divide the gradients by the scale, once all are added up."""
+        """Divide the accumulated gradients by the scale."""
         if self.scaler.is_enabled():
             for optimizer in optimizers:
                 self.scaler.unscale_(optimizer)
@@ -44,7 +44,7 @@ class Precision:
             self.scaler.update()
 
     def state_dict(self) -> dict[str, float]:
-        """The scale, and for how many steps it has held."""
+        """The scale, and the number of steps since it changed."""
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""Recovery of a step: what happens when memory runs out or compilation fails, in any of the processes."""
+"""Recovery of a step when memory runs out or compilation fails, in any of the processes."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,31 +12,31 @@ from noisekiln.machine.memory import is_out_of_memory, release_cached
 from noisekiln.training.batches import Batch
 from noisekiln.training.gradients import Gradients
 
-Foreseen = BatchTooLarge | CompileFailed
+RetryableError = BatchTooLarge | CompileFailed
 
 
 class Recovery:
-    """Takes the gradient of a step; if memory runs out, again with micro-batches of half the size.
+    """Computes the gradient of a step; if memory runs out, again with micro-batches of half the size.
 
-    All processes learn that one of them has failed before any of them uses the gradient. The one that has failed adds
-    zeros to the averages that the others wait for; then all of them forget the gradient and begin the step anew.
+    All processes learn that one of them has failed before any of them uses the gradient. The failed one adds zeros to
+    the averages that the others wait for; then all of them delete the gradient and repeat the step.
 
     Args:
-        gradients: What takes the gradient.
+        gradients: Gradient of a step, without recovery.
     """
 
     def __init__(self, gradients: Gradients) -> None:
         self.gradients, self.ranks = gradients, gradients.ranks
 
-    def take(
+    def compute_gradient(
         self, make_batch: Callable[[], Batch], optimizers: Sequence[torch.optim.Optimizer], seed: int
     ) -> tuple[float, float]:
-        """Leave the gradient, clipped, where the optimizers look for it.
+        """Compute the gradient, clipped, and leave it in the parameters for the optimizers.
 
         Args:
             make_batch: Makes the rows of this process.
             optimizers: The optimizers of the module.
-            seed: Seed of what the module itself draws.
+            seed: Seed of random numbers that the module itself draws.
 
         Returns:
             The mean loss over the rows of all processes, and the gradient's norm before clipping.
@@ -53,7 +53,7 @@ class Recovery:
             except (BatchTooLarge, CompileFailed) as error:
                 if self.gradients.sharded:  # the others are gathering weights, and cannot be reached
                     raise
-                failed = error.with_traceback(None)  # its frames hold on to the memory that has to be freed
+                failed = error.with_traceback(None)  # its frames keep the memory that must be freed
             self.gradients.clear()
             self._prepare_retry(failed)
         if self.ranks.world_size > 1:
@@ -73,14 +73,14 @@ class Recovery:
             if self.gradients.sharded:
                 raise failed from error
         if failed is not None:
-            self.gradients.losses = []  # with all that they keep for a backward pass
+            self.gradients.losses = []  # which keep activations for a backward pass
             release_cached()
             if ddp:
                 ddp.join_with_zeros()
         self._raise_together(failed)
         return value
 
-    def _raise_together(self, failed: Foreseen | None) -> None:
+    def _raise_together(self, failed: RetryableError | None) -> None:
         """Raise in all processes if one has failed; no process waits for its device before it knows."""
         too_large, uncompiled = self.ranks.all_reduce_sum(
             [isinstance(failed, BatchTooLarge), isinstance(failed, CompileFailed)]
@@ -88,12 +88,12 @@ class Recovery:
         if failed is not None:
             raise failed
         if too_large:
-            raise BatchTooLarge("in another process")
+            raise BatchTooLarge("memory ran out in another process")
         if uncompiled:
-            raise CompileFailed("in another process")
+            raise CompileFailed("compilation failed in another process")
 
-    def _prepare_retry(self, failed: Foreseen) -> None:
-        """Halve the micro-batch, and build DDP anew, whose averages were cut short; raises what cannot be retried."""
+    def _prepare_retry(self, failed: RetryableError) -> None:
+        """Halve the micro-batch and build DDP again, whose averages are incomplete; raise what cannot be retried."""
         gradients = self.gradients
         if isinstance(failed, BatchTooLarge):
             if gradients.micro_batch_size == 1:
@@ -111,8 +111,8 @@ class Recovery:
             raise failed
 
 
-def _classify(error: RuntimeError | MemoryError) -> Foreseen:
-    """The foreseen error that it is; raises any other as it is."""
+def _classify(error: RuntimeError | MemoryError) -> RetryableError:
+    """The retryable error of this kind; any other error is raised unchanged."""
     if is_out_of_memory(error):
         return BatchTooLarge(str(error))
     from torch._dynamo.exc import TorchDynamoException  # takes most of a second to import, and is rarely needed

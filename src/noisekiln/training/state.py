@@ -1,4 +1,4 @@
-"""The tensors of a training run by name: weights, averages, optimizer moments."""
+"""Tensors of a training run by name: weights, averages, optimizer moments."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from noisekiln.ema.power import Ema
 
 
 def collect_tensors(module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """Weights, averages and moments; frozen weights are left out, as they are made again with the module."""
+    """Weights, averages and moments; frozen weights are left out, because they are recreated with the module."""
     frozen = _frozen(module)
     tensors = {f"module.{k}": v for k, v in module.state_dict().items() if k not in frozen}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
@@ -32,9 +32,9 @@ def restore_tensors(
         for key, value in _under(f"optimizer{number}.", tensors).items():
             index, name = key.split(".", 1)
             weight, fused = weights[int(index)]
-            if value.shape == weight.shape:  # fused steps walk weights and moments in one memory order
+            if value.shape == weight.shape:  # fused steps need the same memory layout for weights and moments
                 optimizer.state[weight][name] = match_layout(value, weight)
-            else:  # and read the count of steps on the device
+            else:  # and the number of steps on the device
                 optimizer.state[weight][name] = value.to(weight.device if fused else value.device, copy=True)
 
 
@@ -44,7 +44,7 @@ def _restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if own.keys() != tensors.keys():
         differ = ", ".join(sorted(own.keys() ^ tensors.keys())[:4])
         raise ValueError(
-            f"The checkpoint holds the weights of another network: {differ} are in one of the two only. "
+            f"The checkpoint holds the weights of another network: they differ in these tensors: {differ}. "
             "Give another `out` for a new run."
         )
     for name, tensor in own.items():
@@ -56,5 +56,5 @@ def _frozen(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+    """The tensors whose names start with a prefix, which is removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

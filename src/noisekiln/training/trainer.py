@@ -17,25 +17,25 @@ from noisekiln.machine.devices import prepare_for_training
 from noisekiln.machine.memory import is_out_of_memory
 from noisekiln.training.batches import Batch, BatchSource, Prefetcher, derive_seed
 from noisekiln.training.budget import Budget, LearningRate
-from noisekiln.training.gradients import Gradients, HasValue
+from noisekiln.training.gradients import Gradients, LossLike
 from noisekiln.training.micro_batch import largest_micro_batch
 from noisekiln.training.placement import Placement
 from noisekiln.training.precision import Precision
 from noisekiln.training.recovery import Recovery
 from noisekiln.training.state import collect_tensors, restore_tensors
-from noisekiln.training.trial import leaving_no_trace
+from noisekiln.training.trial import restoring_state
 
 BAD_STEP_DECAY = 0.125  # of a bad step, by each good one after it
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where training stands after a step.
+    """State of training after a step.
 
     Attributes:
         images_seen: Images seen in all.
         seconds: Seconds of training before the step, interruptions not counted.
-        share: Share of the budget that is spent, 0 to 1.
+        share: Share of the budget that is used, 0 to 1.
         loss: Mean loss of the step, over all processes.
         grad_norm: Norm of the gradient before clipping.
         lr: Learning rate of the step.
@@ -53,33 +53,33 @@ class Report:
     micro_batch_size: int = 0
 
 
-def never() -> int:
-    """No signal to stop, ever."""
+def no_stop_signal() -> int:
+    """The default `stop` of `Trainer.run`: training is never stopped by a signal."""
     return 0
 
 
 class Trainer:
-    """Trains a module until a budget is spent; progress is counted in images.
+    """Trains a module until a budget is used up; progress is counted in images.
 
-    The rows and the randomness of a step are functions of the seed and the images seen. So an interrupted run that is
-    resumed takes the same steps as an uninterrupted one, bit for bit; and however a step is cut, into micro-batches or
-    over processes, its gradient is the same but for the rounding of sums.
+    The rows and random numbers of a step are functions of the seed and the images seen. So a resumed run takes the same
+    steps as an uninterrupted one, bit for bit; and however a step is split, into micro-batches or over processes, its
+    gradient is the same except for the rounding of sums.
 
     Args:
-        module: What is trained: all its parameters that require gradients; the others stay, and are not saved. Called
-            with the columns of some rows, it returns their loss.
-        batches: Makes the rows.
-        optimizers: Makes optimizers for the module: each over some of the trained parameters, together over all; the
-            trainer sets their learning rate at every step.
-        budget: When to stop.
-        lr: The learning rate over the share of the budget; each step has the rate of its middle.
+        module: Module to train: all its parameters that require gradients; the others stay, and are not saved. It
+            returns the loss of some rows when called with their columns.
+        batches: Function that makes the rows.
+        optimizers: Function that makes optimizers for the module: each for some of the trained parameters, together
+            for all; the trainer sets their learning rate at every step.
+        budget: Limit of training.
+        lr: Learning rate over the share of the budget; each step has the rate of its middle.
         batch_size: Images in a step, over all processes.
         seed: Seed of all randomness.
-        max_grad_norm: Largest norm of the gradient; longer ones are scaled down to it.
+        max_grad_norm: Largest norm of the gradient; larger gradients are scaled down to it.
         ema_lengths: Lengths of the weight averages, as shares of training; the first is that of the run's model.
         max_bad_steps: Bad steps, whose loss or gradient is not finite, that are skipped before training ends with
-            `Diverged`; eight good steps make up for one of them.
-        placement: Where and how steps are computed, which changes nothing but rounding.
+            `Diverged`; each good step reduces their count by 1/8.
+        placement: Device, processes, precision and micro-batch of steps, which change only rounding.
 
     Attributes:
         images_seen: Images seen in all.
@@ -87,8 +87,8 @@ class Trainer:
         step_start: Images seen before the last step.
         stopped_by: Number of the signal that ended `run`, in this process or in another; 0 if none did.
         previous_world_size: Number of processes that trained the loaded state.
-        ema: The averages of the weights.
-        gradients: The gradient of a step.
+        ema: Averages of the weights.
+        gradients: Gradient of a step.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Trainer:
             module, batch_size=batch_size, max_norm=max_grad_norm, precision=self.precision, placement=placement
         )
         self._recovery = Recovery(self.gradients)
-        self.optimizers = optimizers(module)  # over what sharding has made of the parameters
+        self.optimizers = optimizers(module)  # after sharding, which replaces the parameters
         part = self.gradients.parts[self.ranks.rank]
         self._rows = Prefetcher(batches, seed, batch_size, part, ahead=placement.prefetch, device=placement.device)
         self.ema = Ema(module, ema_lengths)
@@ -130,7 +130,7 @@ class Trainer:
 
     @property
     def batches(self) -> BatchSource:
-        """Makes the rows."""
+        """The function that makes the rows."""
         return self._rows.batches
 
     @batches.setter
@@ -139,7 +139,7 @@ class Trainer:
 
     @property
     def share(self) -> float:
-        """Share of the budget that is spent."""
+        """Share of the budget that is used."""
         return self.budget.share(self.seconds, self.images_seen)
 
     @property
@@ -148,15 +148,17 @@ class Trainer:
         return self.gradients.micro_batch_size
 
     @property
-    def losses(self) -> list[HasValue]:
-        """What the module returned in the last step, one entry a micro-batch."""
+    def losses(self) -> list[LossLike]:
+        """Losses that the module returned in the last step, one per micro-batch."""
         return self.gradients.losses
 
-    def run(self, stop: Callable[[], int] = never) -> Iterator[Report]:
-        """Train until the budget is spent or `stop` says so, yielding after every step; the time in between counts.
+    def run(self, stop: Callable[[], int] = no_stop_signal) -> Iterator[Report]:
+        """Train until the budget is used up or `stop` returns a signal, yielding after every step.
+
+        Time that the caller spends between steps counts too.
 
         Args:
-            stop: Called after every step: the number of the signal that ends training, or 0.
+            stop: Function that is called after every step and returns the number of the signal to stop, or 0.
 
         Raises:
             Diverged: If more than `max_bad_steps` recent steps had a loss or gradient that is not finite.
@@ -176,18 +178,18 @@ class Trainer:
             self.seconds, self.stopped_by = float(seconds.mean()), int(signals.max())
 
     def trial_step(self) -> None:
-        """Take the gradient of the next step and forget it, which shows whether it fits into memory."""
+        """Compute the gradient of the next step and discard it, which shows whether it fits into memory."""
         self.module.train()
-        with leaving_no_trace(self.module, self.optimizers, self.precision):
-            self._take_gradient()
+        with restoring_state(self.module, self.optimizers, self.precision):
+            self._compute_gradient()
 
     def choose_micro_batch(self) -> None:
-        """Lower `micro_batch_size` to what fits into the available memory, on devices where that is known before."""
+        """Lower `micro_batch_size` to what fits into memory, on devices where that is known in advance."""
         if self.gradients.sharded:
             return
-        most = largest_micro_batch(self.module, self._make_batch(), self.precision)
-        if most is not None:
-            of_ranks = self.ranks.all_gather(torch.tensor([most]), self.ranks.world_size)
+        largest = largest_micro_batch(self.module, self._make_batch(), self.precision)
+        if largest is not None:
+            of_ranks = self.ranks.all_gather(torch.tensor([largest]), self.ranks.world_size)
             self.gradients.micro_batch_size = min(self.micro_batch_size, max(1, int(of_ranks.min())))
 
     def check_finite(self) -> None:
@@ -198,7 +200,7 @@ class Trainer:
             raise Diverged(f"After {self.images_seen} images a weight is NaN or infinite", self.losses)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a resumed run needs of this process: tensors by name, and numbers for JSON. All processes call it.
+        """State of this process for a resumed run: tensors by name, and other state for JSON. All processes call it.
 
         Raises:
             Diverged: If a weight is NaN or infinite.
@@ -209,7 +211,7 @@ class Trainer:
             check_same_weights(self.module, self.ranks)
         collected = collect_tensors(self.module, self.ema, self.optimizers)
         tensors, sharded = local_shard(collected, is_main=self.ranks.is_main)
-        numbers: dict[str, Any] = {
+        state: dict[str, Any] = {
             "images_seen": self.images_seen,
             "seconds": self.seconds,
             "seed": self.seed,
@@ -220,33 +222,33 @@ class Trainer:
             "scaler": self.precision.state_dict(),
             "sharded": sharded,
         }
-        return tensors, numbers
+        return tensors, state
 
-    def load_state_dict(self, parts: Sequence[Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned in each process, whatever their number and device.
+    def load_state_dict(self, shards: Sequence[Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned in each process, on any number of processes and any device.
 
         Args:
-            parts: Tensors of each process that saved, by rank.
-            numbers: Numbers of the first process.
+            shards: Tensors of each process that saved, by rank.
+            state: Other state of the first process.
         """
-        restore_tensors(merge_shards(parts, numbers["sharded"]), self.module, self.ema, self.optimizers)
-        self.images_seen, self.seconds = int(numbers["images_seen"]), float(numbers["seconds"])
-        self.bad_steps, self.previous_world_size = float(numbers["bad_steps"]), int(numbers["world_size"])
-        self.precision.load_state_dict(numbers["scaler"])
-        alike = (self.previous_world_size, numbers["device"]) == (self.ranks.world_size, self.placement.device)
-        if alike and self.placement.micro_batch_size is None:  # so that sums are rounded as they were
-            self.gradients.micro_batch_size = min(self.micro_batch_size, int(numbers["micro_batch_size"]))
+        restore_tensors(merge_shards(shards, state["sharded"]), self.module, self.ema, self.optimizers)
+        self.images_seen, self.seconds = int(state["images_seen"]), float(state["seconds"])
+        self.bad_steps, self.previous_world_size = float(state["bad_steps"]), int(state["world_size"])
+        self.precision.load_state_dict(state["scaler"])
+        unchanged = (self.previous_world_size, state["device"]) == (self.ranks.world_size, self.placement.device)
+        if unchanged and self.placement.micro_batch_size is None:  # so that sums are rounded as they were
+            self.gradients.micro_batch_size = min(self.micro_batch_size, int(state["micro_batch_size"]))
 
     def _make_batch(self) -> Batch:
         return self._rows(self.images_seen)
 
-    def _take_gradient(self) -> tuple[float, float]:
+    def _compute_gradient(self) -> tuple[float, float]:
         seed = derive_seed(self.seed, self.images_seen, self.ranks.rank)
-        return self._recovery.take(self._make_batch, self.optimizers, seed)
+        return self._recovery.compute_gradient(self._make_batch, self.optimizers, seed)
 
     def _step(self) -> Report:
         begun, self.step_start = time.perf_counter(), self.images_seen
-        loss, norm = self._take_gradient()
+        loss, norm = self._compute_gradient()
         lr, applied = self.lr(self._middle_share(begun)), math.isfinite(loss) and math.isfinite(norm)
         self.bad_steps = max(0.0, self.bad_steps - BAD_STEP_DECAY) if applied else self.bad_steps + 1
         if applied:
@@ -265,14 +267,14 @@ class Trainer:
         return Report(self.images_seen, self.seconds, share, loss, norm, lr, applied, self.micro_batch_size)
 
     def _middle_share(self, begun: float) -> float:
-        """Share of the budget in the middle of the step whose gradient has just been taken."""
+        """Share of the budget in the middle of the step whose gradient has just been computed."""
         elapsed = 0.0
         if self.budget.minutes is not None:  # all ranks must agree on the rate
             elapsed = self.ranks.all_reduce_sum([time.perf_counter() - begun])[0] / self.ranks.world_size
         return self.budget.share(self.seconds + elapsed / 2, self.images_seen + self.batch_size / 2)
 
     def _apply(self, lr: float) -> None:
-        """Have all optimizers change the weights."""
+        """Update the weights by all optimizers."""
         try:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
@@ -287,8 +289,8 @@ class Trainer:
             ) from error
 
 
-def as_line(report: Report) -> dict[str, float]:
-    """A report as numbers by name, rounded for a log."""
+def report_record(report: Report) -> dict[str, float]:
+    """A report as a line of a log: rounded numbers by name."""
     values = asdict(report)
     logged = ("seconds", "share", "loss", "grad_norm", "lr")
     return {"images_seen": report.images_seen} | {name: float(f"{values[name]:.6g}") for name in logged}

@@ -1,4 +1,4 @@
-"""A trial step, which leaves no trace."""
+"""Trial of a step, after which the state of training is restored."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,24 +8,24 @@ from torch import nn
 
 from noisekiln.training.precision import Precision
 
-MOMENTS = 2  # that an optimizer keeps of a weight, at most
+MOMENTS = 2  # largest number of moments that an optimizer keeps per weight
 
 
 @contextmanager
-def leaving_no_trace(
+def restoring_state(
     module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], precision: Precision
 ) -> Iterator[None]:
-    """At its end, gradients, buffers and the loss scale are as before; weights must not be changed meanwhile.
+    """Restores gradients, buffers and the loss scale at the end of the context; weights must not be changed in it.
 
-    Room is reserved for the moments of optimizers, which they allocate in their first step only.
+    Memory is reserved for the moments of optimizers, which allocate them only in their first step.
 
     Args:
-        module: What is trained.
-        optimizers: The optimizers of the module.
-        precision: The precision that it is trained in.
+        module: Trained module.
+        optimizers: Optimizers of the module.
+        precision: Precision of training.
     """
     scale, buffers = precision.state_dict(), [buffer.clone() for buffer in module.buffers()]
-    room = [
+    reserved = [
         torch.empty_like(weight)
         for optimizer in optimizers
         for group in optimizer.param_groups
@@ -36,7 +36,7 @@ def leaving_no_trace(
         yield
     finally:
         module.zero_grad(set_to_none=True)
-        room.clear()
+        reserved.clear()
         precision.load_state_dict(scale)
         for buffer, before in zip(module.buffers(), buffers, strict=True):
             buffer.copy_(before)

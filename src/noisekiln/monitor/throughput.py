@@ -1,4 +1,4 @@
-"""Speed of training in images a second, and the time left."""
+"""Training speed in images per second, and the remaining time."""
 
 from collections import deque
 
@@ -7,8 +7,8 @@ from noisekiln.training.budget import Budget
 WINDOW = 10.0  # seconds over which speed is averaged
 
 
-class Pace:
-    """Images a second over the last ten seconds, and the time left at this speed.
+class Throughput:
+    """Images per second over the last ten seconds, and the remaining time at this speed.
 
     Args:
         budget: Training budget.
@@ -19,7 +19,7 @@ class Pace:
         self._moments: deque[tuple[float, int]] = deque()
 
     def add(self, seconds: float, images_seen: int) -> None:
-        """Note where training stands; call it in order of time.
+        """Add the state of training; to be called in order of time.
 
         Args:
             seconds: Seconds of training so far.
@@ -39,7 +39,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the budget is spent; None while the speed is unknown."""
+        """Seconds until the budget is used up; None while the speed is unknown."""
         if not self._moments:
             return None
         seconds, seen = self._moments[-1]
