@@ -18,7 +18,7 @@ TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 TRAINING = ("--images", "1600", "--batch-size", "16", "--lr", "0.01", "--backbone", TINY, "--curves", "none")
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """Exit code and output of a command; `flat` is all output without line breaks and boxes."""
 
     code: int
@@ -30,11 +30,11 @@ class Said(NamedTuple):
         return " ".join((self.out + self.err).replace("│", " ").split())
 
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandResult]
 
 
-def noisekiln(*words: object) -> Said:
-    """Run a command as the shell would, but in this process; an unforeseen error is raised as it is."""
+def noisekiln(*words: object) -> CommandResult:
+    """Run a command as the shell would, but in this process; an unexpected error is raised unchanged."""
     from noisekiln.cli import run  # here, as most tests need no command
 
     out, err = io.StringIO(), io.StringIO()
@@ -48,7 +48,7 @@ def noisekiln(*words: object) -> Said:
             assert done.code is None or isinstance(done.code, int)
             code = done.code or 0
     assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
-    return Said(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 def save_image(file: Path, pixels: np.ndarray) -> None:
@@ -57,7 +57,7 @@ def save_image(file: Path, pixels: np.ndarray) -> None:
 
 
 def make_images(folder: Path, *, classes: tuple[str, ...] = (), captions: bool = False, seed: int = 0) -> Path:
-    """24 images of 8x8 pixels, in sub-folders for classes, or beside a metadata.csv."""
+    """24 images of 8x8 pixels, in sub-folders for classes, or with a metadata.csv."""
     generator = np.random.default_rng(seed)
     rows = ["file_name,text"]
     for i in range(24):
@@ -73,7 +73,7 @@ def make_images(folder: Path, *, classes: tuple[str, ...] = (), captions: bool =
 
 
 @pytest.fixture(autouse=True)
-def python_hears_ctrl_c() -> Iterator[None]:
+def python_receives_ctrl_c() -> Iterator[None]:
     """A shell's background job inherits an ignored SIGINT; the tests are about a person at a terminal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -111,8 +111,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / data.name
-    said = noisekiln("train", data, "--out", out, *TRAINING)
-    assert said.code == 0, said
+    result = noisekiln("train", data, "--out", out, *TRAINING)
+    assert result.code == 0, result
     return out
 
 

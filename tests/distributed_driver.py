@@ -35,6 +35,9 @@ TRAININGS = [
     "resume-shard",
     "resume",
 ]
+TOYS = Path(__file__).parent / "toys"
+CODEC = f"{TOYS / 'thirds_codec.py'}:Thirds(costly=True)"
+STUDENT = ("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--codec", CODEC, "--teacher")
 COARSE = TINY.replace("patch=1", "patch=2")
 LARGE = ("train", "portraits", "--backbone", COARSE, "--images", "8000", "--batch-size", "256")
 
@@ -49,7 +52,7 @@ class Loss:
 
 
 class Net(nn.Module):
-    """Two matrices, biases, and noise in what is minimised."""
+    """Two matrices, biases, and noise in the loss."""
 
     short_at = None  # the call in which memory runs out
     short_behind = None  # the call in whose backward pass it does, between the two matrices
@@ -102,11 +105,11 @@ def make(ranks, *, shard=False, batch_size=96, images=4800, micro_batch_size=Non
 
 
 def train(what, folder, ranks):
-    """One training, whose tensors and reports are left in the folder."""
+    """One training run, with its tensors and reports saved in the folder."""
     if what == "short":  # two buckets of gradients, of which one is averaged already when memory runs out
         dist._DEFAULT_FIRST_BUCKET_BYTES = 100
         Net.short_at, Short.rows_at = ((None, None), (10, 30 * 96))[ranks.rank]
-        # 9 steps of a piece, two of the step that process 1 fails in, 10 of two pieces; then the last one of a step.
+        # 9 steps of one micro-batch, two calls in the step in which process 1 fails, 10 steps of two; then the last.
         Net.short_behind = (32, None)[ranks.rank]
     Net.ruined_at = 16 if "ruined" in what and ranks.rank == 1 else None
     micro = 12 if "ruined" in what else None
@@ -155,12 +158,14 @@ def main(folder, names, ranks):
     errors = {"unused": error_of_unused(ranks), "different": error_of_different_weights(ranks)}
     (folder / f"errors{ranks.rank}.json").write_text(json.dumps(errors))
     picture = ("-n", 7, "--batch-size", 2, "--steps", 3, "--out", folder / "2")
-    said = {
+    printed = {
         "two": noisekiln(*LARGE, "--shard", "--out", folder / "two"),
         "whole": noisekiln(*SMALL, "--images", 640, "--out", folder / "whole"),
+        "codec": noisekiln(*SMALL, "--images", 48, "--shard", "--codec", CODEC, "--out", folder / "codec"),
+        "student": noisekiln(*SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"),
         "sample": noisekiln("sample", folder / "whole", *picture),
     }
-    (folder / f"said{ranks.rank}.json").write_text(json.dumps(said))
+    (folder / f"printed{ranks.rank}.json").write_text(json.dumps(printed))
     train("short", folder, ranks)  # which leaves torch otherwise than it was
     ranks.barrier()
 
@@ -172,4 +177,4 @@ if __name__ == "__main__":
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    os._exit(0)  # Python that is taken apart while threads of torch's still speak aborts now and then
+    os._exit(0)  # at exit, Python sometimes aborts while threads of torch still run

@@ -121,7 +121,7 @@ class Gaussian:
         x = self.mean + t.alpha * whitened @ self.covariance
         return Estimate(x.view_as(x_t), (t.sigma * whitened).view_as(x_t))
 
-    def given(self, matrix: Tensor, y: Tensor, std: float) -> "Gaussian":
+    def conditioned_on(self, matrix: Tensor, y: Tensor, std: float) -> "Gaussian":
         """The posterior of an observation ``y = matrix x + std z``: again Gaussian."""
         gram = matrix @ self.covariance @ matrix.T + std**2 * torch.eye(len(matrix), dtype=y.dtype)
         gain = self.covariance @ matrix.T @ torch.linalg.pinv(gram, hermitian=True)

@@ -87,8 +87,8 @@ def test_memory_format_makes_no_difference(name):
 
 @pytest.mark.parametrize("size", SIZES)
 @every_backbone
-def test_an_image_is_seen_where_it_is_asked_for(name, size):
-    """And in the place that it shows: padding, where a size does not divide, is the same for both."""
+def test_the_condition_image_is_read_if_it_is_requested(name, size):
+    """At the same position: padding, where a size does not divide, is the same for image and condition image."""
     backbone = make(name, 3, 6, image=2).eval()
     x, noise, image = torch.randn(2, 3, *size), torch.tensor([0.1, 0.9]), torch.randn(2, 2, *size)
     vector = torch.randn(2, 6)
@@ -110,7 +110,7 @@ def test_without_channels_for_it_an_image_changes_nothing(name):
 @every_backbone
 def test_the_image_is_in_what_is_saved(name):
     made = make(name, 1, 0, image=2)
-    again = build(Backbone, describe(made, whole=True))
+    again = build(Backbone, describe(made, include_defaults=True))
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in made.state_dict().items()}
 
 
@@ -129,7 +129,7 @@ def test_it_takes_channels_and_declares_what_it_reads(name):
 
 
 @every_backbone
-def test_its_dial_makes_networks_of_rising_size(name):
+def test_sizes_make_larger_and_larger_networks(name):
     kind = find(Backbone, name)
     assert kind.default_size(5, "cpu") in kind.size_names
     counts = []
@@ -140,7 +140,7 @@ def test_its_dial_makes_networks_of_rising_size(name):
     assert counts == sorted(set(counts))
 
 
-def test_what_a_spec_says_itself_wins_over_the_dial():
+def test_arguments_of_a_spec_override_the_size():
     spec = with_defaults(Backbone, "unet(patch=4)", find(Backbone, "unet").sized("xs", (64, 64)))
     made = build(Backbone, spec, channels=1, vector=0, tokens=0, image=0)
     assert made.patch == 4

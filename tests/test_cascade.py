@@ -42,7 +42,7 @@ def test_it_generates_stage_by_stage():
     assert model.sample(["cat", None], seed=1).shape == (2, 15, 12, 3)
 
 
-def test_each_stage_starts_from_what_the_one_before_made():
+def test_each_stage_starts_from_the_result_of_the_one_before():
     model = cascade()
     small, middle, _ = model.stages
     images = small.sample(["dog"], seed=5)
@@ -59,7 +59,7 @@ def test_each_stage_starts_from_what_the_one_before_made():
 
 
 def test_conditions_go_to_the_stages_that_know_them():
-    """By name: the second stage counts its classes the other way round, the third knows none."""
+    """By name: the second stage has its classes in reverse order, the third has none."""
     model = cascade()
     seen = []
     for stage in model.stages:
@@ -75,7 +75,7 @@ def test_conditions_go_to_the_stages_that_know_them():
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_a_seed_is_the_same_picture_in_any_batch(noise):
-    """Up to two grey levels: what one stage rounds differently, the next may enlarge."""
+    """Up to two grey levels: later stages may enlarge differences of rounding."""
     model, conditions = cascade(noise), ["cat", "dog", None, 1, 0]
     together = model.sample(conditions, seed=7)
     alone = torch.cat([model.sample([condition], seed=7 + i) for i, condition in enumerate(conditions)])
@@ -126,7 +126,7 @@ def test_stages_that_do_not_fit(stages, says):
 
 
 def test_grey_then_colour():
-    """A cascade is not for upscalers only."""
+    """A cascade may consist of other stages than upscalers."""
     model = Cascade([tiny(None, channels=1), tiny(Colorize())])
     assert model.sample(2).shape == (2, 8, 8, 3)
 
@@ -144,16 +144,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_command(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
     out = tmp_path / "both"
-    said = cli("cascade", *folders, "--out", out, "--noise", "0.1", "-n", 4, "--class", "all", "--steps", 2)
-    assert said.code == 0, said
-    assert "2 stages, 8x8 pixels, saved in" in said.out
+    result = cli("cascade", *folders, "--out", out, "--noise", "0.1", "-n", 4, "--class", "all", "--steps", 2)
+    assert result.code == 0, result
+    assert "2 stages, 8x8 pixels, saved in" in result.out
     assert (out / "pictures" / "grid.png").exists()
     assert len(json.loads((out / "pictures" / "samples.json").read_text())) == 4
     loaded = load(out)
     assert isinstance(loaded, Cascade)
     assert loaded.stages[1].task == Upscale(2, noise=0.1)
-    said = cli("sample", out, "-n", 2, "--class", "dog", "--steps", 2, "--out", tmp_path / "more")
-    assert said.code == 0, said
+    result = cli("sample", out, "-n", 2, "--class", "dog", "--steps", 2, "--out", tmp_path / "more")
+    assert result.code == 0, result
     assert cli("cascade", *folders, "--out", out, "-n", 1, "--steps", 1).code == 0  # a cascade may be replaced
 
 
@@ -161,15 +161,15 @@ def test_sampler_schedule_and_batch_are_its_options_too(cli: Command, folders: t
     words = ("-n", 3, "--steps", 3, "--batch-size", 2, "--seed", 5)
     for more in ((), ("--sampler", "ddim(eta=1)"), ("--schedule", "rectified")):
         settings = {more[0].removeprefix("--"): more[1]} if more else {}
-        said = cli("cascade", *folders, "--out", tmp_path / "new", *words, *more)
-        assert said.code == 0, said
+        result = cli("cascade", *folders, "--out", tmp_path / "new", *words, *more)
+        assert result.code == 0, result
         images = [np.asarray(Image.open(tmp_path / "new" / "pictures" / f"0000{i}.png")) for i in range(3)]
         expected = nk.cascade(folders).sample(3, seed=5, steps=3, **settings)
         assert int((torch.from_numpy(np.stack(images)).int() - expected.int()).abs().max()) <= 2
 
 
 def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
-    """From folders or models, which are left as they are; saved if asked."""
+    """From folders or models, which stay unchanged; saved if `out` is set."""
     small, large = (nk.load(folder) for folder in folders)
     joined = nk.cascade([small, folders[1]], noise=0.2, out=tmp_path / "both")
     assert joined.stages[1].task == Upscale(2, noise=0.2)
@@ -195,15 +195,15 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     (("-n", "0"), "there is nothing to generate"),
 ])  # fmt: skip
 def test_what_the_command_refuses(cli: Command, folders: tuple[Path, Path], tmp_path: Path, words, says):
-    said = cli("cascade", *folders, "--out", tmp_path / "new", *words)
-    assert said.code == 2, said
-    assert says in said.err
+    result = cli("cascade", *folders, "--out", tmp_path / "new", *words)
+    assert result.code == 2, result
+    assert says in result.err
     assert not (tmp_path / "new").exists()
 
 
-def test_other_peoples_folders_are_left_alone(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
+def test_foreign_folders_are_not_overwritten(cli: Command, folders: tuple[Path, Path], tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine")
-    said = cli("cascade", *folders, "--out", tmp_path)
-    assert said.code == 2
-    assert "holds something that is not a cascade" in said.err
+    result = cli("cascade", *folders, "--out", tmp_path)
+    assert result.code == 2
+    assert "holds something that is not a cascade" in result.err
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]

@@ -34,7 +34,7 @@ SOURCE = Path(noisekiln.__file__).parent
 
 
 def abstract_class(room):
-    """The one abstract class that a room's `base` module defines, or None where `base` is something else."""
+    """The one abstract class that a room's `base` module defines, or None if it defines none."""
     module = importlib.import_module(f"noisekiln.{room}.base")
     found = [kind for kind in vars(module).values() if inspect.isabstract(kind) and kind.__module__ == module.__name__]
     assert len(found) == 1, f"{module.__name__} must define exactly one abstract class, not {found}"
@@ -102,10 +102,10 @@ def test_settings_are_kept_under_their_own_names_and_documented(base, name):
 @pytest.mark.parametrize("whole", [False, True], ids=["short", "whole"])
 def test_a_description_builds_the_same_again(base, name, whole):
     component = example(base, name)
-    text = describe(component, whole=whole)
+    text = describe(component, include_defaults=whole)
     again = build(base, text)
     assert type(again) is type(component)
-    assert describe(again, whole=True) == describe(component, whole=True)
+    assert describe(again, include_defaults=True) == describe(component, include_defaults=True)
     if dataclasses.is_dataclass(component):
         assert again == component
 
@@ -157,12 +157,12 @@ def test_a_component_from_a_file_takes_settings_and_may_lie_anywhere(tmp_path):
     assert build(Sampler, f"{file}:Mine(much=0.25)").much == 0.25
 
 
-def test_a_description_is_short_unless_it_shall_last():
+def test_a_spec_is_short_unless_defaults_are_included():
     assert describe(DDIM()) == "ddim"
     assert describe(DDIM(0.5)) == "ddim(eta=0.5)"
-    assert describe(DDIM(), whole=True) == "ddim(eta=0.0)"
+    assert describe(DDIM(), include_defaults=True) == "ddim(eta=0.0)"
     assert describe(Uniform(Cosine(0.0))) == "uniform(schedule=cosine(offset=0.0))"
-    assert describe(Uniform(), whole=True) == "uniform(schedule=cosine(offset=0.008))"
+    assert describe(Uniform(), include_defaults=True) == "uniform(schedule=cosine(offset=0.008))"
 
 
 def test_a_component_that_may_be_none_can_be_named():
@@ -172,7 +172,7 @@ def test_a_component_that_may_be_none_can_be_named():
     assert isinstance(build(Objective, "denoising(loss_weight=None)").loss_weight, Unit)
 
 
-def test_infinity_can_be_said():
+def test_infinity_can_be_written_in_a_spec():
     assert build(Guidance, "classifier_free(high=inf)").high == float("inf")
     assert build(Guidance, "classifier_free(high=9)").high == 9.0
 
@@ -197,23 +197,23 @@ def test_given_arguments_fill_what_the_spec_may_not_name():
     [
         (Sampler, "huen", "There is no sampler called 'huen'. Did you mean 'heun'?"),
         (Sampler, "DDIM", "Did you mean 'ddim'?"),
-        (Sampler, "xyz", "There are: adams,"),
+        (Sampler, "xyz", "Known samplers: adams,"),
         (Sampler, "base", "There is no sampler called 'base'"),
         (Schedule, "cosinus", "There is no schedule called 'cosinus'. Did you mean 'cosine'?"),
         (Sampler, "ddim(etta=1)", "ddim has no setting called 'etta'. Did you mean 'eta'?"),
         (Sampler, "heun(eta=1)", "heun has no setting called 'eta'. It has no settings."),
-        (Sampler, "ddim(eta='a')", "eta='a' is not of the kind float"),
-        (Sampler, "ddim(eta=True)", "is not of the kind float"),
+        (Sampler, "ddim(eta='a')", "eta='a' is not of the type float"),
+        (Sampler, "ddim(eta=True)", "is not of the type float"),
         (Sampler, "ddim(eta=2)", "between 0 and 1"),
-        (Sampler, "ancestral(variance='huge')", "is not of the kind"),
-        (Schedule, "linear_betas(steps=1.5)", "is not of the kind int"),
+        (Sampler, "ancestral(variance='huge')", "is not of the type"),
+        (Schedule, "linear_betas(steps=1.5)", "is not of the type int"),
         (Draw, "uniform(schedule=cosinus)", "There is no schedule called 'cosinus'"),
         (Draw, "uniform(schedule=cosine(ofset=0))", "Did you mean 'offset'?"),
-        (LossWeight, "min_snr(gamma=None)", "is not of the kind float"),
-        (Backbone, "unet(channels=1, widths=('a',), blocks=(1,))", "is not of the kind tuple[int, ...]"),
+        (LossWeight, "min_snr(gamma=None)", "is not of the type float"),
+        (Backbone, "unet(channels=1, widths=('a',), blocks=(1,))", "is not of the type tuple[int, ...]"),
     ],
 )
-def test_mistakes_are_answered_with_what_was_meant(base, text, says):
+def test_errors_suggest_the_nearest_name(base, text, says):
     with pytest.raises(ValueError) as caught:
         build(base, text)
     assert says in str(caught.value)
@@ -245,7 +245,7 @@ def test_what_is_no_spec_is_refused(text):
     "text", ["ddim(eta=__import__('os').getpid())", "ddim(eta=open('x'))", "ddim(eta=[x for x in ()])"]
 )
 def test_nothing_is_evaluated(text):
-    with pytest.raises(ValueError, match="is not of the kind float"):
+    with pytest.raises(ValueError, match="is not of the type float"):
         build(Sampler, text)
 
 
@@ -279,7 +279,7 @@ def test_a_component_of_ones_own_file(tmp_path, folder):
     mine = build(Sampler, f"{file}:Mine(much=2)")
     assert mine.much == 2.0
     assert describe(mine) == f"{file}:Mine(much=2.0)"
-    assert build(Sampler, describe(mine, whole=True)).much == 2.0
+    assert build(Sampler, describe(mine, include_defaults=True)).much == 2.0
 
 
 def test_two_files_of_one_name_are_two_files(tmp_path):
@@ -292,7 +292,7 @@ def test_two_files_of_one_name_are_two_files(tmp_path):
     assert describe(two) == f"{second}:Mine"
 
 
-def test_mistakes_about_a_file_are_answered(tmp_path):
+def test_errors_in_a_file_spec_are_explained(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(MINE % 0.5)
     for text, says in (

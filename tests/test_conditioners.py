@@ -94,7 +94,9 @@ def test_it_is_fitted_to_data_that_have_something_for_it(name):
     assert unfitted.needs
     fitted = unfitted.fit(found)
     assert list(fitted.values(found.train, found.class_names)) == values
-    assert describe(build(Conditioner, describe(fitted, whole=True)), whole=True) == describe(fitted, whole=True)
+    assert describe(build(Conditioner, describe(fitted, include_defaults=True)), include_defaults=True) == describe(
+        fitted, include_defaults=True
+    )
     ids = fitted.encode_all(values)
     for row, value in zip(ids, values, strict=True):
         assert torch.equal(row, fitted.nothing(1)[0] if value is None else fitted.encode([value])[0])
@@ -117,7 +119,7 @@ def test_previews_need_images_or_none(name):
 
 @every_conditioner
 def test_the_rows_of_its_table_are_its_entries(name):
-    """What adapters train and carry: rows that are found by what they stand for."""
+    """Adapters train and store rows of the table, which are found by their entry."""
     found, _ = DATA[name]
     fitted = find(Conditioner, name)().fit(found)
     parameter, entries = fitted.table()
@@ -136,13 +138,13 @@ def test_classes_go_by_name_or_number():
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("dgo", "There is no class called 'dgo'. Did you mean 'Dog'? There are: cat, Dog"),
-        (3, "There is no class number 3; the model was trained on 3: 0 cat, 1 Dog, 2 7."),
+        ("dgo", "There is no class called 'dgo'. Did you mean 'Dog'? Known classes: cat, Dog"),
+        (3, "There is no class number 3; the model has 3 classes: 0 cat, 1 Dog, 2 7. Use one of these."),
         (-1, "There is no class number -1"),
         ("12", "There is no class number 12"),
     ],
 )
-def test_a_class_that_there_is_not_is_answered_with_those_that_there_are(value, says):
+def test_an_unknown_class_is_an_error_that_lists_the_known_ones(value, says):
     with pytest.raises(ValueError) as caught:
         ClassLabel(("cat", "Dog", "7")).encode([value])
     assert says in str(caught.value)
@@ -168,7 +170,7 @@ def test_a_prompt_is_read_up_to_its_length():
     assert torch.equal(text.encode([""]), text.nothing(1))
 
 
-def test_padding_says_nothing():
+def test_padding_has_no_effect():
     torch.manual_seed(0)
     short, long = Text(("a", "red", "hat"), 6, 3), Text(("a", "red", "hat"), 6, 9)
     long.load_state_dict(short.state_dict())
@@ -179,7 +181,7 @@ def test_padding_says_nothing():
     assert not bool(cond.tokens[~cond.mask].any())
 
 
-def test_the_order_of_words_matters_and_an_unknown_word_alone_is_silent():
+def test_word_order_matters_and_a_prompt_of_unknown_words_is_empty():
     torch.manual_seed(0)
     text = Text(("red", "hat", "blue", "shirt"), 16, 6)
     one, other = text(text.encode(["red hat blue shirt", "blue hat red shirt"])).vector

@@ -10,15 +10,18 @@ from PIL import Image
 
 import noisekiln as nk
 from conftest import TINY, save_image
+from noisekiln.codecs.base import Codec
+from noisekiln.components.registry import find
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
 from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
-from noisekiln.plan.examples import TrainingBatches
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 
 TOYS = Path(__file__).parent / "toys"
 HALVING = f"{TOYS / 'halving_codec.py'}:Halving"
+THIRDS = f"{TOYS / 'thirds_codec.py'}:Thirds"
 POSITION = f"{TOYS / 'position_conditioner.py'}:Position"
 DISTILLING = f"{TOYS / 'distilling_objective.py'}:Distilling"
 TOKENS = f"{TOYS / 'token_backbone.py'}:TokenNet"
@@ -39,8 +42,8 @@ def pixels(run: Path, seed: int = 3, count: int = 2, **options: object) -> torch
 def halved(pets, tmp_path_factory, cli):
     """A run whose network sees x of half the resolution: 4x4 with 12 channels, for images of 8x8."""
     out = tmp_path_factory.mktemp("runs") / "halved"
-    said = cli("train", pets, "--out", out, *FLAGS, "--codec", HALVING)
-    assert said.code == 0, said
+    result = cli("train", pets, "--out", out, *FLAGS, "--codec", HALVING)
+    assert result.code == 0, result
     return out
 
 
@@ -48,8 +51,8 @@ def test_a_codec_trains_and_samples_images_of_their_own_size(halved, cli, tmp_pa
     model = nk.load(halved, allow_code=True)
     assert model.size == (8, 8)
     assert model.denoiser.backbone.channels == 12
-    said = cli("sample", halved, "--class", "cat", "-n", 3, "--steps", 3, "--out", tmp_path, "--allow-code")
-    assert said.code == 0, said
+    result = cli("sample", halved, "--class", "cat", "-n", 3, "--steps", 3, "--out", tmp_path, "--allow-code")
+    assert result.code == 0, result
     assert Image.open(tmp_path / "00002.png").size == (8, 8)
     assert len(list((halved / "samples").glob("*.png"))) >= 1
     refused = cli("sample", halved, "-n", 1)
@@ -107,6 +110,18 @@ def test_a_codec_with_weights_is_made_once_for_a_run(pets, tmp_path, monkeypatch
     assert resumed.sample(1, steps=2).shape == (1, 8, 8, 3)
 
 
+def test_a_codec_stays_frozen_and_in_evaluation_mode_in_training(pets):
+    """A student's codec comes from its teacher, whose weights could be trained."""
+    data = load(str(pets))
+    settings = resolve(Settings(codec=THIRDS, **SMALL), data)
+    codec = find(Codec, THIRDS)(3).requires_grad_(True)
+    learner = make_learner(settings, data, codec=codec).train()
+    assert learner.training
+    assert not learner.diffusion.codec.training
+    assert not any(weight.requires_grad for weight in learner.diffusion.codec.parameters())
+    assert not TrainingBatches(learner, data, settings)(0, 4, torch.Generator().manual_seed(0))[0].requires_grad
+
+
 def stop_after(images: int):
     """A watcher that presses Ctrl-C."""
     import signal
@@ -152,7 +167,7 @@ def test_every_use_works_behind_a_codec(halved, size):
     assert nk.interpolate(model, [1, 2], frames=2, steps=3).shape == (3, 8, 8, 3)
 
 
-def test_inverse_methods_behind_a_codec_explain_what_was_seen(halved):
+def test_inverse_methods_behind_a_codec_agree_with_the_observation(halved):
     """The operator sees images, through the decoder: known means are met by what comes out."""
     model = nk.load(halved, allow_code=True)
     small = np.random.default_rng(1).integers(60, 190, (4, 4, 3)).astype(np.uint8)
@@ -161,9 +176,10 @@ def test_inverse_methods_behind_a_codec_explain_what_was_seen(halved):
     assert float((means - torch.from_numpy(small).float()).abs().mean()) < 12
 
 
+@pytest.mark.parametrize("codec", [HALVING, THIRDS])
 @pytest.mark.parametrize("task", ["inpaint", "upscale(factor=2)"])
-def test_tasks_train_behind_a_codec(pets, tmp_path, task):
-    model = nk.train(str(pets), codec=HALVING, task=task, out=tmp_path / "run", **SMALL)
+def test_tasks_train_behind_a_codec(pets, tmp_path, task, codec):
+    model = nk.train(str(pets), codec=codec, task=task, out=tmp_path / "run", **SMALL)
     image = np.full((8, 8, 3), 120, np.uint8)
     if task == "inpaint":
         missing = np.zeros((8, 8), np.float32)
@@ -205,14 +221,14 @@ def places(tmp_path_factory):
 def test_a_conditioner_of_numbers(places, tmp_path, cli):
     out = tmp_path / "run"
     train = ("train", places, "--out", out, *FLAGS, "--cond", POSITION, "--images", 480, "--lr", 0.01)
-    said = cli(*train)
-    assert said.code == 0, said
+    result = cli(*train)
+    assert result.code == 0, result
     model = nk.load(out, allow_code=True)
     one, other = model.sample([(0.1, 0.9), None], seeds=[5, 5], steps=3, guidance=2.0)
     assert not torch.equal(one, other)
     words = ("--condition", "0.5,0.25", "-n", 2, "--steps", 3, "--allow-code", "--out", tmp_path / "samples")
-    said = cli("sample", out, *words)
-    assert said.code == 0, said
+    result = cli("sample", out, *words)
+    assert result.code == 0, result
     listed = json.loads((tmp_path / "samples" / "samples.json").read_text(encoding="utf-8"))
     assert listed[0]["left"] == 0.5
     assert listed[0]["top"] == 0.25
@@ -227,9 +243,9 @@ def test_a_conditioner_of_numbers(places, tmp_path, cli):
 
 
 def test_data_that_have_nothing_for_a_conditioner_are_refused(plain, tmp_path, cli):
-    said = cli("train", plain, "--out", tmp_path / "run", *FLAGS, "--cond", POSITION)
-    assert said.code == 2
-    assert "needs the numeric columns left and top" in said.flat
+    result = cli("train", plain, "--out", tmp_path / "run", *FLAGS, "--cond", POSITION)
+    assert result.code == 2
+    assert "needs the numeric columns left and top" in result.flat
     assert not (tmp_path / "run").exists()
 
 
@@ -285,13 +301,13 @@ def test_a_teacher_reads_conditions_by_its_own_conditioner(pets, class_run):
     assert not learner.teacher.training
 
 
-def test_a_teacher_is_needed_or_of_no_use(pets, class_run, tmp_path, cli):
-    said = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--objective", DISTILLING)
-    assert said.code == 2
-    assert "--teacher" in said.flat
-    said = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--teacher", class_run)
-    assert said.code == 2
-    assert "learns from no teacher" in said.flat
+def test_a_teacher_is_required_or_refused(pets, class_run, tmp_path, cli):
+    result = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--objective", DISTILLING)
+    assert result.code == 2
+    assert "--teacher" in result.flat
+    result = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--teacher", class_run)
+    assert result.code == 2
+    assert "learns from no teacher" in result.flat
 
 
 # --- a backbone that reads tokens and both levels of a step
@@ -309,13 +325,13 @@ def test_a_backbone_that_reads_tokens(captioned, tmp_path, cli):
     assert cli(*train, "--images", 96).code == 0
 
 
-def test_its_size_is_a_dial_of_its_own(captioned, tmp_path, cli):
+def test_a_backbone_has_its_own_sizes(captioned, tmp_path, cli):
     train = ("train", captioned, "--images", 16, "--batch", 16, "--curves", "none", "--backbone", TOKENS)
     assert cli(*train, "--out", tmp_path / "m", "--model", "m").code == 0
     assert nk.load(tmp_path / "m", allow_code=True).denoiser.backbone.width == 16
-    said = cli(*train, "--out", tmp_path / "xl", "--model", "xl")
-    assert said.code == 2
-    assert "There are: auto, s, m" in said.flat
+    result = cli(*train, "--out", tmp_path / "xl", "--model", "xl")
+    assert result.code == 2
+    assert "Known sizes: auto, s, m" in result.flat
 
 
 def test_a_network_that_reads_the_target_gets_both_levels():
@@ -332,9 +348,11 @@ def test_a_network_that_reads_the_target_gets_both_levels():
 
 
 def test_a_backbone_that_cannot_see_the_task_is_refused(captioned, tmp_path, cli):
-    said = cli("train", captioned, "--out", tmp_path / "run", "--images", 16, "--backbone", TOKENS, "--task", "inpaint")
-    assert said.code == 2
-    assert "does not read Cond.image" in said.flat
+    result = cli(
+        "train", captioned, "--out", tmp_path / "run", "--images", 16, "--backbone", TOKENS, "--task", "inpaint"
+    )
+    assert result.code == 2
+    assert "does not read Cond.image" in result.flat
 
 
 # --- an optimizer, and a log
@@ -368,13 +386,13 @@ def test_an_optimizer_and_a_log(pets, tmp_path, cli):
     ],
 )
 def test_a_component_that_does_not_exist_names_the_nearest(pets, tmp_path, cli, flag, spec, says):
-    said = cli("train", pets, "--out", tmp_path / "run", "--images", 16, flag, spec)
-    assert said.code == 2
-    assert says in said.flat
+    result = cli("train", pets, "--out", tmp_path / "run", "--images", 16, flag, spec)
+    assert result.code == 2
+    assert says in result.flat
     assert not (tmp_path / "run").exists()
 
 
-def test_what_there_is_to_choose_from_is_listed(cli):
-    said = cli("list")
+def test_all_choices_are_listed(cli):
+    result = cli("list")
     for room in ("codecs", "conditioners", "objectives", "optimizers", "logs", "backbones"):
-        assert f"{room}:" in said.out
+        assert f"{room}:" in result.out

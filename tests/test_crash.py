@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, out of disk space, damaged or started twice: nothing is lost, and all is said."""
+"""Runs that are killed, stopped, out of disk space, damaged or started twice: nothing is lost, problems are shown."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ def disk_full(*_: object, **__: object) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 def test_faults_change_nothing(tmp_path: Path):
-    """The short form of `benchmarks/crash.py`: its figures at length are in records/crash.json."""
+    """The short form of `benchmarks/crash.py`, whose results are in records/crash.json."""
     words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1", "--nans", "1"]
     script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "record.json")]
     done = subprocess.run(
@@ -77,20 +77,20 @@ def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets
             assert other.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
-        said = cli("train", pets, "--out", run, "--images", 10**6, *WORDS)
-        assert said.code == 2
-        assert f"{run} is in use by process {other.pid} on " in said.err
-        assert "or give another --out for a new run." in said.err
+        result = cli("train", pets, "--out", run, "--images", 10**6, *WORDS)
+        assert result.code == 2
+        assert f"{run} is in use by process {other.pid} on " in result.err
+        assert "or give another --out for a new run." in result.err
     finally:
         other.send_signal(signal.SIGKILL)
         other.wait()
-    said = cli("train", pets, "--out", run, "--images", 32, *WORDS)
-    assert said.code == 0, said
+    result = cli("train", pets, "--out", run, "--images", 32, *WORDS)
+    assert result.code == 0, result
 
 
-def test_opened_before_another_process_went_on(data: DataSet, tmp_path: Path):
+def test_a_run_opened_before_another_process_continued_it(data: DataSet, tmp_path: Path):
     late = Run(SETTINGS, data, tmp_path)
-    list(Run(SETTINGS.but(images=512), data, tmp_path).steps())
+    list(Run(SETTINGS.replace(images=512), data, tmp_path).steps())
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"Another process has trained in .* since it was opened here\. Open it again"):
         list(late.steps())
@@ -104,7 +104,7 @@ def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, 
     else:
         (tmp_path / left).mkdir()
         (tmp_path / left / "run.yaml").write_text("{")
-    assert list(Run(SETTINGS.but(images=16), data, tmp_path).steps())
+    assert list(Run(SETTINGS.replace(images=16), data, tmp_path).steps())
 
 
 def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_path: Path):
@@ -114,7 +114,7 @@ def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_pat
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 0, process.stderr
-    assert checkpoints.counts(tmp_path / "run" / "checkpoints")[-1] == 256
+    assert checkpoints.list_images_seen(tmp_path / "run" / "checkpoints")[-1] == 256
 
 
 @pytest.mark.parametrize("what", ["metrics.jsonl", "samples"])
@@ -126,10 +126,10 @@ def test_no_space_for_the_log_or_a_grid(
         patched.setattr(
             f"noisekiln.{'logs.json_lines.JsonLines.write' if log else 'runs.grids.save_picture'}", disk_full
         )
-        said = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
-    assert said.code == 5
+        result = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
+    assert result.code == 5
     assert (
-        f"{tmp_path} could not be written: No space left on device. What was saved before is intact. Free" in said.err
+        f"{tmp_path} could not be written: No space left on device. What was saved before is intact. Free" in result.err
     )
     assert cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS).code == 0
 
@@ -149,19 +149,19 @@ def test_a_damaged_checkpoint_is_named(cli: Command, pets: Path, tmp_path: Path)
     words = {"images": 64, "batch_size": 16, "backbone": TINY, "curves": "none"}
     nk.train(pets, out=run, intervals=SAVE_OFTEN, **words)
     damaged = max((run / "checkpoints").iterdir())
-    (damaged / "numbers.json").write_text("{}")
-    named = f"checkpoint {damaged.name} is damaged: 'numbers.json': not what was written, by its SHA256SUMS"
-    said = cli("train", pets, "--out", run, "--images", 64, *WORDS)
-    assert said.code == 0
-    assert f"note: {named}\n" in said.out
-    assert "resuming after 48 images" in said.out
-    (damaged / "numbers.json").write_text("{}")
+    (damaged / "state.json").write_text("{}")
+    named = f"checkpoint {damaged.name} is damaged: 'state.json': not what was written, by its SHA256SUMS"
+    result = cli("train", pets, "--out", run, "--images", 64, *WORDS)
+    assert result.code == 0
+    assert f"note: {named}\n" in result.out
+    assert "resuming after 48 images" in result.out
+    (damaged / "state.json").write_text("{}")
     with pytest.warns(UserWarning, match=named):
         nk.train(pets, out=run, **words)
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "model"])
-def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
+def test_a_full_disk_stops_the_run_and_it_resumes_when_there_is_space(
     cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ):
     run = tmp_path / "run"
@@ -171,22 +171,22 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_with_room(
             patch.setattr(checkpoints, "_find_room", disk_full)
         else:
             patch.setattr("noisekiln.model.saving.save_file", disk_full)
-        said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
-    assert said.code == 5
-    assert f"noisekiln: The {what} after 80 images could not be written to {run}" in said.err
-    assert "No space left on device." in said.err
-    assert "intact. Free some space or check the disk, then run the same again to resume." in said.err
-    assert checkpoints.counts(run / "checkpoints")[-1] == 64
+        result = cli("train", pets, "--out", run, "--images", 128, *WORDS)
+    assert result.code == 5
+    assert f"noisekiln: The {what} after 80 images could not be written to {run}" in result.err
+    assert "No space left on device." in result.err
+    assert "intact. Free some space or check the disk, then run the same command again to resume." in result.err
+    assert checkpoints.list_images_seen(run / "checkpoints")[-1] == 64
     assert not list(run.rglob(".*.partial"))
-    said = cli("train", pets, "--out", run, "--images", 128, *WORDS)
-    assert "resuming after 64 images" in said.out
-    assert "done: 128 images" in said.out
+    result = cli("train", pets, "--out", run, "--images", 128, *WORDS)
+    assert "resuming after 64 images" in result.out
+    assert "done: 128 images" in result.out
 
 
-def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """And what is written is the state of when it was asked for."""
+def test_training_continues_while_a_save_is_written(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The saved state is that of the moment of the request."""
     go, write = threading.Event(), SaveJob.write
-    run = Run(SETTINGS.but(ema_snapshots=0), data, tmp_path)  # which would have to wait their turn
+    run = Run(SETTINGS.replace(ema_snapshots=0), data, tmp_path)  # which would have to wait their turn
     steps = run.steps()
     for _ in islice(steps, 4):  # the first two grids are drawn after 1 and 3 steps, and saved
         pass
@@ -194,23 +194,23 @@ def test_training_goes_on_while_a_save_is_written(data: DataSet, tmp_path: Path,
     monkeypatch.setattr(SaveJob, "write", lambda self, folder: (go.wait(30), write(self, folder)))
     run.save()
     assert next(steps).images_seen == 80
-    assert checkpoints.counts(tmp_path / "checkpoints") == [16, 48]
+    assert checkpoints.list_images_seen(tmp_path / "checkpoints") == [16, 48]
     go.set()
     run.background.wait()
-    found = checkpoints.newest(tmp_path / "checkpoints")
+    found = checkpoints.load_newest(tmp_path / "checkpoints")
     assert found is not None
-    again = Run(SETTINGS.but(ema_snapshots=0), data, tmp_path / "again")
+    again = Run(SETTINGS.replace(ema_snapshots=0), data, tmp_path / "again")
     for _ in islice(again.steps(), 4):
         pass
     tensors, _ = again.trainer.state_dict()
-    assert found.numbers["images_seen"] == 64
+    assert found.state["images_seen"] == 64
     assert all((found.tensors[name] == tensor).all() for name, tensor in tensors.items())
     model = load_file(tmp_path / "model" / "model.safetensors")
     assert all((tensors[f"ema.0.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
 
 
 def test_killed_while_the_last_grid_is_drawn(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The run is not complete before its last grid is there."""
+    """The run is not complete until its last grid is written."""
     draw_grid = Run.draw_grid
 
     def killed(run: Run) -> Path:
@@ -229,7 +229,7 @@ def test_killed_while_the_last_grid_is_drawn(data: DataSet, tmp_path: Path, monk
 
 
 def test_stopped_in_the_last_step(data: DataSet, tmp_path: Path):
-    """What is complete is complete: the last grid is drawn."""
+    """A run with all its steps is complete: the last grid is drawn."""
     interrupt = Interrupt()
     for report in Run(SETTINGS, data, tmp_path).steps(interrupt):
         if report.share == 1:
@@ -240,7 +240,7 @@ def test_stopped_in_the_last_step(data: DataSet, tmp_path: Path):
 def test_a_save_that_fails_stops_training_at_the_next_step(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run = Run(SETTINGS.but(images=16_000), data, tmp_path)
+    run = Run(SETTINGS.replace(images=16_000), data, tmp_path)
     steps = run.steps()
     next(steps)
     run.background.wait()
@@ -253,14 +253,14 @@ def test_a_save_that_fails_stops_training_at_the_next_step(
 
 
 def test_keepers(data: DataSet, tmp_path: Path):
-    list(Run(SETTINGS.but(keep_checkpoints=1, keep_every=70), data, tmp_path).steps())
-    assert checkpoints.counts(tmp_path / "checkpoints") == [80, 144, 224, 256]
-    list(Run(SETTINGS.but(keep_checkpoints=1, images=272), data, tmp_path).steps())
-    assert checkpoints.counts(tmp_path / "checkpoints") == [272]
+    list(Run(SETTINGS.replace(keep_checkpoints=1, keep_every=70), data, tmp_path).steps())
+    assert checkpoints.list_images_seen(tmp_path / "checkpoints") == [80, 144, 224, 256]
+    list(Run(SETTINGS.replace(keep_checkpoints=1, images=272), data, tmp_path).steps())
+    assert checkpoints.list_images_seen(tmp_path / "checkpoints") == [272]
 
 
 def test_to_keep_none_is_refused():
-    with pytest.raises(ValueError, match=r"`keep_checkpoints=0` is out of range\. Give a number: 1 or more\."):
+    with pytest.raises(ValueError, match=r"`keep_checkpoints=0` is out of range\. Give 1 or more\."):
         Settings(keep_checkpoints=0)
 
 
@@ -274,9 +274,9 @@ def test_pickles_are_refused_unopened_with_a_way_out(cli: Command, pets: Path, t
     ):
         nk.load(file)
     for words in (("sample", file), ("train", pets, "--from", file)):
-        said = cli(*words)
-        assert said.code == 2
-        assert refusal in said.flat
+        result = cli(*words)
+        assert result.code == 2
+        assert refusal in result.flat
 
 
 def test_a_pickled_adapter_is_refused(tmp_path: Path):

@@ -104,7 +104,7 @@ def test_counts_must_agree(tmp_path: Path):
         load(npz(tmp_path, images=STACK, captions=["a", "b"]))
     with pytest.raises(DataError, match="one of its two parts has labels"):
         load(npz(tmp_path, train_images=STACK, train_labels=[0] * 5, test_images=STACK))
-    with pytest.raises(DataError, match="not one class an image"):
+    with pytest.raises(DataError, match="not one class per image"):
         load(npz(tmp_path, images=STACK, labels=np.eye(5)))
 
 
@@ -216,7 +216,7 @@ def test_idx_without_labels_and_cut_short(tmp_path: Path):
     idx(path, GREY)
     data = load(path)
     assert data.train.labels is None
-    assert "No labels were found beside the images." in data.notes
+    assert "There is no file of labels for the images." in data.notes
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match="ends before"):
         load(path)

@@ -273,7 +273,7 @@ def test_an_empty_class_folder_is_named(tmp_path: Path):
 def test_metadata_that_says_nothing_is_named(tmp_path: Path, text: str):
     many(tmp_path, 3)
     (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
-    assert "metadata.csv holds nothing about any image." in load(tmp_path).notes
+    assert "metadata.csv has no entry for any image." in load(tmp_path).notes
 
 
 def test_metadata_outside_of_the_folder_is_called_so(tmp_path: Path):

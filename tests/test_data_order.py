@@ -30,7 +30,7 @@ def test_batches_larger_than_the_set_do_not_hang():
     assert batch_order(3, seed=0, start=10**12, count=0).shape == (0,)
 
 
-def test_order_is_fixed_for_ever():
+def test_order_is_fixed():
     assert batch_order(8, seed=7, start=6, count=6).tolist() == [5, 0, 3, 1, 6, 2]
     assert batch_order(8, seed=7, start=6, count=6).dtype == np.int64
 
@@ -63,7 +63,7 @@ def test_how_many_are_held_out(n: int, out: int):
     assert held_out(n).sum() == out
 
 
-def test_which_are_held_out_is_fixed_for_ever():
+def test_which_are_held_out_is_fixed():
     assert np.flatnonzero(held_out(50)).tolist() == [2, 32, 33, 42, 43]
     chosen = np.flatnonzero(held_out(10_000))
     assert abs(chosen.mean() - 5000) < 300  # from everywhere in the set

@@ -14,12 +14,12 @@ from noisekiln.data.decode import MAX_PIXELS
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 
-def good(folder: Path, name: str = "good.png", size: tuple[int, int] = (8, 8)) -> None:
+def save_valid_image(folder: Path, name: str = "good.png", size: tuple[int, int] = (8, 8)) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, RED).save(folder / name)
 
 
-def only(folder: Path) -> np.ndarray:
+def load_single_image(folder: Path) -> np.ndarray:
     """The pixels of the folder's one image."""
     data = load(folder, size=8)
     assert len(data.train) == 1, data.skipped
@@ -40,7 +40,7 @@ def truncated(path: Path) -> None:
 
 
 def test_bad_files_are_listed_with_their_reason(tmp_path: Path):
-    good(tmp_path)
+    save_valid_image(tmp_path)
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("I am not a picture")
     (tmp_path / "notes.md").write_text("# notes")
@@ -49,7 +49,7 @@ def test_bad_files_are_listed_with_their_reason(tmp_path: Path):
     truncated(tmp_path / "half.webp")
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
     if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
+        os.mkfifo(tmp_path / "pipe.png")  # opening it would wait forever
     data = load(tmp_path)
     assert data.train.files == ("good.png",)
     why = reasons(data)
@@ -63,8 +63,8 @@ def test_bad_files_are_listed_with_their_reason(tmp_path: Path):
 
 
 def test_unreadable_file_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    good(tmp_path)
-    good(tmp_path, "locked.png")
+    save_valid_image(tmp_path)
+    save_valid_image(tmp_path, "locked.png")
     real = Path.open
 
     def refuse(self: Path, *args: object, **more: object) -> object:
@@ -77,7 +77,7 @@ def test_unreadable_file_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_bomb_is_refused_before_decoding_and_without_a_warning(tmp_path: Path):
-    good(tmp_path)
+    save_valid_image(tmp_path)
     side = int(MAX_PIXELS**0.5) + 10
     Image.new("1", (side, side)).save(tmp_path / "large.png")
     Image.new("1", (2 * side, 2 * side)).save(tmp_path / "huge.png")
@@ -89,9 +89,9 @@ def test_bomb_is_refused_before_decoding_and_without_a_warning(tmp_path: Path):
 
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path):
-    good(tmp_path)
+    save_valid_image(tmp_path)
     for name in (".hidden.png", "__MACOSX/a.png", ".git/b.png"):
-        good(tmp_path, name)
+        save_valid_image(tmp_path, name)
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
         (tmp_path / name).write_bytes(b"x")
     data = load(tmp_path)
@@ -101,17 +101,17 @@ def test_hidden_and_system_files_are_ignored(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["UPPER.PNG", "Phötö 日本.png", "a b'c.png", "x.JpEg"])
 def test_names_of_every_kind(tmp_path: Path, name: str):
-    good(tmp_path, name)
+    save_valid_image(tmp_path, name)
     assert load(tmp_path).train.files == (name,)
 
 
 def test_content_counts_not_the_suffix(tmp_path: Path):
     Image.new("RGB", (8, 8), GREEN).save(tmp_path / "really_png.jpg", format="PNG")
-    assert np.array_equal(only(tmp_path)[0, 0], GREEN)
+    assert np.array_equal(load_single_image(tmp_path)[0, 0], GREEN)
 
 
 def test_link_in_a_circle_ends(tmp_path: Path):
-    good(tmp_path, "a/1.png")
+    save_valid_image(tmp_path, "a/1.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
     assert len(load(tmp_path).train) == 1
 
@@ -126,14 +126,14 @@ def test_animation_gives_its_first_frame(tmp_path: Path):
 
 def test_cmyk(tmp_path: Path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
-    pixel = only(tmp_path)[0, 0].astype(int)
+    pixel = load_single_image(tmp_path)[0, 0].astype(int)
     assert pixel[0] > 240
     assert pixel[1:].max() < 15
 
 
 def test_palette(tmp_path: Path):
     Image.new("RGB", (8, 8), RED).quantize(4).save(tmp_path / "a.png")
-    assert np.array_equal(only(tmp_path)[0, 0], RED)
+    assert np.array_equal(load_single_image(tmp_path)[0, 0], RED)
 
 
 def test_palette_with_transparency_shows_white(tmp_path: Path):
@@ -141,7 +141,7 @@ def test_palette_with_transparency_shows_white(tmp_path: Path):
     image.putpalette([0, 255, 0, 255, 0, 0])
     image.paste(0, (0, 0, 4, 8))
     image.save(tmp_path / "a.png", transparency=0)
-    pixels = only(tmp_path)
+    pixels = load_single_image(tmp_path)
     assert np.array_equal(pixels[0, 0], WHITE)
     assert np.array_equal(pixels[0, 7], RED)
 
@@ -156,7 +156,7 @@ def test_hidden_colours_never_show(tmp_path: Path):
 
 def test_grey_with_alpha_stays_grey(tmp_path: Path):
     Image.new("LA", (8, 8), (0, 127)).save(tmp_path / "a.png")
-    pixels = only(tmp_path)
+    pixels = load_single_image(tmp_path)
     assert pixels.shape == (8, 8, 1)
     assert abs(int(pixels[0, 0, 0]) - 128) <= 1
 
@@ -164,11 +164,11 @@ def test_grey_with_alpha_stays_grey(tmp_path: Path):
 @pytest.mark.parametrize("mode", ["1", "L"])
 def test_grey_is_one_channel(tmp_path: Path, mode: str):
     Image.new(mode, (8, 8), 255).save(tmp_path / "a.png")
-    assert only(tmp_path).shape == (8, 8, 1)
+    assert load_single_image(tmp_path).shape == (8, 8, 1)
 
 
 def test_grey_beside_colour_becomes_colour(tmp_path: Path):
-    good(tmp_path)
+    save_valid_image(tmp_path)
     Image.new("L", (8, 8), 7).save(tmp_path / "grey.png")
     data = load(tmp_path)
     assert data.channels == 3
@@ -200,7 +200,7 @@ def test_float_pictures(tmp_path: Path):
 
 
 def test_16_bit_colour_becomes_8_bit(tmp_path: Path):
-    good(tmp_path)
+    save_valid_image(tmp_path)
     (tmp_path / "a.ppm").write_bytes(b"P6 8 8 65535\n" + b"\xff\xff\x00\x00\x00\x00" * 64)
     assert np.array_equal(load(tmp_path).train.pixels[0, 0, 0], RED)
 

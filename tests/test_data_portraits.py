@@ -36,7 +36,7 @@ def test_portraits(portraits: DataSet):
     assert "CC0 1.0" in (BUNDLED / "LICENSE-portraits.txt").read_text("utf-8")
 
 
-def test_no_portrait_is_there_twice(portraits: DataSet):
+def test_no_portrait_occurs_twice(portraits: DataSet):
     pixels = np.concatenate([portraits.train.pixels, portraits.held_out.pixels])
     assert len({picture.tobytes() for picture in pixels}) == 10_000
 
@@ -47,7 +47,7 @@ def test_captions_use_few_words(portraits: DataSet):
     assert all(caption.startswith("a person with ") for caption in portraits.train.captions)
 
 
-def test_ceiling_of_the_checker(portraits: DataSet, checker: ModuleType):
+def test_upper_bound_of_the_checker(portraits: DataSet, checker: ModuleType):
     part = portraits.held_out
     scores = checker.agreement(part.pixels, part.captions)
     assert all(scores[key] >= 0.99 for key in ("hair", "hat", "skin", "clothing", "all")), scores
@@ -62,7 +62,7 @@ def test_checker_sees_wrong_portraits(portraits: DataSet, checker: ModuleType):
     assert scores["all"] < 0.05
 
 
-def test_checker_bears_some_noise(portraits: DataSet, checker: ModuleType):
+def test_checker_tolerates_some_noise(portraits: DataSet, checker: ModuleType):
     part = portraits.held_out
     noise = np.random.default_rng(0).normal(0, 10, part.pixels.shape)
     noisy = np.clip(part.pixels + noise, 0, 255).astype(np.uint8)

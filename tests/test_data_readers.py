@@ -17,9 +17,9 @@ import io, zipfile
 from functools import partial
 from pathlib import Path
 from noisekiln.data.source import Item, Source
-from noisekiln.data.tree import understand
+from noisekiln.data.tree import source_from_tree
 
-HOLDS = "a zip of images"
+FORMATS = "a zip of images"
 
 def recognises(path: Path) -> int:
     return 2 * (path.suffix == ".zipped")
@@ -27,7 +27,7 @@ def recognises(path: Path) -> int:
 def read(path: Path) -> Source:
     archive = zipfile.ZipFile(path)
     names = [name for name in archive.namelist() if not name.endswith("/")]
-    return understand(path.stem, [Item(name, partial(_open, archive, name)) for name in names])
+    return source_from_tree(path.stem, [Item(name, partial(_open, archive, name)) for name in names])
 
 def _open(archive, name):
     return io.BytesIO(archive.read(name))
@@ -44,7 +44,7 @@ def test_every_reader_says_what_it_holds_and_never_raises(tmp_path: Path):
     (tmp_path / "empty").touch()
     assert len(discovered()) >= 4
     for reader in discovered():
-        assert reader.HOLDS
+        assert reader.FORMATS
         assert reader.recognises(tmp_path / "not there") == 0
         assert reader.recognises(tmp_path / "empty") == 0
 

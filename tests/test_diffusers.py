@@ -1,7 +1,7 @@
 """The same predictions through diffusers' schedulers and through ours give the same images.
 
-Theirs compute their tables in float32, hence tolerances of 1e-5. Our steps are told nothing of theirs but, where their
-grid is their own, the levels that they visit.
+Theirs compute their tables in float32, hence tolerances of 1e-5. Our steps share nothing with theirs; where
+their grid is a different one, ours visits its levels.
 """
 
 import pytest
@@ -37,7 +37,7 @@ class Drawn:
 
 
 def ddpm_output(prediction, x, timestep):
-    """The network's output at a step of their table."""
+    """The network's output at a step of diffusers' table."""
     t = LinearBetas()((timestep.double() + 1) / 1000)
     return {"epsilon": EPS, "v_prediction": V}[prediction].target(*MIXTURE(x, t), t)
 

@@ -51,7 +51,7 @@ def test_an_estimate_recombines_to_what_was_seen(prediction):
 
 
 def test_the_scale_of_the_levels_makes_no_difference():
-    """So a model trained on one schedule can be sampled along any other."""
+    """Therefore a model trained on one schedule can be sampled with any other."""
     denoiser = tiny().denoiser.double()
     x_t = torch.randn(2, 1, 8, 6, dtype=torch.float64)
     on_circle, exploding = denoiser(0.6 * x_t, level(0.6, 0.8)), denoiser(x_t, level(1.0, 0.8 / 0.6))
@@ -92,8 +92,8 @@ def test_progress_counts_over_all_batches(batch_size):
     assert int((finished_images(progress).int() - whole.int()).abs().max()) <= 1
 
 
-def test_what_is_not_possible_is_said_by_the_call():
-    """Not at the first step, and also of the last of many batches."""
+def test_impossible_options_are_refused_by_the_call_itself():
+    """Errors are raised before the first step, also those of the last of many batches."""
     for words in ({"steps": 0}, {"sampler": "huen"}, {"batch_size": 0}, {"noise": torch.zeros(2, 1, 8, 6)}):
         with pytest.raises(ValueError):
             tiny().generate(3, **words)
@@ -130,7 +130,7 @@ def test_a_size_is_in_pixels_whatever_x_is(size, tmp_path):
     with pytest.raises(ValueError, match="smaller than the"):
         model.generate(1, size=(4, 4))
     model.save(tmp_path)
-    with pytest.raises(ValueError, match="Python code that came with the model"):
+    with pytest.raises(ValueError, match="Python code that is part of the model"):
         Diffusion.load(tmp_path)
     loaded = Diffusion.load(tmp_path, allow_code=True)
     assert loaded.size == size
@@ -157,7 +157,7 @@ def test_tasks_and_cascades_work_behind_it():
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "ancestral"])
 def test_a_seed_is_the_same_picture_in_any_batch(sampler, guidance, batch):
-    """Up to one grey level: a matrix product may add in another order for another batch."""
+    """Up to one grey level: a matrix product may sum in another order for another batch size."""
     model = tiny()
     conditions = ["cat", "dog", None, 2, 0, 1, 2, None]
     settings = {"seed": 40, "sampler": sampler, "guidance": guidance, "steps": 6}
@@ -172,7 +172,7 @@ def test_a_seed_is_the_same_picture_in_any_batch(sampler, guidance, batch):
 @pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
 @pytest.mark.parametrize("schedule", names("schedules"))
 def test_every_prediction_can_be_sampled_along_every_schedule(schedule, prediction):
-    """Also eps from pure noise, of which it says nothing: the grid starts a little earlier there."""
+    """Also eps, which is undefined at pure noise: its grid starts at slightly less noise."""
     model = tiny(prediction, conditioner=False)
     *_, last = model.generate([None] * 2, seeds=[0, 1], schedule=schedule, steps=6)
     assert bool(last.x.isfinite().all())
@@ -212,14 +212,14 @@ def test_guidance_of_one_is_the_condition_and_of_zero_is_no_condition():
 
 def test_its_own_settings_are_the_default():
     model = tiny(sampling=Sampling("ddim(eta=1)", 3, 2.0, "rectified"))
-    asked = tiny().sample(["dog"], sampler="ddim(eta=1)", steps=3, guidance=2, schedule="rectified")
-    assert torch.equal(model.sample(["dog"]), asked)
+    explicit = tiny().sample(["dog"], sampler="ddim(eta=1)", steps=3, guidance=2, schedule="rectified")
+    assert torch.equal(model.sample(["dog"]), explicit)
 
 
 @pytest.mark.parametrize(
     ("conditions", "settings", "says"),
     [
-        (["cat"], {"seeds": [1, 2]}, "1 conditions came with 2 seeds"),
+        (["cat"], {"seeds": [1, 2]}, "1 conditions were given with 2 seeds"),
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
         ([9], {}, "There is no class number 9"),
         (["cat"], {"steps": 0}, "`steps=0`: sampling takes at least one step"),
@@ -229,7 +229,7 @@ def test_its_own_settings_are_the_default():
         (["cat"], {"guidance": "clasifier_free"}, "Did you mean 'classifier_free'?"),
     ],
 )
-def test_wrong_requests_are_answered(conditions, settings, says):
+def test_wrong_requests_are_errors(conditions, settings, says):
     with pytest.raises(ValueError) as caught:
         tiny().sample(conditions, **settings)
     assert says in str(caught.value)
@@ -304,7 +304,7 @@ def test_a_digest_is_of_names_and_bytes():
         assert digest(other) != digest(one)
 
 
-def test_somebody_elses_code_is_not_run_unasked(tmp_path):
+def test_code_of_a_model_is_not_run_without_permission(tmp_path):
     tiny().save(tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
     mine = tmp_path / "mine.py"

@@ -1,4 +1,4 @@
-"""Several processes train as one would; and none of them waits for ever."""
+"""Several processes train as one would; and none of them waits forever."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.run import get_args_parser
 
+import noisekiln as nk
 from conftest import TINY
 from distributed_driver import LARGE, SMALL, make
 from noisekiln.cli import app
@@ -30,10 +31,10 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import merge_shards
 from noisekiln.errors import Diverged, LostRank, RanksDiffer, SaveFailed
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.meeting import check_ranks_agree, is_shared
+from noisekiln.runs.rank_agreement import check_ranks_agree, is_folder_shared
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
-from noisekiln.training.background import Background
+from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 
 DRIVER = Path(__file__).parent / "distributed_driver.py"
@@ -45,8 +46,8 @@ in_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the proce
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory) -> Path:
-    """The folder in which two processes have done all that `distributed_driver.py` does."""
+def two_process_run(tmp_path_factory) -> Path:
+    """The folder in which two processes have run `distributed_driver.py`."""
     folder = tmp_path_factory.mktemp("ranks")
     done = subprocess.run(
         [*TORCHRUN, str(DRIVER), str(folder)], env=ENV, timeout=300, capture_output=True, text=True, check=False
@@ -56,19 +57,19 @@ def together(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(together) -> Callable[[str], list[dict]]:
-    """What each of two processes left of a training."""
-    return lambda what: [torch.load(together / f"{what}{rank}.pt", weights_only=True) for rank in range(2)]
+def trained(two_process_run) -> Callable[[str], list[dict]]:
+    """What each of two processes saved after training."""
+    return lambda what: [torch.load(two_process_run / f"{what}{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def said(folder: Path, command: str) -> list[str]:
+def printed(folder: Path, command: str) -> list[str]:
     """What each of two processes printed to standard output; the command ended well in both."""
-    both = [json.loads((folder / f"said{rank}.json").read_text())[command] for rank in range(2)]
+    both = [json.loads((folder / f"printed{rank}.json").read_text())[command] for rank in range(2)]
     assert [code for code, _, _ in both] == [0, 0], both
     return [out for _, out, _ in both]
 
 
-def alone(**settings):
+def train_single_process(**settings):
     trainer = make(Ranks(), **settings)
     losses = [report.loss for report in trainer.run()]
     return trainer.state_dict()[0], losses
@@ -90,24 +91,24 @@ def assert_same(parts, tensors, losses):
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "batch"), [("ddp", 96), ("shard", 96), ("uneven", 97), ("uneven-shard", 97)])
 def test_two_processes_train_as_one_does(trained, what, batch):
-    """Over 50 steps, in double precision: only the order of sums differs."""
+    """Over 50 steps in double precision, only the order of sums differs."""
     parts = trained(what)
-    assert_same(parts, *alone(batch_size=batch))
+    assert_same(parts, *train_single_process(batch_size=batch))
     assert bool(parts[0]["numbers"]["sharded"]) == ("shard" in what)
 
 
 @pytest.mark.slow
-def test_one_that_runs_out_of_memory_has_all_take_smaller_pieces(trained):
-    """In a forward pass, in the midst of the averages of a backward pass, and when rows are made."""
+def test_if_one_process_runs_out_of_memory_all_use_a_smaller_micro_batch(trained):
+    """In a forward pass, during the all-reduce of a backward pass, and when rows are made."""
     parts = trained("short")
-    assert_same(parts, *alone())
+    assert_same(parts, *train_single_process())
     sizes = [48] * 9 + [24] * 10 + [12] * 11 + [6] * 20
     assert parts[0]["micro_batch_size"] == parts[1]["micro_batch_size"] == sizes
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(trained):
-    """Sharded weights hold back what the pieces before it have gathered: none of it gets into the next step."""
+def test_a_step_whose_last_micro_batch_is_nan_leaves_no_gradient_behind(trained):
+    """Sharded weights accumulate gradients over micro-batches; none of them must get into the next step."""
     sharded, whole = (trained(what)[0] for what in ("ruined-shard", "ruined-ddp"))
     assert sharded["applied"] == whole["applied"] == [True] * 3 + [False] + [True] * 46
     np.testing.assert_allclose(sharded["norms"], whole["norms"], rtol=1e-9)
@@ -115,14 +116,14 @@ def test_nothing_is_left_of_a_step_whose_last_piece_is_no_number(trained):
 
 
 @pytest.mark.slow
-def test_a_sharded_run_goes_on_in_one_process_and_back(trained):
-    """What processes wrote does not depend on how many read it."""
+def test_a_sharded_run_resumes_in_one_process_and_back(trained):
+    """A checkpoint can be read by any number of processes."""
     parts = trained("half-shard")
     one = make(Ranks())
     one.load_state_dict([part["tensors"] for part in parts], parts[0]["numbers"])
     assert one.images_seen == 25 * 96
     losses = [report.loss for report in one.run()]
-    tensors, all_losses = alone()
+    tensors, all_losses = train_single_process()
     np.testing.assert_allclose(losses, all_losses[25:], rtol=1e-9)
     for what in ("resume-shard", "resume"):
         np.testing.assert_allclose(trained(what)[0]["losses"], all_losses[25:], rtol=1e-9)
@@ -130,19 +131,19 @@ def test_a_sharded_run_goes_on_in_one_process_and_back(trained):
 
 
 @pytest.mark.slow
-def test_what_is_wrong_in_one_process_is_said_by_all(together):
-    """A parameter that the loss does not need, and weights that have changed in one process alone."""
+def test_an_error_in_one_process_is_raised_in_all(two_process_run):
+    """A parameter without gradient, and weights that have changed in one process only."""
     for rank in range(2):
-        errors = json.loads((together / f"errors{rank}.json").read_text())
+        errors = json.loads((two_process_run / f"errors{rank}.json").read_text())
         assert "idle had no part in the loss" in errors["unused"]
         assert "The weights of rank 1 differ from those of rank 0" in errors["different"]
 
 
 @pytest.mark.slow
-def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processes(together, cli, tmp_path):
-    """Two processes that share out the weights, and one that has them whole."""
-    two, one = together / "two", tmp_path / "one"
-    outputs = said(together, "two")
+def test_the_command_resumes_with_another_number_of_processes_and_samples_the_same(two_process_run, cli, tmp_path):
+    """Two processes with sharded weights, and one with full weights."""
+    two, one = two_process_run / "two", tmp_path / "one"
+    outputs = printed(two_process_run, "two")
     assert [out.count("done: 8,192 images") for out in outputs] == [1, 0]  # one process speaks
     assert cli(*LARGE, "--out", one).code == 0
     assert len(list((two / "checkpoints" / "000000008192").glob("part-*.safetensors"))) == 2
@@ -150,7 +151,7 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
     for name, weight in weights[1].items():
         torch.testing.assert_close(weights[0][name], weight, rtol=1e-2, atol=1e-3)
     evaluated = [json.loads((run / "held_out.json").read_text()) for run in (one, two)]
-    assert evaluated[0]["points"] == evaluated[1]["points"] > 2
+    assert evaluated[0]["noisy_images"] == evaluated[1]["noisy_images"] > 2
     for one_, two_ in zip(*(of["evaluations"] for of in evaluated), strict=True):  # each process evaluates its share
         np.testing.assert_allclose(two_["held_out"], one_["held_out"], rtol=0.02)
         np.testing.assert_allclose(two_["train"], one_["train"], rtol=0.02)
@@ -169,14 +170,25 @@ def test_the_command_paints_the_same_and_goes_on_with_another_number_of_processe
 
 
 @pytest.mark.slow
-def test_two_processes_paint_what_one_does(together, cli, tmp_path):
-    outputs = said(together, "sample")
+@pytest.mark.parametrize("command", ["codec", "student"])
+def test_a_codec_with_weights_and_a_teacher_stay_whole_where_weights_are_sharded(two_process_run, command):
+    """They are used outside of the sharded forward pass: images are encoded, and the codec is saved."""
+    printed(two_process_run, command)
+    codec = load_file(two_process_run / command / "codec" / "codec.safetensors")
+    model = nk.load(two_process_run / command, allow_code=True)
+    assert all(torch.equal(codec[name], tensor) for name, tensor in model.codec.state_dict().items())
+    assert model.sample(1, steps=2).shape == (1, *model.size, 3)
+
+
+@pytest.mark.slow
+def test_two_processes_sample_what_one_does(two_process_run, cli, tmp_path):
+    outputs = printed(two_process_run, "sample")
     assert [out.count("7 images in") for out in outputs] == [1, 0]
-    model = together / "whole"
-    assert len(list((together / "2").iterdir())) == 9
+    model = two_process_run / "whole"
+    assert len(list((two_process_run / "2").iterdir())) == 9
     alone_ = cli("sample", model, "-n", 7, "--batch-size", 2, "--steps", 3, "--out", tmp_path / "1")
     assert alone_.code == 0
-    files = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in (tmp_path / "1", together / "2")]
+    files = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in (tmp_path / "1", two_process_run / "2")]
     assert files[0] == files[1]
 
 
@@ -189,7 +201,7 @@ def test_a_batch_too_small_for_all_is_refused():
 
 
 class Alike(Ranks):
-    """Many processes that all say the same, added up one after the other."""
+    """Many processes with equal values, summed one after the other."""
 
     def all_reduce_sum(self, values):
         total = [0.0] * len(values)
@@ -199,7 +211,7 @@ class Alike(Ranks):
 
 
 class Apart(Ranks):
-    """One of two processes, to which the other says what it was given to say."""
+    """One of two processes, which receives fixed numbers from the other."""
 
     def __init__(self, rank: int, other: list[list[float]]) -> None:
         super().__init__(rank, 2)
@@ -210,7 +222,7 @@ class Apart(Ranks):
 
 
 class Gathered(Ranks):
-    """One of several processes, of which each has a number of its own."""
+    """One of several processes, each with its own number."""
 
     def __init__(self, numbers: list[float]) -> None:
         super().__init__(0, len(numbers))
@@ -235,15 +247,15 @@ def test_processes_that_see_something_else_are_refused(tmp_path):
     check_ranks_agree(tmp_path, Apart(0, [[0.0], [1.0], [64.0, 255.0]]), 64, "000000ffaa", 0.2)
 
 
-def test_processes_with_folders_of_their_own_are_told(tmp_path):
-    """Even if there is an old run in each."""
+def test_processes_without_a_shared_folder_are_refused(tmp_path):
+    """Even if each folder holds an old run."""
     begun = time.monotonic()
-    assert not is_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 0.2)
-    assert not is_shared(tmp_path, Apart(0, [[0.0], [0.0]]), 0.2)
+    assert not is_folder_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 0.2)
+    assert not is_folder_shared(tmp_path, Apart(0, [[0.0], [0.0]]), 0.2)
     assert time.monotonic() - begun < 5
-    later = threading.Timer(0.2, (tmp_path / ".meeting").write_text, ("77",))
+    later = threading.Timer(0.2, (tmp_path / ".shared_folder_test").write_text, ("77",))
     later.start()
-    assert is_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 10)  # a network disk shows it later
+    assert is_folder_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 10)  # a network disk shows it later
     later.join()
 
 
@@ -279,7 +291,7 @@ def test_a_checksum_knows_weights_apart_that_have_changed_places():
     assert seen[0] == seen[1] != seen[2]
 
 
-def test_only_what_torch_says_is_taken_for_a_lost_connection():
+def test_only_errors_of_torch_are_treated_as_a_lost_connection():
     few = Ranks(0, 2)
     with pytest.raises(LostRank), few.detecting_lost_ranks():
         raise RuntimeError("[gloo] Connection closed by peer")
@@ -298,7 +310,7 @@ def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(torch, "compile", broken if here else lambda function: function)
             compiler.compile()
-        assert compiler.failure == ("no compiler here" if here else "another process cannot")
+        assert compiler.failure == ("no compiler here" if here else "another process cannot compile it")
         assert not compiler.active
 
 
@@ -311,7 +323,7 @@ def test_other_commands_are_not_started_several_times(cli, monkeypatch, command)
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused = cli(command, "runs/some")
     assert refused.code == 2
-    assert f"{command} was started 2 times, and it is the work of one process" in refused.err
+    assert f"{command} was started in 2 processes, but it runs in one" in refused.err
 
 
 def options() -> list[str]:
@@ -321,8 +333,8 @@ def options() -> list[str]:
 
 
 @pytest.mark.parametrize("option", [option for option in options() if option.startswith("--")])
-def test_torchrun_hands_on_every_option_of_train(option):
-    """It reads abbreviations of its own options even among those of the program."""
+def test_torchrun_passes_on_every_option_of_train(option):
+    """torchrun also reads abbreviations of its own options among those of the program."""
     parsed = get_args_parser().parse_args(["-m", "noisekiln", "train", "portraits", option, "1"])
     assert parsed.training_script_args == ["train", "portraits", option, "1"]
 
@@ -334,8 +346,8 @@ def out_of_memory(*_: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
-    """It leaves no way back within a run; the same command goes on with smaller pieces."""
+def test_the_micro_batch_that_a_sharded_run_should_try_is_kept(tmp_path, monkeypatch):
+    """Out of memory, a sharded run ends; the same command resumes with a smaller micro-batch."""
     settings, data = Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True), load("portraits")
     run = Run(settings, data, tmp_path)
     run.trainer.gradients.sharded = True
@@ -347,13 +359,13 @@ def test_what_a_sharded_run_learned_of_memory_is_kept(tmp_path, monkeypatch):
     assert again.settings.micro_batch_size is None
     assert len(list(again.steps())) == 4
     for requested, shard, used in ((16, True, 8), (2, True, 2), (16, False, 16), (None, False, 8)):  # saved with 8
-        run = Run(settings.but(micro_batch_size=requested, shard=shard), data, tmp_path)
+        run = Run(settings.replace(micro_batch_size=requested, shard=shard), data, tmp_path)
         assert run.trainer.micro_batch_size == used, (requested, shard)
 
 
 @pytest.mark.slow
-def test_torchrun_takes_a_sharded_run_on_whose_memory_is_short(tmp_path):
-    """Process 1 has room for 4 images of 8: a restart, and all is done."""
+def test_torchrun_restarts_a_sharded_run_that_was_out_of_memory(tmp_path):
+    """Process 1 has memory for 4 of 8 images: after one restart, the run finishes."""
     words = ["train", "portraits", "--backbone", TINY, "--images", "32", "--batch-size", "16", "--shard"]
     command = [*TORCHRUN[:-2], "--max-restarts", "2", *TORCHRUN[-2:], str(LOW_MEMORY), *words, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=120, check=False)
@@ -366,7 +378,7 @@ def test_torchrun_takes_a_sharded_run_on_whose_memory_is_short(tmp_path):
 
 
 class Pair:
-    """Two processes in the midst of training, started without torchrun, or by it."""
+    """Two processes in the middle of training, started without torchrun, or by it."""
 
     def __init__(self, folder: Path, *words: object, torchrun: tuple[object, ...] | None = None) -> None:
         command = [*SMALL, "--out", folder, *words]
@@ -395,11 +407,11 @@ class Pair:
     def end(self, seconds: float = 60) -> list[tuple[int, str, str]]:
         """Exit code, output and errors of each process that was started, once all have ended."""
         try:
-            told = [process.communicate(timeout=seconds) for process in self.started]
+            outputs = [process.communicate(timeout=seconds) for process in self.started]
         finally:
             for process in self.started:
                 process.kill()
-        return [(process.returncode, *both) for process, both in zip(self.started, told, strict=True)]
+        return [(process.returncode, *both) for process, both in zip(self.started, outputs, strict=True)]
 
 
 def children(parent: int) -> list[int]:
@@ -418,7 +430,7 @@ def children(parent: int) -> list[int]:
 
 
 def lives(process: int) -> bool:
-    """Whether it has not ended; one whose exit code has not been read has."""
+    """Whether the process still runs; one whose exit code was not yet read has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -442,7 +454,7 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, how):
 
 @pytest.mark.slow
 @in_proc
-def test_torchrun_ends_what_is_left_of_a_run_whose_process_died(tmp_path):
+def test_torchrun_ends_the_other_process_if_one_dies(tmp_path):
     pair = Pair(tmp_path, "--minutes", 5, "--timeout", 5, torchrun=())
     os.kill(pair.numbers[1], signal.SIGKILL)
     ((code, out, err),) = pair.end()
@@ -454,11 +466,11 @@ def test_torchrun_ends_what_is_left_of_a_run_whose_process_died(tmp_path):
 
 @pytest.mark.slow
 @in_proc
-def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path, together):
-    """Elastic restart, bit for bit."""
+def test_after_a_killed_process_is_replaced_the_run_ends_with_the_same_result(tmp_path, two_process_run):
+    """An elastic restart gives the same result bit for bit."""
     pair = Pair(tmp_path, "--images", 640, torchrun=("--max-restarts", 2))
     until = time.monotonic() + 60
-    while not checkpoints.counts(tmp_path / "checkpoints"):
+    while not checkpoints.list_images_seen(tmp_path / "checkpoints"):
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(pair.numbers[1], signal.SIGKILL)
@@ -466,8 +478,10 @@ def test_a_killed_process_is_replaced_and_the_run_ends_as_if_nothing_had_happene
     assert code == 0, err
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert [start["images_seen"] > 0 for start in starts] == [False, True]
-    whole, killed = (checkpoints.newest(folder / "checkpoints") for folder in (together / "whole", tmp_path))
-    assert killed.numbers["images_seen"] == 640
+    whole, killed = (
+        checkpoints.load_newest(folder / "checkpoints") for folder in (two_process_run / "whole", tmp_path)
+    )
+    assert killed.state["images_seen"] == 640
     for name, tensor in whole.parts[0].items():
         assert torch.equal(killed.parts[0][name], tensor), name
 
@@ -487,16 +501,16 @@ def test_a_signal_stops_and_saves_all(tmp_path, number, to):
     ended = pair.end(120)
     assert [code for code, _, _ in ended] == [143, 143] or by_torchrun
     assert ended[0][0] != 0
-    found = checkpoints.newest(tmp_path / "checkpoints")
-    assert f"stopped after {found.numbers['images_seen']:,} images" in ended[0][1]
+    found = checkpoints.load_newest(tmp_path / "checkpoints")
+    assert f"stopped after {found.state['images_seen']:,} images" in ended[0][1]
     assert found.skipped == []
 
 
 def background_of_a_lost(work: Callable[[], None]) -> None:
-    """Do work, and meanwhile find that another process is lost."""
+    """Work in the background while another process turns out to be lost."""
 
     def train() -> None:
-        with Background() as background:
+        with BackgroundWriter() as background:
             background.submit(work)
             raise LostRank("Lost process 0 of 2")
 
@@ -504,17 +518,17 @@ def background_of_a_lost(work: Callable[[], None]) -> None:
         train()
 
 
-def test_what_waits_for_a_lost_process_does_not_keep_the_others(tmp_path, monkeypatch):
+def test_work_that_waits_for_a_lost_process_does_not_block_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr("noisekiln.training.background.GRACE", 0.2)
     begun, tensors = time.monotonic(), {"weight": torch.ones(2)}
-    background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, part=1, parts=2, timeout=20))
+    background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, shard=1, num_shards=2, timeout=20))
     assert time.monotonic() - begun < 5
 
 
-def test_what_waits_for_nobody_is_written_though_another_process_is_lost(tmp_path):
+def test_work_that_needs_no_other_process_is_finished_when_one_is_lost(tmp_path):
     def slow():
         time.sleep(0.3)
         checkpoints.save(tmp_path, 8, {"weight": torch.ones(2)}, {})
 
     background_of_a_lost(slow)
-    assert checkpoints.counts(tmp_path) == [8]
+    assert checkpoints.list_images_seen(tmp_path) == [8]

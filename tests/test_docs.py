@@ -67,8 +67,8 @@ def run_shell(cli, command):
     assert words[0] == "noisekiln", f"only noisekiln's commands are shown without a marker, not {words[0]!r}"
     if words[1:2] == ["train"]:
         words = short_train(words)
-    said = cli(*words[1:])
-    assert said.code == 0, (command, said)
+    result = cli(*words[1:])
+    assert result.code == 0, (command, result)
 
 
 @pytest.fixture

@@ -86,6 +86,6 @@ def test_steps_are_equally_likely(count):
 
 
 @pytest.mark.parametrize("wrong", [lambda: LogNormal(std=0), lambda: LogitNormal(std=0), lambda: Steps(count=0)])
-def test_what_cannot_be_drawn_is_refused(wrong):
+def test_impossible_draws_are_refused(wrong):
     with pytest.raises(ValueError):
         wrong()

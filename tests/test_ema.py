@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from noisekiln.ema.power import UPDATES, Ema, exponent
+from noisekiln.ema.power import UPDATES, Ema, gamma_from_length
 
 # --- the average
 
@@ -22,17 +22,17 @@ def module_of(value):
 
 def test_ema_exponents_are_edm2s():
     """Karras et al. 2024, section 3.2: widths of 0.05 and 0.10 are gammas of 16.97 and 6.94."""
-    assert exponent(0.10) == pytest.approx(6.94, abs=0.005)
-    assert exponent(0.05) == pytest.approx(16.97, abs=0.005)
+    assert gamma_from_length(0.10) == pytest.approx(6.94, abs=0.005)
+    assert gamma_from_length(0.05) == pytest.approx(16.97, abs=0.005)
     for length in (0.02, 0.1, 0.25):
-        gamma = exponent(length)  # its relative deviation, eq. 124
+        gamma = gamma_from_length(length)  # its relative deviation, eq. 124
         assert sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(length)
 
 
 @pytest.mark.parametrize("length", [0.0, -0.1, 0.3])
 def test_an_impossible_length_is_refused(length):
     with pytest.raises(ValueError, match=r"0\.01 to 0\.25"):
-        exponent(length)
+        gamma_from_length(length)
 
 
 def test_the_average_of_what_never_changes_is_itself():
@@ -49,13 +49,13 @@ def test_the_average_of_a_straight_line_has_its_closed_form():
     for seen in range(1, steps + 1):
         ema.update(module_of(seen), seen)
     for length, track in zip(lengths, ema.tracks, strict=True):
-        gamma = exponent(length)
+        gamma = gamma_from_length(length)
         exact = ema.images_seen * (gamma + 1) / (gamma + 2)
         assert float(track["weight"]) == pytest.approx(exact, rel=0.6 / UPDATES)
 
 
-def test_it_is_updated_when_enough_is_new_whoever_looks_in_between():
-    """At every one of the first steps; later rarely, and never more than 1/256 behind."""
+def test_the_update_rule_depends_only_on_images_seen():
+    """Updated at each of the first steps; later rarely, and never more than 1/256 behind."""
     ema, updates = Ema(module_of(0.0)), 0
     for seen in range(64, 64 * 5000, 64):
         before = ema.images_seen
@@ -68,7 +68,7 @@ def test_it_is_updated_when_enough_is_new_whoever_looks_in_between():
 
 
 def test_averages_of_halves_are_kept_in_float32():
-    """A small step of the average of bfloat16 weights would be rounded away."""
+    """In bfloat16, a small update of the average would be lost by rounding."""
     module = nn.Linear(2, 1).to(torch.bfloat16)
     ema = Ema(module)
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_only_what_is_trained_is_averaged():
     assert torch.equal(copied[0].weight, module[0].weight)
 
 
-def test_the_average_goes_on_from_its_state():
+def test_the_average_resumes_from_its_state():
     def weights():
         generator = torch.Generator().manual_seed(0)
         return [module_of(float(torch.randn((), generator=generator))) for _ in range(900)]

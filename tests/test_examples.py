@@ -27,7 +27,7 @@ MIDPOINT = f"{EXAMPLES / 'own_sampler.py'}:Midpoint"
 
 
 def study_notes(out, *words):
-    """Run the example with these words; the mean losses between its pictures."""
+    """Run the example with these arguments; returns the mean losses between its grids."""
     main = runpy.run_path(str(EXAMPLES / "study_notes.py"))["main"]
     return main(["--out", str(out), *map(str, words)])
 
@@ -67,7 +67,7 @@ def test_the_same_seed_trains_the_same_model(tmp_path):
 
 @cache
 def known_digits():
-    """A half of the real digits to compare with, how near the other half is to it, and that half."""
+    """One half of the real digits for comparison, the distances of the other half to it, and the other half."""
     digits, names = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(digits))
     known, other = order[:900], order[900:]
@@ -77,14 +77,14 @@ def known_digits():
 
 
 def share_of_digits(images):
-    """How many of (N, 64) images, 0 to 16, are as near to real digits as real ones, the five nearest of one name."""
+    """Share of (N, 64) images, 0 to 16, which are as near to real digits as real ones, with 5 nearest of one label."""
     neighbours, names, limit, _ = known_digits()
     distance, index = neighbours.kneighbors(images)
     are = (distance[:, 0] <= limit) & (names[index] == names[index][:, :1]).all(1)
     return are.mean(), set(names[index[are, 0]].tolist())
 
 
-def test_the_judge_knows_digits_from_noise():
+def test_the_digit_check_separates_digits_from_noise():
     real = known_digits()[3]
     noise = np.random.default_rng(1).normal(real.mean(0), real.std(0), (500, 64)).clip(0, 16)
     assert share_of_digits(real)[0] > 0.85
@@ -93,7 +93,7 @@ def test_the_judge_knows_digits_from_noise():
 
 @pytest.mark.slow
 def test_its_digits_can_be_recognised(tmp_path):
-    """After half of the images that its docstring names, nearly half of them can; of noise none."""
+    """After half of the images that its docstring names, nearly half are recognised; of noise, none."""
     study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 30_000, "-n", 1, "--steps", 50)
     images = Diffusion.load(tmp_path / "model").sample(200, steps=50, batch_size=200)
     share, names = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)
@@ -119,7 +119,7 @@ def test_the_own_sampler_has_its_order(settings, order, data, schedule):
     assert order - 0.3 < slope < order + 1
 
 
-def test_the_own_sampler_refuses_to_look_outside_of_the_step():
+def test_the_own_sampler_refuses_a_place_outside_of_the_step():
     with pytest.raises(ValueError, match="between 0 and 1"):
         build(Sampler, f"{MIDPOINT}(place=1.0)")
 

@@ -47,16 +47,16 @@ def greens(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    """One class that the pets have, by another case, and one that is new."""
+    """One class of the pets in other upper and lower case, and a new class."""
     return load(green(tmp_path_factory.mktemp("data") / "birds", classes=("bird", "cat")))
 
 
-def going_on(start: Path, **more: object) -> Settings:
+def fine_tune_settings(start: Path, **more: object) -> Settings:
     return Settings(start=str(start), **({"images": 256, "batch_size": 16} | more))
 
 
 def greenness(model: Diffusion, conditions: int | list[str] = 16) -> float:
-    """Mean green less the mean of red and blue, in grey steps."""
+    """Mean of green minus the mean of red and blue, in grey levels."""
     colours = model.sample(conditions, steps=8, guidance=1.0).double().mean((0, 1, 2))
     return float(colours[1] - (colours[0] + colours[2]) / 2)
 
@@ -67,49 +67,49 @@ def greenness(model: Diffusion, conditions: int | list[str] = 16) -> float:
 @both_ways
 def test_network_and_codec_are_kept(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
     before = contents(plain_run)
-    run = train(going_on(plain_run, **way), greens, tmp_path)
+    run = train(fine_tune_settings(plain_run, **way), greens, tmp_path)
     start, model = nk.load(plain_run), nk.load(tmp_path)
-    assert describe(model.codec, whole=True) == describe(start.codec, whole=True)
+    assert describe(model.codec, include_defaults=True) == describe(start.codec, include_defaults=True)
     assert model.size == start.size
     assert (tmp_path / "model" / "model.json").read_text() == (plain_run / "model" / "model.json").read_text()
     assert model.state_dict().keys() == start.state_dict().keys()
     assert contents(plain_run) == before
-    told = yaml.safe_load((tmp_path / "run.yaml").read_text())
-    assert (told["start"], told["lora"]) == (str(plain_run), way.get("lora"))
-    assert told["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32)"
+    text = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert (text["start"], text["lora"]) == (str(plain_run), way.get("lora"))
+    assert text["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32)"
     assert resolve(run.settings, greens, run.opened.base) == run.settings
 
 
 def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: DataSet, tmp_path: Path):
     start = nk.load(plain_run)
     for number, way in enumerate(WAYS.values()):
-        trained = Run(going_on(plain_run, **way), greens, tmp_path / str(number)).learner.diffusion.eval()
+        trained = Run(fine_tune_settings(plain_run, **way), greens, tmp_path / str(number)).learner.diffusion.eval()
         assert torch.equal(trained.sample(2, steps=3), start.sample(2, steps=3))
 
 
-def test_how_it_is_sampled_is_kept_unless_asked(pets: Path, tmp_path: Path):
+def test_sampling_settings_are_kept_unless_others_are_set(pets: Path, tmp_path: Path):
     data = load(pets)
     odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3.0}
     first = Settings(images=32, batch_size=16, backbone=TINY, prediction="eps", noise_label="log_nsr", **odd)
     train(first, data, tmp_path / "base")
-    kept = Run(going_on(tmp_path / "base"), data, tmp_path / "next").settings
+    kept = Run(fine_tune_settings(tmp_path / "base"), data, tmp_path / "next").settings
     assert {name: getattr(kept, name) for name in odd} == odd
     assert (kept.prediction, kept.noise_label) == ("eps", "log_nsr")
-    asked = Run(going_on(tmp_path / "base", steps=9, guidance=1.0), data, tmp_path / "next").settings
-    assert (asked.steps, asked.guidance, asked.sampler) == (9, 1.0, "ddim(eta=1)")
+    settings = Run(fine_tune_settings(tmp_path / "base", steps=9, guidance=1.0), data, tmp_path / "next").settings
+    assert (settings.steps, settings.guidance, settings.sampler) == (9, 1.0, "ddim(eta=1)")
     default = {"sampler": "dpmpp_2m", "steps": 20, "schedule": "karras"}
-    asked = Run(going_on(tmp_path / "base", **default), data, tmp_path / "next").settings
-    assert {name: getattr(asked, name) for name in default} == default  # asked for, though they are what others get
+    settings = Run(fine_tune_settings(tmp_path / "base", **default), data, tmp_path / "next").settings
+    assert {name: getattr(settings, name) for name in default} == default  # kept as set, although they are the defaults
 
 
 def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
     for optimizer in ("muon", "adamw", "adam"):
         fresh = resolve(Settings(optimizer=optimizer), greens).lr
-        lower = resolve(going_on(plain_run, optimizer=optimizer), greens, nk.load(plain_run)).lr
+        lower = resolve(fine_tune_settings(plain_run, optimizer=optimizer), greens, nk.load(plain_run)).lr
         assert fresh is not None
         assert lower is not None
         assert fresh / 10 <= lower <= fresh / 2
-        adapter = resolve(going_on(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).lr
+        adapter = resolve(fine_tune_settings(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).lr
         assert adapter is not None
         assert adapter > fresh  # what begins at nothing may take larger steps
 
@@ -120,14 +120,14 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
 @both_ways
 def test_samples_move_towards_the_new_images(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
     before = greenness(nk.load(plain_run))
-    train(going_on(plain_run, images=1600, lr=0.01, **way), greens, tmp_path)
+    train(fine_tune_settings(plain_run, images=1600, lr=0.01, **way), greens, tmp_path)
     after = greenness(nk.load(tmp_path))
     assert before < 0
     assert after > before + 60
 
 
 def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path: Path):
-    run = train(going_on(plain_run, lora=2), greens, tmp_path)
+    run = train(fine_tune_settings(plain_run, lora=2), greens, tmp_path)
     start = nk.load(plain_run).denoiser.backbone.state_dict()
     now = {
         name.replace("parametrizations.weight.original", "weight"): parameter
@@ -137,7 +137,7 @@ def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path:
     trained = {name for name, parameter in run.learner.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(name.endswith((".weight.0.up", ".weight.0.down")) for name in trained)
-    newest = checkpoints.newest(tmp_path / "checkpoints")
+    newest = checkpoints.load_newest(tmp_path / "checkpoints")
     assert newest is not None
     assert {name.removeprefix("module.") for name in newest.tensors if name.startswith("module.")} == trained
     averaged = {name.removeprefix("ema.") for name in newest.tensors if name.startswith("ema.")} - {"images_seen"}
@@ -146,7 +146,7 @@ def test_only_the_adapter_is_trained(plain_run: Path, greens: DataSet, tmp_path:
 
 
 def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet, tmp_path: Path):
-    train(going_on(class_run, lora=2), birds, tmp_path)
+    train(fine_tune_settings(class_run, lora=2), birds, tmp_path)
     model, base = nk.load(tmp_path), nk.load(class_run)
     conditions = ["cat", "bird", "dog"]
     with pytest.raises(ValueError, match="There is no class called 'bird'"):
@@ -160,7 +160,7 @@ def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet
 
 @both_ways
 def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp_path: Path, way: dict[str, int]):
-    run = Run(going_on(class_run, lr=0.01, images=1600, **way), birds, tmp_path)
+    run = Run(fine_tune_settings(class_run, lr=0.01, images=1600, **way), birds, tmp_path)
     assert run.learner.diffusion.conditioner is not None
     assert run.learner.diffusion.conditioner.choices == ("Cat", "dog", "bird")
     assert birds.class_names == ("bird", "cat")
@@ -182,7 +182,7 @@ def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp
 
 def test_new_words_are_added_to_the_known(text_run: Path, tmp_path: Path):
     data = load(green(tmp_path / "greens", captions=True))
-    run = Run(going_on(text_run), data, tmp_path / "run")
+    run = Run(fine_tune_settings(text_run), data, tmp_path / "run")
     before, after = nk.load(text_run).conditioner, run.learner.diffusion.conditioner
     assert after.words == (*before.words, "green")
     assert after.unknown_words("a green picture") == []
@@ -193,7 +193,7 @@ def test_new_words_are_added_to_the_known(text_run: Path, tmp_path: Path):
 
 
 def test_images_without_conditions_train_the_model_s_none(class_run: Path, greens: DataSet, tmp_path: Path):
-    run = Run(going_on(class_run), greens, tmp_path)
+    run = Run(fine_tune_settings(class_run), greens, tmp_path)
     assert run.settings.cond == "none"
     assert set(run.trainer.batches(0, 16, torch.Generator())[1].tolist()) == {2}
     assert "greens is learned as what the model generates without a condition" in run.notes
@@ -202,7 +202,7 @@ def test_images_without_conditions_train_the_model_s_none(class_run: Path, green
 
 
 def test_a_model_without_conditions_ignores_classes(plain_run: Path, birds: DataSet, tmp_path: Path):
-    run = Run(going_on(plain_run), birds, tmp_path)
+    run = Run(fine_tune_settings(plain_run), birds, tmp_path)
     assert run.settings.cond == "none"
     assert "its model is unconditional, so the classes of birds are not used" in run.notes
 
@@ -227,10 +227,10 @@ def test_another_size(plain_run: Path, tmp_path: Path):
 def test_interrupted_and_resumed_equals_uninterrupted(
     class_run: Path, birds: DataSet, tmp_path: Path, change: dict[str, object]
 ):
-    """Also when the model that it started from is gone in between."""
+    """Also if the initial model was deleted in between."""
     start = tmp_path / "start"
     shutil.copytree(class_run, start)
-    settings = going_on(start, **change)
+    settings = fine_tune_settings(start, **change)
     train(settings, birds, tmp_path / "one")
     train(settings, birds, tmp_path / "other", stop_after=5)
     shutil.rmtree(start)
@@ -246,7 +246,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_a_start_that_trains_on_meanwhile_changes_nothing(plain_run: Path, greens: DataSet, tmp_path: Path):
     start = tmp_path / "start"
     shutil.copytree(plain_run, start)
-    settings = going_on(start, lora=2)
+    settings = fine_tune_settings(start, lora=2)
     train(settings, greens, tmp_path / "run", stop_after=3)
     model = nk.load(start)
     with torch.no_grad():
@@ -255,18 +255,18 @@ def test_a_start_that_trains_on_meanwhile_changes_nothing(plain_run: Path, green
     model.save(start / "model")
     again = Run(settings, greens, tmp_path / "run")
     assert again.opened.base is not None
-    assert torch.equal(again.opened.base.state_dict()["denoiser.backbone.mix.bias"], load_file(
-        plain_run / "model" / "model.safetensors")["denoiser.backbone.mix.bias"])  # fmt: skip
+    assert torch.equal(again.opened.base.state_dict()["denoiser.backbone.embed_mix.bias"], load_file(
+        plain_run / "model" / "model.safetensors")["denoiser.backbone.embed_mix.bias"])  # fmt: skip
 
 
 def test_killed_before_the_first_checkpoint(plain_run: Path, greens: DataSet, tmp_path: Path):
     start = tmp_path / "start"
     shutil.copytree(plain_run, start)
-    killed = Run(going_on(start, images=640), greens, tmp_path / "run").steps()
+    killed = Run(fine_tune_settings(start, images=640), greens, tmp_path / "run").steps()
     next(killed)
     del killed
     shutil.rmtree(start)
-    assert train(going_on(start, images=640), greens, tmp_path / "run").opened.images_seen == 0
+    assert train(fine_tune_settings(start, images=640), greens, tmp_path / "run").opened.images_seen == 0
 
 
 # What is refused
@@ -298,21 +298,26 @@ def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> No
 def test_another_network_is_refused(
     plain_run: Path, greens: DataSet, tmp_path: Path, change: dict[str, str], message: str
 ):
-    refused(going_on(plain_run, **change), greens, tmp_path / "run", message)
+    refused(fine_tune_settings(plain_run, **change), greens, tmp_path / "run", message)
 
 
 def test_the_same_network_may_be_named(plain_run: Path, greens: DataSet, tmp_path: Path):
-    Run(going_on(plain_run, backbone=TINY, prediction="v", noise_label="angle"), greens, tmp_path / "run")
+    Run(fine_tune_settings(plain_run, backbone=TINY, prediction="v", noise_label="angle"), greens, tmp_path / "run")
 
 
 def test_other_data_are_refused(plain_run: Path, class_run: Path, greens: DataSet, tmp_path: Path):
     grey = load(np.full((20, 8, 8, 1), 90, np.uint8))
-    refused(going_on(plain_run), grey, tmp_path / "run", r"has images of 1 channels, and .* was trained on 3 .*Convert")
-    refused(going_on(class_run, cond="class"), greens, tmp_path / "run", "`cond=class` needs classes")
+    refused(
+        fine_tune_settings(plain_run),
+        grey,
+        tmp_path / "run",
+        r"has images of 1 channels, and .* was trained on 3 .*Convert",
+    )
+    refused(fine_tune_settings(class_run, cond="class"), greens, tmp_path / "run", "`cond=class` needs classes")
 
 
 def test_no_start(greens: DataSet, tmp_path: Path):
-    refused(going_on(tmp_path / "gone"), greens, tmp_path / "run", r"There is no folder .*gone")
+    refused(fine_tune_settings(tmp_path / "gone"), greens, tmp_path / "run", r"There is no folder .*gone")
     with pytest.raises(ValueError, match=r"`lora=4`: an adapter is trained for an existing model, .*`start=RUN`"):
         Settings(lora=4)
     with pytest.raises(ValueError, match="`lora=0` is out of range"):
@@ -322,16 +327,16 @@ def test_no_start(greens: DataSet, tmp_path: Path):
 
 
 def test_another_start_is_another_run(plain_run: Path, greens: DataSet, tmp_path: Path):
-    train(going_on(plain_run, lora=2), greens, tmp_path / "run", stop_after=2)
+    train(fine_tune_settings(plain_run, lora=2), greens, tmp_path / "run", stop_after=2)
     before = contents(tmp_path / "run")
     shutil.copytree(plain_run, tmp_path / "copy")
-    for settings, told in (
-        (going_on(tmp_path / "copy", lora=2), "`start=.*` "),
-        (going_on(plain_run, lora=4), r"`lora=2` \(now 4\)"),
-        (going_on(plain_run), r"`lora=2` \(now None\)"),
+    for settings, text in (
+        (fine_tune_settings(tmp_path / "copy", lora=2), "`start=.*` "),
+        (fine_tune_settings(plain_run, lora=4), r"`lora=2` \(now 4\)"),
+        (fine_tune_settings(plain_run), r"`lora=2` \(now None\)"),
         (Settings(images=256, batch_size=16), r"`start=.*` \(now None\)"),
     ):
-        with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{told}"):
+        with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{text}"):
             Run(settings, greens, tmp_path / "run")
     assert contents(tmp_path / "run") == before
     respelled = Settings(start=f"{plain_run}/", lora=2, images=256, batch_size=16)
@@ -363,13 +368,13 @@ def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path:
     Path("own.py").write_text(OWN)
     train(Settings(images=32, batch_size=16, backbone="own.py:Own"), greens, Path("base"))
     Path("it-ran").unlink()
-    refused(going_on(Path("base")), greens, Path("run"), r"base runs Python code .*`backbone=FILE\.py:Class")
+    refused(fine_tune_settings(Path("base")), greens, Path("run"), r"base runs Python code .*`backbone=FILE\.py:Class")
     assert not Path("it-ran").exists()
-    run = train(going_on(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
+    run = train(fine_tune_settings(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
     assert run.parameters == 3 + 27
     with pytest.raises(ValueError, match="Python code"):
-        train(going_on(Path("base"), images=512, lora=1), greens, Path("run"))
-    longer = going_on(Path("base"), backbone="own.py:Own", images=512, lora=1)
+        train(fine_tune_settings(Path("base"), images=512, lora=1), greens, Path("run"))
+    longer = fine_tune_settings(Path("base"), backbone="own.py:Own", images=512, lora=1)
     assert train(longer, greens, Path("run")).opened.images_seen == 256
 
 
@@ -380,9 +385,9 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_run, "runs/base")
     green(Path("greens"))
-    said = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch-size", 16)
-    assert said.code == 0, said
-    assert "from runs/base: its network, codec and conditions are kept" in said.out
+    result = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch-size", 16)
+    assert result.code == 0, result
+    assert "from runs/base: its network, codec and conditions are kept" in result.out
     assert Path("runs/greens-from-base/model/model.json").is_file()
     words = (
         "train",
@@ -405,8 +410,8 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
 
     def sampled(*adapters: str) -> bytes:
         more = [word for adapter in adapters for word in ("--adapter", adapter)]
-        said = cli("sample", "runs/base", "-n", 2, "--steps", 2, "--out", "pictures", *more)
-        assert said.code == 0, said
+        result = cli("sample", "runs/base", "-n", 2, "--steps", 2, "--out", "pictures", *more)
+        assert result.code == 0, result
         return Path("pictures/grid.png").read_bytes()
 
     plain = sampled()
@@ -414,13 +419,16 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     full = sampled("runs/style")
     assert len({plain, full, sampled("runs/style:0.5")}) == 3
     assert sampled("runs/style/adapter.safetensors", "runs/style:-1") == plain
-    said = cli("sample", "runs/greens-from-base", "-n", 2, "--adapter", "runs/style")
-    assert said.code == 2
-    assert "The adapter was trained on the network of runs/base as it was then, and this model is another." in said.err
+    result = cli("sample", "runs/greens-from-base", "-n", 2, "--adapter", "runs/style")
+    assert result.code == 2
+    assert (
+        "The adapter was trained for another model (runs/base at that time) and cannot be merged into this one."
+        in result.err
+    )
     assert "There is no adapter 'runs/base/adapter" in cli("sample", "runs/base", "--adapter", "runs/base").err
-    said = cli("train", "greens", "--from", "runs/bse", "--images", 64)
-    assert said.code == 2
-    assert "There is no folder 'runs/bse'" in said.err
+    result = cli("train", "greens", "--from", "runs/bse", "--images", 64)
+    assert result.code == 2
+    assert "There is no folder 'runs/bse'" in result.err
 
 
 def test_in_python(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -429,8 +437,8 @@ def test_in_python(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     nk.train(folder, start=plain_run, lora=4, images=48)
     (made,) = Path("runs").iterdir()
     assert made.name == f"more-from-{plain_run.name}"
-    told = json.loads((made / "dataset.json").read_text())
-    assert told["class_names"] == ["a", "b"]
+    text = json.loads((made / "dataset.json").read_text())
+    assert text["class_names"] == ["a", "b"]
     model = nk.unmerge(nk.merge(nk.load(plain_run), made, strength=0.7), made, strength=0.7)
     assert torch.allclose(
         model.sample(2, steps=2).float(), nk.load(plain_run).sample(2, steps=2).float(), atol=1

@@ -18,16 +18,16 @@ def both(x_t, t, *, to=None):
 
 
 def never(x_t, t, *, to=None):
-    raise AssertionError("this was not to be asked")
+    raise AssertionError("this must not be called")
 
 
-def test_a_scale_of_one_is_the_wanted_model_at_half_the_cost():
+def test_a_scale_of_one_is_the_conditional_model_at_half_the_cost():
     guided = ClassifierFree(1.0)(GAUSSIAN, never)
     for t in LEVELS:
         assert torch.equal(guided(X, t).x, GAUSSIAN(X, t).x)
 
 
-def test_a_scale_of_zero_is_the_unwanted_model():
+def test_a_scale_of_zero_is_the_unconditional_model():
     guided = ClassifierFree(0.0)(never, both)
     for t in LEVELS:
         torch.testing.assert_close(guided(X, t).x, MIXTURE(X, t).x, rtol=0, atol=1e-12)
@@ -36,22 +36,22 @@ def test_a_scale_of_zero_is_the_unwanted_model():
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 7.5])
 def test_it_is_the_papers_formula(scale):
-    """Ho & Salimans 2022, eq. 6: (1 + w) eps_wanted - w eps_unwanted with w = scale - 1."""
+    """Ho & Salimans 2022, eq. 6: (1 + w) eps_cond - w eps_uncond with w = scale - 1."""
     guided = ClassifierFree(scale)(GAUSSIAN, both)
     for t in LEVELS:
-        wanted = scale * GAUSSIAN(X, t).eps - (scale - 1) * MIXTURE(X, t).eps
-        torch.testing.assert_close(guided(X, t).eps, wanted, rtol=1e-9, atol=1e-12)
+        expected = scale * GAUSSIAN(X, t).eps - (scale - 1) * MIXTURE(X, t).eps
+        torch.testing.assert_close(guided(X, t).eps, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("told", [3, 3.0, "3", "classifier_free(scale=3)", ClassifierFree(3.0)])
-def test_a_scale_is_a_number_or_text_or_a_spec(told):
-    assert guidance_of(told) == ClassifierFree(3.0)
+@pytest.mark.parametrize("spec", [3, 3.0, "3", "classifier_free(scale=3)", ClassifierFree(3.0)])
+def test_a_scale_is_a_number_or_text_or_a_spec(spec):
+    assert guidance_of(spec) == ClassifierFree(3.0)
 
 
-@pytest.mark.parametrize("told", ["nan", "-1", "inf"])
-def test_text_is_a_scale_that_can_be(told):
+@pytest.mark.parametrize("spec", ["nan", "-1", "inf"])
+def test_an_impossible_scale_given_as_text_is_refused(spec):
     with pytest.raises(ValueError, match="A guidance scale of"):
-        guidance_of(told)
+        guidance_of(spec)
 
 
 @pytest.mark.parametrize("name", names("guidance"))
@@ -78,15 +78,15 @@ def test_outside_its_interval_the_model_is_left_alone():
         (level(1.0, 2.1), False),
     ):
         guided = guide(GAUSSIAN, both) if inside else guide(GAUSSIAN, never)
-        wanted = MIXTURE(X, t).toward(GAUSSIAN(X, t), 3.0) if inside else GAUSSIAN(X, t)
-        torch.testing.assert_close(guided(X, t).x, wanted.x)
+        expected = MIXTURE(X, t).toward(GAUSSIAN(X, t), 3.0) if inside else GAUSSIAN(X, t)
+        torch.testing.assert_close(guided(X, t).x, expected.x)
 
 
 def test_pure_noise_is_inside_an_interval_without_end():
     torch.testing.assert_close(ClassifierFree(0.0)(never, both)(X, PURE_NOISE).x, MIXTURE(X, PURE_NOISE).x)
 
 
-def test_the_landing_level_is_passed_on():
+def test_the_target_level_is_passed_on():
     heard = []
 
     def detecting_lost_ranks(x_t, t, *, to=None):
@@ -100,7 +100,7 @@ def test_the_landing_level_is_passed_on():
     assert heard == [CLEAN, CLEAN]
 
 
-def test_guidance_moves_the_samples_away_from_the_unwanted():
+def test_guidance_moves_samples_away_from_the_unconditional_model():
     x = PURE_NOISE.norm * X
     means = [
         float(

@@ -1,4 +1,4 @@
-"""Held-out losses under frozen noise, and what they are taken to say."""
+"""Held-out losses under frozen noise, and the verdicts drawn from them."""
 
 import json
 from dataclasses import replace
@@ -13,14 +13,14 @@ import noisekiln as nk
 from conftest import TINY, make_images
 from noisekiln.cli._watcher import Watcher
 from noisekiln.data import DataSet, load, load_pairs
-from noisekiln.monitor.held_out import RATIOS, At, HeldOutLoss, as_line
+from noisekiln.monitor.held_out import RATIOS, FixedLevel, HeldOutLoss, evaluation_record
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 
 SETTINGS = Settings(images=320, batch_size=16, backbone=TINY, curves="none")
-SMALL_BUDGETS = Intervals(images_per_point=50, grids_at=(0.05, 0.35))
+SMALL_BUDGETS = Intervals(images_per_noisy_image=50, grids_at=(0.05, 0.35))
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def opened(settings: Settings, data: DataSet, folder: Path, intervals: Intervals
 
 
 def evaluate(run: Run, images_seen: int, share: float) -> dict[str, float] | None:
-    """Evaluate the run's averaged model as it is, and give the line for the logs."""
+    """Evaluate the run's current averaged model; returns the line for the logs."""
     run.folder.path.mkdir(exist_ok=True)
     evaluation = run.held_out.evaluate(run.copies.averaged().diffusion, images_seen, share)
-    return None if evaluation is None else as_line(evaluation)
+    return None if evaluation is None else evaluation_record(evaluation)
 
 
 def train(
@@ -60,7 +60,7 @@ def found(folder: Path) -> list[dict[str, float]]:
 
 
 def history(held_out, train, *, images=16, spread=0.2, jitter=0.0, every=1000):
-    """Evaluations of means as given; images differ by far more than moments do, each moment jitters a little."""
+    """Evaluations with these means; images differ by far more than moments do, each moment jitters a little."""
     generator = np.random.default_rng(0)
     hardness = generator.normal(0, spread, (2, images, 1))
     evaluations = []
@@ -93,8 +93,8 @@ def test_the_verdict_on_a_known_history(held_out, train, trend, since):
     assert found.advice.startswith(f"{trend} since {since:,} images: ")
 
 
-def test_differences_of_pairs_decide_and_not_the_errors_spread():
-    """Images differ by 50 times of what the loss rises, and still the rise is seen, as each image rises."""
+def test_the_verdict_depends_on_paired_differences():
+    """Images differ by 50 times the rise of the loss, but the rise is detected, because every image rises."""
     rising = [0.5, 0.4, 0.3, 0.304, 0.308, 0.31]
     found = verdict(history(rising, FALLING[:6], spread=0.5, jitter=1e-3))
     assert found is not None
@@ -108,7 +108,7 @@ def test_a_rise_within_its_standard_error_is_no_memorising():
     assert found.trend == "flat"
 
 
-def test_three_images_are_enough_for_what_all_of_them_say():
+def test_three_images_are_enough_if_all_agree():
     found = verdict(history([0.9, 0.6, 0.5, 0.6, 0.8, 1.0], FALLING[:6], images=3, jitter=0.02))
     assert found is not None
     assert found.trend == "memorising"
@@ -122,8 +122,8 @@ def test_two_evaluations_say_nothing():
 # Evaluations
 
 
-def test_at_is_one_level():
-    level = At(2.0)(torch.rand(5, dtype=torch.float64))
+def test_a_fixed_level_draws_that_level():
+    level = FixedLevel(2.0)(torch.rand(5, dtype=torch.float64))
     torch.testing.assert_close(level.nsr, torch.full((5,), 2.0, dtype=torch.float64))
     torch.testing.assert_close(level.norm, torch.ones(5, dtype=torch.float64))
 
@@ -153,16 +153,16 @@ def test_where_memory_is_short_fewer_images_are_evaluated_at_once(data: DataSet,
     assert max(sizes) > 2
 
 
-def silent(run: Run) -> None:
+def set_zero_output(run: Run) -> None:
     """Make the network of the averaged model return zeros."""
     for average in run.trainer.ema.tracks[0].values():
         average.zero_()
 
 
-def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Path):
+def test_a_network_of_zero_output_has_an_error_of_one_at_every_level(data: DataSet, tmp_path: Path):
     """The v of unit-variance images has variance 1, whatever the level; here up to the chance of few images."""
     run = opened(SETTINGS, data, tmp_path)
-    silent(run)
+    set_zero_output(run)
     line = evaluate(run, 160, 0.5)
     assert line is not None
     assert set(line) == {f"{kind}{at}" for kind in ("held_out", "train_frozen") for at in ("", *names())}
@@ -171,17 +171,17 @@ def test_a_silent_network_errs_by_one_at_every_level(data: DataSet, tmp_path: Pa
 
 
 def test_errors_are_those_of_each_image_over_its_noises(tmp_path: Path):
-    """A silent network's v is wrong by alpha^2 + sigma^2 x^2: at much noise that shows how strong each image is."""
+    """With zero output, v is wrong by alpha^2 + sigma^2 x^2: at much noise that shows how strong each image is."""
     generator = np.random.default_rng(0)
     strength = np.linspace(0, 120, 40)[:, None, None, None]
     images = load((128 + strength * generator.choice([-1, 1], (40, 8, 8, 3))).astype(np.uint8))
-    run = opened(SETTINGS.but(images=1200), images, tmp_path)
-    silent(run)
+    run = opened(SETTINGS.replace(images=1200), images, tmp_path)
+    set_zero_output(run)
     seen: list[torch.Tensor] = []
     model = run.copies.averaged().diffusion
     model.denoiser.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     evaluate(run, 600, 0.5)
-    assert run.held_out.points == 24  # six noises on each of four images
+    assert run.held_out.noisy_images == 24  # six noises on each of four images
     assert len(torch.cat(seen).unique(dim=0)) == 2 * 6 * 24  # and no noise twice
     assert images.held_out is not None
     squares = model.codec.encode(torch.from_numpy(images.held_out.pixels)).square().flatten(1).mean(1)
@@ -194,7 +194,7 @@ def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, t
     assert data.held_out is not None
     run = train(SETTINGS, data, tmp_path)
     swapped = replace(data, train=data.held_out, held_out=data.train)
-    held_out_loss = HeldOutLoss(tmp_path, swapped, run.settings, images_per_point=50)
+    held_out_loss = HeldOutLoss(tmp_path, swapped, run.settings, images_per_noisy_image=50)
     held_out_loss.evaluate(run.copies.averaged().diffusion, 320, 1.0)
     _, held_out, trained = run.held_out.history[-1]
     np.testing.assert_array_equal(held_out_loss.history[-1].held_out, trained)
@@ -202,7 +202,7 @@ def test_held_out_images_are_held_out_and_the_others_trained_on(data: DataSet, t
     assert not np.allclose(held_out, trained)
 
 
-def test_nothing_is_kept_for_gradients(data: DataSet, tmp_path: Path):
+def test_evaluation_keeps_no_activations(data: DataSet, tmp_path: Path):
     run, enabled = opened(SETTINGS, data, tmp_path), []
     model = run.copies.averaged().diffusion.requires_grad_(True)
     model.denoiser.backbone.register_forward_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
@@ -215,7 +215,7 @@ def names() -> list[str]:
 
 
 def test_images_are_evaluated_with_their_own_classes(data: DataSet, tmp_path: Path):
-    """Always, so that what stands for no class is never looked at."""
+    """Conditions are never dropped in an evaluation."""
     run = train(SETTINGS, data, tmp_path)
     model = run.copies.averaged().diffusion
     assert model.conditioner is not None
@@ -224,17 +224,17 @@ def test_images_are_evaluated_with_their_own_classes(data: DataSet, tmp_path: Pa
     assert before is not None
     with torch.no_grad():
         classes[2] += 10
-    assert as_line(run.held_out.evaluate(model, 320, 1.0)) == as_line(before)
+    assert evaluation_record(run.held_out.evaluate(model, 320, 1.0)) == evaluation_record(before)
     with torch.no_grad():
         classes[:2] += 10
-    assert as_line(run.held_out.evaluate(model, 320, 1.0)) != as_line(before)
+    assert evaluation_record(run.held_out.evaluate(model, 320, 1.0)) != evaluation_record(before)
 
 
 def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
     run = train(SETTINGS, data, tmp_path)
     assert [line["images_seen"] for line in found(tmp_path)] == [16, 48, 96, 144, 192, 240, 288, 320]
     assert found(tmp_path)[-1]["share"] == 1
-    assert run.held_out.points == 6
+    assert run.held_out.noisy_images == 6
     assert run.held_out.verdict is not None
     again = opened(SETTINGS, data, tmp_path)
     assert again.held_out.verdict == run.held_out.verdict
@@ -245,7 +245,7 @@ def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
 
 def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path):
     with_it = train(SETTINGS, data, tmp_path / "with")
-    without = train(SETTINGS, data, tmp_path / "without", intervals=Intervals(images_per_point=10**9))
+    without = train(SETTINGS, data, tmp_path / "without", intervals=Intervals(images_per_noisy_image=10**9))
     assert len(with_it.held_out.history) == 8
     assert without.held_out.history == []
     assert not (tmp_path / "without" / "held_out.json").exists()
@@ -271,8 +271,8 @@ def test_interrupted_and_resumed_finds_the_same(data: DataSet, tmp_path: Path, s
 
 def test_a_longer_budget_keeps_the_points(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
-    longer = train(SETTINGS.but(images=640), data, tmp_path)
-    assert longer.held_out.points == 6
+    longer = train(SETTINGS.replace(images=640), data, tmp_path)
+    assert longer.held_out.noisy_images == 6
     assert [one.images_seen for one in longer.held_out.history][8:] == [384, 480, 576, 640]
 
 
@@ -280,13 +280,13 @@ def test_text_tasks_pairs_and_adapters(captioned: Path, data: DataSet, tmp_path:
     texts = load(captioned)
     assert len(train(SETTINGS, texts, tmp_path / "text").held_out.history) == 8
     for task in ("inpaint", "colorize", "upscale(factor=2)"):
-        run = train(SETTINGS.but(task=task), data, tmp_path / task)
+        run = train(SETTINGS.replace(task=task), data, tmp_path / task)
         assert len(run.held_out.history) == 8, task
     for side in ("from", "to"):
         make_images(tmp_path / "pairs" / side, seed=len(side))
     pairs = load_pairs(tmp_path / "pairs")
-    assert len(train(SETTINGS.but(task="translate"), pairs, tmp_path / "translate").held_out.history) == 8
-    adapted = SETTINGS.but(start=str(tmp_path / "text"), lora=2, backbone=None)
+    assert len(train(SETTINGS.replace(task="translate"), pairs, tmp_path / "translate").held_out.history) == 8
+    adapted = SETTINGS.replace(start=str(tmp_path / "text"), lora=2, backbone=None)
     assert len(train(adapted, texts, tmp_path / "adapted").held_out.history) == 8
 
 
@@ -294,7 +294,7 @@ def test_few_images_and_small_budgets_have_none(data: DataSet, tmp_path: Path):
     few = load(np.random.default_rng(0).integers(0, 255, (9, 8, 8, 3)).astype(np.uint8))
     assert few.held_out is None
     assert train(SETTINGS, few, tmp_path / "few").held_out.history == []
-    assert train(SETTINGS.but(images=96), data, tmp_path / "short").held_out.history == []
+    assert train(SETTINGS.replace(images=96), data, tmp_path / "short").held_out.history == []
     assert found(tmp_path / "short") == []
 
 
@@ -304,18 +304,18 @@ def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path):
         held_out = HeldOutLoss(tmp_path, data, run.settings)
         held_out.evaluate(run.copies.averaged().diffusion, images // 2, 0.5)
         (tmp_path / "held_out.json").unlink()
-        counts.append(held_out.points)
+        counts.append(held_out.noisy_images)
     assert counts == [4, 24, 128]
 
 
 def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path, stop_after=3)
     (tmp_path / "held_out.json").write_text("{")
-    with pytest.raises(ValueError, match=r"held_out\.json is damaged .*Restore it from a copy, or remove it"):
+    with pytest.raises(ValueError, match=r"held_out\.json is damaged .*Restore it from a backup, or remove it"):
         Run(SETTINGS, data, tmp_path)
 
 
-def test_the_watcher_says_the_verdict(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_watcher_prints_the_verdict(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = {"images": 320, "batch_size": 16, "backbone": TINY, "curves": "none"}
     with Watcher(line_seconds=0.0) as watcher:
         nk.train(pets, out=tmp_path, watch=watcher, intervals=SMALL_BUDGETS, **words)

@@ -8,7 +8,7 @@ import torch
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build
 from noisekiln.estimate import Estimate
-from noisekiln.inverse.base import CHECK_EVERY, Inverse, clipped, solve
+from noisekiln.inverse.base import CHECK_EVERY, Inverse, clipped, conjugate_gradients
 from noisekiln.inverse.diffpir import DiffPIR
 from noisekiln.inverse.moment_matching import MomentMatching
 from noisekiln.inverse.pigdm import PiGDM
@@ -49,7 +49,7 @@ def problem(spec, std, prior=PRIOR, seed=1):
     x = prior.mean + root @ torch.randn(len(prior.mean), generator=generator, dtype=torch.float64)
     clean = operator(x.view(1, *prior.shape))
     y = clean + std * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    return Observation(y, operator, std), prior.given(matrix_of(operator), y.flatten(), std), x
+    return Observation(y, operator, std), prior.conditioned_on(matrix_of(operator), y.flatten(), std), x
 
 
 def noisy(prior, t, count=5):
@@ -60,12 +60,12 @@ def noisy(prior, t, count=5):
 @pytest.mark.parametrize("t", LEVELS, ids=lambda t: f"{float(t.nsr):.2g}")
 @pytest.mark.parametrize("spec", OPERATORS)
 def test_moment_matching_is_exact_for_every_gaussian(spec, t):
-    """The denoiser of the posterior, to rounding, once conjugate gradients are at their end."""
+    """It equals the denoiser of the posterior, up to rounding, once conjugate gradients have converged."""
     seen, posterior, _ = problem(spec, std=0.3)
     x_t = noisy(PRIOR, t)
     got = MomentMatching(iterations=40)(PRIOR, seen)(x_t, t)
-    wanted = posterior(x_t, t)
-    torch.testing.assert_close(got.x, wanted.x, atol=1e-5, rtol=1e-5)
+    expected = posterior(x_t, t)
+    torch.testing.assert_close(got.x, expected.x, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, x_t)
 
 
@@ -78,27 +78,27 @@ def test_pseudo_inverse_guidance_is_exact_for_white_images(spec):
 
 
 @pytest.mark.parametrize("spec", OPERATORS)
-def test_diffpir_is_exact_where_nothing_is_believed(spec):
-    """With a flat prior the covariance of x is nsr^2, which is what it takes."""
+def test_diffpir_is_exact_for_a_flat_prior(spec):
+    """With a flat prior the covariance of x is nsr^2, as DiffPIR assumes."""
     flat = Gaussian(torch.zeros(16, dtype=torch.float64), 1e6 * torch.eye(16, dtype=torch.float64), SHAPE)
     seen, _, _ = problem(spec, std=0.3)
     operator = build(Operator, spec)
-    posterior = flat.given(matrix_of(operator), seen.y.flatten(), 0.3)
+    posterior = flat.conditioned_on(matrix_of(operator), seen.y.flatten(), 0.3)
     for t in LEVELS[:3]:
         x_t = noisy(flat, t)
         torch.testing.assert_close(DiffPIR()(flat, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("spec", OPERATORS)
-def test_replacement_is_nearest_to_the_estimate_of_all_that_explains(spec):
+def test_replacement_is_the_nearest_image_to_the_estimate_that_fits_the_observation(spec):
     seen, _, _ = problem(spec, std=0.0)
     matrix = matrix_of(seen.operator)
     for t in LEVELS:
         x_t = noisy(PRIOR, t)
         before = PRIOR(x_t, t).x.flatten(1)
-        wanted = before + (seen.y.flatten() - before @ matrix.T) @ torch.linalg.pinv(matrix).T
+        expected = before + (seen.y.flatten() - before @ matrix.T) @ torch.linalg.pinv(matrix).T
         got = Replacement()(PRIOR, seen)(x_t, t)
-        torch.testing.assert_close(got.x.flatten(1), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(got.x.flatten(1), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("std", [0.05, 0.4, 5.0])
@@ -117,11 +117,11 @@ def test_a_noisy_observation_brings_no_more_noise_into_a_step_than_the_step_has(
         method(PRIOR, seen), x_t, t, s, None, lambda like: torch.randn(like.shape, generator=generator).to(like)
     )
     spread = x_s.flatten(1).T.cov()
-    wanted = float(posterior(x_t, x_t, t, s).small) * torch.eye(16, dtype=torch.float64)
-    torch.testing.assert_close(spread, wanted, atol=0.05 * float(wanted[0, 0]), rtol=0)
+    expected = float(posterior(x_t, x_t, t, s).small) * torch.eye(16, dtype=torch.float64)
+    torch.testing.assert_close(spread, expected, atol=0.05 * float(expected[0, 0]), rtol=0)
 
 
-def test_a_noisy_observation_has_no_say_in_a_step_that_adds_no_noise():
+def test_a_noisy_observation_has_no_effect_in_a_step_without_noise():
     seen, _, _ = problem("noise", std=0.5)
     x_t = noisy(PRIOR, level(1.0, 0.1))
     got = Replacement()(PRIOR, seen)(x_t, level(1.0, 0.1), to=CLEAN).x
@@ -152,8 +152,8 @@ def test_samples_with_moment_matching_have_the_posterior_mean_and_covariance(spe
 
 @pytest.mark.parametrize("spec", OPERATORS)
 @every
-def test_what_comes_out_explains_what_was_seen(name, spec):
-    """From a prior that is right, each ends nearer to the observation than images drawn without it, by far."""
+def test_results_agree_with_the_observation(name, spec):
+    """With the exact prior, results are much nearer to the observation than images drawn without it."""
     seen, _, _ = problem(spec, std=0.02)
     x = noisy(PRIOR, level(1.0, 80.0), 16)
     levels = grid(Karras(), 60)
@@ -198,12 +198,12 @@ def test_a_step_with_dps_ends_lower_by_its_gradient():
 
 
 def test_resampling_brings_replacement_nearer_to_the_posterior():
-    """Half an image is known; with one pass the other half is too little like it, with several it comes nearer."""
+    """Half an image is known; with several passes the other half agrees with it better than with one."""
     known = torch.zeros(2, 4, dtype=torch.float64)
     known[:, :2] = 1
     operator = Mask(known)
     seen = Observation(operator(PRIOR.mean.view(1, *SHAPE) + 1.5), operator, 0.0)
-    posterior = PRIOR.given(matrix_of(operator), seen.y.flatten(), 1e-3)
+    posterior = PRIOR.conditioned_on(matrix_of(operator), seen.y.flatten(), 1e-3)
     levels = grid(Cosine(), 30)
     off = {}
     for times in (1, 8):
@@ -223,53 +223,55 @@ def test_resampling_once_is_the_sampler_itself():
 def test_conjugate_gradients_end_after_as_many_steps_as_there_are_eigenvalues():
     b = torch.randn(3, 6, dtype=torch.float64)
     scale = torch.tensor([1.0, 1, 1, 2, 2, 2], dtype=torch.float64)
-    torch.testing.assert_close(solve(lambda v: scale * v, b, 2, 0)[0], b / scale)
+    torch.testing.assert_close(conjugate_gradients(lambda v: scale * v, b, 2, 0)[0], b / scale)
 
 
 def test_conjugate_gradients_stop_where_a_map_is_not_positive():
     b = torch.randn(3, 6)
-    assert bool(solve(lambda v: -v, b, 5)[0].eq(0).all())
+    assert bool(conjugate_gradients(lambda v: -v, b, 5)[0].eq(0).all())
 
 
-def test_who_has_stopped_is_not_changed_by_the_rest_of_the_batch():
+def test_a_converged_image_is_not_changed_by_the_rest_of_the_batch():
     scale = torch.tensor([[1.0, -0.1], [1.0, 3.0]], dtype=torch.float64)
-    alone = solve(lambda v: scale[:1] * v, torch.ones(1, 2, dtype=torch.float64), 5)[0]
-    together = solve(lambda v: scale * v, torch.ones(2, 2, dtype=torch.float64), 5)[0]
+    alone = conjugate_gradients(lambda v: scale[:1] * v, torch.ones(1, 2, dtype=torch.float64), 5)[0]
+    together = conjugate_gradients(lambda v: scale * v, torch.ones(2, 2, dtype=torch.float64), 5)[0]
     torch.testing.assert_close(together[:1], alone)
     torch.testing.assert_close(together[1], 1 / scale[1])
 
 
 def test_testing_for_convergence_less_often_changes_nothing():
-    """As on a GPU: iterations after the last image has stopped leave everything as it is."""
+    """As on a GPU: iterations after the last image has converged change nothing."""
     b = torch.randn(3, 6, dtype=torch.float64)
     scale = torch.tensor([1.0, 1, 1, 2, 2, 2], dtype=torch.float64)
-    often = solve(lambda v: scale * v, b, 30)
+    often = conjugate_gradients(lambda v: scale * v, b, 30)
     calls = []
 
     class Elsewhere(torch.Tensor):
         device = SimpleNamespace(type="cuda")
 
-    rarely = solve(lambda v: calls.append(v) or scale * v, b.as_subclass(Elsewhere), 30)
+    rarely = conjugate_gradients(lambda v: calls.append(v) or scale * v, b.as_subclass(Elsewhere), 30)
     assert len(calls) == CHECK_EVERY + 1
     for one, other in zip(often, rarely, strict=True):
         assert torch.equal(one, other.as_subclass(torch.Tensor))
 
 
 @pytest.mark.parametrize("spec", OPERATORS)
-def test_what_moment_matching_s_iterations_leave_is_explained_too(spec):
-    """With none at all it is exact for white images; with few, nearer than without the rest for others."""
+def test_the_residual_of_moment_matching_is_corrected(spec):
+    """Without iterations it is exact for white images; with few, nearer with the residual correction than without."""
     seen, posterior, _ = problem(spec, std=0.3, prior=WHITE)
     t = level(0.8, 0.6)
     x_t = noisy(WHITE, t)
     method = MomentMatching(iterations=0, residual_iterations=30)
     torch.testing.assert_close(method(WHITE, seen)(x_t, t).x, posterior(x_t, t).x, atol=1e-5, rtol=1e-5)
     seen, posterior, _ = problem("blur(sigma=0.8)", std=0.01)
-    x_t, wanted = noisy(PRIOR, t), posterior(noisy(PRIOR, t), t).x
-    off = [float((MomentMatching(residual_iterations=rest)(PRIOR, seen)(x_t, t).x - wanted).norm()) for rest in (0, 10)]
+    x_t, expected = noisy(PRIOR, t), posterior(noisy(PRIOR, t), t).x
+    off = [
+        float((MomentMatching(residual_iterations=rest)(PRIOR, seen)(x_t, t).x - expected).norm()) for rest in (0, 10)
+    ]
     assert off[1] < 0.9 * off[0]
 
 
-def test_what_runs_away_is_kept_between_black_and_white():
+def test_diverging_results_are_clipped_to_black_and_white():
     def away(x_t, t, *, to=None):
         return Estimate.of_x(x_t, x_t * 1e6, t)
 
@@ -279,7 +281,7 @@ def test_what_runs_away_is_kept_between_black_and_white():
     torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, noisy(PRIOR, t))
 
 
-def test_a_repeated_step_gets_what_the_step_before_left_and_not_its_own():
+def test_a_repeated_step_gets_the_carry_of_the_step_before():
     carried = []
 
     class Remembers(Ancestral):
@@ -297,8 +299,8 @@ def test_a_sampler_of_its_own_is_built_from_a_spec():
         Resample(times=0)
 
 
-def test_no_method_is_asked_at_the_clean_end():
-    """Grids end there; the last step asks at the level before it."""
+def test_no_method_is_called_at_the_clean_level():
+    """Grids end at the clean level; the last step calls the model at the level before it."""
     seen, _, _ = problem("noise", std=0.1)
     levels = [level(0.6, 0.8), CLEAN]
     assert bool(walk(MomentMatching()(PRIOR, seen), DDIM(), levels, noisy(PRIOR, levels[0])).isfinite().all())

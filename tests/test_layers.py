@@ -42,7 +42,7 @@ WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they
     "training": {"errors", "files", "distributed", "machine", "ema"},
     "metrics": set(),
 }
-LARGE = 10  # files in a room from which on its inside is looked at, too
+LARGE = 10  # files in a room above which its inside is checked, too
 
 
 def room(file):
@@ -108,7 +108,7 @@ def test_some_rooms_know_nothing_of_diffusion(mine):
 
 @pytest.mark.parametrize("mine", ["samplers", "guidance"])
 def test_how_to_move_and_where_to_aim_do_not_know_networks(mine):
-    """All that they know of a model is `Denoise`."""
+    """Their only view of a model is `Denoise`."""
     networks = {"denoiser", "backbones", "conditions", "conditioners"}
     wrong = [edge for edge in EDGES if edge[0] == mine and edge[1] in networks]
     assert not wrong, wrong
@@ -151,7 +151,7 @@ def test_importing_noisekiln_imports_no_torch():
 # --- names
 
 
-def test_no_room_is_a_drawer():
+def test_no_module_is_called_utils_or_similar():
     named = [part for file in FILES for part in file.relative_to(SOURCE).with_suffix("").parts]
     assert not {"utils", "util", "helpers", "common", "misc", "manager", "scheduler"} & set(named)
 
@@ -186,9 +186,9 @@ FORBIDDEN = {
     r"\bhasattr\(": "say in the type what there is",
     r"\.ndim <|\.dim\(\) <": "levels broadcast as they are",
     r"(import|from) torchvision\b": "it breaks CPU builds of torch; PIL, numpy and F.interpolate do all that is needed",
-    r"\bpickle\.loads?\b|\bimport pickle\b": "a file from somebody else must not run code",
-    r"weights_only\s*=\s*False|allow_pickle\s*=\s*True": "a file from somebody else must not run code",
-    r"\byaml\.(unsafe_|full_)?load\(": "a file from somebody else must not run code",
+    r"\bpickle\.loads?\b|\bimport pickle\b": "a file from another person must not run code",
+    r"weights_only\s*=\s*False|allow_pickle\s*=\s*True": "a file from another person must not run code",
+    r"\byaml\.(unsafe_|full_)?load\(": "a file from another person must not run code",
     r"(?<![\w.])(eval|exec)\(": "text is parsed, never evaluated",
 }
 

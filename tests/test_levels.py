@@ -84,8 +84,8 @@ def test_the_oracles_flow_is_the_closed_form_on_a_gaussian():
     for t in LEVELS[1:]:
         for s in LEVELS[:2]:
             ratio = torch.hypot(s.alpha * 0.7, s.sigma) / torch.hypot(t.alpha * 0.7, t.sigma)
-            wanted = s.alpha * 1.3 + ratio * (x_t - t.alpha * 1.3)
-            torch.testing.assert_close(GAUSSIAN.flow(x_t, t, s), wanted, rtol=0, atol=1e-11)
+            expected = s.alpha * 1.3 + ratio * (x_t - t.alpha * 1.3)
+            torch.testing.assert_close(GAUSSIAN.flow(x_t, t, s), expected, rtol=0, atol=1e-11)
 
 
 def test_an_estimate_moves_to_any_level_without_a_division():

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 import noisekiln as nk
 from noisekiln.backbones.unet import Unet
-from noisekiln.blocks.low_rank import LowRank, adapt, adapt_rows, differences, factors, matrices
+from noisekiln.blocks.low_rank import LowRank, adapt, adapt_rows, adaptable_layers, lora_modules, lora_parameters
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text
 from noisekiln.denoiser import Denoiser
 from noisekiln.levels import level
-from noisekiln.model.adapter import FILE, Adapter, fingerprint, merge, parse, unmerge
+from noisekiln.model.adapter import FILE, Adapter, merge, network_fingerprint, parse_adapter_option, unmerge
 from noisekiln.model.diffusion import Diffusion
 
 LAYERS = {
@@ -36,7 +36,7 @@ def made(kind: str) -> tuple[nn.Module, Tensor]:
 
 
 def disturb(module: nn.Module, seed: int = 1) -> None:
-    """As if it had been trained: every difference gets some value."""
+    """Give every adapter weight a value, as training would."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -58,7 +58,7 @@ def test_the_difference_has_its_rank_and_its_scale(kind: str):
     weight = layer.weight.detach().clone()
     adapt(layer, 2)
     disturb(layer)
-    up, down = factors(layer)
+    up, down = lora_parameters(layer)
     change = (layer.weight - weight).flatten(1)
     assert torch.allclose(change, up @ down / 2**0.5, atol=1e-6)
     assert torch.linalg.matrix_rank(change, atol=1e-5) == 2
@@ -67,13 +67,13 @@ def test_the_difference_has_its_rank_and_its_scale(kind: str):
 def test_only_differences_are_trained():
     network = Unet(3, vector=8, widths=(32,), blocks=(1,), attention=(0,), condition=16)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    names = {f"{name}.weight" for name, _ in matrices(network)}
-    assert {"enter.weight", "leave.weight", "embed_vector.weight", "middle.residual.0.conv1.weight"} < names
+    names = {f"{name}.weight" for name, _ in adaptable_layers(network)}
+    assert {"conv_in.weight", "conv_out.weight", "embed_vector.weight", "middle.residual.0.conv1.weight"} < names
     assert {"middle.attention.0.qkv.weight", "middle.attention.0.out.weight"} < names
     adapt(network, 4)
-    assert {name for name, _ in differences(network)} == names
+    assert {name for name, _ in lora_modules(network)} == names
     trained = [p for p in network.parameters() if p.requires_grad]
-    assert {id(p) for p in trained} == {id(p) for p in factors(network)}
+    assert {id(p) for p in trained} == {id(p) for p in lora_parameters(network)}
     disturb(network)
     after = {name.replace("parametrizations.weight.original", "weight"): p for name, p in network.named_parameters()}
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -115,13 +115,13 @@ def adapted(base: Diffusion, rank: int = 2, seed: int = 1) -> tuple[Diffusion, A
     model.requires_grad_(False)
     adapt(model.denoiser.backbone, rank)
     disturb(model, seed)
-    return model, Adapter.of(model, base, rank, "runs/base")
+    return model, Adapter.extract(model, base, rank, "runs/base")
 
 
-def belief(model: Diffusion, wish: str | None = None) -> Tensor:
+def estimated_image(model: Diffusion, condition: str | None = None) -> Tensor:
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        return model.bind([wish, wish])(x, level(0.6, 0.8)).x
+        return model.bind([condition, condition])(x, level(0.6, 0.8)).x
 
 
 def weights(model: Diffusion) -> Tensor:
@@ -130,15 +130,15 @@ def weights(model: Diffusion) -> Tensor:
 
 def test_merge_and_unmerge(tmp_path: Path):
     base = make_model()
-    before, said = weights(base), belief(base)
+    before, estimate_before = weights(base), estimated_image(base)
     model, adapter = adapted(base)
     adapter.save(tmp_path / FILE)
-    assert (belief(model) - said).abs().max() > 0.05
+    assert (estimated_image(model) - estimate_before).abs().max() > 0.05
     assert nk.merge(base, tmp_path) is base
-    assert torch.allclose(belief(base), belief(model), atol=1e-5)
+    assert torch.allclose(estimated_image(base), estimated_image(model), atol=1e-5)
     nk.unmerge(base, tmp_path / FILE)
     assert torch.allclose(weights(base), before, atol=1e-6)
-    assert torch.allclose(belief(base), said, atol=1e-5)
+    assert torch.allclose(estimated_image(base), estimate_before, atol=1e-5)
 
 
 def test_strength():
@@ -162,46 +162,50 @@ def test_adapters_add_up_and_come_off_in_any_order():
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "wish"),
+    ("before", "after", "condition"),
     [
         (ClassLabel(("cat", "dog"), 16), ClassLabel(("Dog", "bird"), 16), "bird"),
         (Text(("red", "hair"), 16, 3), Text(("green", "hair"), 16, 5), "green"),
     ],
 )
-def test_what_is_new_comes_along(before: Conditioner, after: Conditioner, wish: str, tmp_path: Path):
+def test_an_adapter_carries_new_classes_and_words(
+    before: Conditioner, after: Conditioner, condition: str, tmp_path: Path
+):
     base = make_model(conditioner=before)
     model = copy.deepcopy(base)
     model.conditioner = before.extended(after)
     model.requires_grad_(False)
     adapt(model.denoiser.backbone, 2)
-    places = model.conditioner.encode([wish]).view(1, -1)[:, 0]
+    places = model.conditioner.encode([condition]).view(1, -1)[:, 0]
     adapt_rows(model.conditioner.get_submodule("vectors"), places)
     disturb(model)
-    Adapter.of(model, base, 2, "runs/base").save(tmp_path / FILE)
+    Adapter.extract(model, base, 2, "runs/base").save(tmp_path / FILE)
     old = (base.conditioner.choices or base.conditioner.words)[0]
-    said = belief(base, old)
+    estimate_before = estimated_image(base, old)
     merge(base, tmp_path)
-    assert torch.allclose(belief(base, wish), belief(model, wish), atol=1e-5)
+    assert torch.allclose(estimated_image(base, condition), estimated_image(model, condition), atol=1e-5)
     unmerge(base, tmp_path)
-    assert torch.allclose(belief(base, old), said, atol=1e-5)
+    assert torch.allclose(estimated_image(base, old), estimate_before, atol=1e-5)
 
 
 def test_an_adapter_for_another_network():
     adapter = adapted(make_model())[1]
     for other in (make_model(seed=7), make_model(conditioner=ClassLabel(("a",), 16))):
         before = weights(other)
-        with pytest.raises(ValueError, match=r"was trained on the network of runs/base .* Give that model, or use"):
+        with pytest.raises(
+            ValueError, match=r"was trained for another model \(runs/base at that time\).* Give that model, or use"
+        ):
             merge(other, adapter)
         assert torch.equal(weights(other), before)
 
 
 def test_a_fingerprint_knows_adapters_from_training():
     base = make_model()
-    mark = fingerprint(base.denoiser)
-    assert fingerprint(merge(copy.deepcopy(base), adapted(base)[1]).denoiser) == mark
+    mark = network_fingerprint(base.denoiser)
+    assert network_fingerprint(merge(copy.deepcopy(base), adapted(base)[1]).denoiser) == mark
     with torch.no_grad():
-        base.denoiser.backbone.get_parameter("mix.bias").add_(1e-3)
-    assert fingerprint(base.denoiser) != mark
+        base.denoiser.backbone.get_parameter("embed_mix.bias").add_(1e-3)
+    assert network_fingerprint(base.denoiser) != mark
 
 
 def test_no_adapter(tmp_path: Path):
@@ -233,9 +237,9 @@ def test_an_adapter_never_runs_code():
 
 def test_a_place_and_a_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert parse("runs/style") == ("runs/style", 1.0)
-    assert parse("runs/style:0.7") == ("runs/style", 0.7)
-    assert parse("runs/style:-1") == ("runs/style", -1.0)
-    assert parse("C:\\runs\\style") == ("C:\\runs\\style", 1.0)
+    assert parse_adapter_option("runs/style") == ("runs/style", 1.0)
+    assert parse_adapter_option("runs/style:0.7") == ("runs/style", 0.7)
+    assert parse_adapter_option("runs/style:-1") == ("runs/style", -1.0)
+    assert parse_adapter_option("C:\\runs\\style") == ("C:\\runs\\style", 1.0)
     (tmp_path / "a:1").mkdir()
-    assert parse("a:1") == ("a:1", 1.0)
+    assert parse_adapter_option("a:1") == ("a:1", 1.0)

@@ -15,7 +15,7 @@ from noisekiln.machine.memory import bytes_allocated_by
 from noisekiln.machine.transfer import copy_to_host
 
 
-def test_what_work_makes_is_counted_once_for_each_place_in_memory():
+def test_allocated_bytes_are_counted_once_per_storage():
     x = torch.zeros(10, 4)
     assert bytes_allocated_by(lambda: (x + 1).view(40).add_(2).mul(3)) == 2 * 160
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten())
@@ -23,7 +23,7 @@ def test_what_work_makes_is_counted_once_for_each_place_in_memory():
     assert two - one == 4 * 16 * 16 * (3 + 8)
 
 
-def test_the_memory_left_is_that_of_the_container_for_each_process(monkeypatch, tmp_path):
+def test_available_memory_is_that_of_the_container_per_process(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     (tmp_path / "memory.stat").write_text("anon 100000\ninactive_file 200000\nactive_file 100000\n")
@@ -47,7 +47,7 @@ def test_the_memory_left_is_that_of_the_container_for_each_process(monkeypatch, 
         MemoryError(),
     ],
 )
-def test_all_say_in_their_own_way_that_memory_is_full(error):
+def test_every_kind_of_out_of_memory_error_is_recognised(error):
     assert memory.is_out_of_memory(error)
     assert not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not memory.is_out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
@@ -76,8 +76,8 @@ def test_only_cuda_is_prepared_for_training(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sets_a_flag_and_a_second_one_is_as_before(number, monkeypatch):
-    """What comes within a second is the same one, passed on by torchrun."""
+def test_a_signal_sets_a_flag_and_a_second_one_stops_at_once(number, monkeypatch):
+    """A signal within a second counts as the same one, passed on by torchrun."""
     before, heard = signal.signal(number, lambda *_: heard.append(number)), []
     try:
         with Interrupt() as interrupt:
@@ -95,7 +95,7 @@ def test_a_signal_sets_a_flag_and_a_second_one_is_as_before(number, monkeypatch)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGHUP")
-def test_a_closed_terminal_stops_a_run_unless_it_was_started_not_to_care():
+def test_a_closed_terminal_stops_a_run_unless_it_was_started_with_nohup():
     for before, heard in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)):
         mine = signal.signal(signal.SIGHUP, before)
         try:
@@ -106,7 +106,7 @@ def test_a_closed_terminal_stops_a_run_unless_it_was_started_not_to_care():
             signal.signal(signal.SIGHUP, mine)
 
 
-def test_handlers_are_given_back_after_an_error():
+def test_handlers_are_restored_after_an_error():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(RuntimeError, match="within"), Interrupt():
         raise RuntimeError("within")

@@ -112,5 +112,5 @@ def test_ssim_by_hand_for_a_picture_no_larger_than_the_window():
     mx, my = (w * x).sum(), (w * y).sum()
     vx, vy, cov = (w * x * x).sum() - mx**2, (w * y * y).sum() - my**2, (w * x * y).sum() - mx * my
     c1, c2 = 0.01**2, 0.03**2
-    wanted = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    assert float(ssim(a, b)) == pytest.approx(float(wanted))
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert float(ssim(a, b)) == pytest.approx(float(expected))

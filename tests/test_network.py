@@ -32,7 +32,7 @@ def data(pets) -> DataSet:
 
 
 def gradients(network: Backbone) -> tuple[torch.Tensor, list[torch.Tensor], int]:
-    """Output, gradients, and bytes that are kept between the two passes."""
+    """Output, gradients, and bytes that are kept for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,11 +70,11 @@ def test_blocks_are_parts_with_weights_and_none_is_within_another(spec):
 def test_recomputing_changes_no_gradient_and_keeps_less(spec):
     plain, frugal = made(spec), made(spec)
     checkpoint_activations(frugal)
-    y, wanted, kept = gradients(plain)
+    y, expected, kept = gradients(plain)
     again, got, less = gradients(frugal)
     assert torch.equal(y, again)
-    assert len(got) == len(wanted) > 3
-    assert all(map(torch.equal, got, wanted))
+    assert len(got) == len(expected) > 3
+    assert all(map(torch.equal, got, expected))
     assert less < (1.0 if spec == "simple_unet" else 0.6) * kept  # that one is three convolutions a side, and no blocks
 
 
@@ -90,7 +90,7 @@ def test_a_copy_of_a_network_that_recomputes_is_its_own():
 
 
 def trainer_of(data: DataSet, **changes: object) -> tuple[Trainer, Backbone]:
-    trainer = make_trainer(resolve(SETTINGS.but(**changes), data), data)
+    trainer = make_trainer(resolve(SETTINGS.replace(**changes), data), data)
     assert isinstance(trainer.module, Learner)
     return trainer, trainer.module.diffusion.denoiser.backbone
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
         raise RuntimeError("No working C++ compiler found.\nMore about it.")
 
     monkeypatch.setattr(torch, "compile", missing)
-    run = Run(SETTINGS.but(images=16, compile="yes"), data, tmp_path)
+    run = Run(SETTINGS.replace(images=16, compile="yes"), data, tmp_path)
     assert run.compiler.failure == "No working C++ compiler found."
     assert any("not compiled: No working C++ compiler found." in warning for warning in run.warnings)
     assert len(list(run.steps())) == 1
@@ -117,7 +117,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
 
 def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data):
     """In a trial step, or in a step of the loop."""
-    wanted = losses_of(trainer_of(data)[0])
+    expected = losses_of(trainer_of(data)[0])
     for trial in (True, False):
         trainer, network = trainer_of(data)
         compiler = NetworkCompiler(network, "cpu")
@@ -125,17 +125,17 @@ def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data):
         if trial:
             compiler.with_fallback(trainer.trial_step)
             assert not compiler.active
-        assert losses_of(trainer, compiler) == wanted
+        assert losses_of(trainer, compiler) == expected
         assert "no kernel for this" in compiler.failure
         assert not compiler.active
     another = made(TINY)
-    another.compile(backend=broken)  # what was given up was this network's, not the whole process's
+    another.compile(backend=broken)  # what was disabled was this network's, not the whole process's
     with pytest.raises(RuntimeError, match="no kernel for this"):
         another(torch.zeros(1, 3, 8, 8), torch.ones(1), NOTHING)
 
 
 def test_a_network_that_runs_eagerly_cannot_fail_to_compile():
-    """Another one's failure is not caught for ever."""
+    """Later failures of other networks are raised."""
     compiler = NetworkCompiler(torch.nn.Identity(), "cpu")
 
     def failing():
@@ -168,10 +168,10 @@ def test_a_compiled_run_is_the_same_run(data, tmp_path):
     compiler.compile()
     if compiler.failure:
         pytest.skip(f"nothing can be compiled here: {compiler.failure}")
-    settings = SETTINGS.but(backbone="simple_unet(width=8)", optimizer="adamw", images=32)
+    settings = SETTINGS.replace(backbone="simple_unet(width=8)", optimizer="adamw", images=32)
     losses = {}
     for way in ("no", "yes"):
-        run = Run(settings.but(compile=way), data, tmp_path / way)
+        run = Run(settings.replace(compile=way), data, tmp_path / way)
         losses[way] = [report.loss for report in run.steps()]
         assert run.warnings == []
         assert run.compiler.active == (way == "yes")

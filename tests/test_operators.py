@@ -35,7 +35,7 @@ def images(batch=2, channels=3, height=8, width=12, seed=0):
     return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def test_all_that_the_road_needs_is_there():
+def test_every_problem_has_an_operator_here():
     assert {"mask", "downsample", "bicubic", "blur", "motion_blur", "grayscale", "noise", "jpeg", "compose"} <= set(
         names("operators")
     )
@@ -58,17 +58,17 @@ def test_linear_ones_are_linear(spec):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_derivative_and_its_transpose_belong_together(spec):
-    """Of the non-linear too."""
+    """Also for non-linear operators."""
     x = images()
-    _, push, pull = Observation(torch.zeros(()), build(Operator, spec)).linearize(x)
+    _, jvp, vjp = Observation(torch.zeros(()), build(Operator, spec)).linearize(x)
     v = torch.randn_like(x)
-    u = torch.randn_like(push(v))
-    assert float((push(v) * u).sum()) == pytest.approx(float((v * pull(u)).sum()), rel=1e-10)
+    u = torch.randn_like(jvp(v))
+    assert float((jvp(v) * u).sum()) == pytest.approx(float((v * vjp(u)).sum()), rel=1e-10)
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("mask")])
 def test_a_flat_image_is_seen_flat(spec):
-    """None makes it lighter, not at the border either."""
+    """No operator changes the brightness, not even at the border."""
     seen = build(Operator, spec)(torch.full((1, 3, 8, 12), 0.6, dtype=torch.float64))
     torch.testing.assert_close(seen, torch.full_like(seen, 0.6), atol=0.02 if spec == "jpeg" else 1e-9, rtol=0)
 
@@ -81,7 +81,7 @@ def test_every_image_of_a_batch_is_on_its_own(spec):
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec != "mask"])
 def test_a_spec_survives(spec):
-    assert build(Operator, describe(build(Operator, spec), whole=True)) == build(Operator, spec)
+    assert build(Operator, describe(build(Operator, spec), include_defaults=True)) == build(Operator, spec)
 
 
 def test_a_mask_hides_its_box_and_nothing_else():
@@ -177,7 +177,7 @@ def test_noise_levels_add_up():
         ("blurr", "Did you mean 'blur'?"),
     ],
 )
-def test_what_cannot_be_is_said(spec, says):
+def test_impossible_arguments_are_errors(spec, says):
     with pytest.raises(ValueError) as caught:
         build(Operator, spec)(images())
     assert says in str(caught.value)

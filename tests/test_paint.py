@@ -36,13 +36,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_folder_of_samples(cli: Command, class_run: Path, tmp_path: Path):
-    said = cli(
+    result = cli(
         "sample", class_run, "--class", "dog", "-n", 3, "--seed", 5, "--steps", 3, "--out", tmp_path / "new" / "out"
     )
-    assert said.code == 0, said
-    assert "3 images in" in said.out
-    assert "grid.png" in said.out
-    assert said.err == ""
+    assert result.code == 0, result
+    assert "3 images in" in result.out
+    assert "grid.png" in result.out
+    assert result.err == ""
     out = tmp_path / "new" / "out"
     assert sorted(f.name for f in out.iterdir()) == ["00000.png", "00001.png", "00002.png", "grid.png", "samples.json"]
     assert index(out) == [{"file": f"{i:05d}.png", "seed": 5 + i, "label": 1, "class": "dog"} for i in range(3)]
@@ -64,7 +64,7 @@ def test_default_place_and_number(cli: Command, class_run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("asked", "count", "labels"),
+    ("classes", "count", "labels"),
     [
         (["cat"], 2, [0, 0]),
         (["1"], 2, [1, 1]),
@@ -73,10 +73,12 @@ def test_default_place_and_number(cli: Command, class_run: Path, tmp_path: Path)
         (["DOG", "0"], 4, [1, 1, 0, 0]),
     ],
 )
-def test_classes(cli: Command, class_run: Path, tmp_path: Path, asked: list[str], count: int | None, labels: list[int]):
-    words = [word for name in asked for word in ("--class", name)] + (["-n", str(count)] if count else [])
-    said = cli("sample", class_run, *words, "--steps", 1, "--out", tmp_path / "out")
-    assert said.code == 0, said
+def test_classes(
+    cli: Command, class_run: Path, tmp_path: Path, classes: list[str], count: int | None, labels: list[int]
+):
+    words = [word for name in classes for word in ("--class", name)] + (["-n", str(count)] if count else [])
+    result = cli("sample", class_run, *words, "--steps", 1, "--out", tmp_path / "out")
+    assert result.code == 0, result
     entries = index(tmp_path / "out")
     assert [entry["label"] for entry in entries] == labels
     assert [entry["class"] for entry in entries] == [("Cat", "dog")[label] for label in labels]
@@ -84,16 +86,16 @@ def test_classes(cli: Command, class_run: Path, tmp_path: Path, asked: list[str]
 
 def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     words = ("--prompt", "a red picture", "--prompt", "A blue, blu picture", "-n", 4, "--steps", 2)
-    said = cli("sample", text_run, *words, "--out", tmp_path / "out")
-    assert said.code == 0, said
-    assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in said.out
+    result = cli("sample", text_run, *words, "--out", tmp_path / "out")
+    assert result.code == 0, result
+    assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in result.out
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
     assert {tuple(entry) for entry in index(tmp_path / "out")} == {("file", "seed", "prompt")}
 
 
 def test_without_a_condition(cli: Command, plain_run: Path, tmp_path: Path):
-    said = cli("sample", plain_run, "-n", 2, "--steps", 2, "--out", tmp_path / "out")
-    assert said.code == 0, said
+    result = cli("sample", plain_run, "-n", 2, "--steps", 2, "--out", tmp_path / "out")
+    assert result.code == 0, result
     assert index(tmp_path / "out")[1] == {"file": "00001.png", "seed": 1}
 
 
@@ -109,21 +111,21 @@ def test_seeds_one_by_one(cli: Command, plain_run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("sampler", names("samplers"))
 def test_every_sampler(cli: Command, class_run: Path, tmp_path: Path, sampler: str):
-    said = cli(
+    result = cli(
         "sample", class_run, "--class", "all", "--sampler", sampler, "-n", 4, "--steps", 4, "--out", tmp_path / "o"
     )
-    assert said.code == 0, said
+    assert result.code == 0, result
     assert pixels(tmp_path / "o" / "00000.png").std() > 0
 
 
 @pytest.mark.parametrize("schedule", names("schedules"))
 def test_every_schedule(cli: Command, plain_run: Path, tmp_path: Path, schedule: str):
-    said = cli("sample", plain_run, "--schedule", schedule, "-n", 1, "--steps", 4, "--out", tmp_path / "o")
-    assert said.code == 0, said
+    result = cli("sample", plain_run, "--schedule", schedule, "-n", 1, "--steps", 4, "--out", tmp_path / "o")
+    assert result.code == 0, result
 
 
 def test_settings_change_the_picture(cli: Command, class_run: Path, tmp_path: Path):
-    """A class, a guidance, a sampler with noise, a number of steps, and a seed each count."""
+    """Class, guidance, a sampler with noise, number of steps, and seed each have an effect."""
     settings: list[tuple[object, ...]] = [
         (), ("--class", "cat"), ("--class", "cat", "--guidance", 0), ("--class", "cat", "--guidance", 4),
         ("--sampler", "ddim(eta=1)"), ("--steps", 3), ("--seed", 1), ("--schedule", "cosine"),
@@ -135,7 +137,7 @@ def test_settings_change_the_picture(cli: Command, class_run: Path, tmp_path: Pa
         images.append(pixels(tmp_path / str(i) / "00000.png"))
     for i, one in enumerate(images):
         for j, other in enumerate(images[:i]):
-            # Guidance 0 ignores the class: the picture is the one of nothing asked for.
+            # Guidance 0 ignores the class: the image is that of no condition.
             alike = np.abs(one.astype(int) - other).max() <= 1
             assert alike == (i == 2 and j == 0), (settings[i], settings[j])
 
@@ -199,17 +201,17 @@ def test_earlier_samples_survive_a_wrong_command(
 
 def test_other_files_are_never_touched(cli: Command, plain_run: Path, tmp_path: Path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path)
-    assert said.code == 2
-    assert "holds files that are not samples (holiday.jpg)" in said.err
-    assert "Give another --out." in said.err
+    result = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path)
+    assert result.code == 2
+    assert "holds files that are not samples (holiday.jpg)" in result.err
+    assert "Give another --out." in result.err
     assert contents(tmp_path) == {"holiday.jpg": b"mine"}
 
 
 @pytest.mark.parametrize(
     "text", ['[{"file": "holiday.jpg"}]', '[{"file": "../holiday.jpg"}]', "not json", '{"a": 1}', "[3]"]
 )
-def test_somebody_elses_index_deletes_nothing(cli: Command, plain_run: Path, tmp_path: Path, text: str):
+def test_a_foreign_index_deletes_nothing(cli: Command, plain_run: Path, tmp_path: Path, text: str):
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
@@ -225,7 +227,7 @@ def test_what_is_finished_is_kept(plain_run: Path, tmp_path: Path):
     progress = session.sample([None] * 6, range(6), batch_size=2, steps=2)
     for step, each in enumerate(progress, 1):
         assert (each.step, each.steps) == (step, 6)
-        assert len(list(tmp_path.glob("0*.png"))) == 2 * (step // 2)  # written before it is said
+        assert len(list(tmp_path.glob("0*.png"))) == 2 * (step // 2)  # written before the event is yielded
         if step == 5:
             break
     progress.close()
@@ -249,15 +251,15 @@ def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'? There are: "),
+        (("--sampler", "hein"), "There is no sampler called 'hein'. Did you mean 'heun'? Known samplers: "),
         (("--sampler", "ddim(eta=2)"), "ddim(eta=2.0): a share of fresh noise lies between 0 and 1."),
         (("--sampler", "ddim(etta=1)"), "has no setting called 'etta'. Did you mean 'eta'?"),
-        (("--sampler", "ddim(eta=x)"), "eta=x is not of the kind float. Give a value of that kind."),
+        (("--sampler", "ddim(eta=x)"), "eta=x is not of the type float. Give a value of that type."),
         (("--sampler", "ddim("), "cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class."),
         (("--schedule", "kosine"), "There is no schedule called 'kosine'. Did you mean 'cosine'?"),
         (("--guidance", -1), "A guidance scale of -1 would lead away from the condition. Take 0"),
-        (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? There are: "),
-        (("--class", "2"), "There is no class number 2; the model was trained on 2: 0 Cat, 1 dog."),
+        (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? Known classes: "),
+        (("--class", "2"), "There is no class number 2; the model has 2 classes: 0 Cat, 1 dog. Use one of these."),
         (("--class", "all", "--class", "cat"), "There is no class called 'all'."),
         (
             ("--prompt", "a cat"),
@@ -266,71 +268,71 @@ def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.
         (("--prompt", "a", "--class", "cat"), "--class and --prompt were given together"),
         (("--steps", 0), "sampling takes at least one step. Give 1 or more; 20 is a good number."),
         (("--steps", -3), "sampling takes at least one step."),
-        (("-n", 0), "-n 0: there is nothing to generate. Ask for 1 image or more."),
+        (("-n", 0), "-n 0: there is nothing to generate. Give 1 or more."),
         (("-n", -2), "-n -2: there is nothing to generate."),
         (("--batch-size", 0), "--batch-size 0: at least one image is sampled at once. Give 1 or more; 64 is common."),
         (("--seed", "x"), "--seed x is not a seed. Give a whole number from 0 to 2^63 - 1, or several as 3,7,21."),
         (("--seed", "-1"), "--seed -1 is not a seed."),
         (("--seed", "1,,2"), "--seed 1,,2 is not a seed."),
         (("--seed", str(2**63)), "is not a seed."),
-        (("--seed", "1,2", "-n", 3), "-n 3 came with 2 seeds. Leave -n away, or give as many seeds."),
-        (("--device", "gpu"), "The device 'gpu' is not on this machine. Here there is:"),
+        (("--seed", "1,2", "-n", 3), "-n 3 was given with 2 seeds. Omit -n, or give 3 seeds."),
+        (("--device", "gpu"), "The device 'gpu' is not available; available: "),
     ],
 )
 def test_refused_with_a_class_model(
     cli: Command, class_run: Path, tmp_path: Path, words: tuple[object, ...], message: str
 ):
-    said = cli("sample", class_run, *words, "--out", tmp_path)
-    assert said.code == 2, said
-    assert said.err.startswith("noisekiln: ")
-    assert message in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    result = cli("sample", class_run, *words, "--out", tmp_path)
+    assert result.code == 2, result
+    assert result.err.startswith("noisekiln: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert result.out == ""
     assert not list(tmp_path.iterdir())
 
 
 def test_refused_with_other_models(cli: Command, plain_run: Path, text_run: Path, tmp_path: Path):
     for words in (("--class", "cat"), ("--class", "all"), ("--class", "0"), ("--prompt", "a cat")):
-        said = cli("sample", plain_run, *words, "--out", tmp_path)
-        assert said.code == 2
-        assert "was requested, but this model was trained without conditions." in said.err
-    said = cli("sample", text_run, "--class", "red", "--out", tmp_path)
+        result = cli("sample", plain_run, *words, "--out", tmp_path)
+        assert result.code == 2
+        assert "was requested, but this model was trained without conditions." in result.err
+    result = cli("sample", text_run, "--class", "red", "--out", tmp_path)
     assert (
-        said.code,
-        "--class red was given, but this model's conditions are of the kind 'text'. Use --prompt." in said.err,
+        result.code,
+        "--class red was given, but this model's conditions are of the kind 'text'. Use --prompt." in result.err,
     ) == (2, True)
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
 def test_no_such_device(cli: Command, plain_run: Path, tmp_path: Path):
-    said = cli("sample", plain_run, "--device", "cuda", "--out", tmp_path)
-    assert said.code == 2
-    assert "The device 'cuda' is not on this machine. Here there is: cpu" in said.err
+    result = cli("sample", plain_run, "--device", "cuda", "--out", tmp_path)
+    assert result.code == 2
+    assert "The device 'cuda' is not available; available: cpu" in result.err
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
 def test_out_that_cannot_be_a_folder(cli: Command, plain_run: Path, tmp_path: Path, out: str):
     (tmp_path / "file").write_bytes(b"mine")
-    said = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path / out)
-    assert said.code == 2, said
-    assert said.err.startswith(f"noisekiln: {tmp_path / out}: ")
-    assert "Check the path, its permissions and the free space" in said.err
+    result = cli("sample", plain_run, "-n", 1, "--steps", 1, "--out", tmp_path / out)
+    assert result.code == 2, result
+    assert result.err.startswith(f"noisekiln: {tmp_path / out}: ")
+    assert "Check the path, its permissions and the free space" in result.err
     assert contents(tmp_path) == {"file": b"mine"}
 
 
 def test_what_is_no_run(cli: Command, pets: Path, tmp_path: Path):
-    said = cli("sample", tmp_path / "nowhere")
-    assert said.code == 2
-    assert "There is no folder" in said.err
-    assert "Give the folder of a run" in said.err
+    result = cli("sample", tmp_path / "nowhere")
+    assert result.code == 2
+    assert "There is no folder" in result.err
+    assert "Give the folder of a run" in result.err
     text = {
         pets: "is not a run: it holds no model/model.json.",
         pets / "Cat" / "0.png": "is a file, and a model is a folder",
     }
     for other, why in text.items():
-        said = cli("sample", other)
-        assert said.code == 2
-        assert why in said.err
+        result = cli("sample", other)
+        assert result.code == 2
+        assert why in result.err
 
 
 def cut(file: Path, share: float) -> None:
@@ -370,9 +372,9 @@ DAMAGE = {
 def test_damaged_models(cli: Command, class_run: Path, tmp_path: Path, damage: str):
     shutil.copytree(class_run / "model", tmp_path / "run" / "model")
     DAMAGE[damage](tmp_path / "run" / "model")
-    said = cli("sample", tmp_path / "run", "-n", 1)
-    assert said.code == 2, said
-    assert said.err.startswith("noisekiln: ")
+    result = cli("sample", tmp_path / "run", "-n", 1)
+    assert result.code == 2, result
+    assert result.err.startswith("noisekiln: ")
     assert not (tmp_path / "run" / "pictures").exists()
 
 
@@ -380,7 +382,7 @@ def test_models_with_code_of_their_own_are_not_run(cli: Command, class_run: Path
     shutil.copytree(class_run / "model", tmp_path / "model")
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     change_json(tmp_path / "model" / "model.json", backbone=f"{tmp_path / 'evil.py'}:Net()")
-    said = cli("sample", tmp_path, "-n", 1)
-    assert said.code == 2
-    assert "needs Python code that came with the model" in said.err
+    result = cli("sample", tmp_path, "-n", 1)
+    assert result.code == 2
+    assert "needs Python code that is part of the model" in result.err
     assert not (tmp_path / "ran").exists()

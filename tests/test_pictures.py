@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.files.pictures import beside, labelled, save_picture, tile, to_pil
+from noisekiln.files.pictures import concat_horizontally, concat_with_labels, save_picture, tile, to_pil
 
 
 def pictures(n: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_every_image_of_a_grid_is_where_it_belongs(n: int, columns: int, channel
     assert (sheet[paper] == 255).all()
 
 
-def test_gap_and_paper():
+def test_gap_and_background_of_a_grid():
     sheet = tile(pictures(2, 4, 4, 1), 2, gap=3, background=7)
     assert sheet.shape == (10, 17, 1)
     assert (sheet[:3] == 7).all()
@@ -45,9 +45,9 @@ def test_gap_and_paper():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_beside(channels: int):
+def test_images_are_joined_horizontally(channels: int):
     left, right = pictures(1, 5, 3, channels)[0], pictures(1, 5, 6, channels)[0]
-    both = beside(left, right)
+    both = concat_horizontally(left, right)
     assert both.shape == (5, 3 + 4 + 6, channels)
     assert np.array_equal(both[:, :3], left)
     assert (both[:, 3:7] == 255).all()
@@ -56,7 +56,7 @@ def test_beside(channels: int):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(("at_least", "factor"), [(0, 1), (7, 1), (8, 2), (14, 2), (15, 3), (512, 74)])
-def test_enlarged_by_whole_factors(tmp_path: Path, channels: int, at_least: int, factor: int):
+def test_images_are_enlarged_by_whole_factors(tmp_path: Path, channels: int, at_least: int, factor: int):
     image = pictures(1, 5, 7, channels)[0]
     file = tmp_path / "new" / "folder" / "picture.png"
     save_picture(image, file, at_least=at_least)
@@ -74,16 +74,16 @@ def test_large_pictures_are_never_made_smaller(tmp_path: Path):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_labelled_sheets(channels: int):
-    """Each enlarged by a whole factor, in colour, in its order, and with something written below itself."""
+    """Each is enlarged by a whole factor, in colour, in order, with its label below."""
     sheets = [*pictures(2, 20, 30, channels), pictures(1, 300, 10, channels)[0]]
-    strip = labelled(sheets, ["0.05", "0.25", ""], side=60)
+    strip = concat_with_labels(sheets, ["0.05", "0.25", ""], side=60)
     assert strip.shape == (300 + 28, 60 + 8 + 60 + 8 + 10, 3)
     assert strip.dtype == np.uint8
     left = 0
-    for sheet, factor, told in zip(sheets, (2, 2, 1), (True, True, False), strict=True):
+    for sheet, factor, has_label in zip(sheets, (2, 2, 1), (True, True, False), strict=True):
         shown = np.asarray(to_pil(sheet).convert("RGB")).repeat(factor, 0).repeat(factor, 1)
         height, width = shown.shape[:2]
         assert np.array_equal(strip[:height, left : left + width], shown)
-        assert bool((strip[300:, left : left + width] < 128).any()) == told
+        assert bool((strip[300:, left : left + width] < 128).any()) == has_label
         left += width + 8
     assert (strip[:, 60:68] == 255).all()

@@ -18,9 +18,9 @@ import noisekiln as nk
 from conftest import TINY, Command, make_images
 from noisekiln.data import DataSet, load
 from noisekiln.ema import snapshots
-from noisekiln.ema.post_hoc import fit, inner, reconstruct
-from noisekiln.ema.power import Ema, exponent
-from noisekiln.files import atomic as replacing
+from noisekiln.ema.post_hoc import fit_combination, profile_inner_product, reconstruct
+from noisekiln.ema.power import Ema, gamma_from_length
+from noisekiln.files import atomic
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import ema_length as averages_module
@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def profile(length, end):
     """p(tau) of an average that ends there; nothing after."""
-    gamma = exponent(length)
+    gamma = gamma_from_length(length)
     return lambda tau: np.where(tau <= end, (gamma + 1) * tau**gamma / end ** (gamma + 1), 0.0)
 
 
@@ -50,14 +50,16 @@ def profile(length, end):
 @pytest.mark.parametrize("other", [(0.1, 1.0), (0.25, 2.5), (0.03, 3.0)])
 def test_inner_products_are_integrals(one, other):
     exact, _ = quad(lambda tau: profile(*one)(tau) * profile(*other)(tau), 0, min(one[1], other[1]), epsabs=1e-12)
-    told = inner(np.array(exponent(one[0])), np.array(one[1]), np.array(exponent(other[0])), np.array(other[1]))
-    assert float(told) == pytest.approx(exact, rel=1e-9)
+    product = profile_inner_product(
+        np.array(gamma_from_length(one[0])), np.array(one[1]), np.array(gamma_from_length(other[0])), np.array(other[1])
+    )
+    assert float(product) == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("place", [0, 7, 20, 30, 31])
 def test_a_tracked_average_is_made_of_itself_alone(place):
     share, length = SHARES[place]
-    made = fit([copy for copy in SHARES if copy[0] <= share], length, share)
+    made = fit_combination([copy for copy in SHARES if copy[0] <= share], length, share)
     assert made.weights[place] == pytest.approx(1, abs=1e-9)
     assert np.delete(made.weights, place) == pytest.approx(0, abs=1e-9)
     assert made.residual < 1e-6
@@ -65,7 +67,7 @@ def test_a_tracked_average_is_made_of_itself_alone(place):
 
 @pytest.mark.parametrize("length", [0.02, 0.03, 0.07, 0.15, 0.2, 0.25])
 def test_the_residual_is_what_is_left_of_the_profile(length):
-    made = fit(SHARES, length, 16)
+    made = fit_combination(SHARES, length, 16)
     tau = (np.arange(16_000) + 0.5) / 1000
     copies = np.array([profile(each, end)(tau) for end, each in SHARES])
     target = profile(length, 16)(tau)
@@ -75,10 +77,13 @@ def test_the_residual_is_what_is_left_of_the_profile(length):
 
 
 def test_no_other_weights_are_nearer():
-    made = fit(SHARES, 0.15, 16)
-    gammas, ends = (np.array(each) for each in zip(*[(exponent(b), float(a)) for a, b in SHARES], strict=True))
-    wanted, now = np.array(exponent(0.15)), np.array(16.0)
-    among, towards = inner(gammas[:, None], ends[:, None], gammas, ends), inner(gammas, ends, wanted, now)
+    made = fit_combination(SHARES, 0.15, 16)
+    gammas, ends = (np.array(each) for each in zip(*[(gamma_from_length(b), float(a)) for a, b in SHARES], strict=True))
+    target_gamma, now = np.array(gamma_from_length(0.15)), np.array(16.0)
+    among, towards = (
+        profile_inner_product(gammas[:, None], ends[:, None], gammas, ends),
+        profile_inner_product(gammas, ends, target_gamma, now),
+    )
     generator = np.random.default_rng(0)
 
     def left(weights):
@@ -89,16 +94,19 @@ def test_no_other_weights_are_nearer():
         assert left(np.array(made.weights) + off - off.mean()) > left(np.array(made.weights))
 
 
-def test_what_is_near_is_made_better():
-    residuals = {length: fit(SHARES, length, 16).residual for length in (0.01, 0.02, 0.03, 0.04, 0.07, 0.15, 0.2, 0.25)}
+def test_lengths_near_the_tracked_ones_are_reconstructed_more_exactly():
+    residuals = {
+        length: fit_combination(SHARES, length, 16).residual
+        for length in (0.01, 0.02, 0.03, 0.04, 0.07, 0.15, 0.2, 0.25)
+    }
     assert max(residuals[length] for length in (0.03, 0.04, 0.07, 0.15, 0.2)) < 0.04
     assert residuals[0.01] > residuals[0.02] > residuals[0.03] > residuals[0.04]
     assert residuals[0.25] > residuals[0.2] > residuals[0.15]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
-def test_any_number_of_snapshots_will_do(count):
-    made = fit([(64 * k, length) for k in range(1, count + 1) for length in (0.1, 0.05)], 0.08, 64 * count)
+def test_any_number_of_snapshots_works(count):
+    made = fit_combination([(64 * k, length) for k in range(1, count + 1) for length in (0.1, 0.05)], 0.08, 64 * count)
     assert np.isfinite(made.weights).all()
     assert sum(made.weights) == pytest.approx(1)
     assert made.residual < 0.05
@@ -107,10 +115,10 @@ def test_any_number_of_snapshots_will_do(count):
 @pytest.mark.parametrize("length", [0.0, -0.1, 0.3, float("nan")])
 def test_impossible_lengths_are_refused(length):
     with pytest.raises(ValueError, match=r"is not possible.*give 0\.01 to 0\.25"):
-        fit(SHARES, length, 16)
+        fit_combination(SHARES, length, 16)
 
 
-def test_nothing_is_made_of_nothing():
+def test_reconstruction_without_snapshots_is_refused():
     with pytest.raises(ValueError, match="Give one copy or more"):
         reconstruct([], 0.1)
 
@@ -120,7 +128,7 @@ def test_nothing_is_made_of_nothing():
 
 def keep_if_due(keeper, ema, share):
     if keeper.due(share):
-        keeper.work(ema)()
+        keeper.make_write_task(ema)()
 
 
 def written(folder, ema):
@@ -205,24 +213,24 @@ def test_a_snapshot_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(replacing.os, "fsync", dies)
+        patched.setattr(atomic.os, "fsync", dies)
         with pytest.raises(KeyboardInterrupt):
             written(tmp_path, half_trained(count=2))
     assert [shot.images_seen for shot in snapshots.list_snapshots(tmp_path)] == [8]
-    snapshots.forget_after(tmp_path, 8)
+    snapshots.delete_snapshots_after(tmp_path, 8)
     assert contents(tmp_path) == before
 
 
-def test_what_comes_after_is_forgotten_and_nothing_else(tmp_path: Path):
+def test_only_snapshots_after_the_resumed_checkpoint_are_deleted(tmp_path: Path):
     for count in (1, 2, 3):
         written(tmp_path, half_trained(count=count))
     (tmp_path / "lengths.png").write_bytes(b"mine")
     (tmp_path / ".000000000032.safetensors.partial").mkdir()  # and what was in it when it was killed
-    snapshots.forget_after(tmp_path, 16)
+    snapshots.delete_snapshots_after(tmp_path, 16)
     assert sorted(f.name for f in tmp_path.iterdir()) == [
         "000000000008.safetensors", "000000000016.safetensors", "lengths.png",
     ]  # fmt: skip
-    snapshots.forget_after(tmp_path / "nowhere", 16)
+    snapshots.delete_snapshots_after(tmp_path / "nowhere", 16)
 
 
 def test_snapshots_come_at_equal_shares(tmp_path: Path):
@@ -274,7 +282,7 @@ def test_a_run_keeps_snapshots_at_shares_of_its_budget(class_run: Path):
     kept = snapshots.list_snapshots(class_run / "ema")
     assert [shot.images_seen for shot in kept] == [-(-1600 * k // 16 // 16) * 16 for k in range(1, 17)]
     assert {shot.lengths for shot in kept} == {(0.1, 0.05)}
-    newest = checkpoints.newest(class_run / "checkpoints")
+    newest = checkpoints.load_newest(class_run / "checkpoints")
     assert newest is not None
     names = {name.removeprefix("ema.") for name in newest.tensors if name.startswith("ema.")} - {"images_seen"}
     assert load_file(kept[-1].file).keys() == names
@@ -289,16 +297,16 @@ def test_a_budget_of_minutes_ends_with_a_snapshot(data: DataSet, tmp_path: Path,
 
 
 def test_without_snapshots(data: DataSet, tmp_path: Path):
-    train(SETTINGS.but(ema_snapshots=0), data, tmp_path)
+    train(SETTINGS.replace(ema_snapshots=0), data, tmp_path)
     assert not (tmp_path / "ema").exists()
     with pytest.raises(ValueError, match=r"trained with `ema_snapshots=0`\. .* Train with `ema_snapshots=16`"):
         PostHocEma(tmp_path)
 
 
-def test_a_longer_budget_goes_on_with_the_snapshots_that_are_there(data: DataSet, tmp_path: Path):
+def test_a_longer_budget_keeps_the_existing_snapshots(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "ema")
-    train(SETTINGS.but(images=800, ema_snapshots=8), data, tmp_path)
+    train(SETTINGS.replace(images=800, ema_snapshots=8), data, tmp_path)
     after = contents(tmp_path / "ema")
     assert {name: after[name] for name in before} == before
     assert sorted(set(after) - set(before)) == ["000000000704.safetensors", "000000000800.safetensors"]
@@ -331,7 +339,7 @@ def far_apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> f
 
 @pytest.mark.parametrize("weight", ["unit", "uncertainty"])
 def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Path, weight: str):
-    train(SETTINGS.but(loss_weight=weight, lr=0.01), data, tmp_path)
+    train(SETTINGS.replace(loss_weight=weight, lr=0.01), data, tmp_path)
     before = contents(tmp_path)
     same, other = nk.post_hoc_ema(tmp_path, 0.1), nk.post_hoc_ema(tmp_path, 0.2)
     assert contents(tmp_path) == before
@@ -343,9 +351,9 @@ def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Pat
 
 
 def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path):
-    """Of a run whose weights move a lot; the tracked averages see what training saw."""
+    """For a run whose weights move a lot; the tracked averages are updated during training."""
     lengths = (0.04, 0.07, 0.15)
-    run = Run(SETTINGS.but(images=3200, lr=0.01), data, tmp_path)
+    run = Run(SETTINGS.replace(images=3200, lr=0.01), data, tmp_path)
     direct = Ema(run.learner, lengths)
     for report in run.steps():
         direct.update(run.learner, report.images_seen)
@@ -360,7 +368,7 @@ def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path)
 
 @pytest.mark.parametrize("labels", [("Cat", "dog"), ("bird", "dog")])
 def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
-    """Snapshots hold what is trained alone; what is frozen comes from the run's start."""
+    """Snapshots hold only trained parameters; frozen ones come from the run's start."""
     images = load(make_images(tmp_path / "more", classes=labels, seed=5))
     settings = Settings(start=str(class_run), lora=2, images=640, batch_size=16, lr=0.02, steps=7)
     run = train(settings, images, tmp_path / "run")
@@ -375,7 +383,7 @@ def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
     assert same.sampling == own.sampling
     assert same.sampling.steps == 7
     assert torch.equal(
-        same.denoiser.backbone.state_dict()["enter.bias"], start.denoiser.backbone.state_dict()["enter.bias"]
+        same.denoiser.backbone.state_dict()["conv_in.bias"], start.denoiser.backbone.state_dict()["conv_in.bias"]
     )
 
     averages = PostHocEma(tmp_path / "run")
@@ -399,21 +407,21 @@ def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
 # Writing
 
 
-def test_the_chosen_one_takes_the_place_of_the_run_s(trained: Path):
+def test_the_chosen_average_replaces_the_model_of_the_run(trained: Path):
     before, chosen = weights_of(trained), nk.post_hoc_ema(trained, 0.2).state_dict()
     others = {name: text for name, text in contents(trained).items() if not name.startswith("model/")}
     place = PostHocEma(trained).write(0.2)
     assert place == trained / "model"
     assert far_apart(chosen, weights_of(trained)) == 0
     assert far_apart(before, weights_of(trained)) > 1e-3
-    told = json.loads((place / "model.json").read_text())
-    assert told["ema"] == {"length": 0.2, "images_seen": 1600}
+    product = json.loads((place / "model.json").read_text())
+    assert product["ema"] == {"length": 0.2, "images_seen": 1600}
     assert {name: text for name, text in contents(trained).items() if not name.startswith("model/")} == others
     PostHocEma(trained).write(0.1)
     assert far_apart(before, weights_of(trained)) < 5e-4
 
 
-def test_training_goes_on_as_if_nothing_had_been_written(data: DataSet, tmp_path: Path):
+def test_writing_a_length_does_not_change_further_training(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
     train(SETTINGS, data, tmp_path / "other", stop_after=20)
     PostHocEma(tmp_path / "other").write(0.2)
@@ -457,7 +465,7 @@ def test_another_folder(class_run: Path, tmp_path: Path):
 
 
 def columns_of(picture: Path) -> int:
-    """Sheets in a strip: they are parted by white from top to bottom."""
+    """Number of sheets in a strip; white columns separate them."""
     with Image.open(picture) as opened:
         assert opened.mode == "RGB"
         pixels = np.asarray(opened)[:256]
@@ -468,22 +476,22 @@ def columns_of(picture: Path) -> int:
 
 def test_the_command_shows_a_strip(cli: Command, trained: Path):
     before = weights_of(trained)
-    said = cli("ema", trained, "--length", "0.05..0.25")
-    assert said.code == 0, said
-    assert said.err == ""
-    assert "16 snapshots of the averages 0.1 and 0.05, up to 1,600 images" in said.out
-    lines = [line.split() for line in said.out.splitlines() if line.startswith("  0.")]
+    result = cli("ema", trained, "--length", "0.05..0.25")
+    assert result.code == 0, result
+    assert result.err == ""
+    assert "16 snapshots of the averages 0.1 and 0.05, up to 1,600 images" in result.out
+    lines = [line.split() for line in result.out.splitlines() if line.startswith("  0.")]
     assert [line[0] for line in lines] == ["0.05", "0.1", "0.15", "0.2", "0.25"]
     assert [line[1] for line in lines] == ["as", "as", "made", "made", "made"]
-    assert "only roughly this length" in said.out.splitlines()[5]
-    assert str(trained / "ema" / "lengths.png") in said.out
+    assert "only roughly this length" in result.out.splitlines()[5]
+    assert str(trained / "ema" / "lengths.png") in result.out
     assert columns_of(trained / "ema" / "lengths.png") == 5
     assert far_apart(before, weights_of(trained)) == 0
     assert not list((trained / "ema").glob(".*"))
 
 
 def test_the_strip_shows_the_run_s_preview(cli: Command, trained: Path):
-    """The column of the run's own length is the averaged half of its last grid, but for half precision."""
+    """The column of the run's own length equals the averaged half of its last grid, up to half precision."""
     assert cli("ema", trained, "--length", "0.1").code == 0
     with (
         Image.open(trained / "ema" / "lengths.png") as strip,
@@ -499,22 +507,22 @@ def test_the_strip_shows_the_run_s_preview(cli: Command, trained: Path):
 @pytest.mark.parametrize("run", ["text_run", "plain_run"])
 def test_with_captions_and_with_nothing(cli: Command, run: str, request: pytest.FixtureRequest, tmp_path: Path):
     folder = Path(shutil.copytree(request.getfixturevalue(run), tmp_path / "run"))
-    said = cli("ema", folder, "--length", "0.07,0.12,0.2")
-    assert said.code == 0, said
+    result = cli("ema", folder, "--length", "0.07,0.12,0.2")
+    assert result.code == 0, result
     assert columns_of(folder / "ema" / "lengths.png") == 3
 
 
 def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, plain: Path, tmp_path: Path):
     folder = Path(shutil.copytree(text_run, tmp_path / "run"))
     chosen = Settings.read(folder / "run.yaml")
-    chosen.but(data=str(tmp_path / "gone")).write(folder / "run.yaml")
-    said = cli("ema", folder)
-    assert said.code == 2
-    assert "are not found" in said.err
-    assert "Say where they are as --data." in said.err
-    said = cli("ema", folder, "--data", plain)
-    assert said.code == 2
-    assert f"The images in {plain} are not those that {folder} was trained on." in said.err
+    chosen.replace(data=str(tmp_path / "gone")).write(folder / "run.yaml")
+    result = cli("ema", folder)
+    assert result.code == 2
+    assert "are not found" in result.err
+    assert "Say where they are as --data." in result.err
+    result = cli("ema", folder, "--data", plain)
+    assert result.code == 2
+    assert f"The images in {plain} are not those that {folder} was trained on." in result.err
     assert cli("ema", folder, "--data", captioned, "--length", "0.1").code == 0
     assert cli("ema", folder, "--write", "0.07").code == 0  # which needs no images
 
@@ -522,22 +530,22 @@ def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, pla
 def test_with_a_task(cli: Command, pets: Path, tmp_path: Path):
     words = ("--images", 320, "--batch-size", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
     assert cli("train", pets, "--task", "upscale(factor=2)", *words).code == 0
-    said = cli("ema", tmp_path / "run", "--length", "0.05,0.15")
-    assert said.code == 0, said
-    assert columns_of(tmp_path / "run" / "ema" / "lengths.png") == 4  # and what is given, and the originals
+    result = cli("ema", tmp_path / "run", "--length", "0.05,0.15")
+    assert result.code == 0, result
+    assert columns_of(tmp_path / "run" / "ema" / "lengths.png") == 4  # plus the source images and the originals
 
 
 def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
     before = weights_of(trained)
-    said = cli("ema", trained, "--write", "0.07")
-    assert said.code == 0, said
-    assert f"{trained / 'model'} has the average 0.07 now (made to within 0." in said.out
-    assert "--write 0.1" in said.out
+    result = cli("ema", trained, "--write", "0.07")
+    assert result.code == 0, result
+    assert f"{trained / 'model'} has the average 0.07 now (error 0." in result.out
+    assert "--write 0.1" in result.out
     assert far_apart(before, weights_of(trained)) > 1e-4
     assert not (trained / "ema" / "lengths.png").exists()
     assert cli("sample", trained, "-n", 1, "--steps", 1, "--out", tmp_path / "pictures").code == 0
-    said = cli("ema", trained, "--write", "0.15", "--out", tmp_path / "elsewhere")
-    assert said.code == 0, said
+    result = cli("ema", trained, "--write", "0.15", "--out", tmp_path / "elsewhere")
+    assert result.code == 0, result
     assert json.loads((tmp_path / "elsewhere" / "model" / "model.json").read_text())["ema"]["length"] == 0.15
 
 
@@ -549,37 +557,37 @@ def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
         (("--length", "0.1.."), "--length 0.1.. is no list of lengths."),
         (("--length", "0.5"), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
         (("--length", "0.1,0"), "An EMA length of 0 is not possible."),
-        (("--length", "0.003"), "An average of length 0.003 cannot be made of 16 snapshots of 0.1 and 0.05: "),
+        (("--length", "0.003"), "An average of length 0.003 cannot be combined from 16 snapshots of 0.1 and 0.05: "),
         (("--write", "0.4"), "An EMA length of 0.4 is not possible."),
         (
             ("--write", "0.003"),
-            "of it would be missing. Take a length nearer to those, or train with more",
+            "of it would be missing. Use a length nearer to those, or train with more",
         ),
-        (("--out", "x"), "--out x came without --write, so nothing would be written there. Give --write"),
+        (("--out", "x"), "--out x was given without --write, so no model would be written there. Give --write"),
     ],
 )
 def test_what_the_command_refuses(cli: Command, trained: Path, words: tuple[str, ...], message: str):
     before = contents(trained)
-    said = cli("ema", trained, *words)
-    assert said.code == 2, said
-    assert message in said.err
-    assert said.err.count("\n") == 1
+    result = cli("ema", trained, *words)
+    assert result.code == 2, result
+    assert message in result.err
+    assert result.err.count("\n") == 1
     assert contents(trained) == before
 
 
 def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_path: Path):
     shutil.rmtree(trained / "ema")
-    said = cli("ema", trained)
-    assert (said.code, "keeps no snapshots of its averages" in said.err) == (2, True)
-    said = cli("ema", class_run / "model")
-    assert (said.code, "is a model without its run" in said.err) == (2, True)
-    said = cli("ema", tmp_path / "nowhere")
-    assert (said.code, "There is no folder" in said.err) == (2, True)
-    said = cli("ema", tmp_path)
-    assert (said.code, "is not a run" in said.err) == (2, True)
+    result = cli("ema", trained)
+    assert (result.code, "keeps no snapshots of its averages" in result.err) == (2, True)
+    result = cli("ema", class_run / "model")
+    assert (result.code, "is a model without its run" in result.err) == (2, True)
+    result = cli("ema", tmp_path / "nowhere")
+    assert (result.code, "There is no folder" in result.err) == (2, True)
+    result = cli("ema", tmp_path)
+    assert (result.code, "is not a run" in result.err) == (2, True)
 
 
 def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, tmp_path: Path):
-    said = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
-    assert said.code == 2
-    assert "--ema-snapshots -1 is out of range. Give a number: 0 or more." in said.err
+    result = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "--ema-snapshots -1 is out of range. Give 0 or more." in result.err

@@ -50,7 +50,7 @@ def test_the_others_fail_only_where_they_say_nothing():
 
 @all_predictions
 def test_any_output_gives_an_estimate_on_the_plane(prediction):
-    """Whatever a network says, image and noise recombine to what it was shown."""
+    """For any output of a network, image and noise recombine to the noisy image."""
     for t in all_levels():
         torch.testing.assert_close(prediction.estimate(X, NOISE, t).at(t), X, rtol=0, atol=1e-7)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from noisekiln.distributed.ddp import check_all_have_gradients
-from noisekiln.distributed.shares import split_equally
+from noisekiln.distributed.shares import split_fixed_size
 from noisekiln.training.batches import Prefetcher, make_batch
 from noisekiln.training.budget import Budget
 from noisekiln.training.micro_batch import PER_ACTIVATION, PER_WEIGHT
@@ -22,7 +22,7 @@ from toy_training import assert_same_state, double, toy
 
 
 @pytest.mark.parametrize("micro", [1, 7, 75, 149])
-def test_a_step_in_pieces_is_the_same_step(micro):
+def test_a_step_in_micro_batches_is_the_same_step(micro):
     budget = Budget(images=1500)
     whole, pieces = (
         double(budget, batch_size=150, placement=Placement(micro_batch_size=size)) for size in (None, micro)
@@ -35,8 +35,8 @@ def test_a_step_in_pieces_is_the_same_step(micro):
 
 
 @pytest.mark.parametrize("micro", [1, 7, 75, 100, 149])
-def test_pieces_have_one_size_but_for_the_last(micro):
-    """So that a compiled network sees two shapes at most."""
+def test_micro_batches_have_one_size_except_the_last(micro):
+    """A compiled network then has two input shapes at most."""
     trainer, sizes = double(Budget(images=150), batch_size=150, placement=Placement(micro_batch_size=micro)), []
     trainer.module.register_forward_pre_hook(lambda module, rows: sizes.append(len(rows[0])))
     list(trainer.run())
@@ -47,18 +47,18 @@ def test_pieces_have_one_size_but_for_the_last(micro):
     assert sizes[-1] <= sizes[0]
 
 
-def test_rows_are_split_into_as_many_pieces_as_are_requested():
-    """Of two ranks with 5 and 4 rows that take pieces of 2, both take three."""
+def test_rows_are_split_into_the_requested_number_of_parts():
+    """Two ranks with 5 and 4 rows and micro-batches of 2 both use three."""
     for count in range(1, 40):
         for parts in range(1, count + 1):
-            pieces = split_equally(count, parts)
+            pieces = split_fixed_size(count, parts)
             assert len(pieces) == parts
             assert [row for piece in pieces for row in piece] == list(range(count))
             assert min(map(len, pieces)) >= 1
-    assert list(map(len, split_equally(256, 3))) == [86, 86, 84]
+    assert list(map(len, split_fixed_size(256, 3))) == [86, 86, 84]
 
 
-def test_rows_are_the_same_whoever_asks_for_which():
+def test_rows_do_not_depend_on_the_process_that_makes_them():
     def batches(start, count, generator):
         return torch.arange(start, start + count), None, torch.rand(count, 2, generator=generator)
 
@@ -75,7 +75,7 @@ def test_rows_are_the_same_whoever_asks_for_which():
 
 
 def test_on_cuda_rows_are_made_in_a_stream_of_their_own(monkeypatch):
-    """By a stand-in for CUDA: threads go to the GPU and the side stream, and the step waits for that stream alone."""
+    """With a stand-in for CUDA: threads use the GPU and the side stream, and the step waits only for that stream."""
     fake = FakeCuda(monkeypatch)
     made = []
 
@@ -140,7 +140,7 @@ def test_rows_made_ahead_are_the_same_also_after_a_jump():
 
 
 @pytest.mark.parametrize("where", ["forward", "backward", "rows"])
-def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
+def test_full_memory_halves_the_micro_batch_and_changes_nothing_else(where):
     plain, short = double(batch_size=48), double(batch_size=48)
     sizes = run_short(short, where, at=3)
     losses = [report.loss for report in plain.run()]
@@ -154,7 +154,7 @@ def test_full_memory_halves_the_pieces_and_changes_nothing_else(where):
 
 
 def run_short(trainer, where, at):
-    """Have memory run out in a call of the module; returns the numbers of rows that it is called with."""
+    """Run out of memory in a call of the module; returns the numbers of rows that it is called with."""
     forward, batches, sizes = trainer.module.forward, trainer.batches, []
 
     def no_rows(start, count, generator):
@@ -183,8 +183,8 @@ def run_short(trainer, where, at):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_a_rehearsal_leaves_no_trace(ahead):
-    """Neither in what a network counts, nor in torch's generators, nor in the scale of half precision."""
+def test_a_trial_step_changes_no_state(ahead):
+    """Neither buffers of the network, nor torch's generators, nor in the scale of half precision."""
     settings = {"placement": Placement(precision="fp16", prefetch=ahead)}
     plain, trial_steps = (toy(Budget(images=160), **settings) for _ in range(2))
     numbers = torch.get_rng_state()
@@ -199,25 +199,25 @@ def test_a_rehearsal_leaves_no_trace(ahead):
     assert plain.state_dict()[1]["scaler"] == trial_steps.state_dict()[1]["scaler"]
 
 
-def test_a_rehearsal_leaves_room_for_the_moments(monkeypatch):
-    """Which optimizers make in their first step only."""
-    taken, there, empty_like = [], [], torch.empty_like
+def test_a_trial_step_leaves_room_for_the_optimizer_state(monkeypatch):
+    """Optimizers create their state in the first step only."""
+    allocated, alive, empty_like = [], [], torch.empty_like
 
     def noted(tensor, **how):
         made = empty_like(tensor, **how)
-        taken.append(weakref.ref(made))
+        allocated.append(weakref.ref(made))
         return made
 
     trainer = toy(Budget(images=16))
     forward = trainer.module.forward
-    trainer.module.forward = lambda *rows: there.append(sum(r() is not None for r in taken)) or forward(*rows)
+    trainer.module.forward = lambda *rows: alive.append(sum(r() is not None for r in allocated)) or forward(*rows)
     monkeypatch.setattr(torch, "empty_like", noted)
     trainer.trial_step()
-    assert there == [2 * len(list(trainer.module.parameters()))]
-    assert not any(r() is not None for r in taken)
+    assert alive == [2 * len(list(trainer.module.parameters()))]
+    assert not any(r() is not None for r in allocated)
 
 
-def test_on_a_cpu_pieces_are_cut_to_the_memory_that_is_free(monkeypatch):
+def test_on_a_cpu_the_micro_batch_fits_the_available_memory(monkeypatch):
     plain, cut_ = double(batch_size=48), double(batch_size=48)
     row = 8 * (3 + 8 + 8 + 3 + 3 + 3)  # what the network makes of a row: x + noise, layers, SiLU, the difference, ...
     weights = sum(p.nbytes for p in plain.module.parameters())
@@ -264,8 +264,8 @@ train(350)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
-def test_memory_that_runs_out_in_earnest():
-    """64 rows take some 600 MB here: with half of it, a step is begun again with fewer at once."""
+def test_a_real_lack_of_memory_halves_the_micro_batch():
+    """64 rows need about 600 MB here: with half of it, the step is repeated with smaller micro-batches."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", IN_EARNEST]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
@@ -276,7 +276,7 @@ def test_memory_that_runs_out_in_earnest():
     np.testing.assert_allclose(found[2:, 1], found[:2, 1], rtol=1e-4)
 
 
-def test_no_memory_for_the_moments_is_said():
+def test_too_little_memory_for_the_optimizer_state_is_an_error():
     trainer = toy(Budget(images=80))
 
     def full():
@@ -287,7 +287,7 @@ def test_no_memory_for_the_moments_is_said():
         list(trainer.run())
 
 
-def test_what_has_no_gradient_is_named_where_several_processes_would_wait_for_it():
+def test_a_parameter_without_gradient_is_named_when_several_processes_train():
     trainer = toy(Budget(images=80))
     trainer.module[0].bias = nn.Parameter(torch.ones(8))
     trainer.module[0].forward = lambda x: x @ trainer.module[0].weight.T
@@ -296,7 +296,7 @@ def test_what_has_no_gradient_is_named_where_several_processes_would_wait_for_it
         check_all_have_gradients(trainer.module)
 
 
-def test_memory_for_not_even_one_image_is_an_error():
+def test_too_little_memory_for_a_single_image_is_an_error():
     trainer = toy(Budget(images=80))
 
     def full(*rows):
@@ -308,7 +308,7 @@ def test_memory_for_not_even_one_image_is_an_error():
     assert trainer.micro_batch_size == 1
 
 
-def test_other_errors_are_no_lack_of_memory():
+def test_other_errors_are_not_treated_as_out_of_memory():
     trainer = toy(Budget(images=80))
 
     def wrong(*rows):

@@ -1,4 +1,4 @@
-"""What a run tells of itself: its lines, the logs they go to, its plan and its surroundings."""
+"""Reports of a run: log lines, loggers, the plan, and the environment."""
 
 import json
 import re
@@ -26,11 +26,11 @@ from noisekiln.machine.speed import current_memory, peak_flops_per_second, peak_
 from noisekiln.monitor.binned import BinnedMeans
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import measure
-from noisekiln.monitor.pace import Pace
 from noisekiln.monitor.reports import BINS
+from noisekiln.monitor.throughput import Throughput
 from noisekiln.monitor.workload import Workload, flops_per_image
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.environment import note_start
+from noisekiln.runs.environment import append_environment
 from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
 
@@ -55,7 +55,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 # Losses by noise level
 
 
-def test_means_are_of_what_fell_into_each_bin_and_begin_anew():
+def test_means_are_those_of_each_bin_and_are_reset():
     binned = BinnedMeans((0.0, 1.0, 2.0, float("inf")), "loss/nsr")
     assert binned.names == ("loss/nsr_0-1", "loss/nsr_1-2", "loss/nsr_2-inf")
     assert binned.read() == {}
@@ -67,7 +67,7 @@ def test_means_are_of_what_fell_into_each_bin_and_begin_anew():
 
 
 def test_a_line_has_the_unweighted_errors_by_noise_level(data: DataSet, tmp_path: Path):
-    run = opened(SETTINGS.but(loss_weight="min_snr"), data, tmp_path)
+    run = opened(SETTINGS.replace(loss_weight="min_snr"), data, tmp_path)
     for _ in islice(run.steps(), 3):
         (loss,) = run.trainer.losses
     line = lines(tmp_path)[2]
@@ -79,11 +79,11 @@ def test_a_line_has_the_unweighted_errors_by_noise_level(data: DataSet, tmp_path
         assert name not in line or line[name] == pytest.approx(inside.mean(), rel=1e-4)
 
 
-# Pace
+# Throughput
 
 
-def test_pace_is_that_of_the_last_ten_seconds():
-    pace = Pace(Budget(images=10_000))
+def test_throughput_is_that_of_the_last_ten_seconds():
+    pace = Throughput(Budget(images=10_000))
     assert pace.images_per_second is None
     assert pace.seconds_left is None
     for second in range(100):
@@ -96,7 +96,7 @@ def test_pace_is_that_of_the_last_ten_seconds():
 
 def test_what_is_left_is_of_the_budget_that_ends_first():
     for budget, left in ((Budget(minutes=2), 100), (Budget(minutes=2, images=400), 60), (Budget(images=90), 0)):
-        pace = Pace(budget)
+        pace = Throughput(budget)
         pace.add(0.0, 0)
         pace.add(20.0, 100)
         assert pace.seconds_left == pytest.approx(left)
@@ -116,7 +116,7 @@ def test_the_peak_is_measured_once():
     assert 1e8 < peak_flops_per_second("cpu") < 1e15
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux lets a peak begin anew")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux can reset the peak")
 def test_memory_is_counted_in_bytes():
     reset_peak_memory("cpu")
     before, size = current_memory("cpu"), 300 * 2**20
@@ -218,21 +218,21 @@ def test_tensorboard_shows_each_step_once_after_an_interruption(data: DataSet, t
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = SETTINGS.but(curves="tensorboard")
+    settings = SETTINGS.replace(curves="tensorboard")
     first = opened(settings, data, tmp_path)
     steps = first.steps()
     list(islice(steps, 4))
     first.save()
-    list(islice(steps, 3))  # these are taken again
+    list(islice(steps, 3))  # these are repeated
     steps.close()
     for _ in opened(settings, data, tmp_path).steps():
         pass
     shown = EventAccumulator(str(tmp_path / "tensorboard"))
     shown.Reload()
-    told = [line for line in lines(tmp_path) if "loss" in line]
+    logged = [line for line in lines(tmp_path) if "loss" in line]
     assert [event.step for event in shown.Scalars("loss")] == list(range(16, 257, 16))
     for name in ("loss", "grad_norm", "memory_gib"):
-        assert [event.value for event in shown.Scalars(name)] == pytest.approx([line[name] for line in told])
+        assert [event.value for event in shown.Scalars(name)] == pytest.approx([line[name] for line in logged])
     assert any(tag.startswith("loss/nsr_") for tag in shown.Tags()["scalars"])
     assert "images_seen" not in shown.Tags()["scalars"]
 
@@ -250,7 +250,7 @@ class FakeRun:
 
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """As much of the package as is used: runs are kept in `runs`; `logged_in` says whether one can be online."""
+    """The part of the package that is used: runs are kept in `runs`; `logged_in` allows online runs."""
     module = types.ModuleType("wandb")
     module.__spec__ = types.SimpleNamespace()
     module.Error = type("Error", (Exception,), {})
@@ -268,7 +268,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_weights_and_biases_gets_every_line_of_one_run(data: DataSet, tmp_path: Path, wandb: types.ModuleType):
-    settings = SETTINGS.but(curves="wandb")
+    settings = SETTINGS.replace(curves="wandb")
     folder = tmp_path / "pets"
     run = opened(settings, data, folder)
     list(islice(run.steps(), 4))
@@ -287,23 +287,29 @@ def test_weights_and_biases_gets_every_line_of_one_run(data: DataSet, tmp_path: 
     assert ("mode" in first.how, second.how["mode"], second.finished) == (False, "offline", True)
 
 
-@pytest.mark.parametrize(("asked", "install"), [("tensorboard", r'"noisekiln\[log\]"'), ("wandb", "pip install wandb")])
-def test_what_is_not_installed_is_named_before_anything_is_written(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, install: str
+@pytest.mark.parametrize(
+    ("package", "install"), [("tensorboard", r'"noisekiln\[log\]"'), ("wandb", "pip install wandb")]
+)
+def test_a_missing_package_is_named_before_anything_is_written(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, install: str
 ):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
     assert choose_log("auto") == "none"
-    with pytest.raises(ValueError, match=f"`curves={asked}` needs the package {asked}.* Install it: .*{install}"):
-        Run(SETTINGS.but(curves=asked), data, tmp_path / "run")
+    with pytest.raises(ValueError, match=f"`curves={package}` needs the package {package}.* Install it: .*{install}"):
+        Run(SETTINGS.replace(curves=package), data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_tensorboard_is_taken_if_it_is_there(monkeypatch: pytest.MonkeyPatch):
+def test_tensorboard_is_used_if_it_is_installed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: name if name == "tensorboard" else None)
-    assert [choose_log(asked) for asked in ("auto", "none", "tensorboard")] == ["tensorboard", "none", "tensorboard"]
+    assert [choose_log(package) for package in ("auto", "none", "tensorboard")] == [
+        "tensorboard",
+        "none",
+        "tensorboard",
+    ]
 
 
-def test_only_the_file_is_written_where_nothing_else_is_asked_for(tmp_path: Path):
+def test_without_further_logs_only_the_file_is_written(tmp_path: Path):
     with Logs(make_logs("none"), tmp_path, 0, {}) as log:
         log.write({"images_seen": 1})
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
@@ -313,7 +319,7 @@ def test_the_log_may_change_midway(data: DataSet, tmp_path: Path, wandb: types.M
     run = Run(SETTINGS, data, tmp_path)
     list(islice(run.steps(), 2))
     run.save()
-    assert Run(SETTINGS.but(curves="wandb"), data, tmp_path).opened.images_seen == 32
+    assert Run(SETTINGS.replace(curves="wandb"), data, tmp_path).opened.images_seen == 32
 
 
 # Surroundings
@@ -338,14 +344,14 @@ def test_git_is_noted_with_what_was_changed(tmp_path: Path, monkeypatch: pytest.
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    note_start(tmp_path, 0, "cpu")
+    append_environment(tmp_path, 0, "cpu")
     who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
     (work / "a.txt").write_text("1")
     for words in (("init", "-q"), ("add", "a.txt"), (*who, "commit", "-qm", "a")):
         subprocess.run(["git", *words], check=True)
-    note_start(tmp_path, 0, "cpu")
+    append_environment(tmp_path, 0, "cpu")
     (work / "a.txt").write_text("2")
-    note_start(tmp_path, 0, "cpu")
+    append_environment(tmp_path, 0, "cpu")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     noted = [entry["git"]["working_directory"] for entry in json.loads((tmp_path / "environment.json").read_text())]
     assert noted == [None, {"commit": commit, "dirty": False}, {"commit": commit, "dirty": True}]
@@ -353,7 +359,7 @@ def test_git_is_noted_with_what_was_changed(tmp_path: Path, monkeypatch: pytest.
 
 def test_damaged_notes_do_not_keep_a_run_from_starting(tmp_path: Path):
     (tmp_path / "environment.json").write_text("[{")
-    note_start(tmp_path, 5, "cpu")
+    append_environment(tmp_path, 5, "cpu")
     assert [entry["images_seen"] for entry in json.loads((tmp_path / "environment.json").read_text())] == [5]
 
 
@@ -380,7 +386,7 @@ def test_measuring_measures_and_writes_nothing(data: DataSet, tmp_path: Path, mo
 
 def test_measuring_finds_a_network_that_takes_more(data: DataSet):
     small = measure(Run(SETTINGS, data, Path("nowhere")).settings, data, seconds=0.2)
-    wide = SETTINGS.but(backbone=TINY.replace("32,", "512,"))
+    wide = SETTINGS.replace(backbone=TINY.replace("32,", "512,"))
     large = measure(Run(wide, data, Path("nowhere")).settings, data, seconds=0.2)
     weights = 512 * 512 * 9 * 4  # bytes of one convolution: trained, averaged, with a gradient and a momentum
     assert (large.memory or 0) > (small.memory or 0) + 4 * weights
@@ -390,14 +396,14 @@ def test_measuring_finds_a_network_that_takes_more(data: DataSet):
 
 
 @pytest.mark.usefixtures("measure_briefly")
-def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
+def test_dry_run_prints_what_a_run_needs(cli: Command, pets: Path, tmp_path: Path):
     words = ("train", pets, "--out", tmp_path / "run", "--batch-size", 16, "--backbone", TINY, "--dry-run")
-    said = cli(*words, "--images", 2200)
-    assert said.code == 0, said
+    result = cli(*words, "--images", 2200)
+    assert result.code == 0, result
     for start in ("parameters", "work", "memory", "speed", "budget", "disk"):
-        assert f"\n  {start:<12}" in said.out
-    assert "about 2,208 images, 100.4 times through the data, in " in said.out
-    assert "nothing was written" in said.out
+        assert f"\n  {start:<12}" in result.out
+    assert "about 2,208 images, 100.4 times through the data, in " in result.out
+    assert "nothing was written" in result.out
     assert re.search(
         r"budget +about [\d,]+ images, [\d,.]+ times through the data, in 3\.0 minutes", cli(*words, "--minutes", 3).out
     )
@@ -410,8 +416,8 @@ def test_dry_run_says_what_it_takes(cli: Command, pets: Path, tmp_path: Path):
 def test_an_unknown_setting_is_an_error_with_the_nearest_name(cli: Command, pets: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"There is no setting called 'mintues'\. Did you mean 'minutes'\?"):
         nk.train(pets, out=tmp_path / "run", mintues=3)
-    said = cli("train", pets, "--out", tmp_path / "run", "--mintues", 3)
-    assert (said.code, "--mintues" in said.flat, "--minutes" in said.flat) == (2, True, True)
+    result = cli("train", pets, "--out", tmp_path / "run", "--mintues", 3)
+    assert (result.code, "--mintues" in result.flat, "--minutes" in result.flat) == (2, True, True)
     with pytest.raises(ValueError, match=r"There is no log called 'tensorbord'\. Did you mean 'tensorboard'\?"):
         nk.train(pets, out=tmp_path / "run", curves="tensorbord")
     assert not (tmp_path / "run").exists()

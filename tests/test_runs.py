@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def train(settings: Settings, data: DataSet, folder: Path, *, stop_after: int | None = None) -> Run:
-    """Train to the end; or stop after so many steps, and save."""
+    """Train to the end; or stop after `stop_after` steps, and save."""
     run = Run(settings, data, folder, intervals=EVERY_STEP)
     for _ in islice(run.steps(), stop_after):
         pass
@@ -61,15 +61,15 @@ def log(folder: Path) -> list[tuple[int, float, float, float]]:
 
 
 def same(one: Path, other: Path) -> None:
-    """All that two runs made is the same, but for the time that it took."""
-    first, second = (checkpoints.newest(folder / "checkpoints") for folder in (one, other))
+    """Assert that two runs wrote the same, except times."""
+    first, second = (checkpoints.load_newest(folder / "checkpoints") for folder in (one, other))
     assert first is not None
     assert second is not None
     assert first.tensors.keys() == second.tensors.keys()
     assert {name.split(".")[0] for name in first.tensors} >= {"module", "ema", "optimizer0"}
     for name, tensor in first.tensors.items():
         assert torch.equal(tensor, second.tensors[name]), name
-    assert first.numbers | {"seconds": 0} == second.numbers | {"seconds": 0}
+    assert first.state | {"seconds": 0} == second.state | {"seconds": 0}
     assert log(one) == log(other)
     made = [f"{folder}/{file.name}" for folder in ("samples", "ema") for file in sorted((one / folder).iterdir())]
     assert made == [f"{folder}/{f.name}" for folder in ("samples", "ema") for f in sorted((other / folder).iterdir())]
@@ -117,7 +117,7 @@ def test_training_learns_something(class_run: Path, pets: Path):
 
 
 def test_model_is_the_average(class_run: Path):
-    newest = checkpoints.newest(class_run / "checkpoints")
+    newest = checkpoints.load_newest(class_run / "checkpoints")
     assert newest is not None
     model = load_file(class_run / "model" / "model.safetensors")
     assert all(torch.equal(tensor, newest.tensors[f"ema.0.diffusion.{name}"]) for name, tensor in model.items())
@@ -129,8 +129,8 @@ def test_settings_survive_writing(tmp_path: Path):
     assert Settings.read(tmp_path / "run.yaml") == settings
 
 
-def test_runs_from_before_settings_were_left_open_go_on(data: DataSet, tmp_path: Path):
-    """They wrote down what was usual then, as later ones do once resolved."""
+def test_runs_of_an_earlier_version_with_all_settings_written_resume(data: DataSet, tmp_path: Path):
+    """Their run.yaml holds the defaults of that version."""
     resolve(SETTINGS, data).write(tmp_path / "run.yaml")
     text = (tmp_path / "run.yaml").read_text()
     assert "sampler: dpmpp_2m\nsteps: 20\n" in text
@@ -173,14 +173,14 @@ def test_previews(data: DataSet, class_run: Path, text_run: Path, captioned: Pat
 def test_interrupted_and_resumed_equals_uninterrupted(
     data: DataSet, tmp_path: Path, change: dict[str, object], stops: tuple[int, ...]
 ):
-    settings = SETTINGS.but(**change)
+    settings = SETTINGS.replace(**change)
     train(settings, data, tmp_path / "one")
     for steps in stops:
         train(settings, data, tmp_path / "other", stop_after=steps)
     run = train(settings, data, tmp_path / "other")
     assert run.opened.images_seen == settings.batch_size * sum(stops)
     assert run.opened.checkpoint is not None
-    assert run.opened.checkpoint.parts == []  # nothing holds on to the memory of what was loaded
+    assert run.opened.checkpoint.shards == []  # nothing holds on to the memory of what was loaded
     same(tmp_path / "one", tmp_path / "other")
 
 
@@ -193,7 +193,7 @@ def test_text_resumes_too(captioned: Path, tmp_path: Path):
 
 
 def test_killed_without_saving(data: DataSet, tmp_path: Path):
-    """Steps after the last checkpoint are taken again, and their lines in the log are not doubled."""
+    """Steps after the last checkpoint are repeated, and their lines in the log are not doubled."""
     train(SETTINGS, data, tmp_path / "one")
     killed = Run(SETTINGS, data, tmp_path / "other", intervals=EVERY_STEP)
     steps = killed.steps()
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(data: DataSet, tmp_pa
     assert again.opened.images_seen == int(places[-2].name)
     same(tmp_path / "one", tmp_path / "other")
     for place in (tmp_path / "other" / "checkpoints").iterdir():
-        (place / "numbers.json").write_text("{")
+        (place / "state.json").write_text("{")
     with pytest.raises(ValueError, match=r"No checkpoint in .* can be read .*All are damaged\. Restore"):
         Run(SETTINGS, data, tmp_path / "other")
 
@@ -247,18 +247,18 @@ def test_finished_and_longer(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     finished = Run(SETTINGS, data, tmp_path)
     assert (finished.opened.images_seen, finished.trainer.share) == (256, 1.0)
-    longer = train(SETTINGS.but(images=320), data, tmp_path)
+    longer = train(SETTINGS.replace(images=320), data, tmp_path)
     assert (longer.opened.images_seen, longer.trainer.images_seen) == (256, 320)
     assert [seen for seen, *_ in log(tmp_path)] == list(range(16, 321, 16))
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["images"] == 320
 
 
-def test_what_was_chosen_for_the_user_is_kept(data: DataSet, tmp_path: Path):
+def test_automatic_settings_are_kept(data: DataSet, tmp_path: Path):
     """A longer budget would choose a larger network; the run keeps its own."""
     chosen = Run(Settings(minutes=1.0), data, tmp_path).settings
     RunFolder(tmp_path).write_metadata(chosen, data)
     assert resolve(Settings(minutes=600.0), data).backbone != chosen.backbone
-    assert Run(Settings(minutes=600.0), data, tmp_path).settings == chosen.but(minutes=600.0)
+    assert Run(Settings(minutes=600.0), data, tmp_path).settings == chosen.replace(minutes=600.0)
 
 
 @pytest.mark.parametrize(
@@ -276,14 +276,14 @@ def test_changed_settings_are_refused(data: DataSet, tmp_path: Path, change: dic
     train(SETTINGS, data, tmp_path, stop_after=3)
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"holds a run with other settings: .* another `out` for a new one\.") as error:
-        Run(SETTINGS.but(**change), data, tmp_path)
+        Run(SETTINGS.replace(**change), data, tmp_path)
     assert message in str(error.value)
     assert contents(tmp_path) == before
 
 
 def test_what_may_change(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path, stop_after=3)
-    moved = SETTINGS.but(data="elsewhere", sampler="heun", steps=3, guidance=4.0, schedule="cosine", minutes=9.0)
+    moved = SETTINGS.replace(data="elsewhere", sampler="heun", steps=3, guidance=4.0, schedule="cosine", minutes=9.0)
     assert train(moved, data, tmp_path).opened.images_seen == 48
     default = Diffusion.load(tmp_path).sampling
     assert (default.sampler, default.steps, default.guidance, default.schedule) == ("heun", 3, 4.0, "cosine")
@@ -301,7 +301,7 @@ def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
     assert contents(folder) == before
 
 
-def test_foreign_folders_are_refused(data: DataSet, tmp_path: Path):
+def test_folders_that_are_not_runs_are_refused(data: DataSet, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(
         ValueError,
@@ -337,12 +337,12 @@ def test_opening_a_run_writes_nothing(data: DataSet, tmp_path: Path):
     assert not (tmp_path / "new").exists()
     train(SETTINGS, data, tmp_path / "run", stop_after=3)
     before = contents(tmp_path / "run")
-    Run(SETTINGS.but(images=999), data, tmp_path / "run")
+    Run(SETTINGS.replace(images=999), data, tmp_path / "run")
     assert contents(tmp_path / "run") == before
 
 
 def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
-    longer = SETTINGS.but(images=640)
+    longer = SETTINGS.replace(images=640)
     steps = Run(longer, data, tmp_path).steps()
     next(steps)
     del steps
@@ -355,7 +355,7 @@ def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
 
 
 def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
-    longer = SETTINGS.but(images=400)
+    longer = SETTINGS.replace(images=400)
     run = Run(longer, data, tmp_path, intervals=EVERY_STEP)
     steps = run.steps()
     for _ in islice(steps, 7):
@@ -378,10 +378,10 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     assert "and 10 other recent steps were skipped" in message
     place = batch_order(len(data.train), seed=0, start=272, count=16)[5]
     assert "the largest error was at the noise-to-signal ratio" in message
-    assert f", in {data.train.files[place]}. Nothing of it was saved" in message
+    assert f", in {data.train.files[place]}. These weights were not saved" in message
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum("skipped_step" in line for line in lines) == 10
-    assert f"Nothing of it was saved: {tmp_path} keeps the last checkpoint. Take a lower `lr`" in message
+    assert f"These weights were not saved: {tmp_path} keeps the last checkpoint. Use a lower `lr`" in message
     assert all(torch.equal(a, b) for a, b in zip(before, run.learner.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
@@ -390,7 +390,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
 
 def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):
     with pytest.raises(Diverged, match="holds no checkpoint yet"):
-        train(SETTINGS.but(images=100_000, lr=1e30), data, tmp_path)
+        train(SETTINGS.replace(images=100_000, lr=1e30), data, tmp_path)
 
 
 # Odd data
@@ -457,9 +457,9 @@ def test_a_signal_ends_a_call_once_all_is_saved(pets: Path, tmp_path: Path, numb
         nk.train(pets, watch=interrupt, **words)  # half a model is not returned as a whole one
     assert number == signal.SIGINT or stopped.value.code == 143
     assert nk.train(pets, **words).conditioner is not None
-    newest = checkpoints.newest(tmp_path / "checkpoints")
+    newest = checkpoints.load_newest(tmp_path / "checkpoints")
     assert newest is not None
-    assert newest.numbers["images_seen"] == 640
+    assert newest.state["images_seen"] == 640
 
 
 def test_without_a_watcher_notes_are_warnings_of_the_caller(
@@ -517,9 +517,9 @@ def test_the_command_finds_the_run_again_by_another_spelling(
     monkeypatch.chdir(tmp_path)
     words = ("--batch-size", 16, "--backbone", TINY)
     assert cli("train", "pets", "--images", 64, *words).code == 0
-    said = cli("train", "./pets/", "--images", 96, *words)
-    assert said.code == 0, said
-    assert "resuming after 64 images, 67% of the budget" in said.out
+    result = cli("train", "./pets/", "--images", 96, *words)
+    assert result.code == 0, result
+    assert "resuming after 64 images, 67% of the budget" in result.out
 
 
 # Memory
@@ -560,7 +560,7 @@ def test_a_trial_step_finds_what_fits_and_changes_nothing(data: DataSet, tmp_pat
     assert losses[1] == pytest.approx(losses[0], rel=0.1)  # optimizers magnify the rounding of sums
 
 
-def test_memory_that_is_short_on_the_way_is_noted(data: DataSet, tmp_path: Path):
+def test_running_out_of_memory_during_a_run_is_noted(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
     forward = run.learner.forward
 
@@ -570,14 +570,14 @@ def test_memory_that_is_short_on_the_way_is_noted(data: DataSet, tmp_path: Path)
         return forward(x, *others)
 
     run.learner.forward = short  # type: ignore[method-assign]
-    told = [event.text for event in run.events() if isinstance(event, Note)]
-    assert told == ["memory is short: from now on the micro-batch is 8 images, with the same result"]
+    notes = [event.text for event in run.events() if isinstance(event, Note)]
+    assert notes == ["memory is short: from now on the micro-batch is 8 images, with the same result"]
 
 
 def test_a_run_on_a_device_that_is_tried_first_is_the_same_run(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """What a GPU would have done: a trial of a grid and a step, and batches that are made ahead."""
+    """As on a GPU: a trial of a grid and a step, and batches that are prefetched."""
     plain = Run(SETTINGS, data, tmp_path / "plain")
     losses = [report.loss for report in plain.steps()]
     monkeypatch.setattr("noisekiln.machine.memory.raises_on_oom", lambda device: True)
@@ -606,7 +606,7 @@ def test_a_copy_beside_a_compiled_network_has_its_buffers_too(pets: Path, tmp_pa
 # What users do to folders and settings
 
 
-def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_model(data: DataSet, tmp_path: Path):
+def test_a_run_whose_checkpoints_are_gone_does_not_overwrite_its_model(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "model")
     shutil.rmtree(tmp_path / "checkpoints")
@@ -624,7 +624,7 @@ def test_a_run_without_its_description_may_have_other_images(data: DataSet, tmp_
         Run(SETTINGS, data, tmp_path)
 
 
-def test_a_run_that_had_no_room_for_its_settings_begins_when_it_has(data: DataSet, tmp_path: Path):
+def test_a_run_that_had_no_space_for_its_settings_starts_when_it_has(data: DataSet, tmp_path: Path):
     (tmp_path / ".lock").touch()
     (tmp_path / "checkpoints").mkdir()
     assert train(SETTINGS, data, tmp_path).opened.images_seen == 0
@@ -649,7 +649,7 @@ def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path):
     assert Settings.read(tmp_path / "run.yaml") == settings
 
 
-def test_a_run_that_begins_anew_over_a_model_says_so(data: DataSet, tmp_path: Path):
+def test_a_run_that_starts_over_with_an_existing_model_notes_it(data: DataSet, tmp_path: Path):
     run = train(SETTINGS, data, tmp_path)
     assert run.notes == run.warnings == []
     shutil.rmtree(tmp_path / "checkpoints")

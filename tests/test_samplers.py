@@ -171,7 +171,7 @@ def test_from_pure_noise_to_clean_nothing_is_nan(spec, schedule, steps, dtype):
 
 @every_sampler
 def test_the_last_level_is_without_fresh_noise(spec):
-    """What is called clean is: the same start and the same middle give the same end, whatever the noise."""
+    """The same start and the same middle give the same end, for any noise in the last step."""
     sampler, t = build(Sampler, spec), level(0.9, 0.1)
     first, second = (
         sampler.step(GAUSSIAN, STARTS, t, CLEAN, None, noise)[0] for noise in (torch.zeros_like, torch.ones_like)
@@ -189,7 +189,7 @@ class Counting:
 
 
 @every_sampler
-def test_the_cost_is_as_declared_and_the_landing_level_is_told(spec):
+def test_the_cost_is_as_declared_and_the_target_level_is_passed(spec):
     sampler, denoise, levels = build(Sampler, spec), Counting([]), curve(Cosine(), 6, 0.9, 0.1)
     walk(denoise, sampler, levels, STARTS, torch.zeros_like)
     assert len(denoise.calls) == 6 * sampler.cost
@@ -197,8 +197,8 @@ def test_the_cost_is_as_declared_and_the_landing_level_is_told(spec):
 
 
 @every_sampler
-def test_a_model_is_never_asked_about_a_clean_image(spec):
-    """There is nothing to ask, and predictions of x0 cannot say what noise there would be."""
+def test_a_model_is_never_called_at_the_clean_level(spec):
+    """A clean image needs no estimate, and predictions of x0 do not determine its noise."""
     denoise = Counting([])
     walk(denoise, build(Sampler, spec), grid(Rectified(), 5), STARTS, torch.zeros_like)
     assert all(t.sigma > 0 for t, _ in denoise.calls)
@@ -225,7 +225,7 @@ def test_a_batch_is_its_images(spec):
 
 
 def fixed(x, eps):
-    """A denoiser that always believes the same, so that a step's own arithmetic is seen."""
+    """A denoiser with a constant estimate, so that only the arithmetic of a step is tested."""
     return lambda x_t, t, *, to=None: Estimate(torch.full_like(x_t, x), torch.full_like(x_t, eps))
 
 
@@ -246,8 +246,8 @@ def test_heun_is_edms_algorithm_1():
     x = t.norm * STARTS
     d = (x - GAUSSIAN(x, t).x) / 5
     guess = x - 2 * d
-    wanted = x - 2 * (d + (guess - GAUSSIAN(guess, s).x) / 3) / 2
-    torch.testing.assert_close(walk(GAUSSIAN, Heun(), [t, s], x), wanted, rtol=0, atol=1e-12)
+    expected = x - 2 * (d + (guess - GAUSSIAN(guess, s).x) / 3) / 2
+    torch.testing.assert_close(walk(GAUSSIAN, Heun(), [t, s], x), expected, rtol=0, atol=1e-12)
 
 
 def test_dpmpp_2m_is_its_papers_algorithm_2():
@@ -273,8 +273,8 @@ def test_adams_is_two_step_adams_bashforth_in_the_angle():
     believed = iter([fixed(1.0, 0.0), fixed(3.0, 0.0)])
     walked = list(sample(lambda x, t, **_: next(believed)(x, t), Adams(), levels, STARTS, no_noise))
     at_middle = 3.0 + (3.0 - 1.0) * ((angles[2] - angles[1]) / 2) / (angles[1] - angles[0])
-    wanted = walked[0] + (levels[2].alpha - levels[1].alpha) * at_middle
-    torch.testing.assert_close(walked[1], wanted, rtol=0, atol=1e-12)
+    expected = walked[0] + (levels[2].alpha - levels[1].alpha) * at_middle
+    torch.testing.assert_close(walked[1], expected, rtol=0, atol=1e-12)
 
 
 def test_adams_at_equal_levels_is_a_first_order_step():
@@ -310,8 +310,8 @@ def test_a_ddpm_step_is_ho_et_als(spec, i, j):
     )
     mean, small, large = ho(x_t, x, i, j)
     assert float(quiet) == pytest.approx(mean, rel=1e-9)
-    wanted = (large if "large" in spec else small) if j > 0 else 0  # the last step ends clean
-    assert float((loud - quiet) ** 2) == pytest.approx(wanted, rel=1e-6, abs=1e-12)
+    expected = (large if "large" in spec else small) if j > 0 else 0  # the last step ends clean
+    assert float((loud - quiet) ** 2) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])

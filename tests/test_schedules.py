@@ -148,7 +148,7 @@ def test_rectified_is_straight_and_its_shift_is_stable_diffusion_3s():
 
 @pytest.mark.parametrize("shift", [0.05, 0.1, 0.37, 0.9, 1.0, 1.7, 3.0])
 def test_a_shifted_straight_path_ends_in_exactly_pure_noise(shift):
-    """A remainder of 1e-16 would have an eps-prediction start where it says nothing about the image."""
+    """With an alpha of 1e-16, an eps-prediction would start where it does not determine the image."""
     for value in torch.linspace(shift, 1.1 * shift, 50, dtype=torch.float64):
         start, end = at(Rectified(float(value)), 0.0), at(Rectified(float(value)), 1.0)
         assert (float(start.alpha), float(start.sigma)) == (1, 0)
@@ -173,7 +173,7 @@ def test_the_time_of_a_level_in_single_precision_is_double_precision_on_the_cpu(
         (lambda: Karras(rho=0.0), "positive rho"),
     ],
 )
-def test_what_cannot_be_a_schedule_is_refused(wrong, says):
+def test_impossible_schedules_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         wrong()
 

@@ -25,9 +25,9 @@ from noisekiln.estimate import Estimate
 from noisekiln.levels import level
 from noisekiln.model.diffusion import Diffusion, Sampling
 from noisekiln.objectives.denoising import Denoising
-from noisekiln.plan.examples import TrainingBatches
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.run import Run
 from noisekiln.samplers.base import SeededNoise
 from noisekiln.tasks.base import Task, noise_from
@@ -52,7 +52,7 @@ def seeded(seed=0):
 
 
 def tiny(task, *, size=(8, 8), classes=(), channels=3, sampling=None):
-    """An untrained model whose output depends on all that it sees."""
+    """An untrained model whose output depends on all its inputs."""
     torch.manual_seed(0)
     conditioner = ClassLabel(classes, 5) if classes else None
     image = task.condition_channels(channels) if task else 0
@@ -102,7 +102,7 @@ def test_all_randomness_is_the_generators(name):
 
 @every_task
 def test_training_and_sampling_see_alike(name):
-    """The condition of a source in sampling is one that training shows too."""
+    """The condition image of a source in sampling also occurs in training."""
     task, pixels = find(Task, name)(), pictures()
     source = task.observe(pixels, seeded(3))
     shown = task.condition_image(source, CODEC, (8, 8), noise_from(seeded()))
@@ -114,7 +114,7 @@ def test_training_and_sampling_see_alike(name):
 @every_task
 def test_a_task_is_its_spec(name):
     task = find(Task, name)()
-    assert build(Task, describe(task)) == build(Task, describe(task, whole=True)) == task
+    assert build(Task, describe(task)) == build(Task, describe(task, include_defaults=True)) == task
 
 
 # --- upscale
@@ -144,7 +144,7 @@ def test_a_flat_image_is_shown_flat_and_in_place():
 
 
 def test_enlarging_is_bicubic_and_in_place():
-    """A slope stays that slope, and an edge overshoots as only cubic curves do; to within a rounded grey level."""
+    """A slope stays a slope, and an edge overshoots as with cubic curves; up to a rounded grey level."""
     slope = (4 * torch.arange(32.0) + 20).expand(32, 32)[None, :, :, None].expand(-1, -1, -1, 3).round().byte()
     small = Upscale(4).observe(slope, seeded())
     shown = Upscale(4).condition_image(small, CODEC, (32, 32), noise_from(seeded()))[:, :3]
@@ -189,7 +189,7 @@ def test_sources_may_have_other_sizes_than_in_training():
     ("upscal", "Did you mean 'upscale'?"),
     ("upscale(facto=2)", "Did you mean 'factor'?"),
 ])  # fmt: skip
-def test_settings_that_cannot_be(spec, says):
+def test_impossible_settings_are_refused(spec, says):
     with pytest.raises(ValueError) as caught:
         build(Task, spec)
     assert says in str(caught.value)
@@ -262,8 +262,8 @@ def test_what_is_known_stays_exactly_as_it_is():
     assert bool((generated != pixels).any())
 
 
-def test_holding_on_keeps_the_plane():
-    """x_t = alpha x + sigma eps still holds, so any sampler can go on from it."""
+def test_clamping_known_pixels_keeps_estimates_consistent():
+    """x_t = alpha x + sigma eps still holds, so any sampler can continue from it."""
     x_t, t, image = torch.randn(2, 3, 8, 8), level(0.6, 0.8), torch.randn(2, 4, 8, 8)
     image[:, -1] = (image[:, -1] > 0).float()
     held = Inpaint().clamp_known(lambda x_t, t, *, to=None: Estimate(0.5 * x_t, (1 - 0.3) / 0.8 * x_t), image)(x_t, t)
@@ -297,7 +297,7 @@ def test_grey_partners_are_read_in_colour():
 
 
 def test_the_estimate_without_the_condition_sees_the_source_too():
-    """Guidance compares conditions: both estimates see what is source."""
+    """Guidance compares conditions: both estimates see the source."""
     model = tiny(Colorize(), classes=("cat", "dog"))
     source = pictures(2, channels=1)
     seen = []
@@ -353,7 +353,7 @@ def test_models_from_before_there_were_tasks_load(tmp_path):
     (pictures(2, (4, 4)).float(), "`source` is (2, 4, 4, 3) float32"),
     (pictures(1, (4, 4))[0], "`source` is (4, 4, 3) uint8"),
 ])  # fmt: skip
-def test_what_cannot_be_a_source(source, says):
+def test_impossible_sources_are_refused(source, says):
     with pytest.raises(ValueError) as caught:
         list(tiny(Upscale(2)).generate([None] * 2, seeds=[0, 1], source=source))
     assert says in str(caught.value)
@@ -368,7 +368,7 @@ def test_a_model_without_a_task_takes_nothing():
 
 
 class Blind(Backbone):
-    """A network that cannot be shown an image."""
+    """A network without a condition image."""
 
     def __init__(self, channels: int, vector: int = 0) -> None:
         super().__init__()
@@ -394,7 +394,7 @@ def test_colours_are_not_learned_from_grey(tmp_path: Path):
         Run(settings("colorize"), load(pictures(20, channels=1).numpy()), tmp_path)
 
 
-def test_guidance_is_off_unless_asked_for(pets: Path, tmp_path: Path):
+def test_guidance_is_off_unless_it_is_set(pets: Path, tmp_path: Path):
     assert Run(settings("inpaint"), load(pets), tmp_path).settings.guidance == 1.0
     assert Run(settings("inpaint", guidance=2.0), load(pets), tmp_path).settings.guidance == 2.0
     assert Run(settings("generate"), load(pets), tmp_path).settings.guidance == 1.5
@@ -536,37 +536,37 @@ def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
 def test_train_and_apply(cli: Command, pets: Path, tmp_path: Path):
     run = tmp_path / "run"
     words = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
-    said = cli("train", pets, "--task", "upscale(factor=2)", "--out", run, *words)
-    assert said.code == 0, said
-    assert "upscale(factor=2), 2 classes" in said.out
+    result = cli("train", pets, "--task", "upscale(factor=2)", "--out", run, *words)
+    assert result.code == 0, result
+    assert "upscale(factor=2), 2 classes" in result.out
     save_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     save_image(tmp_path / "b.png", np.full((4, 4), 200, np.uint8))
-    said = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
-    assert said.code == 0, said
+    result = cli("apply", run, tmp_path / "a.png", tmp_path / "b.png", "-n", 2, "--class", "cat", "--steps", 2)
+    assert result.code == 0, result
     index = json.loads((run / "apply" / "samples.json").read_text())
     assert [(entry["file"], entry["class"]) for entry in index] == [(f"0000{i}.png", "Cat") for i in range(4)]
     with Image.open(run / "apply" / "00003.png") as picture:
         assert picture.size == (8, 8)
-    said = cli("sample", run)
-    assert said.code == 2
-    assert said.err == (
+    result = cli("sample", run)
+    assert result.code == 2
+    assert result.err == (
         f"noisekiln: {run} was trained to upscale, so it needs images to start from. "
         f"Use `noisekiln apply {run} IMAGE`.\n"
     )
     save_image(tmp_path / "c.png", np.zeros((4, 6, 3), np.uint8))
-    said = cli("apply", run, tmp_path / "a.png", tmp_path / "c.png")
-    assert (said.code, "The images differ in size (a.png 4x4, c.png 4x6)" in said.err) == (2, True)
-    said = cli("apply", run, tmp_path / "none.png")
-    assert (said.code, "cannot be opened" in said.err) == (3, True)
+    result = cli("apply", run, tmp_path / "a.png", tmp_path / "c.png")
+    assert (result.code, "The images differ in size (a.png 4x4, c.png 4x6)" in result.err) == (2, True)
+    result = cli("apply", run, tmp_path / "none.png")
+    assert (result.code, "cannot be opened" in result.err) == (3, True)
 
 
 def test_apply_needs_a_task(cli: Command, plain_run: Path, plain: Path):
-    said = cli("apply", plain_run, plain / "0.png")
-    assert said.code == 2
-    assert "This model generates from noise alone" in said.err
+    result = cli("apply", plain_run, plain / "0.png")
+    assert result.code == 2
+    assert "This model generates from noise alone" in result.err
 
 
-def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
+def test_transparent_parts_are_generated(cli: Command, tmp_path: Path):
     run = tmp_path / "run"
     assert cli("train", make_images(tmp_path / "data"), "--task", "inpaint", "--out", run, "--images", 32,
                "--backbone", TINY).code == 0  # fmt: skip
@@ -575,18 +575,18 @@ def test_transparent_parts_are_painted(cli: Command, tmp_path: Path):
     pixels[2:5, 2:5, 3] = 0
     save_image(tmp_path / "holes.png", pixels)
     assert cli("apply", run, tmp_path / "holes.png", "--steps", 2).code == 0
-    painted = np.asarray(Image.open(run / "apply" / "00000.png"))
+    generated = np.asarray(Image.open(run / "apply" / "00000.png"))
     known = pixels[..., 3] > 0
-    assert (painted[known] == pixels[known][:, :3]).all()
+    assert (generated[known] == pixels[known][:, :3]).all()
 
 
-def test_a_model_with_a_task_goes_on_with_images_that_say_nothing(cli, captioned, plain, tmp_path):
-    """Its grids have no captions to show; its conditions are none."""
+def test_a_model_with_a_task_is_fine_tuned_on_images_without_captions(cli, captioned, plain, tmp_path):
+    """Its grids have no captions, and it trains without conditions."""
     words = ("--images", 64, "--batch-size", 16, "--backbone", "unet(widths=(32,),blocks=(1,),patch=1,condition=32)")
-    said = cli("train", captioned, "--task", "upscale(factor=2)", "--out", tmp_path / "up", *words)
-    assert said.code == 0, said
-    said = cli("train", plain, "--from", tmp_path / "up", "--out", tmp_path / "more", *words[:4])
-    assert said.code == 0, said
+    result = cli("train", captioned, "--task", "upscale(factor=2)", "--out", tmp_path / "up", *words)
+    assert result.code == 0, result
+    result = cli("train", plain, "--from", tmp_path / "up", "--out", tmp_path / "more", *words[:4])
+    assert result.code == 0, result
     assert (tmp_path / "more" / "model" / "model.json").is_file()
     cascade = ("cascade", tmp_path / "up", tmp_path / "up")
     assert cli(*cascade).code == 2

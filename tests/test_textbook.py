@@ -72,7 +72,7 @@ def test_the_first_step_ends_clean():
 def test_the_posterior_holds_at_pure_noise_and_for_any_scale():
     x_t, x = torch.tensor([0.8], dtype=torch.float64), torch.tensor([-0.5], dtype=torch.float64)
     from_noise = posterior(x_t, x, level(0.0, 1.0), level(0.6, 0.8))
-    assert [float(part) for part in from_noise] == pytest.approx([-0.3, 0.64, 1.0])  # x_t tells nothing of x_s
+    assert [float(part) for part in from_noise] == pytest.approx([-0.3, 0.64, 1.0])  # x_t does not depend on x_s
     on_circle = posterior(x_t, x, level(0.6, 0.8), level(0.8, 0.6))
     scaled = posterior(4 * x_t, x, level(2.4, 3.2), level(2.4, 1.8))  # the same ratios, times 4 and times 3
     assert float(scaled.mean) == pytest.approx(3 * float(on_circle.mean))

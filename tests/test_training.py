@@ -15,7 +15,7 @@ from noisekiln.training.batches import derive_seed
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.state import restore_tensors
-from noisekiln.training.trainer import as_line
+from noisekiln.training.trainer import report_record
 from toy_training import adamw, assert_same_state, muon_and_adamw, sgd, toy
 
 # --- budget and rate
@@ -69,8 +69,8 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
     with torch.no_grad():
         for parameter in second.module.parameters():
             parameter.fill_(123.0)  # nothing of its own start may be left
-    found = checkpoints.newest(tmp_path)
-    second.load_state_dict(found.parts, found.numbers)
+    found = checkpoints.load_newest(tmp_path)
+    second.load_state_dict(found.shards, found.state)
     assert second.images_seen == first.images_seen
     resumed = [(report.images_seen, report.loss, report.grad_norm, report.lr) for report in second.run()]
 
@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop, op
 
 
 def test_what_a_network_draws_itself_is_resumed_too():
-    """By torch's own generator, which is left alone otherwise."""
+    """With torch's global generator, which is not changed otherwise."""
 
     def made():
         trainer = toy(Budget(images=160), norm=False)
@@ -99,14 +99,14 @@ def test_what_a_network_draws_itself_is_resumed_too():
     assert_same_state(whole, second)
 
 
-def test_pieces_may_grow_when_a_run_goes_on_if_they_were_asked_for():
+def test_a_resumed_run_may_be_given_a_larger_micro_batch():
     before = toy(Budget(images=160), placement=Placement(micro_batch_size=2))
     next(before.run())
     state = before.state_dict()
-    for asked, goes_on in ((None, 2), (4, 4), (1, 1)):
-        trainer = toy(Budget(images=160), placement=Placement(micro_batch_size=asked))
+    for requested, resumed_with in ((None, 2), (4, 4), (1, 1)):
+        trainer = toy(Budget(images=160), placement=Placement(micro_batch_size=requested))
         trainer.load_state_dict([state[0]], state[1])
-        assert trainer.micro_batch_size == goes_on
+        assert trainer.micro_batch_size == resumed_with
     for changed in ({"world_size": 2}, {"device": "cuda"}):  # what fitted there says nothing of what fits here
         other = toy(Budget(images=160))
         other.load_state_dict([state[0]], state[1] | changed)
@@ -138,7 +138,7 @@ def test_it_learns_stops_on_time_and_reports():
     assert shares[-1] == 1
     assert all(b.seconds >= a.seconds for a, b in pairwise(reports))
     assert list(trainer.run()) == []
-    assert set(as_line(reports[3])) == {"images_seen", "seconds", "share", "loss", "grad_norm", "lr"}
+    assert set(report_record(reports[3])) == {"images_seen", "seconds", "share", "loss", "grad_norm", "lr"}
 
 
 def test_a_budget_of_minutes_ends():
@@ -150,7 +150,7 @@ def test_a_budget_of_minutes_ends():
 
 
 def test_the_rate_of_a_budget_of_minutes_is_that_of_the_middle_of_the_step(monkeypatch):
-    """As far as it is known: half of what the gradient took."""
+    """As far as known: half of the time that the gradient took."""
     now = iter(range(0, 1000, 2))  # each look at the clock finds it 2 s later
     monkeypatch.setattr("noisekiln.training.trainer.time.perf_counter", lambda: float(next(now)))
     trainer = toy(Budget(minutes=1), lr=LearningRate(1.0, warmup=1.0, cooldown=0.0))
@@ -159,7 +159,7 @@ def test_the_rate_of_a_budget_of_minutes_is_that_of_the_middle_of_the_step(monke
     assert second.lr == pytest.approx((second.seconds + 1) / 60)
 
 
-def test_what_run_is_told_to_stop_by_ends_it():
+def test_the_stop_signal_ends_a_run():
     trainer, signals = toy(Budget(images=160)), iter([0, 0, 15])
     assert len(list(trainer.run(lambda: next(signals)))) == 3
     assert trainer.stopped_by == 15
@@ -208,22 +208,22 @@ def test_a_nan_stops_the_run_before_the_weights_are_touched():
 def test_muon_steps_along_the_nearest_orthogonal_matrix():
     """Every singular value becomes about 1, and the directions stay: U S V^T -> U V^T."""
     matrices = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(0))
-    for given in (matrices, matrices.mT.contiguous(), 1e-4 * matrices):
-        near = orthogonal(given)
+    for matrix in (matrices, matrices.mT.contiguous(), 1e-4 * matrices):
+        near = orthogonal(matrix)
         u, values, v = torch.linalg.svd(near, full_matrices=False)
-        assert near.shape == given.shape
+        assert near.shape == matrix.shape
         assert float(values.min()) > 0.6
         assert float(values.max()) < 1.3
-        u, _, v = torch.linalg.svd(given, full_matrices=False)
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         torch.testing.assert_close(u.mT @ near @ v.mT, torch.eye(5).expand(3, 5, 5), rtol=0, atol=0.4)
 
 
 # --- numbers that are none
 
 
-def test_a_bad_step_is_not_taken_and_the_run_goes_on():
+def test_a_bad_step_is_skipped_and_the_run_continues():
     trainer = toy(Budget(images=160), ruin_at=[40, 48, 80])
-    before, taken = None, []
+    before, applied = None, []
     for report in trainer.run():
         weights = [parameter.clone() for parameter in trainer.module.parameters()]
         moments = [trainer.optimizers[0].state[p]["step"].clone() for p in trainer.module.parameters()]
@@ -231,18 +231,18 @@ def test_a_bad_step_is_not_taken_and_the_run_goes_on():
             assert all(map(torch.equal, before[0], weights))
             assert before[1] == moments
         before = weights, moments
-        taken.append(report.applied)
-    assert [i for i, good in enumerate(taken) if not good] == [5, 6, 10]
+        applied.append(report.applied)
+    assert [i for i, good in enumerate(applied) if not good] == [5, 6, 10]
     assert trainer.images_seen == 160
     assert trainer.bad_steps == 3 - 12 / 8  # eight good ones make up for a bad one
     assert all(bool(average.isfinite().all()) for average in trainer.ema.tracks[0].values())
 
 
-def test_bad_steps_between_good_ones_do_not_go_on_for_ever():
-    trainer, taken = toy(Budget(images=80_000), ruin_at=range(0, 80_000, 16)), []
+def test_many_bad_steps_between_good_ones_end_the_run():
+    trainer, applied = toy(Budget(images=80_000), ruin_at=range(0, 80_000, 16)), []
     with pytest.raises(Diverged, match="other recent steps were skipped"):
-        taken.extend(report.applied for report in trainer.run())
-    assert taken.count(False) == 11  # each second one: 7/8 of a bad step is left of each pair
+        applied.extend(report.applied for report in trainer.run())
+    assert applied.count(False) == 11  # each second one: 7/8 of a bad step is left of each pair
     rare = toy(Budget(images=80 * 16), ruin_at=range(0, 80 * 16, 72))
     assert sum(not report.applied for report in rare.run()) == 18
 
@@ -309,8 +309,8 @@ def test_the_scale_of_half_precision_is_resumed_bit_for_bit(tmp_path):
     for _, _report in zip(range(12), first.run(), strict=False):
         pass
     checkpoints.save(tmp_path, first.images_seen, *first.state_dict())
-    found = checkpoints.newest(tmp_path)
-    second.load_state_dict(found.parts, found.numbers)
+    found = checkpoints.load_newest(tmp_path)
+    second.load_state_dict(found.shards, found.state)
     assert second.precision.scaler.get_scale() == first.precision.scaler.get_scale()
     again = [(report.loss, report.grad_norm, report.applied) for report in second.run()]
     assert again == lines[first.images_seen // 8 :]

@@ -19,14 +19,14 @@ from noisekiln.predictions import V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
 from noisekiln.schedules.karras import Karras
-from noisekiln.uses.fit_image import as_floats, fit
+from noisekiln.uses.fit_image import as_floats, fit_to_model_size
 from noisekiln.uses.interpolation import slerp
 from noisekiln.uses.request import SampleOptions
 from oracles import BOTH, GAUSSIAN, Gaussian, walk
 
 
 class Smooth(Backbone):
-    """The exact denoiser of images whose neighbouring pixels are alike: covariance ``0.9^distance`` along both axes."""
+    """The exact denoiser of images with similar neighbouring pixels: covariance ``0.9^distance`` along both axes."""
 
     def __init__(self, channels=1, vector=0, side=8):
         super().__init__()
@@ -84,7 +84,7 @@ def test_missing_pixels_are_generated_as_the_posterior_has_them():
     prior = Gaussian(torch.zeros(64, dtype=torch.float64), torch.kron(line, line), (1, 8, 8))
     known = missing.flatten() == 0
     x = (torch.from_numpy(picture()).double() / 255 - 0.5) / 0.2
-    posterior = prior.given(torch.eye(64, dtype=torch.float64)[known], x.flatten()[known], 0.01)
+    posterior = prior.conditioned_on(torch.eye(64, dtype=torch.float64)[known], x.flatten()[known], 0.01)
     got = (images.mean(0) / 255 - 0.5) / 0.2
     off = (got.flatten() - posterior.mean)[~known]
     assert float(off.abs().max()) < 0.12
@@ -95,12 +95,12 @@ def test_a_soft_mask_mixes():
     missing[:, 4:] = 1
     missing[:, 3] = 0.3
     images = inpaint(model(), picture(), missing, count=1, steps=4)
-    given = torch.from_numpy(picture())
-    assert bool((images[0, :, :3] == given[:, :3]).all())
+    source = torch.from_numpy(picture())
+    assert bool((images[0, :, :3] == source[:, :3]).all())
     hard = inpaint(model(), picture(), (missing >= 0.5).float(), count=1, steps=4)
     soft = inpaint(model(), picture(), torch.where(missing > 0.5, 0.6, 0.0), count=1, steps=4)
-    assert bool((images[0, :, 3] == given[:, 3]).all())  # images as known, so a mixture of the same
-    mixed = (0.6 * hard[0, :, 4:].float() + 0.4 * given[:, 4:].float()).round()
+    assert bool((images[0, :, 3] == source[:, 3]).all())  # images as known, so a mixture of the same
+    mixed = (0.6 * hard[0, :, 4:].float() + 0.4 * source[:, 4:].float()).round()
     assert float((soft[0, :, 4:].float() - mixed).abs().max()) <= 1
 
 
@@ -112,7 +112,7 @@ def test_a_soft_mask_mixes():
         (torch.ones(4, 8), "has 4x8 pixels and the image 8x8"),
     ],
 )
-def test_masks_that_cannot_be(missing, says):
+def test_impossible_masks_are_refused(missing, says):
     with pytest.raises(ValueError, match=says):
         inpaint(model(), picture(), missing)
 
@@ -124,7 +124,7 @@ def test_every_known_pixel_of_a_larger_canvas_is_kept():
 
 
 @pytest.mark.parametrize("sides", [{}, {"left": -2, "right": 3}])
-def test_a_canvas_that_is_not_larger(sides):
+def test_a_canvas_that_is_not_larger_is_refused(sides):
     with pytest.raises(ValueError, match="Give one side of 1 or more"):
         outpaint(model(), picture(), **sides)
 
@@ -133,7 +133,7 @@ def test_a_canvas_that_is_not_larger(sides):
 
 
 @pytest.mark.parametrize("method", ["moment_matching", "diffpir", "pigdm", "replacement"])
-def test_an_enlarged_picture_has_the_source_one_for_its_means(method):
+def test_downsampling_an_upscaled_image_returns_the_source(method):
     small = picture(4, 4)
     large = upscale(model(), small, 2, count=2, steps=40, method=method)
     assert large.shape == (2, 8, 8, 1)
@@ -148,14 +148,14 @@ def test_pictures_larger_than_the_model_are_enlarged_in_tiles():
     assert float((means - torch.from_numpy(picture(8, 6)[..., 0]).double()).abs().mean()) < 4
 
 
-def test_colour_comes_back_as_something_whose_grey_was_seen():
+def test_converting_a_colourised_image_to_grey_returns_the_source():
     coloured = restore(model(channels=3), picture(), "grayscale", count=2, steps=20)
     assert coloured.shape == (2, 8, 8, 3)
     grey = (coloured.double() * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)).sum(-1)
     assert float((grey - torch.from_numpy(picture()[..., 0]).double()).abs().mean()) < 4
 
 
-def test_colour_that_is_source_is_made_grey_as_the_operator_does():
+def test_a_colour_source_is_converted_to_grey_as_the_operator_does():
     red = picture(channels=3) * np.array([1, 0, 0], dtype=np.uint8)
     coloured = restore(model(channels=3), red, "grayscale", count=1, steps=30).double()
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
@@ -163,7 +163,7 @@ def test_colour_that_is_source_is_made_grey_as_the_operator_does():
 
 
 @pytest.mark.parametrize("stds", [(0.2,), (0.1, 0.2, 0.3)])
-def test_noise_is_understood_in_units_of_the_picture(stds):
+def test_noise_is_in_units_of_the_image(stds):
     """The mean of many restored pictures is that of the exact posterior, for every channel's own deviation."""
     perfect = model(len(stds))
     perfect.codec = Pixels((0.5,) * len(stds), stds)
@@ -174,11 +174,11 @@ def test_noise_is_understood_in_units_of_the_picture(stds):
     ).double()
     for channel, std in enumerate(stds):
         x = (torch.from_numpy(picture()).double().flatten() / 255 - 0.5) / std
-        expected = prior.given(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
+        expected = prior.conditioned_on(torch.eye(64).double(), x, 0.15 / std).mean * std + 0.5
         assert float((got[..., channel].mean(0).flatten() / 255 - expected).abs().mean()) < 0.012
 
 
-def test_several_operators_are_one_after_the_other():
+def test_several_operators_are_applied_in_order():
     once = restore(model(), picture(), "compose(first=blur(sigma=1), second=noise(level=0.1))", count=1, steps=5)
     assert bool((restore(model(), picture(), ["blur(sigma=1)", "noise(level=0.1)"], count=1, steps=5) == once).all())
 
@@ -206,10 +206,13 @@ def test_a_restored_picture_is_nearer_than_the_damaged_one():
         (lambda: restore(model(), picture(), "blur", method="ddnm"), "There is no inverse called 'ddnm'"),
         (lambda: edit(model(), picture(), strength=0), "`strength=0` is not possible"),
         (lambda: edit(model(), picture(), strength=1.5), "`strength=1.5` is not possible"),
-        (lambda: edit(model(), picture(), count=0), "`count=0` is out of range. Give a number: 1 or more"),
+        (lambda: edit(model(), picture(), count=0), "`count=0` is out of range. Give 1 or more"),
         (lambda: edit(model(), picture(4, 9)), "smaller than the 8x8"),
         (lambda: edit(model(), picture().astype(float)), "is not an image"),
-        (lambda: edit(model(), np.zeros((8, 8, 5), np.uint8)), "5 channels was given to a model of 1"),
+        (
+            lambda: edit(model(), np.zeros((8, 8, 5), np.uint8)),
+            "has 5 channels, the model needs 1. Convert it to 1 channel",
+        ),
         (lambda: edit(model(), picture(), condition="cat"), "trained without conditions"),
         (lambda: interpolate(model(), [1]), "are no sequence"),
         (lambda: interpolate(model(), [1, picture(9, 9)]), "cannot be a key"),
@@ -219,7 +222,7 @@ def test_a_restored_picture_is_nearer_than_the_damaged_one():
         (lambda: edit(torch.nn.Linear(1, 1), picture()), "This is a Linear"),
     ],
 )
-def test_what_cannot_be_is_said(call, says):
+def test_impossible_arguments_are_errors(call, says):
     with pytest.raises(ValueError) as caught:
         call()
     assert says in str(caught.value)
@@ -229,8 +232,10 @@ def test_what_cannot_be_is_said(call, says):
 
 
 def test_the_strength_of_an_edit_is_how_far_it_goes():
-    given = torch.from_numpy(picture()).double()
-    away = [float((edit(model(), picture(), strength=s, count=8).double() - given).abs().mean()) for s in (0.1, 0.5, 1)]
+    source = torch.from_numpy(picture()).double()
+    away = [
+        float((edit(model(), picture(), strength=s, count=8).double() - source).abs().mean()) for s in (0.1, 0.5, 1)
+    ]
     assert away[0] < 0.5 * away[1] < 0.5 * away[2]
     assert away[0] < 8
 
@@ -252,7 +257,7 @@ def test_variants_depend_on_their_seed_and_not_on_their_batch():
 
 
 @pytest.mark.parametrize(("data", "off"), [(GAUSSIAN, 1e-6), (BOTH["mixture"], 5e-3)], ids=["gaussian", "mixture"])
-def test_inversion_is_undone_by_ddim(data, off):
+def test_ddim_from_inverted_noise_returns_the_image(data, off):
     """Between the parts of a mixture the denoiser is steep, and the fixed point is reached slowly."""
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
     levels = grid(Karras(), 50)
@@ -274,7 +279,7 @@ def test_a_picture_under_its_own_condition_comes_back():
 
 
 @pytest.mark.parametrize("strength", [0.5, 0.9, 1.0])
-def test_the_way_back_ends_where_it_began(strength):
+def test_ddim_reverses_the_inversion(strength):
     back = style(model(), picture(), strength=strength, steps=150)
     assert float((back.double() - torch.from_numpy(picture()).double()).abs().mean()) < 0.7
 
@@ -332,7 +337,7 @@ def test_windows_cover_and_overlap(size):
 
 
 def test_tiles_of_a_model_of_single_pixels_are_that_model():
-    """Where pixels are independent, tiling must change nothing at all."""
+    """If pixels are independent, tiling must change nothing."""
     data = next(iter(BOTH.values()))
     t, x_t = level(0.8, 0.6), torch.randn(2, 1, 13, 20, dtype=torch.float64)
     got = tiled(lambda _: data, windows((13, 20), (8, 8)))(x_t, t)
@@ -366,8 +371,8 @@ def test_grey_and_colour_turn_into_each_other():
         ((4, 6), True, (8, 8), "scaled to the model's size"),
     ],
 )
-def test_pictures_are_made_to_fit(shape, exactly, size, says):
-    fitted, note = fit(picture(*shape), (8, 8), exactly=exactly)
+def test_images_are_resized_to_fit(shape, exactly, size, says):
+    fitted, note = fit_to_model_size(picture(*shape), (8, 8), exactly=exactly)
     assert fitted.shape[:2] == size
     assert says in note
     assert bool(note) == (shape != (8, 8))
@@ -375,8 +380,8 @@ def test_pictures_are_made_to_fit(shape, exactly, size, says):
 
 def test_a_photograph_is_not_generated_in_thousands_of_tiles():
     with pytest.raises(ValueError, match=r"2,244 overlapping tiles of the model's 8x8.*`resize`"):
-        fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8))
-    assert fit(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)
+        fit_to_model_size(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8))
+    assert fit_to_model_size(np.zeros((140, 266, 1), dtype=np.uint8), (8, 8), exactly=True)[0].shape == (8, 8, 1)
 
 
 def test_a_use_has_its_own_settings_for_what_was_left_open():

@@ -44,10 +44,10 @@ def test_min_snr_is_the_same_in_x_space_whatever_is_predicted():
     x_t = LEVELS.alpha * x + LEVELS.sigma * noise
     guess_of_noise = (x_t - LEVELS.alpha * wrong) / LEVELS.sigma
     snr = (LEVELS.alpha / LEVELS.sigma) ** 2
-    wanted = snr.clamp(max=5) * (x - wrong) ** 2
+    expected = snr.clamp(max=5) * (x - wrong) ** 2
     for prediction in PREDICTIONS.values():
         error = prediction.target(x, noise, LEVELS) - prediction.target(wrong, guess_of_noise, LEVELS)
-        torch.testing.assert_close(MinSnr()(error**2, LEVELS, prediction), wanted, rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(MinSnr()(error**2, LEVELS, prediction), expected, rtol=1e-8, atol=1e-12)
 
 
 def test_min_snr_on_eps_and_v_is_the_papers():
@@ -117,7 +117,7 @@ class Oracle(Backbone):
 @every_prediction
 @pytest.mark.parametrize("draw", names("draws"))
 def test_a_perfect_network_has_no_loss(draw, prediction):
-    """So input scaling, label, target and noising agree, for levels of any scale."""
+    """Input scaling, label, target and noising agree, for levels of any scale."""
     objective = Denoising(find(Draw, draw)())
     x = torch.full((16, 2, 3, 3), 0.7, dtype=torch.float64)
     denoiser = Denoiser(Oracle(prediction, 0.7), prediction).double()
@@ -137,15 +137,15 @@ def test_the_loss_is_the_mean_squared_error_of_the_output(prediction):
     assert not loss.per_sample.requires_grad
 
 
-class Silent(Backbone):
+class ZeroOutput(Backbone):
     def forward(self, x, noise, cond):
         return torch.zeros_like(x)
 
 
-def test_a_silent_network_has_a_loss_of_one_at_every_level():
+def test_a_network_of_zero_output_has_a_loss_of_one_at_every_level():
     """v of unit-variance images has unit variance at every level: EDM's reason for its preconditioning."""
     x = torch.randn(4096, 1, 2, 2, generator=torch.Generator().manual_seed(1))
-    loss = Denoising(LogNormal(0.0, 2.0))(Denoiser(Silent()), x, NOTHING, torch.Generator().manual_seed(2))
+    loss = Denoising(LogNormal(0.0, 2.0))(Denoiser(ZeroOutput()), x, NOTHING, torch.Generator().manual_seed(2))
     assert loss.value.item() == pytest.approx(1, abs=0.04)
     quiet = loss.level.nsr < 1
     assert float(loss.per_sample[quiet].mean()) == pytest.approx(1, abs=0.06)
@@ -168,6 +168,6 @@ def test_an_objective_is_a_function_of_its_generator(name):
 
 def test_a_learned_weight_is_trained_along():
     objective = Denoising(loss_weight=Uncertainty())
-    denoiser = Denoiser(Silent())
+    denoiser = Denoiser(ZeroOutput())
     objective(denoiser, torch.randn(6, 1, 4, 4), NOTHING, torch.Generator()).value.backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in objective.parameters())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.optimizers.base import OptimizerFactory, trained
+from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 
 class SignDescent(torch.optim.Optimizer):
@@ -28,4 +28,4 @@ class Sign(OptimizerFactory):
     lr: ClassVar[float] = 1e-3
 
     def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:
-        return [SignDescent(trained(module))]
+        return [SignDescent(trainable_parameters(module))]
