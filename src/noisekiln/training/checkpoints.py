@@ -237,7 +237,7 @@ def _remove(place: Path) -> None:
 def _verify(place: Path) -> None:
     """Raise OSError or ValueError unless all files are as they were written."""
     written = (place / SUMS).read_bytes().decode()
-    found = [_line(file) for file in sorted((place / STATE, *place.glob("part-*.safetensors")))]
+    found = [_line(file) for file in (place / STATE, *sorted(place.glob("part-*.safetensors")))]
     if "".join(found) != written:
         odd = {line.split("  ", 1)[-1] for line in set(found) ^ set(written.splitlines(keepends=True))}
         files = ", ".join(sorted(repr(name.strip()) for name in odd)) or SUMS
