@@ -1,4 +1,4 @@
-"""What a backbone can be conditioned on besides the noisy image: four slots, each optional."""
+"""Inputs of a backbone in addition to the noisy image and its noise level: four slots, each optional."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Cond(NamedTuple):
         vector: One vector for each image, (B, D): classes, pooled text, attributes.
         tokens: A sequence of vectors for each image, (B, L, D): words.
         mask: Which tokens count, (B, L) bool; None means all.
-        image: A conditioning image beside the noisy one, (B, C', H, W): low resolution, known pixels.
+        image: A conditioning image, concatenated to the noisy one, (B, C', H, W): low resolution, known pixels.
     """
 
     vector: Tensor | None = None
@@ -28,6 +28,10 @@ class Cond(NamedTuple):
         slots = zip(*parts, strict=True)
         return Cond(*(None if slot[0] is None else torch.cat(slot) for slot in slots))
 
+    def with_image(self, image: Tensor | None) -> "Cond":
+        """These conditions with the condition image of a task; as they are if it is None."""
+        return self if image is None else self._replace(image=image)
+
     def __repr__(self) -> str:
         """The shapes of the slots that are filled."""
         slots = zip(self._fields, self, strict=True)
@@ -35,7 +39,7 @@ class Cond(NamedTuple):
 
 
 class CondSizes(NamedTuple):
-    """The sizes of a `Cond`'s slots, 0 for one that is never filled: what a backbone is built for.
+    """The sizes of a `Cond`'s slots, 0 for a slot that is never filled; a backbone is built for them.
 
     Attributes:
         vector: D of ``Cond.vector``.

@@ -23,8 +23,8 @@ class Denoiser(nn.Module):
 
     Args:
         backbone: The network.
-        prediction: What it outputs.
-        label: The number that stands for the noise level in the network's input.
+        prediction: Type of its output.
+        label: Noise label, the network's input for the noise level.
     """
 
     def __init__(self, backbone: Backbone, prediction: Prediction = V, label: NoiseLabel | None = None) -> None:
@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
 
         Args:
             x_t: Noisy x, (B, C, H, W).
-            t: Their level.
+            t: Level of x_t.
             cond: The condition of each image.
             to: The level that the step lands on, for a backbone that `reads_target`; t itself if None.
         """
@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
     def _labels(self, x_t: Tensor, t: Level) -> Tensor:
         """The label of each image, (B,), on the device of ``x_t``."""
         label = self.noise_label(t)
-        if label.ndim == 0 and label.device.type == "cpu":  # as a kernel's argument: no copy to the device
+        if label.ndim == 0 and label.device.type == "cpu":  # filled by a kernel, without a copy to the device
             return x_t.new_full((len(x_t),), label.item())
         return label.to(x_t.device, x_t.dtype).flatten().expand(len(x_t))
 
@@ -96,7 +96,7 @@ class BoundPair:
 
     Args:
         denoiser: The model.
-        conds: The conditions of all images, and after them those without.
+        conds: The conditions of all images, followed by the unconditional ones.
     """
 
     denoiser: Denoiser

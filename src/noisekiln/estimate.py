@@ -1,7 +1,7 @@
 """A model's estimate of the clean image and of the noise, and the one interface through which samplers see a model.
 
-A sampler calls a `Denoise`: a function from a noisy image and its level to an `Estimate`. What changes where we aim
-(guidance, inpainting) wraps one `Denoise` in another; what changes how we move is a sampler. Neither knows the other.
+A sampler calls a `Denoise`: a function from a noisy image and its level to an `Estimate`. Guidance and inpainting
+change the estimate: they wrap one `Denoise` in another. Samplers change how to step. Neither knows the other.
 """
 
 from typing import NamedTuple, Protocol

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 NoiseSource = Callable[[Tensor], Tensor]
-"""Fresh unit Gaussian noise of the shape, dtype and device of the images it is called with."""
+"""Callable that draws unit Gaussian noise of the shape, dtype and device of its argument."""
 
 
 class Level(NamedTuple):
-    """How much image and how much noise: ``x_t = alpha x + sigma eps``.
+    """The coefficients of image and noise: ``x_t = alpha x + sigma eps``.
 
     Attributes:
         alpha: Share of the clean image, in [0, 1].
@@ -65,12 +65,12 @@ def renoise(x: Tensor, at: Level, to: Level, noise: Tensor) -> Tensor:
 
     Args:
         x: Images at the level `at`, (B, ...).
-        at: Their level.
+        at: Level of x.
         to: The level of the result: a noise-to-signal ratio at least as large.
         noise: Unit Gaussian noise of x's shape.
 
     Raises:
-        ValueError: If `to` is less noisy than `at`; not checked for levels on a GPU, which would have to be waited for.
+        ValueError: If `to` is less noisy than `at`; not checked for levels on a GPU, as the check would wait for it.
     """
     kept = torch.where(to.alpha == 0, to.alpha, to.alpha / at.alpha)  # pure noise keeps nothing of any image
     fresh = to.sigma**2 - (kept * at.sigma) ** 2

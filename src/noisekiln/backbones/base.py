@@ -24,7 +24,7 @@ class Backbone(nn.Module, ABC):
     image: int = 0
 
     reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
-    size_names: ClassVar[tuple[str, ...]] = ()  # names on its dial of sizes, smallest first
+    size_names: ClassVar[tuple[str, ...]] = ()  # names of its sizes, smallest first
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:
@@ -33,7 +33,7 @@ class Backbone(nn.Module, ABC):
         Args:
             x: Noisy x of unit variance, (B, channels, H, W).
             noise: Noise labels, (B,); (B, 2) for a network that `reads_target`.
-            cond: Conditions; slots that the network has no use for are ignored.
+            cond: Conditions; slots that the network does not use are ignored.
 
         Returns:
             (B, channels, H, W).
@@ -43,7 +43,7 @@ class Backbone(nn.Module, ABC):
     def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
         """Settings of a network of one of the `size_names`, for x of (height, width).
 
-        May be overridden, together with `size_names` and `default_size`; as it is, there is no dial.
+        May be overridden, together with `size_names` and `default_size`; by default there are no named sizes.
         """
         return {}
 
@@ -53,9 +53,9 @@ class Backbone(nn.Module, ABC):
         return ""
 
     def edges(self) -> list[nn.Module]:
-        """The layers that face x, first and last, which Muon leaves to AdamW.
+        """The first and the last layer, which read x and write the output; Muon leaves them to AdamW.
 
-        May be overridden; as it is, the first and the last convolution.
+        May be overridden; by default, the first and the last convolution.
         """
         convolutions: list[nn.Module] = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         return convolutions[:1] + convolutions[-1:]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.shape import join, match_size
+from noisekiln.blocks.shape import concat_condition_image, match_size
 from noisekiln.conditions import Cond
 
 WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
@@ -50,7 +50,7 @@ class SimpleUnet(Backbone):
         return "m"
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
-        x1 = F.relu(self.down1(join(x, cond.image, self.image)))
+        x1 = F.relu(self.down1(concat_condition_image(x, cond.image, self.image)))
         x2 = F.relu(self.down2(x1))
         x3 = F.relu(self.down3(x2))
         time = self.embed_time(noise[:, None])

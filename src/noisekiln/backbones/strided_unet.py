@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.blocks.shape import join, match_size
+from noisekiln.blocks.shape import concat_condition_image, match_size
 from noisekiln.conditions import Cond
 
 WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
@@ -15,8 +15,8 @@ WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
 class StridedUnet(Backbone):
     """Down by strided convolutions, up by transposed ones, time added after each block.
 
-    What the notes' listing had wrong is right here: each up block gets the skip of its own resolution (the last one
-    the input itself); time comes in [0, 1] instead of raw steps up to 999; any size works.
+    Errors of the notes' listing are corrected: each up block gets the skip of its own resolution (the last one
+    the input itself); time is in [0, 1] instead of raw steps up to 999; any size works.
 
     Args:
         channels: Channels of x.
@@ -36,13 +36,16 @@ class StridedUnet(Backbone):
         self.embed_vector = nn.Linear(vector, time_width) if vector else None
         widths = [width, 2 * width, 4 * width]
         self.down = nn.ModuleList(
-            _Down(i, o, time_width) for i, o in zip([channels + image, *widths], widths, strict=False)
+            _Down(in_channels, out_channels, time_width)
+            for in_channels, out_channels in zip([channels + image, *widths], widths, strict=False)
         )
         self.middle = _convolutions(widths[2], widths[2])
         skips = [widths[1], widths[0], channels + image]
         self.up = nn.ModuleList(
-            _Up(i, skip, o, time_width)
-            for i, skip, o in zip(widths[::-1], skips, [widths[1], widths[0], widths[0]], strict=True)
+            _Up(in_channels, skip, out_channels, time_width)
+            for in_channels, skip, out_channels in zip(
+                widths[::-1], skips, [widths[1], widths[0], widths[0]], strict=True
+            )
         )
         self.last = nn.Conv2d(width, channels, 1)
 
@@ -60,7 +63,7 @@ class StridedUnet(Backbone):
         time = self.embed_time(noise[:, None])
         if self.embed_vector is not None and cond.vector is not None:
             time = time + self.embed_vector(cond.vector)
-        skips = [join(x, cond.image, self.image)]
+        skips = [concat_condition_image(x, cond.image, self.image)]
         for down in self.down:
             skips.append(down(skips[-1], time))
         x = self.middle(skips.pop())
@@ -71,11 +74,11 @@ class StridedUnet(Backbone):
 
 
 class _Down(nn.Module):
-    def __init__(self, inner: int, outer: int, time_width: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, time_width: int) -> None:
         super().__init__()
-        self.time = nn.Linear(time_width, outer)
-        self.convolve = _convolutions(inner, outer)
-        self.halve = nn.Conv2d(outer, outer, 3, stride=2, padding=1)
+        self.time = nn.Linear(time_width, out_channels)
+        self.convolve = _convolutions(in_channels, out_channels)
+        self.halve = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         halved: Tensor = self.halve(self.convolve(x) + self.time(time)[:, :, None, None])
@@ -83,11 +86,11 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    def __init__(self, inner: int, skip: int, outer: int, time_width: int) -> None:
+    def __init__(self, in_channels: int, skip: int, out_channels: int, time_width: int) -> None:
         super().__init__()
-        self.time = nn.Linear(time_width, outer)
-        self.enlarge = nn.ConvTranspose2d(inner, inner, 2, stride=2)
-        self.convolve = _convolutions(inner + skip, outer)
+        self.time = nn.Linear(time_width, out_channels)
+        self.enlarge = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2)
+        self.convolve = _convolutions(in_channels + skip, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
         x = torch.cat([match_size(self.enlarge(x), skip), skip], dim=1)
@@ -95,12 +98,12 @@ class _Up(nn.Module):
         return y
 
 
-def _convolutions(inner: int, outer: int) -> nn.Sequential:
+def _convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inner, outer, 3, padding=1),
-        nn.GroupNorm(8, outer),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.GroupNorm(8, out_channels),
         nn.SiLU(),
-        nn.Conv2d(outer, outer, 3, padding=1),
-        nn.GroupNorm(8, outer),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        nn.GroupNorm(8, out_channels),
         nn.SiLU(),
     )

@@ -10,7 +10,7 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.attention import Attention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
-from noisekiln.blocks.shape import fold, join, match_size, pad_to_multiple, unfold
+from noisekiln.blocks.shape import concat_condition_image, depth_to_space, match_size, pad_to_multiple, space_to_depth
 from noisekiln.conditions import Cond
 
 
@@ -32,10 +32,11 @@ SHAPES = {
 
 
 class Unet(Backbone):
-    """A U-Net that works on squares of `patch` x `patch` pixels and spends its time in 3x3 convolutions.
+    """A U-Net that works on squares of `patch` x `patch` pixels and spends most of its time in 3x3 convolutions.
 
-    A level has half the resolution of the one above; blocks stand on the way down and again on the way up, those of
-    the lowest level once. Any height, width and number of channels work: what does not divide is padded, then cut.
+    A level has half the resolution of the one above; its blocks run on the way down and again on the way up, those of
+    the lowest level once. Any height, width and number of channels work: x is padded to a multiple of the patch, and
+    the output is cropped.
 
     Args:
         channels: Channels of x.
@@ -69,47 +70,47 @@ class Unet(Backbone):
             )
         if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(len(widths))):
             raise ValueError(
-                f"unet(blocks={blocks}, patch={patch}, attention={attention}): every level needs a block, a patch "
-                f"a side of 1 or more, and attention a level of 0 to {len(widths) - 1}. Change what is out of range."
+                f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
+                f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
             )
         self.channels, self.vector, self.widths, self.blocks = channels, vector, widths, blocks
         self.patch, self.attention, self.condition, self.image = patch, attention, condition, image
-        self.noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
+        self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.embed_vector = nn.Linear(vector, condition) if vector else None
-        self.mix = nn.Linear(condition, condition)
-        self.enter = nn.Conv2d((channels + image) * patch**2, widths[0], 3, padding=1)
+        self.embed_mix = nn.Linear(condition, condition)
+        self.conv_in = nn.Conv2d((channels + image) * patch**2, widths[0], 3, padding=1)
         upper = range(len(widths) - 1)
         self.down = nn.ModuleList(self._stage(level) for level in upper)
-        self.shrink = nn.ModuleList(nn.Conv2d(4 * widths[i], widths[i + 1], 1, bias=False) for i in upper)
+        self.downsample = nn.ModuleList(nn.Conv2d(4 * widths[i], widths[i + 1], 1, bias=False) for i in upper)
         self.middle = self._stage(len(widths) - 1)
-        self.grow = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1, bias=False) for i in upper)
+        self.upsample = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1, bias=False) for i in upper)
         self.merge = nn.ModuleList(nn.Conv2d(2 * widths[i], widths[i], 1, bias=False) for i in upper)
         self.up = nn.ModuleList(self._stage(level) for level in upper)
         self.norm = nn.GroupNorm(widths[0] // 16, widths[0])
-        self.leave = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
-        for parameter in self.leave.parameters():
+        self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
+        for parameter in self.conv_out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
-        condition = self.noise(noise)
+        embedding = self.embed_noise(noise)
         if self.embed_vector is not None and cond.vector is not None:
-            condition = condition + self.embed_vector(cond.vector)
-        condition = F.silu(self.mix(F.silu(condition)))
-        joined = join(x, cond.image, self.image)
-        h = self.enter(fold(pad_to_multiple(joined, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
+            embedding = embedding + self.embed_vector(cond.vector)
+        embedding = F.silu(self.embed_mix(F.silu(embedding)))
+        joined = concat_condition_image(x, cond.image, self.image)
+        h = self.conv_in(space_to_depth(pad_to_multiple(joined, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
         skips = []
-        for stage, shrink in zip(self.down, self.shrink, strict=True):
-            skips.append(stage(h, condition))
-            h = shrink(fold(skips[-1]))
-        h = self.middle(h, condition)
-        for stage, grow, merge in zip(self.up[::-1], self.grow[::-1], self.merge[::-1], strict=True):
-            h = stage(merge(torch.cat([unfold(grow(h)), skips.pop()], dim=1)), condition)
-        y = unfold(self.leave(F.silu(self.norm(h))), self.patch)
+        for stage, downsample in zip(self.down, self.downsample, strict=True):
+            skips.append(stage(h, embedding))
+            h = downsample(space_to_depth(skips[-1]))
+        h = self.middle(h, embedding)
+        for stage, upsample, merge in zip(self.up[::-1], self.upsample[::-1], self.merge[::-1], strict=True):
+            h = stage(merge(torch.cat([depth_to_space(upsample(h)), skips.pop()], dim=1)), embedding)
+        y = depth_to_space(self.conv_out(F.silu(self.norm(h))), self.patch)
         return match_size(y, x)
 
     @classmethod
     def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
-        """X below 12 pixels is taken pixel by pixel, other x in squares of 2; levels are added down to 12 pixels."""
+        """Patches of 1 pixel for x below 12 pixels, else of 2; levels are added until the lowest has at most 12."""
         shape, side = SHAPES[name], max(size)
         patch = 1 if side < 12 else 2
         widths, blocks = list(shape.widths), list(shape.blocks)
@@ -130,14 +131,14 @@ class Unet(Backbone):
 
 
 class _Stage(nn.Module):
-    """Some residual blocks, each with attention after it or not."""
+    """Residual blocks, each followed by attention or not."""
 
-    def __init__(self, width: int, blocks: int, condition: int, attention: bool) -> None:
+    def __init__(self, width: int, blocks: int, embedding: int, attention: bool) -> None:
         super().__init__()
-        self.residual = nn.ModuleList(Residual(width, condition) for _ in range(blocks))
+        self.residual = nn.ModuleList(Residual(width, embedding) for _ in range(blocks))
         self.attention = nn.ModuleList(Attention(width) if attention else nn.Identity() for _ in range(blocks))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for residual, attention in zip(self.residual, self.attention, strict=True):
-            x = attention(residual(x, condition))
+            x = attention(residual(x, embedding))
         return x

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # layers whose weights are adapted
+ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)  # layers whose weights are adapted
 
 
 class LowRank(nn.Module):
     """``W + scale up down``, and W itself at the start (Hu et al. 2022, eq. 3).
 
-    A convolution's weight is taken as the matrix (out, in k k). `up` starts at zero; `down` keeps the scale of its
+    A convolution's weight is treated as the matrix (out, in k k). `up` starts at zero; `down` keeps the scale of its
     input. ``scale = 1 / sqrt(rank)`` lets one learning rate serve all ranks (Kalajdzievski 2023, theorem 3.2).
 
     Args:
@@ -39,7 +39,7 @@ class RowDelta(nn.Module):
 
     Args:
         weight: The table, (N, D).
-        rows: Numbers of the rows, (n,) int64.
+        rows: Indices of the rows, (n,) int64.
     """
 
     rows: Tensor
@@ -59,23 +59,23 @@ def scale(rank: int) -> float:
     return 1 / sqrt(rank)
 
 
-def matrices(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def adaptable_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The layers whose weights can be adapted, by name."""
     for name, layer in network.named_modules():
-        if isinstance(layer, MATRICES):
+        if isinstance(layer, ADAPTABLE):
             yield name, layer
 
 
 def largest_rank(network: nn.Module) -> int:
-    """The largest rank that the difference of any of the network's matrices can have."""
-    weights = [layer.get_parameter("weight") for _, layer in matrices(network)]
+    """The largest rank that an adapter of any of the network's layers can have."""
+    weights = [layer.get_parameter("weight") for _, layer in adaptable_layers(network)]
     return max((min(len(weight), weight[0].numel()) for weight in weights), default=0)
 
 
 def adapt(network: nn.Module, rank: int) -> None:
-    """Freeze a network, and give each of its matrices a trainable difference; its output does not change yet."""
+    """Freeze a network, and add a trainable difference to each adaptable layer; its output does not change yet."""
     network.requires_grad_(False)
-    for _, layer in list(matrices(network)):
+    for _, layer in list(adaptable_layers(network)):
         assert isinstance(layer.weight, Tensor)
         parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
 
@@ -86,8 +86,8 @@ def adapt_rows(table: nn.Module, rows: Tensor) -> None:
     parametrize.register_parametrization(table, "weight", RowDelta(table.weight, rows))
 
 
-def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The differences that `adapt` and `adapt_rows` have added, by the name of the weight."""
+def lora_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that `adapt` and `adapt_rows` have added, by the name of the weight."""
     for name, layer in network.named_modules():
         if parametrize.is_parametrized(layer, "weight"):
             assert isinstance(layer.parametrizations, nn.ModuleDict)
@@ -95,7 +95,7 @@ def differences(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield f"{name}.weight".removeprefix("."), difference
 
 
-def factors(module: nn.Module) -> list[Tensor]:
-    """Both factors of every low-rank difference."""
+def lora_parameters(module: nn.Module) -> list[Tensor]:
+    """Parameters of all low-rank differences: `up` and `down` of each."""
     found = [part for part in module.modules() if isinstance(part, LowRank)]
     return [factor for part in found for factor in (part.up, part.down)]

@@ -1,4 +1,4 @@
-"""The command line: one file per command, found by being there; nothing heavy is imported before a command runs."""
+"""The command line: every file without a leading underscore is a command; torch is imported only when one runs."""
 
 import atexit
 import errno
@@ -15,7 +15,7 @@ from noisekiln.errors import NoisekilnError
 app = typer.Typer(
     name="noisekiln",
     help="Train diffusion models on your own images, from scratch, and use them.",
-    epilog="Begin with: noisekiln demo",
+    epilog="Start with: noisekiln demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,7 +28,7 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
 
-DISTRIBUTED = ("train", "sample")  # commands that several processes share
+DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """Run a command; every foreseen error becomes one message and an exit code, never a traceback."""
+    """Run a command; every expected error becomes one message and an exit code, never a traceback."""
     try:
         _check_distributed()
         app(prog_name="noisekiln")
@@ -59,11 +59,11 @@ def run() -> None:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """The message and the exit code of a foreseen error; any other is raised."""
+    """The message and the exit code of an expected error; any other is raised."""
     if isinstance(error, NoisekilnError):
         return str(error), error.exit_code
     if isinstance(error, ValueError):
-        return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses are those of libraries
+        return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses come from libraries
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         where = f"{error.filename}: " if error.filename else ""
         reason = str(error.strerror or error).rstrip(".")
@@ -72,25 +72,25 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _explain_out_of_memory(error: Exception) -> str:
-    """What to do about too little memory; raises an error that says something else."""
+    """The message for a lack of memory; raises any other error again."""
     from noisekiln.machine.memory import is_out_of_memory
 
     if not is_out_of_memory(error):
         raise error
-    reason = next(iter(str(error).splitlines()), "").rstrip(".") or "nothing is left"
+    reason = next(iter(str(error).splitlines()), "").rstrip(".") or "none is left"
     return (
-        f"Memory ran out: {reason}. This network or these images do not fit beside what else is in memory. "
-        "Take a smaller `model`, `size` or `batch_size`, or a device with more memory."
+        f"Memory ran out: {reason}. This network or these images do not fit into the free memory. "
+        "Use a smaller `model`, `size` or `batch_size`, or a device with more memory."
     )
 
 
 def _check_distributed() -> None:
-    """Raise ValueError if torchrun has started a command several times that is the work of one process."""
+    """Raise ValueError if torchrun has started several processes of a command that runs in one."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     count = _world_size()
     if count > 1 and command and command not in DISTRIBUTED:
         raise ValueError(
-            f"{command} was started {count} times, and it is the work of one process: all would write the same files. "
+            f"{command} was started in {count} processes, but it runs in one: all would write the same files. "
             f"Start it without torchrun, which is for {' and '.join(DISTRIBUTED)}."
         )
 
@@ -103,7 +103,7 @@ def _world_size() -> int:
 def _exit_at_once(error: BaseException | None) -> None:
     """Exit with os._exit, skipping interpreter teardown, which may abort while threads of torch still communicate."""
     if not isinstance(error, SystemExit | None):
-        return  # an error that was not foreseen: Python prints it
+        return  # an unexpected error: Python prints it
     code = error.code if error else 0
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -12,16 +12,19 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-OPTIONAL = {"datasets": "hub", "diffusers": "diffusers", "gradio": "ui", "tensorboard": "log"}
+OPTIONAL = {  # package: the feature that uses it, and how to install it
+    "tensorboard": ("--curves tensorboard", "noisekiln[log]"),
+    "wandb": ("--curves wandb", "wandb"),
+}
 
 
 class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:
-        good: Whether all is well.
-        what: What was checked.
-        text: What was found.
+        good: Whether the check passed.
+        what: Subject of the check.
+        text: Result in words.
     """
 
     good: bool
@@ -30,15 +33,16 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """All checks, the quickest first."""
+    """Results of all checks, the fastest first."""
     yield Finding(True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding(True, "torch", torch.__version__)
     yield _torchvision()
     yield Finding(True, "device", _device())
     yield _memory()
     yield _disk()
-    for package, extra in OPTIONAL.items():
-        yield Finding(True, package, _version(package) or f"not installed; comes with noisekiln[{extra}]")
+    for package, (feature, source) in OPTIONAL.items():
+        missing = f'not installed; needed for {feature}: pip install "{source}"'
+        yield Finding(True, package, _version(package) or missing)
     yield _speed()
 
 
@@ -82,7 +86,7 @@ def _disk() -> Finding:
 
 
 def _speed() -> Finding:
-    """Time the kind of convolution that training mostly consists of."""
+    """Speed of the convolution that takes most of the time in training."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.randn(64, 128, 16, 16, device=device).to(memory_format=torch.channels_last)
     weight = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")  # `lr`, `batch_size=8
 def with_flags(text: str, app: typer.Typer) -> str:
     """A message with its settings as options of the running command: `` `batch_size=8` `` as ``--batch-size 8``.
 
-    What is no option of the command stays as it is.
+    Text that is no option of the command is not changed.
 
     Args:
         text: The message.

@@ -18,7 +18,7 @@ Classes = Annotated[list[str] | None, option("--class", help="Class: name, numbe
 Prompts = Annotated[list[str] | None, option("--prompt", help="Prompt. May repeat: one row each.")]
 Conditions = Annotated[
     list[str] | None,
-    option("--condition", help="Condition of another kind than class or prompt. May repeat: one row each."),
+    option("--condition", help="Any other condition, as text for the model's conditioner. May repeat: one row each."),
 ]
 
 
@@ -39,8 +39,8 @@ BatchSize = Annotated[
 ]
 
 
-def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each setting of `kind` that is not in `but`; they arrive as keyword arguments.
+def with_settings(kind: type, *, exclude: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting of `kind` that is not in `exclude`; they arrive as keyword arguments.
 
     Help and names of an option come from the `Rules` of the setting.
     """
@@ -53,19 +53,23 @@ def with_settings(kind: type, *, but: tuple[str, ...] = ()) -> Callable[[Callabl
             annotation=Annotated[_option_type(hints[field.name]), _derived(field, rules[field.name])],
         )
         for field in fields(kind)
-        if field.name in rules and field.name not in but
+        if field.name in rules and field.name not in exclude
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        keyword_only = [p.replace(kind=p.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in own]
+        parameters = inspect.signature(command).parameters.values()
+        own = [
+            each.replace(kind=each.KEYWORD_ONLY) if each.kind is each.POSITIONAL_OR_KEYWORD else each
+            for each in parameters
+            if each.kind is not each.VAR_KEYWORD
+        ]
 
         def run(**values: Any) -> None:
             command(**values)
 
         run.__doc__ = command.__doc__
-        run.__signature__ = inspect.Signature([*keyword_only, *derived])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in [*keyword_only, *derived]}
+        run.__signature__ = inspect.Signature([*own, *derived])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in [*own, *derived]}
         return run
 
     return decorate

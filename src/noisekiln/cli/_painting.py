@@ -1,30 +1,32 @@
-"""Progress of sampling: a bar, and what is kept when it is interrupted."""
+"""Progress of sampling: a bar, and a line on finished images after an interruption."""
 
-import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
+import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from noisekiln.cli._show import console, say
-from noisekiln.machine.interrupt import Interrupt
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.sampling import Progress
 from noisekiln.session.session import Session
 
 
-def show(progress: Iterator[Progress], session: Session) -> None:
-    """Draw a bar while a session generates and writes images, and say where they are.
+def show(progress: Iterator[Progress], session: Session, ranks: Ranks = Ranks()) -> None:
+    """Show a bar while a session generates and writes images, then print their folder.
 
-    After Ctrl-C or SIGTERM the current step is finished, one line says what is kept, and the command exits with 130 or
-    143; a second Ctrl-C stops at once.
+    After Ctrl-C or SIGTERM the current step is finished, one line names the finished images, and the command exits with
+    130 or 143; a second Ctrl-C stops at once. A signal to one process stops all of them after the same step.
 
     Args:
-        progress: What the session returns.
+        progress: Progress of the images, from the session.
         session: The session.
+        ranks: The processes that share the work; each calls this.
     """
-    folder, count = session.results.path, 0
+    folder, count, stopped_by = session.results.path, 0, 0
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Interrupt() as interrupt,
@@ -35,24 +37,27 @@ def show(progress: Iterator[Progress], session: Session) -> None:
         for each in steps:
             bar.update(row, total=each.steps, completed=each.step)
             count = each.count
-            if interrupt.signal is not None and each.step < each.steps:
+            if each.step < each.steps and (stopped_by := _signal_of_any(interrupt, ranks)):
                 break
-        else:
-            interrupt.signal = None  # nothing was left to stop
-    if interrupt.signal is not None:
+    if stopped_by:
         say(f"stopped: {_kept(session, count)}")
-        raise typer.Exit(130 if interrupt.signal == signal.SIGINT else 143)
+        raise typer.Exit(exit_code(stopped_by))
     images = "1 image" if count == 1 else f"{count} images"
     say(f"{images} in {folder}; look at {folder / 'grid.png'}")
+
+
+def _signal_of_any(interrupt: Interrupt, ranks: Ranks) -> int:
+    """The signal that this or another process has received, the same number in all of them; 0 for none."""
+    return int(ranks.all_gather(torch.tensor([interrupt.signal or 0]), ranks.world_size).max())
 
 
 def _kept(session: Session, count: int) -> str:
     finished, folder = session.results.count, session.results.path
     if not finished:
         return "no image was finished, so nothing was written"
-    return f"{finished} of {count} images are finished, and kept in {folder}"
+    return f"{finished} of {count} images are finished, and saved in {folder}"
 
 
 def _as_generator(progress: Iterator[Progress]) -> Generator[Progress]:
-    """The same, closed together with what it passes on."""
+    """A generator that closes `progress` when it is closed."""
     yield from progress

@@ -5,7 +5,7 @@ from noisekiln.runs.events import Plan
 
 
 def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
-    """What a run needs, in aligned lines."""
+    """Work, memory, speed, budget and disk space of a run, in aligned lines."""
     batch_size = plan.settings.batch_size
     assert batch_size is not None
     kept = plan.settings.keep_checkpoints
@@ -15,7 +15,7 @@ def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
         "memory": _memory(measured),
         "speed": f"{measured.images_per_second:,.0f} images/s in {measured.steps} steps just measured{_peak(measured)}",
         "budget": _budget(plan, measured, batch_size),
-        "disk": f"{_size(measured.checkpoint)} a checkpoint; {kept} are kept, besides model and grids",
+        "disk": f"{_size(measured.checkpoint)} per checkpoint; {kept} are kept, plus the model and the grids",
     }
     return [f"  {name:<12}{text}" for name, text in rows.items()]
 
@@ -24,14 +24,14 @@ def _work(measured: Measurement, batch_size: int) -> str:
     flops = measured.flops_per_image
     if flops is None:
         return "cannot be counted: this network does not run under torch's counter of operations"
-    return f"{_count(flops)}FLOP an image, {_count(flops * batch_size)}FLOP a step, forward and backward"
+    return f"{_count(flops)}FLOP per image, {_count(flops * batch_size)}FLOP per step, forward and backward"
 
 
 def _memory(measured: Measurement) -> str:
     if measured.memory is None:
         return "not counted by this system"
     at_once = f"a micro-batch of {measured.micro_batch_size} images"
-    return f"{_size(measured.memory)} at most with {at_once}, besides the program and the images"
+    return f"{_size(measured.memory)} at most with {at_once}, not counting the program and the images"
 
 
 def _peak(measured: Measurement) -> str:
@@ -41,13 +41,13 @@ def _peak(measured: Measurement) -> str:
 
 
 def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
-    """What is left of the budget: images, epochs, time."""
+    """The rest of the budget: images, epochs, time."""
     settings = plan.settings
     images = [] if settings.images is None else [max(0, settings.images - plan.images_seen)]
     if settings.minutes is not None:
         images.append(int(max(0.0, 60 * settings.minutes - plan.seconds) * measured.images_per_second))
     if not min(images):
-        return "spent already; a longer one resumes training"
+        return "used up; a larger one resumes training"
     count = -(-min(images) // batch_size) * batch_size  # whole steps
     hours = count / measured.images_per_second / 3600
     epochs = count / len(plan.data.train)

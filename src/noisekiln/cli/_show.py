@@ -1,18 +1,18 @@
-"""The terminal: lines for a person, from one of several processes."""
+"""The terminal: lines of text, printed by the main process only."""
 
 import os
 import sys
 
 from rich.console import Console
 
-is_main = os.environ.get("RANK", "0") == "0"  # of several processes the first one prints
+is_main = os.environ.get("RANK", "0") == "0"  # only the main process prints
 
 
 class Terminal(Console):
-    """A terminal, or a program that may stop reading: then nothing more is printed, and the work goes on."""
+    """Console whose output may be a pipe; if its reader ends, printing stops and the command continues."""
 
     def on_broken_pipe(self) -> None:
-        """Print nothing more, and end nothing (rich would end the program)."""
+        """Stop printing, but do not end the program, as rich would."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""What the commands share that use a model: their options, and opening a session."""
+"""Common options of the commands that use a model, and the opening of a session."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -27,45 +27,49 @@ Resize = Annotated[bool, typer.Option("--resize", help="Scale the image to the m
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """Options of every command that uses a model, besides those of sampling."""
+    """Options of every command that uses a model, in addition to those of sampling."""
 
     classes: list[str] | None = setting(None, "Class that the result shows: name or number.", flag="--class")
     prompts: list[str] | None = setting(None, "Prompt that the result follows.", flag="--prompt")
-    conditions: list[str] | None = setting(None, "Condition of another kind than class or prompt.", flag="--condition")
+    conditions: list[str] | None = setting(
+        None, "Any other condition, as text for the model's conditioner.", flag="--condition"
+    )
     adapters: list[str] | None = setting(
         None, "Adapter: a run trained with --lora, and its strength: runs/style:0.7. May repeat.", flag="--adapter"
     )
     out: Path | None = setting(None, "Folder for the images. Default: in RUN, named like the command.")
     device: str = setting("auto", "auto, cpu, cuda or mps.")
-    allow_code: bool = setting(False, "Run Python files that the model names.", flag="--allow-code")
+    allow_code: bool = setting(
+        False, "Allow the model to run its own Python code (only for models that you trust).", flag="--allow-code"
+    )
 
 
-def with_use(*, but: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """Give a command the options of `CommonOptions` and `SampleOptions` that are not in `but`, as keyword arguments."""
+def with_use(*, exclude: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of `CommonOptions` and `SampleOptions`, apart from `exclude`, as keyword arguments."""
 
     def decorate(command: Command) -> Command:
-        return with_settings(CommonOptions, but=but)(with_settings(SampleOptions, but=but)(command))
+        return with_settings(CommonOptions, exclude=exclude)(with_settings(SampleOptions, exclude=exclude)(command))
 
     return decorate
 
 
 def pop_common(options: dict[str, Any]) -> CommonOptions:
-    """The options of `CommonOptions`, removed from those of a command; the ones that it lacks have their default."""
+    """The options of `CommonOptions`, removed from those of a command; missing ones get their default."""
     return CommonOptions(
         **{field.name: options.pop(field.name) for field in fields(CommonOptions) if field.name in options}
     )
 
 
 def open_use(run: Path, name: str, options: dict[str, Any]) -> "Session":
-    """The session of a command that works on an image.
+    """The session of a command with an input image.
 
     Args:
         run: Folder of the run.
         name: Name of the command, and of the folder for its images in the run.
-        options: What `with_use` gave the command; what is left in it are fields of `SampleOptions`.
+        options: Options of `with_use`; the fields of `SampleOptions` remain in it.
     """
     common = pop_common(options)
-    SampleOptions(**options)  # raises for options that are not possible, before anything is loaded
+    SampleOptions(**options)  # raises for invalid options, before anything is loaded
     return open_session(run, common.out or run / name, common)
 
 
@@ -77,13 +81,13 @@ def open_session(run: Path, out: Path, common: CommonOptions) -> "Session":
         out: Folder for the images.
         common: Options of the command.
     """
-    from noisekiln.session.prompts import Prompts
+    from noisekiln.session.prompts import RequestedConditions
     from noisekiln.session.session import Session
 
     return Session.open(
         run,
         out,
-        prompts=Prompts(common.classes or (), common.prompts or (), common.conditions or ()),
+        prompts=RequestedConditions(common.classes or (), common.prompts or (), common.conditions or ()),
         adapters=common.adapters or (),
         device=common.device,
         allow_code=common.allow_code,

@@ -1,4 +1,4 @@
-"""Watching of training on the terminal: a bar, and lines on what happens."""
+"""Progress of training on the terminal: a bar, and lines for events."""
 
 import os
 import shlex
@@ -12,24 +12,24 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from noisekiln.cli._show import console, say
-from noisekiln.components.spec import kind_of
+from noisekiln.components.spec import class_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.plan.images import GENERATE
 from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
 from noisekiln.training.trainer import Report
 
-SKIPPED_AT_MOST = 5  # files that are named
+MAX_SKIPPED = 5  # files that are named
 
 
 class Watcher:
     """Shows events on the terminal; used in a `with`, which ends the bar.
 
     Args:
-        line_seconds: Seconds between lines where no terminal can show a bar.
+        line_seconds: Seconds between lines if the output is not a terminal, which could show a bar.
 
     Attributes:
-        plan: What is trained, once that is known.
+        plan: Plan of the training, after its event.
     """
 
     plan: Plan
@@ -57,7 +57,7 @@ class Watcher:
 
     @singledispatchmethod
     def __call__(self, event: Event) -> None:
-        """Show an event; grids and saves pass in silence."""
+        """Show an event; grids and saves print nothing."""
 
     @__call__.register
     def _(self, event: Reading) -> None:
@@ -115,7 +115,7 @@ class Smooth:
         self._before: Report | None = None
 
     def describe(self, report: Report) -> str:
-        """Where training stands after a step, in one line."""
+        """Progress of training after a step, in one line."""
         before, self._before = self._before, report
         self._loss = report.loss if before is None else 0.98 * self._loss + 0.02 * report.loss
         if before is not None and report.seconds > before.seconds:
@@ -126,25 +126,25 @@ class Smooth:
 
 
 def describe_data(data: DataSet) -> list[str]:
-    """What was understood of the images, in lines."""
+    """Summary of the images, in lines."""
     height, width = data.size
     kind = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
     pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
     lines = [f"{data.name}: {len(data.train):,} images of {pixels}, {kind}{held_out}"]
     lines += [f"  {note}" for note in data.notes]
-    lines += [f"  skipped {skipped.file}: {skipped.why}" for skipped in data.skipped[:SKIPPED_AT_MOST]]
-    more = len(data.skipped) - SKIPPED_AT_MOST
+    lines += [f"  skipped {skipped.file}: {skipped.why}" for skipped in data.skipped[:MAX_SKIPPED]]
+    more = len(data.skipped) - MAX_SKIPPED
     return [*lines, f"  ... and {more} more, listed in the run's dataset.json"] if more > 0 else lines
 
 
 def describe_plan(plan: Plan) -> list[str]:
-    """What will be trained, in lines."""
+    """The plan, in lines."""
     settings, data = plan.settings, plan.data
     minutes = [f"{settings.minutes:g} minutes"] if settings.minutes else []
     budget = " or ".join(minutes + ([f"{settings.images:,} images"] if settings.images else []))
     classes = f"{len(data.class_names)} classes"
-    kind = "none" if settings.cond == "none" else kind_of(Conditioner, settings.cond).kind
+    kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
     cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
     network = str(settings.backbone).split("(")[0]
     adapter = f", an adapter of rank {settings.lora} with" if settings.lora else " of"
@@ -155,16 +155,16 @@ def describe_plan(plan: Plan) -> list[str]:
         *(f"  {note}" for note in plan.notes),
     ]
     if settings.batch_size == len(data.train):
-        lines.append("  a batch is all training images: there are no more")
+        lines.append("  batch size limited to the number of training images")
     if plan.images_seen and plan.share < 1:
         lines.append(f"resuming after {plan.images_seen:,} images, {plan.share:.0%} of the budget")
     return lines
 
 
 def describe_end(end: End) -> list[str]:
-    """How training ended, in lines."""
+    """The end of training, in lines."""
     if end.why == "finished before":
-        return [f"{end.folder} has spent its budget. Give a longer one to go on, or another `out` for a new run."]
+        return ["The budget of this run is used up. Give a larger budget to resume it, or another `out` for a new run."]
     if end.why == "stopped":
         seen = f"stopped after {end.images_seen:,} images"
         return [f"{seen}; all is saved in {end.folder}. To resume:\n  {command_line()}"]
@@ -178,7 +178,7 @@ def describe_end(end: End) -> list[str]:
 
 
 def command_line() -> str:
-    """The command as the user gave it, to be given again."""
+    """The command as the user entered it, for resuming."""
     several = "RANK" in os.environ
     words = [*(("torchrun", "...", "-m") if several else ()), "noisekiln", *sys.argv[1:]]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -11,7 +11,7 @@ from noisekiln.cli._use import open_use, with_use
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
 
-@with_use(but=("count", "batch_size"))
+@with_use(exclude=("count", "batch_size"))
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with --task.")],
     images: Annotated[list[Path], typer.Argument(help="Images to start from, all of one size.")],
@@ -23,7 +23,7 @@ def command(
     from noisekiln.cli._painting import show
 
     if count < 1:
-        raise ValueError(f"`count={count}`: there is nothing to generate. Ask for 1 or more.")
+        raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")
     session = open_use(run, "apply", options)
     source = session.read_sources(images).repeat_interleave(count, dim=0)
     seed: int = options.pop("seed")

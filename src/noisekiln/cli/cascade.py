@@ -11,7 +11,7 @@ from noisekiln.cli._use import pop_common, show_note, with_use
 EXAMPLE = "noisekiln cascade runs/small runs/upscaler --out runs/cascade"
 
 
-@with_use(but=("count", "batch_size", "classes", "prompts", "conditions", "adapters", "out"))
+@with_use(exclude=("count", "batch_size", "classes", "prompts", "conditions", "adapters", "out"))
 def command(
     stages: Annotated[list[Path], typer.Argument(help="A run of small images, then one or more that upscale.")],
     out: Annotated[Path, typer.Option(help="Folder of the cascade.")] = Path("runs/cascade"),
@@ -26,19 +26,18 @@ def command(
     batch_size: BatchSize = 64,
     **options: Any,
 ) -> None:
-    """Join models to one that generates small images and upscales them; `noisekiln sample` takes its folder."""
+    """Join models to one that generates small images and upscales them; `noisekiln sample` reads its folder."""
     from noisekiln.cli._painting import show
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.join import cascade, save_cascade
-    from noisekiln.session.prompts import Prompts as Requested
-    from noisekiln.session.prompts import repeat_conditions
+    from noisekiln.session.prompts import RequestedConditions, repeat_conditions
     from noisekiln.session.session import Session
 
     common = pop_common(options)
     device = pick_device(common.device)
     model = cascade(stages, noise=_shares(noise), device=device, allow_code=common.allow_code)
-    requested = Requested(classes or (), prompts or (), conditions or ())
+    requested = RequestedConditions(classes or (), prompts or (), conditions or ())
     values, columns = repeat_conditions(requested.values(model, show_note), count)
     place = save_cascade(model, out)
     say(f"{len(stages)} stages, {model.size[0]}x{model.size[1]} pixels, saved in {place}")

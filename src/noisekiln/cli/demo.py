@@ -21,7 +21,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Train on the bundled portraits before your eyes, then generate from prompts: one row a prompt."""
+    """Train on the bundled portraits, then generate one row of images for each prompt."""
     from noisekiln import api
     from noisekiln.cli._painting import show
     from noisekiln.cli._show import say

@@ -8,5 +8,5 @@ def command() -> None:
     from noisekiln.cli._doctor import findings
 
     for finding in findings():
-        mark = {True: "ok  ", False: "look"}[finding.good]
+        mark = {True: "ok  ", False: "warn"}[finding.good]
         print(f"{mark}  {finding.what:10} {finding.text}")

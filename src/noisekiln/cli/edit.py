@@ -13,7 +13,12 @@ EXAMPLE = "noisekiln edit runs/demo face.png --prompt 'a person with green hair'
 def command(
     run: RunPath,
     image: ImageFile,
-    strength: Annotated[float, typer.Option(help="0: unchanged; 0.7: keeps the layout; 1: keeps nothing.")] = 0.7,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="Share of noise, above 0 and at most 1: 0.4 changes details, 0.7 keeps the layout, 1 keeps nothing."
+        ),
+    ] = 0.7,
     resize: Resize = False,
     **options: Any,
 ) -> None:
@@ -23,5 +28,5 @@ def command(
 
     session = open_use(run, "edit", options)
     pixels, condition = session.read_fitted(image, resize=resize), session.condition
-    progress = edit(session.single, pixels, strength=strength, condition=condition, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = edit(session.require_single_model(), pixels, strength=strength, condition=condition, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

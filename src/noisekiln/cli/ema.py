@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "noisekiln ema runs/demo --length 0.05..0.25"
 DEFAULT = "0.05..0.25"
-COLUMNS = 5  # of a range
-ROUGH = 0.05  # a residual from which on it is mentioned
+COLUMNS = 5  # lengths of a range
+ROUGH = 0.05  # residual above which a length is called approximate
 
 
 def command(
@@ -22,11 +22,16 @@ def command(
         str | None,
         option(help="EMA lengths to compare: 0.03,0.07,0.15, or 0.05..0.25 for five. Default: 0.05..0.25."),
     ] = None,
-    write: Annotated[float | None, option(help="Replace the run's model by the one with this length.")] = None,
+    write: Annotated[float | None, option(help="Replace the run's model with the average of this length.")] = None,
     out: Annotated[Path | None, option(help="With --write: another folder for the model.")] = None,
-    data: Annotated[str | None, option(help="Where the run's images are now, if they have moved.")] = None,
+    data: Annotated[str | None, option(help="Where the run's images are now, if they were moved.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run Python files that the model names.")] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="Allow the model to run its own Python code (only for models that you trust)."
+        ),
+    ] = False,
 ) -> None:
     """Choose the length of the EMA after training: compare samples of several lengths, and keep one."""
     from noisekiln.cli._show import say
@@ -35,11 +40,13 @@ def command(
 
     lengths = _lengths(length or DEFAULT)
     if out is not None and write is None:
-        raise ValueError(f"`out={out}` came without `write`, so nothing would be written there. Give `write`, too.")
+        raise ValueError(
+            f"`out={out}` was given without `write`, so no model would be written there. Give `write`, too."
+        )
     averages = PostHocEma(run, device=pick_device(device), allow_code=allow_code)
     count = len(averages.snapshots)
     seen = f"up to {averages.images_seen:,} images"
-    say(f"{run}: {count} snapshot{'s' * (count > 1)} of the averages {averages.tracks}, {seen}")
+    say(f"{run}: {count} snapshot{'s' * (count > 1)} of the averages {averages.tracked_lengths_text}, {seen}")
     if length is None and write is None:
         lengths = _possible(averages, lengths)
     if length is not None or write is None:
@@ -49,48 +56,61 @@ def command(
         say(f"to keep one: noisekiln ema {run} --write {own}")
         return
     place = averages.write(write, out)
-    say(f"{place} has the average {write:g} now ({_describe(averages.fit(write).residual)})")
+    say(f"{place} has the average {write:g} now ({_describe(averages.combination(write).residual)})")
     if out is None:
-        say(f"  resuming the run, or --write {own}, brings back the default one")
+        say(f"  resuming the run, or --write {own}, restores the default one")
 
 
 def _possible(averages: "PostHocEma", lengths: list[float]) -> list[float]:
-    """Those of the default lengths that can be made of the snapshots so far; says which cannot."""
+    """The default lengths that the snapshots so far allow; prints those that are skipped."""
     from noisekiln.cli._show import say
 
     possible = []
     for length in lengths:
         try:
-            averages.fit(length)
+            averages.combination(length)
         except ValueError:
-            say(f"  {length:<6g} cannot be made of so few snapshots yet, and is left out")
+            say(f"  {length:<6g} skipped: not enough snapshots yet")
         else:
             possible.append(length)
     return possible
 
 
 def _show(averages: "PostHocEma", lengths: list[float], data: str | None) -> None:
-    """Generate with every length, say how well each could be made, and where to look."""
+    """Generate with every length, and print the error of each and the file of the comparison.
+
+    After Ctrl-C or SIGTERM the current length is finished, and the comparison of those so far is written.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from noisekiln.cli._show import console, say
+    from noisekiln.machine.interrupt import Interrupt, exit_code
     from noisekiln.runs.ema_sheet import EmaSheet
 
-    sheet = EmaSheet(averages, data)
+    sheet, samples = EmaSheet(averages, data), []
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        samples = list(bar.track(sheet.samples(lengths), total=len(lengths)))
+    with (
+        Interrupt() as interrupt,
+        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
+    ):
+        for sample in bar.track(sheet.samples(lengths), total=len(lengths)):
+            samples.append(sample)
+            if interrupt.signal is not None:
+                break
     for sample in samples:
         say(f"  {sample.length:<6g} {_describe(sample.residual)}")
     say(f"look at {sheet.save(samples)}")
+    if interrupt.signal is not None:
+        say(f"stopped: {len(samples)} of {len(lengths)} lengths are compared; the model is not changed")
+        raise typer.Exit(exit_code(interrupt.signal))
 
 
 def _describe(residual: float) -> str:
-    """How well an average could be made, in words."""
+    """The error of an average, in words."""
     if residual < 1e-6:
-        return "as it was tracked"
-    rough = ": only roughly this length, which is far from those kept" if residual > ROUGH else ""
-    return f"made to within {residual:.1%}{rough}"
+        return "exactly one of the tracked averages"
+    approximate = ": approximate, far from the tracked lengths" if residual > ROUGH else ""
+    return f"error {residual:.1%}{approximate}"
 
 
 def _lengths(text: str) -> list[float]:
@@ -102,5 +122,6 @@ def _lengths(text: str) -> list[float]:
         return [float(f"{low + (high - low) * i / (COLUMNS - 1):.3g}") for i in range(COLUMNS)]
     except ValueError:
         raise ValueError(
-            f"`length={text}` is no list of lengths. Give shares of training, as 0.03,0.07,0.15, or a range: {DEFAULT}."
+            f"`length={text}` is no list of lengths. "
+            f"Give shares of training, such as 0.03,0.07,0.15, or a range: {DEFAULT}."
         ) from None

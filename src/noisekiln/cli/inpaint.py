@@ -15,9 +15,11 @@ EXAMPLE = "noisekiln inpaint runs/demo face.png --box 2,0,14,6 --prompt 'a perso
 def command(
     run: RunPath,
     image: ImageFile,
-    mask: Annotated[Path | None, option(help="Image of the same size: white is missing, grey is mixed.")] = None,
+    mask: Annotated[Path | None, option(help="Image of the same size: white is missing, grey is blended.")] = None,
     box: Annotated[list[str] | None, option(help="A missing box in pixels: left,top,right,bottom. May repeat.")] = None,
-    colour: Annotated[str | None, option(help="Pixels of this colour are missing: ff00ff.")] = None,
+    colour: Annotated[
+        str | None, option("--colour", "--color", help="Pixels of this colour are missing: ff00ff.")
+    ] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Generate what is not marked.")] = False,
     method: Method = None,
     resize: Resize = False,
@@ -25,12 +27,12 @@ def command(
 ) -> None:
     """Generate the missing pixels of an image: marked by a mask, boxes, a colour, or transparency."""
     from noisekiln.cli._painting import show
-    from noisekiln.session.masks import Marks
+    from noisekiln.session.masks import MaskOptions
     from noisekiln.uses.inpainting import inpaint
 
     session = open_use(run, "inpaint", options)
-    marks = Marks(mask, tuple(box or ()), colour, invert)
-    pixels = session.read_fitted(image, resize=resize, keep_holes=marks.by_transparency)
+    marks = MaskOptions(mask, tuple(box or ()), colour, invert)
+    pixels = session.read_fitted(image, resize=resize, keep_transparency=marks.by_transparency)
     missing, condition = marks.missing(image, pixels, session.model.size, session.note), session.condition
-    progress = inpaint(session.single, pixels, missing, method=method, condition=condition, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = inpaint(session.require_single_model(), pixels, missing, method=method, condition=condition, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

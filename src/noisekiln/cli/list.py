@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """List the components that can be chosen by name."""
     if room is not None and room not in rooms():
-        raise ValueError(f"There is no list of {room!r}. {did_you_mean(room, rooms())}")
+        raise ValueError(f"There is no list of {room!r}. {did_you_mean(room, rooms(), 'lists')}")
     for kind in [room] if room else rooms():
         typer.echo(typer.style(kind, bold=True) + ":" + summary(kind).partition(":")[2])
         for name in names(kind):

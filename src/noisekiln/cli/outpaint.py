@@ -16,12 +16,12 @@ def command(
     top: Annotated[int | None, option(help="Pixels to add above.")] = None,
     right: Annotated[int | None, option(help="Pixels to add at the right.")] = None,
     bottom: Annotated[int | None, option(help="Pixels to add below.")] = None,
-    every: Annotated[int, option("--all", help="Pixels to add at every side that has no number of its own.")] = 0,
+    every: Annotated[int, option("--all", help="Pixels to add on every side without its own number.")] = 0,
     method: Method = None,
     resize: Resize = False,
     **options: Any,
 ) -> None:
-    """Generate what lies beyond the edges of an image."""
+    """Extend an image beyond its edges."""
     from noisekiln.cli._painting import show
     from noisekiln.uses.outpainting import outpaint
 
@@ -29,5 +29,5 @@ def command(
     pixels, condition = session.read_fitted(image, resize=resize), session.condition
     requested = {"left": left, "top": top, "right": right, "bottom": bottom}
     sides = {name: every if pixels is None else pixels for name, pixels in requested.items()}
-    progress = outpaint(session.single, pixels, method=method, condition=condition, **sides, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = outpaint(session.require_single_model(), pixels, method=method, condition=condition, **sides, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

@@ -13,7 +13,7 @@ def command(
     run: RunPath,
     image: ImageFile,
     operator: Annotated[
-        list[str], option(help="What damaged it: see `noisekiln list operators`. May repeat, in order.")
+        list[str], option(help="Operator of the damage: see `noisekiln list operators`. May repeat, in order.")
     ],
     method: Method = None,
     **options: Any,
@@ -24,5 +24,5 @@ def command(
 
     session = open_use(run, "restore", options)
     pixels, condition = session.read(image), session.condition
-    progress = restore(session.single, pixels, operator, method=method, condition=condition, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = restore(session.require_single_model(), pixels, operator, method=method, condition=condition, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

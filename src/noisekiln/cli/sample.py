@@ -11,7 +11,7 @@ from noisekiln.cli._use import open_session, pop_common, with_use
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
 
-@with_use(but=("count", "seed", "batch_size", "classes", "prompts", "conditions", "out"))
+@with_use(exclude=("count", "seed", "batch_size", "classes", "prompts", "conditions", "out"))
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a model or a cascade.")],
     count: CountInAll = None,
@@ -43,10 +43,10 @@ def command(
         )
     seeds = _seeds(seed)
     if len(seeds) > 1 and count not in (None, len(seeds)):
-        raise ValueError(f"`count={count}` came with {len(seeds)} seeds. Leave `count` away, or give as many seeds.")
+        raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
     values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
-    show(session.sample(values, seeds, columns=columns, batch_size=batch_size, ranks=ranks, **options), session)
+    show(session.sample(values, seeds, columns=columns, batch_size=batch_size, ranks=ranks, **options), session, ranks)
 
 
 def _seeds(text: str) -> list[int]:

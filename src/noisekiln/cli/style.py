@@ -11,26 +11,26 @@ from noisekiln.cli._use import ImageFile, Resize, RunPath, open_use, with_use
 EXAMPLE = "noisekiln style runs/fashion shoe.png --from-class sneaker --class shirt"
 
 
-@with_use(but=("count", "sampler"))
+@with_use(exclude=("count", "sampler"))
 def command(
     run: RunPath,
     image: ImageFile,
-    strength: Annotated[float, typer.Option(help="How far back to noise: 1 keeps least of the structure.")] = 0.95,
-    from_class: Annotated[list[str] | None, option(help="Class that the image shows now.")] = None,
-    from_prompt: Annotated[list[str] | None, option(help="Prompt for what the image shows now.")] = None,
+    strength: Annotated[float, typer.Option(help="How far to invert: 1 is pure noise.")] = 0.95,
+    from_class: Annotated[list[str] | None, option(help="Class of the image as it is.")] = None,
+    from_prompt: Annotated[list[str] | None, option(help="Prompt for the image as it is.")] = None,
     target: Annotated[
         Path | None, option("--with", help="Another run that generates the result, such as a fine-tuned one.")
     ] = None,
     like: Annotated[
-        str | None, option(help="Images that the result shall look like: the run is fine-tuned on them first.")
+        str | None, option(help="Images that the result should look like: the run is fine-tuned on them first.")
     ] = None,
     minutes: Annotated[float, typer.Option(help="Minutes of fine-tuning, with --like.")] = 1.0,
     resize: Resize = False,
     **options: Any,
 ) -> None:
-    """Transfer an image to another class, prompt or model: back to its noise, and forward under the other condition."""
+    """Invert the image to noise, then sample with another class, prompt or model."""
     from noisekiln.cli._painting import show
-    from noisekiln.session.prompts import Prompts
+    from noisekiln.session.prompts import RequestedConditions
     from noisekiln.uses.style_transfer import style
 
     allow_code, device = options["allow_code"], options["device"]
@@ -39,15 +39,15 @@ def command(
         raise ValueError("`like` makes a run for the result, and `target` names one. Give one of them.")
     if not (like or target or session.prompts.requested):
         raise ValueError(
-            "Nothing says what the result shall show. Give `classes` or `prompts` (and what the image shows now: "
-            "`from_class`, `from_prompt`), images that it shall look `like`, or another run as `target`."
+            "The result has no condition. Give `classes` or `prompts` (and `from_class` or `from_prompt` for the image "
+            "as it is), images that it should look `like`, or another run as `target`."
         )
     pixels = session.read_fitted(image, resize=resize)
-    source = Prompts(from_class or (), from_prompt or ()).value(session.model, session.note)
-    target_model = _target(run, target, like, minutes, device, allow_code) or session.single
+    source = RequestedConditions(from_class or (), from_prompt or ()).value(session.model, session.note)
+    target_model = _target(run, target, like, minutes, device, allow_code) or session.require_single_model()
     condition = session.prompts.value(target_model, session.note)
     progress = style(
-        session.single,
+        session.require_single_model(),
         pixels,
         source_condition=source,
         strength=strength,
@@ -55,7 +55,10 @@ def command(
         condition=condition,
         **options,
     )
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels, model=target_model), session)
+    show(
+        session.write_results(progress, condition=condition, seed=options["seed"], before=pixels, model=target_model),
+        session,
+    )
 
 
 def _target(run: Path, target: Path | None, like: str | None, minutes: float, device: str, allow_code: bool) -> Any:

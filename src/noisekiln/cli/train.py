@@ -9,10 +9,10 @@ from noisekiln.cli._options import option, with_settings
 from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
-DATA = "A folder of images (a sub-folder a class, or metadata.csv), .npz, .npy, idx files, or a bundled name."
+DATA = "Folder of images (with one sub-folder for each class, or a metadata.csv), .npz, .npy, idx files, or bundled name."
 
 
-@with_settings(Settings, but=("data", "size"))
+@with_settings(Settings, exclude=("data", "size"))
 def command(
     data: Annotated[str, typer.Argument(help=DATA)],
     out: Annotated[Path | None, option(help="Folder of the run. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Train a diffusion model on your images, in the time you have.
 
-    Give the same command again to resume after an interruption.
+    Run the same command again to resume after an interruption.
     """
     from noisekiln import api
     from noisekiln.cli._plan import describe_measurement

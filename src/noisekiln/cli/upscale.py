@@ -13,15 +13,20 @@ EXAMPLE = "noisekiln upscale runs/faces small.png --factor 4"
 def command(
     run: RunPath,
     image: ImageFile,
-    factor: Annotated[int, typer.Option(help="How many times as high and as wide: 2, 4 or 8.")] = 4,
+    factor: Annotated[
+        int,
+        typer.Option(
+            help="Upscaling factor per side, 2 or more (2, 4 or 8 for a model trained with `--task upscale`)."
+        ),
+    ] = 4,
     method: Method = None,
     **options: Any,
 ) -> None:
-    """Upscale an image. Averaging the result's blocks gives the input back."""
+    """Upscale an image. Averaging squares of the result gives the input again."""
     from noisekiln.cli._painting import show
     from noisekiln.uses.upscaling import upscale
 
     session = open_use(run, "upscale", options)
     pixels, condition = session.read(image), session.condition
-    progress = upscale(session.single, pixels, factor, method=method, condition=condition, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = upscale(session.require_single_model(), pixels, factor, method=method, condition=condition, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

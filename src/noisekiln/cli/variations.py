@@ -13,7 +13,9 @@ EXAMPLE = "noisekiln variations runs/demo face.png -n 8 --strength 0.4"
 def command(
     run: RunPath,
     image: ImageFile,
-    strength: Annotated[float, typer.Option(help="How different they may be: more than 0, at most 1.")] = 0.5,
+    strength: Annotated[
+        float, typer.Option(help="Share of noise, above 0 and at most 1: higher is more different.")
+    ] = 0.5,
     resize: Resize = False,
     **options: Any,
 ) -> None:
@@ -23,5 +25,5 @@ def command(
 
     session = open_use(run, "variations", options)
     pixels, condition = session.read_fitted(image, resize=resize), session.condition
-    progress = variations(session.single, pixels, strength=strength, condition=condition, **options)
-    show(session.keep(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    progress = variations(session.require_single_model(), pixels, strength=strength, condition=condition, **options)
+    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)

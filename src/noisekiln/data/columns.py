@@ -1,4 +1,4 @@
-"""Further columns of data: numbers or texts for each image, beside labels and captions."""
+"""Further columns of data: numbers or texts for each image, in addition to labels and captions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Columns = Mapping[str, NDArray[Any]]  # by name: (N,) float64, nan where missing, or (N,) texts, "" where missing
 
 
-def typed(cells: Sequence[str]) -> NDArray[Any]:
+def parse_column(cells: Sequence[str]) -> NDArray[Any]:
     """Cells of a table as (N,) float64 if every filled one is a number, else as (N,) texts."""
     numbers = [_number(cell) for cell in cells]
     if any(number is None for number in numbers):
@@ -30,8 +30,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
     return columns
 
 
-def merged(parts: Sequence[Columns], counts: Sequence[int]) -> list[Columns]:
-    """The parts' columns with the same names and kinds in all of them; what a part does not have is missing there."""
+def merge_columns(parts: Sequence[Columns], counts: Sequence[int]) -> list[Columns]:
+    """The columns of all parts, with the same names and types in each; cells that a part lacks are missing values."""
     names = sorted({name for columns in parts for name in columns})
     text = {name: any(columns[name].dtype.kind == "U" for columns in parts if name in columns) for name in names}
     return [
@@ -40,13 +40,13 @@ def merged(parts: Sequence[Columns], counts: Sequence[int]) -> list[Columns]:
     ]
 
 
-def selected(columns: Columns, rows: NDArray[np.int64]) -> Columns:
-    """The rows with these numbers, in this order."""
+def select_columns(columns: Columns, rows: NDArray[np.int64]) -> Columns:
+    """The rows with these indices, in this order."""
     return {name: values[rows] for name, values in columns.items()}
 
 
 def columns_note(columns: Columns) -> list[str]:
-    """A note that names the columns, if there are any."""
+    """A note that names the columns; no note without columns."""
     if not columns:
         return []
     kinds = (f"{name} ({'text' if values.dtype.kind == 'U' else 'numbers'})" for name, values in columns.items())

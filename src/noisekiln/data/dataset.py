@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, selected
+from noisekiln.data.columns import Columns, select_columns
 
 
 @dataclass(frozen=True)
 class Images:
     """One part of a data set, in memory or memory-mapped.
 
-    pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue); labels: (N,) int64 of 0..classes-1, or None;
-    captions: N texts ("" where one is missing), or None; files: N names of the files they came from, or None;
-    partners: (N, H, W, 1 or 3) uint8, the other image of each pair, where images come in pairs; columns: further
-    columns of the metadata by name, each (N,) float64 (nan where a cell is empty) or (N,) texts ("" where empty).
+    Attributes:
+        pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue).
+        labels: (N,) int64 of 0..classes-1, or None.
+        captions: N texts, "" for a missing one; or None.
+        files: N file names, or None.
+        partners: The other image of each pair, (N, H, W, 1 or 3) uint8, for data of pairs; else None.
+        columns: Further columns of the metadata by name: (N,) float64 (nan for an empty cell) or (N,) texts ("" for an
+            empty one).
     """
 
     pixels: NDArray[np.uint8]
@@ -32,7 +36,7 @@ class Images:
         return len(self.pixels)
 
     def take(self, rows: NDArray[np.int64]) -> "Images":
-        """The images with these numbers, in this order, with all that belongs to them."""
+        """The images with these indices, in this order, with their labels, captions and columns."""
         numbers = rows.tolist()
         return Images(
             self.pixels[rows],
@@ -40,7 +44,7 @@ class Images:
             None if self.captions is None else tuple(self.captions[i] for i in numbers),
             None if self.files is None else tuple(self.files[i] for i in numbers),
             None if self.partners is None else self.partners[rows],
-            selected(self.columns, rows),
+            select_columns(self.columns, rows),
         )
 
 
@@ -56,8 +60,14 @@ class Skipped:
 class DataSet:
     """A data set, ready to train on.
 
-    class_names: one name for each label, empty when there are no labels; notes: how the data were read, one sentence
-    each; skipped: the files that could not be used; fingerprint: 16 hex digits of pixels, labels, captions and columns.
+    Attributes:
+        name: Name of the data, for runs and messages.
+        train: Images to train on.
+        held_out: Images that are not trained on, or None.
+        class_names: Name of each label; empty for data without labels.
+        notes: Facts about how the data were read, one sentence each.
+        skipped: Files that could not be used.
+        fingerprint: 16 hex digits that depend on pixels, labels, captions and columns.
     """
 
     name: str
@@ -79,7 +89,7 @@ class DataSet:
         return int(self.train.pixels.shape[3])
 
 
-def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
+def data_fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
     """16 hex digits that change when a pixel, partner, label, caption, column, class name or the split changes."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr(class_names).encode())
@@ -102,7 +112,7 @@ def fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) 
 
 
 def _chunks(pixels: NDArray[np.uint8]) -> Iterator[bytes]:
-    """The pixels as bytes, some 16 MiB at a time: a memory-mapped set must not be pulled into memory whole."""
+    """The pixels as bytes, some 16 MiB at a time: a memory-mapped set must not be read into memory as a whole."""
     step = max(1, (16 << 20) // max(1, pixels[:1].nbytes))
     for start in range(0, len(pixels), step):
         yield pixels[start : start + step].tobytes()

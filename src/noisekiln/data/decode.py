@@ -1,4 +1,4 @@
-"""Decoding of one image file to a grey or RGB image of 8 bits; any failure becomes a reason in words."""
+"""Decoding of one image file to a grey or RGB image of 8 bits; every failure is reported as a reason in words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,16 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Header:
-    """Facts about an image before it is decoded; deep: its smallest and largest value if it has more than 8 bits."""
+    """Facts about an image before it is decoded.
+
+    Attributes:
+        height: Height of the upright image in pixels.
+        width: Width of the upright image in pixels.
+        grey: Whether it is grey.
+        transparent: Whether it has transparency.
+        animated: Whether it has several frames.
+        deep: Its smallest and largest value if it has more than 8 bits, else None.
+    """
 
     height: int
     width: int
@@ -38,7 +47,7 @@ class Header:
 
 
 class Unusable(Exception):
-    """An image that cannot be used; the text says why."""
+    """An image that cannot be used; the message is the reason."""
 
 
 def header(item: Item) -> Header:
@@ -61,10 +70,10 @@ def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, 
     """The first frame, upright, on white, as an RGB or grey ("L") image. Raises Unusable.
 
     Args:
-        item: the image.
-        colour: RGB if True, grey if not.
-        window: values that become 0 and 255 in images of more than 8 bits.
-        about: height and width of the result later on: a far larger JPEG is decoded at a fraction of its size.
+        item: The image.
+        colour: Whether the result is RGB; otherwise it is grey.
+        window: Values that become 0 and 255 in images of more than 8 bits.
+        about: Height and width that the result is scaled to later: a far larger JPEG is decoded at reduced size.
     """
     with _opened(item) as picture:
         picture.draft(None, (2 * max(about), 2 * max(about)))
@@ -90,7 +99,7 @@ def _opened(item: Item) -> Iterator[Image.Image]:
 
 
 def _identified(handle: BinaryIO) -> Image.Image:
-    """Opens by content, whatever the suffix says."""
+    """The image, identified by its content, not by its suffix."""
     if not handle.read(1):
         raise Unusable("an empty file (0 bytes)")
     handle.seek(0)
@@ -98,7 +107,7 @@ def _identified(handle: BinaryIO) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be used, in words."""
+    """The reason why a file cannot be used, in words."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image: its content is in no known image format"
     if isinstance(error, Image.DecompressionBombError):

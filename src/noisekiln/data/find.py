@@ -1,4 +1,4 @@
-"""Finding the reader for a source of data. The folder `readers` is the registry: each file in it reads one format."""
+"""Search for the reader of a source of data. The folder `readers` is the registry: each file in it reads one format."""
 
 import difflib
 import importlib
@@ -17,14 +17,14 @@ from noisekiln.data.source import Source
 from noisekiln.errors import DataError
 
 BUNDLED = Path(__file__).parent / "bundled"
-PREFIX = "bundled:"  # names a bundled set even where a folder of the same name lies
+PREFIX = "bundled:"  # names a bundled set even if there is a folder of the same name
 
 
 class Reader(Protocol):
     """The interface of a module in `readers`."""
 
-    HOLDS: str
-    """The formats it reads, in a few words, for messages."""
+    FORMATS: str
+    """The formats that it reads, in a few words, for messages."""
 
     def recognises(self, path: Path) -> int:
         """0: not its format; 1: a general format that it can read; 2: its own format. Never raises."""
@@ -33,8 +33,8 @@ class Reader(Protocol):
         """Raises DataError."""
 
 
-def find(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
-    """Reads a source of any kind; raises DataError with what to do."""
+def read_source(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
+    """The source of any kind of data. Raises DataError."""
     if isinstance(source, np.ndarray):
         return from_array(source)
     if not isinstance(source, str | Path):
@@ -65,13 +65,13 @@ def discovered() -> tuple[Reader, ...]:
 
 
 def _read(path: Path) -> Source:
-    """Reads with the reader that fits best."""
+    """The source from the best-matching reader."""
     best = max(discovered(), key=lambda reader: reader.recognises(path))
     if not best.recognises(path):
         raise DataError(
             str(path),
-            "this kind of file is not known as a data set",
-            f"Give one of: {'; '.join(reader.HOLDS for reader in discovered())}",
+            "this kind of file is not a known data set",
+            f"Give one of: {'; '.join(reader.FORMATS for reader in discovered())}",
         )
     return best.read(path)
 

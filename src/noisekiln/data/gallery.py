@@ -1,4 +1,4 @@
-"""Images while they are loaded: a Stack (an array) or Pictures (files), which yield frames of one size."""
+"""Images while they are loaded, from an array or from files, decoded one by one to a common size."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisekiln.data.decode import Header, Range, Unusable, decode
-from noisekiln.data.resize import fit
+from noisekiln.data.resize import resize_and_crop
 from noisekiln.data.source import Item
 
-Frame = NDArray[np.uint8] | str  # (H, W, C), or the reason why the image cannot be used
+DecodedImage = NDArray[np.uint8] | str  # (H, W, C), or the reason why the image cannot be used
 THREADS = min(8, cpu_count() or 1)
 
 
-class Gallery(Protocol):
+class ImageCollection(Protocol):
     """N images, of one size or many."""
 
     def __len__(self) -> int:
@@ -32,21 +32,21 @@ class Gallery(Protocol):
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
-        """How many images have each (height, width)."""
+        """Number of images of each (height, width)."""
 
     @property
     def names(self) -> tuple[str, ...] | None:
         """Names of their files, if they come from files."""
 
-    def take(self, chosen: NDArray[np.int64]) -> "Gallery":
-        """The images with these numbers, in this order."""
+    def take(self, chosen: NDArray[np.int64]) -> "ImageCollection":
+        """The images with these indices, in this order."""
 
-    def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
+    def frames(self, size: tuple[int, int], channels: int) -> Iterator[DecodedImage]:
         """Every image in order, fitted to (height, width)."""
 
 
 @dataclass(frozen=True)
-class Stack:
+class ArrayImages:
     """An array (N, H, W, C) of bytes, of which the images `chosen` (all if None) are used."""
 
     pixels: NDArray[np.uint8]
@@ -67,21 +67,28 @@ class Stack:
         """All are of one size."""
         return Counter({(self.pixels.shape[1], self.pixels.shape[2]): len(self)})
 
-    def take(self, chosen: NDArray[np.int64]) -> "Stack":
+    def take(self, chosen: NDArray[np.int64]) -> "ArrayImages":
         """Copies nothing yet: the array may be memory-mapped."""
-        return Stack(self.pixels, chosen if self.chosen is None else self.chosen[chosen])
+        return ArrayImages(self.pixels, chosen if self.chosen is None else self.chosen[chosen])
 
-    def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
+    def frames(self, size: tuple[int, int], channels: int) -> Iterator[DecodedImage]:
         """Every image of an array is usable."""
         same = size == self.pixels.shape[1:3]
         for index in range(len(self.pixels)) if self.chosen is None else self.chosen:
             pixels = self.pixels[index]
-            yield pixels if same else _array(fit(Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels), size))
+            image = pixels.squeeze(2) if channels == 1 else pixels
+            yield pixels if same else _array(resize_and_crop(Image.fromarray(image), size))
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Image files with readable headers. window: values that become 0 and 255 in those of more than 8 bits."""
+class FileImages:
+    """Image files with readable headers.
+
+    Attributes:
+        items: The files.
+        headers: Header of each.
+        window: Values that become 0 and 255 in images of more than 8 bits; None if there are none.
+    """
 
     items: tuple[Item, ...]
     headers: tuple[Header, ...]
@@ -106,17 +113,17 @@ class Pictures:
         """The files' names."""
         return tuple(item.name for item in self.items)
 
-    def take(self, chosen: NDArray[np.int64]) -> "Pictures":
+    def take(self, chosen: NDArray[np.int64]) -> "FileImages":
         """Opens no file yet."""
         numbers = chosen.tolist()
-        return Pictures(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.window)
+        return FileImages(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.window)
 
-    def frames(self, size: tuple[int, int], channels: int) -> Iterator[Frame]:
+    def frames(self, size: tuple[int, int], channels: int) -> Iterator[DecodedImage]:
         """Decoded by a few threads, some hundred images ahead at most."""
 
-        def frame(item: Item) -> Frame:
+        def frame(item: Item) -> DecodedImage:
             try:
-                return _array(fit(decode(item, colour=channels == 3, window=self.window, about=size), size))
+                return _array(resize_and_crop(decode(item, colour=channels == 3, window=self.window, about=size), size))
             except Unusable as error:
                 return str(error)
 

@@ -15,7 +15,7 @@ def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """An image file as (H, W, channels) uint8: upright, its first frame, on white where it is transparent.
 
     Args:
-        file: an image file: PNG, JPEG, WebP, ...
+        file: Image file: PNG, JPEG, WebP, ...
         channels: 1 for grey, 3 for colour.
 
     Raises:
@@ -43,7 +43,7 @@ def _window(head: Header) -> Range | None:
 
 
 def read_transparency(file: str | Path) -> NDArray[np.float32] | None:
-    """How transparent each pixel is, (H, W) of 0 to 1; None for a file that has no transparency."""
+    """Transparency of each pixel, (H, W) of 0 to 1; None for a file without transparency."""
     read_picture(file, channels=1)  # raises if the file cannot be used
     with Image.open(file) as picture:
         if not picture.has_transparency_data:

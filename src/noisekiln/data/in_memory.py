@@ -21,7 +21,7 @@ def from_array(array: NDArray[Any]) -> Source:
 
 
 def from_sequence(sequence: Sequence[Any]) -> Source:
-    """A source from PIL images, arrays (H, W[, C]) of bytes and paths of image files, in any mixture."""
+    """A source from PIL images, arrays (H, W[, C]) of bytes and paths of image files, in any combination."""
     try:
         entries = list(sequence)
     except TypeError:

@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.source import Source, natural
+from noisekiln.data.source import Source, natural_sort_key
 from noisekiln.errors import DataError
 
 Labels = tuple[NDArray[np.int64] | None, ...]
 
 
-def settle_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
+def normalise_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
     """Every part's labels as (N,) int64 of 0..classes-1, and the class names; (None, ...) and () without labels.
 
     Raises:
-        DataError: a part has more or fewer labels than images, only one part has labels, they are not one name or
-            whole number an image, or there are too few class names for them.
+        DataError: A part has more or fewer labels than images, only one part has labels, they are not one name or
+            whole number per image, or there are too few class names for them.
     """
     found = [part.labels for part in source.parts]
     if all(labels is None for labels in found):
@@ -26,7 +26,7 @@ def settle_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
     if all(column.dtype.kind in "iu" for column in columns):
         return _numbered(source, columns)
     words = [column.astype(str) for column in columns]
-    names = sorted({str(word) for column in words for word in column}, key=natural)
+    names = sorted({str(word) for column in words for word in column}, key=natural_sort_key)
     rank = {name: number for number, name in enumerate(names)}
     return tuple(np.array([rank[str(word)] for word in column], np.int64) for column in words), tuple(names)
 
@@ -38,7 +38,7 @@ def check_captions(source: Source) -> None:
             raise DataError(
                 source.name,
                 f"there are {len(part.images):,} images but {len(part.captions):,} captions, so they cannot be paired",
-                "Give one caption an image, in the same order (as one text: one a line)",
+                "Give one caption per image, in the same order (in one text: one per line)",
             )
 
 
@@ -55,7 +55,7 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
         raise DataError(
             name,
             f"there are {count:,} images but {len(column):,} labels, so they cannot be paired",
-            "Give one label an image, in the same order",
+            "Give one label per image, in the same order",
         )
     if column.dtype.kind == "f" and np.all(column == np.floor(column)):
         column = column.astype(np.int64)
@@ -66,14 +66,14 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
     if column.ndim != 1 or column.dtype.kind not in "iuU":
         raise DataError(
             name,
-            f"its labels are {column.dtype} of shape {column.shape}, not one class an image",
+            f"its labels are {column.dtype} of shape {column.shape}, not one class per image",
             "Give whole numbers or names, of shape (N,)",
         )
     return column
 
 
 def _numbered(source: Source, columns: list[NDArray[Any]]) -> tuple[Labels, tuple[str, ...]]:
-    """Numbers stand for the class names, if there are any; if not, each number that occurs is a class of its own."""
+    """Numbers are indices of the class names, if there are any; otherwise each number that occurs is a class."""
     present = np.unique(np.concatenate(columns)).astype(np.int64)
     names = source.class_names
     if not names:

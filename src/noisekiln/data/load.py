@@ -1,4 +1,4 @@
-"""Loading a DataSet: find the source, settle its labels, survey its images, split them, fit them to one size."""
+"""Loading a DataSet: read the source, normalise its labels, survey its images, split them, scale them to one size."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, columns_note, merged, selected
-from noisekiln.data.dataset import DataSet, Images, Skipped, fingerprint
-from noisekiln.data.find import find
-from noisekiln.data.gallery import Stack
-from noisekiln.data.labelling import check_captions, settle_labels
-from noisekiln.data.part import Entries
+from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
+from noisekiln.data.dataset import DataSet, Images, Skipped, data_fingerprint
+from noisekiln.data.find import read_source
+from noisekiln.data.gallery import ArrayImages
+from noisekiln.data.labelling import check_captions, normalise_labels
+from noisekiln.data.part import LoadingSplit
 from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
-from noisekiln.data.split import SMALLEST, held_out
+from noisekiln.data.split import MIN_IMAGES, held_out
 from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
 from noisekiln.errors import DataError
@@ -35,27 +35,27 @@ def load(
     """Reads a data set: pixels (N, H, W, C) uint8 with labels, captions and columns where the source has them.
 
     Args:
-        source: a folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
+        source: Folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
             .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"), an array (N, H, W[, C]), or a
             sequence of PIL images, arrays and paths.
-        size: side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
+        size: Side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
             they are, and others are scaled and centre-cropped to 32x32.
-        cache: folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
-        progress: called now and then with (images done, images in all).
+        cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
+        progress: Function called from time to time with (images done, images in all).
 
     Returns:
         The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,
         always the same. Files that cannot be used are listed in `skipped`, with the reason.
 
     Raises:
-        DataError: there is nothing usable, or it cannot be understood; the message says what to do.
+        DataError: If there is no usable image, or the data cannot be interpreted; the message says what to do.
     """
     requested = checked_size(size)
-    found = find(source)
+    found = read_source(source)
     check_captions(found)
-    labels, class_names = settle_labels(found)
+    labels, class_names = normalise_labels(found)
     counts = [len(part.images) for part in found.parts]
-    columns = merged([part.columns for part in found.parts], counts)
+    columns = merge_columns([part.columns for part in found.parts], counts)
     rows, skipped, notes = _enter(found, labels, columns)
     if not any(len(part) for part in rows):
         raise _nothing(found, skipped)
@@ -78,34 +78,36 @@ def load(
     about = [*_about_words(found, filled, class_names), *columns_note(filled[0].columns)]
     all_notes = (*found.notes, *about, *notes, *about_size, *about_grey)
     all_notes += (f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped.",) if skipped else ()
-    mark = fingerprint((train, test), class_names)
+    mark = data_fingerprint((train, test), class_names)
     return DataSet(found.name, train, test, class_names, all_notes, tuple(skipped), mark)
 
 
 def _enter(
     found: Source, labels: Sequence[NDArray[np.int64] | None], columns: Sequence[Columns]
-) -> tuple[list[Entries], list[Skipped], list[str]]:
-    """The parts' galleries with their rows; what cannot be used is already left out and listed."""
+) -> tuple[list[LoadingSplit], list[Skipped], list[str]]:
+    """The parts while they are loaded, without unusable files, which are listed."""
     captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
     arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
     if arrays:
         pixels, notes = as_bytes(found.name, arrays)
         parts = zip(pixels, labels, captions, columns, strict=True)
-        return [Entries(Stack(stack), label, caption, column) for stack, label, caption, column in parts], [], notes
+        splits = [LoadingSplit(ArrayImages(stack), label, caption, column) for stack, label, caption, column in parts]
+        return splits, [], notes
     items = [part.images for part in found.parts if isinstance(part.images, tuple)]
     galleries, skipped, notes = survey(items)
     rows = []
     for (files, numbers), label, caption, column in zip(galleries, labels, captions, columns, strict=True):
-        kept = None if caption is None else tuple(caption[i] for i in numbers.tolist())
-        rows.append(Entries(files, None if label is None else label[numbers], kept, selected(column, numbers)))
+        kept_labels = None if label is None else label[numbers]
+        kept_captions = None if caption is None else tuple(caption[i] for i in numbers.tolist())
+        rows.append(LoadingSplit(files, kept_labels, kept_captions, select_columns(column, numbers)))
     return rows, [*found.skipped, *skipped], notes
 
 
-def _split(rows: Entries) -> tuple[list[Entries], str]:
-    """Train and held out, if there are enough images, and a note."""
+def _split(rows: LoadingSplit) -> tuple[list[LoadingSplit], str]:
+    """Train and held-out part, if there are enough images, and a note."""
     out = held_out(len(rows))
     if not out.any():
-        return [rows], f"There are fewer than {SMALLEST} images, so none is held out."
+        return [rows], f"There are fewer than {MIN_IMAGES} images, so none is held out."
     parts = [rows.take(np.flatnonzero(~out)), rows.take(np.flatnonzero(out))]
     return parts, f"{out.sum():,} of {len(rows):,} images are held out, as there is no test part."
 
@@ -145,7 +147,7 @@ def _nothing(found: Source, skipped: Sequence[Skipped]) -> DataError:
 
 
 def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Reports every 256th image and the last."""
+    """A function that reports every 256th image and the last."""
     done = 0
 
     def tick() -> None:

@@ -1,4 +1,4 @@
-"""metadata.jsonl and metadata.csv beside images: a file_name, its text (or caption), its label, and further columns."""
+"""Reading of metadata.jsonl and metadata.csv: a file_name, its text (or caption), its label, and further columns."""
 
 import csv
 import io
@@ -25,7 +25,11 @@ KNOWN_KEYS = frozenset({*NAME_KEYS, *CAPTION_KEYS, *LABEL_KEYS})
 class Metadata:
     """Captions and labels by image name.
 
-    columns: filled cells of further columns, by the column's name and the image's; missing: names that no image has.
+    Attributes:
+        captions: Caption of each image that has one.
+        labels: Label of each image that has one.
+        columns: Filled cells of further columns, by the column's name and the image's.
+        missing: Names in the metadata that no image has.
     """
 
     captions: dict[str, str]
@@ -90,7 +94,7 @@ def _rows(item: Item) -> Iterator[dict[str, Any]]:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise DataError(f"{item.name}, line {number}", "it is not a JSON object", "Write one {...} a line")
+            raise DataError(f"{item.name}, line {number}", "it is not a JSON object", "Write one {...} per line")
         yield row
 
 

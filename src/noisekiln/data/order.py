@@ -1,4 +1,4 @@
-"""The order of training images: a pure function, so that nothing has to be saved to resume it."""
+"""The order of training images: a pure function of seed and position, so that resuming needs no saved state."""
 
 from functools import lru_cache
 
@@ -9,22 +9,22 @@ from noisekiln.errors import DataError
 
 
 def batch_order(n: int, *, seed: int, start: int, count: int) -> NDArray[np.int64]:
-    """The images with numbers start..start+count-1 in an endless stream of shuffled epochs of n images.
+    """The images at positions start..start+count-1 in an endless stream of shuffled epochs of n images.
 
     Epoch e is a permutation that depends on (n, seed, e) alone; a batch may cross its border, and may be larger than n.
     So a run that has seen k images resumes with start=k, and two processes share a batch by splitting start and count.
 
     Args:
-        n: images in the data set, 1 or more.
-        seed: any integer.
-        start: images before, 0 or more.
-        count: images to return, 0 or more.
+        n: Number of images in the data set, 1 or more.
+        seed: Any integer.
+        start: Number of images before, 0 or more.
+        count: Number of images to return, 0 or more.
 
     Returns:
         (count,) int64, each 0..n-1.
 
     Raises:
-        DataError: n < 1, or start or count is negative.
+        DataError: If n < 1, or start or count is negative.
     """
     if n < 1 or start < 0 or count < 0:
         raise DataError(

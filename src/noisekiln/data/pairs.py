@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.dataset import DataSet, Images, fingerprint
+from noisekiln.data.dataset import DataSet, Images, data_fingerprint
 from noisekiln.data.load import load
 from noisekiln.errors import DataError
 
@@ -28,12 +28,12 @@ def load_pairs(
     Names are compared without their endings: `from/cats/1.jpg` is the partner of `to/cats/1.png`.
 
     Args:
-        source: the folder.
-        size: as for `load`; partners are fitted to the size of the images.
-        progress: as for `load`, of the images of `to`.
+        source: The folder.
+        size: As for `load`; partners are scaled to the size of the images.
+        progress: As for `load`, for the images of `to`.
 
     Raises:
-        DataError: one of the two folders is missing, cannot be read, or lacks a partner.
+        DataError: If one of the two folders is missing, cannot be read, or lacks a partner.
     """
     if not isinstance(source, str | Path):
         raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", DO)
@@ -50,7 +50,9 @@ def load_pairs(
         files = [file for part in _parts(loaded) for file in _files(part)]
         twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
         if twice:
-            raise DataError(str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs go by name", DO)
+            raise DataError(
+                str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs are matched by name", DO
+            )
     needed = [file for part in _parts(targets) for file in _files(part)]
     missing = [file for file in needed if _key(file) not in known]
     if missing:
@@ -62,7 +64,7 @@ def load_pairs(
     note = f"{len(needed):,} images have a partner in {FROM}/."
     alone = len(known) - len(needed)
     note += f" {alone:,} more in {FROM}/ have none, and are not used." if alone else ""
-    mark = fingerprint((train, held_out), targets.class_names)
+    mark = data_fingerprint((train, held_out), targets.class_names)
     skipped = (*targets.skipped, *sources.skipped)
     return replace(
         targets,

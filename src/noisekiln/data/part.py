@@ -1,4 +1,4 @@
-"""One part while it is loaded: a gallery with its labels, captions and columns, row by row."""
+"""The train or held-out part while it is loaded: images with their labels, captions and columns, row by row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, selected
+from noisekiln.data.columns import Columns, select_columns
 from noisekiln.data.dataset import Images, Skipped
-from noisekiln.data.gallery import Gallery
+from noisekiln.data.gallery import ImageCollection
 from noisekiln.data.store import Store
 
 
 @dataclass(frozen=True)
-class Entries:
+class LoadingSplit:
     """N images with N labels, captions and cells of each column, where there are any."""
 
-    gallery: Gallery
+    gallery: ImageCollection
     labels: NDArray[np.int64] | None
     captions: tuple[str, ...] | None
     columns: Columns
@@ -26,14 +26,14 @@ class Entries:
         """Number of images."""
         return len(self.gallery)
 
-    def take(self, chosen: NDArray[np.int64]) -> "Entries":
-        """The rows with these numbers, in this order."""
-        return Entries(self.gallery.take(chosen), *self._words(chosen), selected(self.columns, chosen))
+    def take(self, chosen: NDArray[np.int64]) -> "LoadingSplit":
+        """The rows with these indices, in this order."""
+        return LoadingSplit(self.gallery.take(chosen), *self._words(chosen), select_columns(self.columns, chosen))
 
     def fill(
         self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]
     ) -> tuple[Images, list[Skipped]]:
-        """Decodes and fits every image, into memory or (from 2 GiB on) `file`; lists those that turn out broken."""
+        """The decoded images, in memory or (above 2 GiB) in `file`, and a list of those that are damaged."""
         store = Store((len(self), *size, channels), file)
         names = self.gallery.names
         kept: list[int] = []
@@ -47,7 +47,7 @@ class Entries:
             tick()
         files = tuple(names[number] for number in kept) if names else None
         rows = np.array(kept, np.int64)
-        columns = selected(self.columns, rows)
+        columns = select_columns(self.columns, rows)
         return Images(store.finish(len(kept)), *self._words(rows), files, columns=columns), skipped
 
     def _words(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:

@@ -5,7 +5,7 @@ from PIL import Image
 PIXEL_ART = 64  # pixels: an image this small that grows by a whole factor keeps its hard edges
 
 
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The centre of an image in the shape of `size` (height, width), scaled to it.
 
     Down with antialiasing (Lanczos, after a box reduction when it is far); up by whole factors from 64 pixels or less

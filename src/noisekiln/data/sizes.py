@@ -1,12 +1,12 @@
-"""The size of the images, and how sizes are written."""
+"""Common size of the images, and sizes as text."""
 
 from collections import Counter
 
-from noisekiln.data.values import SMALLEST
+from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
 
 AS_IS = 64  # pixels: images of one size whose longer side is at most this are kept as they are
-DEFAULT = 32  # pixels: what a processor can learn in minutes
+DEFAULT = 32  # pixels: small enough to train on a CPU in minutes
 
 Size = tuple[int, int]
 
@@ -16,18 +16,18 @@ def checked_size(size: int | tuple[int, int] | None) -> Size | None:
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIDE:
         raise DataError(
             f"`size={_height_by_width((height, width))}`",
-            f"a side under {SMALLEST} pixels leaves nothing to learn",
-            f"Give {SMALLEST} or more, for example {DEFAULT}",
+            f"a side under {MIN_SIDE} pixels leaves nothing to learn",
+            f"Give {MIN_SIDE} or more, for example {DEFAULT}",
         )
     return height, width
 
 
 def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str]]:
-    """The size that all images are fitted to, and notes: why, and what that does to them."""
-    target = requested or _natural(sizes)
+    """The size that all images are scaled to, and notes about the scaling."""
+    target = requested or _natural_size(sizes)
     if set(sizes) == {target}:
         return target, []
     found = _height_by_width(next(iter(sizes))) if len(sizes) == 1 else _variety(sizes)
@@ -41,10 +41,10 @@ def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str
     return target, notes
 
 
-def _natural(sizes: Counter[Size]) -> Size:
+def _natural_size(sizes: Counter[Size]) -> Size:
     """The images' own size if they share a small one, else the default square."""
     first = next(iter(sizes))
-    own = len(sizes) == 1 and max(first) <= AS_IS and min(first) >= SMALLEST
+    own = len(sizes) == 1 and max(first) <= AS_IS and min(first) >= MIN_SIDE
     return first if own else (DEFAULT, DEFAULT)
 
 

@@ -1,4 +1,4 @@
-"""The result of a reader: images not yet decoded or fitted, with labels, captions and columns as they were found."""
+"""The result of a reader: images before decoding and scaling, with their labels, captions and columns."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from noisekiln.data.dataset import Skipped
 
 @dataclass(frozen=True)
 class Item:
-    """One image that is not decoded yet: its name, and how to open its bytes (or the decoded image that it is)."""
+    """One image before decoding: its name, and a function that opens its bytes (or returns a decoded image)."""
 
     name: str
     open: Callable[[], BinaryIO | Image.Image]
@@ -29,9 +29,13 @@ def file_item(name: str, path: Path) -> Item:
 
 @dataclass(frozen=True)
 class Part:
-    """The train or the test part: an array (N, H, W[, C]) of numbers, or N items; labels are names or numbers.
+    """The train or the test part.
 
-    columns: further columns by name, (N,) each.
+    Attributes:
+        images: Array (N, H, W[, C]) of numbers, or N items.
+        labels: N names or numbers, or None.
+        captions: N texts, or None.
+        columns: Further columns by name, (N,) each.
     """
 
     images: NDArray[Any] | tuple[Item, ...]
@@ -42,9 +46,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as its reader understood it.
+    """A data set as its reader interprets it.
 
-    class_names: names of the labels 0, 1, ..., if known; labels_from: where labels were found, for a note.
+    Attributes:
+        name: Name of the data.
+        train: Train part.
+        test: Test part, or None.
+        class_names: Names of the labels 0, 1, ..., if known.
+        labels_from: Origin of the labels, for a note.
+        notes: Notes on the data, one sentence each.
+        skipped: Files that cannot be used.
     """
 
     name: str
@@ -65,6 +76,6 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which 2.png comes before 10.png, on every system alike."""
+def natural_sort_key(name: str) -> list[tuple[int, str]]:
+    """Sort key by which 2.png is before 10.png, the same on every system."""
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]

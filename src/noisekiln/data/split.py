@@ -1,17 +1,17 @@
-"""The split into training and held-out images, for sources without a test part of their own."""
+"""The split into training and held-out images, for sources without a test part."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-SMALLEST = 10  # with fewer images, holding one out costs more than it is worth
-MOST = 10_000
+MIN_IMAGES = 10  # with fewer images, holding one out costs more than it is worth
+MAX_HELD_OUT = 10_000
 
 
 def held_out(n: int) -> NDArray[np.bool_]:
     """(n,) True for a tenth of the images (at most 10,000; none of fewer than 10), the same on every machine."""
     chosen = np.zeros(n, np.bool_)
-    if n >= SMALLEST:
-        chosen[np.argsort(_scramble(n), kind="stable")[: min(n // 10, MOST)]] = True
+    if n >= MIN_IMAGES:
+        chosen[np.argsort(_scramble(n), kind="stable")[: min(n // 10, MAX_HELD_OUT)]] = True
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Storage of decoded pixels: in memory while they are few, in a memory-mapped file when they are many."""
+"""Storage of decoded pixels: in memory up to 2 GiB, above that in a memory-mapped file."""
 
 import atexit
 import os
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisekiln.errors import DataError
 
-LARGE = 2 << 30  # bytes: larger data sets are memory-mapped, to leave the memory to the training
+LARGE = 2 << 30  # bytes: larger data sets are memory-mapped, to keep memory free for training
 
 
 class Store:
@@ -21,7 +21,7 @@ class Store:
         """Allocates memory, or above 2 GiB a file: `file`, or one in a temporary folder, removed when Python ends.
 
         Raises:
-            DataError: the disk has too little free space (checked now: a full disk would kill the process later).
+            DataError: If the disk has too little free space (checked now: a full disk would kill the process later).
         """
         self.pixels: NDArray[np.uint8]
         self._file = file
@@ -40,7 +40,7 @@ class Store:
         self.pixels = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
 
     def finish(self, count: int) -> NDArray[np.uint8]:
-        """The first `count` rows, those that were written; a file is renamed into place and opened for reading only."""
+        """The first `count` rows; a file gets its final name and is opened for reading only."""
         if self._draft is None or self._file is None:
             return self.pixels if count == len(self.pixels) else self.pixels[:count].copy()
         del self.pixels  # closes the mapping: not every system renames a file in use

@@ -1,4 +1,4 @@
-"""Survey of all files' headers before any is decoded: which are usable, how deep they are, and notes about them."""
+"""Survey of all files' headers before any is decoded: usable files, their range of values, and notes about them."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -10,40 +10,40 @@ from PIL import Image
 
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import Header, Range, Unusable, header
-from noisekiln.data.gallery import THREADS, Pictures
+from noisekiln.data.gallery import THREADS, FileImages
 from noisekiln.data.source import Item
 from noisekiln.data.values import full_scale
 
-Usable = tuple[Pictures, NDArray[np.int64]]  # the usable files, and their numbers among all of the part
+Usable = tuple[FileImages, NDArray[np.int64]]  # the usable files, and their indices in the part
 
 
 def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Usable], list[Skipped], list[str]]:
-    """Every part's usable files, the skipped ones, and notes."""
-    looks = [_headers(items) for items in parts]
-    good = [[(i, look) for i, look in enumerate(part) if isinstance(look, Header)] for part in looks]
-    headers = [look for part in good for _, look in part]
-    window = _window([look.deep for look in headers if look.deep is not None])
-    pictures = [
-        (Pictures(tuple(items[i] for i, _ in part), tuple(look for _, look in part), window), _numbers(part))
+    """The usable files of every part, the skipped files, and notes."""
+    results = [_headers(items) for items in parts]
+    good = [[(i, result) for i, result in enumerate(part) if isinstance(result, Header)] for part in results]
+    headers = [head for part in good for _, head in part]
+    window = _window([head.deep for head in headers if head.deep is not None])
+    files = [
+        (FileImages(tuple(items[i] for i, _ in part), tuple(head for _, head in part), window), _indices(part))
         for items, part in zip(parts, good, strict=True)
     ]
     skipped = [
-        Skipped(item.name, look)
-        for items, part in zip(parts, looks, strict=True)
-        for item, look in zip(items, part, strict=True)
-        if isinstance(look, str)
+        Skipped(item.name, result)
+        for items, part in zip(parts, results, strict=True)
+        for item, result in zip(items, part, strict=True)
+        if isinstance(result, str)
     ]
-    return pictures, skipped, list(_notes(headers, window))
+    return files, skipped, list(_notes(headers, window))
 
 
-def _numbers(part: list[tuple[int, Header]]) -> NDArray[np.int64]:
+def _indices(part: list[tuple[int, Header]]) -> NDArray[np.int64]:
     return np.array([i for i, _ in part], np.int64)
 
 
 def _headers(items: Sequence[Item]) -> list[Header | str]:
     """Every item's header, or the reason why it cannot be used."""
 
-    def look(item: Item) -> Header | str:
+    def read_header(item: Item) -> Header | str:
         try:
             return header(item)
         except Unusable as error:
@@ -51,7 +51,7 @@ def _headers(items: Sequence[Item]) -> list[Header | str]:
 
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as threads:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such files are skipped, and listed
-        return list(threads.map(look, items))
+        return list(threads.map(read_header, items))
 
 
 def _window(extremes: list[Range]) -> Range | None:
@@ -66,11 +66,11 @@ def _window(extremes: list[Range]) -> Range | None:
 
 def _notes(headers: list[Header], window: Range | None) -> Iterable[str]:
     if window is not None:
-        deep = sum(look.deep is not None for look in headers)
+        deep = sum(each.deep is not None for each in headers)
         yield f"{_images(deep)} of more than 8 bits: values of {window[0]:g} to {window[1]:g} were scaled to 0 to 255."
-    if transparent := sum(look.transparent for look in headers):
+    if transparent := sum(each.transparent for each in headers):
         yield f"{_images(transparent)} with transparency: composited onto white."
-    if animated := sum(look.animated for look in headers):
+    if animated := sum(each.animated for each in headers):
         yield f"{_images(animated)} with several frames: the first is used."
 
 

@@ -1,4 +1,4 @@
-"""The meaning of a tree of named files, such as a folder: its parts, classes, captions and columns."""
+"""Interpretation of a tree of named files, such as a folder: its parts, classes, captions and columns."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -7,28 +7,28 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, typed
+from noisekiln.data.columns import Columns, parse_column
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import SUFFIXES
 from noisekiln.data.metadata import FILES, Metadata, read_metadata, text_of
-from noisekiln.data.source import Item, Part, Source, natural
+from noisekiln.data.source import Item, Part, Source, natural_sort_key
 from noisekiln.errors import DataError
 
 TRAIN = frozenset({"train", "training"})
 TEST = frozenset({"test", "testing", "val", "valid", "validation"})
 IGNORED = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 
-Steps = tuple[str, ...]  # a path as its steps, the file's name last
+Steps = tuple[str, ...]  # the components of a path, the file's name last
 
 
-def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()) -> Source:
+def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()) -> Source:
     """Reads a tree whose items are named by their path in it ("cats/1.png"). Raises DataError if it has no image.
 
     Sub-folders called train and test (or val) are the parts; below them, two sub-folders or more are classes. Labels
-    and captions of a metadata.jsonl or .csv come first; a caption may also be in a .txt file beside its image. Further
-    columns of the metadata keep their names.
+    and captions of a metadata.jsonl or .csv have priority; a caption may also be in a .txt file of the image's name.
+    Further columns of the metadata keep their names.
     """
-    seen = sorted((item for item in files if not is_ignored(item.name)), key=lambda item: natural(item.name))
+    seen = sorted((item for item in files if not is_ignored(item.name)), key=lambda item: natural_sort_key(item.name))
     images = [item for item in seen if _suffix(item) in SUFFIXES]
     if not images:
         raise _no_images(name, seen, skipped)
@@ -45,7 +45,7 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
     if described and not (metadata.captions or metadata.labels or metadata.columns):
-        notes.append(f"{described[0].name} holds nothing about any image.")
+        notes.append(f"{described[0].name} has no entry for any image.")
     parts = [
         Part(
             tuple(tree),
@@ -66,7 +66,7 @@ def understand(name: str, files: Sequence[Item], skipped: Sequence[Skipped] = ()
 
 
 def is_ignored(path: str) -> bool:
-    """Hidden files, and those that systems leave behind."""
+    """Whether it is a hidden file, or one that an operating system creates."""
     return any(step.startswith(".") or step.lower() in IGNORED for step in path.split("/"))
 
 
@@ -98,7 +98,7 @@ def _below(steps: dict[Item, Steps]) -> dict[Item, Steps]:
 
 
 def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[str, str] | None, str]:
-    """Every image's class by its name and where it is from; or None and a note on why there are none."""
+    """Class of each image, by the image's name, and the origin of the classes; or None and a note on the reason."""
     if metadata.labels:
         return metadata.labels, "the metadata"
     paths = {item.name: path for tree in trees for item, path in tree.items()}
@@ -106,7 +106,7 @@ def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[s
     if all(inside):
         return {name: path[0] for name, path in paths.items()}, "sub-folders"
     if any(inside):
-        return None, "Images lie in sub-folders and beside them, so the sub-folders are not read as classes."
+        return None, "Some images lie in sub-folders and some do not, so the sub-folders are not read as classes."
     return (
         None,
         "There are no classes: two or more sub-folders with images, or a metadata.csv, would give some.",
@@ -117,7 +117,7 @@ def _columns(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns
     """Every part's further columns; whether a column holds numbers or texts is decided over all parts."""
     columns: list[dict[str, NDArray[Any]]] = [{} for _ in trees]
     for name, cells in metadata.columns.items():
-        values = typed([cells.get(item.name, "") for tree in trees for item in tree])
+        values = parse_column([cells.get(item.name, "") for tree in trees for item in tree])
         start = 0
         for tree, part in zip(trees, columns, strict=True):
             part[name] = values[start : start + len(tree)]
@@ -126,7 +126,7 @@ def _columns(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns
 
 
 def _texts(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:
-    """The .txt files that lie beside an image of the same name, by that image."""
+    """The .txt files with the same path and name as an image, by that image."""
     by_stem = {image.rpartition(".")[0]: image for image in images}
     texts = {item.name.rpartition(".")[0]: item for item in seen if _suffix(item) == ".txt"}
     return {by_stem[stem]: item for stem, item in texts.items() if stem in by_stem}
@@ -141,7 +141,9 @@ def _no_images(name: str, seen: Sequence[Item], skipped: Sequence[Skipped]) -> D
     reasons = [f"{one.file}: {one.why}" for one in skipped] + [f"{item.name}: not an image file" for item in seen]
     more = f"; and {len(reasons) - 3:,} more" if len(reasons) > 3 else ""
     return DataError(
-        name, f"no image in it can be used ({'; '.join(reasons[:3])}{more})", "Give a folder of .png, .jpg or alike"
+        name,
+        f"no image in it can be used ({'; '.join(reasons[:3])}{more})",
+        "Give a folder of .png, .jpg or similar files",
     )
 
 

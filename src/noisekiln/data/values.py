@@ -1,4 +1,4 @@
-"""Conversion of arrays to (N, H, W, C) uint8, with notes of how they were read."""
+"""Conversion of arrays to (N, H, W, C) uint8, with notes on how they were read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from noisekiln.errors import DataError
 
 CHANNELS = (1, 3, 4)
-SMALLEST = 4  # pixels
+MIN_SIDE = 4  # pixels
 
 
 def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np.uint8]], list[str]]:
@@ -19,7 +19,7 @@ def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np
     holds them all; a fourth channel is read as transparency and composited onto white.
 
     Raises:
-        DataError: another number of dimensions or channels, sides under 4 pixels, values outside these ranges.
+        DataError: For another number of dimensions or channels, sides under 4 pixels, values outside these ranges.
     """
     notes: list[str] = []
     stacks = [_upright(name, array, notes) for array in arrays]
@@ -42,10 +42,10 @@ def _upright(name: str, array: NDArray[Any], notes: list[str]) -> NDArray[Any]:
     elif array.ndim == 4 and shape[3] not in CHANNELS and shape[1] in CHANNELS:
         array = array.transpose(0, 2, 3, 1)
         notes.append(f"The shape {shape} was read as (images, channels, height, width).")
-    if array.ndim != 4 or array.shape[3] not in CHANNELS or min(array.shape[1:3]) < SMALLEST:
+    if array.ndim != 4 or array.shape[3] not in CHANNELS or min(array.shape[1:3]) < MIN_SIDE:
         raise DataError(
             name,
-            f"an array of shape {shape} is not a stack of images of at least {SMALLEST}x{SMALLEST} pixels",
+            f"an array of shape {shape} is not a stack of images of at least {MIN_SIDE}x{MIN_SIDE} pixels",
             "Save (N, H, W) for grey or (N, H, W, C) with 1, 3 or 4 channels",
         )
     return array

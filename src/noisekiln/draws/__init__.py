@@ -1,1 +1,1 @@
-"""Draws: distributions of the noise levels in training, one per file."""
+"""Draws: distributions of the noise levels in training."""

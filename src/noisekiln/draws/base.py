@@ -1,4 +1,4 @@
-"""What a draw is, and stratified uniform numbers as its input."""
+"""Base class of draws, and the stratified uniform numbers that they read."""
 
 from abc import ABC, abstractmethod
 

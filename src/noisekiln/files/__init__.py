@@ -1,1 +1,1 @@
-"""Files: atomic replacement, folders of saved models, pictures."""
+"""Files: atomic writing, folders of saved models and samples, pictures."""

@@ -1,4 +1,4 @@
-"""Atomic replacement of files: a kill, a full disk or a power cut leaves the old file or the new one, never a part."""
+"""Atomic writing of files: a kill, a full disk or a power cut leaves the old file or the new one, never a part."""
 
 import os
 import shutil
@@ -10,15 +10,15 @@ from safetensors import SafetensorError
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A draft to write to; it replaces `file` when the block ends, and is removed if the block fails.
+def atomic_write(file: Path) -> Iterator[Path]:
+    """Path of a draft to write to; it replaces `file` when the block ends, and is removed if the block fails.
 
     The draft is synced to the disk before it is renamed, and the renaming before this returns.
 
     Raises:
         OSError: If it cannot be written, also where safetensors raises an error of its own.
     """
-    # In a folder of its own, as safetensors writes a temporary file beside: the next draft removes what a kill leaves.
+    # In a folder of its own, as safetensors adds a temporary file: the next draft removes what a killed process left.
     place = file.with_name(f".{file.name}.partial")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

@@ -10,15 +10,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 
 FORMAT = 1
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
 def write_description(description: dict[str, Any], folder: Path) -> None:
-    """Write `model.json`; a process that reads it meanwhile never sees half a file."""
-    with replacing(folder / "model.json") as draft:
+    """Write `model.json`; a process that reads it at the same time never sees half a file."""
+    with atomic_write(folder / "model.json") as draft:
         draft.write_text(json.dumps({"format": FORMAT, **description}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -42,7 +42,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def refuse_pickle(file: Path) -> None:
-    """Raise ValueError for a file of pickled weights: to read it is to run any code that its author put in."""
+    """Raise ValueError for a file of pickled weights: reading one runs any code in it."""
     if file.suffix.lower() in PICKLES and not file.is_dir():
         raise ValueError(
             f"{str(file)!r} is a pickle, and opening one runs any code that is in it; noisekiln reads none. "
@@ -56,7 +56,9 @@ def read_description(file: Path) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}). The model is damaged; take another copy.") from error
+        raise ValueError(
+            f"{file} cannot be read ({error}). The model is damaged. Restore it from a backup, or download it again."
+        ) from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{file} is not a model of format {FORMAT}. It may come from a later noisekiln: update it.")
     return description
@@ -85,7 +87,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def described(folder: str | Path) -> dict[str, Any]:
+def read_model_description(folder: str | Path) -> dict[str, Any]:
     """The `model.json` of a run or a model; nothing is built, and no code is run.
 
     Raises:

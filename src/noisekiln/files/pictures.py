@@ -31,17 +31,19 @@ def tile(images: ImageArray, columns: int, *, gap: int = 1, background: int = 25
     return sheet
 
 
-def beside(left: ImageArray, right: ImageArray, *, gap: int = 4, background: int = 255) -> ImageArray:
-    """Two pictures of the same height next to each other."""
+def concat_horizontally(left: ImageArray, right: ImageArray, *, gap: int = 4, background: int = 255) -> ImageArray:
+    """Two pictures of the same height side by side."""
     between = np.full((left.shape[0], gap, left.shape[2]), background, dtype=np.uint8)
     return np.concatenate([left, between, right], axis=1)
 
 
-def labelled(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:
-    """Sheets of any sizes next to each other in colour, enlarged to `side` pixels or more, with labels below."""
+def concat_with_labels(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:
+    """Sheets of any sizes side by side in colour, enlarged to `side` pixels or more, with labels below."""
     gap, line = 8, 28
     pictures = [to_pil(sheet).convert("RGB") for sheet in sheets]
-    pictures = [ImageOps.scale(p, max(1, -(-side // max(p.size))), Image.Resampling.NEAREST) for p in pictures]
+    pictures = [
+        ImageOps.scale(picture, max(1, -(-side // max(picture.size))), Image.Resampling.NEAREST) for picture in pictures
+    ]
     width = sum(picture.width + gap for picture in pictures) - gap
     strip = Image.new("RGB", (width, max(picture.height for picture in pictures) + line), "white")
     draw, left = ImageDraw.Draw(strip), 0
@@ -61,7 +63,7 @@ def save_picture(pixels: ImageArray, file: Path, *, at_least: int = 0) -> None:
     picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)
 
 
-def enlarged(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
+def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
     """A picture in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
     height, width = size
     factor = max(1, min(height // pixels.shape[0], width // pixels.shape[1]))
@@ -72,7 +74,7 @@ def enlarged(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
     return sheet
 
 
-def save_strip(frames: ImageArray, folder: Path, *, seconds: float = 0.1) -> list[Path]:
+def save_strip_and_animations(frames: ImageArray, folder: Path, *, seconds: float = 0.1) -> list[Path]:
     """Frames (N, H, W, C) as `strip.png` and as an endless `animation.gif` and `animation.webp`."""
     save_picture(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
     factor = max(1, -(-256 // max(frames.shape[1:3])))

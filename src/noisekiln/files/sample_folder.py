@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisekiln.errors import WouldOverwrite
-from noisekiln.files.pictures import ImageArray, enlarged, save_picture, tile, to_pil
+from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_picture, tile, to_pil
 
 INDEX = "samples.json"
 GRID = "grid.png"
@@ -49,7 +49,7 @@ class SampleFolder:
         return len(self._index)
 
     def create(self) -> None:
-        """Make the folder, so that a place that cannot be written to is known before the work is done."""
+        """Make the folder, so that a location without write access is an error before any image is generated."""
         self.path.mkdir(parents=True, exist_ok=True)
 
     def add(self, images: ImageArray, metadata: Sequence[Mapping[str, Any]]) -> None:
@@ -57,7 +57,7 @@ class SampleFolder:
 
         Args:
             images: (N, H, W, C) uint8.
-            metadata: What the index says of each, besides its file.
+            metadata: Further entries of each image in the index.
         """
         if not self._images:
             self.create()
@@ -66,7 +66,7 @@ class SampleFolder:
         names = [f"{self.count + i:05d}.png" for i in range(len(images))]
         self._images.append(images)
         self._index += [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
-        # The index first, so that every image is known for a sample whenever the process ends.
+        # The index first, so that every image file is recognised as a sample even if the process is killed here.
         text = json.dumps(self._index, indent=1, ensure_ascii=False) + "\n"
         (self.path / INDEX).write_text(text, encoding="utf-8")
         for name, image in zip(names, images, strict=True):
@@ -77,12 +77,12 @@ class SampleFolder:
 
         Args:
             columns: Columns of the grid; about as many as rows by default.
-            before: An image to show first, (H', W', C) uint8 of any size: what the others were made from.
+            before: Image to show first, (H', W', C) uint8 of any size: the input of the others.
         """
         if not self._images:
             return
         images = self.images
-        shown = [*([] if before is None else [enlarged(before, images.shape[1:3])]), *images]
+        shown = [*([] if before is None else [enlarge_to_fit(before, images.shape[1:3])]), *images]
         save_picture(tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49)), self.path / GRID, at_least=512)
 
 

@@ -18,9 +18,9 @@ def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int
 
     Args:
         denoise: The model, with the condition that describes x; guidance makes the inversion less exact.
-        levels: From noisy to clean, as `noisekiln.samplers.base.grid` makes them.
+        levels: Levels from noisy to clean, as `noisekiln.samplers.base.grid` makes them.
         x: Images at the last level, (B, C, H, W).
-        iterations: Evaluations of the denoiser a step, >= 1.
+        iterations: Evaluations of the denoiser per step, >= 1.
     """
     estimate = None
     for s, t in pairwise(reversed(levels)):

@@ -1,1 +1,1 @@
-"""Guidance: follows the condition more strongly by comparing two estimates, one method per file."""
+"""Guidance: follows the condition more strongly by comparing two estimates."""

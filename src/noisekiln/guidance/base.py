@@ -1,4 +1,4 @@
-"""What a guidance method is."""
+"""Base class of guidance methods."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from noisekiln.levels import Level
 
 
 class Guidance(ABC):
-    """A way to make one estimate of two: one with the condition and one without. A frozen dataclass of settings."""
+    """A combination of two estimates, with the condition and without it, into one. A frozen dataclass of settings."""
 
     @abstractmethod
     def estimate(
@@ -22,7 +22,7 @@ class Guidance(ABC):
             denoise: The model with the condition alone: half the cost, where guidance is off.
             both: The estimates with and without the condition, together.
             x_t: Noisy images, (B, C, H, W).
-            t: Their level.
+            t: Level of x_t.
             to: The level that the step will land on.
         """
 

@@ -15,7 +15,7 @@ class ClassifierFree(Guidance):
     """``without + scale (with - without)`` the condition (Ho & Salimans 2022; their w is our scale - 1).
 
     Args:
-        scale: 1 is the model as it is, at half the cost; 0 ignores the condition; above 1 follows it more strongly.
+        scale: 1 is no guidance, at half the cost; 0 ignores the condition; above 1 follows it more closely.
         low: Noise-to-signal ratio below which guidance is off (Kynkäänniemi et al. 2024).
         high: Ratio above which it is off.
     """
@@ -32,7 +32,7 @@ class ClassifierFree(Guidance):
         if not 0 <= self.scale < float("inf"):
             raise ValueError(
                 f"A guidance scale of {self.scale:g} would lead away from the condition. "
-                "Take 0 (ignore the condition), 1 (the model as it is) or more (2 is a good number)."
+                "Use 0 (ignore the condition), 1 (no guidance) or more (2 is a good number)."
             )
 
     def estimate(  # noqa: D102 (the base class says it)
@@ -45,7 +45,7 @@ class ClassifierFree(Guidance):
 
 
 def guidance_of(spec: str | float | Guidance) -> Guidance:
-    """The guidance of a scale, which may be text, or of a spec.
+    """The guidance for a scale, which may be text, or for a spec.
 
     Raises:
         ValueError: For a scale that is out of range, or a spec that names no guidance method.

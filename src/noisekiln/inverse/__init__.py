@@ -1,1 +1,1 @@
-"""Inverse methods: a model of images made into a model of images that agree with an observation, one per file."""
+"""Inverse methods: inpainting, deblurring and super-resolution with an unconditional model."""

@@ -1,4 +1,4 @@
-"""What an inverse method is, and the linear solver that most of them use."""
+"""Base class of inverse methods, and the linear solver that most of them use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Inverse(ABC):
 
         Args:
             denoise: The model of images, bound and guided.
-            observation: What was observed, and by which operator.
+            observation: Observed image and its operator.
         """
 
     def adapt_sampler(self, sampler: Sampler, observation: Observation) -> Sampler:
@@ -39,7 +39,7 @@ class Inverse(ABC):
 
 
 def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor] | None) -> Denoise:
-    """The model with its images kept between a codec's `limits`, so that no correction diverges; as it is for None."""
+    """The model with its images kept between a codec's `limits`, so that no correction diverges; unchanged for None."""
     if limits is None:
         return denoise
 
@@ -50,7 +50,7 @@ def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor] | None) -> Denoise:
     return denoise_clipped
 
 
-def solve(
+def conjugate_gradients(
     apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
     """``apply^-1 b`` and the residual, by conjugate gradients, image by image.
@@ -71,7 +71,7 @@ def solve(
     x, residual = torch.zeros_like(b), b
     direction, square = residual, dot(b, b)
     enough = tolerance**2 * square
-    going = torch.ones_like(square, dtype=torch.bool)  # an image that has stopped stays so, whatever the others do
+    going = torch.ones_like(square, dtype=torch.bool)  # an image that has converged does not change again
     every = 1 if b.device.type == "cpu" else CHECK_EVERY  # once all have stopped, an iteration changes nothing
     for i in range(iterations):
         image = apply(direction)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, solve
+from noisekiln.inverse.base import Inverse, conjugate_gradients
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -15,12 +15,12 @@ from noisekiln.operators.base import Observation
 class DiffPIR(Inverse):
     """``argmin_x |y - A x|^2 / std^2 + strength |x - x^|^2 / nsr^2`` (Zhu et al. 2023, eq. 12 and 13).
 
-    The Gaussian update with ``V = nsr^2 / strength``; one evaluation a step.
+    The Gaussian update with ``V = nsr^2 / strength``; one evaluation per step.
 
     Args:
         strength: Weight of the model's estimate against the observation, > 0 (their lambda).
         min_std: Least standard deviation of the noise that an observation is assumed to have.
-        iterations: Largest number of iterations of the solve; they are cheap.
+        iterations: Maximum number of iterations of conjugate gradients; they are cheap.
     """
 
     backward: ClassVar[bool] = False
@@ -31,9 +31,9 @@ class DiffPIR(Inverse):
     def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
         def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
             x = denoise(x_t, t, to=to).x
-            residual, push, pull = observation.linearize(x)
+            residual, jvp, vjp = observation.linearize(x)
             ridge = self.strength * max(observation.std, self.min_std) ** 2 / float(t.nsr) ** 2
-            x = x + pull(solve(lambda u: push(pull(u)) + ridge * u, residual, self.iterations)[0])
+            x = x + vjp(conjugate_gradients(lambda u: jvp(vjp(u)) + ridge * u, residual, self.iterations)[0])
             return Estimate.of_x(x_t, x, t)
 
         return denoise_observed

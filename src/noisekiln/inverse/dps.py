@@ -17,7 +17,7 @@ class DPS(Inverse):
     """A step of ``ddim`` ends ``scale * grad |y - A(x^(x_t))|`` lower (Chung et al. 2023, algorithm 1).
 
     Their correction of the step's end is put into the estimate, so that a deterministic first-order step lands on it;
-    with samplers that add noise it counts up to twice. Made for some hundred steps; works for any A, and the scale
+    with samplers that add noise it counts up to twice. Made for a few hundred steps; works for any A, and the scale
     has to be tuned to it.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, solve
+from noisekiln.inverse.base import Inverse, conjugate_gradients
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -18,7 +18,7 @@ class MomentMatching(Inverse):
 
     J is the derivative of x^ by x_t; Tweedie's second identity makes V the covariance of x given x_t, so that this is
     exact for every Gaussian prior, once the iterations are as many as the rank of A. One evaluation and iterations + 1
-    backward passes a step. The residual of few iterations is explained with V of unit Gaussian data, at little cost.
+    backward passes per step. The residual of few iterations is explained with V of unit Gaussian data, at little cost.
 
     Args:
         iterations: Number of iterations of conjugate gradients, each with a backward pass.
@@ -36,7 +36,7 @@ class MomentMatching(Inverse):
             with torch.enable_grad():
                 x_in = x_t.detach().requires_grad_()
                 x = denoise(x_in, t, to=to).x
-            residual, push, pull = observation.linearize(x)
+            residual, jvp, vjp = observation.linearize(x)
 
             def spread(v: Tensor) -> Tensor:
                 if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
@@ -45,9 +45,9 @@ class MomentMatching(Inverse):
                 return float(t.sigma**2 / t.alpha) * across
 
             ridge = max(observation.std, self.min_std) ** 2
-            u, left = solve(lambda u: push(spread(pull(u))) + ridge * u, residual, self.iterations)
+            u, left = conjugate_gradients(lambda u: jvp(spread(vjp(u))) + ridge * u, residual, self.iterations)
             flat = float(t.sigma / t.norm) ** 2
-            w, _ = solve(lambda w: flat * push(pull(w)) + ridge * w, left, self.residual_iterations)
-            return Estimate.of_x(x_t, x.detach() + spread(pull(u)) + flat * pull(w), t)
+            w, _ = conjugate_gradients(lambda w: flat * jvp(vjp(w)) + ridge * w, left, self.residual_iterations)
+            return Estimate.of_x(x_t, x.detach() + spread(vjp(u)) + flat * vjp(w), t)
 
         return denoise_observed

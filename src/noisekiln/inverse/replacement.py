@@ -1,4 +1,4 @@
-"""Replacement of what is known (RePaint, DDNM, DDNM+)."""
+"""Replacement of the known pixels (RePaint, DDNM, DDNM+)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, dot, solve
+from noisekiln.inverse.base import Inverse, conjugate_gradients, dot
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.operators.base import Observation
 from noisekiln.samplers.base import Sampler
@@ -19,15 +19,15 @@ class Replacement(Inverse):
 
     Without noise in y lambda is 1. For a mask this is replacement: with a sampler that adds noise, known pixels are
     ``alpha y + sigma z`` at every level, and with `noisekiln.samplers.resample` it is RePaint. The limit of large V;
-    one evaluation a step.
+    one evaluation per step.
 
-    With noise it is DDNM+ (section 3.3): a step from t to s absorbs ``a lambda std`` of y's noise, so that much less
-    fresh noise is added to what is known (`adapt_sampler`), and where that is all of it, lambda falls below 1. Made for
-    some 20 steps with fresh noise: the more steps, the smaller the share of each, and in the end y is reproduced with
-    its noise.
+    With noise in y it is DDNM+ (section 3.3). In a step from t to s, ``a = alpha_s (1 - (nsr_s / nsr_t)^2)`` is the
+    factor of x^ in x_s. The step therefore carries noise of deviation ``a lambda std`` from y into x_s. As much less
+    fresh noise is added to the known part (`adapt_sampler`). Where y brings more noise than the step would add, lambda
+    is reduced below 1. Made for about 20 steps with fresh noise: with many small steps y is reproduced with its noise.
 
     Args:
-        iterations: Largest number of iterations of the solve for A^+; they are cheap.
+        iterations: Maximum number of iterations of conjugate gradients for A^+; they are cheap.
     """
 
     backward: ClassVar[bool] = False
@@ -36,28 +36,28 @@ class Replacement(Inverse):
     def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
         def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
             x = denoise(x_t, t, to=to).x
-            residual, push, pull = observation.linearize(x)
-            change = solve(lambda v: pull(push(v)), pull(residual), self.iterations)[0]
+            residual, jvp, vjp = observation.linearize(x)
+            change = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(residual), self.iterations)[0]
             if observation.std > 0 and to is not None:
-                change = change * _absorbed(observation.std, push(change), change, t, to).clamp(min=1).reciprocal()
+                change = change * _absorbed(observation.std, jvp(change), change, t, to).clamp(min=1).reciprocal()
             return Estimate.of_x(x_t, x + change, t)
 
         return denoise_observed
 
     def adapt_sampler(self, sampler: Sampler, observation: Observation) -> Sampler:
-        """The sampler with its fresh noise lowered by what an observation's own noise brings."""
+        """The sampler with its fresh noise reduced by the noise that comes from the observation."""
         return ReducedNoise(sampler, observation, self.iterations) if observation.std > 0 else sampler
 
 
 class ReducedNoise(Sampler):
-    """A sampler whose fresh noise is reduced, in what is known, by the noise that a noisy y brings into a step.
+    """A sampler whose fresh noise is reduced, in the known part, by the noise that a noisy y brings into a step.
 
     Exact for steps that draw from q(x_s | x_t, x^): `ancestral`, ``ddim(eta=1)``; nothing changes without fresh noise.
 
     Args:
-        sampler: The sampler that takes the steps.
+        sampler: The sampler that does the steps.
         observation: The noisy observation.
-        iterations: Largest number of iterations of the solve for A^+.
+        iterations: Maximum number of iterations of conjugate gradients for A^+.
     """
 
     def __init__(self, sampler: Sampler, observation: Observation, iterations: int) -> None:
@@ -74,9 +74,9 @@ class ReducedNoise(Sampler):
     ) -> tuple[Tensor, Any]:
         def reduced(like: Tensor) -> Tensor:
             fresh = noise(like)
-            _, push, pull = self.observation.linearize(like)
-            known = solve(lambda v: pull(push(v)), pull(push(fresh)), self.iterations)[0]
-            absorbed = _absorbed(self.observation.std, push(known), known, t, s).clamp(max=1)
+            _, jvp, vjp = self.observation.linearize(like)
+            known = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(jvp(fresh)), self.iterations)[0]
+            absorbed = _absorbed(self.observation.std, jvp(known), known, t, s).clamp(max=1)
             return fresh - (1 - (1 - absorbed**2).sqrt()) * known
 
         return self.sampler.step(denoise, x_t, t, s, carry, reduced)
@@ -89,7 +89,7 @@ def _absorbed(std: float, observed: Tensor, known: Tensor, t: Level, s: Level) -
     y's noise by ``|known| / |observed|``, which for masks, means and grey is the same in every direction.
 
     Returns:
-        (B, 1, ..., 1); without bound where s is clean.
+        (B, 1, ..., 1); infinite where s is clean.
     """
     r = s.nsr / t.nsr
     tiny = torch.finfo(observed.dtype).tiny  # where nothing is known

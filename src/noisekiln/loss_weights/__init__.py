@@ -1,1 +1,1 @@
-"""Loss weights: how much each noise level counts in the loss, one rule per file."""
+"""Loss weights: the weight of each noise level in the loss."""

@@ -1,4 +1,4 @@
-"""What a loss weight is."""
+"""Base class of loss weights."""
 
 from abc import ABC, abstractmethod
 

@@ -8,7 +8,7 @@ from noisekiln.predictions import Prediction
 
 
 class MinSnr(LossWeight):
-    """``min(SNR, gamma)`` on the squared error of x, whatever is predicted (Hang et al. 2023, section 3.4).
+    """``min(SNR, gamma)`` on the squared error of x, for every type of prediction (Hang et al. 2023, section 3.4).
 
     Args:
         gamma: SNR above which the weight rises no more; 5 in the paper.

@@ -24,7 +24,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         )
     if not (first.isfinite().all() and second.isfinite().all()):
         raise ValueError(
-            "Some features are not finite, so no Gaussian fits them. Check the images that they came from."
+            "Some features are not finite, so no Gaussian fits them. Check the images that they were computed from."
         )
     one, two = first.double(), second.double()
     covariances = [torch.atleast_2d(features.T.cov()) for features in (one, two)]

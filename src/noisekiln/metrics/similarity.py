@@ -10,7 +10,7 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 
     Args:
         images: Restored images, (N, H, W, C) uint8.
-        originals: Their originals, likewise.
+        originals: Their originals, (N, H, W, C) uint8.
     """
     error = (images.double() - originals.double()).div(255).square().flatten(1).mean(1)
     return -10 * error.clamp(min=1e-10).log10()
@@ -19,12 +19,12 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
     """Structural similarity of each image, (N,), 1 for equal ones (Wang et al. 2004, eq. 13).
 
-    Means and variances are taken in a Gaussian window of 11 pixels and deviation 1.5, as in the paper, at positions
+    Means and variances are computed in a Gaussian window of 11 pixels and deviation 1.5, as in the paper, at positions
     inside the image only. For images smaller than that the window is as large as the image.
 
     Args:
         images: Restored images, (N, H, W, C) uint8.
-        originals: Their originals, likewise.
+        originals: Their originals, (N, H, W, C) uint8.
     """
     side = min(11, images.shape[1], images.shape[2])
     line = torch.arange(side, dtype=torch.float64, device=images.device) - (side - 1) / 2

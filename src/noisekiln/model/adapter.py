@@ -1,4 +1,4 @@
-"""Adapters: low-rank fine-tunings (LoRA) as small files that are merged into a model and taken out again."""
+"""Adapters: low-rank fine-tunings (LoRA) as small files that are merged into a model and removed again."""
 
 import hashlib
 import json
@@ -10,28 +10,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from noisekiln.blocks.low_rank import LowRank, RowDelta, differences, matrices, scale
+from noisekiln.blocks.low_rank import LowRank, RowDelta, adaptable_layers, lora_modules, scale
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
-from noisekiln.files.atomic import replacing
+from noisekiln.files.atomic import atomic_write
 from noisekiln.files.model_folder import refuse_pickle
 from noisekiln.model.diffusion import Diffusion
 
 FILE = "adapter.safetensors"
-ROWS = "conditioner.rows"  # name of the tensor of new classes or words: differences to rows without a meaning
+NEW_ROWS = "conditioner.rows"  # name of the tensor of new classes or words: differences to untrained rows
 
 
 @dataclass(frozen=True)
-class About:
+class AdapterMetadata:
     """Metadata of an adapter's file.
 
     Attributes:
         rank: Rank of the differences.
         scale: Factor of the products of up and down.
-        base: `fingerprint` of the network that it was trained on.
-        start: Where that model was, for messages.
-        conditioner: Spec of its conditioner, if it knows more than that of the base.
+        base: `network_fingerprint` of the network that it was trained on.
+        start: Folder of that model, for messages.
+        conditioner: Spec of its conditioner, if it has new classes or words.
         added: The new classes or words.
     """
 
@@ -49,32 +49,34 @@ class Adapter:
 
     Attributes:
         about: Metadata.
-        tensors: ``NAME.up`` (rows, rank) and ``NAME.down`` (rank, columns) for each weight of the backbone; `ROWS`.
+        tensors: ``NAME.up`` (rows, rank) and ``NAME.down`` (rank, columns) for each weight of the backbone; `NEW_ROWS`.
     """
 
-    about: About
+    about: AdapterMetadata
     tensors: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: Diffusion, base: Diffusion, rank: int, start: str) -> "Adapter":
-        """What an adapted model (see `blocks/low_rank.py`) has learned beyond its base."""
+    def extract(cls, model: Diffusion, base: Diffusion, rank: int, start: str) -> "Adapter":
+        """The adapter of an adapted model (see `blocks/low_rank.py`), relative to its base."""
         found: dict[str, Tensor] = {}
-        for name, difference in differences(model.denoiser.backbone):
+        for name, difference in lora_modules(model.denoiser.backbone):
             assert isinstance(difference, LowRank)
             found |= {f"{name}.up": difference.up, f"{name}.down": difference.down}
-        new = added(base.conditioner, model.conditioner)
+        new = new_entries(base.conditioner, model.conditioner)
         if new and model.conditioner is not None:
-            ((_, row),) = differences(model.conditioner)
+            ((_, row),) = lora_modules(model.conditioner)
             assert isinstance(row, RowDelta)
-            found[ROWS] = row.difference
-        known, knew = (describe(m.conditioner, whole=True) if m.conditioner else None for m in (model, base))
-        about = About(rank, scale(rank), fingerprint(base.denoiser), start, known if known != knew else None, new)
+            found[NEW_ROWS] = row.difference
+        known, knew = (describe(m.conditioner, include_defaults=True) if m.conditioner else None for m in (model, base))
+        about = AdapterMetadata(
+            rank, scale(rank), network_fingerprint(base.denoiser), start, known if known != knew else None, new
+        )
         return cls(about, {name: tensor.detach().cpu() for name, tensor in found.items()})
 
     def save(self, file: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it atomically."""
         metadata = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
-        with replacing(file) as draft:
+        with atomic_write(file) as draft:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=metadata)
 
     @classmethod
@@ -96,10 +98,11 @@ class Adapter:
                 about = json.loads((opened.metadata() or {})["adapter"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
             about["added"] = tuple(about["added"])
-            return cls(About(**{field.name: about[field.name] for field in fields(About)}), tensors)
+            return cls(AdapterMetadata(**{field.name: about[field.name] for field in fields(AdapterMetadata)}), tensors)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"{file} is not an adapter of noisekiln, or damaged ({error}). Take another copy."
+                f"{file} is not an adapter of noisekiln, or damaged ({error}). "
+                "Restore it from a backup, or download it again."
             ) from error
 
 
@@ -110,7 +113,7 @@ def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0
 
     Args:
         model: The model that the adapter was trained from.
-        adapter: Folder of a run, or a file.
+        adapter: Folder of its run, its file, or the adapter itself.
         strength: 0 leaves the model as it is, 1 is the adapter as trained; others weaken, exaggerate or reverse it.
 
     Returns:
@@ -125,11 +128,11 @@ def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0
 
 
 def unmerge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0) -> Diffusion:
-    """Take out what `merge` put in, exact up to rounding; its classes and words stay, without a meaning."""
+    """Undo `merge`, exact up to rounding; its classes and words stay known, but untrained."""
     return _add(model, adapter, -strength)
 
 
-def parse(text: str) -> tuple[str, float]:
+def parse_adapter_option(text: str) -> tuple[str, float]:
     """A place and a strength: "runs/style:0.7", or "runs/style" for 1."""
     place, colon, number = text.rpartition(":")
     if not colon or Path(text).exists():
@@ -140,8 +143,8 @@ def parse(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def added(before: Conditioner | None, after: Conditioner | None) -> tuple[str, ...]:
-    """The classes or words that one conditioner knows, and an earlier one did not."""
+def new_entries(before: Conditioner | None, after: Conditioner | None) -> tuple[str, ...]:
+    """The classes or words that a conditioner knows and an earlier one did not."""
     if before is None or after is None:
         return ()
     old, new = before.table(), after.table()
@@ -158,12 +161,12 @@ def rows_of(conditioner: Conditioner, names: tuple[str, ...]) -> Tensor:
     return torch.tensor([places[name] for name in names], dtype=torch.int64)
 
 
-def fingerprint(denoiser: Denoiser) -> str:
-    """16 hex digits of a network: all shapes, and the values of what no adapter changes (norms, biases).
+def network_fingerprint(denoiser: Denoiser) -> str:
+    """16 hex digits of a network: all shapes, and the values of all parameters that no adapter changes (norms, biases).
 
-    So it is the same with adapters merged and without, and another one after any other training.
+    So it is the same with and without adapters merged, and differs after any other training.
     """
-    changed = {f"{name}.weight" for name, _ in matrices(denoiser.backbone)}
+    changed = {f"{name}.weight" for name, _ in adaptable_layers(denoiser.backbone)}
     digest = hashlib.blake2b(denoiser.prediction.name.encode(), digest_size=8)
     for name, tensor in denoiser.backbone.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -178,10 +181,10 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
     about, tensors = known.about, known.tensors
     if not -float("inf") < strength < float("inf"):
         raise ValueError(f"strength={strength}: weights would not be finite. Give a number; 1 is as trained.")
-    if fingerprint(model.denoiser) != about.base:
+    if network_fingerprint(model.denoiser) != about.base:
         raise ValueError(
-            f"The adapter was trained on the network of {about.start} as it was then, and this model is another. "
-            "Its differences have no meaning here. Give that model, or use the run of the adapter by itself."
+            f"The adapter was trained for another model ({about.start} at that time) and cannot be merged into this "
+            "one. Give that model, or use the run of the adapter by itself."
         )
     if ".py:" in str(about.conditioner):
         raise ValueError(
@@ -189,14 +192,14 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             "adapter names is never run. Use the run of the adapter by itself."
         )
     backbone: nn.Module = model.denoiser.backbone
-    for name in sorted({name.rpartition(".")[0] for name in tensors if name != ROWS}):
+    for name in sorted({name.rpartition(".")[0] for name in tensors if name != NEW_ROWS}):
         weight = backbone.get_parameter(name)
         change = tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)
         weight.add_((strength * about.scale * change).view_as(weight))
     if about.conditioner:
         _extend_conditioner(model, about.conditioner)
     if about.added:
-        _add_rows(model, about.added, strength * tensors[ROWS])
+        _add_rows(model, about.added, strength * tensors[NEW_ROWS])
     return model
 
 

@@ -14,7 +14,7 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.files.model_folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.generate import Conditions, finished_images, in_batches, one_seed_each
+from noisekiln.model.generate import Conditions, finished_images, generate_in_batches, resolve_seeds
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
@@ -26,13 +26,13 @@ class Cascade(nn.Module):
     """Stages one after another, with the interface of a `Diffusion` (Ho et al. 2021, "Cascaded Diffusion Models").
 
     The first generates from noise; each of the others has a task, mostly `upscale`, whose source is the images of the
-    stage before. A condition goes to every stage that knows it.
+    stage before. A condition is passed to every stage that knows it.
 
     Args:
-        stages: The models, the first without a task, at least two; all on one device.
+        stages: The models, at least two, the first without a task; all on one device.
 
     Raises:
-        ValueError: If a stage cannot take what the one before it makes.
+        ValueError: If a stage cannot read the images of the one before it.
     """
 
     def __init__(self, stages: Sequence[Diffusion]) -> None:
@@ -63,19 +63,19 @@ class Cascade(nn.Module):
         """Generate one image for each condition, step by step, stage by stage and batch by batch.
 
         Args:
-            conditions: As the first stage takes them; or how many images without one.
-            seed: Seed of the first image; the others count on from it.
-            seeds: A seed for each image, instead.
+            conditions: Condition of each image, as the first stage reads it; or the number of unconditional images.
+            seed: Seed of the first image; image i uses seed + i.
+            seeds: Seed of each image, instead.
             batch_size: Images sampled at once; all by default.
             sampler: Sampler of every stage; its own by default.
             steps: Steps of every stage; its own by default.
-            guidance: Guidance of the first stage; the others have their own.
+            guidance: Guidance of the first stage; the others use their own.
             schedule: Schedule of every stage; its own by default.
 
         Raises:
             ValueError: For a condition or a setting that is not possible; raised by this call.
         """
-        values, seeds = one_seed_each(conditions, seed, seeds)
+        values, seeds = resolve_seeds(conditions, seed, seeds)
         self.check_conditions(values)
         first = next(self._stages())
         options: dict[str, Any] = {"sampler": sampler, "steps": steps, "schedule": schedule}
@@ -86,7 +86,7 @@ class Cascade(nn.Module):
             begun = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
             return self._through(begun, own, own_seeds, steps_of_stages, options)
 
-        return in_batches(generate, len(values), batch_size)
+        return generate_in_batches(generate, len(values), batch_size)
 
     def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
         """Finished images, (N, H, W, C) uint8; arguments are those of `generate`."""
@@ -134,7 +134,7 @@ class Cascade(nn.Module):
             yield stage
 
     def _translated(self, conditions: Sequence[Any], stage: Diffusion) -> Sequence[Any]:
-        """The conditions as a later stage takes them; None for one that it does not know."""
+        """The conditions as a later stage reads them; None for one that it does not know."""
         first, later = self.conditioner, stage.conditioner
         if first is None or first is later:
             return conditions
@@ -151,14 +151,17 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: 
     if names is None:
         return Diffusion.load(place, device=device, allow_code=allow_code)
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isalnum() for name in names):
-        raise ValueError(f"{place / 'model.json'} names no stages of a cascade. It is damaged; take another copy.")
+        raise ValueError(
+            f"{place / 'model.json'} names no stages of a cascade. It is damaged. "
+            "Restore it from a backup, or download it again."
+        )
     return Cascade([Diffusion.load(place / name, device=device, allow_code=allow_code) for name in names]).eval()
 
 
 def _check(stages: Sequence[Diffusion]) -> None:
     if len(stages) < 2:
         raise ValueError(
-            f"A cascade needs two models or more, and {len(stages)} came. "
+            f"A cascade needs two models or more, and {len(stages)} were given. "
             "Give one that generates from noise, and one or more with a task."
         )
     if stages[0].task is not None:
@@ -187,7 +190,7 @@ def _images(shape: tuple[int, ...]) -> str:
 
 
 def _translated(value: Any, first: Conditioner, later: Conditioner) -> Any:
-    """A class by its name, which may have another number there; a prompt as it is; None for what is unknown there."""
+    """A class by its name, as its number may differ; a prompt unchanged; None for a value that is unknown there."""
     if first.kind != later.kind:
         return None
     if not first.choices:

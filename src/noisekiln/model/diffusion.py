@@ -18,7 +18,14 @@ from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.levels import CLEAN, Level, level, renoise
-from noisekiln.model.generate import Conditions, finished_images, in_batches, in_steps, one_seed_each, rows
+from noisekiln.model.generate import (
+    Conditions,
+    finished_images,
+    generate_batch,
+    generate_in_batches,
+    resolve_seeds,
+    rows_of_batch,
+)
 from noisekiln.model.sampling import Progress, Sampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.tiling import tiled, windows
@@ -35,11 +42,11 @@ class Diffusion(nn.Module):
 
     Args:
         denoiser: The trained network.
-        codec: Between images and x.
+        codec: Encoder and decoder between images and x.
         size: Height and width of the images, in pixels.
-        conditioner: Reads classes or prompts; None for a model without conditions.
+        conditioner: Embedding of classes or prompts; None for an unconditional model.
         sampling: Default settings of sampling.
-        task: What it starts from besides noise; None for nothing.
+        task: Kind of image that it starts from; None for a model that starts from noise alone.
     """
 
     def __init__(
@@ -85,28 +92,28 @@ class Diffusion(nn.Module):
         """Generate one image for each condition, step by step and batch by batch.
 
         Args:
-            conditions: Class names or numbers, or prompts, as the model's conditioner takes them, None for none; or how
-                many images without a condition.
-            seed: Seed of the first image; the others count on from it.
-            seeds: A seed for each image, instead. Seed and condition alone decide an image, not its batch.
+            conditions: Condition of each image: a class name or number, or a prompt; None for an unconditional image.
+                Or the number of unconditional images.
+            seed: Seed of the first image; image i uses seed + i.
+            seeds: Seed of each image, instead. An image depends on its seed and condition, not on its batch.
             batch_size: Images sampled at once; all by default.
             sampler: Sampler or its spec.
             steps: Number of steps, >= 1.
-            guidance: Scale (0 ignores the condition, 1 is the model as it is, more follows it more closely), or a
-                guidance method.
-            schedule: Schedule that the levels are taken from, or its spec.
-            start: Clean x to begin from instead of pure noise, (B, C', H', W'), or one for all.
-            strength: Noise that is put onto `start`, as a share of the way from clean to noise; steps in proportion.
-            noise: Unit noise to begin with instead of that of the seeds, (B, C', H', W'), or one for all.
+            guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
+                closely), or a guidance method.
+            schedule: Schedule of the noise levels, or its spec.
+            start: Clean x to start from instead of pure noise, (B, C', H', W') or (1, C', H', W').
+            strength: Share of noise that is added to `start`, in (0, 1]; the number of steps is reduced in proportion.
+            noise: Unit noise to start with instead of the seeds' noise, (B, C', H', W') or (1, C', H', W').
             size: Height and width in pixels, if larger than the model's: sampled in overlapping tiles.
-            source: Images that the model's task starts from, (B, h, w, c) uint8, or one for all; their size decides
-                that of the result.
-            wrap_denoiser: Wrapped around the denoiser last, to change where the model aims.
+            source: Images that the model's task starts from, (B, h, w, c) or (1, h, w, c) uint8; their size determines
+                the size of the result.
+            wrap_denoiser: Function from the conditioned and guided denoiser to the one that is sampled.
 
         Raises:
-            ValueError: For a condition or a setting that is not possible; raised by this call.
+            ValueError: For an invalid condition or setting; raised by this call.
         """
-        values, seeds = one_seed_each(conditions, seed, seeds)
+        values, seeds = resolve_seeds(conditions, seed, seeds)
         self.check_conditions(values)
         method: Sampler = build(Sampler, sampler or self.sampling.sampler)
         levels = self.levels(schedule, steps, 1.0 if start is None else strength)
@@ -116,25 +123,33 @@ class Diffusion(nn.Module):
 
         def generate(part: range) -> Iterator[Progress]:
             fresh = SeededNoise([seeds[i] for i in part])
-            image = None if source is None else self._condition_image(rows(source, part, len(values), "source"), fresh)
+            image = (
+                None
+                if source is None
+                else self._condition_image(rows_of_batch(source, part, len(values), "source"), fresh)
+            )
             denoise = self.bind([values[i] for i in part], guide, size, image)
             denoise = wrap_denoiser(denoise) if wrap_denoiser else denoise
-            first = fresh(self.empty_x(len(part), size)) if noise is None else rows(noise, part, len(values), "noise")
+            first = (
+                fresh(self.empty_x(len(part), size))
+                if noise is None
+                else rows_of_batch(noise, part, len(values), "noise")
+            )
             if start is None:
                 x = levels[0].norm * first
             else:
-                x = renoise(rows(start, part, len(values), "start"), CLEAN, levels[0], first)
-            return in_steps(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
+                x = renoise(rows_of_batch(start, part, len(values), "start"), CLEAN, levels[0], first)
+            return generate_batch(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
 
-        return in_batches(generate, len(values), batch_size)
+        return generate_in_batches(generate, len(values), batch_size)
 
     def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
 
         Args:
-            conditions: As for `generate`: conditions, or how many images without one.
-            seed: Seed of the first image; the others count on from it.
-            batch_size: Images sampled at once; it changes nothing but speed and memory.
+            conditions: As for `generate`: conditions, or the number of unconditional images.
+            seed: Seed of the first image; image i uses seed + i.
+            batch_size: Images sampled at once; it changes only speed and memory.
             options: Other arguments of `generate`.
         """
         return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
@@ -142,25 +157,25 @@ class Diffusion(nn.Module):
     def levels(
         self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0
     ) -> list[Level]:
-        """The levels of the last `strength` of the way to clean, measured in the angle of a level: 0.5 is nsr 1.
+        """The levels from a share of noise to clean, measured in the angle of a level: 0.5 is nsr 1.
 
         Args:
             schedule: Schedule or its spec; the model's default if None.
-            steps: Steps of the whole way; the model's default if None.
-            strength: Share of the way, in (0, 1].
+            steps: Steps from noise to clean; the model's default if None.
+            strength: Share of the noise, in (0, 1].
 
         Raises:
             ValueError: If there are no steps, or the strength is not in (0, 1].
         """
         if not 0 < strength <= 1:
             raise ValueError(
-                f"`strength={strength:g}` is not possible: it is the share of noise to begin with. "
+                f"`strength={strength:g}` is not possible: it is the share of noise to start with. "
                 "Give more than 0 (keeps all) and at most 1 (keeps nothing)."
             )
         steps = self.sampling.steps if steps is None else steps
         path: Schedule = build(Schedule, schedule or self.sampling.schedule)
         end = path(torch.ones((), dtype=torch.float64))
-        # A little less than 1 where the prediction says nothing about the image at pure noise (eps at alpha = 0).
+        # A little less than 1 if the prediction does not determine the image at pure noise (eps at alpha = 0).
         last = 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
         turn = strength * math.pi / 2
         begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
@@ -170,7 +185,7 @@ class Diffusion(nn.Module):
         """Check that the model can be conditioned on these.
 
         Raises:
-            ValueError: If one of them is unknown, or the model has no conditions.
+            ValueError: If one of them is unknown, or the model is unconditional.
         """
         if self.conditioner is not None:
             self.conditioner.encode_all(conditions)
@@ -179,7 +194,7 @@ class Diffusion(nn.Module):
         if requested:
             raise ValueError(
                 f"{requested[0]!r} was requested, but this model was trained without conditions. "
-                "Leave it away, or train a model on images with classes (a sub-folder each) or captions."
+                "Omit it, or train a model on images with classes (a sub-folder each) or captions."
             )
 
     def check_size(self, size: Size) -> None:
@@ -191,7 +206,7 @@ class Diffusion(nn.Module):
         windows(size, self.size)
 
     def empty_x(self, count: int, size: Size | None = None) -> Tensor:
-        """An uninitialized x for so many images of (height, width) pixels, the model's own size by default."""
+        """An uninitialized x for `count` images of (height, width) pixels, the model's own size by default."""
         return torch.empty(count, self.codec.x_channels, *self.codec.x_size(size or self.size), device=self.device)
 
     def bind(
@@ -206,15 +221,15 @@ class Diffusion(nn.Module):
         Images larger than the model's are denoised in overlapping tiles.
 
         Args:
-            conditions: One for each image, None for none.
-            guidance: Scale or guidance; both of its estimates see the image.
+            conditions: Condition of each image, None for an unconditional one.
+            guidance: Scale or guidance; both of its estimates are conditioned on `image`.
             size: Height and width of the images in pixels; the model's by default.
             image: ``Cond.image``, as large as x.
         """
         guide = guidance_of(guidance)
         size = size or self.size
         smaller = size[0] < self.size[0] or size[1] < self.size[1]
-        if size == self.size or (smaller and image is not None):  # the source of a task may be smaller
+        if size == self.size or (smaller and image is not None):  # a task may generate smaller images
             denoise = self._guided(conditions, guide, image)
         else:
             self.check_size(size)
@@ -248,13 +263,13 @@ class Diffusion(nn.Module):
     def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
         self.check_conditions(conditions)
         if self.conditioner is None:
-            return self.denoiser.bind(NOTHING._replace(image=image))
+            return self.denoiser.bind(NOTHING.with_image(image))
         nothing = self.conditioner.nothing(len(conditions)).to(self.device)
-        unconditional: Cond = self.conditioner(nothing)._replace(image=image)
+        unconditional: Cond = self.conditioner(nothing).with_image(image)
         if all(value is None for value in conditions):  # nothing to guide towards
             return self.denoiser.bind(unconditional)
         ids = self.conditioner.encode_all(conditions).to(self.device)
-        cond: Cond = self.conditioner(ids)._replace(image=image)
+        cond: Cond = self.conditioner(ids).with_image(image)
         return guidance(self.denoiser.bind(cond), self.denoiser.bind_both(cond, unconditional))
 
     def _check_source(self, source: Tensor | None, count: int) -> Tensor | None:
@@ -265,8 +280,7 @@ class Diffusion(nn.Module):
             return self.task.check_source(source, count, self.codec.image_channels)
         if source is not None:
             raise ValueError(
-                "A `source` was given to a model that starts from noise alone. "
-                "Leave it away, or train a model with a `task`."
+                "A `source` was given to a model that starts from noise alone. Omit it, or train a model with a `task`."
             )
         return None
 

@@ -16,7 +16,7 @@ Conditions = int | Sequence[Any]
 
 
 @torch.no_grad()
-def in_steps(
+def generate_batch(
     denoise: Denoise, sampler: Sampler, levels: Sequence[Level], x: Tensor, noise: NoiseSource, decode: Decode
 ) -> Iterator[Progress]:
     """Sample one batch, step by step.
@@ -24,10 +24,10 @@ def in_steps(
     Args:
         denoise: The model with conditions and guidance.
         sampler: The method.
-        levels: From noisy to clean.
+        levels: Levels from noisy to clean.
         x: The batch at the first level, (B, C', H', W').
         noise: Source of fresh noise.
-        decode: From x to images.
+        decode: Function from x to images.
 
     Raises:
         ValueError: If the result is not finite.
@@ -37,30 +37,30 @@ def in_steps(
         if step == steps and not bool(x_s.isfinite().all()):
             raise ValueError(
                 "Sampling produced NaN or infinite values. "
-                "Take a lower `guidance` or a weaker adapter, or other `steps` and another `sampler`."
+                "Use a lower `guidance` or a weaker adapter, or other `steps` and another `sampler`."
             )
         yield Progress(step, steps, x_s, decode, 0, len(x), step == steps)
 
 
-def in_batches(
+def generate_in_batches(
     generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int | None = None
 ) -> Iterator[Progress]:
     """One request of many images, batch after batch, with steps counted over all of them.
 
-    The first batch is prepared by this call, so that settings that are not possible raise here, and not at the first
-    `next`.
+    The first batch is prepared by this call, so that invalid settings raise here, and not at the first `next`.
 
     Args:
-        generate: Samples the images of these numbers as one batch; every batch takes the same number of steps.
+        generate: Function that samples the images with these indices as one batch; all batches have the same number of
+            steps.
         count: Images in all.
-        batch_size: Images sampled at once; all by default. It changes nothing but speed and memory.
+        batch_size: Images sampled at once; all by default. It changes only speed and memory.
 
     Raises:
-        ValueError: If there would be no image, and whatever `generate` raises.
+        ValueError: If there would be no image; errors of `generate` are passed on.
     """
     size = count if batch_size is None else batch_size
     if count < 1:
-        raise ValueError(f"{count} images were requested: there is nothing to generate. Ask for 1 or more.")
+        raise ValueError(f"{count} images were requested: there is nothing to generate. Give 1 or more.")
     if size < 1:
         raise ValueError(f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
     parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -81,12 +81,12 @@ def _joined(
             )
 
 
-def with_images(progress: Iterable[Progress], change: Callable[[Tensor], Tensor]) -> Iterator[Progress]:
+def map_images(progress: Iterable[Progress], change: Callable[[Tensor], Tensor]) -> Iterator[Progress]:
     """The same progress, its images changed after decoding.
 
     Args:
-        progress: Of any request.
-        change: From images to images, (B, H, W, C) uint8.
+        progress: Progress of a request.
+        change: Function from images to images, (B, H, W, C) uint8.
     """
     for each in progress:
         yield replace(each, decode=_Then(each.decode, change))
@@ -103,17 +103,17 @@ class _Then:
 
 
 def finished_images(progress: Iterable[Progress]) -> Tensor:
-    """All images of a request, once they are done: (N, H, W, C) uint8."""
+    """All finished images of a request: (N, H, W, C) uint8."""
     return torch.cat([each.images() for each in progress if each.finished])
 
 
-def one_seed_each(conditions: Conditions, seed: int, seeds: Sequence[int] | None) -> tuple[Sequence[Any], list[int]]:
-    """Conditions and seeds of a request, one each for every image.
+def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None) -> tuple[Sequence[Any], list[int]]:
+    """The condition and the seed of every image of a request.
 
     Args:
-        conditions: The conditions, None for none; or how many images without one.
-        seed: Seed of the first image; the others count on from it.
-        seeds: A seed for each image, instead.
+        conditions: Condition of each image, None for an unconditional one; or the number of unconditional images.
+        seed: Seed of the first image; image i uses seed + i.
+        seeds: Seed of each image, instead.
 
     Raises:
         ValueError: If there are not as many seeds as conditions.
@@ -121,18 +121,18 @@ def one_seed_each(conditions: Conditions, seed: int, seeds: Sequence[int] | None
     values = [None] * conditions if isinstance(conditions, int) else conditions
     chosen = [seed + i for i in range(len(values))] if seeds is None else list(seeds)
     if len(chosen) != len(values):
-        raise ValueError(f"{len(values)} conditions came with {len(chosen)} seeds. Give one seed for each image.")
+        raise ValueError(f"{len(values)} conditions were given with {len(chosen)} seeds. Give one seed for each image.")
     return values, chosen
 
 
-def rows(tensor: Tensor, part: range, count: int, name: str) -> Tensor:
-    """The rows of a part of the images, from a tensor of one row each or of a single one for all.
+def rows_of_batch(tensor: Tensor, part: range, count: int, name: str) -> Tensor:
+    """The rows of one batch, from a tensor with one row per image or a single row for all.
 
     Args:
         tensor: (count, ...) or (1, ...).
-        part: Numbers of the images.
+        part: Indices of the batch's images.
         count: Images in all.
-        name: What it is, for the message.
+        name: Name of the argument, for the message.
 
     Raises:
         ValueError: If it has another number of rows.

@@ -1,4 +1,4 @@
-"""Joining trained models to a cascade, and saving it."""
+"""Joining of trained models to a cascade."""
 
 import copy
 from collections.abc import Sequence
@@ -23,16 +23,17 @@ def cascade(
     """Join models to one that generates small images, then upscales them; it samples and saves like a single model.
 
     Args:
-        stages: In order, one that generates from noise and one or more with a task: folders of runs, or models, which
-            are left as they are.
+        stages: Models in order, one that generates from noise and one or more with a task: folders of runs, or
+            models, which are not changed.
         noise: Share of noise that each stage after the first sees on the images of the one before, in [0, its task's
-            `most`]: one number for all, or one each; None leaves them as they were trained.
-        out: Folder to save the cascade in: new, empty, or of an earlier cascade, which is replaced; None saves nothing.
+            `most`]: one number for all, or one each; None for the values that they were trained with.
+        out: Folder to save the cascade in: new, empty, or of an earlier cascade, which is replaced; or None.
         device: Device for stages that are loaded; models stay where they are.
         allow_code: Whether stages that are loaded may run Python files that they name.
 
     Raises:
-        ValueError: If a stage cannot take what the one before it makes, or the noise, or `out` holds something else.
+        ValueError: If a stage cannot read the images of the one before it, or a share of noise is invalid.
+        WouldOverwrite: If `out` holds something else.
     """
     models = [
         copy.copy(stage)
@@ -72,7 +73,5 @@ def _set_noise(later: Sequence[Diffusion], noise: float | Sequence[float] | None
         )
     for stage, share in zip(later, shares, strict=True):
         if not isinstance(stage.task, Upscale):
-            raise ValueError(
-                "`noise` was given for a stage that does not upscale. Leave it away, or join upscalers only."
-            )
+            raise ValueError("`noise` was given for a stage that does not upscale. Omit it, or join upscalers only.")
         stage.task = replace(stage.task, noise=share)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Decode = Callable[[Tensor], Tensor]
-"""From x, (B, C', H', W'), to images, (B, H, W, C) uint8."""
+"""Function from x, (B, C', H', W'), to images, (B, H, W, C) uint8."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is sampled by default; saved with it, and overridden by what a call requests.
+    """Default settings of sampling, saved with a model; the arguments of a call override them.
 
     Attributes:
         sampler: Spec of the sampler, such as "dpmpp_2m" or "ddim(eta=1)".
         steps: Number of steps.
-        guidance: Scale of classifier-free guidance, or the spec of another guidance.
-        schedule: Spec of the schedule that the levels are taken from.
+        guidance: Scale of classifier-free guidance, or spec of another guidance method.
+        schedule: Spec of the schedule of the noise levels.
     """
 
     sampler: str = "dpmpp_2m"
@@ -28,14 +28,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a request stands after a step: the images of one batch, as they are now.
+    """State of a request after a step: the images of one batch.
 
     Attributes:
         step: Steps done in the whole request (all batches and all stages), 1 ... steps.
         steps: Steps of the whole request.
-        x: The batch as the model has it, (B, C', H', W'); noisy unless `finished`.
-        decode: From x to images.
-        start: Number of the batch's first image in the request.
+        x: The batch in the model's units, (B, C', H', W'); noisy unless `finished`.
+        decode: Function from x to images.
+        start: Index of the batch's first image in the request.
         count: Images in the whole request.
         finished: Whether the images of this batch are done.
     """
@@ -49,5 +49,5 @@ class Progress:
     finished: bool
 
     def images(self) -> Tensor:
-        """The images of the batch as they are now, (B, H, W, C) uint8."""
+        """The images of the batch after this step, (B, H, W, C) uint8."""
         return self.decode(self.x)

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
+from noisekiln.components.consent import check_consent
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
-from noisekiln.files.atomic import replacing
+from noisekiln.errors import CodeNotAllowed
+from noisekiln.files.atomic import atomic_write
 from noisekiln.files.model_folder import digest, model_folder, read_description, read_weights, write_description
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.base import NoiseLabel
@@ -40,7 +42,7 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
     """Write the parts and weights of a model to a folder, which is created.
 
     Args:
-        parts: What it is made of.
+        parts: Parts of the model.
         weights: The state dict of the whole model.
         folder: Folder of the model.
         metadata: Further entries of `model.json`.
@@ -48,17 +50,17 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
     folder.mkdir(parents=True, exist_ok=True)
     description = {
         "size": list(parts.size),
-        "backbone": describe(parts.denoiser.backbone, whole=True),
+        "backbone": describe(parts.denoiser.backbone, include_defaults=True),
         "prediction": parts.denoiser.prediction.name,
-        "noise_label": describe(parts.denoiser.noise_label, whole=True),
-        "codec": describe(parts.codec, whole=True),
-        "conditioner": describe(parts.conditioner, whole=True) if parts.conditioner else None,
+        "noise_label": describe(parts.denoiser.noise_label, include_defaults=True),
+        "codec": describe(parts.codec, include_defaults=True),
+        "conditioner": describe(parts.conditioner, include_defaults=True) if parts.conditioner else None,
         "sampling": asdict(parts.sampling),
-        "task": describe(parts.task, whole=True) if parts.task else None,
+        "task": describe(parts.task, include_defaults=True) if parts.task else None,
         **metadata,
     }
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    with replacing(folder / "model.safetensors") as draft:  # a process that samples meanwhile never reads half a file
+    with atomic_write(folder / "model.safetensors") as draft:  # another process never reads half a file
         save_file(tensors, draft, metadata={"sha256": digest(tensors)})
     write_description(description, folder)
 
@@ -67,7 +69,7 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
     """The model that `save_parts` wrote, on the CPU.
 
     Args:
-        make: The model of its parts.
+        make: Function from the parts to the model.
         folder: Folder with `model.json`, or a run folder that holds it in `model/`.
         allow_code: Whether Python files that `model.json` names may be run.
 
@@ -83,14 +85,16 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
         )
     if names_code(description) and not allow_code:
         raise ValueError(
-            f"{place} needs Python code that came with the model, and such code can do anything. "
+            f"{place} needs Python code that is part of the model, and such code can do anything. "
             "If you trust it, allow it with `allow_code`."
         )
     try:
         model = make(_parts(description))
         model.load_state_dict(read_weights(place / "model.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The model in {place} is missing or damaged ({error}). Take another copy.") from error
+        raise ValueError(
+            f"The model in {place} is missing or damaged ({error}). Restore it from a backup, or download it again."
+        ) from error
     return model
 
 
@@ -98,23 +102,33 @@ def save_codec(codec: Codec, folder: Path) -> None:
     """Write a codec by itself: its spec in `codec.json`, its weights in `codec.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in codec.state_dict().items()}
-    with replacing(folder / "codec.safetensors") as draft:
+    with atomic_write(folder / "codec.safetensors") as draft:
         save_file(tensors, draft, metadata={"sha256": digest(tensors)})
-    with replacing(folder / "codec.json") as draft:
-        draft.write_text(json.dumps({"codec": describe(codec, whole=True)}) + "\n", encoding="utf-8")
+    with atomic_write(folder / "codec.json") as draft:
+        draft.write_text(json.dumps({"codec": describe(codec, include_defaults=True)}) + "\n", encoding="utf-8")
 
 
-def load_codec(folder: Path) -> Codec | None:
+def load_codec(folder: Path, *, requested: object = None, allow_code: bool = False) -> Codec | None:
     """The codec that `save_codec` wrote, frozen, on the CPU; None if the folder holds none.
 
+    Args:
+        folder: Folder with `codec.json`.
+        requested: Settings of the user, who may name the codec's Python file.
+        allow_code: Whether any Python file may be run.
+
     Raises:
-        ValueError: If it is damaged.
+        ValueError: If it is damaged, or needs a Python file that must not run.
     """
     if not (folder / "codec.json").is_file():
         return None
     try:
-        codec: Codec = build(Codec, json.loads((folder / "codec.json").read_text(encoding="utf-8"))["codec"])
+        spec = str(json.loads((folder / "codec.json").read_text(encoding="utf-8"))["codec"])
+        if not allow_code:
+            check_consent(folder, spec, requested)
+        codec: Codec = build(Codec, spec)
         codec.load_state_dict(read_weights(folder / "codec.safetensors"))
+    except CodeNotAllowed:
+        raise
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The codec in {folder} is damaged ({error}). Restore it from a backup.") from error
     return codec.requires_grad_(False)

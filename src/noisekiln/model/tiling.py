@@ -14,12 +14,12 @@ MOST_TILES = 1000
 
 
 def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) -> list[Window]:
-    """Tiles that cover an image evenly, each overlapping the next by a share of its side or more.
+    """Tiles that cover an image evenly, each overlapping the next by at least a share of its side.
 
     Args:
         size: Height and width of the image.
         tile: Height and width of a tile, at most those of the image.
-        overlap: Least share, in [0, 1).
+        overlap: Minimum overlap as a share of a tile's side, in [0, 1).
 
     Raises:
         ValueError: If a tile is larger than the image, or there would be more than 1,000.
@@ -43,12 +43,13 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
 def tiled(bind: Callable[[Window], Denoise], places: Sequence[Window]) -> Denoise:
     """A denoiser of whole images from denoisers of their tiles: the weighted mean of all tiles that cover a position.
 
-    The weights fall to the tiles' borders, so no seam is seen; a mean of estimates is one (Bar-Tal et al. 2023,
-    MultiDiffusion, eq. 5), so samplers and guidance work on it as on any other. So do inverse methods, approximately
-    where they differentiate it: its Jacobian is not symmetric. Those keep the graphs of all tiles of a step in memory.
+    The weights decrease to the tiles' borders, so there are no visible seams; a mean of estimates is an estimate
+    (Bar-Tal et al. 2023, MultiDiffusion, eq. 5), so samplers and guidance work on it as on any other. So do inverse
+    methods, approximately where they differentiate it: its Jacobian is not symmetric. Those keep the graphs of all
+    tiles of a step in memory.
 
     Args:
-        bind: The denoiser of the tile at a window.
+        bind: Function from a window to the denoiser of its tile.
         places: Windows that cover x.
     """
     return Tiled(tuple((place, bind(place)) for place in places))
@@ -59,7 +60,7 @@ class Tiled:
     """A denoiser of overlapping tiles: a `Denoise`.
 
     Args:
-        parts: Windows of x, and the denoiser of each.
+        parts: Windows of x, each with its denoiser.
     """
 
     parts: tuple[tuple[Window, Denoise], ...]
@@ -81,13 +82,13 @@ class Tiled:
 
 
 def _placed(tile: Tensor, place: Window, like: Tensor) -> Tensor:
-    """The tile in an image of zeros; written so that gradients pass."""
+    """The tile in an image of zeros; differentiable."""
     (rows, columns), (height, width) = place, like.shape[-2:]
     return torch.nn.functional.pad(tile, (columns.start, width - columns.stop, rows.start, height - rows.stop))
 
 
 def _triangle(length: int) -> Tensor:
-    """A triangle, nowhere 0."""
+    """Triangular weights, (length,), all above 0."""
     middle = (length - 1) / 2
     return 1 - (torch.arange(length) - middle).abs() / (middle + 1)
 

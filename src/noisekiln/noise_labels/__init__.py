@@ -1,1 +1,1 @@
-"""Noise labels: the number that stands for the noise level in a network's input, one kind per file."""
+"""Noise labels: the number that represents the noise level in a network's input."""

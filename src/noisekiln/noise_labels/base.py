@@ -1,4 +1,4 @@
-"""What a noise label is."""
+"""Base class of noise labels."""
 
 from abc import ABC, abstractmethod
 

@@ -19,7 +19,7 @@ class Time(NoiseLabel):
     Args:
         schedule: The curve.
         scale: 1 for time itself; 1000 with `from_zero` gives DDPM's integer steps 0, ..., 999.
-        from_zero: Whether step i is called i - 1.
+        from_zero: Whether steps are counted from 0, not from 1.
     """
 
     schedule: Schedule = LinearBetas()

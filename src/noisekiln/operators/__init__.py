@@ -1,1 +1,1 @@
-"""Operators: degradations that an observed image has gone through, one per file."""
+"""Operators: degradations of an image, for restoration."""

@@ -1,4 +1,4 @@
-"""What an operator and an observation are."""
+"""Base class of operators, and observations in the units of x."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Linear = Callable[[Tensor], Tensor]
+LinearMap = Callable[[Tensor], Tensor]
 
 
 class Operator(ABC):
     """``observation = A(image) + std z``: a model of how an image was degraded.
 
-    A frozen dataclass of settings. Images are (B, C, H, W), floats of about [0, 1]; any number of channels and every
-    size that fits. The only requirement is that it is differentiable: adjoint and derivative follow from that.
+    A frozen dataclass of settings. Images are (B, C, H, W), floats of about [0, 1], with any number of channels. An
+    operator only has to be differentiable: adjoint and derivative follow from that.
     """
 
     @property
@@ -49,17 +49,17 @@ class Observation(NamedTuple):
     operator: Callable[[Tensor], Tensor]
     std: float = 0.0
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
+    def linearize(self, x: Tensor) -> tuple[Tensor, LinearMap, LinearMap]:
         """At x: the residual ``y - A(x)``, the derivative ``v -> A' v``, and its transpose ``u -> A'^T u``."""
         x = x.detach()
         observed, transpose = torch.func.vjp(self.operator, x)[:2]
 
-        def push(v: Tensor) -> Tensor:
+        def jvp(v: Tensor) -> Tensor:
             along: Tensor = torch.func.jvp(self.operator, (x,), (v,))[1]
             return along
 
-        def pull(u: Tensor) -> Tensor:
+        def vjp(u: Tensor) -> Tensor:
             across: Tensor = transpose(u)[0]
             return across
 
-        return self.y - observed, push, pull
+        return self.y - observed, jvp, vjp

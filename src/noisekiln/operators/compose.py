@@ -13,7 +13,8 @@ from noisekiln.operators.noise import Noise
 class Compose(Operator):
     """``A = second(first(x))``; nest it for more than two.
 
-    The noise of both counts as if it were added at the end, which is exact unless the second smoothes the first's.
+    The noise of both counts as if it were added at the end, which is exact unless the second one smooths the noise of
+    the first.
 
     Args:
         first: The operator that acts first.

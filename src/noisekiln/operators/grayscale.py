@@ -1,4 +1,4 @@
-"""Conversion to grey."""
+"""Conversion to greyscale."""
 
 from dataclasses import dataclass
 from functools import reduce

@@ -22,7 +22,7 @@ TABLE = (
 class Jpeg(Operator):
     """JPEG's loss: the cosine transform of each 8x8 square, rounded to multiples of a table; channel by channel.
 
-    Not linear: the derivative passes through the rounding as if it were not there.
+    Not linear: the derivative ignores the rounding (straight-through).
 
     Args:
         quality: Quality from 1 to 100, as in libjpeg.

@@ -1,1 +1,1 @@
-"""Samplers: numerical methods that move from noise to an image, one per file."""
+"""Samplers: numerical methods that integrate from noise to an image."""

@@ -1,4 +1,4 @@
-"""Adams-Bashforth multistep method in the angle, of second order up to both ends of every schedule."""
+"""Adams-Bashforth, second-order multistep; accurate with few steps."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from noisekiln.levels import Level, NoiseSource
 from noisekiln.samplers.base import Sampler
 
 Carry = tuple[Estimate, Tensor]  # the previous estimate, and its angle
-CLOSEST = 1e-9  # radians: of nearer levels, or equal ones, the estimates' slope is rounding error, or 0/0
+CLOSEST = 1e-9  # radians: between closer or equal levels, the slope of the estimates is rounding error, or 0/0
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Adams(Sampler):
 
     The two-step Adams-Bashforth method for the motion ``dx = x^ d(alpha) + eps^ d(sigma)``; on EDM's levels it is
     iPNDM of order 2 (Zhang & Chen 2023) with the steps' true ratio. Because the angle is finite where log-SNR is not,
-    it keeps second order from pure noise to clean; one evaluation a step.
+    it keeps second order from pure noise to clean; one evaluation per step.
     """
 
     order: ClassVar[int] = 2

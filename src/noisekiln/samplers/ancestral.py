@@ -15,8 +15,8 @@ from noisekiln.samplers.base import Sampler
 class Ancestral(Sampler):
     """Draws from q(x_s | x_t, x^), the textbook's reverse step (Ho et al. 2020, algorithm 2, eq. 6 and 7).
 
-    First order in distribution; one evaluation a step; good from some hundred steps on. Works for any two levels, not
-    only for neighbouring steps of a table.
+    First order in distribution; one evaluation per step; good with a few hundred steps or more. Works for any two
+    levels, not only for neighbouring steps of a table.
 
     Args:
         variance: "small" (beta tilde; the same as ``ddim(eta=1)``) or "large" (beta), Ho et al.'s two fixed choices.

@@ -1,4 +1,4 @@
-"""What a sampler is, the grid of levels that it visits, and the sampling loop."""
+"""Base class of samplers, the grid of levels that they visit, and the sampling loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from noisekiln.schedules.base import Schedule
 class Sampler(ABC):
     """Integrates ``dx = x^ d(alpha) + eps^ d(sigma)`` from level to level (and may add noise on the way).
 
-    A sampler is a frozen dataclass of settings; what a multistep method remembers is passed on in `carry`.
+    A sampler is a frozen dataclass of settings; the state of a multistep method is passed on in `carry`.
     """
 
     order: ClassVar[int]  # the error falls as steps^-order; measured by the tests
@@ -36,9 +36,9 @@ class Sampler(ABC):
         Args:
             denoise: The model.
             x_t: Images at level t, (B, ...).
-            t: Their level; not clean.
+            t: Level of x_t; not clean.
             s: The level to reach; less noisy than t, and possibly clean.
-            carry: What the previous step returned; None at the first.
+            carry: State that the previous step returned; None for the first step.
             noise: Source of fresh noise.
 
         Returns:
@@ -75,8 +75,8 @@ def sample(
     Args:
         denoise: The model.
         sampler: The method.
-        levels: From noisy to clean, as `grid` makes them.
-        x: Images at the first level; to start from pure noise, ``levels[0].norm * noise``.
+        levels: Levels from noisy to clean, as `grid` makes them.
+        x: Images at the first level, (B, ...); to start from pure noise, ``levels[0].norm * noise``.
         noise: Source of fresh noise for samplers that add some.
     """
     carry = None
@@ -87,12 +87,12 @@ def sample(
 
 @dataclass
 class SeededNoise:
-    """One generator for each image: an image's seed decides its noise, whatever batch it is in. A `NoiseSource`.
+    """One generator for each image: an image's seed decides its noise, in any batch. A `NoiseSource`.
 
     Numbers are drawn on the CPU in float32 and then moved, so a seed gives the same image on every device.
 
     Args:
-        seeds: One for each image, each in [0, 2^63).
+        seeds: Seed of each image, in [0, 2^63).
     """
 
     seeds: Sequence[int]
@@ -101,7 +101,7 @@ class SeededNoise:
         for seed in self.seeds:
             if not 0 <= seed < 2**63:
                 raise ValueError(
-                    f"`seed={seed}`: the generator takes no such number. Give a whole number from 0 to 2^63 - 1."
+                    f"`seed={seed}`: not a seed of a random generator. Give a whole number from 0 to 2^63 - 1."
                 )
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 

@@ -14,8 +14,8 @@ from noisekiln.samplers.base import Sampler
 class DDIM(Sampler):
     """``x_s = alpha_s x^ + sigma_s (sqrt(1 - f) eps^ + sqrt(f) z)`` (Song et al. 2021, eq. 12 and 16).
 
-    The fresh share is ``f = eta^2 (1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)``. First order; one evaluation a step.
-    With eta = 0 it is also EDM's and flow matching's Euler step.
+    The fresh share is ``f = eta^2 (1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)``. First order; one evaluation per
+    step. With eta = 0 it is also EDM's and flow matching's Euler step.
 
     Args:
         eta: 0 adds no noise: the seed alone decides the image. 1 is DDPM with the small variance.

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M), the multistep method in common use for sampling in few steps."""
+"""DPM-Solver++(2M), the common multistep method for sampling in few steps."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +16,7 @@ Carry = tuple[Tensor, Tensor]  # the previous estimate of x, and its log-SNR
 class DPMpp2M(Sampler):
     """Extrapolates the estimated image linearly in log-SNR (Lu et al. 2022b, algorithm 2).
 
-    Second order, first where log-SNR is infinite (from pure noise, to clean); one evaluation a step.
+    Second order, first where log-SNR is infinite (from pure noise, to clean); one evaluation per step.
     """
 
     order: ClassVar[int] = 2

@@ -14,14 +14,14 @@ from noisekiln.samplers.base import Sampler
 class Heun(Sampler):
     """The trapezoid rule: average the estimates at both ends of the step (Karras et al. 2022, algorithm 1).
 
-    Second order; two evaluations a step, one where the step ends clean: there the estimate is the image.
+    Second order; two evaluations per step, one in a step that ends clean, where the estimate is the image.
     """
 
     order: ClassVar[int] = 2
 
     @property
     def cost(self) -> int:
-        """Two evaluations, but one in a step that ends clean."""
+        """Two evaluations, one in a step that ends clean."""
         return 2
 
     def step(  # noqa: D102 (the base class says it)

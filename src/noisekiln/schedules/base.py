@@ -1,4 +1,4 @@
-"""What a schedule is."""
+"""Base class of schedules."""
 
 from abc import ABC, abstractmethod
 

@@ -13,20 +13,20 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.model.cascade import Model
 from noisekiln.model.diffusion import Diffusion
 
-Note = Callable[[str], None]  # takes one line of text for the user
+Note = Callable[[str], None]  # called with one line of text for the user
 
 
-def read_image(model: Model, file: Path, note: Note, *, keep_holes: bool = False) -> ImageArray:
+def read_image(model: Model, file: Path, note: Note, *, keep_transparency: bool = False) -> ImageArray:
     """An image in the model's channels, at its own size, (H, W, C) uint8.
 
     Args:
         model: The model.
         file: The image.
         note: Called if parts of it are transparent, as they are composited onto white.
-        keep_holes: Whether transparency is a mask, and so needs no note.
+        keep_transparency: Whether transparency is a mask, and so needs no note.
     """
     pixels = read_picture(file, channels=model.codec.image_channels)
-    if not keep_holes:
+    if not keep_transparency:
         note_transparency(file, note)
     return pixels
 

@@ -11,18 +11,18 @@ from torch import Tensor
 from noisekiln.data import read_picture, read_transparency
 from noisekiln.files.pictures import ImageArray
 from noisekiln.session.inputs import Note
-from noisekiln.uses.fit_image import fit, resize
+from noisekiln.uses.fit_image import fit_to_model_size, resize
 
 
 @dataclass(frozen=True)
-class Marks:
-    """How a person marks the missing pixels of an image; what any of the marks covers is missing.
+class MaskOptions:
+    """Masks of the missing pixels of an image; the union of all of them is missing.
 
     Attributes:
         mask: An image of the same size: white is missing, grey is mixed.
         boxes: Boxes in pixels, each "left,top,right,bottom".
         colour: Six hexadecimal digits: pixels of this colour are missing.
-        invert: Whether to generate what is not marked instead.
+        invert: Whether the pixels that are not marked are generated instead.
     """
 
     mask: Path | None = None
@@ -32,17 +32,17 @@ class Marks:
 
     @property
     def by_transparency(self) -> bool:
-        """Whether nothing is marked, so that the transparent pixels are missing."""
+        """Whether there is no other mask, so that the transparent pixels are missing."""
         return self.mask is None and not self.boxes and self.colour is None
 
     def missing(self, file: Path, pixels: ImageArray, size: tuple[int, int], note: Note) -> Tensor:
-        """(H, W) of 0 to 1, 1 where a pixel is missing, for the image as it was fitted to the model.
+        """(H, W) of 0 to 1, 1 where a pixel is missing, for the image after fitting to the model.
 
         Args:
             file: The image.
             pixels: The image after fitting, (H, W, C).
             size: Height and width of the model's images.
-            note: Called where a mask might be understood in two ways.
+            note: Called if a mask is ambiguous.
 
         Raises:
             ValueError: If nothing is marked, or a mark cannot be understood.
@@ -51,12 +51,12 @@ class Marks:
         if marked.shape == pixels.shape[:2]:
             return torch.from_numpy(marked.astype(np.float32))
         grey = (marked[..., None] * 255).round().astype(np.uint8)
-        fitted = fit(grey, size, exactly=pixels.shape[:2] == size)[0]
+        fitted = fit_to_model_size(grey, size, exactly=pixels.shape[:2] == size)[0]
         fitted = fitted if fitted.shape[:2] == pixels.shape[:2] else resize(grey, (pixels.shape[0], pixels.shape[1]))
         return torch.from_numpy(fitted[..., 0].astype(np.float32) / 255)
 
     def _marked(self, file: Path, note: Note) -> NDArray[np.float32]:
-        """The marks at the size of the file."""
+        """The union of the masks, at the size of the file."""
         original = read_picture(file, channels=3)
         marked = np.zeros(original.shape[:2], dtype=np.float32)
         if self.mask is not None:
@@ -76,7 +76,7 @@ class Marks:
             transparency = read_transparency(file)
             if transparency is None:
                 raise ValueError(
-                    f"Nothing says what is missing in {file}: it has no transparent pixels, and no mask was given. "
+                    f"No pixel of {file} is marked as missing: it has no transparent pixels, and no mask was given. "
                     "Give a `mask`, a `box` as left,top,right,bottom, or a `colour` such as ff00ff."
                 )
             marked = transparency
@@ -84,11 +84,11 @@ class Marks:
 
 
 def _drawn(mask: Path, note: Note) -> NDArray[np.float32]:
-    """What a mask marks, (H, W) of 0 to 1: light pixels, or all that is drawn on a transparent ground."""
+    """The pixels that a mask image marks, (H, W) of 0 to 1: light pixels, or opaque ones if it has transparency."""
     transparency = read_transparency(mask)
     if transparency is None or not transparency.any():
         return (read_picture(mask, channels=1)[..., 0] / 255).astype(np.float32)
-    note(f"{mask} is partly transparent: what is drawn on it is missing (with `invert`, what is transparent).")
+    note(f"{mask} is partly transparent: its opaque pixels are missing (with `invert`, the transparent ones).")
     return 1 - transparency
 
 

@@ -1,4 +1,4 @@
-"""Images into a folder while they are generated, by one process or several."""
+"""Writing of images to a folder while they are generated, by one process or several."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.distributed.shares import split_evenly
+from noisekiln.distributed.shares import split_balanced
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.model.cascade import Model
-from noisekiln.model.generate import in_batches
+from noisekiln.model.generate import generate_in_batches
 from noisekiln.model.sampling import Progress
 
 
@@ -25,17 +25,17 @@ def write_batches(
     before: ImageArray | None = None,
     writes: bool = True,
 ) -> Iterator[Progress]:
-    """Pass on the progress of a request; each batch that is finished is on disk before its progress is passed on.
+    """Pass on the progress of a request; a finished batch is on disk before its progress is passed on.
 
     When it ends or is closed early, a grid of all finished images is written.
 
     Args:
-        progress: Of the request.
-        folder: Where the images go.
-        describe: What the index says of the images of these numbers.
+        progress: Progress of the request.
+        folder: Folder for the images.
+        describe: Function from the indices of images to their entries in the index.
         columns: Columns of the grid.
-        before: What the images were made from, shown first in the grid.
-        writes: Whether this process writes; of several, one does.
+        before: Input image, shown first in the grid.
+        writes: Whether this process writes; only one of several does.
     """
     if writes:
         folder.create()
@@ -50,7 +50,7 @@ def write_batches(
 
 
 def describe_sample(conditioner: Conditioner | None, condition: Any, seed: int | None) -> dict[str, Any]:
-    """What the index says of an image: its seed, if it has one, and its condition, if there is one."""
+    """Entry of an image in the index: its seed and its condition, if it has them."""
     shows = {} if condition is None or conditioner is None else conditioner.describe(condition)
     return shows if seed is None else {"seed": seed, **shows}
 
@@ -65,13 +65,13 @@ def generate_on_ranks(
     source: Tensor | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
-    """As the model's `generate`, each batch shared among processes; all of them get all finished images.
+    """As the model's `generate`, with each batch split over processes; all of them get all finished images.
 
     Args:
         model: The model, the same on all processes.
-        conditions: One for each image.
-        seeds: One for each image.
-        ranks: The processes; each calls this and uses up what it returns.
+        conditions: Condition of each image.
+        seeds: Seed of each image.
+        ranks: The processes; each calls this and iterates to the end.
         batch_size: Images sampled at once by each process.
         source: Source of each image, for a model with a task.
         options: Other arguments of `generate`.
@@ -83,22 +83,22 @@ def generate_on_ranks(
     model.check_conditions(conditions)
 
     def generate(part: range) -> Iterator[Progress]:
-        share = split_evenly(len(part), ranks.world_size)[ranks.rank]
+        share = split_balanced(len(part), ranks.world_size)[ranks.rank]
         first, last = part.start + share.start, part.start + max(share.stop, share.start + 1)
-        # A process without an image of its own goes along with the next one's, so that all know shape and steps.
+        # A process without an image of its own samples the next one's too, so that all know shape and steps.
         own = slice(first, last) if last <= part.stop else slice(part.stop - 1, part.stop)
         shared = options | ({} if source is None else {"source": source[own]})
         progress = model.generate(conditions[own], seeds=seeds[own], **shared)
         return _gathered(progress, ranks, len(share), len(part))
 
-    return in_batches(generate, len(conditions), batch_size * ranks.world_size)
+    return generate_in_batches(generate, len(conditions), batch_size * ranks.world_size)
 
 
 def _gathered(progress: Iterator[Progress], ranks: Ranks, own: int, count: int) -> Iterator[Progress]:
-    """One batch of which each process samples a share, and all get the finished images.
+    """One batch of which each process samples a share; all get the finished images.
 
     Args:
-        progress: Of this process.
+        progress: Progress of this process.
         ranks: The processes.
         own: Images that this process adds to the batch.
         count: Images in the batch.

@@ -1,4 +1,4 @@
-"""Conditions from what a user writes: classes, prompts, or text that the conditioner parses."""
+"""Conditions that a user requests as text: classes, prompts, or text that the conditioner parses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """What a user requests, as text, for conditioners of one kind each.
+class RequestedConditions:
+    """The conditions that a user requests, as text; only one kind may be used.
 
     Attributes:
         classes: Names or numbers of classes, or "all", for models that know classes.
-        prompts: Prompts, for models that know text.
-        conditions: Conditions of any other kind, as its conditioner parses them.
+        prompts: RequestedConditions, for models that know text.
+        conditions: Any other conditions, as text for the model's conditioner.
     """
 
     classes: Sequence[str] = ()
@@ -28,15 +28,15 @@ class Prompts:
 
     @property
     def requested(self) -> bool:
-        """Whether anything is."""
+        """Whether any condition is requested."""
         return any(self._named().values())
 
     def values(self, model: Model, note: Note) -> list[Any]:
-        """All of them as the model takes them; [None] if nothing is requested.
+        """All requested conditions, as the model reads them; [None] if there are none.
 
         Args:
             model: The model.
-            note: Called for every word of a prompt that the model ignores.
+            note: Function called for every word of a prompt that the model ignores.
 
         Raises:
             ValueError: If the model has conditions of another kind, or none.
@@ -54,23 +54,27 @@ class Prompts:
         return values or [None]
 
     def value(self, model: Model, note: Note) -> Any:
-        """The single one that is requested, for images that all show the same; None if nothing is.
+        """The single requested condition, for images that all show the same; None if there is none.
 
         Raises:
             ValueError: If several are requested, and as for `values`.
         """
         for name, texts in self._named().items():
             if len(texts) > 1:
-                raise ValueError(f"`{name}` was given {len(texts)} times, and an image shows one. Give it once.")
+                raise ValueError(
+                    f"`{name}` was given {len(texts)} times, but an image can have only one condition. Give it once."
+                )
         if list(self.classes) == [ALL]:
-            raise ValueError(f"`classes={ALL}`: an image shows one class. Give its name or number.")
+            raise ValueError(
+                f"`classes={ALL}`: an image can have only one condition. Give the name or number of one class."
+            )
         return self.values(model, note)[0]
 
     def _named(self) -> dict[str, Sequence[str]]:
         return {"classes": self.classes, "prompts": self.prompts, "conditions": self.conditions}
 
     def _texts(self, conditioner: Conditioner | None) -> list[str]:
-        """The texts of the one kind that is requested, which has to be the conditioner's."""
+        """The texts of the requested kind, which has to be that of the conditioner."""
         named = {name: texts for name, texts in self._named().items() if texts}
         if len(named) > 1:
             names = " and ".join(f"`{name}`" for name in named)
@@ -87,19 +91,19 @@ class Prompts:
         return [text for texts in named.values() for text in texts]
 
 
-NAMES = {"class": "classes", "text": "prompts"}  # kinds of conditions that have an option of their own
+NAMES = {"class": "classes", "text": "prompts"}  # kinds of conditions that have their own option
 
 
 def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[list[Any], int]:
-    """`count` conditions in all, each in a run of its own, and how many columns show them one row a condition.
+    """`count` conditions in all, equal ones in sequence, and the number of grid columns for one row per condition.
 
-    By default there are 16 of a single condition, and 8 of each of several.
+    By default there are 16 images of a single condition, or 8 of each of several.
 
     Raises:
         ValueError: If the count is below 1.
     """
     if count is not None and count < 1:
-        raise ValueError(f"`count={count}`: there is nothing to generate. Ask for 1 image or more.")
+        raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")
     if count is None:
         count = 16 if len(conditions) == 1 else 8 * len(conditions)
     repeated = [conditions[i * len(conditions) // count] for i in range(count)]
@@ -109,8 +113,8 @@ def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[lis
 
 
 def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: Note) -> None:
-    """Note each word of the conditions that the model has never learned."""
+    """Note each word of the conditions that the model does not know."""
     for word in dict.fromkeys(word for value in values for word in conditioner.unknown_words(value)):
         short = word if len(word) <= 40 else f"{word[:40]}..."
-        known = did_you_mean(word, conditioner.vocabulary[:60])
+        known = did_you_mean(word, conditioner.vocabulary[:60], "words")
         note(f"the word {short!r} is in fewer than two training captions; it is ignored. {known}")

@@ -1,4 +1,4 @@
-"""A model opened for use: reads its inputs, understands conditions, and writes what it generates."""
+"""A model opened for use: its input images, its conditions, and a folder for the images that it generates."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,30 +11,36 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.devices import pick_device
-from noisekiln.model.adapter import merge, parse
+from noisekiln.model.adapter import merge, parse_adapter_option
 from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.session.inputs import Note, read_image, read_sources
 from noisekiln.session.paint import describe_sample, generate_on_ranks, write_batches
-from noisekiln.session.prompts import Prompts
-from noisekiln.uses.fit_image import fit
+from noisekiln.session.prompts import RequestedConditions
+from noisekiln.uses.fit_image import fit_to_model_size
 
 
 class Session:
-    """A model, what is requested of it, and a folder for the results. It never prints.
+    """A model, the requested conditions, and a folder for the results. It never prints.
 
     Args:
         model: The model or cascade.
         out: Folder for the results: new, empty, or of earlier samples, which are replaced.
-        prompts: What is requested, as text.
-        note: Called with each line of text that the user should know.
+        prompts: Requested conditions, as text.
+        note: Function called with each line of text for the user.
 
     Raises:
         WouldOverwrite: If the folder holds anything else.
     """
 
-    def __init__(self, model: Model, out: Path, prompts: Prompts = Prompts(), note: Note = lambda text: None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        out: Path,
+        prompts: RequestedConditions = RequestedConditions(),
+        note: Note = lambda text: None,
+    ) -> None:
         self.model = model
         self.prompts = prompts
         self.note = note
@@ -46,36 +52,36 @@ class Session:
         folder: Path,
         out: Path,
         *,
-        prompts: Prompts = Prompts(),
+        prompts: RequestedConditions = RequestedConditions(),
         adapters: Sequence[str] = (),
         device: str = "auto",
         allow_code: bool = False,
         note: Note = lambda text: None,
     ) -> "Session":
-        """A session with the model of a folder.
+        """A session with the model in a folder.
 
         Args:
             folder: Folder of a run, a model or a cascade.
             out: Folder for the results.
-            prompts: What is requested, as text.
+            prompts: Requested conditions, as text.
             adapters: Adapters to merge, each the folder of a run, and a strength after a colon: "runs/style:0.7".
             device: auto, cpu, cuda or mps.
             allow_code: Whether Python files that the model names may be run.
-            note: Called with each line of text that the user should know.
+            note: Function called with each line of text for the user.
 
         Raises:
             ValueError: If there is no such model, adapter or device.
         """
         model = load(folder, device=pick_device(device), allow_code=allow_code)
         for adapter in adapters:
-            place, strength = parse(adapter)
+            place, strength = parse_adapter_option(adapter)
             if not isinstance(model, Diffusion):
-                raise ValueError("An adapter is merged into a single model, and this is a cascade. Leave it away.")
+                raise ValueError("An adapter is merged into a single model, and this is a cascade. Omit it.")
             merge(model, place, strength)
         return cls(model, out, prompts, note)
 
     @property
-    def single(self) -> Diffusion:
+    def require_single_model(self) -> Diffusion:
         """The model, if it is a single one.
 
         Raises:
@@ -83,43 +89,45 @@ class Session:
         """
         if not isinstance(self.model, Diffusion):
             raise ValueError(
-                "This is a cascade of models, and an image is worked on by a single model. "
+                "This is a cascade of models, and this command needs a single model. "
                 "Give the folder of one of its stages."
             )
         return self.model
 
     @cached_property
     def condition(self) -> Any:
-        """The condition that all images show, as the model takes it; None if nothing is requested."""
+        """The condition of all images, as the model reads it; None if none is requested."""
         return self.prompts.value(self.model, self.note)
 
     @cached_property
     def conditions(self) -> list[Any]:
-        """All requested conditions, as the model takes them; [None] if nothing is requested."""
+        """All requested conditions, as the model reads them; [None] if there are none."""
         return self.prompts.values(self.model, self.note)
 
-    def read(self, file: Path, *, keep_holes: bool = False) -> ImageArray:
-        """An image in the model's channels, as large as it is, (H, W, C) uint8.
+    def read(self, file: Path, *, keep_transparency: bool = False) -> ImageArray:
+        """An image in the model's channels, at its own size, (H, W, C) uint8.
 
         Args:
             file: The image.
-            keep_holes: Whether transparent pixels are missing ones; otherwise they are composited onto white.
+            keep_transparency: Whether transparent pixels are missing ones; otherwise they are composited onto white.
 
         Raises:
             ValueError: If it would be replaced by the results.
         """
         self.check_input(file)
-        return read_image(self.single, file, self.note, keep_holes=keep_holes)
+        return read_image(self.require_single_model(), file, self.note, keep_transparency=keep_transparency)
 
-    def read_fitted(self, file: Path, *, resize: bool = False, keep_holes: bool = False) -> ImageArray:
+    def read_fitted(self, file: Path, *, resize: bool = False, keep_transparency: bool = False) -> ImageArray:
         """An image in the model's channels, of a size that the model can work on.
 
         Args:
             file: The image.
             resize: Whether to scale it to the model's size; otherwise a larger one is sampled in tiles.
-            keep_holes: Whether transparent pixels are missing ones.
+            keep_transparency: Whether transparent pixels are missing ones.
         """
-        fitted, done = fit(self.read(file, keep_holes=keep_holes), self.model.size, exactly=resize)
+        fitted, done = fit_to_model_size(
+            self.read(file, keep_transparency=keep_transparency), self.model.size, exactly=resize
+        )
         if done:
             self.note(f"{file}: {done}.")
         return fitted
@@ -128,10 +136,10 @@ class Session:
         """The sources of a model with a task, (N, h, w, c) uint8."""
         for file in files:
             self.check_input(file)
-        return read_sources(self.single, files, self.note)
+        return read_sources(self.require_single_model(), files, self.note)
 
     def check_input(self, file: Path) -> None:
-        """Check that an image that is read does not lie where the results go; raises ValueError if it does."""
+        """Raise ValueError if an input image lies in the folder for the results, where it would be replaced."""
         if file.resolve().parent == self.results.path.resolve():
             raise ValueError(
                 f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
@@ -151,10 +159,10 @@ class Session:
         """Generate one image for each condition, and write them.
 
         Args:
-            conditions: One for each image.
-            seeds: One for each image.
+            conditions: Condition of each image.
+            seeds: Seed of each image.
             columns: Columns of the grid.
-            batch_size: Images sampled at once, by each process.
+            batch_size: Images sampled at once by each process.
             source: Source of each image, for a model with a task.
             ranks: The processes that share the work; each calls this.
             options: Other arguments of the model's `generate`.
@@ -171,7 +179,7 @@ class Session:
         self._note_earlier(ranks.is_main)
         return write_batches(progress, self.results, describe, columns=columns, writes=ranks.is_main)
 
-    def keep(
+    def write_results(
         self,
         progress: Iterable[Progress],
         *,
@@ -183,11 +191,11 @@ class Session:
         """Write the images of a use while they are generated.
 
         Args:
-            progress: Of the use.
-            condition: What they show, as the model takes it.
+            progress: Progress of the use.
+            condition: Condition of the images, as the model reads it.
             seed: Seed of the first image; None where images have no seed of their own.
-            before: What they were made from, shown first in the grid.
-            model: The model that generates them, if another than the session's.
+            before: Input image, shown first in the grid.
+            model: The model that generates them; the session's by default.
         """
         conditioner = (model or self.model).conditioner
 

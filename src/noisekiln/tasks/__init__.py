@@ -1,1 +1,1 @@
-"""Tasks: what a model starts from besides noise (a small, grey or masked image), one per file."""
+"""Tasks: generation from an image (a small, grey or masked one), for models trained for it."""

@@ -1,4 +1,4 @@
-"""What a task is."""
+"""Base class of tasks."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -18,8 +18,8 @@ Size = tuple[int, int]
 class Task(ABC):
     """Generating from a source image: a small one, one with holes, a grey one. A frozen dataclass of settings.
 
-    A *source* is what a person has in a file: (B, h, w, c) uint8, always. `observe` makes it from whole images, so
-    that any folder of images trains any task; `condition_image` makes ``Cond.image`` of it, in training as in sampling.
+    A *source* is the image that a user gives, (B, h, w, c) uint8. `observe` computes it from complete images, so that
+    any folder of images trains any task; `condition_image` computes ``Cond.image`` from it, in training and sampling.
     Sizes are (height, width) in pixels.
     """
 
@@ -27,7 +27,7 @@ class Task(ABC):
 
     @abstractmethod
     def source_channels(self, channels: int) -> int:
-        """Channels of a source, for a model of images with so many.
+        """Channels of a source, for a model of images with `channels`.
 
         Raises:
             ValueError: If there is no such task for these images.
@@ -35,7 +35,7 @@ class Task(ABC):
 
     @abstractmethod
     def condition_channels(self, channels: int) -> int:
-        """Channels of ``Cond.image``, for an x with so many."""
+        """Channels of ``Cond.image``, for an x with `channels`."""
 
     @abstractmethod
     def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -53,15 +53,15 @@ class Task(ABC):
         """
 
     def training_condition(self, images: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
-        """``Cond.image`` for training, from whole images (B, H, W, C) uint8. May be overridden.
+        """``Cond.image`` for training, from complete images (B, H, W, C) uint8. May be overridden.
 
-        All randomness is the generator's.
+        All random numbers come from the generator.
         """
         size = (images.shape[1], images.shape[2])
         return self.condition_image(self.observe(images, generator), codec, size, noise_from(generator))
 
     def check_source(self, source: Tensor | None, count: int, channels: int) -> Tensor:
-        """The source, if it is `count` images such as this task reads for a model of so many channels.
+        """The source, if it is `count` images that this task can read for a model of `channels`.
 
         Raises:
             ValueError: If it is None, or something else.
@@ -91,14 +91,14 @@ class Task(ABC):
         return trained if source == self.source_size(trained) else source
 
     def clamp_known(self, denoise: Denoise, image: Tensor) -> Denoise:
-        """The denoiser, its estimates set to what ``Cond.image`` says for certain. May be overridden.
+        """The denoiser, with the pixels that ``Cond.image`` fixes set in its estimates. May be overridden.
 
-        By default nothing is certain.
+        By default no pixel is fixed.
         """
         return denoise
 
     def preview(self, source: Tensor, size: Size) -> Tensor:
-        """The source as people look at it, (B, H, W, C) uint8 of the images' size. May be overridden."""
+        """The source for grids, (B, H, W, C) uint8 of the images' size. May be overridden."""
         return F.interpolate(source.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 

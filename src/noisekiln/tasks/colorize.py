@@ -13,7 +13,7 @@ from noisekiln.tasks.base import Size, Task, signed
 
 @dataclass(frozen=True)
 class Colorize(Task):
-    """The source is the luma of the image; the network sees it as it is."""
+    """The source is the luma of the image, given to the network unchanged."""
 
     def source_channels(self, channels: int) -> int:  # noqa: D102 (the base class says it)
         if channels != 3:

@@ -1,4 +1,4 @@
-"""Inpainting: from images with holes to whole ones."""
+"""Inpainting: from images with missing pixels to complete ones."""
 
 import math
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ LARGE = 4096  # pixels: long enough for every codec, to measure how many of them
 
 @dataclass(frozen=True)
 class Inpaint(Task):
-    """The source is an image with an alpha channel: what is transparent is generated, what is opaque is known.
+    """The source is an image with an alpha channel: transparent pixels are generated, opaque ones are known.
 
-    The network sees the known part, zeros elsewhere, and the mask. What is known stays exactly as it is in x:
+    The network sees the known part, zeros elsewhere, and the mask. Known pixels stay unchanged in x:
     ``x^ <- known where known, x^ elsewhere``, and the estimated noise follows. A position of x is known where all its
     pixels are.
     """
@@ -33,7 +33,7 @@ class Inpaint(Task):
         return channels + 1
 
     def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Holes of five kinds, equally often: a box, a half plane, all around a box, strokes, single pixels."""
+        """Holes of five kinds, equally often: a box, a half plane, everything outside a box, strokes, single pixels."""
         known = known_pixels(len(images), (images.shape[1], images.shape[2]), generator).to(images.device)
         return torch.cat([images, 255 * known.unsqueeze(-1).to(torch.uint8)], dim=-1)
 
@@ -41,6 +41,7 @@ class Inpaint(Task):
         known = (source[..., -1:] > 127).float()
         x = codec.encode(_filled(source[..., :-1], known))
         known = _known_positions(known.permute(0, 3, 1, 2), codec)[..., : x.shape[2], : x.shape[3]]
+        assert known.shape[2:] == x.shape[2:]
         return torch.cat([x * known, known], dim=1)
 
     def clamp_known(self, denoise: Denoise, image: Tensor) -> Denoise:
@@ -75,13 +76,13 @@ def _filled(images: Tensor, known: Tensor) -> Tensor:
 
 
 def _known_positions(known: Tensor, codec: Codec) -> Tensor:
-    """Which positions of x have no unknown pixel, from (B, 1, H, W) of 0 and 1 for pixels."""
+    """Map of the positions of x without an unknown pixel, from (B, 1, H, W) of 0 and 1 for pixels."""
     height, width = codec.x_size((LARGE, LARGE))
-    return 1 - F.max_pool2d(1 - known, (LARGE // height, LARGE // width), ceil_mode=True)
+    return 1 - F.max_pool2d(1 - known, (round(LARGE / height), round(LARGE / width)), ceil_mode=True)
 
 
 def known_pixels(count: int, size: Size, generator: torch.Generator) -> Tensor:
-    """Which pixels are known in each of so many images, (count, H, W) bool, at random.
+    """Random maps of known pixels for `count` images, (count, H, W) bool.
 
     All kinds of holes are drawn for all images, so that their numbers do not depend on the kinds; the shapes, which
     cost far more, are made for the images that have them.
@@ -115,7 +116,7 @@ def _box(places: Tensor, middle: Tensor, half: Tensor) -> Tensor:
 
 
 def _half_plane(places: Tensor, angle: Tensor, offset: Tensor) -> Tensor:
-    """One side of a line with this direction, so far from the middle, (B,)."""
+    """One side of a line with this direction, at this distance from the middle, (B,)."""
     direction = torch.stack([angle.sin(), angle.cos()], dim=-1)[:, None, None]
     return ((places - 0.5) * direction).sum(-1) > offset[:, None, None]
 

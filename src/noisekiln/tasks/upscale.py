@@ -14,13 +14,13 @@ from noisekiln.tasks.base import Size, Task, noise_from
 
 @dataclass(frozen=True)
 class Upscale(Task):
-    """The network sees the small image enlarged with a little noise, ``sqrt(1 - a^2) z + a xi``, and a plane of a.
+    """The network sees the small image enlarged with a little noise, ``sqrt(1 - a^2) z + a xi``, and a channel of a.
 
     In training a is uniform in [0, most], so that the network learns how far to trust its source: the conditioning
     augmentation of SR3 (Saharia et al. 2021) and of cascades (Ho et al. 2021, section 4).
 
     Args:
-        factor: How many times as high and as wide: 2, 4 or 8. Small images are averages of squares of pixels.
+        factor: Upscaling factor per side: 2, 4 or 8. Small images are averages of squares of pixels.
         noise: The share a in sampling; more of it invents more detail, and hides more errors of the stage before.
         most: The largest share in training, below 1.
     """
@@ -73,6 +73,6 @@ class Upscale(Task):
 
 
 def _augmented(x: Tensor, share: Tensor, noise: NoiseSource) -> Tensor:
-    """X with its share of noise, (B,), and a channel that says the share."""
+    """X with its share of noise, (B,), and a channel that holds the share."""
     a = share.to(x).view(-1, 1, 1, 1)
     return torch.cat([(1 - a**2).sqrt() * x + a * noise(x), a.expand_as(x[:, :1])], dim=1)

@@ -1,1 +1,1 @@
-"""Uses of a trained model on an image, one per file: each checks its arguments and returns an iterator of Progress."""
+"""Uses of a trained model on an image: functions that check their arguments and return an iterator of Progress."""

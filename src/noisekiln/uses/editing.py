@@ -16,11 +16,11 @@ def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **option
     Args:
         model: Model of such images.
         image: (H, W, C) uint8.
-        strength: Share of noise in (0, 1]: near 0 nothing changes, 0.4 changes details, 0.7 colours, 1 keeps nothing.
+        strength: Share of noise, above 0 and at most 1: 0.4 changes details, 0.7 keeps the layout, 1 keeps nothing.
         options: Fields of `SampleOptions`; without a condition the images are free variations.
 
     Raises:
-        ValueError: For an image or an option that is not possible; raised by this call.
+        ValueError: For an invalid image or option; raised by this call.
     """
     arguments = SampleOptions(**options).arguments()
     height, width = as_bytes(model, image).shape[1:3]

@@ -1,4 +1,4 @@
-"""Fitting an image to a model: its channels, its size, its x."""
+"""Conversion of an image to the channels, the size and the x of a model."""
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ def check_single(model: Diffusion) -> None:
     """Raise ValueError for a cascade, or anything else that is not a single model."""
     if not isinstance(model, Diffusion):
         raise ValueError(
-            f"This is a {type(model).__name__}, and an image is worked on by a single model. "
-            "Load one with noisekiln.load; of a cascade, one of its stages."
+            f"This is a {type(model).__name__}, and this function needs a single model. "
+            "Load one with noisekiln.load; of a cascade, load one of its stages."
         )
 
 
@@ -42,7 +42,8 @@ def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
         return floats.expand(1, 3, -1, -1)
     if (actual, needed) == (3, 1):
         return Grayscale()(floats)
-    raise ValueError(f"An image of {actual} channels was given to a model of {needed}. Give one of {needed}.")
+    channels = "1 channel" if needed == 1 else f"{needed} channels"
+    raise ValueError(f"The image has {actual} channels, the model needs {needed}. Convert it to {channels}.")
 
 
 def as_bytes(model: Diffusion, image: ImageArray) -> Tensor:
@@ -52,15 +53,15 @@ def as_bytes(model: Diffusion, image: ImageArray) -> Tensor:
 
 @torch.no_grad()
 def to_x(model: Diffusion, image: ImageArray) -> Tensor:
-    """An image as the model sees it, (1, C', H', W') on the model's device."""
+    """The encoded image x, (1, C', H', W') on the model's device."""
     return model.codec.encode(as_bytes(model, image).to(model.device))
 
 
-def fit(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:
-    """An image that a model of (height, width) can work on, and a note on what was done to it, "" for nothing.
+def fit_to_model_size(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:
+    """An image of a size that a model of (height, width) accepts, and a note on how it was scaled, "" if it was not.
 
-    A smaller image is enlarged until it covers the model's size. A larger one is left as it is, to be sampled in tiles,
-    unless `exactly` requests the model's size: then it is scaled, and its middle kept.
+    A smaller image is enlarged until it covers the model's size. A larger one is returned unchanged, to be sampled in
+    tiles; with `exactly` it is scaled and its centre is cropped to the model's size.
 
     Raises:
         ValueError: If there would be too many tiles.
@@ -82,7 +83,7 @@ def fit(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> 
 
 
 def resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Bicubic, channel by channel: (H, W, C) uint8 -> (h, w, C) uint8."""
+    """The image scaled with a bicubic filter: (H, W, C) uint8 -> (h, w, C) uint8."""
     parts = [
         Image.fromarray(np.ascontiguousarray(image[..., c])).resize(size[::-1], Image.Resampling.BICUBIC)
         for c in range(image.shape[-1])

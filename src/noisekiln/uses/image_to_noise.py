@@ -11,7 +11,7 @@ from noisekiln.model.diffusion import Diffusion, Size
 from noisekiln.samplers.ddim import DDIM
 
 SAMPLER = DDIM()  # the sampler that the inversion is exact for
-STEPS = 40  # enough for the way there and back to agree to a grey level
+STEPS = 40  # enough to reconstruct an image to within a grey level
 
 
 @torch.no_grad()
@@ -25,15 +25,15 @@ def image_to_noise(
     strength: float = 1.0,
     schedule: str | None = None,
 ) -> Tensor:
-    """The unit noise that, put onto x, `ddim` denoises to x again under its condition: (B, C', H', W').
+    """The unit noise that, added to x, `ddim` denoises to x again under its condition: (B, C', H', W').
 
     Args:
         model: Model of such images.
         x: Encoded images, (B, C', H', W').
         size: Height and width of the images in pixels.
-        conditions: What each shows; None for no condition.
-        steps: Steps of the whole way.
-        strength: Share of the way to noise.
+        conditions: Condition of each image, None for an unconditional one.
+        steps: Steps from clean to pure noise.
+        strength: Share of noise to invert to, in (0, 1].
         schedule: Noise schedule; the model's by default.
     """
     levels = model.levels(schedule, STEPS if steps is None else steps, strength)

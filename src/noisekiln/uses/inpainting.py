@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.generate import with_images
+from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
@@ -21,12 +21,12 @@ from noisekiln.uses.task_model import apply_task
 def inpaint(
     model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], *, method: str | None = None, **options: Any
 ) -> Iterator[Progress]:
-    """Generate the missing pixels of an image; the known ones stay exactly as they are.
+    """Generate the missing pixels of an image; the known ones do not change.
 
     Args:
         model: Model of such images, or one trained to inpaint them.
         image: (H, W, C) uint8; its values at missing pixels do not matter.
-        missing: (H, W), 1 where a pixel is missing and 0 where it is known; between them, new and old are mixed.
+        missing: (H, W), 1 where a pixel is missing and 0 where it is known; values between are blended.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`, such as ``count=4`` or ``condition="boot"``.
 
@@ -43,10 +43,10 @@ def inpaint(
     missing = missing.float().clamp(0, 1)
     if not bool((missing > 0).any()):
         raise ValueError(
-            "The mask is empty: no pixel is missing, so there is nothing to generate. Mark what shall change."
+            "The mask is empty: no pixel is missing, so there is nothing to generate. Mark what should change."
         )
     if bool((missing == 1).all()):
-        raise ValueError("The mask is full: no pixel is known. Leave some, or use `sample`.")
+        raise ValueError("The mask is full: no pixel is known. Leave some unmarked, or use `sample`.")
     known = (missing < 0.5).float()
     if model.task is None:
         operator = Mask(known)
@@ -55,11 +55,11 @@ def inpaint(
     else:
         with_holes = torch.cat([pixels, 255 * known[None, ..., None].byte()], dim=-1)
         progress = apply_task(model, with_holes, Inpaint, method=method, **options)
-    return with_images(progress, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+    return map_images(progress, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
 
 
 def _mix(images: Tensor, pixels: Tensor, missing: Tensor) -> Tensor:
-    """Generated where pixels are missing, the known ones elsewhere: (B, H, W, C) uint8."""
+    """The images with their known pixels restored: (B, H, W, C) uint8."""
     share = missing[..., None]
     mixed = (share * images.float() + (1 - share) * pixels.float()).round().to(torch.uint8)
     return torch.where(share == 0, pixels, mixed)

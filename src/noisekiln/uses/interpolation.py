@@ -24,12 +24,14 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
 
     Args:
         model: The model.
-        keys: Two or more: seeds, or images (H, W, C) uint8 of the model's size, whose noise is found by inversion.
-        frames: Images from one key to the next, >= 1; frames * (keys - 1) + 1 in all, the outer keys among them.
+        keys: Two or more key frames: seeds, or images (H, W, C) uint8 of the model's size, whose noise is found by
+            inversion.
+        frames: Images from one key frame to the next, >= 1; frames * (keys - 1) + 1 in all, with the first and last
+            key.
         options: Fields of `SampleOptions`, apart from `count` and `seed`.
 
     Raises:
-        ValueError: For fewer than two keys, an image of another size, or an option that is not possible.
+        ValueError: For fewer than two keys, an image of another size, or an invalid option.
     """
     check_single(model)
     if len(keys) < 2 or frames < 1:
@@ -59,13 +61,13 @@ def _noise(model: Diffusion, key: Key, options: SampleOptions) -> Tensor:
     steps = STEPS if options.steps is None else options.steps
     noise = image_to_noise(model, x, model.size, [options.condition], steps=steps, schedule=options.schedule)
     first = model.levels(options.schedule, steps)[0]
-    return (first.alpha * x + first.sigma * noise) / first.norm  # as sampling begins: with nothing but noise
+    return (first.alpha * x + first.sigma * noise) / first.norm  # sampling starts from pure noise
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Along the great circle from a (share 0) to b (share 1), whose lengths are blended too (Shoemake 1985).
+    """Spherical interpolation from a (share 0) to b (share 1), with interpolated length (Shoemake 1985).
 
-    A straight line would pass through noise of too small a variance.
+    Linear interpolation would give noise of too small a variance.
     """
     lengths = a.norm(), b.norm()
     angle = torch.acos((a * b).sum().div(lengths[0] * lengths[1]).clamp(-1, 1))

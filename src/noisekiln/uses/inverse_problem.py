@@ -1,4 +1,4 @@
-"""Inverse problems: images of which an operator would have seen an observation."""
+"""Inverse problems: images that agree with the observation of an operator."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,26 +26,26 @@ def solve_inverse_problem(
     method: str | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
-    """Samples of p(x | y): images that are likely under the model, and of which the operator would have seen y.
+    """Samples of p(x | y): images that are likely under the model and from which the operator produces y.
 
     Args:
         model: The prior.
         y: The observation, (1, C', H', W'), floats of [0, 1].
-        operator: How it came about.
+        operator: Operator that produced the observation.
         size: Height and width of the images; the model's by default.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`.
 
     Raises:
-        ValueError: If images of this size have no such observation, or for an option that is not possible.
+        ValueError: If the operator produces observations of another shape, or for an invalid option.
     """
     chosen, size = SampleOptions(**options), size or model.size
     model.check_size(size)
     expected = tuple(operator(y.new_zeros(1, model.codec.image_channels, *size)).shape)
     if tuple(y.shape) != expected:
         raise ValueError(
-            f"{operator} sees {_pixels(expected)} of an image of {size[0]}x{size[1]} pixels, and {_pixels(y.shape)} "
-            "were given. Give the observation as it is."
+            f"{operator} produces {_pixels(expected)} from an image of {size[0]}x{size[1]} pixels, but "
+            f"{_pixels(y.shape)} were given. Give the observation without resizing it."
         )
     inverse: Inverse = build(Inverse, method or METHOD)
     seen = observe(model, y, operator, size)
@@ -63,17 +63,17 @@ def observe(model: Diffusion, y: Tensor, operator: Operator, size: tuple[int, in
     """The observation of an operator on images, in the units of the model's x.
 
     Args:
-        model: Its codec stands between.
-        y: (1, ...) or (B, ...), in units of [0, 1].
-        operator: How it came about.
-        size: Height and width of the images; the codec's may be larger.
+        model: The model, with its codec.
+        y: Observation, (1, ...) or (B, ...), floats of [0, 1].
+        operator: Operator that produced the observation.
+        size: Height and width of the images; the codec may pad them.
     """
     codec = model.codec
 
-    def see(x: Tensor) -> Tensor:
+    def observe_x(x: Tensor) -> Tensor:
         return operator(codec.to_image(x)[..., : size[0], : size[1]]) / codec.scale
 
-    return Observation(y.to(model.device) / codec.scale, see, operator.std / codec.scale)
+    return Observation(y.to(model.device) / codec.scale, observe_x, operator.std / codec.scale)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Outpainting: generate what lies beyond the edges of an image."""
+"""Outpainting: extend an image beyond its edges."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from noisekiln.uses.inpainting import inpaint
 def outpaint(
     model: Diffusion, image: ImageArray, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **options: Any
 ) -> Iterator[Progress]:
-    """Extend an image to a larger canvas, (top + H + bottom, left + W + right); its own pixels stay as they are.
+    """Extend an image to a larger canvas, (top + H + bottom, left + W + right); its own pixels do not change.
 
     Args:
         model: Model of such images.
@@ -25,10 +25,10 @@ def outpaint(
         top: Pixels to add above.
         right: Pixels to add at the right.
         bottom: Pixels to add below.
-        options: As for `inpaint`.
+        options: Further arguments of `inpaint`.
 
     Raises:
-        ValueError: If nothing is added, or the canvas is still smaller than the model's images.
+        ValueError: If no pixels are added, or the canvas is smaller than the model's images.
     """
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     if min(sides.values()) < 0 or not any(sides.values()):

@@ -8,17 +8,19 @@ from noisekiln.components.setting import check, setting
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How many images a use generates, and how; None stands for the default of the model, or of the use.
+    """Number of images that a use generates, and settings of sampling; None is the default of the model or the use.
 
     Attributes:
-        condition: What they show, as the model's conditioner takes it: a class, a prompt; None for no condition.
+        condition: Condition of the images, such as a class or a prompt; None for unconditional images.
     """
 
     condition: Any = None
     count: int = setting(4, "Number of images.", flag="-n", at_least=1)
-    seed: int = setting(0, "Seed of the first image; the others count on.", at_least=0, below=2**63)
+    seed: int = setting(0, "Seed of the first image; image i uses seed + i.", at_least=0, below=2**63)
     guidance: str | float | None = setting(
-        None, "How closely the condition is followed (1: the model as it is), or a spec: `noisekiln list guidance`."
+        None,
+        "Guidance scale (1: no guidance; higher follows the condition more closely), or a method: "
+        "see `noisekiln list guidance`.",
     )
     sampler: str | None = setting(None, "Sampler: see `noisekiln list samplers`.")
     steps: int | None = setting(None, "Number of sampling steps.", at_least=1)
@@ -31,7 +33,7 @@ class SampleOptions:
         check(self)
 
     def arguments(self, **defaults: Any) -> dict[str, Any]:
-        """The arguments of `Diffusion.generate`, with a use's own defaults for what was not chosen."""
+        """The arguments of `Diffusion.generate`, with the defaults of a use for options that are None."""
         chosen = {name: getattr(self, name) for name in ("guidance", "sampler", "steps", "schedule")}
         own = {name: value for name, value in defaults.items() if chosen[name] is None}
         conditions = [self.condition] * self.count

@@ -1,4 +1,4 @@
-"""Restoration: undo a known damage of an image."""
+"""Restoration: undo known damage of an image."""
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -25,12 +25,12 @@ def restore(
     method: str | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
-    """An image as it was before an operator acted on it: deblurred, denoised, coloured, ...
+    """Images as they could have been before an operator acted on them: deblurred, denoised, coloured, ...
 
     Args:
         model: Model of such images without damage.
         image: The damaged image, (H, W, C) uint8.
-        operator: The damage, or its spec: "blur(sigma=2)"; or several, in order.
+        operator: Operator of the damage, or its spec: "blur(sigma=2)"; or several, in order.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`.
 
@@ -40,14 +40,16 @@ def restore(
     several = [operator] if isinstance(operator, str | Operator) else list(operator)
     damage = reduce(Compose, [build(Operator, one) for one in several])
     y = as_floats(model, image)
-    size, channels = _before(model, damage, (y.shape[2], y.shape[3]))
+    size, channels = _original_size_and_channels(model, damage, (y.shape[2], y.shape[3]))
     seen = Grayscale()(y) if channels == 1 and y.shape[1] == 3 else y
     return solve_inverse_problem(model, seen, damage, size=size, method=method, **options)
 
 
-def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tuple[tuple[int, int], int]:
-    """The size of images of which the operator sees one of this size, and the channels of what it sees."""
-    for size in (seen, model.size):  # most operators keep the size; others are tried at the model's
+def _original_size_and_channels(
+    model: Diffusion, operator: Operator, seen: tuple[int, int]
+) -> tuple[tuple[int, int], int]:
+    """Size of the images from which the operator produces one of this size, and its number of channels."""
+    for size in (seen, model.size):  # most operators keep the size; the others are tested at the model's
         try:
             probe = operator(torch.zeros(1, model.codec.image_channels, *size)).shape
         except ValueError:
@@ -60,6 +62,6 @@ def _before(model: Diffusion, operator: Operator, seen: tuple[int, int]) -> tupl
     if whole[0] < model.size[0] or whole[1] < model.size[1]:
         raise ValueError(
             f"An image of {seen[0]}x{seen[1]} pixels becomes one of {whole[0]}x{whole[1]} here, smaller than the "
-            f"{model.size[0]}x{model.size[1]} of the model. Take a larger one."
+            f"{model.size[0]}x{model.size[1]} of the model. Use a larger one."
         )
     return whole, probe[1]

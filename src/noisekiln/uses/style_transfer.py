@@ -22,23 +22,22 @@ def style(
 ) -> Iterator[Progress]:
     """Invert an image to the noise that leads to it, and sample from that noise under another condition.
 
-    What the two conditions have in common is kept: position, size, darkness. Deterministic, so the result is one image.
+    Features that the two conditions share are kept: position, size, darkness. Deterministic, so there is one result.
 
     Args:
         model: Model of such images.
         image: (H, W, C) uint8.
-        source_condition: What the image shows: a class or prompt of the model's; None for no condition.
-        strength: How far back: 0.7 for another colour, 0.95 for another class; 1 is pure noise, and keeps least.
+        source_condition: Condition of the image, a class or prompt of the model; None for no condition.
+        strength: How far to invert: 0.7 for another colour, 0.95 for another class; 1 is pure noise.
         target_model: Model that samples from the noise, of the same size and channels; the same model by default.
-        options: Fields of `SampleOptions`; `condition` is what the result shows.
+        options: Fields of `SampleOptions`; `condition` is that of the result.
 
     Raises:
-        ValueError: For models that differ in size, and for options that are not possible.
+        ValueError: For models that differ in size, and for invalid options.
     """
     if options.get("sampler") not in (None, "ddim"):
         raise ValueError(
-            f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. "
-            "Leave it away."
+            f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. Omit it."
         )
     chosen = SampleOptions(**{**options, "count": 1})
     target = target_model or model

@@ -16,27 +16,26 @@ from noisekiln.uses.request import SampleOptions
 def apply_task(
     model: Diffusion, source: Tensor, task: type[Task], *, method: str | None = None, **options: Any
 ) -> Iterator[Progress]:
-    """Images generated from one source by a model that was trained to.
+    """Images generated from one source by a model with a task.
 
     Args:
         model: Model with a task.
-        source: What the task starts from, (1, h, w, c) uint8.
-        task: The task that it must have.
-        method: Inverse method; has to be None, as such a model needs none.
+        source: Source of the task, (1, h, w, c) uint8.
+        task: Required task of the model.
+        method: Must be None, as such a model needs no inverse method.
         options: Fields of `SampleOptions`.
 
     Raises:
-        ValueError: If the model has another task, or a method was requested.
+        ValueError: If the model has another task, or a method is given.
     """
     if not isinstance(model.task, task):
         actual = describe(model.task) if model.task else "no task"
         raise ValueError(
             f"This model was trained for {actual}, not for {name_of(task)}. "
-            "Take one that was, or one that was trained without a task."
+            "Use one that was, or one that was trained without a task."
         )
     if method is not None:
         raise ValueError(
-            f"`method={method}` guides a model without a task, and this one was trained for {name_of(task)}. "
-            "Leave it away."
+            f"`method={method}` guides a model without a task, and this one was trained for {name_of(task)}. Omit it."
         )
     return model.generate(**SampleOptions(**options).arguments(), source=source)

@@ -21,7 +21,7 @@ def upscale(
     Args:
         model: Model of images of the resulting size, or smaller: then in tiles; or one trained to upscale.
         image: (H, W, C) uint8.
-        factor: How many times as high and as wide, 2 or more.
+        factor: Upscaling factor per side, 2 or more.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`.
 
@@ -33,7 +33,7 @@ def upscale(
     y = as_floats(model, image)
     if isinstance(model.task, Upscale) and model.task.factor != factor:
         raise ValueError(
-            f"`factor={factor}` was requested of a model trained for {model.task.factor}. Request that factor."
+            f"`factor={factor}` was given for a model trained to upscale {model.task.factor} times. Give that factor."
         )
     if model.task is not None:
         return apply_task(model, as_bytes(model, image), Upscale, method=method, **options)
@@ -41,6 +41,6 @@ def upscale(
     if size[0] < model.size[0] or size[1] < model.size[1]:
         raise ValueError(
             f"An image of {y.shape[2]}x{y.shape[3]} pixels enlarged {factor} times has {size[0]}x{size[1]}, fewer "
-            f"than the model's {model.size[0]}x{model.size[1]}. Take a larger image or factor."
+            f"than the model's {model.size[0]}x{model.size[1]}. Use a larger image or factor."
         )
     return solve_inverse_problem(model, y, Downsample(factor), size=size, method=method, **options)

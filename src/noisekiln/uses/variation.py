@@ -17,7 +17,7 @@ def variations(
     Args:
         model: Model of such images.
         image: (H, W, C) uint8.
-        strength: How different they may be, in (0, 1].
+        strength: Share of noise, in (0, 1]: higher is more different.
         count: Number of images.
         options: Fields of `SampleOptions`.
     """

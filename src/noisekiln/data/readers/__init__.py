@@ -1,1 +1,1 @@
-"""One format per file: each has HOLDS (in words), recognises(path) -> 0, 1 or 2, and read(path) -> Source."""
+"""Readers of data formats: each has FORMATS (in words), recognises(path) -> 0, 1 or 2, and read(path) -> Source."""

@@ -1,13 +1,13 @@
-"""A folder of images, however deep."""
+"""A folder of images, with sub-folders of any depth."""
 
 import os
 from pathlib import Path
 
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.source import Item, Source, file_item
-from noisekiln.data.tree import is_ignored, understand
+from noisekiln.data.tree import is_ignored, source_from_tree
 
-HOLDS = "a folder of images (sub-folders are classes; metadata.jsonl or .csv may caption them)"
+FORMATS = "a folder of images (sub-folders are classes; metadata.jsonl or .csv may caption them)"
 
 
 def recognises(path: Path) -> int:
@@ -16,7 +16,7 @@ def recognises(path: Path) -> int:
 
 
 def read(path: Path) -> Source:
-    """Lists the folder, following links but never in a circle; opens nothing."""
+    """Lists the folder, following links but never in a circle; opens no file."""
     items: list[Item] = []
     skipped: list[Skipped] = []
     visited: set[str] = set()
@@ -41,11 +41,11 @@ def read(path: Path) -> Source:
                 items.append(file_item(name, full))
             elif not is_ignored(name):
                 skipped.append(Skipped(name, "a link to nowhere" if full.is_symlink() else "not a regular file"))
-    return understand(path.resolve().name, items, skipped)
+    return source_from_tree(path.resolve().name, items, skipped)
 
 
 def _is_file(path: Path) -> bool:
-    """False also for files without permission to look at them."""
+    """Whether it is a file; False also without permission to read its attributes."""
     try:
         return path.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""Idx files, as of MNIST, plain or gzipped: one file of images with its labels beside it, or a folder."""
+"""Idx files, as of MNIST, plain or gzipped: a file of images with its file of labels, or a folder of such files."""
 
 import gzip
 import re
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noisekiln.data.source import Part, Source
 from noisekiln.errors import DataError
 
-HOLDS = "an idx file (or its .gz), or a folder of train and t10k idx files"
+FORMATS = "an idx file (or its .gz), or a folder of train and t10k idx files"
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IMAGES = re.compile(r"images?[-._]idx[34]", re.IGNORECASE)
 
@@ -37,7 +37,7 @@ def read(path: Path) -> Source:
     parts = [_part(train), None if test is None else _part(test)]
     notes = [f"idx files: {', '.join(file.name for file in (train, test) if file)}."]
     if parts[0] is not None and parts[0].labels is None:
-        notes.append("No labels were found beside the images.")
+        notes.append("There is no file of labels for the images.")
     assert parts[0] is not None
     return Source(path.name.split(".")[0], parts[0], parts[1], class_names=names, notes=tuple(notes))
 

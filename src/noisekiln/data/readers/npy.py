@@ -7,7 +7,7 @@ import numpy as np
 from noisekiln.data.source import Part, Source
 from noisekiln.errors import DataError
 
-HOLDS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
+FORMATS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
 
 
 def recognises(path: Path) -> int:

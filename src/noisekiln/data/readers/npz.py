@@ -15,7 +15,7 @@ from noisekiln.data.columns import Columns, from_arrays
 from noisekiln.data.source import Item, Part, Source
 from noisekiln.errors import DataError
 
-HOLDS = "an .npz file of images (with labels, captions, train and test arrays)"
+FORMATS = "an .npz file of images (with labels, captions, train and test arrays)"
 CLASS_NAMES = ("class_names", "label_names", "classes")
 TRAIN = ("train", "")  # "" is for names without a side: images, labels
 TEST = ("test", "val", "valid", "validation")
@@ -47,7 +47,7 @@ def _arrays(path: Path) -> Arrays:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         if not zipfile.is_zipfile(path):
-            raise DataError(str(path), "it is not an .npz archive, or it was cut off", "Save it anew") from error
+            raise DataError(str(path), "it is not an .npz archive, or it was cut off", "Save it again") from error
         why = "it holds Python objects, which can run code when opened" if "Object" in str(error) else str(error)
         raise DataError(
             str(path), f"numpy cannot read it safely ({why})", "Save plain number and text arrays with numpy.savez"
