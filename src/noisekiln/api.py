@@ -1,5 +1,6 @@
-"""Everything as calls: training, loading, sampling; every command is a thin file over such a call."""
+"""The Python API: each command of the command line is one function here."""
 
+import os
 import signal
 import sys
 import warnings
@@ -25,13 +26,14 @@ from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.operators.base import Operator
 from noisekiln.plan.chosen_components import check_components
-from noisekiln.plan.fine_tune import default_folder, size_to_load
+from noisekiln.plan.fine_tune import default_folder, load_with_consent, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.events import DataRead, End, Event, Note, Reading
 from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import RunFolder
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
 
@@ -41,7 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 Watch = Callable[[Event], None]
-"""What training calls with every event, in the main thread, between two steps."""
+"""Callback of training: called with every event, in the main thread, between two steps."""
 
 
 def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
@@ -49,7 +51,7 @@ def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -
 
     Args:
         folder: Folder of a run or of a model.
-        device: Device to load it to.
+        device: Device of the model.
         allow_code: Whether the model may run components from Python files of its author.
     """
     return load_model(folder, device=device, allow_code=allow_code)
@@ -61,44 +63,56 @@ def train(
     out: str | Path | None = None,
     watch: Watch | None = None,
     intervals: Intervals = Intervals(),
+    allow_code: bool = False,
     **settings: Any,
 ) -> Diffusion:
-    """Train on images, or resume where an interrupted call stopped; returns the model, which `out` holds too.
+    """Train on images, or resume an interrupted call; returns the model, which is also saved in `out`.
 
     Args:
         data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of images).
         out: Folder of the run; by default ``runs/NAME``, or ``runs/NAME-from-START``.
-        watch: Called with every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
-        intervals: How often the run logs, evaluates, draws grids and saves.
+        watch: Callback for every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
+        intervals: Intervals of logs, evaluations, grids and checkpoints.
+        allow_code: Whether Python files may be run that an existing run, the model to start from or the teacher names;
+            files that the settings name are run anyway.
         settings: Fields of `noisekiln.plan.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` fine-tunes
             a trained model, and ``lora=8`` then trains an adapter for it.
 
     Raises:
-        ValueError: For data or settings that are not possible, with what is.
-        noisekiln.errors.SaveFailed: If something cannot be written; what was saved before is intact.
-        noisekiln.errors.Diverged: If the loss is not finite; the last good checkpoint remains.
-        KeyboardInterrupt: After Ctrl-C, once all is saved; the same call resumes. After SIGTERM it is SystemExit.
+        ValueError: If the data or a setting is invalid; the message lists the valid values.
+        noisekiln.errors.SaveFailed: If a file cannot be written; what was saved before is intact.
+        noisekiln.errors.Diverged: If the loss is not finite; the last saved checkpoint is still good.
+        KeyboardInterrupt: After Ctrl-C, once everything is saved; the same call resumes. After SIGTERM it is
+            SystemExit.
     """
-    watch = watch or warn
+    watch = _watch(watch)
     chosen, images, folder = _prepare(data, out, settings, watch)
-    return _train(chosen, folder, images, watch, intervals)
+    return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
 
 
-def measure(data: Any, *, out: str | Path | None = None, watch: Watch | None = None, **settings: Any) -> Measurement:
-    """Measure what training would need, by a few real steps; nothing is written.
+def measure(
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    allow_code: bool = False,
+    **settings: Any,
+) -> Measurement:
+    """Measure the time and memory that training would need, by a few real steps; nothing is written.
 
     Args:
-        data: As for `train`.
-        out: Folder of the run, which may hold it already.
-        watch: Called with `Reading`, `DataRead` and `Plan`.
-        settings: As for `train`.
+        data: Images, as in `train`.
+        out: Folder of the run, new or existing.
+        watch: Callback for `Reading`, `DataRead` and `Plan`.
+        allow_code: Whether all Python files may be run, as in `train`.
+        settings: Settings, as in `train`.
 
     Raises:
-        ValueError: For data or settings that are not possible, with what is.
+        ValueError: If the data or a setting is invalid; the message lists the valid values.
     """
-    watch = watch or warn
+    watch = _watch(watch)
     chosen, images, folder = _prepare(data, out, settings, watch)
-    run = Run(chosen, images, folder)
+    run = Run(chosen, images, folder, allow_code=allow_code)
     watch(run.plan)
     opened = run.opened
     return measure_run(
@@ -107,52 +121,69 @@ def measure(data: Any, *, out: str | Path | None = None, watch: Watch | None = N
 
 
 def fine_tune_on(
-    run: str | Path, images: Any, *, minutes: float = 1.0, device: str = "auto", watch: Watch | None = None
+    run: str | Path,
+    images: Any,
+    *,
+    minutes: float = 1.0,
+    device: str = "auto",
+    allow_code: bool = False,
+    watch: Watch | None = None,
 ) -> Diffusion:
-    """A run's model fine-tuned on a few images, to generate what looks like them: a `target_model` for `style`.
+    """A run's model fine-tuned on a few images, to generate similar ones: a `target_model` for `style`.
 
-    It is kept beside the run: the same call finds it again, and one with more minutes resumes it.
+    It is saved next to the run: the same call finds it again, and a call with more minutes resumes it.
 
     Args:
         run: Folder of the run.
-        images: The images, as for `train`.
+        images: Images, as in `train`.
         minutes: Training budget.
-        device: auto, cpu, cuda or mps.
-        watch: As for `train`.
+        device: Device: auto, cpu, cuda or mps.
+        allow_code: Whether the model may run components from Python files of its author.
+        watch: Callback, as in `train`.
 
     Raises:
-        ValueError: If there is no single model, or the images are of another kind than its own.
+        ValueError: If the folder has no single model, or the images are of another kind than its own.
     """
-    watch = watch or warn
-    model = Diffusion.load(run)
+    watch = _watch(watch)
+    model = Diffusion.load(run, allow_code=allow_code)
     data = _read(images, GENERATE, model.size, watch)
     source = str(images) if isinstance(images, str | Path) else None
     settings, folder = lookalike_run(Path(run), model, data, source=source, minutes=minutes, device=device)
-    return _train(settings, folder, data, watch)
+    return _train(settings, folder, data, watch, allow_code=allow_code)
 
 
 def post_hoc_ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
-    """A trained run's model with another average of its weights, made from the snapshots that the run kept.
+    """A trained run's model with another average of its weights, combined from the snapshots of the run.
 
     Args:
-        run: Folder of the run, which is left as it is.
+        run: Folder of the run, which is not changed.
         length: Width of the average, as a share of training: 0.01 to 0.25; the run's model has that of the setting
             `ema_length`.
-        device: Device to load it to.
+        device: Device of the model.
         allow_code: Whether the model may run components from Python files of its author.
 
     Raises:
-        ValueError: If the run keeps no snapshots, or they cannot make this length.
+        ValueError: If the run has no snapshots, or this length cannot be combined from them.
     """
     return PostHocEma(Path(run), device=device, allow_code=allow_code).model(length)
 
 
 def warn(event: Event) -> None:
-    """The default `watch`: Python warnings of what is unusual."""
+    """The default `watch`: notes and an early stop become Python warnings."""
     if isinstance(event, Note):
-        warnings.warn(event.text, stacklevel=4)  # of the caller of `train`
+        warnings.warn(event.text, stacklevel=4)  # the line of the caller of `train`
     if isinstance(event, End) and event.why == "stopped":
         warnings.warn(f"Stopped and saved after {event.images_seen:,} images; the same call resumes.", stacklevel=4)
+
+
+def _is_main() -> bool:
+    """Whether this is the process that prints and writes, before it has joined the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _watch(watch: Watch | None) -> Watch:
+    """The callback of this process: only the first one shows events."""
+    return (watch or warn) if _is_main() else lambda event: None
 
 
 def _prepare(
@@ -174,40 +205,54 @@ def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Wat
 
 
 def _train(
-    settings: Settings, folder: Path, data: DataSet, watch: Watch, intervals: Intervals = Intervals()
+    settings: Settings,
+    folder: Path,
+    data: DataSet,
+    watch: Watch,
+    intervals: Intervals = Intervals(),
+    *,
+    allow_code: bool = False,
 ) -> Diffusion:
-    """Train in a folder; of several processes, the first one passes events on."""
-    run = Run(settings, data, folder, intervals=intervals)
-    if run.ranks.is_main:
-        run.folder.check_free()
+    if _is_main():
+        RunFolder(folder).check_free()
+    run = Run(settings, data, folder, intervals=intervals, allow_code=allow_code)
     with Interrupt() as interrupt:
         for event in run.events(interrupt):
-            if run.ranks.is_main:
-                watch(event)
+            watch(event)
     assert isinstance(event, End)
     if event.signal == signal.SIGINT:
         raise KeyboardInterrupt
     if event.signal:
         sys.exit(143)
-    return Diffusion.load(folder, device=run.settings.device, allow_code=True)  # what was just trained is trusted
+    return load_with_consent(folder, settings, device=run.settings.device, allow_code=allow_code)
 
 
-# --- use
+# --- Use of trained models
 
 
 def generate(
-    model: Model | str | Path, conditions: Conditions = 16, *, seed: int = 0, batch_size: int = 64, **options: Any
+    model: Model | str | Path,
+    conditions: Conditions = 16,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: str = "cpu",
+    allow_code: bool = False,
+    **options: Any,
 ) -> Iterator[Progress]:
-    """Images while they form: a `Progress` after every step, whose ``images()`` are those of the current batch.
+    """Sample step by step: a `Progress` after every step, whose ``images()`` are those of the current batch.
 
     Args:
-        model: Model or cascade, or the folder of one.
-        conditions: Classes or prompts, one for each image, None for none; or how many images without one.
-        seed: Seed of the first image; the others count on.
+        model: Model or cascade, or its folder.
+        conditions: Classes or prompts, one per image, None for an unconditional image; or a number of unconditional
+            images.
+        seed: Seed of the first image; image i uses seed + i.
         batch_size: Images sampled at once; changes only speed and memory.
+        device: Device of a model that is loaded from a folder.
+        allow_code: Whether a model that is loaded may run components from Python files of its author.
         options: Other arguments of `Diffusion.generate`, such as ``steps=50, guidance=2.0``.
     """
-    opened = load(model) if isinstance(model, str | Path) else model
+    opened = load(model, device=device, allow_code=allow_code) if isinstance(model, str | Path) else model
     return opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
 
 
@@ -222,7 +267,7 @@ def inpaint(model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any],
 
 
 def interpolate(model: Diffusion, keys: Sequence[int | ImageArray], *, frames: int = 8, **options: Any) -> Tensor:
-    """Images from key to key: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
+    """Images between key frames: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
     return finished_images(interpolation.interpolate(model, keys, frames=frames, **options)).cpu()
 
 
@@ -234,12 +279,12 @@ def outpaint(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
 def restore(
     model: Diffusion, image: ImageArray, operator: str | Operator | Sequence[str | Operator], **options: Any
 ) -> Tensor:
-    """An image without the damage that an operator did: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
+    """An image without the damage of an operator: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
     return finished_images(restoration.restore(model, image, operator, **options)).cpu()
 
 
 def style(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
-    """The same image as something else: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
+    """An image with another class, prompt or model: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
     return finished_images(style_transfer.style(model, image, **options)).cpu()
 
 

@@ -29,6 +29,10 @@ class DataError(NoisekilnError, ValueError):
         return f"{subject}: {reason}. {remedy}."
 
 
+class CodeNotAllowed(NoisekilnError, ValueError):
+    """A model or a run from disk needs Python code that the user has not allowed."""
+
+
 class Diverged(NoisekilnError, RuntimeError):
     """Loss or gradient were not finite in too many steps, or a weight is not; the last saved checkpoint is still good.
 

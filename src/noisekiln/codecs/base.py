@@ -19,7 +19,7 @@ class Codec(nn.Module, ABC):
     and buffers are saved with the model.
     """
 
-    costly: bool = False  # whether encoding costs so much that training should do it only once per image
+    costly: bool = False  # whether training should encode each image only once (a task's condition images: every time)
     level: Level = CLEAN  # the noise that x carries already: sampling may end there
 
     @abstractmethod

@@ -11,11 +11,14 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from noisekiln.components.registry import did_you_mean, find, name_of
 
 T = TypeVar("T")
+NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
+FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
 
 
 def build(base: type[T], spec: "str | T", **context: object) -> T:
@@ -58,6 +61,15 @@ def class_of(base: type[T], spec: str) -> type[T]:
     return find(base, _parse(spec)[0])
 
 
+def python_file(spec: str) -> Path | None:
+    """The Python file that would run if a spec were built; None for a component of noisekiln, or what is no spec."""
+    try:
+        file, colon, _ = _parse(spec)[0].rpartition(":")
+    except ValueError:
+        return None
+    return Path(file) if colon else None
+
+
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
     """The spec with settings added that it does not name itself, all in the order of the constructor."""
     name, settings = _parse(spec)
@@ -74,14 +86,6 @@ def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
 def has_argument(kind: type, argument: str) -> bool:
     """Whether a component's constructor has an argument of this name."""
     return argument in _parameters(kind)
-
-
-NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
-FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
-
-
-NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
-FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
 
 
 def requires(kind: type, argument: str) -> bool:

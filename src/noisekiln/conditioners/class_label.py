@@ -93,4 +93,4 @@ class ClassLabel(Conditioner):
             return int(value)
         known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
         count = f"{len(self.names)} class{'es' * (len(self.names) != 1)}"
-        raise ValueError(f"There is no class number {value}: the model has {count}: {known}. Use one of these.")
+        raise ValueError(f"There is no class number {value}; the model has {count}: {known}. Use one of these.")

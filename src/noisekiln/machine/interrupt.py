@@ -16,6 +16,11 @@ REPEAT = (
 )
 
 
+def exit_code(number: int) -> int:
+    """Exit code of a command that a signal has stopped: 130 after Ctrl-C, 143 after any other; 0 for no signal."""
+    return 0 if number == 0 else 130 if number == signal.SIGINT else 143
+
+
 class Interrupt:
     """A context in which Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP only set a flag; a second Ctrl-C stops at once.
 

@@ -1,1 +1,1 @@
-"""Plans: what is chosen for a run: settings, defaults, the model, its batches and its trainer."""
+"""Plan of a run: settings, defaults, the model, its batches and its trainer."""

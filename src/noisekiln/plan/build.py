@@ -1,4 +1,4 @@
-"""From settings and data to a model and its trainer."""
+"""Construction of a model and its trainer from settings and data."""
 
 import copy
 
@@ -43,7 +43,7 @@ def make_trainer(
     codec: Codec | None = None,
     ranks: Ranks | None = None,
 ) -> Trainer:
-    """The trainer of a `Learner`, for resolved settings; the seed decides the first weights too.
+    """The trainer of a `Learner`, for resolved settings; the seed also determines the initial weights.
 
     Args:
         settings: Resolved settings.
@@ -88,7 +88,7 @@ def make_learner(
     teacher: Diffusion | None = None,
     codec: Codec | None = None,
 ) -> Learner:
-    """What is trained, at its start: the same at every call; arguments are those of `make_trainer`."""
+    """The untrained `Learner`, the same at every call; arguments are those of `make_trainer`."""
     if codec is None and teacher is not None:
         codec = teacher.codec
     with torch.random.fork_rng(devices=[]):
@@ -107,7 +107,7 @@ def make_learner(
 
 
 def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None) -> Diffusion:
-    """The untrained model for these data, with a new codec unless one is given."""
+    """The untrained model for these data, with a new codec if `codec` is None."""
     assert settings.prediction is not None
     assert settings.noise_label is not None
     conditioner = make_conditioner(settings.cond, data)
@@ -126,12 +126,12 @@ def make_codec(settings: Settings, data: DataSet) -> Codec:
 
 
 def check_same_codec(student: Diffusion, teacher: Diffusion, settings: Settings) -> None:
-    """Raise ValueError if a teacher works on another x than its student."""
+    """Raise ValueError if the codecs of teacher and student differ."""
     own, its = describe(student.codec, include_defaults=True), describe(teacher.codec, include_defaults=True)
     if own != its:
         raise ValueError(
-            f"`teacher={settings.teacher}` has the codec {its}, and the model to train {own}: they see different x. "
-            "Fine-tune the teacher itself (`start`), or train without `start`: then its codec is taken."
+            f"`teacher={settings.teacher}` has the codec {its}, and the model to train has {own}: their x differ. "
+            "Fine-tune the teacher itself (`start`), or train without `start`: then its codec is used."
         )
 
 
@@ -139,31 +139,37 @@ def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | N
     """The network, built for the slots of `Cond` that are filled.
 
     Raises:
-        ValueError: If it does not read the task's condition image, or nothing of the condition.
+        ValueError: If it does not read the task's condition image, or no slot of the condition.
     """
     assert settings.backbone is not None
     filled = conditioner.sizes if conditioner else CondSizes()
     if task is not None:
         task.source_channels(codec.image_channels)
+        if filled.image:
+            raise ValueError(
+                f"`cond={settings.cond}` fills Cond.image, and so does `task={settings.task}`: a network reads one "
+                "condition image. Leave one of them away."
+            )
         filled = filled._replace(image=task.condition_channels(codec.x_channels))
     kind = class_of(Backbone, settings.backbone)
     if filled.image and not has_argument(kind, "image"):
+        source = f"cond={settings.cond}" if task is None else f"task={settings.task}"
         raise ValueError(
-            f"`backbone={settings.backbone}` does not read Cond.image, the condition image of `task={settings.task}`. "
-            "Take another, such as unet, or give its constructor an argument `image`."
+            f"`backbone={settings.backbone}` does not read Cond.image, which `{source}` fills. "
+            "Use another, such as unet, or give its constructor an argument `image`."
         )
     if conditioner is not None and not any(
-        has_argument(kind, slot) for slot in ("vector", "tokens") if getattr(filled, slot)
+        has_argument(kind, slot) for slot, size in conditioner.sizes._asdict().items() if size
     ):
         raise ValueError(
             f"`backbone={settings.backbone}` reads neither Cond.vector nor Cond.tokens, one of which `cond="
-            f"{settings.cond}` fills. Take another, such as unet, or `cond=none`."
+            f"{settings.cond}` fills. Use another, such as unet, or `cond=none`."
         )
     return build(Backbone, settings.backbone, **dict(zip(INTERFACE, (codec.x_channels, *filled), strict=True)))
 
 
 def make_objective(settings: Settings) -> Objective:
-    """The objective, with the draw and the loss weight of the settings if it takes them."""
+    """The objective, with the draw and the loss weight of the settings if it has these arguments."""
     return build(
         Objective,
         settings.objective,

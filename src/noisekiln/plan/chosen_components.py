@@ -1,4 +1,4 @@
-"""Checks of the components that settings name, before images are read."""
+"""Checks of the components in settings, before images are read."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ from noisekiln.schedules.base import Schedule
 
 
 def check_components(settings: Settings) -> None:
-    """Check that every component which the settings name exists and can be built as far as no data are needed.
+    """Check that every component in the settings exists and, if no data are needed for it, can be built.
 
     Raises:
-        ValueError: If one does not; the message names the nearest.
+        ValueError: If one does not exist; the message suggests the most similar one.
     """
     task_of(settings.task)
     choose_log(settings.curves)
@@ -47,13 +47,13 @@ def check_components(settings: Settings) -> None:
 
 
 def check_teacher(settings: Settings) -> None:
-    """Raise ValueError if the objective needs a teacher and none is given, or takes none and one is given."""
+    """Raise ValueError if the objective needs a teacher and none is set, or does not use the one that is set."""
     kind = class_of(Objective, settings.objective)
     if settings.teacher is not None and not kind.needs_teacher:
         raise ValueError(
-            f"`objective={settings.objective}` learns from no teacher. Leave `teacher` away, or take another objective."
+            f"`objective={settings.objective}` does not use a teacher. Omit `teacher`, or use another `objective`."
         )
     if settings.teacher is None and kind.needs_teacher:
         raise ValueError(
-            f"`objective={settings.objective}` learns from a teacher, and none was given. Give `teacher=RUN`."
+            f"`objective={settings.objective}` learns from a teacher, but none was given. Give `teacher=RUN`."
         )

@@ -1,4 +1,4 @@
-"""The default sampling settings of a run's model."""
+"""Default sampling settings of a run's model."""
 
 from noisekiln.components.spec import build
 from noisekiln.model.sampling import Sampling
@@ -11,7 +11,7 @@ def default_sampling(settings: Settings) -> Sampling:
     """The sampling defaults in resolved settings.
 
     Raises:
-        ValueError: For an unknown sampler or schedule: now, and not when the model is first sampled.
+        ValueError: If the sampler or schedule is unknown: now, and not when the model is first sampled.
     """
     sampler, steps, guidance, schedule = settings.sampler, settings.steps, settings.guidance, settings.schedule
     assert sampler is not None

@@ -1,4 +1,4 @@
-"""Defaults: choices made for the user, from the data, the machine and the budget."""
+"""Defaults of settings, from the data, the machine and the budget."""
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
@@ -18,16 +18,16 @@ from noisekiln.training.precision import best_precision
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
-    """The settings with every None and "auto" replaced by a choice.
+    """The settings with every None and "auto" replaced by a default.
 
     Args:
-        settings: The requested ones.
+        settings: Requested settings.
         data: The images.
-        base: The model to fine-tune, if any.
+        base: Model to fine-tune, if any.
 
     Raises:
-        ValueError: For a component that does not exist, a condition that the data have nothing for, or a device that
-            is not there.
+        ValueError: If a component does not exist, the data have no values for a condition, or a device is not
+            available.
     """
     if base is not None:
         settings = settings_from_base_model(settings, data, base)
@@ -35,6 +35,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     minutes = settings.minutes
     if minutes is None and settings.images is None:
         minutes = 10.0 if device == "cpu" else 30.0
+    settings = settings.with_absolute_paths()
     settings = settings.replace(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")
     default = Sampling()
     return settings.replace(
@@ -63,7 +64,7 @@ def default_lr(settings: Settings) -> float:
 
 
 def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
-    """The settings `model` and `backbone`: the architecture's own dial at the requested size, or at its default.
+    """The settings `model` and `backbone`: the architecture at the requested size, or at its default size.
 
     Raises:
         ValueError: If the architecture has no such size.
@@ -75,7 +76,11 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
     if not size:
         return {"model": "auto", "backbone": with_defaults(Backbone, spec, {})}
     if size not in kind.size_names:
-        known = did_you_mean(size, ("auto", *kind.size_names), "sizes") if kind.size_names else "It has no sizes to choose from."
+        known = (
+            did_you_mean(size, ("auto", *kind.size_names), "sizes")
+            if kind.size_names
+            else "It has no sizes to choose from."
+        )
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
     codec: Codec = build(Codec, settings.codec)
     return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}

@@ -1,11 +1,13 @@
-"""Fine-tuning: what a run keeps of the model that it starts from, and what new data add to it."""
+"""Fine-tuning: settings, model and notes of a run that starts from a trained model."""
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.codecs.base import Codec
+from noisekiln.components.consent import check_consent
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import build, class_of, describe, with_defaults
 from noisekiln.conditioners.base import Conditioner
@@ -20,13 +22,13 @@ from noisekiln.plan.images import GENERATE
 from noisekiln.plan.settings import Settings
 from noisekiln.tasks.base import Task
 
-START = "start"  # folder in a run with a copy of the model that it started from, so that it can always go on
+START = "start"  # folder in a run with a copy of its initial model, so that it can always be resumed
 TEACHER = "teacher"  # folder in a run with a copy of its teacher
 Sides = int | tuple[int, int] | None
 
 
 def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) -> Sides:
-    """The size to load images at: as requested, else that of the run that goes on, else of the model it starts from.
+    """The size at which images are loaded: as requested, else of the run to resume, else of the model to start from.
 
     Raises:
         ValueError: If there is no model to start from.
@@ -38,12 +40,12 @@ def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) 
         description = read_model_description(kept if kept and kept.is_dir() else start)
         if "cascade" in description:
             raise ValueError(
-                f"{start} is a cascade, and training goes on from a single model. Give one of its stages: "
+                f"{start} is a cascade, but fine-tuning needs a single model. Give one of its stages: "
                 f"{Path(start) / 'model' / 'stage0'}, ..."
             )
         height, width = description["size"]
     except ValueError as error:
-        hint = "" if out else " A run that began there goes on without it: give its folder as `out`."
+        hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
         raise ValueError(f"{error}{hint}") from None
     return height, width
 
@@ -53,18 +55,31 @@ def default_folder(data: DataSet, start: str | Path | None) -> Path:
     return Path("runs") / (f"{data.name}-from-{Path(start).name}" if start else data.name)
 
 
-def load_start(settings: Settings, folder: Path) -> Diffusion | None:
-    """The model that a run starts from, if any: its own copy if it has begun, else that of `settings.start`.
+def load_start(settings: Settings, folder: Path, *, allow_code: bool = False) -> Diffusion | None:
+    """The model that a run starts from, if any: the copy in the run, else the model of `settings.start`.
 
     Raises:
-        ValueError: If it is not there, or runs code that the settings do not name.
+        ValueError: If it does not exist, or runs code that the settings do not name.
     """
-    return _load_kept(settings.start, folder / START, settings)
+    return _load_kept(settings.start, folder / START, settings, allow_code)
 
 
-def load_teacher(settings: Settings, folder: Path) -> Diffusion | None:
-    """The model that a run's objective distils, if any, likewise."""
-    return _load_kept(settings.teacher, folder / TEACHER, settings)
+def load_teacher(settings: Settings, folder: Path, *, allow_code: bool = False) -> Diffusion | None:
+    """The model that a run's objective distils, if any: the copy in the run, else the model of `settings.teacher`."""
+    return _load_kept(settings.teacher, folder / TEACHER, settings, allow_code)
+
+
+def load_with_consent(
+    place: str | Path, settings: Settings, *, device: str = "cpu", allow_code: bool = False
+) -> Diffusion:
+    """A model that may run the Python files that the settings name, or any if `allow_code`.
+
+    Raises:
+        ValueError: If it does not exist, or needs another Python file.
+    """
+    if not allow_code:
+        check_consent(place, read_model_description(place), asdict(settings))
+    return Diffusion.load(place, device=device, allow_code=True)
 
 
 def keep_model(model: Diffusion | None, folder: Path) -> None:
@@ -74,7 +89,7 @@ def keep_model(model: Diffusion | None, folder: Path) -> None:
 
 
 def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
-    """The settings with all that describes the network taken from the model.
+    """The settings, with those of the network copied from the base model.
 
     Raises:
         ValueError: If the settings request another network, or the data are of another kind.
@@ -97,10 +112,9 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
     spec = describe(denoiser.backbone, include_defaults=True, exclude=INTERFACE)
     _check_network(settings, base, spec)
     guidance = settings.guidance
-    if guidance is None and isinstance(default.guidance, float):
-        guidance = default.guidance
+    if guidance is None and not isinstance(default.guidance, str):
+        guidance = float(default.guidance)
     return settings.replace(
-        start=str(Path(str(settings.start))),
         task=settings.task if settings.task != GENERATE else task,
         cond=_cond(settings, data, base.conditioner),
         codec=codec,
@@ -115,14 +129,14 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
 
 
 def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSet) -> Diffusion:
-    """The model to train: a copy that knows what the data add, with an adapter if `settings.lora` says so.
+    """The model to train: a copy of `base` with the conditions of the data added, and an adapter if `lora` is set.
 
-    Codec and weights stay as they are; the size is that of the data, as networks take any.
+    Codec and weights are unchanged; the size is that of the data, because networks accept any size.
 
     Args:
-        base: The model that training starts from; left as it is.
+        base: Model that training starts from; not changed.
         settings: Resolved settings.
-        data: The new images, whose classes or words are added.
+        data: New images, whose classes or words are added.
     """
     model = copy.deepcopy(base)
     model.size = data.size
@@ -145,39 +159,31 @@ def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSe
 
 
 def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) -> list[str]:
-    """What a user should know about a run that starts from a model, one line each."""
-    lines = [f"from {settings.start}: its network, codec and conditions are kept"]
+    """Notes for the user about a run that starts from a model, one line each."""
+    lines = [f"continues from {settings.start}: its network, codec and conditions are kept"]
     has = [kind for kind, there in (("classes", data.class_names), ("captions", data.train.captions)) if there]
     if base.conditioner is None and has:
         lines.append(f"its model is unconditional, so the {' and '.join(has)} of {data.name} are not used")
     elif base.conditioner is not None and settings.cond == "none":
-        lines.append(f"{data.name} is learned as what the model generates without a condition")
+        lines.append(f"{data.name} is trained as unconditional images")
     new = new_entries(base.conditioner, model.conditioner)
     if new and model.conditioner is not None:
         kind = "classes" if model.conditioner.choices else "words"
         lines.append(f"new {kind}: {', '.join(new[:8])}{', ...' if len(new) > 8 else ''}")
     if base.size != data.size:
-        lines.append("it was trained on images of {}x{}, and goes on with {}x{}".format(*base.size, *data.size))
+        lines.append("it was trained on images of {}x{}, and is fine-tuned on {}x{}".format(*base.size, *data.size))
     return lines
 
 
-def _load_kept(source: str | None, kept: Path, settings: Settings) -> Diffusion | None:
+def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: bool) -> Diffusion | None:
     if source is None:
         return None
-    trusted = any(".py:" in str(spec) for spec in (settings.backbone, settings.codec, settings.cond))
-    if (kept / "model.json").is_file():
-        return Diffusion.load(kept, allow_code=trusted)
-    if not trusted and any(".py:" in str(spec) for spec in read_model_description(source).values()):
-        raise ValueError(
-            f"{source} runs Python code of its author, which could do anything. "
-            "If you trust it, name its network (or codec, or conditioner) too, with the same settings: "
-            "`backbone=FILE.py:Class(...)`."
-        )
-    return Diffusion.load(source, allow_code=trusted)
+    place = kept if (kept / "model.json").is_file() else source
+    return load_with_consent(place, settings, allow_code=allow_code)
 
 
 def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
-    """Raise ValueError if another network than the base's is requested, by its spec or its size."""
+    """Raise ValueError if a spec or size of another network than the base's is requested."""
     network = base.denoiser.backbone
     kind, requested = type(network), settings.backbone
     if requested is None and settings.model == "auto":
@@ -191,7 +197,7 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
 
 
 def _cond(settings: Settings, data: DataSet, conditioner: Conditioner | None) -> str:
-    """The conditioner's name, or "none" where the data have no values for it."""
+    """The conditioner's name, or "none" if the data have no values for it."""
     own = "none" if conditioner is None else name_of(type(conditioner))
     if settings.cond == "none":
         return settings.cond
@@ -199,14 +205,14 @@ def _cond(settings: Settings, data: DataSet, conditioner: Conditioner | None) ->
     if requested != own:
         raise ValueError(
             f"`cond={settings.cond}`: {settings.start} was trained with `cond={own}`, and its network has no input "
-            "for another. Leave `cond` away, or train without `start`."
+            "for another. Omit `cond`, or train without `start`."
         )
     if conditioner is None or conditioner.values(data.train, data.class_names) is not None:
         return own
     if settings.cond == "auto":
         return "none"
     raise ValueError(
-        f"`cond={settings.cond}` needs {conditioner.needs}, and {data.name} has none. Add them, or leave `cond` away."
+        f"`cond={settings.cond}` needs {conditioner.needs}, and {data.name} has none. Add them, or omit `cond`."
     )
 
 
@@ -214,7 +220,7 @@ def _check_rank(rank: int, network: Backbone) -> None:
     largest = largest_rank(network)
     if rank > largest:
         raise ValueError(
-            f"`lora={rank}`: no matrix of this network has a rank above {largest}, so more would be the same. "
+            f"`lora={rank}`: no matrix of this network has a rank above {largest}, so more has no effect. "
             f"Give at most {largest}, such as 4 or 8."
         )
 
@@ -222,6 +228,6 @@ def _check_rank(rank: int, network: Backbone) -> None:
 def _check_same(name: str, requested: str | None, own: str, settings: Settings) -> None:
     if requested and requested != own:
         raise ValueError(
-            f"`{name}` {requested!r} was requested, and {settings.start} has {own!r}. A trained network cannot change "
-            f"it. Leave `{name}` away, or train without `start`."
+            f"`{name}` {requested!r} was requested, but {settings.start} has {own!r}. A trained network cannot change "
+            f"it. Omit `{name}`, or train without `start`."
         )

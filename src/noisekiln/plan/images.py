@@ -1,4 +1,4 @@
-"""Reading the images that a task is trained on."""
+"""Task of a setting, and the images that it is trained on."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load, load_pairs
 from noisekiln.tasks.base import Task
 
-GENERATE = "generate"  # the setting for no task: images from noise alone
+GENERATE = "generate"  # setting for no task: images from noise alone
 
 
 def task_of(spec: str) -> Task | None:

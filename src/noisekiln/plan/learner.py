@@ -1,4 +1,4 @@
-"""What is trained: a model and its objective together."""
+"""Learner: the module that is trained, a model and its objective together."""
 
 from typing import Self
 
@@ -10,14 +10,14 @@ from noisekiln.objectives.base import Loss, Objective, Teacher
 
 
 class Learner(nn.Module):
-    """All that is trained, the model and what its objective learns along with it; and what it learns from.
+    """The model, the learned parts of its objective, and the frozen teacher, as one module.
 
     The model's codec is frozen, and stays in evaluation mode: normalization and dropout must not change x.
 
     Args:
-        diffusion: The model.
-        objective: Its loss.
-        teacher: The model that the objective learns from, if any; it is frozen, and stays in evaluation mode.
+        diffusion: Model to train.
+        objective: Loss of the model.
+        teacher: Model that the objective learns from, if any; it is frozen, and stays in evaluation mode.
     """
 
     def __init__(self, diffusion: Diffusion, objective: Objective, teacher: Diffusion | None = None) -> None:
@@ -38,7 +38,7 @@ class Learner(nn.Module):
         return self.objective.loss(self.diffusion.denoiser, x, cond, drawn, teacher)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but for the codec and the teacher."""
+        """Set training or evaluation mode, except for the codec and the teacher."""
         super().train(mode)
         self.diffusion.codec.eval()
         if self.teacher is not None:
@@ -48,11 +48,11 @@ class Learner(nn.Module):
 
 def _cond(model: Diffusion, ids: Tensor | None, image: Tensor | None) -> Cond:
     cond: Cond = NOTHING if model.conditioner is None or ids is None else model.conditioner(ids)
-    return cond._replace(image=image)
+    return cond.with_image(image)
 
 
 def _bound(teacher: Diffusion, ids: Tensor | None, image: Tensor | None, count: int) -> Teacher:
-    """The teacher with the conditions of a batch, by its own conditioner."""
+    """The teacher with the conditions of a batch, encoded by its own conditioner."""
     cond = _cond(teacher, ids, image)
     nothing = None if teacher.conditioner is None else teacher.conditioner.nothing(count).to(teacher.device)
     return Teacher(teacher.denoiser.bind(cond), teacher.denoiser.bind_both(cond, _cond(teacher, nothing, image)))

@@ -1,4 +1,4 @@
-"""Fine-tuning a run on images that it should look like, in a folder beside the run."""
+"""Fine-tuning of a run on images that it should imitate, in a folder next to the run."""
 
 import hashlib
 from pathlib import Path
@@ -14,21 +14,20 @@ def lookalike_run(
 ) -> tuple[Settings, Path]:
     """Settings and folder of the run that is fine-tuned on these images.
 
-    The folder is named after the run, the images by name and fingerprint, and the network by its own. So a finished one
-    is found again, and other images, or the run after more training, get another.
+    The folder is named after the run, the images by name and fingerprint, and the network by its own. So a finished
+    run is found again, and other images, or the base run after more training, get another folder.
 
     Args:
         run: Folder of the run or model to start from.
-        model: The model in it.
-        data: The images, of the model's size.
-        source: Where the images come from, if they have a place.
+        model: Model of this run.
+        data: Images, of the model's size.
+        source: Path of the images, if they have one.
         minutes: Training budget.
         device: auto, cpu, cuda or mps.
     """
-    mark = hashlib.blake2b(
-        f"{data.fingerprint} {network_fingerprint(model.denoiser)}".encode(), digest_size=4
-    ).hexdigest()
-    folder = run.parent / f"{run.resolve().name}-like-{data.name}-{mark}"
+    content = f"{data.fingerprint} {network_fingerprint(model.denoiser)}"
+    digest = hashlib.blake2b(content.encode(), digest_size=4).hexdigest()
+    folder = run.parent / f"{run.resolve().name}-like-{data.name}-{digest}"
     known = folder / "run.yaml"
-    start = Settings.read(known).start if known.is_file() else str(run)  # by the path of its first start
+    start = Settings.read(known).start if known.is_file() else str(run)  # the path of its first start
     return Settings(data=source or data.name, start=start, minutes=minutes, device=device), folder

@@ -1,5 +1,6 @@
-"""Settings of a training run: what the user chose, and what was chosen for them."""
+"""Settings of a training run, requested by the user or filled with defaults."""
 
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,10 +16,10 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run, as `run.yaml` holds them; None means "choose for me".
+    """Settings of a run, as stored in `run.yaml`; None means the default.
 
-    Once resolved, only a budget that was not requested is None, and what a run does without. A field's `Rules` say what
-    it is, what it can be, and whether a resumed run may change it; the command line's options are derived from them.
+    In resolved settings, only unused features and a budget that was not requested are None. The `Rules` of a field hold
+    its description, its possible values, and whether a resumed run may change it; the flags are derived from them.
     """
 
     data: str = setting("portraits", "Folder, file or bundled name.", may_change=True)
@@ -30,14 +31,16 @@ class Settings:
     )
     cond: str = setting("auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.")
     codec: str | None = setting(
-        None, "Codec from images to what the network sees: see `noisekiln list codecs`. Default: pixels."
+        None,
+        "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
+        "`noisekiln list codecs`. Default: pixels.",
     )
     minutes: float | None = setting(
         None, "Training budget in minutes. Default: 10 on a CPU, else 30.", above=0, may_change=True
     )
     images: int | None = setting(
         None,
-        "Training budget in images seen; of two budgets, the one spent first ends training.",
+        "Training budget in images seen. If both budgets are set, training ends when the first is used up.",
         above=0,
         may_change=True,
     )
@@ -69,7 +72,8 @@ class Settings:
     )
     micro_batch_size: int | None = setting(
         None,
-        "Images in memory at once (gradient accumulation); changes no result. Default: what fits.",
+        "Images in memory at once (gradient accumulation); changes no result. "
+        "Default: the largest that fits into memory.",
         above=0,
         may_change=True,
     )
@@ -85,14 +89,22 @@ class Settings:
         False, "Recompute activations in the backward pass: far less memory, a third slower.", may_change=True
     )
     shard: bool = setting(
-        False, "Several processes: shard the weights (FSDP2), for networks that do not fit.", may_change=True
+        False,
+        "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory.",
+        may_change=True,
     )
     timeout: float = setting(
-        300.0, "Several processes: seconds without an answer after which one counts as lost.", above=0, may_change=True
+        300.0,
+        "Distributed training: seconds before an unresponsive process is treated as lost.",
+        above=0,
+        may_change=True,
     )
     optimizer: str = setting("muon", "Optimizer: see `noisekiln list optimizers`.")
     lr: float | None = setting(
-        None, "Peak learning rate. Default: the optimizer's, less when fine-tuning all weights.", above=0
+        None,
+        "Peak learning rate. Default: the optimizer's; a third of it when fine-tuning all weights, three times it for "
+        "adapters.",
+        above=0,
     )
     cooldown: float = setting(
         0.7, "Cool-down: last share of the budget, over which the learning rate falls to 0.", at_least=0, at_most=1
@@ -103,7 +115,11 @@ class Settings:
     )
     keep_checkpoints: int = setting(2, "Number of newest checkpoints to keep.", at_least=1, may_change=True)
     keep_every: int | None = setting(
-        None, "Keep one checkpoint for good every so many images.", flag="--keep-every", above=0, may_change=True
+        None,
+        "Also keep permanently the first checkpoint after every N images.",
+        flag="--keep-every",
+        above=0,
+        may_change=True,
     )
     sampler: str | None = setting(
         None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", may_change=True,
@@ -121,6 +137,7 @@ class Settings:
         "Default guidance scale of the model; 1 is no guidance. Default: 1.5; 1 with a task.",
         at_least=0,
         may_change=True,
+        keep_on_resume=True,
     )
     schedule: str | None = setting(
         None,
@@ -137,12 +154,12 @@ class Settings:
         check(self)
         if self.lora is not None and self.start is None:
             raise ValueError(
-                f"`lora={self.lora}`: an adapter is trained for an existing model, and none was given. "
+                f"`lora={self.lora}`: an adapter is trained for an existing model, but none was given. "
                 "Give the run to fine-tune: `start=RUN`."
             )
         if self.shard and self.precision == "fp16":
             raise ValueError("`shard` with `precision=fp16`: loss scaling over sharded weights is not supported. "
-                             "Take bf16 or fp32.")  # fmt: skip
+                             "Use bf16 or fp32.")  # fmt: skip
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""
@@ -152,10 +169,10 @@ class Settings:
 
     @classmethod
     def read(cls, file: Path) -> "Settings":
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            ValueError: If the file holds something else, or an unknown setting.
+            ValueError: If the file does not hold settings, or has an unknown one.
         """
         try:
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -174,21 +191,26 @@ class Settings:
         """Settings from names and values.
 
         Raises:
-            ValueError: For an unknown setting; the message names the nearest.
+            ValueError: If a setting is unknown; the message suggests the most similar one.
         """
         known = [each.name for each in fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(f"There is no setting called {name!r}. {did_you_mean(str(name), known)}")
+                raise ValueError(f"There is no setting called {name!r}. {did_you_mean(str(name), known, 'settings')}")
         return cls(**values)
 
     def resuming(self, before: "Settings") -> "Settings":
-        """These settings with the sticky ones of the run's last start, where nothing else is requested."""
-        sticky = [name for name, rules in rules_of(Settings).items() if rules.keep_on_resume]
-        return self.replace(**{name: getattr(before, name) for name in sticky if getattr(self, name) in (None, "auto")})
+        """These settings with the `keep_on_resume` ones of the run's last start, if no others are requested."""
+        kept = [name for name, rules in rules_of(Settings).items() if rules.keep_on_resume]
+        return self.replace(**{name: getattr(before, name) for name in kept if getattr(self, name) in (None, "auto")})
+
+    def with_absolute_paths(self) -> "Settings":
+        """These settings with absolute paths of models, by which a run is found again from any working directory."""
+        paths = {name: value for name in ("start", "teacher") if (value := getattr(self, name)) is not None}
+        return self.replace(**{name: os.path.abspath(value) for name, value in paths.items()})
 
     def conflicts(self, before: "Settings") -> dict[str, tuple[Any, Any]]:
-        """Settings that a resumed run must not change and that differ, as name -> (now, before)."""
+        """Differences in settings that a resumed run must not change, as name -> (now, before)."""
         fixed = [name for name, rules in rules_of(Settings).items() if not rules.may_change]
         pairs = {name: (getattr(self, name), getattr(before, name)) for name in fixed}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -199,7 +221,7 @@ class Settings:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy as Python's, which alone YAML knows."""
+    """Numbers of numpy as numbers of Python, because YAML supports only these."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

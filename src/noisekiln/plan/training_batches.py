@@ -1,4 +1,7 @@
-"""Training batches: images encoded, with all that is random about them."""
+"""Training batches: encoded images, conditions and all random values."""
+
+from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
@@ -8,29 +11,30 @@ from torch import Tensor
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.batches import Batch
 
-ENCODED_AT_ONCE = 64  # images, where x is computed once for a whole data set
+ENCODED_AT_ONCE = 64  # images per batch, if x is computed once for a whole data set
 
 
 class TrainingBatches:
-    """Rows of the training part, as `Learner` takes them.
+    """Rows of the training part, as inputs of `Learner`.
 
-    A row has x, ids of its condition (for the model, and for its teacher), the task's condition image, and what the
-    objective draws.
+    A row has x, ids of its condition (for the model, and for its teacher), the task's condition image, and the random
+    values of the objective.
 
     Args:
-        learner: Its codec, conditioner, task and objective; conditions are encoded once, here, and so are images where
-            the codec is costly.
+        learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images at
+            the first call, if the codec is costly. Condition images of a task are random, and encoded at every call.
         data: The images.
         settings: Resolved settings.
 
     Raises:
-        ValueError: If the task learns from pairs of images, and the data hold single ones.
+        ValueError: If the task needs pairs of images, and the data hold single images.
     """
 
     def __init__(self, learner: Learner, data: DataSet, settings: Settings) -> None:
@@ -40,7 +44,7 @@ class TrainingBatches:
         task, conditioner, self.teacher = diffusion.task, diffusion.conditioner, learner.teacher
         if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
-                f"{describe(task)} learns from pairs of images, and {data.name} holds single ones. "
+                f"{describe(task)} learns from pairs of images, but {data.name} holds single images. "
                 "Read them with noisekiln.data.load_pairs."
             )
         unconditional = settings.cond == "none" or conditioner is None
@@ -48,13 +52,25 @@ class TrainingBatches:
         self.teacher_ids: Tensor | None = None
         if self.teacher is not None:
             self.teacher_ids = condition_ids(self.teacher, data.train, data.class_names, unconditional=unconditional)
-        self.encoded = encode_once(diffusion.codec, data.train, self.device) if diffusion.codec.costly else None
+        self._encoded: Tensor | None = None
+        self._encoding = Lock()  # rows are made in several threads
+
+    @property
+    def encoded(self) -> Tensor | None:
+        """X of all images, if the codec is costly; computed at the first use."""
+        if not self.diffusion.codec.costly:
+            return None
+        with self._encoding:
+            if self._encoded is None:
+                encode = partial(encode_once, self.diffusion.codec, self.images, self.device)
+                self._encoded = retry_with_halves(encode, ENCODED_AT_ONCE)
+            return self._encoded
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
         places, task = self.places(start, count), self.diffusion.task
         pixels = None
-        if self.encoded is None or task is not None:
+        if not self.diffusion.codec.costly or task is not None:
             pixels = self._on_device(self.images.pixels[places])
         x = self._x(places, pixels)
         ids, teacher_ids = self._ids(places, generator)
@@ -66,11 +82,11 @@ class TrainingBatches:
         return x, ids, teacher_ids, image, *self.objective.drawn(x, generator)
 
     def places(self, start: int, count: int) -> NDArray[np.int64]:
-        """Which images of the training part these are."""
+        """Indices of these images in the training part."""
         return batch_order(len(self.images), seed=self.seed, start=start, count=count)
 
     def _ids(self, places: NDArray[np.int64], generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
-        """Ids of the conditions for the model and for its teacher, the same ones dropped."""
+        """Ids of the conditions for the model and for its teacher; the same conditions are dropped for both."""
         if self.ids is None:
             return None, self._some_ids(self.teacher, self.teacher_ids, places, None)
         dropped = torch.rand(len(places), generator=generator) < self.cond_dropout
@@ -86,8 +102,9 @@ class TrainingBatches:
         return to_device(some if dropped is None else model.conditioner.drop(some, dropped), self.device)
 
     def _x(self, places: NDArray[np.int64], pixels: Tensor | None) -> Tensor:
-        if self.encoded is not None:
-            return to_device(self.encoded[torch.from_numpy(places)], self.device).float()
+        encoded = self.encoded
+        if encoded is not None:
+            return to_device(encoded[torch.from_numpy(places)], self.device).float()
         assert pixels is not None
         return self.diffusion.codec.encode(pixels)
 
@@ -98,7 +115,7 @@ class TrainingBatches:
 def condition_ids(
     diffusion: Diffusion, images: Images, class_names: tuple[str, ...], *, unconditional: bool = False
 ) -> Tensor | None:
-    """Ids of the images' conditions, (N, ...): the empty one where images have none; None without a conditioner."""
+    """Ids of the images' conditions, (N, ...): empty conditions for images without one; None without a conditioner."""
     conditioner = diffusion.conditioner
     if conditioner is None:
         return None
@@ -107,8 +124,8 @@ def condition_ids(
 
 
 @torch.no_grad()
-def encode_once(codec: Codec, images: Images, device: str) -> Tensor:
+def encode_once(codec: Codec, images: Images, device: str, at_once: int) -> Tensor:
     """X of all images in half precision, (N, C, H, W) in main memory."""
-    parts = (images.pixels[i : i + ENCODED_AT_ONCE] for i in range(0, len(images), ENCODED_AT_ONCE))
+    parts = (images.pixels[i : i + at_once] for i in range(0, len(images), at_once))
     encoded = [codec.encode(torch.from_numpy(np.ascontiguousarray(part)).to(device)) for part in parts]
     return torch.cat([x.to("cpu", torch.float16) for x in encoded])

@@ -1,1 +1,1 @@
-"""Runs: training in a folder, which resumes and is a model at any time."""
+"""Runs: training in a folder, which can be resumed and loaded as a model at any time."""

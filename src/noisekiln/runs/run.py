@@ -1,4 +1,4 @@
-"""A training run in a folder: it resumes, it shows what it does, and it is a model at any time."""
+"""A training run in a folder: resumable, with logs, grids, checkpoints and a loadable model."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -36,33 +36,42 @@ from noisekiln.training.trainer import Report
 class Run:
     """Trains into a folder: `run.yaml`, `dataset.json`, `environment.json`, `metrics.jsonl`, `samples/`, `model/`, ...
 
-    Opening a folder that already holds this run resumes it; nothing is written before training begins.
+    Opening a folder that already holds this run resumes it; nothing is written before training starts.
 
     Args:
-        settings: The requested settings.
+        settings: Requested settings.
         data: The images.
         folder: Folder of the run.
-        intervals: How often it logs, evaluates, draws grids and saves.
+        intervals: Intervals of logs, evaluations, grids and checkpoints.
+        allow_code: Whether Python files may be run that the run or its models name, and `settings` do not.
 
     Attributes:
         folder: Folder of the run.
-        opened: What was found in it.
-        ranks: The processes that train together.
-        trainer: Trains `learner`.
+        opened: Contents of the folder when it was opened.
+        ranks: Processes that train together.
+        trainer: Trainer of `learner`.
         learner: The model and its objective.
-        compiler: Compiles the network, if that is requested.
-        copies: Copies of what is trained.
-        grids: Draws grids of samples.
-        held_out: Evaluates held-out images.
-        background: Writes files while `events` runs.
+        compiler: Compiler of the network.
+        copies: Copies of the current and the averaged weights.
+        grids: Grids of samples.
+        held_out: Loss on held-out images.
+        background: Writer of files while `events` runs.
 
     Raises:
-        ValueError: If the folder holds another run, or something else.
+        ValueError: If the folder holds another run, or other files.
     """
 
-    def __init__(self, settings: Settings, data: DataSet, folder: Path, *, intervals: Intervals = Intervals()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data: DataSet,
+        folder: Path,
+        *,
+        intervals: Intervals = Intervals(),
+        allow_code: bool = False,
+    ) -> None:
         self.folder, self.intervals = RunFolder(folder), intervals
-        self.opened = self.folder.look(settings, data)
+        self.opened = self.folder.look(settings, data, allow_code=allow_code)
         chosen = self.settings
         base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
@@ -107,7 +116,7 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of how it starts, one line each."""
+        """Notes for the user about the start of the run, one line each."""
         base = self.opened.base
         lines = notes(self.settings, self.data, base, self.learner.diffusion) if base else []
         before, now = self.trainer.previous_world_size, self.ranks.world_size
@@ -120,13 +129,13 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong at its start, though not so wrong that it could not start, one line each."""
+        """Problems at the start that do not prevent training, one line each."""
         failure = self.compiler.failure
         return [*self.opened.warnings, *([f"the network is not compiled: {failure}"] if failure else [])]
 
     @property
     def plan(self) -> Plan:
-        """What will be trained."""
+        """Plan of the run: what will be trained."""
         trainer = self.trainer
         return Plan(
             folder=self.folder.path,
@@ -142,7 +151,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, and the model is there: otherwise it is written again."""
+        """Whether the budget is used up and the model exists; a missing model is written again."""
         return self.trainer.share >= 1 and self.folder.has_whole_model()
 
     def steps(self, interrupt: Interrupt | None = None) -> Generator[Report]:
@@ -153,32 +162,32 @@ class Run:
                     yield event.report
 
     def events(self, interrupt: Interrupt | None = None) -> Generator[Event]:
-        """Train, yielding all that happens; grids, logs and checkpoints are written on the way.
+        """Train, yielding events; grids, logs and checkpoints are written meanwhile.
 
-        At the end of the budget, or once `interrupt` has a signal, all is saved. A caller that leaves the loop earlier,
-        after a `Step`, calls `save`.
+        At the end of the budget, or after a signal of `interrupt`, everything is saved. A caller that leaves the loop
+        earlier, after a `Step`, must call `save`.
 
         Raises:
             ValueError: If another process trains in this folder.
             SaveFailed: If something cannot be written; what was saved before is intact.
-            Diverged: If the loss or a weight is not finite; the last good checkpoint remains.
+            Diverged: If the loss or a weight is not finite; the last saved checkpoint is still good.
         """
         yield self.plan
         yield from map(Note, self.warnings)
-        if self.ranks.all_reduce_sum([not self.finished]) == [0]:  # now all have looked at the folder
+        if self.ranks.all_reduce_sum([not self.finished]) == [0]:  # after this, all processes have read the folder
             yield self._end("finished before")
             return
         claim = self.folder.claim(self.opened, self.learner.diffusion.codec, self.trainer.images_seen, self.ranks)
         with claim, self.background, self.ranks.detecting_lost_ranks():
             yield from self._train(interrupt or Interrupt())
             self.background.wait()
-            self.ranks.barrier()  # no process leaves, and has others stopped, while one still writes
+            self.ranks.barrier()  # no process exits, which would stop the others, while one still writes
         yield self._end("done" if self.trainer.share >= 1 else "stopped")
 
     def save(self) -> None:
-        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged there, and also kept alone.
+        """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged, and also saved separately.
 
-        While `events` runs it is done in the background, from copies; when `events` has ended, all is written.
+        While `events` runs, copies are written in the background; when `events` has ended, everything is written.
         """
         self.background.wait()
         with self.failures.explaining_divergence():
@@ -195,7 +204,7 @@ class Run:
         return self.grids.draw()
 
     def _train(self, interrupt: Interrupt) -> Iterator[Event]:
-        self.ranks.barrier()  # no process writes into what is still being tidied
+        self.ranks.barrier()  # no process writes while another still removes old files
         settings, trainer, folder = self.settings, self.trainer, self.folder
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
         check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
@@ -212,7 +221,7 @@ class Run:
                 drawn = report.share < 1 and grid_times.due(report.share)
                 if drawn:
                     yield Grid(self.draw_grid())
-                # The last step is saved after the last grid: a run that is killed before that draws it again.
+                # The last step is saved after the last grid: a run that is killed before it draws the grid again.
                 if report.applied and report.share < 1:
                     due = [keep_times.due(report.images_seen), save_times.due(report.seconds), drawn]
                     if any(due):
@@ -238,14 +247,14 @@ class Run:
         return Reports(opened, trainer, self.held_out, self.copies, workload, self.intervals)
 
     def _reports_of_steps(self, interrupt: Interrupt) -> Iterator[Report]:
-        """The trainer's reports; a network that fails to compile on the way is run eagerly."""
+        """The trainer's reports; a network that fails to compile during training is run eagerly."""
         run = partial(self.trainer.run, lambda: interrupt.signal or 0)
         with self.failures.explaining_divergence(), self.failures.explaining_lack_of_memory():
             yield from self.compiler.steps_with_fallback(run)
 
     def _log(self, report: Report, reports: Reports, snapshots: Snapshots) -> Iterator[Event]:
-        """What is to be done after a step besides grids and checkpoints."""
-        if report.applied:  # otherwise the averages are as they were
+        """Logs, snapshots and evaluations after a step."""
+        if report.applied:  # otherwise the averages have not changed
             self._snapshot_if_due(snapshots)
             reports.add_step(report)
             if (evaluation := reports.evaluate_if_due(report)) is not None:
@@ -271,9 +280,9 @@ class Run:
     def _snapshot_if_due(self, snapshots: Snapshots) -> None:
         if snapshots.due(self.trainer.share):
             self._check_finite()
-            work = snapshots.make_write_task(self.trainer.ema)
+            task = snapshots.make_write_task(self.trainer.ema)
             if self.ranks.is_main:
-                self.background.submit(work)
+                self.background.submit(task)
 
     def _end(self, why: Why) -> End:
         return End(
@@ -291,6 +300,6 @@ class Run:
         return Saving(self.trainer.images_seen)
 
     def _check_finite(self) -> None:
-        """Raise Diverged before anything is made of weights that are NaN or infinite."""
+        """Raise Diverged before NaN or infinite weights are used."""
         with self.failures.explaining_divergence():
             self.trainer.check_finite()

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, whether a run may go on in it, and claiming it for training."""
+"""Folder of a run: its contents, checks before a run is started or resumed, and the lock for training."""
 
 import errno
 import json
@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from noisekiln.codecs.base import Codec
+from noisekiln.components.consent import check_consent
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
@@ -25,21 +28,21 @@ from noisekiln.runs.environment import append_environment
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import Checkpoint
 
-LEFTOVERS = (LOCK, ".run.yaml.partial")  # what a run leaves that was killed before it had a run.yaml
+LEFTOVERS = (LOCK, ".run.yaml.partial")  # files of a run that was killed before it had a run.yaml
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What was found when a run was opened.
+    """Contents of a run's folder when it was opened.
 
     Attributes:
         settings: Resolved settings, with those of the run's last start where none were requested.
         data: The images.
-        base: The model to fine-tune, if any.
-        teacher: The model that the objective distils, if any.
+        base: Model to fine-tune, if any.
+        teacher: Model that the objective distils, if any.
         codec: The codec with weights that an earlier start made, if any.
-        checkpoint: The newest checkpoint that is intact, or None.
-        counts: Images seen of all checkpoints.
+        checkpoint: Newest checkpoint that is intact, or None.
+        images_seen_of_checkpoints: Images seen by each checkpoint.
         micro_batch_size: Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory.
         has_model: Whether the folder holds a model.
     """
@@ -50,7 +53,7 @@ class Opened:
     teacher: Diffusion | None
     codec: Codec | None
     checkpoint: Checkpoint | None
-    counts: Sequence[int]
+    images_seen_of_checkpoints: Sequence[int]
     micro_batch_size: int | None
     has_model: bool
 
@@ -60,15 +63,17 @@ class Opened:
         return int(self.checkpoint.state["images_seen"]) if self.checkpoint else 0
 
     def without_tensors(self) -> "Opened":
-        """The same without the checkpoint's tensors, whose memory is needed once they are loaded."""
+        """The same without the tensors of the checkpoint, to free their memory once they are loaded."""
         return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(shards=[]))
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the folder, though not so wrong that the run could not start, one line each."""
+        """Problems of the folder that do not prevent the run from starting, one line each."""
         lines = list(self.checkpoint.skipped) if self.checkpoint else []
         if self.checkpoint is None and self.has_model:
-            lines.append("there is no checkpoint to resume from: training begins anew, over the model that is there")
+            lines.append(
+                "there is no checkpoint to resume from: training starts from scratch and overwrites the existing model"
+            )
         return lines
 
 
@@ -76,7 +81,7 @@ class RunFolder:
     """The folder of a run.
 
     Args:
-        path: The folder, which need not exist yet.
+        path: The folder; it need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,27 +95,31 @@ class RunFolder:
         """Raise ValueError if another process trains here."""
         self.lock.check()
 
-    def look(self, settings: Settings, data: DataSet) -> Opened:
-        """Read and check all that a run needs to start or to go on here; nothing is changed.
+    def look(self, settings: Settings, data: DataSet, *, allow_code: bool = False) -> Opened:
+        """Read and check everything that a run needs to start or resume here; nothing is changed.
 
         Args:
-            settings: The requested settings.
+            settings: Requested settings.
             data: The images.
+            allow_code: Whether Python files may be run that the run or its models name, and `settings` do not.
 
         Raises:
-            ValueError: If the folder holds something else, or a run of other settings or images, or a damaged one.
+            ValueError: If the folder holds other files, a run with other settings or images, or a damaged run.
         """
-        base, teacher = load_start(settings, self.path), load_teacher(settings, self.path)
-        resolved = self._resume_settings(settings, data, base)
+        with torch.random.fork_rng(devices=[]):  # building components draws their first weights
+            base = load_start(settings, self.path, allow_code=allow_code)
+            teacher = load_teacher(settings, self.path, allow_code=allow_code)
+            resolved = self._resume_settings(settings, data, base, allow_code)
+            codec = load_codec(self.codec, requested=asdict(settings), allow_code=allow_code)
         self._check_same_data(data)
         return Opened(
             settings=resolved,
             data=data,
             base=base,
             teacher=teacher,
-            codec=load_codec(self.codec),
+            codec=codec,
             checkpoint=checkpoints.load_newest(self.checkpoints),
-            counts=checkpoints.list_images_seen(self.checkpoints),
+            images_seen_of_checkpoints=checkpoints.list_images_seen(self.checkpoints),
             micro_batch_size=self._micro_batch_size(resolved),
             has_model=self.model.exists(),
         )
@@ -121,13 +130,13 @@ class RunFolder:
 
     @contextmanager
     def claim(self, opened: Opened, codec: Codec, images_seen: int, ranks: Ranks) -> Iterator[None]:
-        """Hold the folder for training: locked, with run.yaml and dataset.json, free of what will be made again.
+        """Lock the folder for training, write run.yaml and dataset.json, and remove files that will be made again.
 
         Args:
-            opened: What `look` returned.
+            opened: Result of `look`.
             codec: Codec of the run, whose weights are kept.
-            images_seen: Images seen by the state that training goes on from.
-            ranks: The processes that train together; the first one writes.
+            images_seen: Images seen by the state from which training continues.
+            ranks: Processes that train together; the first one writes.
 
         Raises:
             ValueError: If another process trains here, or has trained here since `look`.
@@ -140,7 +149,9 @@ class RunFolder:
                 append_environment(self.path, images_seen, opened.settings.device, ranks.world_size)
                 keep_model(opened.base, self.path / START)
                 keep_model(opened.teacher, self.path / TEACHER)
-                if codec.state_dict() and not (self.codec / "codec.json").is_file():  # others are made again alike
+                if (
+                    codec.state_dict() and not (self.codec / "codec.json").is_file()
+                ):  # codecs without weights are made again identically
                     save_codec(codec, self.codec)
                 snapshots.delete_snapshots_after(self.snapshots, images_seen)
                 checkpoints.delete_checkpoints_after(self.checkpoints, images_seen)
@@ -154,7 +165,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn errors of a full or broken disk into SaveFailed, which says what is intact and what to do."""
+        """Convert errors of a full or broken disk to SaveFailed, which says what is intact and what to do."""
         try:
             yield
         except OSError as error:
@@ -171,7 +182,7 @@ class RunFolder:
             draft.write_text(json.dumps(_describe(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def limit_micro_batch(self, size: int) -> None:
-        """Record that a sharded run shall have at most so many images in memory at once, from its next start on."""
+        """Record that a sharded run should use micro-batches of at most `size` images from its next start on."""
         with atomic_write(self.memory_file) as draft:
             draft.write_text(json.dumps({"micro_batch_size": size}) + "\n", encoding="utf-8")
 
@@ -180,22 +191,25 @@ class RunFolder:
         requested = settings.micro_batch_size
         try:
             recorded = int(json.loads(self.memory_file.read_text(encoding="utf-8"))["micro_batch_size"])
-        except (OSError, ValueError, KeyError, TypeError):  # there is no record, or none that can be read
+        except (OSError, ValueError, KeyError, TypeError):  # no record, or an unreadable one
             return requested
         return min(requested or recorded, recorded) if settings.shard else requested
 
-    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None) -> Settings:
-        """The requested settings, resolved; where none is requested, those of the run that is here."""
+    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None, allow_code: bool) -> Settings:
+        """The requested settings, resolved; those of the existing run where none are requested."""
         if not self.settings_file.exists():
             self._check_empty()
             return resolve(settings, data, base)
         if not self.checkpoints.is_dir():
             raise ValueError(
-                f"{self.path} holds a run without its checkpoints: it would begin anew over what is there. "
-                "Restore them from a copy, or give another `out` for a new run."
+                f"{self.path} holds a run without its checkpoints: it would start again and overwrite its files. "
+                "Restore the checkpoints from a backup, or give another `out` for a new run."
             )
-        before = Settings.read(self.settings_file)
-        resolved = resolve(settings.resuming(before), data, base)
+        before = Settings.read(self.settings_file).with_absolute_paths()
+        resumed = settings.resuming(before)
+        if not allow_code:
+            check_consent(self.settings_file, asdict(resumed), asdict(settings))
+        resolved = resolve(resumed, data, base)
         conflicts = resolved.conflicts(before)
         if conflicts:
             shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
@@ -206,13 +220,13 @@ class RunFolder:
         return resolved
 
     def _check_empty(self) -> None:
-        """Raise ValueError if the folder holds anything but leftovers of a run that was killed at its very start."""
+        """Raise ValueError if the folder holds other files than those of a run that was killed at its very start."""
         if self.path.is_file():
-            raise ValueError(f"{self.path} is a file, and a run needs a folder. Choose a new one as `out`.")
+            raise ValueError(f"{self.path} is a file, but a run needs a folder. Give a new folder as `out`.")
         if self.path.exists() and any(not self._is_leftover(file) for file in self.path.iterdir()):
             raise ValueError(
                 f"{self.path} holds files, but no run: there is no run.yaml. Nothing was changed. "
-                "Choose an empty or new folder as `out`."
+                "Give an empty or new folder as `out`."
             )
 
     def _is_leftover(self, file: Path) -> bool:
@@ -227,7 +241,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
-                "Restore it from a copy, or give another `out` for a new run."
+                "Restore it from a backup, or give another `out` for a new run."
             ) from error
         if before != data.fingerprint:
             raise ValueError(
@@ -236,8 +250,8 @@ class RunFolder:
             )
 
     def _check_not_overtaken(self, opened: Opened, images_seen: int) -> None:
-        """Raise ValueError if newer checkpoints than the one that training goes on from appeared since `look`."""
-        since = set(checkpoints.list_images_seen(self.checkpoints)) - set(opened.counts)
+        """Raise ValueError if newer checkpoints than the one to continue from have appeared since `look`."""
+        since = set(checkpoints.list_images_seen(self.checkpoints)) - set(opened.images_seen_of_checkpoints)
         if any(count > images_seen for count in since):
             raise ValueError(
                 f"Another process has trained in {self.path} since it was opened here. "
@@ -246,7 +260,7 @@ class RunFolder:
 
 
 def _describe(data: DataSet) -> dict[str, Any]:
-    """A data set as `dataset.json` has it."""
+    """Description of a data set, for `dataset.json`."""
     return {
         "name": data.name,
         "fingerprint": data.fingerprint,
@@ -261,5 +275,5 @@ def _describe(data: DataSet) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """A setting's value as a user writes it: 24x48 for a size."""
+    """A setting's value as the user writes it: 24x48 for a size."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
