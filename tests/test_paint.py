@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from conftest import Command
 from noisekiln.components.registry import names
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.session.paint import generate_on_ranks
 from noisekiln.session.prompts import repeat_conditions
 from noisekiln.session.session import Session
 
@@ -243,6 +246,23 @@ def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.
         list(Session.open(plain_run, tmp_path, device="cpu", note=notes.append).sample([None], [0], steps=1))
     assert capsys.readouterr() == ("", "")
     assert notes == [f"the 1 earlier images in {tmp_path} will be replaced (give another `out` to keep them)."]
+
+
+class Twins(Ranks):
+    """Two processes, of which the other one samples the same images."""
+
+    def all_gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        return torch.cat([rows, rows])
+
+
+def test_progress_of_several_processes_holds_x_and_images_of_all(plain_run: Path):
+    model = Diffusion.load(plain_run)
+    alone = model.generate([None] * 2, seeds=[0, 1], steps=2)
+    shared = generate_on_ranks(model, [None] * 4, range(4), Twins(0, 2), batch_size=2, steps=2)
+    *_, one = alone
+    *_, both = shared
+    assert torch.equal(both.x, torch.cat([one.x, one.x]))
+    assert torch.equal(both.images(), torch.cat([one.images(), one.images()]))
 
 
 # What is refused

@@ -1,7 +1,9 @@
 """Averages chosen after training: their mathematics, the snapshots of a run, and `noisekiln ema`."""
 
 import json
+import os
 import shutil
+import signal
 from itertools import islice, pairwise
 from math import sqrt
 from pathlib import Path
@@ -250,7 +252,7 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, damage):
     file = written(tmp_path, half_trained())
     file.write_bytes(damage if damage is not None else file.read_bytes().replace(b"snapshot", b"snapshut"))
     with pytest.raises(
-        ValueError, match=r"000000000008\.safetensors is no snapshot of noisekiln's, or damaged .*Remove"
+        ValueError, match=r"000000000008\.safetensors is not a snapshot of noisekiln, or damaged .*Remove"
     ):
         snapshots.list_snapshots(tmp_path)
 
@@ -456,7 +458,7 @@ def test_another_folder(class_run: Path, tmp_path: Path):
     (mine / "thesis.tex").write_text("mine")
     other = Path(shutil.copytree(class_run, tmp_path / "other"))
     for place in (mine, mine / "thesis.tex", other):
-        with pytest.raises(ValueError, match="holds something else than a model written by this command"):
+        with pytest.raises(ValueError, match="holds other files than a model written by this command"):
             PostHocEma(class_run).write(0.2, place)
     assert contents(other) == before
 
@@ -578,7 +580,7 @@ def test_what_the_command_refuses(cli: Command, trained: Path, words: tuple[str,
 def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_path: Path):
     shutil.rmtree(trained / "ema")
     result = cli("ema", trained)
-    assert (result.code, "keeps no snapshots of its averages" in result.err) == (2, True)
+    assert (result.code, "has no snapshots of its averages" in result.err) == (2, True)
     result = cli("ema", class_run / "model")
     assert (result.code, "is a model without its run" in result.err) == (2, True)
     result = cli("ema", tmp_path / "nowhere")
@@ -591,3 +593,22 @@ def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, t
     result = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
     assert result.code == 2
     assert "--ema-snapshots -1 is out of range. Give 0 or more." in result.err
+
+
+def test_a_comparison_that_is_stopped_keeps_the_lengths_so_far(
+    cli: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A signal arrives while the second of three is sampled: that one is finished, and nothing is written to model/."""
+    before, sampled = weights_of(trained), []
+
+    def model(self: PostHocEma, length: float) -> Diffusion:
+        sampled.append(length)
+        if len(sampled) == 3:  # the first is made for the conditions
+            os.kill(os.getpid(), signal.SIGINT)
+        return self._make(length)[0]
+
+    monkeypatch.setattr(PostHocEma, "model", model)
+    result = cli("ema", trained, "--length", "0.07,0.1,0.15", "--write", "0.07")
+    assert (result.code, "stopped: 2 of 3 lengths are compared" in result.out) == (130, True), result
+    assert columns_of(trained / "ema" / "lengths.png") == 2
+    assert far_apart(before, weights_of(trained)) == 0

@@ -6,10 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import noisekiln as nk
 from conftest import TRAINING, save_image
+from noisekiln.cli._painting import show
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.session.session import Session
 from noisekiln.tasks.upscale import Upscale
 from test_tasks import tiny
 
@@ -307,6 +311,24 @@ def test_what_is_kept_when_sampling_is_stopped(cli, plain_run, tmp_path, number,
         return
     text = f"{kept} of 5 images are finished, and saved in" if kept else "no image was finished, so nothing was"
     assert (result.code, text in result.flat) == (code, True), result
+
+
+class RanksWithSignalElsewhere(Ranks):
+    """Two processes, of which the other one receives SIGTERM in its fourth step."""
+
+    steps = 0
+
+    def all_gather(self, rows, count):
+        self.steps += 1
+        return torch.cat([rows, torch.tensor([15 if self.steps == 4 else 0])])
+
+
+def test_all_processes_stop_at_the_signal_of_one(plain_run, tmp_path):
+    session = Session.open(plain_run, tmp_path / "o", device="cpu")
+    progress = session.sample([None] * 4, range(4), batch_size=2, steps=3)
+    with pytest.raises(typer.Exit) as stopped:
+        show(progress, session, RanksWithSignalElsewhere())
+    assert (stopped.value.exit_code, len([*(tmp_path / "o").glob("0000?.png")])) == (143, 2)
 
 
 @pytest.mark.parametrize(("after", "kept"), [(2, 0), (4, 2)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -108,4 +109,10 @@ def _gathered(progress: Iterator[Progress], ranks: Ranks, own: int, count: int) 
             yield each
             continue
         images = ranks.all_gather(each.images().cpu()[:own], count)
-        yield replace(each, x=images, decode=lambda images: images)
+        x = ranks.all_gather(each.x.cpu()[:own], count)
+        yield replace(each, x=x, decode=partial(_already_decoded, images))
+
+
+def _already_decoded(images: Tensor, x: Tensor) -> Tensor:
+    """The `Decode` of a gathered batch, of which each process has decoded its share."""
+    return images

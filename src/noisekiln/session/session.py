@@ -80,7 +80,6 @@ class Session:
             merge(model, place, strength)
         return cls(model, out, prompts, note)
 
-    @property
     def require_single_model(self) -> Diffusion:
         """The model, if it is a single one.
 
