@@ -138,10 +138,25 @@ def test_a_costly_codec_encodes_every_image_once(pets, tmp_path, halved):
     data = load(str(pets))
     settings = resolve(Settings(codec=codec, **SMALL), data)
     learner = make_learner(settings, data)
+    encode, counts = learner.diffusion.codec.encode, []
+
+    def counting(pixels):
+        counts.append(len(pixels))
+        if len(pixels) > 16:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+        return encode(pixels)
+
+    learner.diffusion.codec.encode = counting
     batches = TrainingBatches(learner, data, settings)
+    assert not counts, "nothing is encoded before the first batch"
+    x = batches(5, 7, torch.Generator().manual_seed(0))[0]
+    batches(12, 7, torch.Generator().manual_seed(0))
+    fits = [count for count in counts if count <= 16]
+    assert len(fits) < len(counts), "fewer images at once, if memory runs out"
+    assert sum(fits) == len(data.train)
+    del learner.diffusion.codec.encode
     assert batches.encoded.dtype == torch.float16
     assert batches.encoded.shape == (len(data.train), 12, 4, 4)
-    x = batches(5, 7, torch.Generator().manual_seed(0))[0]
     fresh = learner.diffusion.codec.encode(torch.from_numpy(data.train.pixels[batches.places(5, 7)]))
     torch.testing.assert_close(x, fresh, atol=2e-3, rtol=2e-3)
     nk.train(str(pets), codec=codec, out=tmp_path / "run", **SMALL)
@@ -249,6 +264,34 @@ def test_data_that_have_nothing_for_a_conditioner_are_refused(plain, tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
+PATTERN = """
+from noisekiln.conditions import CondSizes
+from position_conditioner import Position
+
+
+class Pattern(Position):
+    @property
+    def sizes(self):
+        return CondSizes(vector=self.width, image=1)
+
+    def forward(self, ids):
+        return super().forward(ids)._replace(image=ids.nan_to_num()[:, :1, None, None].expand(-1, 1, 8, 8))
+"""
+
+
+def test_a_conditioner_may_fill_the_condition_image_unless_a_task_does(places, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOYS))
+    file = tmp_path / "pattern.py"
+    file.write_text(PATTERN, encoding="utf-8")
+    options = {**SMALL, "cond": f"{file}:Pattern", "out": tmp_path / "run"}
+    model = nk.train(str(places), **options)
+    assert model.denoiser.backbone.image == 1
+    one, other = model.sample([(0.1, 0.9), (0.9, 0.9)], seeds=[5, 5], steps=3)
+    assert not torch.equal(one, other)
+    with pytest.raises(ValueError, match="fills Cond.image, and so does `task=inpaint`"):
+        nk.train(str(places), **options | {"task": "inpaint", "out": tmp_path / "other"})
+
+
 # --- an objective with a teacher
 
 
@@ -307,7 +350,7 @@ def test_a_teacher_is_required_or_refused(pets, class_run, tmp_path, cli):
     assert "--teacher" in result.flat
     result = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--teacher", class_run)
     assert result.code == 2
-    assert "learns from no teacher" in result.flat
+    assert "does not use a teacher" in result.flat
 
 
 # --- a backbone that reads tokens and both levels of a step

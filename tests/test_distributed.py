@@ -482,8 +482,8 @@ def test_after_a_killed_process_is_replaced_the_run_ends_with_the_same_result(tm
         checkpoints.load_newest(folder / "checkpoints") for folder in (two_process_run / "whole", tmp_path)
     )
     assert killed.state["images_seen"] == 640
-    for name, tensor in whole.parts[0].items():
-        assert torch.equal(killed.parts[0][name], tensor), name
+    for name, tensor in whole.shards[0].items():
+        assert torch.equal(killed.shards[0][name], tensor), name
 
 
 @pytest.mark.slow
