@@ -1,5 +1,6 @@
 """One file and no edits: components of six kinds, written outside of the package, through everything that uses them."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 import noisekiln as nk
 from conftest import TINY, save_image
 from noisekiln.codecs.base import Codec
+from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import find
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
@@ -191,6 +193,14 @@ def test_inverse_methods_behind_a_codec_agree_with_the_observation(halved):
     assert float((means - torch.from_numpy(small).float()).abs().mean()) < 12
 
 
+def test_fine_tuning_refuses_another_setting_of_the_codec(pets, halved, tmp_path):
+    options = {**SMALL, "start": str(halved), "images": 16, "allow_code": True}
+    del options["backbone"]
+    with pytest.raises(ValueError, match="`codec` .*Halving.mean=0.25.* was requested.* has .*Halving"):
+        nk.train(str(pets), out=tmp_path / "run", codec=f"{HALVING}(mean=0.25)", **options)
+    nk.train(str(pets), out=tmp_path / "run", codec=f"{HALVING}(costly=False)", **options)
+
+
 @pytest.mark.parametrize("codec", [HALVING, THIRDS])
 @pytest.mark.parametrize("task", ["inpaint", "upscale(factor=2)"])
 def test_tasks_train_behind_a_codec(pets, tmp_path, task, codec):
@@ -351,6 +361,45 @@ def test_a_teacher_is_required_or_refused(pets, class_run, tmp_path, cli):
     result = cli("train", pets, "--out", tmp_path / "run", *FLAGS, "--teacher", class_run)
     assert result.code == 2
     assert "does not use a teacher" in result.flat
+
+
+def test_a_student_has_the_codec_of_its_teacher(pets, class_run, halved, tmp_path):
+    options = {**SMALL, "objective": DISTILLING, "teacher": str(halved), "allow_code": True}
+    student = nk.train(str(pets), out=tmp_path / "student", **options)
+    assert student.codec.x_channels == 12
+    assert Settings.read(tmp_path / "student" / "run.yaml").codec.endswith(":Halving"), "and run.yaml says so"
+    nk.train(str(pets), out=tmp_path / "student", **options | {"images": 80})
+    with pytest.raises(ValueError, match="`codec=pixels` was requested, and .* has .*Halving"):
+        nk.train(str(pets), out=tmp_path / "other", codec="pixels", **options)
+    with pytest.raises(ValueError, match="Halving.*channels=3"):
+        nk.train(str(pets), out=tmp_path / "other", codec=f"{HALVING}(mean=0.25)", **options)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_teacher_that_does_not_fit_is_refused(pets, captioned, class_run, plain_run):
+    data = load(str(pets))
+    chosen = {"objective": DISTILLING, "teacher": "RUN", "backbone": TINY}
+    settings = resolve(Settings(**chosen), data)
+    with pytest.raises(ValueError, match="has `cond=none`, and the model to train has `cond=class_label`"):
+        make_learner(settings, data, teacher=nk.load(plain_run))
+    with pytest.raises(ValueError, match="has the task generate, and `task=inpaint"):
+        make_learner(resolve(Settings(**chosen, task="inpaint"), data), data, teacher=nk.load(class_run))
+    codec = Pixels().fit(torch.from_numpy(data.train.pixels // 2))
+    with pytest.raises(ValueError, match="has the codec pixels.*their x differ"):
+        make_learner(settings, data, teacher=nk.load(class_run), codec=codec)
+    make_learner(resolve(Settings(**chosen, cond="none"), data), data, teacher=nk.load(class_run))
+
+
+def test_a_teacher_whose_codec_has_other_weights_is_refused(pets):
+    data = load(str(pets))
+    settings = resolve(Settings(objective=DISTILLING, teacher="RUN", codec=THIRDS, **SMALL), data)
+    teacher = make_learner(settings.replace(objective="denoising", teacher=None), data).diffusion
+    codec = copy.deepcopy(teacher.codec)
+    make_learner(settings, data, teacher=teacher, codec=codec)
+    with torch.no_grad():
+        codec.mean += 1e-3
+    with pytest.raises(ValueError, match="with other weights: their x differ"):
+        make_learner(settings, data, teacher=teacher, codec=codec)
 
 
 # --- a backbone that reads tokens and both levels of a step

@@ -26,7 +26,7 @@ def build(base: type[T], spec: "str | T", **context: object) -> T:
 
     Args:
         base: The abstract class of its room, such as `Sampler`.
-        spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned as it is.
+        spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned unchanged.
         context: Arguments that the caller provides (channels, condition sizes), for a constructor that has them; the
             spec may not name them.
 
@@ -51,7 +51,7 @@ def describe(component: object, *, include_defaults: bool = False, exclude: tupl
     settings = [
         f"{name}={_literal(value, include_defaults)}"
         for name, parameter in _parameters(type(component)).items()
-        if name not in exclude and ((value := getattr(component, name)) != parameter.default or include_defaults)
+        if name not in exclude and ((value := _kept(component, name)) != parameter.default or include_defaults)
     ]
     return name_of(type(component)) + (f"({', '.join(settings)})" if settings else "")
 
@@ -68,6 +68,17 @@ def python_file(spec: str) -> Path | None:
     except ValueError:
         return None
     return Path(file) if colon else None
+
+
+def matches(base: type[T], spec: str, component: T) -> bool:
+    """Whether a component is of the class that a spec names, and has the settings that the spec names."""
+    name, settings = _parse(spec)
+    kind = find(base, name)
+    if name_of(kind) != name_of(type(component)):
+        return False
+    hints = typing.get_type_hints(kind.__init__)
+    values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in settings.items()}
+    return all(word in _parameters(kind) and getattr(component, word) == value for word, value in values.items())
 
 
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
@@ -134,7 +145,25 @@ def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, obj
             known = did_you_mean(word, settable, "settings") if settable else "It has no settings."
             raise ValueError(f"{spec!r}: {name_of(kind)} has no setting called {word!r}. {known}")
     values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in words.items()}
-    return kind(**values, **{name: value for name, value in context.items() if name in parameters})
+    values |= {name: value for name, value in context.items() if name in parameters}
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in values:
+            raise ValueError(f"{spec!r}: {name_of(kind)} needs the setting {name!r}, which has no default. Give it.")
+    component = kind(**values)
+    for name in parameters:
+        _kept(component, name)
+    return component
+
+
+def _kept(component: object, name: str) -> object:
+    """The value of a constructor's argument, which a component keeps as an attribute."""
+    try:
+        return getattr(component, name)
+    except AttributeError as error:
+        raise ValueError(
+            f"{name_of(type(component))} does not keep its argument {name!r}, so it could not be saved. "
+            f"Keep it in its constructor: self.{name} = {name}."
+        ) from error
 
 
 def _value(node: ast.expr, hint: Any, where: str) -> object:

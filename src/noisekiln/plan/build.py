@@ -25,6 +25,7 @@ from noisekiln.plan.fine_tune import prepare_model_to_fine_tune
 from noisekiln.plan.images import task_of
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.teacher import check_teacher_fits
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.tasks.base import Task
@@ -99,7 +100,7 @@ def make_learner(
             diffusion = prepare_model_to_fine_tune(base, settings, data)
         objective = make_objective(settings)
     if teacher is not None:
-        check_same_codec(diffusion, teacher, settings)
+        check_teacher_fits(diffusion, teacher, settings)
         teacher = copy.deepcopy(teacher)
     learner = Learner(diffusion, objective, teacher).to(settings.device)
     learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,16 +126,6 @@ def make_codec(settings: Settings, data: DataSet) -> Codec:
     return unfitted.fit(torch.from_numpy(data.train.pixels))
 
 
-def check_same_codec(student: Diffusion, teacher: Diffusion, settings: Settings) -> None:
-    """Raise ValueError if the codecs of teacher and student differ."""
-    own, its = describe(student.codec, include_defaults=True), describe(teacher.codec, include_defaults=True)
-    if own != its:
-        raise ValueError(
-            f"`teacher={settings.teacher}` has the codec {its}, and the model to train has {own}: their x differ. "
-            "Fine-tune the teacher itself (`start`), or train without `start`: then its codec is used."
-        )
-
-
 def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | None, task: Task | None) -> Backbone:
     """The network, built for the slots of `Cond` that are filled.
 
@@ -148,7 +139,7 @@ def make_backbone(settings: Settings, codec: Codec, conditioner: Conditioner | N
         if filled.image:
             raise ValueError(
                 f"`cond={settings.cond}` fills Cond.image, and so does `task={settings.task}`: a network reads one "
-                "condition image. Leave one of them away."
+                "condition image. Omit one of them."
             )
         filled = filled._replace(image=task.condition_channels(codec.x_channels))
     kind = class_of(Backbone, settings.backbone)

@@ -9,7 +9,7 @@ from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.codecs.base import Codec
 from noisekiln.components.consent import check_consent
 from noisekiln.components.registry import name_of
-from noisekiln.components.spec import build, class_of, describe, with_defaults
+from noisekiln.components.spec import build, class_of, describe, matches, with_defaults
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.files.model_folder import read_model_description
@@ -105,7 +105,8 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
     if settings.task != GENERATE:
         _check_same("task", describe(build(Task, settings.task), include_defaults=True), task, settings)
     codec = name_of(type(base.codec))
-    _check_same("codec", settings.codec and name_of(class_of(Codec, settings.codec)), codec, settings)
+    if settings.codec is not None and not matches(Codec, settings.codec, base.codec):
+        _check_same("codec", settings.codec, describe(base.codec, include_defaults=True), settings)
     _check_same("prediction", settings.prediction, denoiser.prediction.name, settings)
     label = settings.noise_label and describe(build(NoiseLabel, settings.noise_label), include_defaults=True)
     _check_same("noise_label", label, describe(denoiser.noise_label, include_defaults=True), settings)

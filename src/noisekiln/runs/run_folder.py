@@ -24,6 +24,7 @@ from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.teacher import settings_from_teacher
 from noisekiln.runs.environment import append_environment
 from noisekiln.training import checkpoints
 from noisekiln.training.checkpoints import Checkpoint
@@ -109,7 +110,8 @@ class RunFolder:
         with torch.random.fork_rng(devices=[]):  # building components draws their first weights
             base = load_start(settings, self.path, allow_code=allow_code)
             teacher = load_teacher(settings, self.path, allow_code=allow_code)
-            resolved = self._resume_settings(settings, data, base, allow_code)
+            own = settings if teacher is None or base is not None else settings_from_teacher(settings, teacher)
+            resolved = self._resume_settings(own, data, base, allow_code)
             codec = load_codec(self.codec, requested=asdict(settings), allow_code=allow_code)
         self._check_same_data(data)
         return Opened(
