@@ -19,9 +19,10 @@ from torch import Tensor
 
 from noisekiln.data import load
 from noisekiln.files.pictures import save_picture, tile
+from noisekiln.flow.inversion import invert
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.uses.fit_image import to_x
-from noisekiln.uses.image_to_noise import image_to_noise
+from noisekiln.uses.image_to_noise import prepare_inversion
 from portrait_colours import PALETTE, read_colours, requested_colours
 
 Pixels = NDArray[np.uint8]
@@ -78,7 +79,10 @@ def restyled(
 ) -> Tensor:
     """`noisekiln style`, all at once."""
     x = torch.cat([to_x(model, image) for image in images])
-    noise = image_to_noise(model, x, model.size, captions, steps=40, strength=strength)
+    inversion = prepare_inversion(model, x, model.size, captions, steps=40, strength=strength)
+    with torch.no_grad():
+        *_, noisiest = invert(inversion.denoise, inversion.levels, x)
+    noise = inversion.unit_noise(noisiest)
     settings: dict[str, Any] = {"sampler": "ddim", "steps": 40, "guidance": guidance}
     *_, last = model.generate(prompts, seeds=range(len(x)), start=x, strength=strength, noise=noise, **settings)
     return last.images()
@@ -88,9 +92,9 @@ def judged(before: Pixels, after: Pixels, prompts: list[str]) -> dict[str, float
     """Shares of the portraits, and the mean change of pixels below the hair, in grey steps."""
     changed, kept = [], []
     for old, new, caption in zip(before, after, prompts, strict=True):
-        was, now, asked = read_colours(old), read_colours(new), requested_colours(caption)
-        changed.append(now["hair"] == asked["hair"])
-        kept.append(all(now[name] == was[name] for name in asked if name != "hair"))
+        was, now, requested = read_colours(old), read_colours(new), requested_colours(caption)
+        changed.append(now["hair"] == requested["hair"])
+        kept.append(all(now[name] == was[name] for name in requested if name != "hair"))
     moved = np.abs(after[:, 12:].astype(float) - before[:, 12:]).mean()
     both = float(np.mean(np.array(changed) & np.array(kept)))
     results = {"hair as requested": float(np.mean(changed)), "all else kept": float(np.mean(kept)), "both": both}

@@ -19,6 +19,7 @@ from noisekiln.predictions import V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
 from noisekiln.schedules.karras import Karras
+from noisekiln.uses import interpolation, style_transfer
 from noisekiln.uses.fit_image import as_floats, fit_to_model_size
 from noisekiln.uses.interpolation import slerp
 from noisekiln.uses.request import SampleOptions
@@ -256,19 +257,24 @@ def test_variants_depend_on_their_seed_and_not_on_their_batch():
 # --- inversion
 
 
+def last(steps):
+    *_, x = steps
+    return x
+
+
 @pytest.mark.parametrize(("data", "off"), [(GAUSSIAN, 1e-6), (BOTH["mixture"], 5e-3)], ids=["gaussian", "mixture"])
 def test_ddim_from_inverted_noise_returns_the_image(data, off):
     """Between the parts of a mixture the denoiser is steep, and the fixed point is reached slowly."""
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
     levels = grid(Karras(), 50)
-    back = walk(data, DDIM(), levels, invert(data, levels, x, iterations=12))
+    back = walk(data, DDIM(), levels, last(invert(data, levels, x, iterations=12)))
     torch.testing.assert_close(back, x, atol=off, rtol=0)
 
 
 def test_more_iterations_invert_better():
     data, levels = GAUSSIAN, grid(Karras(), 20)
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
-    off = [float((walk(data, DDIM(), levels, invert(data, levels, x, n)) - x).abs().mean()) for n in (1, 2, 6)]
+    off = [float((walk(data, DDIM(), levels, last(invert(data, levels, x, n))) - x).abs().mean()) for n in (1, 2, 6)]
     assert off[2] < 0.5 * off[1] < 0.5 * off[0]
 
 
@@ -321,6 +327,27 @@ def test_great_circles_keep_the_length_of_noise():
     torch.testing.assert_close(slerp(a, b, 0), a)
     torch.testing.assert_close(slerp(a, b, 1), b)
     torch.testing.assert_close(slerp(a, a, 0.3), a)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: style_transfer.style(model(), picture(), strength=0.5, steps=6),
+        lambda: interpolation.interpolate(model(), [picture(), 3, picture()], frames=2, steps=6, batch_size=2),
+    ],
+)
+def test_progress_counts_the_steps_of_the_inversion_too(use):
+    progress = list(use())
+    assert [each.step for each in progress] == list(range(1, progress[-1].steps + 1))
+    assert len({(each.steps, each.count) for each in progress}) == 1
+    assert not progress[0].finished
+    assert progress[0].images().shape == (1, 8, 8, 1)
+
+
+def test_options_are_checked_before_the_inversion():
+    for use in (style_transfer.style, interpolation.interpolate):
+        with pytest.raises(ValueError, match="A guidance scale of -1"):
+            use(model(), picture() if use is style_transfer.style else [picture(), 3], guidance=-1)
 
 
 # --- tiles

@@ -1,6 +1,6 @@
 """Inversion of DDIM: from an image to the noise that generates it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from torch import Tensor
@@ -9,8 +9,8 @@ from noisekiln.estimate import Denoise
 from noisekiln.levels import Level
 
 
-def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int = 3) -> Tensor:
-    """The x_t at the first level from which `ddim`, stepping through the levels, leads to x.
+def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int = 3) -> Iterator[Tensor]:
+    """Step from clean to noisy, yielding at each level the x_t from which `ddim` leads to x.
 
     Every step solves ``x_t = x_s + (alpha_t - alpha_s) x^(x_t) + (sigma_t - sigma_s) eps^(x_t)`` for x_t by fixed-point
     iteration (Pan et al. 2023, AIDI, eq. 7); one iteration is DDIM inversion (Song et al. 2021, section 4.3). Each
@@ -31,4 +31,4 @@ def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int
             estimate = denoise(x_t, t)
             x_t = start + (t.alpha - s.alpha) * estimate.x + (t.sigma - s.sigma) * estimate.eps
         x = x_t
-    return x
+        yield x

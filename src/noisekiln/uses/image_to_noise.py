@@ -1,21 +1,53 @@
-"""The noise from which deterministic sampling leads to an image."""
+"""Inversion of images to the noise from which deterministic sampling leads to them, then sampling from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from noisekiln.estimate import Denoise
 from noisekiln.flow.inversion import invert
+from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion, Size
+from noisekiln.model.sampling import Decode, Progress
 from noisekiln.samplers.ddim import DDIM
 
 SAMPLER = DDIM()  # the sampler that the inversion is exact for
 STEPS = 40  # enough to reconstruct an image to within a grey level
 
 
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """An inversion that has not begun.
+
+    Attributes:
+        denoise: The model with the condition of the images.
+        levels: Levels from noisy to clean.
+        x: Encoded images, (B, C', H', W').
+        decode: Function from x to images.
+    """
+
+    denoise: Denoise
+    levels: Sequence[Level]
+    x: Tensor
+    decode: Decode
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.levels) - 1
+
+    def unit_noise(self, x_t: Tensor) -> Tensor:
+        """The unit noise that, added to x, gives ``x_t`` at the noisiest level."""
+        noisiest = self.levels[0]
+        return (x_t - noisiest.alpha * self.x) / noisiest.sigma
+
+
 @torch.no_grad()
-def image_to_noise(
+def prepare_inversion(
     model: Diffusion,
     x: Tensor,
     size: Size,
@@ -24,8 +56,8 @@ def image_to_noise(
     steps: int | None = None,
     strength: float = 1.0,
     schedule: str | None = None,
-) -> Tensor:
-    """The unit noise that, added to x, `ddim` denoises to x again under its condition: (B, C', H', W').
+) -> Inversion:
+    """The inversion of images by a model.
 
     Args:
         model: Model of such images.
@@ -37,6 +69,28 @@ def image_to_noise(
         schedule: Noise schedule; the model's by default.
     """
     levels = model.levels(schedule, STEPS if steps is None else steps, strength)
-    x_t = invert(model.bind(conditions, 1.0, size), levels, x)
-    noisiest = levels[0]
-    return (x_t - noisiest.alpha * x) / noisiest.sigma
+    return Inversion(model.bind(conditions, 1.0, size), levels, x, partial(model.codec.decode, size=size))
+
+
+@torch.no_grad()
+def invert_and_generate(
+    inversions: Sequence[Inversion], generate: Callable[[list[Tensor]], Iterator[Progress]], *, steps: int, count: int
+) -> Iterator[Progress]:
+    """Progress of inversions, one after another, then of sampling from their results.
+
+    Args:
+        inversions: The inversions.
+        generate: Function from ``x_t`` at the noisiest level of each inversion to the progress of sampling.
+        steps: Steps of sampling; they are counted on from those of the inversions.
+        count: Images that are sampled.
+    """
+    step, noisiest = 0, []
+    steps += sum(each.steps for each in inversions)
+    for each in inversions:
+        x_t = each.x
+        for x_t in invert(each.denoise, each.levels, each.x):
+            step += 1
+            yield Progress(step, steps, x_t, each.decode, 0, count, finished=False)
+        noisiest.append(x_t)
+    for progress in generate(noisiest):
+        yield replace(progress, step=step + progress.step, steps=steps)

@@ -1,7 +1,7 @@
 """Interpolation: a sequence of images from one to the next."""
 
-import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
 from noisekiln.uses.fit_image import as_bytes, check_single, to_x
-from noisekiln.uses.image_to_noise import SAMPLER, STEPS, image_to_noise
+from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
 Key = int | ImageArray
+Seed = int | np.integer
 
 
 def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **options: Any) -> Iterator[Progress]:
@@ -41,27 +42,32 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
     count = frames * (len(keys) - 1) + 1
     chosen = SampleOptions(**{**options, "count": count})
     model.check_conditions([chosen.condition])
-    ends = [_noise(model, key, chosen) for key in keys]
-    path = [slerp(a, b, i / frames) for a, b in itertools.pairwise(ends) for i in range(frames)]
-    noise = torch.cat([*path, ends[-1]])
-    return model.generate(**chosen.arguments(steps=STEPS, sampler=SAMPLER), seeds=[0] * count, noise=noise)
+    inversions = {i: _inversion(model, key, chosen) for i, key in enumerate(keys) if not isinstance(key, Seed)}
+    ends = {i: SeededNoise([int(key)])(model.empty_x(1)) for i, key in enumerate(keys) if isinstance(key, Seed)}
+    generate = partial(model.generate, **chosen.arguments(steps=STEPS, sampler=SAMPLER), seeds=[0] * count)
+    generate(noise=model.empty_x(1))  # raises for invalid options, before the inversions
+    levels = model.levels(chosen.schedule, chosen.steps or STEPS)
+
+    def generate_path(noisiest: list[Tensor]) -> Iterator[Progress]:
+        inverted = [x_t / levels[0].norm for x_t in noisiest]  # sampling starts from pure noise
+        noises = ends | dict(zip(inversions, inverted, strict=True))
+        path = [slerp(noises[k], noises[k + 1], i / frames) for k in range(len(keys) - 1) for i in range(frames)]
+        return generate(noise=torch.cat([*path, noises[len(keys) - 1]]))
+
+    steps = (len(levels) - 1) * -(-count // chosen.batch_size)  # of all batches
+    return invert_and_generate(list(inversions.values()), generate_path, steps=steps, count=count)
 
 
-def _noise(model: Diffusion, key: Key, options: SampleOptions) -> Tensor:
-    """The unit noise that leads to a key, (1, C', H', W')."""
-    if isinstance(key, int | np.integer):
-        return SeededNoise([int(key)])(model.empty_x(1))
+def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inversion:
+    """The inversion of an image that is a key."""
     height, width = as_bytes(model, key).shape[1:3]
     if (height, width) != model.size:
         raise ValueError(
             f"An image of {height}x{width} pixels cannot be a key of a model of {model.size[0]}x{model.size[1]}. "
             "Scale it first."
         )
-    x = to_x(model, key)
-    steps = STEPS if options.steps is None else options.steps
-    noise = image_to_noise(model, x, model.size, [options.condition], steps=steps, schedule=options.schedule)
-    first = model.levels(options.schedule, steps)[0]
-    return (first.alpha * x + first.sigma * noise) / first.norm  # sampling starts from pure noise
+    conditions, x = [options.condition], to_x(model, key)
+    return prepare_inversion(model, x, model.size, conditions, steps=options.steps, schedule=options.schedule)
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:

@@ -1,13 +1,17 @@
 """Style transfer: the same image under another condition, or by another model."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.fit_image import as_bytes, to_x
-from noisekiln.uses.image_to_noise import SAMPLER, STEPS, image_to_noise
+from noisekiln.uses.image_to_noise import SAMPLER, STEPS, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
 
@@ -49,7 +53,7 @@ def style(
     height, width = as_bytes(model, image).shape[1:3]
     model.check_size((height, width))
     target.check_conditions([chosen.condition])
-    noise = image_to_noise(
+    inversion = prepare_inversion(
         model,
         to_x(model, image),
         (height, width),
@@ -60,7 +64,13 @@ def style(
     )
     start = to_x(target, image)
     arguments = chosen.arguments(steps=STEPS) | {"sampler": SAMPLER}
-    return target.generate(**arguments, size=(height, width), start=start, strength=strength, noise=noise.to(start))
+    generate = partial(target.generate, **arguments, size=(height, width), start=start, strength=strength)
+    generate(noise=torch.zeros_like(start))  # raises for invalid options, before the inversion
+
+    def generate_result(noisiest: list[Tensor]) -> Iterator[Progress]:
+        return generate(noise=inversion.unit_noise(noisiest[0]).to(start))
+
+    return invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
 
 
 def _images(model: Diffusion) -> str:
