@@ -13,8 +13,8 @@ def images(channels, count=4, seed=0):
 
 @pytest.mark.parametrize("name", names("codecs"))
 def test_a_codec_says_its_channels(name):
-    codec = find(Codec, name)()
     pixels = images(1)
+    codec = find(Codec, name)().fit(pixels)
     x = codec.encode(pixels)
     assert x.dtype == torch.float32
     assert x.shape[1:] == (codec.x_channels, *codec.x_size((5, 7)))
@@ -59,7 +59,7 @@ def test_a_channel_that_never_changes_does_not_divide_by_zero():
 
 
 def test_out_of_range_is_clipped():
-    codec = Pixels()
+    codec = Pixels((0.5,), (0.5,))
     assert codec.decode(torch.full((1, 1, 1, 1), 9.0)).item() == 255
     assert codec.decode(torch.full((1, 1, 1, 1), -9.0)).item() == 0
 
@@ -73,10 +73,21 @@ def test_limits_are_black_and_white():
 
 def test_images_of_another_kind_are_refused():
     with pytest.raises(ValueError, match="Images with 3 channels cannot be encoded by a codec for 1"):
-        Pixels().encode(images(3))
+        Pixels((0.5,), (0.5,)).encode(images(3))
+    with pytest.raises(ValueError, match="has 1 channel, and these images have 3"):
+        Pixels(mean=(0.5,)).fit(images(3))
 
 
-@pytest.mark.parametrize(("mean", "std"), [((), ()), ((0.5,), (0.5, 0.5)), ((0.5,), (0.0,))])
+def test_requested_statistics_are_kept():
+    pixels = images(2)
+    fitted = Pixels().fit(pixels)
+    assert Pixels(mean=(0.5, 0.4)).fit(pixels).mean == (0.5, 0.4)
+    assert Pixels(mean=(0.5, 0.4)).fit(pixels).std == fitted.std
+    assert Pixels(std=(0.5, 0.4)).fit(pixels).std == (0.5, 0.4)
+    assert fitted.fit(images(2, seed=1)).mean == fitted.mean
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((0.5,), (0.0,)), ((), (0.0,))])
 def test_what_is_no_codec_is_refused(mean, std):
     with pytest.raises(ValueError, match="one mean and one deviation above 0"):
         Pixels(mean, std)

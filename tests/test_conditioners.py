@@ -106,6 +106,19 @@ def test_it_is_fitted_to_data_that_have_something_for_it(name):
     assert fitted.kind in fitted.describe(values[0]) or "prompt" in fitted.describe(values[0])
 
 
+def test_requested_classes_and_words_are_kept():
+    found = DATA["class_label"][0]
+    fitted = ClassLabel(("Dog", "Cat", "cow")).fit(found)
+    assert fitted.names == ("Dog", "Cat", "cow")
+    assert fitted.encode_all(fitted.values(found.train, found.class_names)).tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="lacks classes of three: cat"):
+        ClassLabel(("dog", "cow")).fit(found)
+    found = DATA["text"][0]
+    fitted = Text(("hat", "shoe"), length=2).fit(found)
+    assert (fitted.words, fitted.length) == (("hat", "shoe"), 2)
+    assert Text().fit(found).length == 3
+
+
 @every_conditioner
 def test_previews_need_images_or_none(name):
     found, _ = DATA[name]

@@ -13,16 +13,16 @@ class Pixels(Codec):
     """``x = (pixel / 255 - mean) / std``, per channel.
 
     Args:
-        mean: Mean of each channel over the data set, in [0, 1].
-        std: Standard deviation of each channel, > 0.
+        mean: Mean of each channel, in [0, 1]; fitted to the data set if it is empty.
+        std: Standard deviation of each channel, > 0; likewise.
     """
 
     mean_of_channels: Tensor
     std_of_channels: Tensor
 
-    def __init__(self, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> None:
+    def __init__(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
         super().__init__()
-        if len(mean) != len(std) or not mean or min(std) <= 0:
+        if (mean and std and len(mean) != len(std)) or min(std, default=1) <= 0:
             raise ValueError(
                 f"pixels(mean={mean}, std={std}): every channel needs one mean and one deviation above 0. "
                 "Give two tuples of the same length."
@@ -33,10 +33,16 @@ class Pixels(Codec):
         self.register_buffer("std_of_channels", torch.tensor(std), persistent=False)
 
     def fit(self, pixels: Tensor) -> Self:
-        """The codec that standardises these images, (N, H, W, C) uint8.
+        """The codec that standardises these images, (N, H, W, C) uint8, by its own mean and deviation where it has them.
 
         A channel that never changes gets the deviation 1/255, so that one grey step is one unit.
         """
+        own = len(self.mean or self.std)
+        if own and own != pixels.shape[-1]:
+            raise ValueError(
+                f"pixels(mean={self.mean}, std={self.std}) has {own} channel{'s' * (own > 1)}, and these images have "
+                f"{pixels.shape[-1]}. Give one number for each channel, or none: then they are fitted to the images."
+            )
         grey = torch.arange(256, dtype=torch.float64) / 255
         mean, std = [], []
         for channel in range(pixels.shape[-1]):
@@ -45,7 +51,7 @@ class Pixels(Codec):
             share = counts / counts.sum()  # of each grey level: exact, and small however many the images
             mean.append(float(share @ grey))
             std.append(max(float(share @ (grey - mean[-1]) ** 2) ** 0.5, 1 / 255))
-        return type(self)(tuple(mean), tuple(std))
+        return type(self)(self.mean or tuple(mean), self.std or tuple(std))
 
     @property
     def image_channels(self) -> int:  # noqa: D102 (the base class says it)

@@ -34,8 +34,22 @@ class ClassLabel(Conditioner):
     def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
         return CondSizes(vector=self.width)
 
-    def fit(self, data: DataSet) -> Self | None:  # noqa: D102 (the base class says it)
-        return None if data.train.labels is None else type(self)(data.class_names, self.width)
+    def fit(self, data: DataSet) -> Self | None:
+        """An encoder of the classes of the data; of its own ones if it has any.
+
+        Raises:
+            ValueError: If its own ones lack a class of the data.
+        """
+        if data.train.labels is None:
+            return None
+        known = {name.lower() for name in self.names}
+        missing = [name for name in data.class_names if known and name.lower() not in known]
+        if missing:
+            raise ValueError(
+                f"class_label(names={self.names}) lacks classes of {data.name}: {', '.join(missing)}. "
+                "Add them, or omit `names`: then the classes of the data are used."
+            )
+        return type(self)(self.names or data.class_names, self.width)
 
     def values(self, images: Images, class_names: tuple[str, ...]) -> list[str] | None:  # noqa: D102
         return None if images.labels is None else [class_names[label] for label in images.labels.tolist()]

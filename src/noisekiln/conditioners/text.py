@@ -27,16 +27,16 @@ class Text(Conditioner):
     training, or never, is left out: no meaning is better than a wrong one.
 
     Args:
-        words: The vocabulary, in order of frequency.
+        words: The vocabulary; that of the captions, in order of frequency, if it is empty.
         width: Size of a word's vector and of the pooled one.
-        length: Number of words of a prompt that are read; the rest is cut.
+        length: Number of words of a prompt that are read, the rest is cut; 0: as many as the longest caption has.
     """
 
     kind: ClassVar[str] = "text"
     needs: ClassVar[str] = "captions (a metadata.csv beside the images)"
     priority: ClassVar[int | None] = 0
 
-    def __init__(self, words: tuple[str, ...] = (), width: int = 128, length: int = 32) -> None:
+    def __init__(self, words: tuple[str, ...] = (), width: int = 128, length: int = 0) -> None:
         super().__init__()
         self.words = self.vocabulary = words
         self.width = width
@@ -51,7 +51,7 @@ class Text(Conditioner):
         return CondSizes(vector=self.width, tokens=self.width)
 
     def fit(self, data: DataSet) -> Self | None:
-        """An encoder with the vocabulary of the captions, as long as the longest of them."""
+        """An encoder with the vocabulary and the length of the captions, unless it has its own."""
         if data.train.captions is None:
             return None
         counts: Counter[str] = Counter()
@@ -61,7 +61,7 @@ class Text(Conditioner):
             counts.update(words)
             length = max(length, len(words))
         known = [word for word, count in counts.most_common(MOST_WORDS) if count > 1]
-        return type(self)(tuple(known), self.width, min(length, LONGEST))
+        return type(self)(self.words or tuple(known), self.width, self.length or min(length, LONGEST))
 
     def values(self, images: Images, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
         return None if images.captions is None else [caption or None for caption in images.captions]
