@@ -20,7 +20,7 @@ from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
 from noisekiln.model.join import cascade
-from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
@@ -235,7 +235,7 @@ def generate(
     conditions: Conditions = 16,
     *,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     device: str = "cpu",
     allow_code: bool = False,
     **options: Any,

@@ -95,7 +95,7 @@ class CompileFailed(NoisekilnError, RuntimeError):
 
 
 class WouldOverwrite(NoisekilnError, ValueError):
-    """A folder for results holds other files, which are left as they are."""
+    """A folder for results holds other files, which are not changed."""
 
     def __init__(self, folder: Path, content: str) -> None:
         """The error names the folder and what it holds, such as "files that are no samples (a.txt)"."""

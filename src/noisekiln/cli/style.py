@@ -71,5 +71,5 @@ def _target(run: Path, target: Path | None, like: str | None, minutes: float, de
         from noisekiln.cli._watcher import Watcher
 
         with Watcher() as watcher:
-            return fine_tune_on(run, like, minutes=minutes, device=device, watch=watcher)
+            return fine_tune_on(run, like, minutes=minutes, device=device, allow_code=allow_code, watch=watcher)
     return Diffusion.load(target, device=pick_device(device), allow_code=allow_code) if target else None

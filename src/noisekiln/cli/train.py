@@ -9,7 +9,9 @@ from noisekiln.cli._options import option, with_settings
 from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
-DATA = "Folder of images (with one sub-folder for each class, or a metadata.csv), .npz, .npy, idx files, or bundled name."
+DATA = (
+    "Folder of images (with one sub-folder for each class, or a metadata.csv), .npz, .npy, idx files, or bundled name."
+)
 
 
 @with_settings(Settings, exclude=("data", "size"))
@@ -17,6 +19,10 @@ def command(
     data: Annotated[str, typer.Argument(help=DATA)],
     out: Annotated[Path | None, option(help="Folder of the run. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
     size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Allow Python code of a run, model or teacher (only if you trust it)."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what training would need, and stop.")] = False,
     **settings: Any,
 ) -> None:
@@ -32,9 +38,9 @@ def command(
     with Watcher() as watcher:
         settings["size"] = _parse_size(size)
         if not dry_run:
-            api.train(data, out=out, watch=watcher, **settings)
+            api.train(data, out=out, watch=watcher, allow_code=allow_code, **settings)
             return
-        measured = api.measure(data, out=out, watch=watcher, **settings)
+        measured = api.measure(data, out=out, watch=watcher, allow_code=allow_code, **settings)
         for line in describe_measurement(watcher.plan, measured):
             say(line)
         say("nothing was written")

@@ -13,10 +13,14 @@ import sys
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
+Version = tuple[int, int]  # time of the last change in ns, and size in bytes
+# Modules by name and by place, because a relative name may be that of several files.
+_modules: dict[tuple[str, Path], tuple[Version, ModuleType]] = {}
 
 
 @cache
@@ -94,18 +98,36 @@ def _is_component(kind: object, base: type) -> bool:
 
 def _from_file(base: type[T], name: str) -> type[T]:
     file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
+    if not Path(file).is_file():
         raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
-    loader = importlib.util.spec_from_file_location(f"from_file_{path.resolve()}", path)
-    if loader is None or loader.loader is None:
-        raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
-    module = sys.modules[loader.name] = importlib.util.module_from_spec(
-        loader
-    )  # loaded again: the file may have changed
-    loader.loader.exec_module(module)
-    kind: type[T] | None = getattr(module, attribute, None)
+    kind: type[T] | None = getattr(_module(file), attribute, None)
     if not _is_component(kind, base):
         raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")
     assert kind is not None
     return kind
+
+
+def _module(file: str) -> ModuleType:
+    """A Python file as a module; it runs again only if the file has changed.
+
+    Raises:
+        ValueError: If it is not a Python file, or raises an error.
+    """
+    path = Path(file).resolve()
+    version = path.stat().st_mtime_ns, path.stat().st_size
+    if (file, path) in _modules and _modules[file, path][0] == version:
+        return _modules[file, path][1]
+    spec = importlib.util.spec_from_file_location(f"from_file_{file}_{path}", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise ValueError(
+            f"{file!r} cannot be imported ({type(error).__name__}: {str(error).rstrip('.')}). "
+            f"Correct it: `python {file}` has to run without an error."
+        ) from error
+    _modules[file, path] = version, module
+    return module

@@ -3,12 +3,15 @@
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from noisekiln.components.registry import find, name_of, names
 from noisekiln.components.spec import build, class_of
 
+ALWAYS = "json_lines"  # the log that every run has
 Line = Mapping[str, float | str]  # numbers by name, including `images_seen`; rarely text
 
 
@@ -17,6 +20,7 @@ class Log(ABC):
 
     package: ClassVar[str | None] = None  # package that it needs, if any
     install: ClassVar[str] = ""  # command that installs the package
+    automatic: ClassVar[bool] = False  # whether `curves=auto` uses it if its package is installed
 
     @abstractmethod
     def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
@@ -52,15 +56,17 @@ class Logs:
         self._start = (folder, images_seen, settings)
 
     def __enter__(self) -> Self:
-        for log in self._logs:
-            log.open(*self._start)
+        with ExitStack() as opened:
+            for log in self._logs:
+                log.open(*self._start)
+                opened.callback(log.close)
+            self._opened = opened.pop_all()  # all are open: they stay so until the end of the `with`
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for log in self._logs:
-            log.close()
+        self._opened.close()  # each of them, even if one raises an error
 
     def write(self, line: Line) -> None:
         """Write a line to each."""
@@ -80,8 +86,10 @@ def choose_log(spec: str) -> str:
     if spec == "none":
         return spec
     if spec == "auto":
-        return "tensorboard" if _is_installed("tensorboard") else "none"
+        return next((name for name in names("logs") if _is_automatic(find(Log, name))), "none")
     kind = class_of(Log, spec)
+    if name_of(kind) == ALWAYS:
+        return "none"
     if kind.package is not None and not _is_installed(kind.package):
         raise ValueError(
             f"`curves={spec}` needs the package {kind.package}, which is not installed. Install it: {kind.install}."
@@ -91,7 +99,11 @@ def choose_log(spec: str) -> str:
 
 def make_logs(spec: str) -> list[Log]:
     """`metrics.jsonl`, and the log that `choose_log` returned."""
-    return [build(Log, "json_lines"), *([] if spec == "none" else [build(Log, spec)])]
+    return [build(Log, ALWAYS), *([] if spec == "none" else [build(Log, spec)])]
+
+
+def _is_automatic(kind: type[Log]) -> bool:
+    return kind.automatic and (kind.package is None or _is_installed(kind.package))
 
 
 def _is_installed(package: str) -> bool:

@@ -13,6 +13,7 @@ class TensorBoard(Log):
 
     package: ClassVar[str | None] = "tensorboard"
     install: ClassVar[str] = 'pip install "noisekiln[log]"'
+    automatic: ClassVar[bool] = True
 
     _writer: Any
 

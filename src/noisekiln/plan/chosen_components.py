@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
+
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, class_of
+from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
 from noisekiln.logs.base import choose_log
@@ -37,13 +39,26 @@ def check_components(settings: Settings) -> None:
         (Sampler, settings.sampler),
         (Schedule, settings.schedule),
     ]
-    for base, spec in without_data:
-        if spec is not None:
-            build(base, spec)
-    class_of(Objective, settings.objective)
+    with torch.random.fork_rng(devices=[]):  # building one draws its first weights
+        for base, spec in without_data:
+            if spec is not None:
+                build(base, spec)
+    check_objective_arguments(settings)
     if settings.backbone is not None:
         class_of(Backbone, settings.backbone)
     check_teacher(settings)
+
+
+def check_objective_arguments(settings: Settings) -> None:
+    """Raise ValueError if a draw or a loss weight is requested that the objective does not take."""
+    kind = class_of(Objective, settings.objective)
+    for name in ("draw", "loss_weight"):
+        requested = getattr(settings, name)
+        if requested != getattr(Settings, name) and not has_argument(kind, name):
+            raise ValueError(
+                f"`{name}={requested}` was requested, but `objective={settings.objective}` takes no "
+                f"{name.replace('_', ' ')}. Omit `{name}`, or use another `objective`."
+            )
 
 
 def check_teacher(settings: Settings) -> None:

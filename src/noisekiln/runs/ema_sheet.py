@@ -1,6 +1,5 @@
 """Previews of a run with averages of several lengths, side by side."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,11 +42,9 @@ class EmaSheet:
     def __init__(self, averages: PostHocEma, data: str | None = None) -> None:
         self.averages, self._place = averages, data
         model = averages.model(averages.settings.ema_length)
-        described = json.loads(averages.run.data_file.read_text(encoding="utf-8"))
-        self._fingerprint = str(described["fingerprint"])
+        self._fingerprint, names = averages.run.read_data_description()
         self._task = TaskPreview(model, self._images()) if model.task is not None else None
         conditioner = None if averages.settings.cond == "none" or self._task else model.conditioner
-        names = tuple(described["class_names"])
         conditions = preview_conditions(conditioner, None, names)
         if conditions is None:
             images = self._images()

@@ -75,14 +75,8 @@ class Run:
         chosen = self.settings
         base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
-        self.trainer = make_trainer(
-            chosen.replace(micro_batch_size=self.opened.micro_batch_size),
-            data,
-            base,
-            teacher=teacher,
-            codec=codec,
-            ranks=self.ranks,
-        )
+        limited = chosen.replace(micro_batch_size=self.opened.micro_batch_size)
+        self.trainer = make_trainer(limited, data, base, teacher=teacher, codec=codec, ranks=self.ranks)
         assert isinstance(self.trainer.module, Learner)
         self.learner: Learner = self.trainer.module
         self.compiler = NetworkCompiler(self.learner.diffusion.denoiser.backbone, chosen.device, self.ranks)

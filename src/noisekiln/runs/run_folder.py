@@ -183,6 +183,21 @@ class RunFolder:
         with atomic_write(self.data_file) as draft:
             draft.write_text(json.dumps(_describe(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def read_data_description(self) -> tuple[str, tuple[str, ...]]:
+        """Fingerprint and class names of the images, from `dataset.json`.
+
+        Raises:
+            ValueError: If it is missing or damaged.
+        """
+        try:
+            described = json.loads(self.data_file.read_text(encoding="utf-8"))
+            return str(described["fingerprint"]), tuple(described["class_names"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
+                "Restore it from a backup, or give another `out` for a new run."
+            ) from error
+
     def limit_micro_batch(self, size: int) -> None:
         """Record that a sharded run should use micro-batches of at most `size` images from its next start on."""
         with atomic_write(self.memory_file) as draft:
@@ -238,13 +253,7 @@ class RunFolder:
         """Raise ValueError if the run was trained on other images."""
         if not checkpoints.list_images_seen(self.checkpoints):
             return
-        try:
-            before = str(json.loads(self.data_file.read_text(encoding="utf-8"))["fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
-                "Restore it from a backup, or give another `out` for a new run."
-            ) from error
+        before, _ = self.read_data_description()
         if before != data.fingerprint:
             raise ValueError(
                 f"The images of {data.name} are no longer those that {self.path} was trained on. "
