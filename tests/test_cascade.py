@@ -191,6 +191,7 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     (("--noise", "0.1,0.2"), "--noise has 2 shares for 1 stages after the first"),
     (("--noise", "0.9"), "and no others. Give a noise between 0 and most"),
     (("--batch-size", "0"), "at least one image is sampled at once"),
+    (("--guidance", "-1"), "A guidance scale of -1"),
     (("--class", "cow"), "There is no class called 'cow'"),
     (("-n", "0"), "there is nothing to generate"),
 ])  # fmt: skip

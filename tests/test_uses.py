@@ -1,17 +1,20 @@
 """Using a model on a picture: on perfect models, what comes out is known."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
 
+import noisekiln as nk
 from noisekiln.api import edit, inpaint, interpolate, outpaint, restore, style, upscale, variations
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.denoiser import Denoiser
 from noisekiln.flow.inversion import invert
 from noisekiln.levels import level
+from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.tiling import tiled, windows
 from noisekiln.operators.downsample import Downsample
@@ -19,6 +22,7 @@ from noisekiln.predictions import V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
 from noisekiln.schedules.karras import Karras
+from noisekiln.session.session import Session
 from noisekiln.uses import interpolation, style_transfer
 from noisekiln.uses.fit_image import as_floats, fit_to_model_size
 from noisekiln.uses.interpolation import slerp
@@ -342,6 +346,11 @@ def test_progress_counts_the_steps_of_the_inversion_too(use):
     assert len({(each.steps, each.count) for each in progress}) == 1
     assert not progress[0].finished
     assert progress[0].images().shape == (1, 8, 8, 1)
+
+
+def test_all_calls_sample_as_many_images_at_once_by_default():
+    calls = (nk.generate, Diffusion.sample, Cascade.sample, Session.sample)
+    assert {inspect.signature(call).parameters["batch_size"].default for call in calls} == {SampleOptions().batch_size}
 
 
 def test_options_are_checked_before_the_inversion():

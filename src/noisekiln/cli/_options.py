@@ -22,23 +22,6 @@ Conditions = Annotated[
 ]
 
 
-def _check_batch_size(value: int) -> int:
-    if value < 1:
-        raise ValueError(f"`batch_size={value}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
-    return value
-
-
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        "--batch-size",
-        "--batch",
-        callback=_check_batch_size,
-        help="Images sampled at once; changes only speed and memory.",
-    ),
-]
-
-
 def with_settings(kind: type, *, exclude: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each setting of `kind` that is not in `exclude`; they arrive as keyword arguments.
 

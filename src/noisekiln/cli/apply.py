@@ -5,18 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import BatchSize
 from noisekiln.cli._use import open_use, with_use
 
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
 
-@with_use(exclude=("count", "batch_size"))
+@with_use(exclude=("count",))
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with --task.")],
     images: Annotated[list[Path], typer.Argument(help="Images to start from, all of one size.")],
     count: Annotated[int, typer.Option("-n", help="Results for each image, one row of the grid.")] = 1,
-    batch_size: BatchSize = 64,
     **options: Any,
 ) -> None:
     """Apply a model with a task to images: upscale small ones, fill transparent parts, colour grey ones."""
@@ -31,7 +29,6 @@ def command(
         [session.condition] * len(source),
         range(seed, seed + len(source)),
         columns=count if count > 1 else 8,
-        batch_size=batch_size,
         source=source,
         **options,
     )

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import BatchSize, Classes, Conditions, CountInAll, Prompts, option
+from noisekiln.cli._options import Classes, Conditions, CountInAll, Prompts, option
 from noisekiln.cli._use import pop_common, show_note, with_use
 
 EXAMPLE = "noisekiln cascade runs/small runs/upscaler --out runs/cascade"
 
 
-@with_use(exclude=("count", "batch_size", "classes", "prompts", "conditions", "adapters", "out"))
+@with_use(exclude=("count", "classes", "prompts", "conditions", "adapters", "out"))
 def command(
     stages: Annotated[list[Path], typer.Argument(help="A run of small images, then one or more that upscale.")],
     out: Annotated[Path, typer.Option(help="Folder of the cascade.")] = Path("runs/cascade"),
@@ -23,7 +23,6 @@ def command(
     classes: Classes = None,
     prompts: Prompts = None,
     conditions: Conditions = None,
-    batch_size: BatchSize = 64,
     **options: Any,
 ) -> None:
     """Join models to one that generates small images and upscales them; `noisekiln sample` reads its folder."""
@@ -39,12 +38,13 @@ def command(
     model = cascade(stages, noise=_shares(noise), device=device, allow_code=common.allow_code)
     requested = RequestedConditions(classes or (), prompts or (), conditions or ())
     values, columns = repeat_conditions(requested.values(model, show_note), count)
-    place = save_cascade(model, out)
-    say(f"{len(stages)} stages, {model.size[0]}x{model.size[1]} pixels, saved in {place}")
     session = Session(model, out / "pictures", requested, show_note)
     seed: int = options.pop("seed")
     seeds = range(seed, seed + len(values))
-    show(session.sample(values, seeds, columns=columns, batch_size=batch_size, **options), session)
+    progress = session.sample(values, seeds, columns=columns, **options)  # raises for invalid options
+    place = save_cascade(model, out)
+    say(f"{len(stages)} stages, {model.size[0]}x{model.size[1]} pixels, saved in {place}")
+    show(progress, session)
 
 
 def _shares(text: str | None) -> float | list[float] | None:

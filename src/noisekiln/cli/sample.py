@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import BatchSize, Classes, Conditions, CountInAll, Prompts, option
+from noisekiln.cli._options import Classes, Conditions, CountInAll, Prompts, option
 from noisekiln.cli._use import open_session, pop_common, with_use
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
 
-@with_use(exclude=("count", "seed", "batch_size", "classes", "prompts", "conditions", "out"))
+@with_use(exclude=("count", "seed", "classes", "prompts", "conditions", "out"))
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a model or a cascade.")],
     count: CountInAll = None,
@@ -20,7 +20,6 @@ def command(
     conditions: Conditions = None,
     seed: Annotated[str, typer.Option(help="Seed of the first image, or one for each: 3,7,21.")] = "0",
     out: Annotated[Path | None, option(help="Folder for the images. Default: RUN/pictures.")] = None,
-    batch_size: BatchSize = 64,
     **options: Any,
 ) -> None:
     """Generate images with a trained model: grid.png, 00000.png, ... and samples.json."""
@@ -46,7 +45,7 @@ def command(
         raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
     values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
-    show(session.sample(values, seeds, columns=columns, batch_size=batch_size, ranks=ranks, **options), session, ranks)
+    show(session.sample(values, seeds, columns=columns, ranks=ranks, **options), session, ranks)
 
 
 def _seeds(text: str) -> list[int]:

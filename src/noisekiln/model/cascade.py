@@ -15,7 +15,7 @@ from noisekiln.files.model_folder import model_folder, read_description, write_d
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images, generate_in_batches, resolve_seeds
-from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
@@ -88,7 +88,7 @@ class Cascade(nn.Module):
 
         return generate_in_batches(generate, len(values), batch_size)
 
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
         """Finished images, (N, H, W, C) uint8; arguments are those of `generate`."""
         return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
 

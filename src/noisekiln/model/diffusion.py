@@ -26,7 +26,7 @@ from noisekiln.model.generate import (
     resolve_seeds,
     rows_of_batch,
 )
-from noisekiln.model.sampling import Progress, Sampling
+from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.tiling import tiled, windows
 from noisekiln.samplers.base import Sampler, SeededNoise, grid
@@ -143,7 +143,7 @@ class Diffusion(nn.Module):
 
         return generate_in_batches(generate, len(values), batch_size)
 
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = 64, **options: Any) -> Tensor:
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
 
         Args:

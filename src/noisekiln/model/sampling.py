@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+BATCH_SIZE = 64
+"""Images sampled at once, by default; it changes only speed and memory."""
+
 Decode = Callable[[Tensor], Tensor]
 """Function from x, (B, C', H', W'), to images, (B, H, W, C) uint8."""
 

@@ -14,7 +14,7 @@ from noisekiln.machine.devices import pick_device
 from noisekiln.model.adapter import merge, parse_adapter_option
 from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.session.inputs import Note, read_image, read_sources
 from noisekiln.session.paint import describe_sample, generate_on_ranks, write_batches
 from noisekiln.session.prompts import RequestedConditions
@@ -150,7 +150,7 @@ class Session:
         seeds: Sequence[int],
         *,
         columns: int | None = None,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         source: Tensor | None = None,
         ranks: Ranks | None = None,
         **options: Any,

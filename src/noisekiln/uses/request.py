@@ -25,8 +25,9 @@ class SampleOptions:
     sampler: str | None = setting(None, "Sampler: see `noisekiln list samplers`.")
     steps: int | None = setting(None, "Number of sampling steps.", at_least=1)
     schedule: str | None = setting(None, "Noise schedule: see `noisekiln list schedules`.")
+    # 64 is `noisekiln.model.sampling.BATCH_SIZE`, whose import would import torch, too slow for `--help`.
     batch_size: int = setting(
-        16, "Images sampled at once; changes only speed and memory.", flag="--batch-size --batch", at_least=1
+        64, "Images sampled at once; changes only speed and memory.", flag="--batch-size --batch", at_least=1
     )
 
     def __post_init__(self) -> None:
