@@ -17,7 +17,9 @@ from noisekiln.data import DataSet, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import RunFolder
 from noisekiln.training import checkpoints
 from test_runs import contents, same, train
 
@@ -111,7 +113,7 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
         assert fresh / 10 <= lower <= fresh / 2
         adapter = resolve(fine_tune_settings(plain_run, optimizer=optimizer, lora=4), greens, nk.load(plain_run)).lr
         assert adapter is not None
-        assert adapter > fresh  # what begins at nothing may take larger steps
+        assert adapter > fresh  # adapters begin at zero and allow larger steps
 
 
 # What is learned
@@ -196,7 +198,7 @@ def test_images_without_conditions_train_the_model_s_none(class_run: Path, green
     run = Run(fine_tune_settings(class_run), greens, tmp_path)
     assert run.settings.cond == "none"
     assert set(run.trainer.batches(0, 16, torch.Generator())[1].tolist()) == {2}
-    assert "greens is learned as what the model generates without a condition" in run.notes
+    assert "greens is trained as unconditional images" in run.notes
     train(run.settings, greens, tmp_path)
     assert nk.load(tmp_path).sample(["dog", None], steps=2).shape == (2, 8, 8, 3)
 
@@ -214,7 +216,7 @@ def test_another_size(plain_run: Path, tmp_path: Path):
     model = nk.train(folder, start=plain_run, out=tmp_path / "other", images=32, size=12)
     assert model.sample(1, steps=2).shape == (1, 12, 12, 3)
     run = Run(Settings(start=str(plain_run), images=32), load(folder), tmp_path / "other")
-    assert "it was trained on images of 8x8, and goes on with 12x12" in run.notes
+    assert "it was trained on images of 8x8, and is fine-tuned on 12x12" in run.notes
 
 
 # Resuming
@@ -281,18 +283,18 @@ def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction": "eps"}, r"`prediction` 'eps' was requested, and .* has 'v'\. .* Leave `prediction` away"),
-        ({"noise_label": "time"}, r"`noise_label` \'time\(.*\' was requested, and .* has 'angle"),
+        ({"prediction": "eps"}, r"`prediction` 'eps' was requested, but .* has 'v'\. .* Omit `prediction`"),
+        ({"noise_label": "time"}, r"`noise_label` \'time\(.*\' was requested, but .* has 'angle"),
         (
             {"backbone": TINY.replace("32,", "64,")},
             r"`backbone` 'unet\(widths=\(64,\).*Leave `backbone`",
         ),
         ({"backbone": "simple_unet"}, "`backbone` 'simple_unet"),
-        ({"model": "s"}, r"`model` 'unet\(widths=\(64, 96\).*Leave `model` away, or train without `start`\."),
+        ({"model": "s"}, r"`model` 'unet\(widths=\(64, 96\).*Omit `model`, or train without `start`\."),
         ({"sampler": "hein"}, "There is no sampler called 'hein'. Did you mean 'heun'"),
         ({"schedule": "karas"}, "There is no schedule called 'karas'"),
-        ({"lora": 33}, "`lora=33`: no matrix of this network has a rank above 32, so more would be the same. Give at"),
-        ({"cond": "class"}, r"`cond=class`: .* was trained with `cond=none`.*Leave `cond` away"),
+        ({"lora": 33}, "`lora=33`: no matrix of this network has a rank above 32, so more has no effect. Give at"),
+        ({"cond": "class"}, r"`cond=class`: .* was trained with `cond=none`.*Omit `cond`"),
     ],
 )
 def test_another_network_is_refused(
@@ -322,7 +324,7 @@ def test_no_start(greens: DataSet, tmp_path: Path):
         Settings(lora=4)
     with pytest.raises(ValueError, match="`lora=0` is out of range"):
         Settings(start="runs/a", lora=0)
-    with pytest.raises(ValueError, match=r"There is no folder .* goes on without it: give its folder as `out`\."):
+    with pytest.raises(ValueError, match=r"There is no folder .* can resume without it: give its folder as `out`\."):
         nk.train(np.zeros((20, 8, 8, 3), np.uint8), start=tmp_path / "gone")
 
 
@@ -363,19 +365,103 @@ class Own(Backbone):
 """
 
 
-def test_code_of_a_start_s_maker_is_run_only_if_named(greens: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+QUIET = OWN.replace('Path("it-ran").touch()', "")
+
+
+@pytest.fixture
+def own_base(greens: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose network is in own.py; if the file runs again, it leaves `it-ran` in the working directory."""
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text(OWN)
+    Path("own.py").write_text(QUIET)
     train(Settings(images=32, batch_size=16, backbone="own.py:Own"), greens, Path("base"))
-    Path("it-ran").unlink()
-    refused(fine_tune_settings(Path("base")), greens, Path("run"), r"base runs Python code .*`backbone=FILE\.py:Class")
+    Path("own.py").write_text(OWN)
+    return Path("base")
+
+
+def test_code_of_a_start_s_author_is_run_only_if_named(greens: DataSet, own_base: Path):
+    refused(fine_tune_settings(own_base), greens, Path("run"), r"base runs the Python code .*`backbone=FILE\.py:Class")
     assert not Path("it-ran").exists()
-    run = train(fine_tune_settings(Path("base"), backbone="own.py:Own", lora=1), greens, Path("run"))
+    run = train(fine_tune_settings(own_base, backbone="own.py:Own", lora=1), greens, Path("run"))
     assert run.parameters == 3 + 27
     with pytest.raises(ValueError, match="Python code"):
-        train(fine_tune_settings(Path("base"), images=512, lora=1), greens, Path("run"))
-    longer = fine_tune_settings(Path("base"), backbone="own.py:Own", images=512, lora=1)
+        train(fine_tune_settings(own_base, images=512, lora=1), greens, Path("run"))
+    longer = fine_tune_settings(own_base, backbone="own.py:Own", images=512, lora=1)
     assert train(longer, greens, Path("run")).opened.images_seen == 256
+
+
+def test_a_file_of_ones_own_does_not_allow_another_one(greens: DataSet, own_base: Path):
+    Path("mine.py").write_text(QUIET)
+    for more in ({"backbone": "mine.py:Own"}, {"codec": "mine.py:Own"}, {"cond": "mine.py:Own"}):
+        refused(fine_tune_settings(own_base, **more), greens, Path("run"), r"base runs the Python code of \S*own\.py")
+    teacher = Settings(teacher=str(own_base), backbone="mine.py:Own", images=32, batch_size=16)
+    refused(teacher, greens, Path("run"), r"base runs the Python code of \S*own\.py")
+    assert not Path("it-ran").exists()
+    Run(fine_tune_settings(own_base), greens, Path("run"), allow_code=True)
+    assert Path("it-ran").exists()
+
+
+def test_code_that_the_files_of_a_run_name_is_run_only_if_allowed(plain_run: Path, own_base: Path):
+    greens = load(green(Path("greens")))
+    plain = Settings(images=32, batch_size=16, backbone=TINY, curves="none")
+    with pytest.raises(ValueError, match=r"run\.yaml runs the Python code of \S*own\.py"):  # which the run keeps
+        nk.train("greens", out=own_base, images=32, batch_size=16)
+    train(plain, greens, Path("run"))
+    shutil.copytree("run", "other")
+    Path("run/codec").mkdir()
+    Path("run/codec/codec.json").write_text(json.dumps({"codec": "own.py:Own"}))
+    with pytest.raises(ValueError, match=r"codec runs the Python code of \S*own\.py"):
+        Run(plain, greens, Path("run"))
+    description = json.loads(Path("other/model/model.json").read_text())
+    Path("other/model/model.json").write_text(json.dumps(description | {"backbone": "own.py:Own(channels=3)"}))
+    with pytest.raises(ValueError, match=r"other runs the Python code of \S*own\.py"):  # the run is finished
+        nk.train("greens", out="other", watch=lambda event: None, images=32, batch_size=16, backbone=TINY)
+    shutil.copytree(plain_run, "ema")
+    known = yaml.safe_load(Path("ema/run.yaml").read_text())
+    Path("ema/run.yaml").write_text(yaml.safe_dump(known | {"task": "own.py:Own"}))
+    with pytest.raises(ValueError, match=r"run\.yaml runs the Python code of \S*own\.py"):
+        PostHocEma(Path("ema"))
+    assert not Path("it-ran").exists()
+
+
+def test_code_can_be_allowed_wherever_a_model_is_loaded(cli: Command, own_base: Path):
+    green(Path("greens"))
+    settings = {"images": 64, "batch_size": 16, "start": own_base, "out": "run", "watch": lambda event: None}
+    for allowed in (False, True):
+        calls = (
+            lambda: list(nk.generate(own_base, 1, steps=1, allow_code=allowed)),  # noqa: B023
+            lambda: nk.fine_tune_on(own_base, "greens", minutes=1e-4, allow_code=allowed),  # noqa: B023
+            lambda: nk.train("greens", allow_code=allowed, **settings),  # noqa: B023
+        )
+        for call in calls:
+            if allowed:
+                call()
+            else:
+                with pytest.raises(ValueError, match="Python code"):
+                    call()
+    words = ("train", "greens", "--from", own_base, "--images", 64, "--batch", 16, "--dry-run")
+    assert "Python code" in cli(*words).flat
+    assert cli(*words, "--allow-code").code == 0
+
+
+def test_a_run_is_found_again_from_another_working_directory(
+    greens: DataSet, own_base: Path, tmp_path: Path, monkeypatch
+):
+    settings = Settings(images=64, batch_size=16, start="base", teacher="base", lora=1)
+    before = settings.with_absolute_paths()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = settings.replace(start="../base/", teacher=str(tmp_path / "base")).with_absolute_paths()
+    assert again == before
+    options = {"backbone": f"{tmp_path / 'own.py'}:Own", "lora": 1, "images": 64}
+    train(fine_tune_settings(Path("../base"), **options), greens, tmp_path / "run", stop_after=1)
+    monkeypatch.chdir(tmp_path)
+    assert Run(fine_tune_settings(Path("base"), **options), greens, tmp_path / "run").settings.start == before.start
+
+
+def test_opening_a_run_leaves_the_random_state(plain_run: Path, greens: DataSet, tmp_path: Path):
+    before = torch.get_rng_state()
+    RunFolder(tmp_path / "run").look(fine_tune_settings(plain_run), greens)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # The command line
@@ -387,7 +473,7 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
     green(Path("greens"))
     result = cli("train", "greens", "--from", "runs/base", "--images", 64, "--batch-size", 16)
     assert result.code == 0, result
-    assert "from runs/base: its network, codec and conditions are kept" in result.out
+    assert "continues from runs/base: its network, codec and conditions are kept" in result.out
     assert Path("runs/greens-from-base/model/model.json").is_file()
     words = (
         "train",

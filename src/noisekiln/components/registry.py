@@ -19,8 +19,7 @@ from typing import TypeVar
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
-# Modules by name and by place, because a relative name may be that of several files.
-_modules: dict[tuple[str, Path], tuple[Version, ModuleType]] = {}
+_modules: dict[Path, tuple[Version, ModuleType]] = {}  # Python files that have run
 
 
 @cache
@@ -115,9 +114,9 @@ def _module(file: str) -> ModuleType:
     """
     path = Path(file).resolve()
     version = path.stat().st_mtime_ns, path.stat().st_size
-    if (file, path) in _modules and _modules[file, path][0] == version:
-        return _modules[file, path][1]
-    spec = importlib.util.spec_from_file_location(f"from_file_{file}_{path}", file)
+    if path in _modules and _modules[path][0] == version:
+        return _modules[path][1]
+    spec = importlib.util.spec_from_file_location(f"from_file_{path}", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
@@ -129,5 +128,5 @@ def _module(file: str) -> ModuleType:
             f"{file!r} cannot be imported ({type(error).__name__}: {str(error).rstrip('.')}). "
             f"Correct it: `python {file}` has to run without an error."
         ) from error
-    _modules[file, path] = version, module
+    _modules[path] = version, module
     return module
