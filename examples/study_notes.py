@@ -5,8 +5,8 @@
     python examples/study_notes.py --data portraits
 
 It is Ho et al. 2020 as in study notes: linear betas, 1000 steps, a network that predicts the noise, the
-plain mean squared error, Adam at 1e-4, and ancestral sampling. Grids of images appear in --out during training, like the
-notes' `epoch0.png`, and at the end grid.png and a model for `noisekiln sample`.
+plain mean squared error, Adam at 1e-4, and ancestral sampling. Grids of images appear in --out during training, like
+the notes' `epoch0.png`, and at the end grid.png and a model for `noisekiln sample`.
 
 The digits can be recognised after 60,000 images: with the strided network at its default width, two minutes of one CPU
 core. The simple one has no norms and needs many more: its digits are still rough after 150,000, and nearly as

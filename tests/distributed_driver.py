@@ -162,7 +162,9 @@ def main(folder, names, ranks):
         "two": noisekiln(*LARGE, "--shard", "--out", folder / "two"),
         "whole": noisekiln(*SMALL, "--images", 640, "--out", folder / "whole"),
         "codec": noisekiln(*SMALL, "--images", 48, "--shard", "--codec", CODEC, "--out", folder / "codec"),
-        "student": noisekiln(*SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"),
+        "student": noisekiln(
+            *SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"
+        ),
         "sample": noisekiln("sample", folder / "whole", *picture),
     }
     (folder / f"printed{ranks.rank}.json").write_text(json.dumps(printed))

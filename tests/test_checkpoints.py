@@ -22,7 +22,7 @@ from noisekiln.machine.lock import Lock
 from noisekiln.training import checkpoints
 from noisekiln.training.background import BackgroundWriter
 
-FILES = ["SHA256SUMS", "state.json", "part-00000-of-00001.safetensors"]
+FILES = ["SHA256SUMS", "part-00000-of-00001.safetensors", "state.json"]
 NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -225,7 +225,7 @@ def test_a_process_that_dies_at_any_call_leaves_the_last_or_the_new_one(tmp_path
         assert back.skipped == []
         assert all((folder / name / "state.json").exists() for name in names(folder) if name[0] != ".")
         found.append(int(back.tensors["x"]))
-        save(folder, 40)  # and it goes on
+        save(folder, 40)  # and it continues
         checkpoints.delete_checkpoints_after(folder, 40)
         assert int(checkpoints.load_newest(folder).tensors["x"]) == 40
         assert not list(folder.glob(".*"))
@@ -314,10 +314,10 @@ def test_each_process_writes_its_part(tmp_path, order):
         time.sleep(0.05)
     assert [ended(child) for child in children] == [0, 0, 0]
     back = checkpoints.load_newest(tmp_path)
-    assert [list(tensors) for tensors in back.parts] == [["shard0"], ["shard1"], ["shard2"]]
+    assert [list(tensors) for tensors in back.shards] == [["shard0"], ["shard1"], ["shard2"]]
     assert back.tensors["shard2"].tolist() == [2, 2, 2]
     assert names(tmp_path / "000000000128") == [
-        "SHA256SUMS", "state.json", *(f"part-{number:05d}-of-00003.safetensors" for number in range(3)),
+        "SHA256SUMS", *(f"part-{number:05d}-of-00003.safetensors" for number in range(3)), "state.json",
     ]  # fmt: skip
     (tmp_path / "000000000128" / "part-00001-of-00003.safetensors").unlink()
     assert checkpoints.load_newest(tmp_path).state["seen"] == 64
@@ -347,7 +347,7 @@ def test_if_one_process_has_no_space_all_know_soon(tmp_path, monkeypatch):
     while not list(tmp_path.glob(".*/*.sum")):
         time.sleep(0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_find_room", lambda *_: (_ for _ in ()).throw(NO_ROOM))
+        patch.setattr(checkpoints, "_check_space", lambda *_: (_ for _ in ()).throw(NO_ROOM))
         with pytest.raises(SaveFailed, match="No space left"):
             part(tmp_path, 0, 2)
     thread.join(10)
@@ -448,7 +448,7 @@ def test_an_error_in_the_thread_is_raised_once_in_the_caller():
     with pytest.raises(ZeroDivisionError) as error, background:  # noqa: PT012
         background.submit(fail)
         _ = 1 / 0
-    assert error.value.__notes__ == ["In the background, too: no room"]
+    assert error.value.__notes__ == ["Also in the background: no room"]
     with background:
         background.submit(fail)
         time.sleep(0.2)

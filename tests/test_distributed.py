@@ -352,7 +352,7 @@ def test_the_micro_batch_that_a_sharded_run_should_try_is_kept(tmp_path, monkeyp
     run = Run(settings, data, tmp_path)
     run.trainer.gradients.sharded = True
     monkeypatch.setattr(run.learner, "forward", out_of_memory)
-    with pytest.raises(ValueError, match=r"process 0, with a micro-batch of 16 images.* the micro-batch is 8 then"):
+    with pytest.raises(ValueError, match=r"process 0, with a micro-batch of 16 images.* will use micro-batches of 8"):
         list(run.steps())
     again = Run(settings, data, tmp_path)
     assert again.trainer.micro_batch_size == 8

@@ -84,7 +84,7 @@ def pictures(seed=0, side=24, channels=3):
     return torch.randint(0, 256, (4, side, side, channels), generator=torch.Generator().manual_seed(seed)).byte()
 
 
-def test_psnr_is_what_it_says():
+def test_psnr_follows_its_definition():
     black = torch.zeros(2, 5, 5, 1, dtype=torch.uint8)
     grey = torch.full_like(black, 51)  # a fifth of white: 10 log10 25
     assert psnr(grey, black).tolist() == pytest.approx([13.979, 13.979], abs=1e-3)

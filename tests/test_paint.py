@@ -277,7 +277,7 @@ def test_progress_of_several_processes_holds_x_and_images_of_all(plain_run: Path
         (("--sampler", "ddim(eta=x)"), "eta=x is not of the type float. Give a value of that type."),
         (("--sampler", "ddim("), "cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class."),
         (("--schedule", "kosine"), "There is no schedule called 'kosine'. Did you mean 'cosine'?"),
-        (("--guidance", -1), "A guidance scale of -1 would lead away from the condition. Take 0"),
+        (("--guidance", -1), "A guidance scale of -1 would lead away from the condition. Use 0"),
         (("--class", "catt"), "There is no class called 'catt'. Did you mean 'Cat'? Known classes: "),
         (("--class", "2"), "There is no class number 2; the model has 2 classes: 0 Cat, 1 dog. Use one of these."),
         (("--class", "all", "--class", "cat"), "There is no class called 'all'."),

@@ -149,7 +149,7 @@ def test_the_work_of_attention_is_counted():
     assert count_flops(lambda: F.scaled_dot_product_attention(q, q, q).sum()) == 6 * product
 
 
-def test_work_that_cannot_be_counted_is_said_to_be_none():
+def test_operations_that_cannot_be_counted_are_none():
     x = torch.ones(3, requires_grad=True)
 
     def breaks() -> torch.Tensor:
@@ -175,7 +175,7 @@ def test_speed_work_and_time_left_fit_together(data: DataSet, tmp_path: Path):
     assert 0.05 < last["memory_gib"] < 64
 
 
-def test_work_is_said_for_one_image(data: DataSet, tmp_path: Path):
+def test_operations_are_reported_per_image(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
     learner, batches = run.copies.trainable(), run.trainer.batches
     rows = batches(0, 16, torch.Generator())

@@ -308,7 +308,7 @@ def test_folders_that_are_not_runs_are_refused(data: DataSet, tmp_path: Path):
         match=r"holds files, but no run: there is no run\.yaml\. Nothing was changed\.",
     ):
         Run(SETTINGS, data, tmp_path)
-    with pytest.raises(ValueError, match=r"is a file, and a run needs a folder\. Choose a new one as `out`\."):
+    with pytest.raises(ValueError, match=r"is a file, but a run needs a folder\. Give a new folder as `out`\."):
         Run(SETTINGS, data, tmp_path / "thesis.tex")
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
@@ -385,7 +385,7 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     assert all(torch.equal(a, b) for a, b in zip(before, run.learner.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
-    assert train(longer, data, tmp_path).opened.images_seen > 0  # with the data repaired it goes on
+    assert train(longer, data, tmp_path).opened.images_seen > 0  # with repaired data it resumes
 
 
 def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):
@@ -612,7 +612,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_overwrite_its_model(data: Dat
     shutil.rmtree(tmp_path / "checkpoints")
     for gone in ("nothing more", "model"):
         shutil.rmtree(tmp_path / gone, ignore_errors=True)
-        with pytest.raises(ValueError, match=r"holds a run without its checkpoints.* Restore them"):
+        with pytest.raises(ValueError, match=r"holds a run without its checkpoints.* Restore the checkpoints"):
             Run(SETTINGS, data, tmp_path)
         assert gone == "model" or contents(tmp_path / "model") == before
 
@@ -639,7 +639,7 @@ def test_a_run_that_had_no_space_for_its_settings_starts_when_it_has(data: DataS
     ],
 )  # fmt: skip
 def test_text_where_a_number_belongs_is_refused(name: str, value: object, needed: str):
-    with pytest.raises(ValueError, match=f"`{name}={value!r}` is not possible: it has to be {needed}"):
+    with pytest.raises(ValueError, match=f"`{name}={value!r}` is not possible: it must be {needed}"):
         Settings.of(**{name: value})
 
 
@@ -654,7 +654,7 @@ def test_a_run_that_starts_over_with_an_existing_model_notes_it(data: DataSet, t
     assert run.notes == run.warnings == []
     shutil.rmtree(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
-    assert "there is no checkpoint to resume from: training begins anew" in Run(SETTINGS, data, tmp_path).warnings[0]
+    assert "there is no checkpoint to resume from: training starts" in Run(SETTINGS, data, tmp_path).warnings[0]
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -120,7 +120,7 @@ def test_random_samplers_have_their_order_in_distribution(spec, schedule):
         assert got_mean == pytest.approx(mean, abs=1e-9)
         errors.append(abs(got_std - std))
     assert slope(steps, errors) >= sampler.order - 0.3
-    assert errors[-1] < (0.05 if sampler.cost < 10 else 0.1)  # who repeats a step repeats its error
+    assert errors[-1] < (0.05 if sampler.cost < 10 else 0.1)  # repeated steps add their errors
 
 
 def of_noisy_data(t):

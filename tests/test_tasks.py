@@ -161,7 +161,7 @@ def test_enlarging_is_bicubic_and_in_place():
     torch.testing.assert_close(middle, 2 * CODEC.encode(edge)[0, 0, 0, [0, -1]].mean() - middle.flip(0))
 
 
-def test_the_noise_is_of_the_share_that_the_last_channel_says():
+def test_the_last_channel_is_the_share_of_noise():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
     image = Upscale(2, most=0.8).training_condition(pixels, CODEC, seeded())
     share = image[:, 3, 0, 0]
@@ -526,7 +526,7 @@ def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
     model = nk.train(pairs, out=tmp_path / "run", task="translate", images=64, batch_size=16, backbone=TINY)
     assert model.task == Translate()
     assert model.sample(2, source=pictures(2, (6, 6)), steps=2).shape == (2, 6, 6, 3)
-    with pytest.raises(ValueError, match="translate learns from pairs of images, and pairs holds single ones"):
+    with pytest.raises(ValueError, match="translate learns from pairs of images, but pairs holds single images"):
         Run(settings("translate"), replace(load(pairs), name="pairs"), tmp_path / "other")
 
 

@@ -107,7 +107,7 @@ def test_a_resumed_run_may_be_given_a_larger_micro_batch():
         trainer = toy(Budget(images=160), placement=Placement(micro_batch_size=requested))
         trainer.load_state_dict([state[0]], state[1])
         assert trainer.micro_batch_size == resumed_with
-    for changed in ({"world_size": 2}, {"device": "cuda"}):  # what fitted there says nothing of what fits here
+    for changed in ({"world_size": 2}, {"device": "cuda"}):  # what fitted there may not fit here
         other = toy(Budget(images=160))
         other.load_state_dict([state[0]], state[1] | changed)
         assert (other.micro_batch_size, other.previous_world_size) == (8, changed.get("world_size", 1))
