@@ -114,5 +114,5 @@ def test_guidance_moves_samples_away_from_the_unconditional_model():
 
 
 def test_a_negative_scale_is_refused():
-    with pytest.raises(ValueError, match=r"guidance scale of -1 .* Take 0 \(ignore the condition\), 1"):
+    with pytest.raises(ValueError, match=r"guidance scale of -1 .* Use 0 \(ignore the condition\), 1"):
         ClassifierFree(-1.0)

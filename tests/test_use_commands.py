@@ -220,7 +220,7 @@ def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
     assert (now[:, 4:] == read(red)[:, 4:]).all()
     assert (now[:, :4] != read(red)[:, :4]).any()
     for says, words in (
-        ("trained for 2", ("upscale", tmp_path / "upsca", tmp_path / "small.png")),
+        ("trained to upscale 2 times", ("upscale", tmp_path / "upsca", tmp_path / "small.png")),
         ("not for upscale", ("upscale", tmp_path / "inpai", tmp_path / "small.png")),
         (
             "was trained for inpaint. Omit it",

@@ -13,7 +13,7 @@ class Cond(NamedTuple):
     Attributes:
         vector: One vector for each image, (B, D): classes, pooled text, attributes.
         tokens: A sequence of vectors for each image, (B, L, D): words.
-        mask: Which tokens count, (B, L) bool; None means all.
+        mask: True for the tokens that are used, (B, L) bool; None for all.
         image: A conditioning image, concatenated to the noisy one, (B, C', H, W): low resolution, known pixels.
     """
 

@@ -48,7 +48,7 @@ class Denoiser(nn.Module):
             x_t: Noisy x, (B, C, H, W).
             t: Level of x_t.
             cond: The condition of each image.
-            to: The level that the step lands on, for a backbone that `reads_target`; t itself if None.
+            to: Level at the end of the step, for a backbone that `reads_target`; t itself if None.
         """
         return self.prediction.estimate(x_t, self.output(x_t, t, cond, to=to), t)
 

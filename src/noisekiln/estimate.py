@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         x: E[x | x_t], the shape of ``x_t``.
-        eps: E[eps | x_t], likewise.
+        eps: E[eps | x_t], the shape of ``x_t``.
     """
 
     x: Tensor
@@ -57,8 +57,8 @@ class Denoise(Protocol):
 
         Args:
             x_t: Noisy images, (B, C, H, W).
-            t: Their level.
-            to: The level that the step will land on, for few-step students that read it; others ignore it.
+            t: Level of x_t.
+            to: Level at the end of the step, for few-step students that read it; others ignore it.
         """
 
 
@@ -66,4 +66,4 @@ class DenoiseBoth(Protocol):
     """Two estimates of one noisy image from one batched call, with and without the condition, for guidance."""
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
-        """As `Denoise`: the estimate with the condition, then the one without it."""
+        """The estimate with the condition, then the one without it; arguments as for `Denoise`."""

@@ -31,8 +31,8 @@ def posterior(x_t: Tensor, x: Tensor, t: Level, s: Level) -> Posterior:
 
     Args:
         x_t: Noisy images at level t, (B, ...).
-        x: Their clean images, or an estimate of them.
-        t: Their level; sigma_t > 0.
+        x: Clean images, or an estimate of them.
+        t: Level of x_t; sigma_t > 0.
         s: The level of the result.
     """
     k = t.alpha * s.sigma / (s.alpha * t.sigma)

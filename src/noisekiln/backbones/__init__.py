@@ -1,1 +1,1 @@
-"""Backbones: networks ``(x, noise, cond) -> y`` that know nothing of diffusion, one per file."""
+"""Backbones: networks ``(x, noise, cond) -> y``."""

@@ -11,7 +11,7 @@ INTERFACE = ("channels", "vector", "tokens", "image")  # constructor arguments t
 
 
 class Backbone(nn.Module, ABC):
-    """A network from x to an output of the same shape, of any height and width.
+    """A network from x to an output of the same shape, for any height and width.
 
     Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
     slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept

@@ -14,7 +14,7 @@ from noisekiln.data.load import load
 from noisekiln.errors import DataError
 
 FROM, TO = "from", "to"
-DO = f"Give a folder that holds two, {FROM} (sources) and {TO} (targets), in which partners have the same name"
+REMEDY = f"Give a folder that holds two, {FROM} (sources) and {TO} (targets), in which partners have the same name"
 
 
 def load_pairs(
@@ -36,11 +36,11 @@ def load_pairs(
         DataError: If one of the two folders is missing, cannot be read, or lacks a partner.
     """
     if not isinstance(source, str | Path):
-        raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", DO)
+        raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", REMEDY)
     folder = Path(source).expanduser()
     for name in (FROM, TO):
         if not (folder / name).is_dir():
-            raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", DO)
+            raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", REMEDY)
     targets = load(folder / TO, size=size, progress=progress)
     sources = load(folder / FROM, size=targets.size)
     known = {
@@ -51,14 +51,14 @@ def load_pairs(
         twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
         if twice:
             raise DataError(
-                str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs are matched by name", DO
+                str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs are matched by name", REMEDY
             )
     needed = [file for part in _parts(targets) for file in _files(part)]
     missing = [file for file in needed if _key(file) not in known]
     if missing:
         more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         named = ", ".join(f"{TO}/{file}" for file in missing[:3])
-        raise DataError(str(source), f"{named}{more} have no partner in {FROM}/ that can be read", DO)
+        raise DataError(str(source), f"{named}{more} have no partner in {FROM}/ that can be read", REMEDY)
     train, held_out = (_paired(part, known) for part in (targets.train, targets.held_out))
     assert train is not None
     note = f"{len(needed):,} images have a partner in {FROM}/."
@@ -87,7 +87,7 @@ def _parts(data: DataSet) -> list[Images]:
 
 def _files(part: Images) -> tuple[str, ...]:
     if part.files is None:
-        raise DataError(f"{FROM}/ and {TO}/", "they hold arrays, whose images have no names to be matched by", DO)
+        raise DataError(f"{FROM}/ and {TO}/", "they hold arrays, whose images have no names to be matched by", REMEDY)
     return part.files
 
 

@@ -1,1 +1,1 @@
-"""The probability-flow ODE as a map from images to noise."""
+"""Inversion of the probability-flow ODE, from images to noise."""

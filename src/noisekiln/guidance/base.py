@@ -23,7 +23,7 @@ class Guidance(ABC):
             both: The estimates with and without the condition, together.
             x_t: Noisy images, (B, C, H, W).
             t: Level of x_t.
-            to: The level that the step will land on.
+            to: Level at the end of the step.
         """
 
     def __call__(self, denoise: Denoise, both: DenoiseBoth) -> Denoise:

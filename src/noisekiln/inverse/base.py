@@ -16,7 +16,7 @@ CHECK_EVERY = 4  # iterations between tests of convergence on a GPU, each of whi
 
 
 class Inverse(ABC):
-    """Turns E[x | x_t] into E[x | x_t, y], exactly or nearly so: no training, any sampler, any guidance.
+    """Turns E[x | x_t] into E[x | x_t, y], exactly or approximately: no training, any sampler, any guidance.
 
     Most are one Gaussian update, ``x^ + V A^T (A V A^T + std^2)^-1 (y - A x^)``, and differ in V, their approximation
     of the covariance of x given x_t.

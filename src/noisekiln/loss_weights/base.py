@@ -9,9 +9,9 @@ from noisekiln.predictions import Prediction
 
 
 class LossWeight(nn.Module, ABC):
-    """From the squared errors of the network's output to the numbers whose mean is minimised.
+    """Function from the squared errors of the network's output to the numbers whose mean is minimised.
 
-    A Module, because a weight may have parameters; constructor arguments are kept under their own names.
+    A Module, because a weight may have parameters; constructor arguments are attributes of the same names.
     """
 
     @abstractmethod
@@ -20,6 +20,6 @@ class LossWeight(nn.Module, ABC):
 
         Args:
             error: Mean squared error of each image's output y, (B,).
-            t: Their levels, two (B,) tensors.
-            prediction: What y is; `Prediction.loss_scale` converts errors of x to errors of y.
+            t: Level of each image, two (B,) tensors.
+            prediction: Type of prediction; `Prediction.loss_scale` converts errors of x to errors of y.
         """

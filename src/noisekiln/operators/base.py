@@ -31,7 +31,7 @@ class Operator(ABC):
         """
 
     def adjoint(self, observation: Tensor, images: Tensor) -> Tensor:
-        """``A^T observation``, the shape of `images`; for a non-linear A the transpose of its derivative there."""
+        """``A^T observation``, the shape of `images`; for a non-linear A that of its derivative at `images`."""
         pulled: Tensor = torch.func.vjp(self, images)[1](observation)[0]
         return pulled
 

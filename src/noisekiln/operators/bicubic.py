@@ -14,7 +14,7 @@ class Bicubic(Operator):
     """Keys' cubic filter, widened by the factor so that nothing aliases: Pillow's BICUBIC.
 
     Args:
-        factor: How many times smaller each side becomes.
+        factor: Downsampling factor per side.
     """
 
     factor: int = 4

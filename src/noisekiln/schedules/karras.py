@@ -16,9 +16,9 @@ class Karras(Schedule):
     Time 0 is at `sigma_min`, not yet clean: grids add the clean level as their last.
 
     Args:
-        sigma_min: Least noise, relative to unit-variance images (EDM's 0.002 for images of deviation 0.5).
-        sigma_max: Most noise.
-        rho: How strongly steps are crowded at low noise; 1 is uniform.
+        sigma_min: Lowest noise, relative to unit-variance images (EDM's 0.002 for images of deviation 0.5).
+        sigma_max: Highest noise.
+        rho: Concentration of steps at low noise; 1 is uniform.
     """
 
     sigma_min: float = 0.004

@@ -1,1 +1,1 @@
-"""Sessions: from options to images on disk, for the command line, a page and Python alike."""
+"""Sessions: a model opened for use, for the command line and Python."""

@@ -21,10 +21,10 @@ def outpaint(
     Args:
         model: Model of such images.
         image: (H, W, C) uint8.
-        left: Pixels to add at the left.
-        top: Pixels to add above.
-        right: Pixels to add at the right.
-        bottom: Pixels to add below.
+        left: Pixels to add at the left, >= 0.
+        top: Pixels to add above, >= 0.
+        right: Pixels to add at the right, >= 0.
+        bottom: Pixels to add below, >= 0.
         options: Further arguments of `inpaint`.
 
     Raises:
