@@ -29,6 +29,7 @@ from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
+from noisekiln.uses.request import SampleOptions
 
 QUICK = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
@@ -73,6 +74,19 @@ def test_every_setting_is_an_option(cli: Command, monkeypatch: pytest.MonkeyPatc
     for name, rules in rules_of(Settings).items():
         flags = rules.flag.split() or [f"--{name.replace('_', '-')}"]
         assert name == "data" or all(flag in result.out for flag in flags), name
+
+
+@pytest.mark.parametrize(("words", "kind"), [(("train",), Settings), (("edit",), SampleOptions)])
+def test_help_lists_settings_under_their_groups(
+    cli: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str], kind: type
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    parts = cli(*words, "--help").out.split("╭─ ")
+    panels = {part.partition(" ─")[0]: part for part in parts}
+    for name, rules in rules_of(kind).items():
+        flag = rules.flag.split()[0] if rules.flag else f"--{name.replace('_', '-')}"
+        assert rules.group, name
+        assert name == "data" or flag in panels[rules.group], name
 
 
 def test_nothing_heavy_is_imported_for_help():
@@ -449,7 +463,7 @@ def test_one_bad_batch_is_skipped_and_named(cli: Command, pets: Path, tmp_path: 
 
 def test_too_high_a_rate_ends_with_4(cli: Command, pets: Path, tmp_path: Path):
     result = cli("train", pets, "--out", tmp_path, *QUICK, "--images", 100_000, "--lr", 1e30)
-    refused(result, 4, "holds no checkpoint yet. Take a lower --lr and another --out, and look at the data.")
+    refused(result, 4, "holds no checkpoint yet. Use a lower --lr and another --out, and check the data.")
 
 
 # Signals, in a process of its own

@@ -14,11 +14,14 @@ from noisekiln.components.setting import Rules, rules_of
 option = partial(typer.Option, show_default=False)  # for options whose default is "choose for me"
 
 CountInAll = Annotated[int | None, option("-n", help="Images in all. Default: 16, or 8 of each condition.")]
-Classes = Annotated[list[str] | None, option("--class", help="Class: name, number, or all. May repeat: one row each.")]
-Prompts = Annotated[list[str] | None, option("--prompt", help="Prompt. May repeat: one row each.")]
+condition_option = partial(option, rich_help_panel="Condition")
+Classes = Annotated[
+    list[str] | None, condition_option("--class", help="Class: name, number, or all. May repeat: one row each.")
+]
+Prompts = Annotated[list[str] | None, condition_option("--prompt", help="Prompt. May repeat: one row each.")]
 Conditions = Annotated[
     list[str] | None,
-    option("--condition", help="Any other condition, as text for the model's conditioner. May repeat: one row each."),
+    condition_option("--condition", help="Any other condition, as text for the conditioner. May repeat: one row each."),
 ]
 
 
@@ -65,4 +68,9 @@ def _option_type(hint: Any) -> Any:
 
 
 def _derived(field: Field[Any], rules: Rules) -> Any:
-    return typer.Option(*rules.flag.split(), help=rules.help, show_default=field.default is not None)
+    return typer.Option(
+        *rules.flag.split(),
+        help=rules.help,
+        show_default=field.default is not None,
+        rich_help_panel=rules.group or None,
+    )

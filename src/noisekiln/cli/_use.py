@@ -29,18 +29,26 @@ Resize = Annotated[bool, typer.Option("--resize", help="Scale the image to the m
 class CommonOptions:
     """Options of every command that uses a model, in addition to those of sampling."""
 
-    classes: list[str] | None = setting(None, "Class that the result shows: name or number.", flag="--class")
-    prompts: list[str] | None = setting(None, "Prompt that the result follows.", flag="--prompt")
+    classes: list[str] | None = setting(
+        None, "Class that the result shows: name or number.", flag="--class", group="Condition"
+    )
+    prompts: list[str] | None = setting(None, "Prompt that the result follows.", flag="--prompt", group="Condition")
     conditions: list[str] | None = setting(
-        None, "Any other condition, as text for the model's conditioner.", flag="--condition"
+        None, "Any other condition, as text for the model's conditioner.", flag="--condition", group="Condition"
     )
     adapters: list[str] | None = setting(
-        None, "Adapter: a run trained with --lora, and its strength: runs/style:0.7. May repeat.", flag="--adapter"
+        None,
+        "Adapter: a run trained with --lora, and its strength: runs/style:0.7. May repeat.",
+        flag="--adapter",
+        group="Model and device",
     )
     out: Path | None = setting(None, "Folder for the images. Default: in RUN, named like the command.")
-    device: str = setting("auto", "auto, cpu, cuda or mps.")
+    device: str = setting("auto", "auto, cpu, cuda or mps.", group="Model and device")
     allow_code: bool = setting(
-        False, "Allow the model to run its own Python code (only for models that you trust).", flag="--allow-code"
+        False,
+        "Allow the model to run its own Python code (only for models that you trust).",
+        flag="--allow-code",
+        group="Model and device",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import option, with_settings
+from noisekiln.components.setting import rules_of
 from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
@@ -18,7 +19,10 @@ DATA = (
 def command(
     data: Annotated[str, typer.Argument(help=DATA)],
     out: Annotated[Path | None, option(help="Folder of the run. Default: runs/NAME, or runs/NAME-from-RUN.")] = None,
-    size: Annotated[str | None, option(help="Image size: 32, or 24x48 (height x width).")] = None,
+    size: Annotated[
+        str | None,
+        option(help="Image size: 32, or 24x48 (height x width).", rich_help_panel=rules_of(Settings)["size"].group),
+    ] = None,
     allow_code: Annotated[
         bool,
         typer.Option("--allow-code", help="Allow Python code of a run, model or teacher (only if you trust it)."),

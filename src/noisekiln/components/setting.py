@@ -25,6 +25,7 @@ class Rules:
     Attributes:
         help: Description, for the command line and the page.
         flag: Names on the command line, separated by spaces; "" for the name of the field.
+        group: Heading in the help under which the setting is listed; "" for none.
         choices: All possible values; None if they are not a fixed list.
         above: Exclusive lower bound of a number.
         at_least: Inclusive lower bound.
@@ -36,6 +37,7 @@ class Rules:
 
     help: str
     flag: str = ""
+    group: str = ""
     choices: Sequence[str] | None = None
     above: float | None = None
     at_least: float | None = None

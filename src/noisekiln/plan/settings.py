@@ -22,46 +22,76 @@ class Settings:
     its description, its possible values, and whether a resumed run may change it; the flags are derived from them.
     """
 
-    data: str = setting("portraits", "Folder, file or bundled name.", may_change=True)
-    start: str | None = setting(None, "Fine-tune the model of this run, or of a model folder.", flag="--from")
-    lora: int | None = setting(None, "With --from: train an adapter of this rank. Default: all weights.", above=0)
-    size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).")
-    task: str = setting(
-        "generate", "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`."
+    data: str = setting("portraits", "Folder, file or bundled name.", may_change=True, group="Data and budget")
+    start: str | None = setting(
+        None, "Fine-tune the model of this run, or of a model folder.", flag="--from", group="Fine-tuning"
     )
-    cond: str = setting("auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.")
+    lora: int | None = setting(
+        None, "With --from: train an adapter of this rank. Default: all weights.", above=0, group="Fine-tuning"
+    )
+    size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).", group="Data and budget")
+    task: str = setting(
+        "generate",
+        "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`.",
+        group="Data and budget",
+    )
+    cond: str = setting(
+        "auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.", group="Data and budget"
+    )
     codec: str | None = setting(
         None,
         "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
         "`noisekiln list codecs`. Default: pixels.",
+        group="Network",
     )
     minutes: float | None = setting(
-        None, "Training budget in minutes. Default: 10 on a CPU, else 30.", above=0, may_change=True
+        None,
+        "Training budget in minutes. Default: 10 on a CPU, else 30.",
+        above=0,
+        may_change=True,
+        group="Data and budget",
     )
     images: int | None = setting(
         None,
         "Training budget in images seen. If both budgets are set, training ends when the first is used up.",
         above=0,
         may_change=True,
+        group="Data and budget",
     )
-    seed: int = setting(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
-    device: str = setting("auto", "auto, cpu, cuda or mps.", may_change=True)
-    model: str = setting("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True)
+    seed: int = setting(0, "Random seed.", at_least=0, at_most=LARGEST_SEED, group="Data and budget")
+    device: str = setting("auto", "auto, cpu, cuda or mps.", may_change=True, group="Memory and speed")
+    model: str = setting("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True, group="Network")
     backbone: str | None = setting(
-        None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True
+        None,
+        "Network architecture: see `noisekiln list backbones`. Default: unet.",
+        keep_on_resume=True,
+        group="Network",
     )
     prediction: str | None = setting(
-        None, "What the network predicts: v, eps, x0 or flow. Default: v.", choices=("v", "eps", "x0", "flow")
+        None,
+        "What the network predicts: v, eps, x0 or flow. Default: v.",
+        choices=("v", "eps", "x0", "flow"),
+        group="Network",
     )
     noise_label: str | None = setting(
-        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle."
+        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle.", group="Network"
     )
-    draw: str = setting("log_normal", "Distribution of training noise levels: see `noisekiln list draws`.")
-    loss_weight: str = setting("unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.")
-    objective: str = setting("denoising", "Training loss: see `noisekiln list objectives`.")
-    teacher: str | None = setting(None, "Run or model folder of the teacher, for an objective that distils.")
+    draw: str = setting(
+        "log_normal", "Distribution of training noise levels: see `noisekiln list draws`.", group="Training loss"
+    )
+    loss_weight: str = setting(
+        "unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.", group="Training loss"
+    )
+    objective: str = setting("denoising", "Training loss: see `noisekiln list objectives`.", group="Training loss")
+    teacher: str | None = setting(
+        None, "Run or model folder of the teacher, for an objective that distils.", group="Training loss"
+    )
     cond_dropout: float = setting(
-        0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
+        0.1,
+        "Condition dropout: share of images trained on without their condition, for guidance.",
+        at_least=0,
+        below=1,
+        group="Training loss",
     )
     batch_size: int | None = setting(
         None,
@@ -69,6 +99,7 @@ class Settings:
         flag="--batch-size --batch",
         above=0,
         keep_on_resume=True,
+        group="Optimization",
     )
     micro_batch_size: int | None = setting(
         None,
@@ -76,54 +107,78 @@ class Settings:
         "Default: the largest that fits into memory.",
         above=0,
         may_change=True,
+        group="Memory and speed",
     )
     precision: str | None = setting(
         None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16"),
-        may_change=True,
+        may_change=True, group="Memory and speed",
     )  # fmt: skip
     compile: str = setting(
         "auto", "Compile the network with torch.compile: auto (on a GPU), yes or no.", choices=("auto", "yes", "no"),
-        may_change=True,
+        may_change=True, group="Memory and speed",
     )  # fmt: skip
     activation_checkpointing: bool = setting(
-        False, "Recompute activations in the backward pass: far less memory, a third slower.", may_change=True
+        False,
+        "Recompute activations in the backward pass: far less memory, a third slower.",
+        may_change=True,
+        group="Memory and speed",
     )
     shard: bool = setting(
         False,
         "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory.",
         may_change=True,
+        group="Memory and speed",
     )
     timeout: float = setting(
         300.0,
         "Distributed training: seconds before an unresponsive process is treated as lost.",
         above=0,
         may_change=True,
+        group="Memory and speed",
     )
-    optimizer: str = setting("muon", "Optimizer: see `noisekiln list optimizers`.")
+    optimizer: str = setting("muon", "Optimizer: see `noisekiln list optimizers`.", group="Optimization")
     lr: float | None = setting(
         None,
         "Peak learning rate. Default: the optimizer's; a third of it when fine-tuning all weights, three times it for "
         "adapters.",
         above=0,
+        group="Optimization",
     )
     cooldown: float = setting(
-        0.7, "Cool-down: last share of the budget, over which the learning rate falls to 0.", at_least=0, at_most=1
+        0.7,
+        "Cool-down: last share of the budget, over which the learning rate falls to 0.",
+        at_least=0,
+        at_most=1,
+        group="Optimization",
     )
-    ema_length: float = setting(0.1, "Width of the EMA of the weights, as a share of training.", above=0)
+    ema_length: float = setting(
+        0.1, "Width of the EMA of the weights, as a share of training.", above=0, group="Optimization"
+    )
     ema_snapshots: int = setting(
-        16, "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.", at_least=0, may_change=True
+        16,
+        "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.",
+        at_least=0,
+        may_change=True,
+        group="Snapshots, checkpoints and curves",
     )
-    keep_checkpoints: int = setting(2, "Number of newest checkpoints to keep.", at_least=1, may_change=True)
+    keep_checkpoints: int = setting(
+        2,
+        "Number of newest checkpoints to keep.",
+        at_least=1,
+        may_change=True,
+        group="Snapshots, checkpoints and curves",
+    )
     keep_every: int | None = setting(
         None,
         "Also keep permanently the first checkpoint after every N images.",
         flag="--keep-every",
         above=0,
         may_change=True,
+        group="Snapshots, checkpoints and curves",
     )
     sampler: str | None = setting(
         None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", may_change=True,
-        keep_on_resume=True,
+        keep_on_resume=True, group="Sampling, as saved with the model",
     )  # fmt: skip
     steps: int | None = setting(
         None,
@@ -131,6 +186,7 @@ class Settings:
         above=0,
         may_change=True,
         keep_on_resume=True,
+        group="Sampling, as saved with the model",
     )
     guidance: float | None = setting(
         None,
@@ -138,16 +194,18 @@ class Settings:
         at_least=0,
         may_change=True,
         keep_on_resume=True,
+        group="Sampling, as saved with the model",
     )
     schedule: str | None = setting(
         None,
         "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
         may_change=True,
         keep_on_resume=True,
+        group="Sampling, as saved with the model",
     )
     curves: str = setting(
         "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`.",
-        may_change=True,
+        may_change=True, group="Snapshots, checkpoints and curves",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
