@@ -20,6 +20,8 @@ from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.runs.run import Run
+from noisekiln.runs.save_job import SaveJob
 
 TOYS = Path(__file__).parent / "toys"
 HALVING = f"{TOYS / 'halving_codec.py'}:Halving"
@@ -124,6 +126,26 @@ def test_a_codec_stays_frozen_and_in_evaluation_mode_in_training(pets):
     assert not TrainingBatches(learner, data, settings)(0, 4, torch.Generator().manual_seed(0))[0].requires_grad
 
 
+@pytest.mark.parametrize("objective", ["denoising", DISTILLING])
+def test_copies_and_saves_share_what_never_changes(pets, tmp_path, objective):
+    data = load(str(pets))
+    first = nk.train(str(pets), codec=THIRDS, out=tmp_path / "teacher", **SMALL)
+    teacher = None if objective == "denoising" else str(tmp_path / "teacher")
+    run = Run(
+        Settings(objective=objective, teacher=teacher, codec=THIRDS, **SMALL), data, tmp_path / "run", allow_code=True
+    )
+    codec = run.learner.diffusion.codec
+    for sharded in (False, True):
+        run.copies.sharded = sharded
+        copied = run.copies.trainable()
+        assert copied.diffusion.codec is codec
+        assert copied.teacher is run.learner.teacher
+        assert copied.diffusion.denoiser is not run.learner.diffusion.denoiser
+    run.copies.sharded = False
+    assert SaveJob(run.trainer, run.copies, run.settings, None).model.codec is codec
+    assert torch.equal(first.codec.mean, codec.mean)
+
+
 def stop_after(images: int):
     """A watcher that presses Ctrl-C."""
     import signal
@@ -184,6 +206,12 @@ def test_every_use_works_behind_a_codec(halved, size):
     assert nk.interpolate(model, [1, 2], frames=2, steps=3).shape == (3, 8, 8, 3)
 
 
+def test_style_between_models_of_different_x_is_refused(halved, class_run):
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"x of the shape \(12, 4, 4\) and that of the first \(3, 8, 8\)"):
+        nk.style(nk.load(class_run), image, target_model=nk.load(halved, allow_code=True), condition="dog", steps=3)
+
+
 def test_inverse_methods_behind_a_codec_agree_with_the_observation(halved):
     """The operator sees images, through the decoder: known means are met by what comes out."""
     model = nk.load(halved, allow_code=True)
@@ -196,7 +224,7 @@ def test_inverse_methods_behind_a_codec_agree_with_the_observation(halved):
 def test_fine_tuning_refuses_another_setting_of_the_codec(pets, halved, tmp_path):
     options = {**SMALL, "start": str(halved), "images": 16, "allow_code": True}
     del options["backbone"]
-    with pytest.raises(ValueError, match="`codec` .*Halving.mean=0.25.* was requested.* has .*Halving"):
+    with pytest.raises(ValueError, match=r"`codec` .*Halving.mean=0.25.* was requested.* has .*Halving"):
         nk.train(str(pets), out=tmp_path / "run", codec=f"{HALVING}(mean=0.25)", **options)
     nk.train(str(pets), out=tmp_path / "run", codec=f"{HALVING}(costly=False)", **options)
 
@@ -298,7 +326,7 @@ def test_a_conditioner_may_fill_the_condition_image_unless_a_task_does(places, t
     assert model.denoiser.backbone.image == 1
     one, other = model.sample([(0.1, 0.9), (0.9, 0.9)], seeds=[5, 5], steps=3)
     assert not torch.equal(one, other)
-    with pytest.raises(ValueError, match="fills Cond.image, and so does `task=inpaint`"):
+    with pytest.raises(ValueError, match=r"fills Cond\.image, and so does `task=inpaint`"):
         nk.train(str(places), **options | {"task": "inpaint", "out": tmp_path / "other"})
 
 
@@ -316,6 +344,15 @@ def test_an_objective_with_a_teacher(pets, class_run, tmp_path, cli):
     before = nk.load(out).denoiser.state_dict()
     assert cli(*train, "--images", 96).code == 0
     assert any(not torch.equal(before[name], value) for name, value in nk.load(out).denoiser.state_dict().items())
+
+
+def test_a_setting_that_the_objective_does_not_take_is_refused(pets, class_run, tmp_path, cli):
+    words = ("train", pets, "--out", tmp_path / "run", *FLAGS, "--objective", DISTILLING, "--teacher", class_run)
+    result = cli(*words, "--loss-weight", "min_snr")
+    assert result.code == 2
+    assert "--loss-weight min_snr was requested" in result.flat
+    assert "takes no loss weight" in result.flat
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_student_comes_near_its_teacher(pets, class_run):
@@ -369,9 +406,9 @@ def test_a_student_has_the_codec_of_its_teacher(pets, class_run, halved, tmp_pat
     assert student.codec.x_channels == 12
     assert Settings.read(tmp_path / "student" / "run.yaml").codec.endswith(":Halving"), "and run.yaml says so"
     nk.train(str(pets), out=tmp_path / "student", **options | {"images": 80})
-    with pytest.raises(ValueError, match="`codec=pixels` was requested, and .* has .*Halving"):
+    with pytest.raises(ValueError, match=r"`codec=pixels` was requested, but .* has .*Halving"):
         nk.train(str(pets), out=tmp_path / "other", codec="pixels", **options)
-    with pytest.raises(ValueError, match="Halving.*channels=3"):
+    with pytest.raises(ValueError, match=r"Halving.*channels=3"):
         nk.train(str(pets), out=tmp_path / "other", codec=f"{HALVING}(mean=0.25)", **options)
     assert not (tmp_path / "other").exists()
 
@@ -385,7 +422,7 @@ def test_a_teacher_that_does_not_fit_is_refused(pets, captioned, class_run, plai
     with pytest.raises(ValueError, match="has the task generate, and `task=inpaint"):
         make_learner(resolve(Settings(**chosen, task="inpaint"), data), data, teacher=nk.load(class_run))
     codec = Pixels().fit(torch.from_numpy(data.train.pixels // 2))
-    with pytest.raises(ValueError, match="has the codec pixels.*their x differ"):
+    with pytest.raises(ValueError, match=r"has the codec pixels.*their x differ"):
         make_learner(settings, data, teacher=nk.load(class_run), codec=codec)
     make_learner(resolve(Settings(**chosen, cond="none"), data), data, teacher=nk.load(class_run))
 

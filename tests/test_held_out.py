@@ -290,6 +290,15 @@ def test_text_tasks_pairs_and_adapters(captioned: Path, data: DataSet, tmp_path:
     assert len(train(adapted, texts, tmp_path / "adapted").held_out.history) == 8
 
 
+def test_an_objective_with_another_aim_has_none(data: DataSet, tmp_path: Path, class_run: Path):
+    """The denoising loss of a student that learns to take large steps says nothing about overfitting."""
+    distilling = f"{Path(__file__).parent / 'toys' / 'distilling_objective.py'}:Distilling"
+    run = train(SETTINGS.replace(objective=distilling, teacher=str(class_run)), data, tmp_path)
+    assert run.finished
+    assert not found(tmp_path)
+    assert run.held_out.verdict is None
+
+
 def test_few_images_and_small_budgets_have_none(data: DataSet, tmp_path: Path):
     few = load(np.random.default_rng(0).integers(0, 255, (9, 8, 8, 3)).astype(np.uint8))
     assert few.held_out is None

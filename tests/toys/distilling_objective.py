@@ -19,6 +19,7 @@ class Distilling(Objective):
         draw: Distribution of the training levels.
     """
 
+    is_denoising: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 
     def __init__(self, draw: Draw) -> None:

@@ -33,7 +33,7 @@ class Pixels(Codec):
         self.register_buffer("std_of_channels", torch.tensor(std), persistent=False)
 
     def fit(self, pixels: Tensor) -> Self:
-        """The codec that standardises these images, (N, H, W, C) uint8, by its own mean and deviation where it has them.
+        """The codec that standardises these images, (N, H, W, C) uint8, by its own mean and deviation if it has them.
 
         A channel that never changes gets the deviation 1/255, so that one grey step is one unit.
         """

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.components.spec import class_of
 from noisekiln.data import DataSet, Images, batch_order
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
@@ -20,6 +21,7 @@ from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
+from noisekiln.objectives.base import Objective
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
@@ -52,7 +54,7 @@ class HeldOutLoss:
     Args:
         folder: Folder of the run.
         data: Data set; without two held-out images nothing is evaluated.
-        settings: Resolved settings.
+        settings: Resolved settings; for an objective that is not `is_denoising` nothing is evaluated.
         images_per_noisy_image: Images of the budget for each noisy image of an evaluation.
 
     Attributes:
@@ -71,6 +73,7 @@ class HeldOutLoss:
     ) -> None:
         self.file, self.data, self.settings = folder / FILE, data, settings
         self.images_per_noisy_image = images_per_noisy_image
+        self._is_denoising = class_of(Objective, settings.objective).is_denoising
         self.history: list[Evaluation] = []
         self.noisy_images = 0
         if self.file.exists():
@@ -85,7 +88,7 @@ class HeldOutLoss:
     def evaluate(
         self, diffusion: Diffusion, images_seen: int, share: float, ranks: Ranks | None = None
     ) -> Evaluation | None:
-        """Evaluate a model once more; None if the budget is too small or the images are too few.
+        """Evaluate a model once more; None if budget or images are too few, or the loss tells nothing.
 
         Args:
             diffusion: Averaged model.
@@ -96,7 +99,13 @@ class HeldOutLoss:
         held_out = self.data.held_out
         if not self.noisy_images:
             self.noisy_images = min(MAX_NOISY_IMAGES, int(images_seen / share / self.images_per_noisy_image))
-        if held_out is None or len(held_out) < 2 or len(self.data.train) < 2 or self.noisy_images < MIN_NOISY_IMAGES:
+        if (
+            not self._is_denoising
+            or held_out is None
+            or len(held_out) < 2
+            or len(self.data.train) < 2
+            or self.noisy_images < MIN_NOISY_IMAGES
+        ):
             return None
         count = min(self.noisy_images, len(held_out), len(self.data.train))
         ranks = ranks or Ranks()

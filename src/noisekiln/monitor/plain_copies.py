@@ -2,9 +2,11 @@
 
 import copy
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 
+from noisekiln.codecs.base import Codec
 from noisekiln.distributed.sharded import gather
 from noisekiln.plan.learner import Learner
 from noisekiln.training.trainer import Trainer
@@ -53,13 +55,24 @@ class PlainCopies:
         return self._averaged
 
     def trainable(self) -> Learner:
-        """A new copy that can be trained; its weights are current or initial ones."""
-        if self.sharded:  # sharded modules cannot be copied
-            return self.make_learner()
+        """A new copy that can be trained; its weights are current or initial ones, and it shares codec and teacher."""
         module = self.trainer.module
         assert isinstance(module, Learner)
-        shared = {} if module.teacher is None else {id(module.teacher): module.teacher}  # it never changes
-        return copy.deepcopy(module, shared)
+        codec, teacher = module.diffusion.codec, module.teacher  # which never change
+        if not self.sharded:
+            return copy.deepcopy(module, {id(part): part for part in (codec, teacher) if part is not None})
+        learner = self.make_learner()  # sharded modules cannot be copied
+        learner.diffusion.codec = codec
+        learner.teacher = teacher
+        return learner
+
+    @cached_property
+    def codec_in_main_memory(self) -> Codec:
+        """The codec, which never changes; a copy of it if it is on another device."""
+        assert isinstance(self.trainer.module, Learner)
+        codec = self.trainer.module.diffusion.codec
+        tensors = [*codec.parameters(), *codec.buffers()]
+        return codec if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(codec).cpu()
 
     def _frozen(self) -> Learner:
         return self.trainable().eval().requires_grad_(False)

@@ -45,6 +45,7 @@ class Objective(nn.Module, ABC):
     setting with this name. All other arguments are its own settings.
     """
 
+    is_denoising: ClassVar[bool] = True  # whether the denoising loss of held-out images shows how well it learns
     needs_teacher: ClassVar[bool] = False  # whether `loss` receives the model of the setting `teacher`
 
     @abstractmethod

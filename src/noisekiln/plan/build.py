@@ -6,7 +6,7 @@ import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.spec import build, class_of, describe, has_argument
+from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
 from noisekiln.data import DataSet

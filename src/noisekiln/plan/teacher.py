@@ -49,8 +49,8 @@ def check_teacher_fits(student: Diffusion, teacher: Diffusion, settings: Setting
     cond, its_cond = (model.conditioner and name_of(type(model.conditioner)) for model in (student, teacher))
     if cond is not None and cond != its_cond:
         raise ValueError(
-            f"{about} `cond={its_cond or 'none'}`, and the model to train has `cond={cond}`: it cannot teach conditions "
-            f"that it does not know. Give `cond={its_cond or 'none'}`, or another teacher."
+            f"{about} `cond={its_cond or 'none'}`, and the model to train has `cond={cond}`: it cannot teach "
+            f"conditions that it does not know. Give `cond={its_cond or 'none'}`, or another teacher."
         )
 
 

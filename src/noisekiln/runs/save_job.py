@@ -34,7 +34,7 @@ class SaveJob:
         if self.ranks.rank < self.num_shards:
             self.tensors = copy_to_host(tensors)
         if self.ranks.is_main:
-            self.model = copy.deepcopy(averaged).cpu()
+            self.model = copy.deepcopy(averaged, {id(averaged.codec): copies.codec_in_main_memory}).cpu()
 
     def write(self, folder: Path) -> None:
         """Write the copy into the folder of a run.

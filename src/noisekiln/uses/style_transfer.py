@@ -37,7 +37,7 @@ def style(
         options: Fields of `SampleOptions`; `condition` is that of the result.
 
     Raises:
-        ValueError: For models that differ in size, and for invalid options.
+        ValueError: For models that differ in size or in the shape of x, and for invalid options.
     """
     if options.get("sampler") not in (None, "ddim"):
         raise ValueError(
@@ -49,6 +49,11 @@ def style(
         raise ValueError(
             f"The second model generates {_images(target)} and the first {_images(model)}, so they share no noise. "
             "Give two models of one size."
+        )
+    if _x_shape(target) != _x_shape(model):
+        raise ValueError(
+            f"The codec of the second model has x of the shape {_x_shape(target)} and that of the first "
+            f"{_x_shape(model)}, so they share no noise. Give two models whose x has one shape."
         )
     height, width = as_bytes(model, image).shape[1:3]
     model.check_size((height, width))
@@ -76,3 +81,8 @@ def style(
 def _images(model: Diffusion) -> str:
     channels = model.codec.image_channels
     return f"{model.size[0]}x{model.size[1]} pixels with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _x_shape(model: Diffusion) -> tuple[int, int, int]:
+    """Channels, height and width."""
+    return (model.codec.x_channels, *model.codec.x_size(model.size))
