@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 
 import pytest
+import torch
 
 import noisekiln
 from noisekiln.backbones.base import Backbone
@@ -21,6 +22,8 @@ from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.adamw import AdamW
 from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.plan.chosen_components import check_components
+from noisekiln.plan.settings import Settings
 from noisekiln.samplers.adams import Adams
 from noisekiln.samplers.ancestral import Ancestral
 from noisekiln.samplers.base import Sampler
@@ -305,6 +308,52 @@ def test_errors_in_a_file_spec_are_explained(tmp_path):
         with pytest.raises(ValueError) as caught:
             build(Sampler, text)
         assert says in str(caught.value)
+
+
+BROKEN = """
+from noisekiln.optimizers.base import OptimizerFactory
+
+
+class Mine(OptimizerFactory):
+    def __init__(self, momentum: float%s) -> None:
+        self.%s = momentum
+
+    def __call__(self, module, network):
+        raise NotImplementedError
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Mine(:", "cannot be imported (SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'). Correct it"),
+        ("1 / 0", "ZeroDivisionError: division by zero). Correct it"),
+        (BROKEN % ("", "momentum"), "needs the setting 'momentum', which has no default. Give it"),
+        (BROKEN % (" = 0.9", "other"), "does not keep its argument 'momentum', so it could not be saved. Keep it"),
+    ],
+)
+def test_mistakes_in_a_file_are_explained(tmp_path, text, says):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        build(OptimizerFactory, f"{file}:Mine")
+    assert says in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_file_runs_once_until_it_changes(tmp_path):
+    file, ran = tmp_path / "mine.py", tmp_path / "ran"
+    for content in (MINE % 0.5, MINE % 0.25):
+        file.write_text(f"open({str(ran)!r}, 'a').write('x')\n{content}")
+        assert find(Sampler, f"{file}:Mine") is find(Sampler, f"{tmp_path}/../{tmp_path.name}/mine.py:Mine")
+    assert ran.read_text() == "xx"
+
+
+def test_checking_components_leaves_the_random_state():
+    before = torch.get_rng_state()
+    check_components(Settings(cond=f"{Path(__file__).parent / 'toys' / 'position_conditioner.py'}:Position"))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_only_python_source_is_a_file_of_ones_own(tmp_path):

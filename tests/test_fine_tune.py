@@ -91,7 +91,7 @@ def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: Da
 
 def test_sampling_settings_are_kept_unless_others_are_set(pets: Path, tmp_path: Path):
     data = load(pets)
-    odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3.0}
+    odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3}
     first = Settings(images=32, batch_size=16, backbone=TINY, prediction="eps", noise_label="log_nsr", **odd)
     train(first, data, tmp_path / "base")
     kept = Run(fine_tune_settings(tmp_path / "base"), data, tmp_path / "next").settings

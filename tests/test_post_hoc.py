@@ -27,6 +27,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import ema_length as averages_module
 from noisekiln.runs.ema_length import PostHocEma
+from noisekiln.runs.ema_sheet import EmaSheet
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 from noisekiln.training.due import AtShares
@@ -121,7 +122,7 @@ def test_impossible_lengths_are_refused(length):
 
 
 def test_reconstruction_without_snapshots_is_refused():
-    with pytest.raises(ValueError, match="Give one copy or more"):
+    with pytest.raises(ValueError, match="Give 1 or more"):
         reconstruct([], 0.1)
 
 
@@ -484,12 +485,20 @@ def test_the_command_shows_a_strip(cli: Command, trained: Path):
     assert "16 snapshots of the averages 0.1 and 0.05, up to 1,600 images" in result.out
     lines = [line.split() for line in result.out.splitlines() if line.startswith("  0.")]
     assert [line[0] for line in lines] == ["0.05", "0.1", "0.15", "0.2", "0.25"]
-    assert [line[1] for line in lines] == ["as", "as", "made", "made", "made"]
+    assert [line[1] for line in lines] == ["exactly", "exactly", "error", "error", "error"]
     assert "only roughly this length" in result.out.splitlines()[5]
     assert str(trained / "ema" / "lengths.png") in result.out
     assert columns_of(trained / "ema" / "lengths.png") == 5
     assert far_apart(before, weights_of(trained)) == 0
     assert not list((trained / "ema").glob(".*"))
+
+
+@pytest.mark.parametrize("text", ["{}", "", "[]"])
+def test_a_damaged_description_of_the_images_is_named(class_run: Path, tmp_path: Path, text: str):
+    shutil.copytree(class_run, tmp_path / "run")
+    (tmp_path / "run" / "dataset.json").write_text(text)
+    with pytest.raises(ValueError, match=r"dataset\.json is missing or damaged.* Restore it"):
+        EmaSheet(PostHocEma(tmp_path / "run"))
 
 
 def test_the_strip_shows_the_run_s_preview(cli: Command, trained: Path):
@@ -521,7 +530,7 @@ def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, pla
     result = cli("ema", folder)
     assert result.code == 2
     assert "are not found" in result.err
-    assert "Say where they are as --data." in result.err
+    assert "Give their place as --data." in result.err
     result = cli("ema", folder, "--data", plain)
     assert result.code == 2
     assert f"The images in {plain} are not those that {folder} was trained on." in result.err
@@ -554,7 +563,7 @@ def test_the_command_writes(cli: Command, trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--length", "long"), "--length long is no list of lengths. Give shares of training, as 0.03,0.07,0.15,"),
+        (("--length", "long"), "--length long is no list of lengths. Give shares of training, such as 0.03,0.07,0.15,"),
         (("--length", "0.1,"), "--length 0.1, is no list of lengths."),
         (("--length", "0.1.."), "--length 0.1.. is no list of lengths."),
         (("--length", "0.5"), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),

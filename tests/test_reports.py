@@ -18,7 +18,7 @@ import noisekiln as nk
 from conftest import TINY, Command
 from noisekiln.data import DataSet, load
 from noisekiln.logs import base as logs
-from noisekiln.logs.base import Logs, choose_log, make_logs
+from noisekiln.logs.base import Log, Logs, choose_log, make_logs
 from noisekiln.logs.json_lines import JsonLines
 from noisekiln.machine import speed as machine
 from noisekiln.machine.flops import count_flops
@@ -313,6 +313,38 @@ def test_without_further_logs_only_the_file_is_written(tmp_path: Path):
     with Logs(make_logs("none"), tmp_path, 0, {}) as log:
         log.write({"images_seen": 1})
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_file_that_is_always_written_is_written_once(tmp_path: Path):
+    with Logs(make_logs(choose_log("json_lines")), tmp_path, 0, {}) as log:
+        log.write({"images_seen": 1})
+    assert lines(tmp_path) == [{"images_seen": 1}]
+
+
+class FailingLog(Log):
+    """A log that cannot be opened, or not be closed."""
+
+    def __init__(self, opens: bool) -> None:
+        self.opens = opens
+
+    def open(self, *start: object) -> None:
+        if not self.opens:
+            raise OSError("cannot be opened")
+
+    def write(self, line: object) -> None:
+        pass
+
+    def close(self) -> None:
+        raise OSError("cannot be closed")
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_log_that_fails_leaves_no_other_open(tmp_path: Path, opens: bool):
+    file = JsonLines()
+    order = [FailingLog(opens), file] if opens else [file, FailingLog(opens)]
+    with pytest.raises(OSError, match="cannot be"), Logs(order, tmp_path, 0, {}):
+        pass
+    assert file._file.closed
 
 
 def test_the_log_may_change_midway(data: DataSet, tmp_path: Path, wandb: types.ModuleType):

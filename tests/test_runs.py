@@ -287,6 +287,8 @@ def test_what_may_change(data: DataSet, tmp_path: Path):
     assert train(moved, data, tmp_path).opened.images_seen == 48
     default = Diffusion.load(tmp_path).sampling
     assert (default.sampler, default.steps, default.guidance, default.schedule) == ("heun", 3, 4.0, "cosine")
+    kept = Run(SETTINGS, data, tmp_path).settings  # where nothing else is requested
+    assert (kept.sampler, kept.steps, kept.guidance, kept.schedule) == ("heun", 3, 4.0, "cosine")
 
 
 def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
@@ -321,6 +323,7 @@ def test_folders_that_are_not_runs_are_refused(data: DataSet, tmp_path: Path):
         ("run.yaml", "lrr: 1", r"run\.yaml: There is no setting called 'lrr'\. Did you mean 'lr'\?"),
         ("dataset.json", "{", r"dataset\.json is missing or damaged, so it is unknown what this run"),
         ("dataset.json", "[]", r"dataset\.json is missing or damaged"),
+        ("dataset.json", "{}", r"dataset\.json is missing or damaged"),
     ],
 )
 def test_damaged_runs_are_refused(data: DataSet, tmp_path: Path, file: str, text: str, message: str):
@@ -485,6 +488,22 @@ def test_measuring_writes_nothing(pets: Path, tmp_path: Path):
     assert found.images_per_second > 0
     assert isinstance(events[-1], Plan)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("measure_briefly")
+def test_only_the_first_process_shows_events(pets: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "1")
+    events: list[Event] = []
+    nk.measure(pets, watch=events.append, images=640, **QUICK)
+    assert events == []
+
+
+def test_a_folder_in_use_is_refused_before_the_run_is_opened(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("noisekiln.api.Run", None)
+    with RunFolder(tmp_path).lock, pytest.raises(ValueError, match="is in use by process"):
+        nk.train(pets, out=tmp_path, watch=lambda event: None, **QUICK)
 
 
 def test_interrupt_in_another_thread_changes_nothing():
