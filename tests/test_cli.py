@@ -266,7 +266,7 @@ def test_no_data(cli: Command, pets: Path, tmp_path: Path):
     refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used (a.txt: not an image file)")
     (tmp_path / "notes" / "b.png").write_bytes(b"\x89PNG broken")
     refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used")
-    refused(cli("train", tmp_path / "notes" / "a.txt", *out), 3, "this kind of file is not known as a data set")
+    refused(cli("train", tmp_path / "notes" / "a.txt", *out), 3, "this kind of file is not a known data set")
     assert not (tmp_path / "run").exists()
 
 
@@ -333,8 +333,8 @@ def test_changed_settings_and_data(cli: Command, pets: Path, plain: Path, tmp_pa
         (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), 2, "can't decode"),
         (PermissionError(13, "Permission denied", "a.png"), 2, "a.png: Permission denied. It cannot be read or "),
         (OSError(12, "Cannot allocate memory"), 2, "Memory ran out: [Errno 12] Cannot allocate memory. This network"),
-        (MemoryError(), 2, "Memory ran out: nothing is left."),
-        (torch.OutOfMemoryError("CUDA out of memory"), 2, "Take a smaller --model, --size or --batch-size, or a"),
+        (MemoryError(), 2, "Memory ran out: none is left."),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "Use a smaller --model, --size or --batch-size, or a"),
     ],
 )  # fmt: skip
 def test_expected_errors_are_one_message(

@@ -385,7 +385,7 @@ def settings(task, **but):
 
 def test_a_network_that_cannot_see_is_refused(pets: Path, tmp_path: Path):
     blind = settings("inpaint", backbone=f"{__file__}:Blind")
-    with pytest.raises(ValueError, match=r"does not read Cond\.image, the condition image of `task=inpaint`\. Take"):
+    with pytest.raises(ValueError, match=r"does not read Cond\.image, which `task=inpaint` fills\. Use"):
         Run(blind, load(pets), tmp_path)
 
 
