@@ -6,8 +6,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from noisekiln.levels import CLEAN, Level
-
 Size = tuple[int, int]  # (height, width)
 Limits = tuple[Tensor, Tensor]
 
@@ -20,7 +18,6 @@ class Codec(nn.Module, ABC):
     """
 
     costly: bool = False  # whether training should encode each image only once (a task's condition images: every time)
-    level: Level = CLEAN  # the noise that x carries already: sampling may end there
 
     @abstractmethod
     def fit(self, pixels: Tensor) -> Self:
