@@ -69,7 +69,7 @@ FAULTS = {"kill": 100, "sigterm": 30, "full_disk": 30, "flip": 30, "nan": 30}  #
 def train(
     folder: Path, data: DataSet, settings: Settings, place: dict[str, str], full_after: int | None, nan_at: int | None
 ) -> None:
-    """A process of its own: train or go on, and end with a code.
+    """A separate process: train or resume, and end with a code.
 
     Args:
         folder: Folder of the run.
@@ -120,7 +120,7 @@ def ruin_a_weight(run: Run) -> None:
 
 
 def fill_disk(after: int) -> None:
-    """Have every write from number `after` on fail in this process: synced files, and halves of tensors' files."""
+    """Make every write from number `after` on fail in this process: synced files, and halves of tensors' files."""
     calls = count()
     sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, saving)}
 
@@ -204,7 +204,7 @@ def left_behind(folder: Path) -> dict[str, dict[Any, Any]]:
 
 
 def ended(group: list[BaseProcess]) -> list[int | None]:
-    """The exit codes of processes, of which none may go on for ever."""
+    """The exit codes of processes, none of which may run forever."""
     for process in group:
         process.join(120)
     return [process.exitcode for process in group]
@@ -231,7 +231,7 @@ def resize(disk: Path, size: int) -> None:
 
 
 class FaultInjection:
-    """Blows to be dealt, and what came of them.
+    """Failures to inject, and their results.
 
     Args:
         data: To train on.
@@ -252,7 +252,7 @@ class FaultInjection:
         self.seconds = 0.0  # that a whole run takes
 
     def start(self, folder: Path, full_after: int | None = None, nan_at: int | None = None) -> list[BaseProcess]:
-        """Processes that train together, or go on."""
+        """Processes that train together, or resume."""
         fork, started = multiprocessing.get_context("fork"), []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -33,7 +33,7 @@ from noisekiln.machine.memory import release_cached
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.build import make_learner
-from noisekiln.plan.examples import TrainingBatches
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Prefetcher
 from noisekiln.training.trainer import Trainer
@@ -97,9 +97,9 @@ def _resumed_difference(device: str, meanwhile: Callable[[], AbstractContextMana
         with tempfile.TemporaryDirectory() as folder:
             tensors, numbers = first.state_dict()
             checkpoints.save(Path(folder), first.images_seen, copy_to_host(tensors), numbers)
-            found = checkpoints.newest(Path(folder))
+            found = checkpoints.load_newest(Path(folder))
         assert found is not None
-        second.load_state_dict(found.parts, found.numbers)
+        second.load_state_dict(found.shards, found.state)
         steps(second, STEPS - STEPS // 2)
     expected, resumed = whole.state_dict()[0], second.state_dict()[0]
     return max(relative(resumed[name].float(), tensor.float()) for name, tensor in expected.items())

@@ -42,7 +42,7 @@ def settings_for(device: str, data: DataSet, **changes: object) -> Settings:
     """Resolved settings that the CPU's defaults do not leak into."""
     chosen = {"images": 40 * BATCH, "batch_size": BATCH, "precision": "fp32", "backbone": NETWORK, "curves": "none"}
     chosen |= {"compile": "no"} | changes
-    return resolve(Settings.of(**chosen, device="cpu"), data).but(device=device)
+    return resolve(Settings.of(**chosen, device="cpu"), data).replace(device=device)
 
 
 def trainer_on(device: str, data: DataSet | None = None, **changes: object) -> Trainer:

@@ -104,7 +104,7 @@ class Bare:
         self.optimizers = build(OptimizerFactory, optimizer)(learner, learner.diffusion.denoiser.backbone)
 
     def __call__(self, rows: Batch, rate: float) -> None:
-        """Take one."""
+        """Take one step."""
         self.learner(*rows).value.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimizer in self.optimizers:
@@ -173,7 +173,7 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
     trainer = make_trainer(chosen, data)
     steps, seen = cast(Generator[Report], trainer.run()), [0]
     averages = Ema(trainer.module, trainer.ema.lengths)
-    trainer.ema = Ema(nn.Identity(), ())  # is taken away, so that the steps are bare
+    trainer.ema = Ema(nn.Identity(), ())  # removed, so that only the steps are timed
 
     def update() -> None:
         seen[0] = 2 * seen[0] + 1  # so that each is due
@@ -207,7 +207,7 @@ def ema(network: str, rounds: int) -> dict[str, Any]:
 
 
 def updates(steps: int) -> int:
-    """How many updates are due within so many steps."""
+    """Number of updates that are due within a number of steps."""
     stands, count = 0, 0
     for number in range(1, steps + 1):
         if (number - stands) * UPDATES >= number:
@@ -277,7 +277,7 @@ def held_out(minutes: float) -> dict[str, Any]:
         "batch": run.settings.batch_size,
         "minutes": minutes,
         "images seen": run.trainer.images_seen,
-        "points of an evaluation": run.held_out.noisy_images,
+        "noisy images of an evaluation": run.held_out.noisy_images,
         "seconds of the run": short(whole),
         **{name: {"count": calls[name], "share of the run": short(spent[name] / whole)} for name in places},
     }

@@ -29,7 +29,7 @@ SMALL = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 
 
 def train(count: int, names: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Losses and tensors of each training, by so many processes."""
+    """Losses and tensors of each training, for a number of processes."""
     script = [*TORCHRUN, str(count), str(TESTS / "distributed_driver.py"), str(folder), *names]
     subprocess.run(script, check=True, env=ENVIRONMENT)
     return [

@@ -168,7 +168,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes_when_there_is_space(
     assert cli("train", pets, "--out", run, "--images", 64, *WORDS).code == 0
     with monkeypatch.context() as patch:
         if what == "checkpoint":
-            patch.setattr(checkpoints, "_find_room", disk_full)
+            patch.setattr(checkpoints, "_check_space", disk_full)
         else:
             patch.setattr("noisekiln.model.saving.save_file", disk_full)
         result = cli("train", pets, "--out", run, "--images", 128, *WORDS)
@@ -244,7 +244,7 @@ def test_a_save_that_fails_stops_training_at_the_next_step(
     steps = run.steps()
     next(steps)
     run.background.wait()
-    monkeypatch.setattr(checkpoints, "_find_room", disk_full)
+    monkeypatch.setattr(checkpoints, "_check_space", disk_full)
     run.save()
     time.sleep(0.2)
     with pytest.raises(SaveFailed, match="No space left"):

@@ -118,7 +118,7 @@ def test_the_average_resumes_from_its_state():
 def test_a_state_of_other_tracks_is_refused():
     one, two = Ema(module_of(0.0)), Ema(module_of(0.0), (0.1, 0.05))
     for mine, theirs in ((one, two), (two, one)):
-        with pytest.raises(ValueError, match=r"other averages than this run keeps.*give another `out`"):
+        with pytest.raises(ValueError, match=r"other averages than this run;.*give another `out`"):
             mine.load_state_dict(theirs.state_dict())
 
 

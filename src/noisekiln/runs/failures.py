@@ -32,7 +32,7 @@ class Failures:
         self.trainer, self.background = trainer, background
 
     def reason(self, report: Report) -> str:
-        """Why a step was skipped. All processes call it."""
+        """Reason why a step was skipped. All processes call this."""
         if self.settings.precision == "fp16" and isfinite(report.loss):
             return "the gradient is too large for fp16, so the loss scale is lowered"
         return diagnose(self.trainer, self.data, self.settings.seed)

@@ -10,7 +10,7 @@ from noisekiln.distributed.ranks import Ranks
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a step is computed.
+    """Device, processes, precision and micro-batch of a step.
 
     Args:
         device: Device of the module: "cpu", "cuda" or "mps".
