@@ -10,7 +10,7 @@ from torch import nn
 
 from noisekiln.machine import memory
 from noisekiln.machine.devices import prepare_for_training
-from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.machine.memory import bytes_allocated_by
 from noisekiln.machine.transfer import copy_to_host
 
@@ -81,7 +81,7 @@ def test_a_signal_sets_a_flag_and_a_second_one_stops_at_once(number, monkeypatch
     before, heard = signal.signal(number, lambda *_: heard.append(number)), []
     try:
         with Interrupt() as interrupt:
-            assert interrupt.signal is None
+            assert interrupt.signal == 0
             for _ in range(3):
                 signal.raise_signal(number)
                 assert (interrupt.signal, heard) == (number, [])
@@ -96,7 +96,7 @@ def test_a_signal_sets_a_flag_and_a_second_one_stops_at_once(number, monkeypatch
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGHUP")
 def test_a_closed_terminal_stops_a_run_unless_it_was_started_with_nohup():
-    for before, heard in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)):
+    for before, heard in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, 0)):
         mine = signal.signal(signal.SIGHUP, before)
         try:
             with Interrupt() as interrupt:
@@ -104,6 +104,11 @@ def test_a_closed_terminal_stops_a_run_unless_it_was_started_with_nohup():
                 assert interrupt.signal == heard
         finally:
             signal.signal(signal.SIGHUP, mine)
+
+
+def test_a_signal_decides_the_exit_code():
+    codes = {number: exit_code(number) for number in (0, signal.SIGINT, signal.SIGTERM, 10)}
+    assert codes == {0: 0, signal.SIGINT: 130, signal.SIGTERM: 143, 10: 143}
 
 
 def test_handlers_are_restored_after_an_error():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noisekiln.data import DataSet
 from noisekiln.files.pictures import ImageArray
-from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.adapter import merge, unmerge
 from noisekiln.model.cascade import Model
 from noisekiln.model.cascade import load as load_model
@@ -223,7 +223,7 @@ def _train(
     if event.signal == signal.SIGINT:
         raise KeyboardInterrupt
     if event.signal:
-        sys.exit(143)
+        sys.exit(exit_code(event.signal))
     return load_with_consent(folder, settings, device=run.settings.device, allow_code=allow_code)
 
 

@@ -112,8 +112,7 @@ def _exit_at_once(error: BaseException | None) -> None:
 
 
 def _ignore_signals() -> None:
-    from noisekiln.machine.interrupt import NAMES
+    from noisekiln.machine.interrupt import stop_signals
 
-    for number in signal.Signals:
-        if number.name in NAMES:
-            signal.signal(number, signal.SIG_IGN)
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)

@@ -48,7 +48,7 @@ def show(progress: Iterator[Progress], session: Session, ranks: Ranks = Ranks())
 
 def _signal_of_any(interrupt: Interrupt, ranks: Ranks) -> int:
     """The signal that this or another process has received, the same number in all of them; 0 for none."""
-    return int(ranks.all_gather(torch.tensor([interrupt.signal or 0]), ranks.world_size).max())
+    return int(ranks.all_gather(torch.tensor([interrupt.signal]), ranks.world_size).max())
 
 
 def _kept(session: Session, count: int) -> str:

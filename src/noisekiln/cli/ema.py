@@ -95,12 +95,12 @@ def _show(averages: "PostHocEma", lengths: list[float], data: str | None) -> Non
     ):
         for sample in bar.track(sheet.samples(lengths), total=len(lengths)):
             samples.append(sample)
-            if interrupt.signal is not None:
+            if interrupt.signal:
                 break
     for sample in samples:
         say(f"  {sample.length:<6g} {_describe(sample.residual)}")
     say(f"look at {sheet.save(samples)}")
-    if interrupt.signal is not None:
+    if interrupt.signal:
         say(f"stopped: {len(samples)} of {len(lengths)} lengths are compared; the model is not changed")
         raise typer.Exit(exit_code(interrupt.signal))
 

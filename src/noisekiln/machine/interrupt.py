@@ -9,11 +9,14 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int
 
-
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-REPEAT = (
-    1.0  # seconds in which several signals count as one: a scheduler signals all processes, and torchrun repeats it
-)
+# Seconds in which several signals count as one: a scheduler signals all processes, and torchrun repeats it.
+REPEAT = 1.0
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals of this system that stop a command; Windows has fewer."""
+    return [number for number in signal.Signals if number.name in NAMES]
 
 
 def exit_code(number: int) -> int:
@@ -28,14 +31,14 @@ class Interrupt:
     under `nohup` it is ignored as before.
 
     Attributes:
-        signal: Number of the first signal received, or None.
+        signal: Number of the first signal received; 0 for none.
     """
 
-    signal: int | None = None
+    signal: int = 0
 
     def __enter__(self) -> "Interrupt":
         in_main = threading.current_thread() is threading.main_thread()  # the only one that Python runs handlers in
-        numbers = [number for number in signal.Signals if number.name in NAMES] if in_main else []  # Windows has fewer
+        numbers = stop_signals() if in_main else []
         numbers = [n for n in numbers if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
         self._before: dict[int, Handler] = {
             number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
@@ -49,7 +52,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is None:
+        if not self.signal:
             self.signal, self._since = number, time.monotonic()
         # A scheduler repeats signals quickly; only a user waits before a second Ctrl-C.
         elif number == signal.SIGINT and time.monotonic() - self._since > REPEAT:

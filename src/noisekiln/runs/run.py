@@ -242,7 +242,7 @@ class Run:
 
     def _reports_of_steps(self, interrupt: Interrupt) -> Iterator[Report]:
         """The trainer's reports; a network that fails to compile during training is run eagerly."""
-        run = partial(self.trainer.run, lambda: interrupt.signal or 0)
+        run = partial(self.trainer.run, lambda: interrupt.signal)
         with self.failures.explaining_divergence(), self.failures.explaining_lack_of_memory():
             yield from self.compiler.steps_with_fallback(run)
 
