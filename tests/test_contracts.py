@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,16 @@ from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import find
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
+from noisekiln.estimate import Estimate
+from noisekiln.levels import level
+from noisekiln.model.cascade import SEED_STEP
 from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.run import Run
 from noisekiln.runs.save_job import SaveJob
+from noisekiln.tasks.inpaint import Inpaint
 
 TOYS = Path(__file__).parent / "toys"
 HALVING = f"{TOYS / 'halving_codec.py'}:Halving"
@@ -243,6 +248,29 @@ def test_tasks_train_behind_a_codec(pets, tmp_path, task, codec):
         assert nk.upscale(model, image, factor=2, steps=3, count=1).shape == (1, 16, 16, 3)
 
 
+@pytest.mark.parametrize(("codec", "factor"), [(HALVING, 2), (THIRDS, 3)])
+def test_a_position_of_x_is_known_where_all_its_pixels_are(codec, factor):
+    """So the known part of x is that of the image, and holes are generated alone."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (3, 11, 8, 3), generator=generator, dtype=torch.uint8)
+    fitted = find(Codec, codec)().fit(images)
+    known = torch.rand(3, 11, 8, 1, generator=generator) > 0.1
+    source = torch.cat([images, 255 * known.to(torch.uint8)], dim=-1)
+    condition = Inpaint().condition_image(source, fitted, (11, 8), torch.zeros_like)
+    height, width = fitted.x_size((11, 8))
+    expected = torch.tensor([
+        [[known[i, factor * y : factor * (y + 1), factor * x : factor * (x + 1)].all() for x in range(width)]
+         for y in range(height)] for i in range(3)
+    ]).unsqueeze(1)  # fmt: skip
+    assert 0 < int(expected.sum()) < expected.numel()
+    assert torch.equal(condition[:, -1:].bool(), expected)
+    x = fitted.encode(images)
+    torch.testing.assert_close(condition[:, :-1], x * expected)
+    estimate = Inpaint().clamp_known(lambda x_t, t, to=None: Estimate.of_x(x_t, x + 9, t), condition)
+    clamped = estimate(x, level(0.6, 0.8)).x
+    torch.testing.assert_close(clamped, torch.where(expected, x, x + 9))
+
+
 def test_a_cascade_of_codecs(halved, tmp_path):
     generator = np.random.default_rng(0)
     large = tmp_path / "large"
@@ -250,7 +278,11 @@ def test_a_cascade_of_codecs(halved, tmp_path):
         save_image(large / ("Cat", "dog")[i % 2] / f"{i}.png", generator.integers(0, 256, (16, 16, 3)).astype(np.uint8))
     upscaler = nk.train(str(large), codec=HALVING, task="upscale(factor=2)", out=tmp_path / "up", **SMALL)
     joined = nk.cascade([halved, upscaler], allow_code=True)
-    assert joined.sample(["cat", "dog"], seed=0, steps=3).shape == (2, 16, 16, 3)
+    images = joined.sample(["cat", "dog"], seed=0, steps=3)
+    small = nk.load(halved, allow_code=True).sample(["cat", "dog"], seed=0, steps=3)
+    options = {"seeds": [(seed + SEED_STEP) % 2**63 for seed in (0, 1)], "steps": 3, "source": small}
+    assert torch.equal(images, upscaler.sample(["Cat", "dog"], **options))
+    assert not torch.equal(images, upscaler.sample(["Cat", "dog"], **options | {"source": 255 - small}))
 
 
 # --- a conditioner of two numeric columns
@@ -334,14 +366,16 @@ def test_a_conditioner_may_fill_the_condition_image_unless_a_task_does(places, t
 
 
 def test_an_objective_with_a_teacher(pets, class_run, tmp_path, cli):
-    out = tmp_path / "student"
-    words = ("--objective", DISTILLING, "--teacher", class_run)
+    out, source = tmp_path / "student", tmp_path / "source"
+    shutil.copytree(class_run, source)
+    words = ("--objective", DISTILLING, "--teacher", source)
     train = ("train", pets, "--out", out, *FLAGS, *words)
     assert cli(*train).code == 0
     assert (out / "teacher" / "model.json").is_file(), "a run keeps its teacher, so that it can always go on"
     teacher, student = nk.load(class_run), nk.load(out)
     assert {name for name, _ in student.named_parameters()} == {name for name, _ in teacher.named_parameters()}
     before = nk.load(out).denoiser.state_dict()
+    shutil.rmtree(source)
     assert cli(*train, "--images", 96).code == 0
     assert any(not torch.equal(before[name], value) for name, value in nk.load(out).denoiser.state_dict().items())
 
@@ -466,7 +500,6 @@ def test_a_backbone_has_its_own_sizes(captioned, tmp_path, cli):
 def test_a_network_that_reads_the_target_gets_both_levels():
     from noisekiln.backbones.base import Backbone
     from noisekiln.components.spec import build
-    from noisekiln.levels import level
 
     denoiser = Denoiser(build(Backbone, TOKENS, channels=1, tokens=0))
     x = torch.randn(2, 1, 4, 4)
@@ -495,12 +528,18 @@ def test_an_optimizer_and_a_log(pets, tmp_path, cli):
     assert lines[0] == "# from 0, seed 0"
     assert lines[1].startswith("16,")
     first = nk.load(out).denoiser.state_dict()
-    straight = tmp_path / "straight"
-    words = ("--images", 128)
-    assert cli(*train, *words).code == 0
+    assert cli(*train, "--images", 128).code == 0
     assert "# from 64, seed 0" in (out / "curves.csv").read_text(encoding="utf-8").splitlines()
     assert any(not torch.equal(first[name], value) for name, value in nk.load(out).denoiser.state_dict().items())
-    assert not straight.exists()
+
+
+def test_an_optimizer_resumes_to_the_bit(pets, tmp_path):
+    options = {**SMALL, "optimizer": SIGN}
+    straight = nk.train(str(pets), out=tmp_path / "straight", **options).state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        nk.train(str(pets), out=tmp_path / "run", watch=stop_after(32), **options)
+    resumed = nk.train(str(pets), out=tmp_path / "run", **options).state_dict()
+    assert all(torch.equal(straight[name], value) for name, value in resumed.items())
 
 
 @pytest.mark.parametrize(
