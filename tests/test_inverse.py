@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build
+from noisekiln.conditions import NOTHING
+from noisekiln.denoiser import Bound, Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.inverse.base import CHECK_EVERY, Inverse, clipped, conjugate_gradients
 from noisekiln.inverse.diffpir import DiffPIR
@@ -279,6 +282,14 @@ def test_diverging_results_are_clipped_to_black_and_white():
     got = clipped(away, (torch.tensor(-1.0), torch.tensor(2.0)))(noisy(PRIOR, t), t)
     assert (float(got.x.min()), float(got.x.max())) == (-1, 2)
     torch.testing.assert_close(t.alpha * got.x + t.sigma * got.eps, noisy(PRIOR, t))
+
+
+@every
+def test_conditioned_and_clipped_models_say_what_they_are(name):
+    seen = problem("grayscale", 0.1)[0]
+    inverse = build(Inverse, name)
+    limited = clipped(inverse(Bound(Denoiser(SimpleUnet(2)), NOTHING), seen), (torch.zeros(()), torch.ones(())))
+    assert repr(limited) == f"Clipped(Conditioned({inverse!r}, y={tuple(seen.y.shape)}, Bound(SimpleUnet, Cond())))"
 
 
 def test_a_repeated_step_gets_the_carry_of_the_step_before():

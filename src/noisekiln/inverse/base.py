@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -25,13 +26,22 @@ class Inverse(ABC):
     backward: ClassVar[bool]  # whether it differentiates the network, at two to four times the cost
 
     @abstractmethod
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:
-        """The model of images that agree with the observation.
+    def estimate(
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        """The estimate of an image that agrees with the observation.
 
         Args:
             denoise: The model of images, bound and guided.
             observation: Observed image and its operator.
+            x_t: Noisy images, (B, C, H, W).
+            t: Level of x_t.
+            to: The level that the step will land on.
         """
+
+    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:
+        """The model of images that agree with the observation; arguments as for `estimate`."""
+        return Conditioned(self, denoise, observation)
 
     def adapt_sampler(self, sampler: Sampler, observation: Observation) -> Sampler:
         """The sampler to use; methods that must reduce injected noise return a wrapped one. May be overridden."""
@@ -40,14 +50,52 @@ class Inverse(ABC):
 
 def clipped(denoise: Denoise, limits: tuple[Tensor, Tensor] | None) -> Denoise:
     """The model with its images kept between a codec's `limits`, so that no correction diverges; unchanged for None."""
-    if limits is None:
-        return denoise
+    return denoise if limits is None else Clipped(denoise, limits)
 
-    def denoise_clipped(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-        low, high = (limit.to(x_t) for limit in limits)
-        return Estimate.of_x(x_t, denoise(x_t, t, to=to).x.clamp(low, high), t)
 
-    return denoise_clipped
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """A model of images that agree with an observation: a `Denoise`.
+
+    Args:
+        inverse: The method.
+        denoise: The model of all images.
+        observation: Observed image and its operator.
+    """
+
+    inverse: Inverse
+    denoise: Denoise
+    observation: Observation
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """The estimate that agrees with the observation."""
+        return self.inverse.estimate(self.denoise, self.observation, x_t, t, to=to)
+
+    def __repr__(self) -> str:
+        """The method, the shape of the observation and the model."""
+        return f"Conditioned({self.inverse}, y={tuple(self.observation.y.shape)}, {self.denoise})"
+
+
+@dataclass(frozen=True, eq=False)
+class Clipped:
+    """A model with its images kept between limits: a `Denoise`.
+
+    Args:
+        denoise: The model.
+        limits: Lowest and highest x, broadcasting to the images.
+    """
+
+    denoise: Denoise
+    limits: tuple[Tensor, Tensor]
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        """The estimate with its image clipped."""
+        low, high = (limit.to(x_t) for limit in self.limits)
+        return Estimate.of_x(x_t, self.denoise(x_t, t, to=to).x.clamp(low, high), t)
+
+    def __repr__(self) -> str:
+        """The model."""
+        return f"Clipped({self.denoise})"
 
 
 def conjugate_gradients(

@@ -28,12 +28,11 @@ class DiffPIR(Inverse):
     min_std: float = 0.01
     iterations: int = 30
 
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            x = denoise(x_t, t, to=to).x
-            residual, jvp, vjp = observation.linearize(x)
-            ridge = self.strength * max(observation.std, self.min_std) ** 2 / float(t.nsr) ** 2
-            x = x + vjp(conjugate_gradients(lambda u: jvp(vjp(u)) + ridge * u, residual, self.iterations)[0])
-            return Estimate.of_x(x_t, x, t)
-
-        return denoise_observed
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        x = denoise(x_t, t, to=to).x
+        residual, jvp, vjp = observation.linearize(x)
+        ridge = self.strength * max(observation.std, self.min_std) ** 2 / float(t.nsr) ** 2
+        x = x + vjp(conjugate_gradients(lambda u: jvp(vjp(u)) + ridge * u, residual, self.iterations)[0])
+        return Estimate.of_x(x_t, x, t)

@@ -27,14 +27,13 @@ class DPS(Inverse):
     backward: ClassVar[bool] = True
     scale: float = 1.0
 
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            with torch.enable_grad():
-                x_in = x_t.detach().requires_grad_()
-                x = denoise(x_in, t, to=to).x
-                misfit = (observation.y - observation.operator(x)).flatten(1).norm(dim=1).sum()
-                (gradient,) = torch.autograd.grad(misfit, x_in)
-            landing = t.alpha if to is None else to.alpha - to.sigma * t.alpha / t.sigma  # of a change of x^, in x_s
-            return Estimate.of_x(x_t, x.detach() - self.scale / landing * gradient, t)
-
-        return denoise_observed
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        with torch.enable_grad():
+            x_in = x_t.detach().requires_grad_()
+            x = denoise(x_in, t, to=to).x
+            misfit = (observation.y - observation.operator(x)).flatten(1).norm(dim=1).sum()
+            (gradient,) = torch.autograd.grad(misfit, x_in)
+        landing = t.alpha if to is None else to.alpha - to.sigma * t.alpha / t.sigma  # of a change of x^, in x_s
+        return Estimate.of_x(x_t, x.detach() - self.scale / landing * gradient, t)

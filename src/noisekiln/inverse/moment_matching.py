@@ -31,23 +31,22 @@ class MomentMatching(Inverse):
     residual_iterations: int = 10
     min_std: float = 0.01
 
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            with torch.enable_grad():
-                x_in = x_t.detach().requires_grad_()
-                x = denoise(x_in, t, to=to).x
-            residual, jvp, vjp = observation.linearize(x)
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        with torch.enable_grad():
+            x_in = x_t.detach().requires_grad_()
+            x = denoise(x_in, t, to=to).x
+        residual, jvp, vjp = observation.linearize(x)
 
-            def spread(v: Tensor) -> Tensor:
-                if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
-                    return v
-                (across,) = torch.autograd.grad(x, x_in, v, retain_graph=True)
-                return float(t.sigma**2 / t.alpha) * across
+        def spread(v: Tensor) -> Tensor:
+            if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
+                return v
+            (across,) = torch.autograd.grad(x, x_in, v, retain_graph=True)
+            return float(t.sigma**2 / t.alpha) * across
 
-            ridge = max(observation.std, self.min_std) ** 2
-            u, left = conjugate_gradients(lambda u: jvp(spread(vjp(u))) + ridge * u, residual, self.iterations)
-            flat = float(t.sigma / t.norm) ** 2
-            w, _ = conjugate_gradients(lambda w: flat * jvp(vjp(w)) + ridge * w, left, self.residual_iterations)
-            return Estimate.of_x(x_t, x.detach() + spread(vjp(u)) + flat * vjp(w), t)
-
-        return denoise_observed
+        ridge = max(observation.std, self.min_std) ** 2
+        u, left = conjugate_gradients(lambda u: jvp(spread(vjp(u))) + ridge * u, residual, self.iterations)
+        flat = float(t.sigma / t.norm) ** 2
+        w, _ = conjugate_gradients(lambda w: flat * jvp(vjp(w)) + ridge * w, left, self.residual_iterations)
+        return Estimate.of_x(x_t, x.detach() + spread(vjp(u)) + flat * vjp(w), t)

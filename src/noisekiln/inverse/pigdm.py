@@ -28,18 +28,17 @@ class PiGDM(Inverse):
     min_std: float = 0.01
     iterations: int = 30
 
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            with torch.enable_grad():
-                x_in = x_t.detach().requires_grad_()
-                x = denoise(x_in, t, to=to).x
-            residual, jvp, vjp = observation.linearize(x)
-            spread = float(t.sigma / t.norm) ** 2
-            ridge = max(observation.std, self.min_std) ** 2
-            u, _ = conjugate_gradients(lambda u: spread * jvp(vjp(u)) + ridge * u, residual, self.iterations)
-            if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
-                return Estimate.of_x(x_t, x.detach() + vjp(u), t)
-            (gradient,) = torch.autograd.grad(x, x_in, vjp(u))
-            return Estimate.of_x(x_t, x.detach() + float(t.sigma**2 / t.alpha) * gradient, t)
-
-        return denoise_observed
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        with torch.enable_grad():
+            x_in = x_t.detach().requires_grad_()
+            x = denoise(x_in, t, to=to).x
+        residual, jvp, vjp = observation.linearize(x)
+        spread = float(t.sigma / t.norm) ** 2
+        ridge = max(observation.std, self.min_std) ** 2
+        u, _ = conjugate_gradients(lambda u: spread * jvp(vjp(u)) + ridge * u, residual, self.iterations)
+        if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
+            return Estimate.of_x(x_t, x.detach() + vjp(u), t)
+        (gradient,) = torch.autograd.grad(x, x_in, vjp(u))
+        return Estimate.of_x(x_t, x.detach() + float(t.sigma**2 / t.alpha) * gradient, t)

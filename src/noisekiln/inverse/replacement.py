@@ -33,16 +33,15 @@ class Replacement(Inverse):
     backward: ClassVar[bool] = False
     iterations: int = 30
 
-    def __call__(self, denoise: Denoise, observation: Observation) -> Denoise:  # noqa: D102 (the base class says it)
-        def denoise_observed(x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
-            x = denoise(x_t, t, to=to).x
-            residual, jvp, vjp = observation.linearize(x)
-            change = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(residual), self.iterations)[0]
-            if observation.std > 0 and to is not None:
-                change = change * _absorbed(observation.std, jvp(change), change, t, to).clamp(min=1).reciprocal()
-            return Estimate.of_x(x_t, x + change, t)
-
-        return denoise_observed
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        x = denoise(x_t, t, to=to).x
+        residual, jvp, vjp = observation.linearize(x)
+        change = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(residual), self.iterations)[0]
+        if observation.std > 0 and to is not None:
+            change = change * _absorbed(observation.std, jvp(change), change, t, to).clamp(min=1).reciprocal()
+        return Estimate.of_x(x_t, x + change, t)
 
     def adapt_sampler(self, sampler: Sampler, observation: Observation) -> Sampler:
         """The sampler with its fresh noise reduced by the noise that comes from the observation."""
