@@ -27,6 +27,5 @@ def command(
     from noisekiln.uses.editing import edit
 
     session = open_use(run, "edit", options)
-    pixels, condition = session.read_fitted(image, resize=resize), session.condition
-    progress = edit(session.require_single_model(), pixels, strength=strength, condition=condition, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    pixels = session.read_fitted(image, resize=resize)
+    show(session.run_use(edit, pixels, strength=strength, **options), session)

@@ -33,6 +33,5 @@ def command(
     session = open_use(run, "inpaint", options)
     marks = MaskOptions(mask, tuple(box or ()), colour, invert)
     pixels = session.read_fitted(image, resize=resize, keep_transparency=marks.by_transparency)
-    missing, condition = marks.missing(image, pixels, session.model.size, session.note), session.condition
-    progress = inpaint(session.require_single_model(), pixels, missing, method=method, condition=condition, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    missing = marks.missing(image, pixels, session.model.size, session.note)
+    show(session.run_use(inpaint, pixels, missing, method=method, **options), session)

@@ -26,8 +26,7 @@ def command(
     from noisekiln.uses.outpainting import outpaint
 
     session = open_use(run, "outpaint", options)
-    pixels, condition = session.read_fitted(image, resize=resize), session.condition
+    pixels = session.read_fitted(image, resize=resize)
     requested = {"left": left, "top": top, "right": right, "bottom": bottom}
     sides = {name: every if pixels is None else pixels for name, pixels in requested.items()}
-    progress = outpaint(session.require_single_model(), pixels, method=method, condition=condition, **sides, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    show(session.run_use(outpaint, pixels, method=method, **sides, **options), session)

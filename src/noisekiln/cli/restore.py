@@ -23,6 +23,5 @@ def command(
     from noisekiln.uses.restoration import restore
 
     session = open_use(run, "restore", options)
-    pixels, condition = session.read(image), session.condition
-    progress = restore(session.require_single_model(), pixels, operator, method=method, condition=condition, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    pixels = session.read(image)
+    show(session.run_use(restore, pixels, operator, method=method, **options), session)

@@ -27,7 +27,6 @@ def command(
     from noisekiln.components.registry import name_of
     from noisekiln.distributed.ranks import Ranks
     from noisekiln.machine.devices import pick_device
-    from noisekiln.model.diffusion import Diffusion
     from noisekiln.session.prompts import repeat_conditions
 
     common = pop_common(options | {"classes": classes, "prompts": prompts, "conditions": conditions})
@@ -35,7 +34,7 @@ def command(
         options.pop(name)
     ranks = Ranks.join(pick_device(common.device))
     session = open_session(run, out or run / "pictures", common)
-    if isinstance(session.model, Diffusion) and session.model.task is not None:
+    if session.model.task is not None:
         raise ValueError(
             f"{run} was trained to {name_of(type(session.model.task))}, so it needs images to start from. "
             f"Use `noisekiln apply {run} IMAGE`."

@@ -27,6 +27,5 @@ def command(
     from noisekiln.uses.upscaling import upscale
 
     session = open_use(run, "upscale", options)
-    pixels, condition = session.read(image), session.condition
-    progress = upscale(session.require_single_model(), pixels, factor, method=method, condition=condition, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    pixels = session.read(image)
+    show(session.run_use(upscale, pixels, factor, method=method, **options), session)

@@ -24,6 +24,5 @@ def command(
     from noisekiln.uses.variation import variations
 
     session = open_use(run, "variations", options)
-    pixels, condition = session.read_fitted(image, resize=resize), session.condition
-    progress = variations(session.require_single_model(), pixels, strength=strength, condition=condition, **options)
-    show(session.write_results(progress, condition=condition, seed=options["seed"], before=pixels), session)
+    pixels = session.read_fitted(image, resize=resize)
+    show(session.run_use(variations, pixels, strength=strength, **options), session)

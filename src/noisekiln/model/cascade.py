@@ -42,6 +42,7 @@ class Cascade(nn.Module):
         first, last = stages[0], stages[-1]
         self.conditioner, self.sampling = first.conditioner, first.sampling
         self.codec, self.size = last.codec, last.size
+        self.task = first.task  # none: a cascade starts from noise
 
     @property
     def device(self) -> torch.device:

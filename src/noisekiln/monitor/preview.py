@@ -41,7 +41,7 @@ def preview(
     conditioner = None if unconditional else models[0].conditioner
     conditions = preview_conditions(conditioner, data.held_out or data.train, data.class_names)
     assert conditions is not None
-    sheet, *others = (sheet_of(generate(model, conditions, ranks, **options)) for model in models)
+    sheet, *others = (sheet_of(generate_previews(model, conditions, ranks, **options)) for model in models)
     for other in others:
         sheet = concat_horizontally(sheet, other)
     return sheet
@@ -69,7 +69,7 @@ def preview_conditions(
     return list(conditions)
 
 
-def generate(
+def generate_previews(
     model: Diffusion,
     conditions: Sequence[Value | None],
     ranks: Ranks,
@@ -123,7 +123,7 @@ class TaskPreview:
 
     def sheet_by(self, model: Diffusion, ranks: Ranks, **options: Any) -> ImageArray:
         """Samples of a model for the sources; options are those of `Diffusion.generate`."""
-        return sheet_of(generate(model, self._conditions, ranks, source=self._source, **options))
+        return sheet_of(generate_previews(model, self._conditions, ranks, source=self._source, **options))
 
     def beside(self, models: Sequence[Diffusion], ranks: Ranks, **options: Any) -> ImageArray:
         """The sources, the samples of each model, and the originals, side by side."""

@@ -9,7 +9,7 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.pictures import ImageArray, concat_with_labels, save_picture
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate, preview_conditions, sheet_of
+from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate_previews, preview_conditions, sheet_of
 from noisekiln.plan.images import read_images
 from noisekiln.runs.ema_length import PostHocEma
 
@@ -75,7 +75,7 @@ class EmaSheet:
     def _sheet_by(self, model: Diffusion) -> ImageArray:
         if self._task is not None:
             return self._task.sheet_by(model, Ranks(), **PREVIEW)
-        return sheet_of(generate(model, self._conditions, Ranks(), **PREVIEW))
+        return sheet_of(generate_previews(model, self._conditions, Ranks(), **PREVIEW))
 
     def _images(self) -> DataSet:
         """The images that the run was trained on, whose held-out part its previews show."""

@@ -1,6 +1,6 @@
 """A model opened for use: its input images, its conditions, and a folder for the images that it generates."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,20 @@ class Session:
 
         self._note_earlier(ranks.is_main)
         return write_batches(progress, self.results, describe, columns=columns, writes=ranks.is_main)
+
+    def run_use(
+        self, use: Callable[..., Iterator[Progress]], image: ImageArray, *arguments: Any, **options: Any
+    ) -> Iterator[Progress]:
+        """Apply a use to an image under the requested condition, and write the results.
+
+        Args:
+            use: A use of `noisekiln.uses` with one input image, such as `edit`.
+            image: The input image, shown first in the grid.
+            arguments: Further arguments of the use.
+            options: Options of the use, with a `seed`.
+        """
+        progress = use(self.require_single_model(), image, *arguments, condition=self.condition, **options)
+        return self.write_results(progress, condition=self.condition, seed=options["seed"], before=image)
 
     def write_results(
         self,
