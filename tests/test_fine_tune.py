@@ -287,7 +287,7 @@ def refused(settings: Settings, data: DataSet, folder: Path, message: str) -> No
         ({"noise_label": "time"}, r"`noise_label` \'time\(.*\' was requested, but .* has 'angle"),
         (
             {"backbone": TINY.replace("32,", "64,")},
-            r"`backbone` 'unet\(widths=\(64,\).*Leave `backbone`",
+            r"`backbone` 'unet\(widths=\(64,\).*Omit `backbone`",
         ),
         ({"backbone": "simple_unet"}, "`backbone` 'simple_unet"),
         ({"model": "s"}, r"`model` 'unet\(widths=\(64, 96\).*Omit `model`, or train without `start`\."),

@@ -159,9 +159,15 @@ def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSe
     return model
 
 
+def start_name(settings: Settings) -> str:
+    """The path of the model that a run starts from, relative to the working directory if it lies there."""
+    start = Path(str(settings.start))
+    return str(start.relative_to(Path.cwd()) if start.is_relative_to(Path.cwd()) else start)
+
+
 def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) -> list[str]:
     """Notes for the user about a run that starts from a model, one line each."""
-    lines = [f"continues from {settings.start}: its network, codec and conditions are kept"]
+    lines = [f"continues from {start_name(settings)}: its network, codec and conditions are kept"]
     has = [kind for kind, there in (("classes", data.class_names), ("captions", data.train.captions)) if there]
     if base.conditioner is None and has:
         lines.append(f"its model is unconditional, so the {' and '.join(has)} of {data.name} are not used")

@@ -9,6 +9,7 @@ from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.adapter import FILE, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
+from noisekiln.plan.fine_tune import start_name
 from noisekiln.plan.settings import Settings
 from noisekiln.training import checkpoints
 from noisekiln.training.trainer import Trainer
@@ -77,7 +78,7 @@ class SaveJob:
         """Write the model; an adapter is written separately, and merged into the model."""
         model, rank = self.model, self.settings.lora
         if self.base is not None and rank is not None:
-            adapter = Adapter.extract(model, self.base, rank, str(self.settings.start))
+            adapter = Adapter.extract(model, self.base, rank, start_name(self.settings))
             adapter.save(folder / FILE)
             merged = copy.deepcopy(self.base)
             merged.size, merged.sampling = model.size, model.sampling
