@@ -22,7 +22,7 @@ from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
 from noisekiln.errors import DataError
 
-Progress = Callable[[int, int], None]
+ReadProgress = Callable[[int, int], None]  # called with the number of images read, and of all
 
 
 def load(
@@ -30,7 +30,7 @@ def load(
     *,
     size: int | tuple[int, int] | None = None,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> DataSet:
     """Reads a data set: pixels (N, H, W, C) uint8 with labels, captions and columns where the source has them.
 
@@ -146,7 +146,7 @@ def _nothing(found: Source, skipped: Sequence[Skipped]) -> DataError:
     return DataError(found.name, f"no image in it can be used ({reasons}{more})", "Replace or convert these files")
 
 
-def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
+def _ticker(progress: ReadProgress | None, total: int) -> Callable[[], None]:
     """A function that reports every 256th image and the last."""
     done = 0
 

@@ -13,10 +13,10 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.model.cascade import Model
 from noisekiln.model.diffusion import Diffusion
 
-Note = Callable[[str], None]  # called with one line of text for the user
+NoteCallback = Callable[[str], None]  # called with one line of text for the user
 
 
-def read_image(model: Model, file: Path, note: Note, *, keep_transparency: bool = False) -> ImageArray:
+def read_image(model: Model, file: Path, note: NoteCallback, *, keep_transparency: bool = False) -> ImageArray:
     """An image in the model's channels, at its own size, (H, W, C) uint8.
 
     Args:
@@ -31,7 +31,7 @@ def read_image(model: Model, file: Path, note: Note, *, keep_transparency: bool 
     return pixels
 
 
-def read_sources(model: Diffusion, files: Sequence[Path], note: Note) -> Tensor:
+def read_sources(model: Diffusion, files: Sequence[Path], note: NoteCallback) -> Tensor:
     """The sources of a model with a task, (N, h, w, c) uint8: grey, in colour, or with transparency.
 
     Args:
@@ -58,7 +58,7 @@ def read_sources(model: Diffusion, files: Sequence[Path], note: Note) -> Tensor:
     return torch.from_numpy(np.stack(images))
 
 
-def note_transparency(file: Path, note: Note) -> None:
+def note_transparency(file: Path, note: NoteCallback) -> None:
     """Note that an image is partly transparent, where transparency has no meaning."""
     transparency = read_transparency(file)
     if transparency is not None and transparency.any():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noisekiln.data import read_picture, read_transparency
 from noisekiln.files.pictures import ImageArray
-from noisekiln.session.inputs import Note
+from noisekiln.session.inputs import NoteCallback
 from noisekiln.uses.fit_image import fit_to_model_size, resize
 
 
@@ -35,7 +35,7 @@ class MaskOptions:
         """Whether there is no other mask, so that the transparent pixels are missing."""
         return self.mask is None and not self.boxes and self.colour is None
 
-    def missing(self, file: Path, pixels: ImageArray, size: tuple[int, int], note: Note) -> Tensor:
+    def missing(self, file: Path, pixels: ImageArray, size: tuple[int, int], note: NoteCallback) -> Tensor:
         """(H, W) of 0 to 1, 1 where a pixel is missing, for the image after fitting to the model.
 
         Args:
@@ -55,7 +55,7 @@ class MaskOptions:
         fitted = fitted if fitted.shape[:2] == pixels.shape[:2] else resize(grey, (pixels.shape[0], pixels.shape[1]))
         return torch.from_numpy(fitted[..., 0].astype(np.float32) / 255)
 
-    def _marked(self, file: Path, note: Note) -> NDArray[np.float32]:
+    def _marked(self, file: Path, note: NoteCallback) -> NDArray[np.float32]:
         """The union of the masks, at the size of the file."""
         original = read_picture(file, channels=3)
         marked = np.zeros(original.shape[:2], dtype=np.float32)
@@ -83,7 +83,7 @@ class MaskOptions:
         return 1 - marked if self.invert else marked
 
 
-def _drawn(mask: Path, note: Note) -> NDArray[np.float32]:
+def _drawn(mask: Path, note: NoteCallback) -> NDArray[np.float32]:
     """The pixels that a mask image marks, (H, W) of 0 to 1: light pixels, or opaque ones if it has transparency."""
     transparency = read_transparency(mask)
     if transparency is None or not transparency.any():

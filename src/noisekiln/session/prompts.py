@@ -7,7 +7,7 @@ from typing import Any
 from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.model.cascade import Model
-from noisekiln.session.inputs import Note
+from noisekiln.session.inputs import NoteCallback
 
 ALL = "all"
 
@@ -31,7 +31,7 @@ class RequestedConditions:
         """Whether any condition is requested."""
         return any(self._named().values())
 
-    def values(self, model: Model, note: Note) -> list[Any]:
+    def values(self, model: Model, note: NoteCallback) -> list[Any]:
         """All requested conditions, as the model reads them; [None] if there are none.
 
         Args:
@@ -53,7 +53,7 @@ class RequestedConditions:
         model.check_conditions(values)
         return values or [None]
 
-    def value(self, model: Model, note: Note) -> Any:
+    def value(self, model: Model, note: NoteCallback) -> Any:
         """The single requested condition, for images that all show the same; None if there is none.
 
         Raises:
@@ -112,7 +112,7 @@ def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[lis
     return repeated, row if one_row_each else round(count**0.5)
 
 
-def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: Note) -> None:
+def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: NoteCallback) -> None:
     """Note each word of the conditions that the model does not know."""
     for word in dict.fromkeys(word for value in values for word in conditioner.unknown_words(value)):
         short = word if len(word) <= 40 else f"{word[:40]}..."

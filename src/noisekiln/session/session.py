@@ -15,7 +15,7 @@ from noisekiln.model.adapter import merge, parse_adapter_option
 from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import BATCH_SIZE, Progress
-from noisekiln.session.inputs import Note, read_image, read_sources
+from noisekiln.session.inputs import NoteCallback, read_image, read_sources
 from noisekiln.session.paint import describe_sample, generate_on_ranks, write_batches
 from noisekiln.session.prompts import RequestedConditions
 from noisekiln.uses.fit_image import fit_to_model_size
@@ -39,7 +39,7 @@ class Session:
         model: Model,
         out: Path,
         prompts: RequestedConditions = RequestedConditions(),
-        note: Note = lambda text: None,
+        note: NoteCallback = lambda text: None,
     ) -> None:
         self.model = model
         self.prompts = prompts
@@ -56,7 +56,7 @@ class Session:
         adapters: Sequence[str] = (),
         device: str = "auto",
         allow_code: bool = False,
-        note: Note = lambda text: None,
+        note: NoteCallback = lambda text: None,
     ) -> "Session":
         """A session with the model in a folder.
 
