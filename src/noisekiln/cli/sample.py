@@ -29,9 +29,8 @@ def command(
     from noisekiln.machine.devices import pick_device
     from noisekiln.session.prompts import repeat_conditions
 
-    common = pop_common(options | {"classes": classes, "prompts": prompts, "conditions": conditions})
-    for name in ("adapters", "device", "allow_code"):
-        options.pop(name)
+    options |= {"classes": classes, "prompts": prompts, "conditions": conditions}
+    common = pop_common(options)
     ranks = Ranks.join(pick_device(common.device))
     session = open_session(run, out or run / "pictures", common)
     if session.model.task is not None:
