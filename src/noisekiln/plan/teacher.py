@@ -17,7 +17,7 @@ def settings_from_teacher(settings: Settings, teacher: Diffusion) -> Settings:
     """
     if settings.codec is not None and not matches(Codec, settings.codec, teacher.codec):
         raise ValueError(
-            f"`codec={settings.codec}` was requested, and `teacher={settings.teacher}` has "
+            f"`codec={settings.codec}` was requested, but `teacher={settings.teacher}` has "
             f"{describe(teacher.codec, include_defaults=True)}: a student works on the same x as its teacher. "
             "Omit `codec`: that of the teacher is used."
         )
