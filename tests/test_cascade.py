@@ -109,7 +109,7 @@ SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
 
 
 @pytest.mark.parametrize(("stages", "says"), [
-    ([SMALL], "two models or more, and 1 came"),
+    ([SMALL], "two models or more, and 1 were given"),
     ([LARGE, LARGE], "Stage 1 is upscale(factor=2), which needs images to start from"),
     ([SMALL, SMALL], "Stage 2 generates from noise alone, and would ignore the images of stage 1"),
     ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],
