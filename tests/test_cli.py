@@ -102,9 +102,11 @@ def test_nothing_heavy_is_imported_for_help():
 def test_help_is_quick(words: list[str]):
     best = 9.0
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = os.times()
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - begun)
+        ended = os.times()  # processor time, as other tests run at the same time
+        seconds = ended.children_user + ended.children_system - begun.children_user - begun.children_system
+        best = min(best, seconds)
         assert done.stderr == ""
         if best < 0.7:
             return
