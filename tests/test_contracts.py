@@ -119,6 +119,39 @@ def test_a_codec_with_weights_is_made_once_for_a_run(pets, tmp_path, monkeypatch
     assert resumed.sample(1, steps=2).shape == (1, 8, 8, 3)
 
 
+STRICT = """
+from halving_codec import Halving
+from torch.nn.functional import pixel_unshuffle
+
+
+class Even(Halving):
+    def encode(self, pixels):
+        return pixel_unshuffle(pixels.permute(0, 3, 1, 2) / 255 - 0.5, 2)
+
+
+class Lying(Halving):
+    def x_size(self, size):
+        return size
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("Even", 7, r"7x7 pixels cannot be encoded by Even: .*multiple of 2, such as 8x8\."),
+        ("Lying", 8, r"Lying makes x of the shape \(12, 4, 4\) from images of 8x8 .*\(12, 8, 8\)\. Correct"),
+    ],
+)
+def test_a_codec_that_does_not_fit_is_refused_before_the_folder_is_made(
+    pets, tmp_path, monkeypatch, name, size, message
+):
+    monkeypatch.syspath_prepend(str(TOYS))
+    (tmp_path / "strict.py").write_text(STRICT, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        nk.train(str(pets), **SMALL, size=size, codec=f"{tmp_path / 'strict.py'}:{name}", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_codec_stays_frozen_and_in_evaluation_mode_in_training(pets):
     """A student's codec comes from its teacher, whose weights could be trained."""
     data = load(str(pets))

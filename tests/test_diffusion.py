@@ -150,6 +150,51 @@ def test_tasks_and_cascades_work_behind_it():
     assert both.sample(3, batch_size=2).shape == (3, 7, 6, 1)
 
 
+class Even(Halving):
+    """As it is, but without padding."""
+
+    def encode(self, pixels):
+        images = (pixels.float() / 255).permute(0, 3, 1, 2)
+        return torch.nn.functional.pixel_unshuffle((images - self.mean) / self.std, 2)
+
+
+class Cropping(Halving):
+    """An odd row or column is lost."""
+
+    def x_size(self, size):
+        return size[0] // 2, size[1] // 2
+
+    def encode(self, pixels):
+        return super().encode(pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2])
+
+
+@pytest.mark.parametrize(
+    ("codec", "problem"), [(Even, "cannot be encoded by Even: .*divisible"), (Cropping, "lose pix")]
+)
+def test_an_image_that_the_codec_cannot_divide_is_refused_in_one_message(codec, problem):
+    def model(task=None):
+        made = halving(task)
+        made.codec = codec(1)
+        return made
+
+    picture = torch.zeros(9, 11, 1, dtype=torch.uint8).numpy()
+    missing = torch.zeros(9, 11)
+    missing[2:6, 3:8] = 1
+    message = f"^Images of 9x11 pixels {problem}.* a multiple of 2 and .* a multiple of 2, such as 8x12.$"
+    for use in (
+        lambda: nk.edit(model(), picture),
+        lambda: nk.style(model(), picture),
+        lambda: nk.inpaint(model(), picture, missing),
+        lambda: nk.inpaint(model(Inpaint()), picture, missing),
+        lambda: nk.outpaint(model(), picture[:8, :10], top=1, left=1),
+        lambda: nk.upscale(model(), picture[:3, :4], 3),
+        lambda: model().sample(1, size=(9, 11)),
+    ):
+        with pytest.raises(ValueError, match=message.replace("9x11", "9x1[12]")):
+            use()
+    assert nk.edit(model(), picture[:8, :10], steps=2, count=1).shape == (1, 8, 10, 1)
+
+
 # --- settings
 
 

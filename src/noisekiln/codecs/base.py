@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 Size = tuple[int, int]  # (height, width)
 Limits = tuple[Tensor, Tensor]
+LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
 
 
 class Codec(nn.Module, ABC):
@@ -74,3 +75,43 @@ class Codec(nn.Module, ABC):
         if size is not None:
             images = images[:, : size[0], : size[1]]
         return images.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
+
+
+def pixels_per_position(codec: Codec) -> Size:
+    """Height and width of the pixels that share a position of x."""
+    height, width = codec.x_size((LARGE, LARGE))
+    return max(1, round(LARGE / height)), max(1, round(LARGE / width))
+
+
+@torch.no_grad()
+def check_image_size(codec: Codec, size: Size, device: torch.device | str) -> None:
+    """Check with a black image that a codec, on this device, takes images of this size, and that its x is as it says.
+
+    Raises:
+        ValueError: If it cannot encode such images, returns fewer pixels, or has x of another shape than it says.
+    """
+    name, asked = type(codec).__name__, f"{size[0]}x{size[1]} pixels"
+    (down, across), said = pixels_per_position(codec), (codec.x_channels, *codec.x_size(size))
+    fits = size[0] % down == 0 and size[1] % across == 0
+    near = max(1, round(size[0] / down)) * down, max(1, round(size[1] / across)) * across
+    sides = f"a height that is a multiple of {down} and a width that is a multiple of {across}"
+    remedy = f"Give images with {sides}, such as {near[0]}x{near[1]}"
+    with torch.random.fork_rng(devices=[]):  # a codec may draw noise
+        try:
+            x = codec.encode(torch.zeros(1, *size, codec.image_channels, dtype=torch.uint8, device=device))
+        except RuntimeError as error:
+            if fits or isinstance(error, torch.OutOfMemoryError):
+                raise
+            why = str(error).partition("\n")[0].rstrip(".")
+            raise ValueError(f"Images of {asked} cannot be encoded by {name}: {why}. {remedy}.") from error
+        if tuple(x.shape[1:]) != said:
+            raise ValueError(
+                f"The codec {name} makes x of the shape {tuple(x.shape[1:])} from images of {asked}, and its "
+                f"`x_channels` and `x_size` say {said}. {'Correct the codec' if fits else remedy}."
+            )
+        back = tuple(codec.to_image(x).shape[2:])
+    if back[0] < size[0] or back[1] < size[1]:
+        raise ValueError(
+            f"Images of {asked} lose pixels in {name}: {back[0]}x{back[1]} come back. "
+            f"{'Correct the codec' if fits else remedy}."
+        )

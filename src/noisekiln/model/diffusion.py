@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, check_image_size
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
@@ -120,6 +120,8 @@ class Diffusion(nn.Module):
         guide = guidance_of(self.sampling.guidance if guidance is None else guidance)
         source = self._check_source(source, len(values))
         size = size or self._output_size(source)
+        if size != self.size:
+            check_image_size(self.codec, size, self.device)
 
         def generate(part: range) -> Iterator[Progress]:
             fresh = SeededNoise([seeds[i] for i in part])
@@ -201,9 +203,10 @@ class Diffusion(nn.Module):
         """Check that images of this height and width can be generated: the model's size, or larger in tiles.
 
         Raises:
-            ValueError: If they are smaller than the model's, or too large.
+            ValueError: If they are smaller than the model's, too large, or of a size that its codec cannot encode.
         """
         windows(size, self.size)
+        check_image_size(self.codec, size, self.device)
 
     def empty_x(self, count: int, size: Size | None = None) -> Tensor:
         """An uninitialized x for `count` images of (height, width) pixels, the model's own size by default."""
@@ -232,7 +235,7 @@ class Diffusion(nn.Module):
         if size == self.size or (smaller and image is not None):  # a task may generate smaller images
             denoise = self._guided(conditions, guide, image)
         else:
-            self.check_size(size)
+            windows(size, self.size)  # raises if they do not cover it
             denoise = tiled(
                 lambda at: self._guided(conditions, guide, None if image is None else image[..., at[0], at[1]]),
                 windows(self.codec.x_size(size), self.codec.x_size(self.size)),

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, check_image_size
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
@@ -53,8 +53,12 @@ def make_trainer(
         teacher: The model that the objective distils, if any.
         codec: The codec that an earlier start of the run made, if any; it is not made again.
         ranks: The processes that train together.
+
+    Raises:
+        ValueError: If the codec cannot encode images of this size.
     """
     learner = make_learner(settings, data, base, teacher, codec)
+    check_image_size(learner.diffusion.codec, data.size, settings.device)
     assert settings.lr is not None
     assert settings.batch_size is not None
     assert settings.precision is not None

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, pixels_per_position
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.tasks.base import Size, Task
 
 STROKES = 4
 GREY = 128
-LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,7 @@ def _filled(images: Tensor, known: Tensor) -> Tensor:
 
 def _known_positions(known: Tensor, codec: Codec) -> Tensor:
     """Map of the positions of x without an unknown pixel, from (B, 1, H, W) of 0 and 1 for pixels."""
-    height, width = codec.x_size((LARGE, LARGE))
-    return 1 - F.max_pool2d(1 - known, (round(LARGE / height), round(LARGE / width)), ceil_mode=True)
+    return 1 - F.max_pool2d(1 - known, pixels_per_position(codec), ceil_mode=True)
 
 
 def known_pixels(count: int, size: Size, generator: torch.Generator) -> Tensor:

@@ -57,6 +57,8 @@ def style(
         )
     height, width = as_bytes(model, image).shape[1:3]
     model.check_size((height, width))
+    if target is not model:
+        target.check_size((height, width))
     target.check_conditions([chosen.condition])
     inversion = prepare_inversion(
         model,
