@@ -181,6 +181,9 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
         nk.cascade([small, large], noise=(0.1, 0.2))
     with pytest.raises(ValueError, match="does not upscale"):
         nk.cascade([tiny(None, channels=1), tiny(Colorize())], noise=0.1)
+    for alone in (str(folders[0]), folders[0], small):
+        with pytest.raises(ValueError, match="A cascade needs two models or more, and 1 were given"):
+            nk.cascade(alone)
     (tmp_path / "mine").write_text("x")
     with pytest.raises(ValueError, match="holds something that is not a cascade"):
         nk.cascade([small, large], out=tmp_path)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -181,6 +183,12 @@ def test_a_prompt_is_read_up_to_its_length():
     text = Text(("a", "red", "hat"), 6, 3)
     assert torch.equal(text.encode(["a red hat a a a"]), text.encode(["a red hat"]))
     assert torch.equal(text.encode([""]), text.nothing(1))
+
+
+@pytest.mark.parametrize("prompt", [5, 2.5, b"a red hat", ["a", "red"]])
+def test_a_prompt_is_text(prompt):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(prompt))} is not text"):
+        Text(("a", "red", "hat"), 6, 3).encode_all(["a hat", None, prompt])
 
 
 def test_padding_has_no_effect():

@@ -268,6 +268,11 @@ def test_its_own_settings_are_the_default():
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
         ([9], {}, "There is no class number 9"),
         (["cat"], {"steps": 0}, "`steps=0`: sampling takes at least one step"),
+        (["cat"], {"steps": 2.5}, "`steps=2.5`: sampling takes a whole number of steps"),
+        (["cat"], {"steps": "4"}, "`steps='4'`: sampling takes a whole number of steps"),
+        (-1, {}, "-1 images were requested"),
+        (0, {}, "0 images were requested"),
+        (2.5, {}, "2.5 is neither a number of images nor a list of conditions"),
         (["cat"], {"guidance": -2}, "guidance scale of -2"),
         (["cat"], {"sampler": "huen"}, "Did you mean 'heun'?"),
         (["cat"], {"schedule": "karas"}, "Did you mean 'karras'?"),
@@ -278,6 +283,12 @@ def test_wrong_requests_are_errors(conditions, settings, says):
     with pytest.raises(ValueError) as caught:
         tiny().sample(conditions, **settings)
     assert says in str(caught.value)
+
+
+def test_text_is_one_condition():
+    assert torch.equal(tiny().sample("cat", steps=2), tiny().sample(["cat"], steps=2))
+    assert [each.count for each in nk.generate(tiny(), "dog", steps=2)] == [1, 1]
+    assert Cascade([tiny(), halving(Upscale(2), size=(16, 12))]).sample("cat", steps=1).shape == (1, 16, 12, 1)
 
 
 def test_a_model_without_classes_says_so():

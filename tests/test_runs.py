@@ -662,6 +662,23 @@ def test_text_where_a_number_belongs_is_refused(name: str, value: object, needed
         Settings.of(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("teacher", "the folder of a run"), ("start", "the folder of a run"), ("codec", "its name or its spec")],
+)
+def test_a_module_where_text_belongs_is_named_by_its_type_alone(data: DataSet, name: str, needed: str):
+    with pytest.raises(ValueError) as caught:
+        nk.train(data, **{name: torch.nn.Linear(2, 2)})
+    assert f"`{name}`: a Linear was given, and it must be text. Give {needed}" in str(caught.value)
+    assert "in_features" not in str(caught.value)
+
+
+def test_a_watcher_that_cannot_be_called_is_refused_before_training(data: DataSet, tmp_path: Path):
+    with pytest.raises(ValueError, match="`watch`: a value of the type int was given"):
+        nk.train(data, out=tmp_path / "run", watch=5)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
 def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path):
     settings = Settings(images=np.int64(64), lr=np.float32(0.5))  # type: ignore[arg-type]
     settings.write(tmp_path / "run.yaml")

@@ -115,6 +115,10 @@ def test_a_soft_mask_mixes():
         (torch.zeros(8, 8), "The mask is empty"),
         (torch.ones(8, 8), "The mask is full"),
         (torch.ones(4, 8), "has 4x8 pixels and the image 8x8"),
+        (torch.linspace(0, 1.5, 64).view(8, 8), "mask values lie in 0 to 1"),
+        (torch.linspace(-0.5, 1, 64).view(8, 8), "has the value -0.5"),
+        (torch.full((8, 8), torch.nan), "has the value nan"),
+        (np.eye(8, dtype=np.uint8) * 255, "divide a mask of bytes by 255"),
     ],
 )
 def test_impossible_masks_are_refused(missing, says):

@@ -31,7 +31,7 @@ from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.ema_length import PostHocEma
-from noisekiln.runs.events import DataRead, End, Event, Note, Reading
+from noisekiln.runs.events import DataRead, End, Event, Note, Reading, check_watch
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
@@ -183,6 +183,7 @@ def _is_main() -> bool:
 
 def _watch(watch: Watch | None) -> Watch:
     """The callback of this process: only the first one shows events."""
+    check_watch(watch)
     return (watch or warn) if _is_main() else lambda event: None
 
 
@@ -244,8 +245,8 @@ def generate(
 
     Args:
         model: Model or cascade, or its folder.
-        conditions: Classes or prompts, one per image, None for an unconditional image; or a number of unconditional
-            images.
+        conditions: Classes or prompts, one per image, None for an unconditional image; text is one of them; or a number
+            of unconditional images.
         seed: Seed of the first image; image i uses seed + i.
         batch_size: Images sampled at once; changes only speed and memory.
         device: Device of a model that is loaded from a folder.

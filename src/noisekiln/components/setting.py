@@ -33,6 +33,7 @@ class Rules:
         at_most: Inclusive upper bound.
         may_change: Whether a resumed run may have another value.
         keep_on_resume: Whether a resumed run keeps its earlier value if none is requested.
+        folder: Whether it is the folder of a run or a model.
     """
 
     help: str
@@ -45,6 +46,7 @@ class Rules:
     at_most: float | None = None
     may_change: bool = False
     keep_on_resume: bool = False
+    folder: bool = False
 
     @property
     def range(self) -> str:
@@ -90,7 +92,7 @@ def check(settings: Any) -> None:
         value = getattr(settings, name)
         if value is None and NoneType in get_args(hints[name]):
             continue
-        _check_kind(name, value, hints[name])
+        _check_kind(name, value, hints[name], rules)
         if rules.choices is not None and value not in rules.choices:
             raise ValueError(
                 f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices), 'values')}"
@@ -99,7 +101,7 @@ def check(settings: Any) -> None:
             raise ValueError(f"`{name}={value:g}` is out of range. Give {rules.range}.")
 
 
-def _check_kind(name: str, value: object, hint: Any) -> None:
+def _check_kind(name: str, value: object, hint: Any, rules: Rules) -> None:
     """Raise ValueError for a value of the wrong type, for example from Python or an edited run.yaml."""
     kinds = set(get_args(hint) or (hint,)) - {NoneType}
     if len(kinds) != 1 or not kinds <= set(KINDS):  # unions and tuples are checked where they are used
@@ -107,4 +109,10 @@ def _check_kind(name: str, value: object, hint: Any) -> None:
     (kind,) = kinds
     expected, words = KINDS[kind]
     if not isinstance(value, expected) or isinstance(value, bool) != (kind is bool):
+        if not isinstance(value, str | int | float | Path | NoneType):  # its repr may be long
+            remedy = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."
+            raise ValueError(
+                f"`{name}`: a {type(value).__name__} was given, and it must be {words}. "
+                f"{remedy if kind is str else 'Give one.'}"
+            )
         raise ValueError(f"`{name}={value!r}` is not possible: it must be {words}. Give one.")

@@ -67,10 +67,19 @@ class Text(Conditioner):
         return None if images.captions is None else [caption or None for caption in images.captions]
 
     def encode(self, values: Sequence[str]) -> Tensor:
-        """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut."""
+        """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut.
+
+        Raises:
+            ValueError: For a prompt that is not text.
+        """
         ids = torch.full((len(values), self.length), PADDING, dtype=torch.int64)
         for row, prompt in zip(ids, values, strict=True):
-            words = [self.index[word] for word in split_words(str(prompt)) if word in self.index][: self.length]
+            if not isinstance(prompt, str):
+                raise ValueError(
+                    f"The prompt {prompt!r} is not text, and this model's conditions are words. "
+                    "Give text, such as 'a red hat', or None for an unconditional image."
+                )
+            words = [self.index[word] for word in split_words(prompt) if word in self.index][: self.length]
             row[: len(words)] = torch.tensor(words, dtype=torch.int64)
         return ids
 

@@ -29,7 +29,7 @@ from noisekiln.model.generate import (
 from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.tiling import tiled, windows
-from noisekiln.samplers.base import Sampler, SeededNoise, grid
+from noisekiln.samplers.base import Sampler, SeededNoise, check_steps, grid
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
@@ -93,7 +93,7 @@ class Diffusion(nn.Module):
 
         Args:
             conditions: Condition of each image: a class name or number, or a prompt; None for an unconditional image.
-                Or the number of unconditional images.
+                Text is one condition; a number is that of unconditional images.
             seed: Seed of the first image; image i uses seed + i.
             seeds: Seed of each image, instead. An image depends on its seed and condition, not on its batch.
             batch_size: Images sampled at once; all by default.
@@ -174,14 +174,14 @@ class Diffusion(nn.Module):
                 f"`strength={strength:g}` is not possible: it is the share of noise to start with. "
                 "Give more than 0 (keeps all) and at most 1 (keeps nothing)."
             )
-        steps = self.sampling.steps if steps is None else steps
+        steps = check_steps(self.sampling.steps if steps is None else steps)
         path: Schedule = build(Schedule, schedule or self.sampling.schedule)
         end = path(torch.ones((), dtype=torch.float64))
         # A little less than 1 if the prediction does not determine the image at pure noise (eps at alpha = 0).
         last = 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
         turn = strength * math.pi / 2
         begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
-        return grid(path, max(min(steps, 1), math.ceil(steps * strength)), begin)
+        return grid(path, math.ceil(steps * strength), begin)
 
     def check_conditions(self, conditions: Sequence[Any]) -> None:
         """Check that the model can be conditioned on these.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from noisekiln.levels import Level, NoiseSource
 from noisekiln.model.sampling import Decode, Progress
 from noisekiln.samplers.base import Sampler, sample
 
-Conditions = int | Sequence[Any]
+Conditions = int | str | Sequence[Any]
+"""A number of unconditional images, a single prompt or class, or the condition of each image."""
 
 
 @torch.no_grad()
@@ -59,8 +61,7 @@ def generate_in_batches(
         ValueError: If there would be no image; errors of `generate` are passed on.
     """
     size = count if batch_size is None else batch_size
-    if count < 1:
-        raise ValueError(f"{count} images were requested: there is nothing to generate. Give 1 or more.")
+    _check_count(count)
     if size < 1:
         raise ValueError(f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
     parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -111,18 +112,42 @@ def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None
     """The condition and the seed of every image of a request.
 
     Args:
-        conditions: Condition of each image, None for an unconditional one; or the number of unconditional images.
+        conditions: Condition of each image, None for an unconditional one; text is a single condition; or the number
+            of unconditional images.
         seed: Seed of the first image; image i uses seed + i.
         seeds: Seed of each image, instead.
 
     Raises:
-        ValueError: If there are not as many seeds as conditions.
+        ValueError: If there are not as many seeds as conditions, or no number and no list of conditions.
     """
-    values = [None] * conditions if isinstance(conditions, int) else conditions
+    values = _values(conditions)
     chosen = [seed + i for i in range(len(values))] if seeds is None else list(seeds)
     if len(chosen) != len(values):
         raise ValueError(f"{len(values)} conditions were given with {len(chosen)} seeds. Give one seed for each image.")
     return values, chosen
+
+
+def _values(conditions: Any) -> Sequence[Any]:
+    """The condition of every image of a request."""
+    if isinstance(conditions, str):
+        return [conditions]
+    if isinstance(conditions, Integral):
+        _check_count(int(conditions))
+        return [None] * int(conditions)
+    try:
+        len(conditions)
+    except TypeError as error:
+        raise ValueError(
+            f"{conditions!r} is neither a number of images nor a list of conditions, so nothing can be generated. "
+            "Give a whole number, or a list with the condition of each image."
+        ) from error
+    values: Sequence[Any] = conditions
+    return values
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{count} images were requested: there is nothing to generate. Give 1 or more.")
 
 
 def rows_of_batch(tensor: Tensor, part: range, count: int, name: str) -> Tensor:

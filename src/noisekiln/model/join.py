@@ -35,6 +35,8 @@ def cascade(
         ValueError: If a stage cannot read the images of the one before it, or a share of noise is invalid.
         WouldOverwrite: If `out` holds something else.
     """
+    if isinstance(stages, str | Path | Diffusion):
+        stages = [stages]  # refused with the number of models that are needed
     models = [
         copy.copy(stage)
         if isinstance(stage, Diffusion)

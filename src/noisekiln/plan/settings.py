@@ -24,7 +24,7 @@ class Settings:
 
     data: str = setting("portraits", "Folder, file or bundled name.", may_change=True, group="Data and budget")
     start: str | None = setting(
-        None, "Fine-tune the model of this run, or of a model folder.", flag="--from", group="Fine-tuning"
+        None, "Fine-tune the model of this run, or of a model folder.", flag="--from", folder=True, group="Fine-tuning"
     )
     lora: int | None = setting(
         None, "With --from: train an adapter of this rank. Default: all weights.", above=0, group="Fine-tuning"
@@ -84,7 +84,7 @@ class Settings:
     )
     objective: str = setting("denoising", "Training loss: see `noisekiln list objectives`.", group="Training loss")
     teacher: str | None = setting(
-        None, "Run or model folder of the teacher, for an objective that distils.", group="Training loss"
+        None, "Run or model folder of the teacher, for an objective that distils.", folder=True, group="Training loss"
     )
     cond_dropout: float = setting(
         0.1,
@@ -264,7 +264,8 @@ class Settings:
 
     def with_absolute_paths(self) -> "Settings":
         """These settings with absolute paths of models, by which a run is found again from any working directory."""
-        paths = {name: value for name in ("start", "teacher") if (value := getattr(self, name)) is not None}
+        folders = [name for name, rules in rules_of(Settings).items() if rules.folder]
+        paths = {name: value for name in folders if (value := getattr(self, name)) is not None}
         return self.replace(**{name: os.path.abspath(value) for name, value in paths.items()})
 
     def conflicts(self, before: "Settings") -> dict[str, tuple[Any, Any]]:

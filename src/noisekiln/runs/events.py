@@ -144,3 +144,12 @@ class End:
 
 
 Event = Reading | DataRead | Plan | Note | Grid | HeldOut | Saving | Step | End
+
+
+def check_watch(watch: object) -> None:
+    """Raise ValueError if a callback for events cannot be called; None is no callback."""
+    if watch is not None and not callable(watch):
+        raise ValueError(
+            f"`watch`: a value of the type {type(watch).__name__} was given, which cannot be called with events. "
+            "Give a function of one event, or omit it."
+        )

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +47,19 @@ class Sampler(ABC):
         """
 
 
+def check_steps(steps: Any) -> int:
+    """A number of steps, if it is one.
+
+    Raises:
+        ValueError: If it is not a whole number, or not positive.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, Integral):
+        raise ValueError(f"`steps={steps!r}`: sampling takes a whole number of steps. Give one; 20 is a good number.")
+    if steps < 1:
+        raise ValueError(f"`steps={steps}`: sampling takes at least one step. Give 1 or more; 20 is a good number.")
+    return int(steps)
+
+
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
     """The levels to visit: `steps` + 1 of them, evenly spaced in the schedule's time from `start`, the last one clean.
 
@@ -55,8 +69,7 @@ def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
     Raises:
         ValueError: If `steps` is not positive or `start` not in (0, 1].
     """
-    if steps < 1:
-        raise ValueError(f"`steps={steps}`: sampling takes at least one step. Give 1 or more; 20 is a good number.")
+    check_steps(steps)
     if not 0 < start <= 1:
         raise ValueError(
             f"Sampling cannot start at time {start}: 0 is clean, 1 is noise. Give a start above 0, and at most 1."

@@ -31,7 +31,7 @@ def inpaint(
         options: Fields of `SampleOptions`, such as ``count=4`` or ``condition="boot"``.
 
     Raises:
-        ValueError: If the mask has another size, or no pixel or every pixel is missing.
+        ValueError: If the mask has another size or other values, or no pixel or every pixel is missing.
     """
     pixels, missing = as_bytes(model, image), torch.as_tensor(missing)
     size = (pixels.shape[1], pixels.shape[2])
@@ -40,7 +40,13 @@ def inpaint(
         raise ValueError(
             f"The mask has {shape} pixels and the image {size[0]}x{size[1]}. Give a mask of the image's size."
         )
-    missing = missing.float().clamp(0, 1)
+    missing = missing.float()
+    outside = missing[~((missing >= 0) & (missing <= 1))]  # NaN too
+    if len(outside):
+        raise ValueError(
+            f"The mask has the value {float(outside[0]):g}, and mask values lie in 0 to 1: the share that is missing. "
+            "Give 1 where a pixel is missing and 0 where it is known; divide a mask of bytes by 255."
+        )
     if not bool((missing > 0).any()):
         raise ValueError(
             "The mask is empty: no pixel is missing, so there is nothing to generate. Mark what should change."
