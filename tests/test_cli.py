@@ -363,6 +363,8 @@ def test_settings_are_shown_as_options_of_the_running_command(monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["noisekiln", "train", "x"])
     shown = "--batch-size 8, --from, --no-shard, --dry-run, DATA, --task 'upscale(factor=4)', `strength`, `a b`"
     assert with_flags(text, app) == shown
+    monkeypatch.setattr(sys, "argv", ["noisekiln", "apply", "x"])
+    assert with_flags("train one with a `task`, not `nothing`", app) == "train one with a --task, not `nothing`"
     monkeypatch.setattr(sys, "argv", ["noisekiln", "--help"])
     assert with_flags(text, app) == text
 

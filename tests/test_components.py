@@ -315,6 +315,8 @@ from noisekiln.optimizers.base import OptimizerFactory
 
 
 class Mine(OptimizerFactory):
+    lr = 0.1
+
     def __init__(self, momentum: float%s) -> None:
         self.%s = momentum
 
@@ -329,6 +331,8 @@ class Mine(OptimizerFactory):
         ("class Mine(:", "cannot be imported (SyntaxError: invalid syntax"),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'). Correct it"),
         ("1 / 0", "ZeroDivisionError: division by zero). Correct it"),
+        (BROKEN.replace("lr = ", "rate = ") % ("", "momentum"), "it lacks lr. Define it in the class"),
+        (BROKEN.replace("__call__", "step") % ("", "momentum"), "no complete OptimizerFactory: it lacks __call__."),
         (BROKEN % ("", "momentum"), "needs the setting 'momentum', which has no default. Give it"),
         (BROKEN % (" = 0.9", "other"), "does not keep its argument 'momentum', so it could not be saved. Keep it"),
     ],

@@ -23,9 +23,10 @@ from noisekiln.model.cascade import SEED_STEP
 from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
-from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.plan.training_batches import TrainingBatches, condition_ids
 from noisekiln.runs.run import Run
 from noisekiln.runs.save_job import SaveJob
+from noisekiln.session.prompts import RequestedConditions
 from noisekiln.tasks.inpaint import Inpaint
 
 TOYS = Path(__file__).parent / "toys"
@@ -591,6 +592,51 @@ def test_a_component_that_does_not_exist_names_the_nearest(pets, tmp_path, cli, 
     assert result.code == 2
     assert says in result.flat
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "says"),
+    [
+        (
+            "curves",
+            "(folder / self.name)",
+            '(folder / "none" / self.name)',
+            "`curves=.*CsvLog`: this log cannot be opened",
+        ),
+        (
+            "objective",
+            "return Loss(error.mean()",
+            "return Loss(error.mean().detach()",
+            "a loss that does not depend on",
+        ),
+    ],
+)
+def test_a_mistake_in_a_component_names_its_setting(pets, tmp_path, class_run, kind, old, new, says):
+    spec = {"curves": CSV, "objective": DISTILLING}[kind]
+    source, _, name = spec.rpartition(":")
+    text = Path(source).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "mine.py").write_text(text.replace(old, new), encoding="utf-8")
+    options = {**SMALL, kind: f"{tmp_path / 'mine.py'}:{name}"}
+    if kind == "objective":
+        options["teacher"] = str(class_run)
+    with pytest.raises(ValueError, match=says):
+        nk.train(str(pets), out=tmp_path / "run", **options)
+
+
+def test_conditions_that_cannot_be_read_are_named(pets, monkeypatch):
+    diffusion = make_learner(resolve(Settings(**SMALL), load(pets)), load(pets)).diffusion
+    conditioner, images = diffusion.conditioner, load(pets).train
+    monkeypatch.setattr(conditioner, "parse", float)
+    requested = RequestedConditions(classes=("abc",))
+    with pytest.raises(ValueError, match=r"The condition 'abc' cannot be read by class_label \(could not convert"):
+        requested.values(diffusion, print)
+    monkeypatch.setattr(conditioner, "values", lambda *_: ["cat"])
+    with pytest.raises(ValueError, match=r"`cond=class_label` found 1 conditions for [0-9]+ images"):
+        condition_ids(diffusion, images, ())
+    monkeypatch.setattr(conditioner, "values", lambda *_: [float("abc")])
+    with pytest.raises(ValueError, match=r"`cond=class_label` cannot read the conditions of the images \(could not"):
+        condition_ids(diffusion, images, ())
 
 
 def test_all_choices_are_listed(cli):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from noisekiln.data import load
+from noisekiln.errors import DataError
 
 CSV = "file_name,text,age,site,score\na.png,one,3,x,1.5\nb.png,two,,y,\nc.png,three,5e1,,-2\n"
 
@@ -92,7 +93,7 @@ def test_further_arrays_of_an_npz_are_columns(tmp_path: Path):
     number = np.arange(30, dtype=np.int32)
     np.savez(
         tmp_path / "a.npz", images=pixels, labels=number % 2, number=number, code=number.astype(str),
-        single=number[:, None], other=np.arange(7), wide=np.zeros((30, 2)),
+        single=number[:, None], scale=2.5, wide=np.zeros((30, 2)),
     )  # fmt: skip
     data = load(tmp_path / "a.npz")
     assert sorted(data.train.columns) == ["code", "number", "single"]
@@ -102,6 +103,12 @@ def test_further_arrays_of_an_npz_are_columns(tmp_path: Path):
         assert part.columns["number"].dtype == np.float64
         assert part.columns["single"].tolist() == first.tolist()
         assert part.columns["code"].tolist() == [str(value) for value in first]  # text stays text in an array
+
+
+def test_a_column_of_another_length_is_refused(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", images=numbered(40), angle=np.arange(7.0))
+    with pytest.raises(DataError, match=r"^`angle` has 7 values for 40 images: .* Give as many values as images"):
+        load(tmp_path / "a.npz")
 
 
 def test_the_parts_of_an_npz_have_their_own_columns(tmp_path: Path):

@@ -68,3 +68,12 @@ def test_bound_and_guided_models_say_what_they_are():
     assert guided.startswith("Guided(guidance=ClassifierFree(scale=3.0, ")
     assert repr(bound) in guided
     assert "BoundPair(Recording, Cond(vector=(6, 1), image=(6, 1, 4, 4)))" in guided
+
+
+def test_an_output_of_another_shape_than_the_images_is_explained():
+    class Wider(Recording):
+        def forward(self, x, noise, cond):
+            return torch.cat([x, x], dim=1)
+
+    with pytest.raises(ValueError, match=r"Wider returned the shape \(3, 4, 4, 4\) for images of \(3, 2, 4, 4\)"):
+        Denoiser(Wider())(X, T)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.components.registry import name_of
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.levels import Level
@@ -39,6 +40,11 @@ class Denoiser(nn.Module):
         if self.backbone.reads_target:
             labels = torch.stack([labels, self._labels(x_t, t if to is None else to)], dim=1)
         y: Tensor = self.backbone(x_t / t.norm, labels, cond)
+        if y.shape != x_t.shape:
+            raise ValueError(
+                f"The backbone {name_of(type(self.backbone))} returned the shape {tuple(y.shape)} for images of "
+                f"{tuple(x_t.shape)}, but has to keep it. Correct its `forward`, or use another `backbone`."
+            )
         return y
 
     def forward(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Estimate:

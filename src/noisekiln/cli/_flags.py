@@ -14,7 +14,7 @@ SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")  # `lr`, `batch_size=8
 def with_flags(text: str, app: typer.Typer) -> str:
     """A message with its settings as options of the running command: `` `batch_size=8` `` as ``--batch-size 8``.
 
-    Text that is no option of the command is not changed.
+    A setting that only `train` has is shown as its option; other text that is no option of the command is not changed.
 
     Args:
         text: The message.
@@ -24,7 +24,10 @@ def with_flags(text: str, app: typer.Typer) -> str:
     command = running_command(app) if found else None
     if command is None:
         return text
-    parameters = {parameter.name: parameter for parameter in command.params}
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    training = [each for each in group.commands["train"].params if isinstance(each, TyperOption)]
+    parameters = {parameter.name: parameter for parameter in (*training, *command.params)}
     return SETTING.sub(lambda match: _flag(match, parameters.get(match[1])), text)
 
 

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import ClassVar, TypeVar, get_origin
 
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -100,10 +100,22 @@ def _from_file(base: type[T], name: str) -> type[T]:
     if not Path(file).is_file():
         raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
     kind: type[T] | None = getattr(_module(file), attribute, None)
-    if not _is_component(kind, base):
+    if not isinstance(kind, type) or kind is base or not issubclass(kind, base):
         raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")
-    assert kind is not None
+    lacking = _lacking(kind, base)
+    if lacking:
+        raise ValueError(
+            f"{name!r} is no complete {base.__name__}: it lacks {', '.join(lacking)}. "
+            f"Define {'it' if len(lacking) == 1 else 'them'} in the class, as {base.__module__} says."
+        )
     return kind
+
+
+def _lacking(kind: type, base: type) -> list[str]:
+    """What a class has to define and does not: abstract methods, and class variables without a default in its base."""
+    origins: dict[str, object] = {name: get_origin(hint) for name, hint in inspect.get_annotations(base).items()}
+    variables = [name for name, origin in origins.items() if origin is ClassVar and name not in dir(kind)]
+    return [*sorted(getattr(kind, "__abstractmethods__", ())), *variables]
 
 
 def _module(file: str) -> ModuleType:

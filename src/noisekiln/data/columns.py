@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.errors import DataError
+
 Columns = Mapping[str, NDArray[Any]]  # by name: (N,) float64, nan where missing, or (N,) texts, "" where missing
 
 
@@ -19,12 +21,22 @@ def parse_column(cells: Sequence[str]) -> NDArray[Any]:
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
-    """The arrays that hold one number, truth value or text for each of `count` images; others are left out."""
+    """The arrays that hold one number, truth value or text for each of `count` images; other kinds are left out.
+
+    Raises:
+        DataError: If a list of numbers or texts has another length.
+    """
     columns = {}
     for name, array in arrays.items():
         values = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-        if values.shape != (count,) or values.dtype.kind not in "biufUS":
+        if values.ndim != 1 or values.dtype.kind not in "biufUS":
             continue
+        if len(values) != count:
+            raise DataError(
+                f"`{name}` has {len(values):,} values for {count:,} images",
+                "a column has one value for each image",
+                "Give as many values as images, or omit this array",
+            )
         texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
         columns[name] = texts if texts.dtype.kind == "U" else texts.astype(np.float64)
     return columns

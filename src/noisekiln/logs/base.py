@@ -1,5 +1,6 @@
 """The interface of logs, and several logs as one."""
 
+import errno
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class Logs:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             for log in self._logs:
-                log.open(*self._start)
+                self._open(log)
                 opened.callback(log.close)
             self._opened = opened.pop_all()  # all are open: they stay so until the end of the `with`
         return self
@@ -67,6 +68,18 @@ class Logs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()  # each of them, even if one raises an error
+
+    def _open(self, log: Log) -> None:
+        """Open a log; an error of an additional one, other than a full disk, names its setting."""
+        try:
+            log.open(*self._start)
+        except OSError as error:
+            if name_of(type(log)) == ALWAYS or error.errno in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            raise ValueError(
+                f"`curves={name_of(type(log))}`: this log cannot be opened ({str(error).rstrip('.')}). "
+                "Correct its settings, or give another `curves`, such as none."
+            ) from error
 
     def write(self, line: Line) -> None:
         """Write a line to each."""

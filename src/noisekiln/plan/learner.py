@@ -2,8 +2,10 @@
 
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
+from noisekiln.components.registry import name_of
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.objectives.base import Loss, Objective, Teacher
@@ -30,12 +32,20 @@ class Learner(nn.Module):
     def forward(
         self, x: Tensor, ids: Tensor | None, teacher_ids: Tensor | None, image: Tensor | None, *drawn: Tensor
     ) -> Loss:
-        """The loss of some rows of `TrainingBatches`."""
+        """The loss of some rows of `TrainingBatches`.
+
+        Raises:
+            ValueError: If the objective's loss cannot be differentiated, in training.
+        """
         cond = _cond(self.diffusion, ids, image)
-        if self.teacher is None:
-            return self.objective.loss(self.diffusion.denoiser, x, cond, drawn)
-        teacher = _bound(self.teacher, teacher_ids, image, len(x))
-        return self.objective.loss(self.diffusion.denoiser, x, cond, drawn, teacher)
+        teacher = None if self.teacher is None else _bound(self.teacher, teacher_ids, image, len(x))
+        loss = self.objective.loss(self.diffusion.denoiser, x, cond, drawn, *([] if teacher is None else [teacher]))
+        if self.training and torch.is_grad_enabled() and not loss.value.requires_grad:
+            raise ValueError(
+                f"`objective={name_of(type(self.objective))}` returned a loss that does not depend on the network's "
+                "weights, so nothing can be learned. Compute it from the denoiser's output, without detaching it."
+            )
+        return loss
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode, except for the codec and the teacher."""

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec
+from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.errors import NoisekilnError
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
@@ -115,12 +117,32 @@ class TrainingBatches:
 def condition_ids(
     diffusion: Diffusion, images: Images, class_names: tuple[str, ...], *, unconditional: bool = False
 ) -> Tensor | None:
-    """Ids of the images' conditions, (N, ...): empty conditions for images without one; None without a conditioner."""
+    """Ids of the images' conditions, (N, ...): empty conditions for images without one; None without a conditioner.
+
+    Raises:
+        ValueError: If the conditioner cannot read the data's conditions, or returns another number of them.
+    """
     conditioner = diffusion.conditioner
     if conditioner is None:
         return None
-    values = None if unconditional else conditioner.values(images, class_names)
-    return conditioner.nothing(len(images)) if values is None else conditioner.encode_all(values)
+    name = name_of(type(conditioner))
+    try:
+        values = None if unconditional else conditioner.values(images, class_names)
+        if values is None:
+            return conditioner.nothing(len(images))
+        if len(values) == len(images):
+            return conditioner.encode_all(values)
+    except NoisekilnError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"`cond={name}` cannot read the conditions of the images ({str(error).rstrip('.')}). "
+            "Correct them in the data, or omit `cond`."
+        ) from error
+    raise ValueError(
+        f"`cond={name}` found {len(values):,} conditions for {len(images):,} images, and each image needs one. "
+        "Correct its `values`: None stands for an image without a condition."
+    )
 
 
 @torch.no_grad()

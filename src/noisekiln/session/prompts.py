@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noisekiln.components.registry import did_you_mean
+from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.conditioners.base import Conditioner
+from noisekiln.errors import NoisekilnError
 from noisekiln.model.cascade import Model
 from noisekiln.session.inputs import NoteCallback
 
@@ -48,7 +49,7 @@ class RequestedConditions:
             return [None]
         if texts == [ALL] and self.classes:
             return list(range(len(conditioner.choices)))
-        values = [conditioner.parse(text) for text in texts]
+        values = [_parse(conditioner, text) for text in texts]
         _note_unknown_words(conditioner, values, note)
         model.check_conditions(values)
         return values or [None]
@@ -118,3 +119,16 @@ def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: N
         short = word if len(word) <= 40 else f"{word[:40]}..."
         known = did_you_mean(word, conditioner.vocabulary[:60], "words")
         note(f"the word {short!r} is in fewer than two training captions; it is ignored. {known}")
+
+
+def _parse(conditioner: Conditioner, text: str) -> Any:
+    """A condition from its text; an error names the text."""
+    try:
+        return conditioner.parse(text)
+    except NoisekilnError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"The condition {text!r} cannot be read by {name_of(type(conditioner))} ({str(error).rstrip('.')}). "
+            f"Give a condition of the kind {conditioner.kind!r} as this class reads it."
+        ) from error
