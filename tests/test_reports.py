@@ -342,7 +342,8 @@ class FailingLog(Log):
 def test_a_log_that_fails_leaves_no_other_open(tmp_path: Path, opens: bool):
     file = JsonLines()
     order = [FailingLog(opens), file] if opens else [file, FailingLog(opens)]
-    with pytest.raises(OSError, match="cannot be"), Logs(order, tmp_path, 0, {}):
+    error, message = (OSError, "cannot be closed") if opens else (ValueError, "this log cannot be opened")
+    with pytest.raises(error, match=message), Logs(order, tmp_path, 0, {}):
         pass
     assert file._file.closed
 
