@@ -487,6 +487,7 @@ def started(words: list[object], folder: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: signal.Signals, code: int):
     run = tmp_path / "a run"

@@ -25,6 +25,8 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from pretended_device import DEVICE, pretended_device
 
+pytestmark = pytest.mark.slow  # a minute together
+
 ROOT = Path(__file__).resolve().parents[1]
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
@@ -53,6 +55,7 @@ def test_nothing_is_left_behind_in_main_memory_or_made_in_float64(name, device):
     assert device.kernels > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"task": "upscale", "loss_weight": "uncertainty", "noise_label": "time"}])
 def test_a_run_in_a_folder_trains_previews_evaluates_and_saves(changes, device, tmp_path, monkeypatch):
     """All that a run does besides steps, logged at every step; then it is resumed."""

@@ -137,6 +137,7 @@ def test_a_clean_observation_leaves_the_sampler_as_it_is():
     assert Replacement().adapt_sampler(sampler, seen) is sampler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", OPERATORS)
 def test_samples_with_moment_matching_have_the_posterior_mean_and_covariance(spec):
     """Everything is affine in the starting noise, so both moments of the samples are known without drawing any."""
