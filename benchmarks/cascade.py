@@ -21,7 +21,7 @@ from torch import Tensor
 
 from classifier import Classifier, trained_classifier
 from noisekiln.data import load as load_data
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 from noisekiln.metrics.frechet import frechet_distance
 from noisekiln.model.cascade import Model, load
 
@@ -66,7 +66,7 @@ def main() -> None:
     for name in ("direct", *SHARES):
         numbers = sorted((options.work / name / "checkpoints").glob("[0-9]*/state.json"))[-1]
         results.setdefault("images_seen", {})[name] = json.loads(numbers.read_text(encoding="utf-8"))["images_seen"]
-    save_picture(tile(torch.cat(shown).numpy(), columns=10), options.work / "cascade.png")
+    save_image(tile(torch.cat(shown).numpy(), columns=10), options.work / "cascade.png")
     print(json.dumps(results, indent=1))
     if options.record:
         options.record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from classifier import Judge, trained_classifier
 from noisekiln.data import load
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 
 COUNT = 1000
 
@@ -55,7 +55,7 @@ def main() -> None:
             ratio, accuracy = judge(images, labels)
             record[name] = {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4), **figures}
             rows = torch.cat([torch.arange(c * 100, c * 100 + 16) for c in range(10)])
-            save_picture(
+            save_image(
                 tile(images[rows].numpy(), columns=16),
                 arguments.work / f"{name}_{arguments.minutes:g}min.png",
                 at_least=960,

@@ -23,7 +23,7 @@ from noisekiln.codecs.base import Limits
 from noisekiln.components.spec import build
 from noisekiln.data import load
 from noisekiln.estimate import Denoise
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.levels import level
 from noisekiln.metrics.frechet import frechet_distance
@@ -83,7 +83,7 @@ def main() -> None:
                 shown[label] = restored
                 print(name, label, results[name][label], flush=True)
         sheet = torch.cat([images[:16] for images in shown.values()])
-        save_picture(tile(sheet.numpy(), columns=16), options.work / f"{name.split('(')[0]}.png", at_least=900)
+        save_image(tile(sheet.numpy(), columns=16), options.work / f"{name.split('(')[0]}.png", at_least=900)
         print(name, list(shown), flush=True)
         if options.record:
             options.record.parent.mkdir(parents=True, exist_ok=True)

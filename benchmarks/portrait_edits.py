@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.data import load
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 from noisekiln.flow.inversion import invert
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.uses.fit_image import to_x
@@ -53,7 +53,7 @@ def main() -> None:
                 print(label, results[label], flush=True)
                 if guidance == 3.0:
                     shown.append(after[:12])
-    save_picture(tile(np.concatenate(shown), columns=12), options.images, at_least=900)
+    save_image(tile(np.concatenate(shown), columns=12), options.images, at_least=900)
     if options.record:
         options.record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

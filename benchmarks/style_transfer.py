@@ -18,7 +18,7 @@ from torch import Tensor
 from classifier import Classifier, trained_classifier
 from noisekiln.api import style
 from noisekiln.data import load
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 from noisekiln.model.diffusion import Diffusion
 
 PAIRS = (("sneaker", "shirt"), ("t-shirt", "dress"), ("ankle boot", "sandal"), ("coat", "trouser"))
@@ -48,7 +48,7 @@ def main() -> None:
             ]
             ways[f"strength {strength:g}"] = torch.cat(made)
         sheet = torch.cat([torch.from_numpy(before[:12]), *(images[:12] for images in ways.values())])
-        save_picture(tile(sheet.numpy(), columns=12), options.work / f"{shown}_{requested}.png", at_least=700)
+        save_image(tile(sheet.numpy(), columns=12), options.work / f"{shown}_{requested}.png", at_least=700)
         for way, images in ways.items():
             results[f"{shown} to {requested}, {way}"] = judged(before, images, target, classifier)
             print(f"{shown} to {requested}, {way}", results[f"{shown} to {requested}, {way}"], flush=True)

@@ -29,7 +29,7 @@ from noisekiln.conditions import NOTHING
 from noisekiln.data import load
 from noisekiln.denoiser import Denoiser
 from noisekiln.ema.power import Ema
-from noisekiln.files.pictures import save_picture, tile
+from noisekiln.files.pictures import save_image, tile
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
@@ -112,10 +112,10 @@ def main(argv: list[str] | None = None) -> list[float]:
             print(f"{seen:9,} images   loss {means[-1]:.4f}", flush=True)
             ema.copy_into(average, network)
             few = model.sample(16, steps=max(1, options.steps // 10)).numpy()
-            save_picture(tile(few, columns=8), options.out / f"after_{seen:07d}.png", at_least=512)
+            save_image(tile(few, columns=8), options.out / f"after_{seen:07d}.png", at_least=512)
     ema.copy_into(average, network)
     model.save(options.out / "model")
-    save_picture(tile(model.sample(options.n).numpy(), columns=8), options.out / "grid.png", at_least=512)
+    save_image(tile(model.sample(options.n).numpy(), columns=8), options.out / "grid.png", at_least=512)
     print(f"look at {options.out / 'grid.png'}; for more: noisekiln sample {options.out}")
     return means
 

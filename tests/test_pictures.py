@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.files.pictures import concat_horizontally, concat_with_labels, save_picture, tile, to_pil
+from noisekiln.files.pictures import concat_horizontally, concat_with_labels, save_image, tile, to_pil
 
 
 def pictures(n: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_images_are_joined_horizontally(channels: int):
 def test_images_are_enlarged_by_whole_factors(tmp_path: Path, channels: int, at_least: int, factor: int):
     image = pictures(1, 5, 7, channels)[0]
     file = tmp_path / "new" / "folder" / "picture.png"
-    save_picture(image, file, at_least=at_least)
+    save_image(image, file, at_least=at_least)
     with Image.open(file) as saved:
         assert saved.size == (7 * factor, 5 * factor)
         pixels = np.asarray(saved).reshape(5 * factor, 7 * factor, channels)
@@ -67,7 +67,7 @@ def test_images_are_enlarged_by_whole_factors(tmp_path: Path, channels: int, at_
 
 
 def test_large_pictures_are_never_made_smaller(tmp_path: Path):
-    save_picture(pictures(1, 40, 30, 3)[0], tmp_path / "a.png", at_least=10)
+    save_image(pictures(1, 40, 30, 3)[0], tmp_path / "a.png", at_least=10)
     with Image.open(tmp_path / "a.png") as saved:
         assert saved.size == (30, 40)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import noisekiln as nk
 from conftest import TRAINING, save_image
-from noisekiln.cli._painting import show
+from noisekiln.cli._sampling_bar import show
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.session.session import Session
 from noisekiln.tasks.upscale import Upscale

@@ -18,7 +18,7 @@ def command(
     **options: Any,
 ) -> None:
     """Apply a model with a task to images: upscale small ones, fill transparent parts, colour grey ones."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
 
     if count < 1:
         raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")

@@ -26,7 +26,7 @@ def command(
     **options: Any,
 ) -> None:
     """Join models to one that generates small images and upscales them; `noisekiln sample` reads its folder."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.join import cascade, save_cascade

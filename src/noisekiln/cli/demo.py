@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Train on the bundled portraits, then generate one row of images for each prompt."""
     from noisekiln import api
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.cli._show import say
     from noisekiln.cli._watcher import Watcher
     from noisekiln.session.prompts import repeat_conditions

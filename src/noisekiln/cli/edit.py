@@ -23,7 +23,7 @@ def command(
     **options: Any,
 ) -> None:
     """Change an image towards a class or a prompt (image-to-image)."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.uses.editing import edit
 
     session = open_use(run, "edit", options)

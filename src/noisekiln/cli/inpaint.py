@@ -26,7 +26,7 @@ def command(
     **options: Any,
 ) -> None:
     """Generate the missing pixels of an image: marked by a mask, boxes, a colour, or transparency."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.session.masks import MaskOptions
     from noisekiln.uses.inpainting import inpaint
 

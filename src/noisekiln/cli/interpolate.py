@@ -19,7 +19,7 @@ def command(
     **options: Any,
 ) -> None:
     """Interpolate between seeds or images: strip.png, animation.gif and animation.webp."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.cli._show import say
     from noisekiln.files.pictures import save_strip_and_animations
     from noisekiln.uses.interpolation import interpolate

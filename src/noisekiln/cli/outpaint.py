@@ -22,7 +22,7 @@ def command(
     **options: Any,
 ) -> None:
     """Extend an image beyond its edges."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.uses.outpainting import outpaint
 
     session = open_use(run, "outpaint", options)

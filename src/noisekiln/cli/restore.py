@@ -19,7 +19,7 @@ def command(
     **options: Any,
 ) -> None:
     """Undo known damage of an image: blur, noise, lost colour, lost pixels, compression, or several of them."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.uses.restoration import restore
 
     session = open_use(run, "restore", options)

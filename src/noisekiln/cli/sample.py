@@ -23,7 +23,7 @@ def command(
     **options: Any,
 ) -> None:
     """Generate images with a trained model: grid.png, 00000.png, ... and samples.json."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.components.registry import name_of
     from noisekiln.distributed.ranks import Ranks
     from noisekiln.machine.devices import pick_device

@@ -29,7 +29,7 @@ def command(
     **options: Any,
 ) -> None:
     """Invert the image to noise, then sample with another class, prompt or model."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.session.prompts import RequestedConditions
     from noisekiln.uses.style_transfer import style
 

@@ -23,7 +23,7 @@ def command(
     **options: Any,
 ) -> None:
     """Upscale an image. Averaging squares of the result gives the input again."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.uses.upscaling import upscale
 
     session = open_use(run, "upscale", options)

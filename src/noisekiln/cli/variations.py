@@ -20,7 +20,7 @@ def command(
     **options: Any,
 ) -> None:
     """Generate images similar to one image."""
-    from noisekiln.cli._painting import show
+    from noisekiln.cli._sampling_bar import show
     from noisekiln.uses.variation import variations
 
     session = open_use(run, "variations", options)

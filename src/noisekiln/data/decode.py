@@ -52,17 +52,17 @@ class Unusable(Exception):
 
 def header(item: Item) -> Header:
     """Reads an item's header (and, of more than 8 bits, its values). Raises Unusable."""
-    with _opened(item) as picture:
-        width, height = picture.size
-        if _has_exif(picture) and picture.getexif().get(ORIENTATION) in SIDEWAYS:
+    with _opened(item) as image:
+        width, height = image.size
+        if _has_exif(image) and image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
         return Header(
             height,
             width,
-            grey=picture.mode in GREY or _is_deep(picture),
-            transparent=picture.has_transparency_data,
-            animated=bool(getattr(picture, "is_animated", False)),
-            deep=_extremes(picture) if _is_deep(picture) else None,
+            grey=image.mode in GREY or _is_deep(image),
+            transparent=image.has_transparency_data,
+            animated=bool(getattr(image, "is_animated", False)),
+            deep=_extremes(image) if _is_deep(image) else None,
         )
 
 
@@ -75,9 +75,9 @@ def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, 
         window: Values that become 0 and 255 in images of more than 8 bits.
         about: Height and width that the result is scaled to later: a far larger JPEG is decoded at reduced size.
     """
-    with _opened(item) as picture:
-        picture.draft(None, (2 * max(about), 2 * max(about)))
-        upright = ImageOps.exif_transpose(picture)
+    with _opened(item) as image:
+        image.draft(None, (2 * max(about), 2 * max(about)))
+        upright = ImageOps.exif_transpose(image)
         if window is not None and _is_deep(upright):
             upright = Image.fromarray(to_byte(np.asarray(upright), *window))
         return _on_white(upright).convert("RGB" if colour else "L")
@@ -88,10 +88,10 @@ def _opened(item: Item) -> Iterator[Image.Image]:
     """The image with its header read; any failure until it is closed is raised as Unusable."""
     try:
         with item.open() as handle:
-            picture = handle if isinstance(handle, Image.Image) else _identified(handle)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Unusable(f"{picture.height}x{picture.width} is over {MAX_PIXELS / 1e6:.0f} million pixels")
-            yield picture
+            image = handle if isinstance(handle, Image.Image) else _identified(handle)
+            if image.width * image.height > MAX_PIXELS:
+                raise Unusable(f"{image.height}x{image.width} is over {MAX_PIXELS / 1e6:.0f} million pixels")
+            yield image
     except Unusable:
         raise
     except Exception as error:  # Pillow's plugins raise errors of any class on broken bytes
@@ -117,28 +117,28 @@ def _reason(error: Exception) -> str:
     return f"cut short or damaged: {error}"
 
 
-def _has_exif(picture: Image.Image) -> bool:
+def _has_exif(image: Image.Image) -> bool:
     """Whether it has EXIF data; a PNG that keeps them at its end would have to be decoded to read them."""
-    return picture.format != "PNG" or "exif" in picture.info
+    return image.format != "PNG" or "exif" in image.info
 
 
-def _is_deep(picture: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     """Whether it has more than 8 bits of grey."""
-    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _extremes(picture: Image.Image) -> Range:
+def _extremes(image: Image.Image) -> Range:
     """The smallest and the largest value; reads the whole image."""
-    values = np.asarray(picture)
+    values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise Unusable("it holds values that are not finite numbers")
     return low, high
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     """Transparent parts become white: the colours hidden there are often garbage."""
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

@@ -133,7 +133,7 @@ class FileImages:
                 yield from threads.map(frame, batch)
 
 
-def _array(picture: Image.Image) -> NDArray[np.uint8]:
+def _array(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W, C)."""
-    pixels = np.asarray(picture)
+    pixels = np.asarray(image)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels

@@ -11,7 +11,7 @@ from noisekiln.data.source import file_item
 from noisekiln.errors import DataError
 
 
-def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
+def read_image_file(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """An image file as (H, W, channels) uint8: upright, its first frame, on white where it is transparent.
 
     Args:
@@ -24,10 +24,10 @@ def read_picture(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     item = file_item(str(file), Path(file))
     try:
         head = header(item)
-        picture = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
+        image = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
     except Unusable as unusable:
         raise DataError(str(file), str(unusable), "Give another image, or save it again as PNG") from unusable
-    pixels = np.array(picture)
+    pixels = np.array(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -44,9 +44,9 @@ def _window(head: Header) -> Range | None:
 
 def read_transparency(file: str | Path) -> NDArray[np.float32] | None:
     """Transparency of each pixel, (H, W) of 0 to 1; None for a file without transparency."""
-    read_picture(file, channels=1)  # raises if the file cannot be used
-    with Image.open(file) as picture:
-        if not picture.has_transparency_data:
+    read_image_file(file, channels=1)  # raises if the file cannot be used
+    with Image.open(file) as image:
+        if not image.has_transparency_data:
             return None
-        alpha = ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A")
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
         return (1 - np.asarray(alpha, dtype=np.float32) / 255).astype(np.float32)

@@ -32,7 +32,7 @@ def tile(images: ImageArray, columns: int, *, gap: int = 1, background: int = 25
 
 
 def concat_horizontally(left: ImageArray, right: ImageArray, *, gap: int = 4, background: int = 255) -> ImageArray:
-    """Two pictures of the same height side by side."""
+    """Two images of the same height side by side."""
     between = np.full((left.shape[0], gap, left.shape[2]), background, dtype=np.uint8)
     return np.concatenate([left, between, right], axis=1)
 
@@ -40,31 +40,31 @@ def concat_horizontally(left: ImageArray, right: ImageArray, *, gap: int = 4, ba
 def concat_with_labels(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:
     """Sheets of any sizes side by side in colour, enlarged to `side` pixels or more, with labels below."""
     gap, line = 8, 28
-    pictures = [to_pil(sheet).convert("RGB") for sheet in sheets]
-    pictures = [
-        ImageOps.scale(picture, max(1, -(-side // max(picture.size))), Image.Resampling.NEAREST) for picture in pictures
+    images = [to_pil(sheet).convert("RGB") for sheet in sheets]
+    images = [
+        ImageOps.scale(image, max(1, -(-side // max(image.size))), Image.Resampling.NEAREST) for image in images
     ]
-    width = sum(picture.width + gap for picture in pictures) - gap
-    strip = Image.new("RGB", (width, max(picture.height for picture in pictures) + line), "white")
+    width = sum(image.width + gap for image in images) - gap
+    strip = Image.new("RGB", (width, max(image.height for image in images) + line), "white")
     draw, left = ImageDraw.Draw(strip), 0
-    for picture, label in zip(pictures, labels, strict=True):
-        strip.paste(picture, (left, 0))
-        middle = (left + picture.width / 2, strip.height - line / 2)
+    for image, label in zip(images, labels, strict=True):
+        strip.paste(image, (left, 0))
+        middle = (left + image.width / 2, strip.height - line / 2)
         draw.text(middle, label, fill="black", font=ImageFont.load_default(20), anchor="mm")
-        left += picture.width + gap
+        left += image.width + gap
     return np.asarray(strip)
 
 
-def save_picture(pixels: ImageArray, file: Path, *, at_least: int = 0) -> None:
+def save_image(pixels: ImageArray, file: Path, *, at_least: int = 0) -> None:
     """Write a PNG, enlarged by a whole factor so that its longer side has `at_least` pixels or more."""
     factor = max(1, -(-at_least // max(pixels.shape[:2])))
-    picture = to_pil(pixels)
+    image = to_pil(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)
+    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(file)
 
 
 def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
-    """A picture in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
+    """A image in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
     height, width = size
     factor = max(1, min(height // pixels.shape[0], width // pixels.shape[1]))
     shown = pixels.repeat(factor, 0).repeat(factor, 1)[:height, :width]
@@ -76,7 +76,7 @@ def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
 
 def save_strip_and_animations(frames: ImageArray, folder: Path, *, seconds: float = 0.1) -> list[Path]:
     """Frames (N, H, W, C) as `strip.png` and as an endless `animation.gif` and `animation.webp`."""
-    save_picture(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
+    save_image(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
     factor = max(1, -(-256 // max(frames.shape[1:3])))
     large = [to_pil(frame.repeat(factor, 0).repeat(factor, 1)) for frame in frames]
     files = [folder / "animation.gif", folder / "animation.webp"]

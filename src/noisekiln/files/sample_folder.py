@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisekiln.errors import WouldOverwrite
-from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_picture, tile, to_pil
+from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile, to_pil
 
 INDEX = "samples.json"
 GRID = "grid.png"
@@ -83,7 +83,7 @@ class SampleFolder:
             return
         images = self.images
         shown = [*([] if before is None else [enlarge_to_fit(before, images.shape[1:3])]), *images]
-        save_picture(tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49)), self.path / GRID, at_least=512)
+        save_image(tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49)), self.path / GRID, at_least=512)
 
 
 def earlier_files(folder: Path) -> list[Path]:

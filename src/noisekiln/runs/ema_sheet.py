@@ -7,7 +7,7 @@ from typing import NamedTuple
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.pictures import ImageArray, concat_with_labels, save_picture
+from noisekiln.files.pictures import ImageArray, concat_with_labels, save_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate_previews, preview_conditions, sheet_of
 from noisekiln.plan.images import read_images
@@ -69,7 +69,7 @@ class EmaSheet:
             labels = ["source", *labels, "original"]
         file = self.averages.run.snapshots / "lengths.png"
         with atomic_write(file) as draft:
-            save_picture(concat_with_labels(sheets, labels), draft)
+            save_image(concat_with_labels(sheets, labels), draft)
         return file
 
     def _sheet_by(self, model: Diffusion) -> ImageArray:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from noisekiln.data import DataSet
-from noisekiln.files.pictures import ImageArray, save_picture
+from noisekiln.files.pictures import ImageArray, save_image
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.preview import preview
 from noisekiln.plan.settings import Settings
@@ -32,7 +32,7 @@ class Grids:
         sheet = self.sheet()
         file = self.folder / f"{self.trainer.images_seen:09d}.png"
         if self.trainer.ranks.is_main:
-            save_picture(sheet, file, at_least=512)
+            save_image(sheet, file, at_least=512)
         return file
 
     def sheet(self, **options: int) -> ImageArray:

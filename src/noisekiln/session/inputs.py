@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisekiln.data import read_picture, read_transparency
+from noisekiln.data import read_image_file, read_transparency
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.cascade import Model
 from noisekiln.model.diffusion import Diffusion
@@ -25,7 +25,7 @@ def read_image(model: Model, file: Path, note: NoteCallback, *, keep_transparenc
         note: Called if parts of it are transparent, as they are composited onto white.
         keep_transparency: Whether transparency is a mask, and so needs no note.
     """
-    pixels = read_picture(file, channels=model.codec.image_channels)
+    pixels = read_image_file(file, channels=model.codec.image_channels)
     if not keep_transparency:
         note_transparency(file, note)
     return pixels
@@ -67,7 +67,7 @@ def note_transparency(file: Path, note: NoteCallback) -> None:
 
 def _read_source(file: Path, channels: int) -> NDArray[np.uint8]:
     """An image with 1 channel (grey) or 3 (colour), or one more for its opacity."""
-    pixels = read_picture(file, channels=1 if channels < 3 else 3)
+    pixels = read_image_file(file, channels=1 if channels < 3 else 3)
     if pixels.shape[2] == channels:
         return pixels
     transparency = read_transparency(file)

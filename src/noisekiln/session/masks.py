@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisekiln.data import read_picture, read_transparency
+from noisekiln.data import read_image_file, read_transparency
 from noisekiln.files.pictures import ImageArray
 from noisekiln.session.inputs import NoteCallback
 from noisekiln.uses.fit_image import fit_to_model_size, resize
@@ -57,7 +57,7 @@ class MaskOptions:
 
     def _marked(self, file: Path, note: NoteCallback) -> NDArray[np.float32]:
         """The union of the masks, at the size of the file."""
-        original = read_picture(file, channels=3)
+        original = read_image_file(file, channels=3)
         marked = np.zeros(original.shape[:2], dtype=np.float32)
         if self.mask is not None:
             drawn = _drawn(self.mask, note)
@@ -87,7 +87,7 @@ def _drawn(mask: Path, note: NoteCallback) -> NDArray[np.float32]:
     """The pixels that a mask image marks, (H, W) of 0 to 1: light pixels, or opaque ones if it has transparency."""
     transparency = read_transparency(mask)
     if transparency is None or not transparency.any():
-        return (read_picture(mask, channels=1)[..., 0] / 255).astype(np.float32)
+        return (read_image_file(mask, channels=1)[..., 0] / 255).astype(np.float32)
     note(f"{mask} is partly transparent: its opaque pixels are missing (with `invert`, the transparent ones).")
     return 1 - transparency
 

@@ -16,7 +16,7 @@ from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.session.inputs import NoteCallback, read_image, read_sources
-from noisekiln.session.paint import describe_sample, generate_on_ranks, write_batches
+from noisekiln.session.write_samples import describe_sample, generate_on_ranks, write_batches
 from noisekiln.session.prompts import RequestedConditions
 from noisekiln.uses.fit_image import fit_to_model_size
 
