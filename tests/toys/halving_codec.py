@@ -21,7 +21,10 @@ class Halving(Codec):
 
     def __init__(self, channels: int = 3, mean: float = 0.5, std: float = 0.25, costly: bool = False) -> None:
         super().__init__()
-        self.channels, self.mean, self.std, self.costly = channels, mean, std, costly
+        self.channels = channels
+        self.mean = mean
+        self.std = std
+        self.costly = costly
 
     def fit(self, pixels: Tensor) -> Self:
         std, mean = torch.std_mean(pixels.double() / 255)

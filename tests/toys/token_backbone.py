@@ -24,7 +24,9 @@ class TokenNet(Backbone):
 
     def __init__(self, channels: int, tokens: int = 0, width: int = 16) -> None:
         super().__init__()
-        self.channels, self.tokens, self.width = channels, tokens, width
+        self.channels = channels
+        self.tokens = tokens
+        self.width = width
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.noise = nn.Linear(2, width)
         self.keys = nn.Linear(tokens, 2 * width) if tokens else None

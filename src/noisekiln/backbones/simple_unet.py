@@ -29,7 +29,10 @@ class SimpleUnet(Backbone):
 
     def __init__(self, channels: int, vector: int = 0, width: int = 64, image: int = 0) -> None:
         super().__init__()
-        self.channels, self.vector, self.width, self.image = channels, vector, width, image
+        self.channels = channels
+        self.vector = vector
+        self.width = width
+        self.image = image
         self.down1 = nn.Conv2d(channels + image, width, 3, padding=1)
         self.down2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.down3 = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)

@@ -30,7 +30,10 @@ class StridedUnet(Backbone):
 
     def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256, image: int = 0) -> None:
         super().__init__()
-        self.channels, self.vector, self.width, self.time_width = channels, vector, width, time_width
+        self.channels = channels
+        self.vector = vector
+        self.width = width
+        self.time_width = time_width
         self.image = image
         self.embed_time = nn.Sequential(nn.Linear(1, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
         self.embed_vector = nn.Linear(vector, time_width) if vector else None

@@ -73,8 +73,14 @@ class Unet(Backbone):
                 f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
                 f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
             )
-        self.channels, self.vector, self.widths, self.blocks = channels, vector, widths, blocks
-        self.patch, self.attention, self.condition, self.image = patch, attention, condition, image
+        self.channels = channels
+        self.vector = vector
+        self.widths = widths
+        self.blocks = blocks
+        self.patch = patch
+        self.attention = attention
+        self.condition = condition
+        self.image = image
         self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.embed_vector = nn.Linear(vector, condition) if vector else None
         self.embed_mix = nn.Linear(condition, condition)

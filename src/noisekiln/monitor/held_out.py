@@ -71,7 +71,9 @@ class HeldOutLoss:
         *,
         images_per_noisy_image: int = Intervals().images_per_noisy_image,
     ) -> None:
-        self.file, self.data, self.settings = folder / FILE, data, settings
+        self.file = folder / FILE
+        self.data = data
+        self.settings = settings
         self.images_per_noisy_image = images_per_noisy_image
         self._is_denoising = class_of(Objective, settings.objective).is_denoising
         self.history: list[Evaluation] = []

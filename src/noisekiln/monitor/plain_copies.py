@@ -27,7 +27,9 @@ class PlainCopies:
     """
 
     def __init__(self, trainer: Trainer, make_learner: Callable[[], Learner], *, compiled: bool = False) -> None:
-        self.trainer, self.make_learner, self.compiled = trainer, make_learner, compiled
+        self.trainer = trainer
+        self.make_learner = make_learner
+        self.compiled = compiled
         self.sharded = trainer.placement.sharded
         self._current: Learner | None = None
         self._averaged: Learner | None = None

@@ -41,7 +41,10 @@ class Reports:
         workload: Workload,
         intervals: Intervals,
     ) -> None:
-        self._logs, self._trainer, self._held_out, self._copies = logs, trainer, held_out, copies
+        self._logs = logs
+        self._trainer = trainer
+        self._held_out = held_out
+        self._copies = copies
         self._workload, self._losses, self._throughput = (
             workload,
             BinnedMeans(BINS, "loss/nsr"),

@@ -41,9 +41,15 @@ class TrainingBatches:
 
     def __init__(self, learner: Learner, data: DataSet, settings: Settings) -> None:
         diffusion = learner.diffusion
-        self.diffusion, self.objective, self.images = diffusion, learner.objective, data.train
-        self.seed, self.cond_dropout, self.device = settings.seed, settings.cond_dropout, settings.device
-        task, conditioner, self.teacher = diffusion.task, diffusion.conditioner, learner.teacher
+        self.diffusion = diffusion
+        self.objective = learner.objective
+        self.images = data.train
+        self.seed = settings.seed
+        self.cond_dropout = settings.cond_dropout
+        self.device = settings.device
+        task = diffusion.task
+        conditioner = diffusion.conditioner
+        self.teacher = learner.teacher
         if task is not None and task.paired and data.train.partners is None:
             raise ValueError(
                 f"{describe(task)} learns from pairs of images, but {data.name} holds single images. "

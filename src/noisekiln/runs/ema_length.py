@@ -41,7 +41,9 @@ class PostHocEma:
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", allow_code: bool = False) -> None:
-        self.run, self.device, self.allow_code = RunFolder(folder), device, allow_code
+        self.run = RunFolder(folder)
+        self.device = device
+        self.allow_code = allow_code
         read_model_description(folder)  # raises a helpful error if the folder is not a run
         if not self.run.settings_file.is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")

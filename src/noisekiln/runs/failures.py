@@ -28,7 +28,9 @@ class Failures:
     def __init__(
         self, folder: RunFolder, settings: Settings, data: DataSet, trainer: Trainer, background: BackgroundWriter
     ) -> None:
-        self.folder, self.settings, self.data = folder, settings, data
+        self.folder = folder
+        self.settings = settings
+        self.data = data
         self.trainer, self.background = trainer, background
 
     def reason(self, report: Report) -> str:

@@ -24,7 +24,9 @@ class Grids:
     """
 
     def __init__(self, folder: Path, trainer: Trainer, copies: PlainCopies, data: DataSet, settings: Settings) -> None:
-        self.folder, self.trainer, self.copies = folder, trainer, copies
+        self.folder = folder
+        self.trainer = trainer
+        self.copies = copies
         self.data, self.unconditional = data, settings.cond == "none"
 
     def draw(self) -> Path:

@@ -89,7 +89,9 @@ class RunFolder:
         self.path, self.lock = path, Lock(path)
         self.settings_file, self.data_file = path / "run.yaml", path / "dataset.json"
         self.memory_file = path / "memory.json"  # written by a sharded run that ran out of memory
-        self.checkpoints, self.snapshots, self.samples = path / "checkpoints", path / "ema", path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self.snapshots = path / "ema"
+        self.samples = path / "samples"
         self.model, self.codec = path / "model", path / "codec"
 
     def check_free(self) -> None:

@@ -30,7 +30,10 @@ class SaveJob:
     def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
         tensors, self.state = trainer.state_dict()
         averaged = copies.averaged().diffusion
-        self.ranks, self.images_seen, self.settings, self.base = trainer.ranks, trainer.images_seen, settings, base
+        self.ranks = trainer.ranks
+        self.images_seen = trainer.images_seen
+        self.settings = settings
+        self.base = base
         self.num_shards = self.ranks.world_size if copies.sharded else 1
         if self.ranks.rank < self.num_shards:
             self.tensors = copy_to_host(tensors)

@@ -63,7 +63,11 @@ class Prefetcher:
     def __init__(
         self, batches: BatchSource, seed: int, count: int, part: range, *, ahead: bool, device: str = "cpu"
     ) -> None:
-        self.batches, self.seed, self.count, self.part, self.device = batches, seed, count, part, device
+        self.batches = batches
+        self.seed = seed
+        self.count = count
+        self.part = part
+        self.device = device
         self._next: tuple[int, Future[Batch]] | None = None
         self._ordered_map: OrderedMap = map
         self._stream = SideStream(device if ahead else "cpu")

@@ -25,7 +25,9 @@ class NetworkCompiler:
     """
 
     def __init__(self, network: nn.Module, device: str, ranks: Ranks | None = None) -> None:
-        self.network, self.device, self.ranks = network, device, ranks or Ranks()
+        self.network = network
+        self.device = device
+        self.ranks = ranks or Ranks()
         self.failure: str | None = None
 
     @property

@@ -43,8 +43,12 @@ class Gradients:
     def __init__(
         self, module: nn.Module, *, batch_size: int, max_norm: float, precision: Precision, placement: Placement
     ) -> None:
-        self.module, self.batch_size, self.max_norm = module, batch_size, max_norm
-        self.precision, self.ranks, self.sharded = precision, placement.ranks, placement.sharded
+        self.module = module
+        self.batch_size = batch_size
+        self.max_norm = max_norm
+        self.precision = precision
+        self.ranks = placement.ranks
+        self.sharded = placement.sharded
         self.forward = wrap(module, self.ranks, placement.shard_blocks, precision.dtype)
         self.parts = split_balanced(batch_size, self.ranks.world_size)
         self.micro_batch_size = min(placement.micro_batch_size or batch_size, max(map(len, self.parts)))
