@@ -55,11 +55,11 @@ def main() -> None:
     results: dict[str, Any] = {"minutes": options.minutes, "n": options.n, "frechet_floor": round(floor, 3)}
     shown = [real[0][:10]]
     for name, folder in contenders(options):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         model: Model = load(folder)
         images: Tensor = model.sample(prompts, batch_size=50)
         ratio = frechet_distance(classifier.judge(images)[0], reference) / floor
-        seconds = (time.perf_counter() - begun) / options.n
+        seconds = (time.perf_counter() - start_time) / options.n
         results[name] = {"frechet_ratio": round(ratio, 3), "seconds_an_image": round(seconds, 3)}
         shown.append(images[:10])
         print(name, results[name], flush=True)

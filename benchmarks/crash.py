@@ -348,9 +348,9 @@ def main() -> None:
     injection = FaultInjection(data, settings, numbers, random.Random(arguments.seed), arguments.processes)
     work = Path(tempfile.mkdtemp())
     Run(settings, data, work / "never")  # what torch loads late is loaded here, once
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     assert set(ended(injection.start(work / "whole"))) == {FINISHED}
-    injection.seconds = time.perf_counter() - begun
+    injection.seconds = time.perf_counter() - start_time
     whole = left_behind(work / "whole")
     named = [line["skipped_step"] for line in whole["log"].values() if "skipped_step" in line]
     assert len(named) == 1, named
@@ -385,7 +385,7 @@ def main() -> None:
         | {name.replace(" ", "_"): counts[name] for name in (*names, *more)}
     )
     figures["seconds_of_a_whole_run"] = round(injection.seconds, 2)
-    figures["seconds"] = round(time.perf_counter() - begun, 1)
+    figures["seconds"] = round(time.perf_counter() - start_time, 1)
     print(json.dumps(figures, indent=2))
     if arguments.record:
         arguments.record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

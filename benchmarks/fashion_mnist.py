@@ -83,11 +83,11 @@ def ours(arguments: argparse.Namespace, train: tuple[Tensor, Tensor], labels: Te
         [*command, "train", arguments.data, "--minutes", str(arguments.minutes), "--out", str(run)], check=True
     )
     trained = json.loads(sorted((run / "checkpoints").glob("[0-9]*/state.json"))[-1].read_text(encoding="utf-8"))
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     subprocess.run(
         [*command, "sample", str(run), "--class", "all", "-n", str(len(labels)), "--out", str(pictures)], check=True
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     listed = json.loads((pictures / "samples.json").read_text(encoding="utf-8"))
     assert [sample["label"] for sample in listed] == labels.tolist()
     images = np.stack([np.asarray(Image.open(pictures / sample["file"])) for sample in listed])[..., None]
@@ -119,8 +119,8 @@ def theirs(
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     ema = EMAModel(network.parameters(), use_ema_warmup=True)
     images, labels = train
-    seen, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < 60 * arguments.minutes:
+    seen, start_time = 0, time.perf_counter()
+    while time.perf_counter() - start_time < 60 * arguments.minutes:
         rows = torch.randint(len(images), (64,))
         clean = images[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
         noise, steps = torch.randn_like(clean), torch.randint(1000, (64,))
@@ -131,11 +131,11 @@ def theirs(
         optimizer.zero_grad()
         ema.step(network.parameters())
         seen += 64
-    trained = time.perf_counter() - begun
+    trained = time.perf_counter() - start_time
     ema.copy_to(network.parameters())
     ddim = DDIMScheduler(num_train_timesteps=1000)
     ddim.set_timesteps(20)
-    begun, done = time.perf_counter(), []
+    start_time, done = time.perf_counter(), []
     for part in labels.split(250):
         x = torch.randn(len(part), 1, 28, 28)
         for step in ddim.timesteps:
@@ -145,7 +145,7 @@ def theirs(
     return torch.cat(done), {
         "images_seen": seen,
         "images_per_second": round(seen / trained, 1),
-        "sampled_per_second": round(len(labels) / (time.perf_counter() - begun), 1),
+        "sampled_per_second": round(len(labels) / (time.perf_counter() - start_time), 1),
     }
 
 

@@ -50,23 +50,23 @@ COMPILED = (  # most important first: each takes up to a minute to compile
 
 def main() -> None:
     """Run all parts, print tables, write the record."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--device", default="cuda", help="cuda, mps or cpu")
-    ask.add_argument("--minutes", type=float, default=8.0, help="time for everything")
-    ask.add_argument("--quick", action="store_true", help="tiny sizes, no compiler: for a CPU")
-    ask.add_argument("--data", default=str(CIFAR) if CIFAR.exists() else "portraits", help="images of the real run")
-    ask.add_argument("--only", nargs="+", metavar="PART", help="only these parts: " + ", ".join(PARTS))
-    ask.add_argument("--out", type=Path, default=Path(".bench/gpu"), help="folder for the grid of the real run")
-    ask.add_argument("--record", type=Path, help="JSON file for the figures")
-    options = ask.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, mps or cpu")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time for everything")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, no compiler: for a CPU")
+    parser.add_argument("--data", default=str(CIFAR) if CIFAR.exists() else "portraits", help="images of the real run")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts: " + ", ".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path(".bench/gpu"), help="folder for the grid of the real run")
+    parser.add_argument("--record", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
     unknown = set(options.only or ()) - set(PARTS)
     if unknown:
-        ask.error(f"there is no part called {', '.join(sorted(unknown))}. Give some of: {', '.join(PARTS)}")
+        parser.error(f"there is no part called {', '.join(sorted(unknown))}. Give some of: {', '.join(PARTS)}")
 
     try:
         pick_device(options.device)
     except ValueError as error:
-        ask.error(str(error))
+        parser.error(str(error))
     recorder = Recorder(options.record, {"machine": describe_machine(options.device), "command": sys.argv[1:]})
     parts = plan(options)
     chosen = [part for part in parts if part.name in (options.only or PARTS)]

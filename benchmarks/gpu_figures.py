@@ -104,14 +104,14 @@ def training_speed(
         network_of(trainer).compile(dynamic=False, fullgraph=True, backend=bench.compiler)
     reset_peak_memory(bench.device)
     run = trainer.run()
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     list(islice(run, 2))  # memory is allocated, kernels are chosen or compiled
-    first = time.perf_counter() - begun
-    begun, count = time.perf_counter(), 0
-    while count < 3 or time.perf_counter() - begun < bench.seconds:
+    first = time.perf_counter() - start_time
+    start_time, count = time.perf_counter(), 0
+    while count < 3 or time.perf_counter() - start_time < bench.seconds:
         next(run)  # waits for the device, as it reads the loss
         count += 1
-    speed = count * bench.batch_size / (time.perf_counter() - begun)
+    speed = count * bench.batch_size / (time.perf_counter() - start_time)
     memory = peak_memory(bench.device)
     return {
         "images_per_second": _short(speed),
@@ -152,9 +152,9 @@ def parts_of_a_step(bench: Bench, case: Case) -> dict[str, Any]:
     trainer = bench.trainer(case)
     run, on_cuda = trainer.run(), bench.device == "cuda"
     list(islice(run, 3))
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     list(islice(run, 3))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     with profile(activities=[ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU]) as profiled:
         list(islice(run, 3))
     spent = _time_optimizers(trainer, bench.device)
@@ -204,15 +204,15 @@ def sampling_speed(bench: Bench, case: Case, count: int, *, compiled: bool = Fal
         return model.sample(["even"] * count, seed=seed, steps=SAMPLING_STEPS, guidance=1.0).cpu()
 
     with half:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         request(0)
-        first = time.perf_counter() - begun
-        taken: list[float] = []
-        while len(taken) < 2 or sum(taken) < bench.seconds:
-            begun = time.perf_counter()
-            request(len(taken))
-            taken.append(time.perf_counter() - begun)
-    latency = sorted(taken)[len(taken) // 2]
+        first = time.perf_counter() - start_time
+        durations: list[float] = []
+        while len(durations) < 2 or sum(durations) < bench.seconds:
+            start_time = time.perf_counter()
+            request(len(durations))
+            durations.append(time.perf_counter() - start_time)
+    latency = sorted(durations)[len(durations) // 2]
     return {
         "latency_ms": _short(1000 * latency),
         "images_per_second": _short(count / latency),

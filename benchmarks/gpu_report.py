@@ -90,32 +90,32 @@ def run_parts(parts: Sequence[Part], seconds: float, recorder: Recorder) -> None
         seconds: Time for all; shares are of it.
         recorder: Keeps what comes out.
     """
-    console, begun = Console(width=160), time.monotonic()
-    whole, end = sum(part.share for part in parts), begun
+    console, start_time = Console(width=160), time.monotonic()
+    whole, end = sum(part.share for part in parts), start_time
     print(json.dumps(recorder.about), flush=True)
     for part in parts:
         end += seconds * part.share / whole
         for item in part.items:
             recorder.add(part.name, item.name, _guarded(item, end))
         console.print(_table(part.name, recorder.parts[part.name]))
-    print(f"{time.monotonic() - begun:.0f} of {seconds:.0f} s", flush=True)
+    print(f"{time.monotonic() - start_time:.0f} of {seconds:.0f} s", flush=True)
 
 
 def _guarded(item: Item, end: float) -> Results:
     """What an item returns, or the error that it raised, and the seconds that it took."""
-    begun = time.monotonic()
-    if end - begun < 0.05:
+    start_time = time.monotonic()
+    if end - start_time < 0.05:
         return {"skipped": "no time left"}
     try:
-        with _alarm(end - begun):
-            results = dict(item.work(end - begun) if item.needs_time else item.work())
+        with _alarm(end - start_time):
+            results = dict(item.work(end - start_time) if item.needs_time else item.work())
     except OutOfTime:
         results = {"skipped": "no time left within it"}
     except Exception as error:
         lines = traceback.format_exc().splitlines()
         results = {"error": f"{type(error).__name__}: {error}"[:2000], "where": lines[-LINES:]}
     _forget()
-    return results | {"seconds": round(time.monotonic() - begun, 2)}
+    return results | {"seconds": round(time.monotonic() - start_time, 2)}
 
 
 @contextmanager

@@ -69,17 +69,17 @@ def main() -> None:
             shown[label] = restored
         for method, sampler, steps in chosen:
             label = f"{method} {sampler} {steps}"
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             restored = solve(model, y, operator, method, sampler, int(steps))
-            results[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
+            results[name][label] = judged(restored, originals, classifier, time.perf_counter() - start_time)
             shown[label] = restored
             print(name, label, results[name][label], flush=True)
         if isinstance(operator, Mask) and not options.no_peer:
             for steps, jumps in ((50, 10),):
-                begun = time.perf_counter()
+                start_time = time.perf_counter()
                 label = f"diffusers RePaint {steps}x{jumps}"
                 restored = repaint(model, y, operator, steps, jumps)
-                results[name][label] = judged(restored, originals, classifier, time.perf_counter() - begun)
+                results[name][label] = judged(restored, originals, classifier, time.perf_counter() - start_time)
                 shown[label] = restored
                 print(name, label, results[name][label], flush=True)
         sheet = torch.cat([images[:16] for images in shown.values()])

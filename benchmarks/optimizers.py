@@ -33,7 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def trained(way: str, data: DataSet, seconds: float, seed: int) -> dict[str, float]:
-    """What a run comes to."""
+    """Losses of one run, trained for some seconds of processor time."""
     assert data.held_out is not None
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Settings(minutes=seconds / 60, seed=seed, device="cpu", **WAYS[way]), data, Path(folder))

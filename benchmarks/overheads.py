@@ -60,9 +60,9 @@ ROUNDS = {"37M": {"step": 8, "ema": 8, "checkpoint": 5}, "default": {"step": 120
 
 def seconds(work: Callable[[], object]) -> float:
     """Of one call."""
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 def medians(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -256,9 +256,9 @@ def held_out(minutes: float) -> dict[str, Any]:
 
     def counted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any) -> Any:
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             done = work(*args)
-            spent[name] += time.perf_counter() - begun
+            spent[name] += time.perf_counter() - start_time
             calls[name] += 1
             return done
 

@@ -63,10 +63,10 @@ def seconds_to_end() -> float:
         while not (Path(folder) / "run" / "model" / "model.json").exists():
             time.sleep(0.1)
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         os.kill(int(children[-1]), signal.SIGKILL)
         run.wait()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start_time
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def test_the_image_is_in_what_is_saved(name):
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in made.state_dict().items()}
 
 
-# --- the interface and the dial
+# --- the interface and the sizes
 
 
 @every_backbone

@@ -293,7 +293,7 @@ def test_files_and_folders_are_on_the_disk_before_they_have_their_name(tmp_path,
     assert after == ["checkpoints", tmp_path.name]
 
 
-# Several processes, which meet in the folder alone
+# Several processes, which communicate through the folder alone
 
 
 def part(folder, number, parts, seen=64, **settings):
@@ -342,7 +342,7 @@ def test_if_one_process_has_no_space_all_know_soon(tmp_path, monkeypatch):
         failed.append(time.monotonic())
 
     thread = threading.Thread(target=other)
-    begun = time.monotonic()
+    start_time = time.monotonic()
     thread.start()
     while not list(tmp_path.glob(".*/*.sum")):
         time.sleep(0.01)
@@ -352,7 +352,7 @@ def test_if_one_process_has_no_space_all_know_soon(tmp_path, monkeypatch):
             part(tmp_path, 0, 2)
     thread.join(10)
     assert failed
-    assert failed[0] - begun < 10
+    assert failed[0] - start_time < 10
     assert names(tmp_path) == []
 
 

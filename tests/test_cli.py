@@ -102,10 +102,10 @@ def test_nothing_heavy_is_imported_for_help():
 def test_help_is_quick(words: list[str]):
     best = 9.0
     for _ in range(5):
-        begun = os.times()
+        start = os.times()
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
         ended = os.times()  # processor time, as other tests run at the same time
-        seconds = ended.children_user + ended.children_system - begun.children_user - begun.children_system
+        seconds = ended.children_user + ended.children_system - start.children_user - start.children_system
         best = min(best, seconds)
         assert done.stderr == ""
         if best < 0.7:

@@ -227,17 +227,17 @@ def test_eps_on_cosine_starts_where_it_can_see():
     model = tiny(EPS, conditioner=False)
     first = []
 
-    def listen(denoise):
-        def heard(x_t, t, *, to=None):
+    def record(denoise):
+        def recording(x_t, t, *, to=None):
             first.append(t)
             return denoise(x_t, t, to=to)
 
-        return heard
+        return recording
 
-    list(model.generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=listen))
+    list(model.generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=record))
     assert 0 < float(first[0].alpha) < 0.01
     first.clear()
-    list(tiny(V, conditioner=False).generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=listen))
+    list(tiny(V, conditioner=False).generate([None], seeds=[0], schedule="cosine", steps=3, wrap_denoiser=record))
     assert float(first[0].alpha) == 0
 
 

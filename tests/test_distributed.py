@@ -144,7 +144,7 @@ def test_the_command_resumes_with_another_number_of_processes_and_samples_the_sa
     """Two processes with sharded weights, and one with full weights."""
     two, one = two_process_run / "two", tmp_path / "one"
     outputs = printed(two_process_run, "two")
-    assert [out.count("done: 8,192 images") for out in outputs] == [1, 0]  # one process speaks
+    assert [out.count("done: 8,192 images") for out in outputs] == [1, 0]  # one process prints
     assert cli(*LARGE, "--out", one).code == 0
     assert len(list((two / "checkpoints" / "000000008192").glob("part-*.safetensors"))) == 2
     weights = [load_file(run / "model" / "model.safetensors") for run in (two, one)]
@@ -249,10 +249,10 @@ def test_processes_that_see_something_else_are_refused(tmp_path):
 
 def test_processes_without_a_shared_folder_are_refused(tmp_path):
     """Even if each folder holds an old run."""
-    begun = time.monotonic()
+    start_time = time.monotonic()
     assert not is_folder_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 0.2)
     assert not is_folder_shared(tmp_path, Apart(0, [[0.0], [0.0]]), 0.2)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start_time < 5
     later = threading.Timer(0.2, (tmp_path / ".shared_folder_test").write_text, ("77",))
     later.start()
     assert is_folder_shared(tmp_path, Apart(1, [[77.0], [1.0]]), 10)  # a network disk shows it later
@@ -441,10 +441,10 @@ def lives(process: int) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_process_ends_the_run_and_is_named(tmp_path, how):
     pair = Pair(tmp_path, "--minutes", 5, "--timeout", 3)
-    begun = time.monotonic()
+    start_time = time.monotonic()
     pair.started[1].send_signal(how)
     code, out, err = pair.started[0].wait(30), *pair.started[0].communicate()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - start_time < 30
     pair.started[1].kill()
     pair.started[1].communicate()
     assert code == 6
@@ -520,9 +520,9 @@ def background_of_a_lost(work: Callable[[], None]) -> None:
 
 def test_work_that_waits_for_a_lost_process_does_not_block_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr("noisekiln.training.background.GRACE", 0.2)
-    begun, tensors = time.monotonic(), {"weight": torch.ones(2)}
+    start_time, tensors = time.monotonic(), {"weight": torch.ones(2)}
     background_of_a_lost(partial(checkpoints.save, tmp_path, 8, tensors, {}, shard=1, num_shards=2, timeout=20))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start_time < 5
 
 
 def test_work_that_needs_no_other_process_is_finished_when_one_is_lost(tmp_path):

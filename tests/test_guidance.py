@@ -87,17 +87,17 @@ def test_pure_noise_is_inside_an_interval_without_end():
 
 
 def test_the_target_level_is_passed_on():
-    heard = []
+    landings = []
 
-    def detecting_lost_ranks(x_t, t, *, to=None):
-        heard.append(to)
+    def recording(x_t, t, *, to=None):
+        landings.append(to)
         return both(x_t, t)
 
-    ClassifierFree(2.0)(never, detecting_lost_ranks)(X, LEVELS[1], to=CLEAN)
-    ClassifierFree(1.0)(lambda x_t, t, *, to=None: (heard.append(to), GAUSSIAN(x_t, t))[1], never)(
+    ClassifierFree(2.0)(never, recording)(X, LEVELS[1], to=CLEAN)
+    ClassifierFree(1.0)(lambda x_t, t, *, to=None: (landings.append(to), GAUSSIAN(x_t, t))[1], never)(
         X, LEVELS[1], to=CLEAN
     )
-    assert heard == [CLEAN, CLEAN]
+    assert landings == [CLEAN, CLEAN]
 
 
 def test_guidance_moves_samples_away_from_the_unconditional_model():

@@ -143,8 +143,8 @@ def test_importing_noisekiln_imports_no_torch():
     import subprocess
     import sys
 
-    ask = "import sys, noisekiln; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
+    code = "import sys, noisekiln; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # --- names
@@ -182,7 +182,7 @@ def test_no_file_is_long(file):
 
 FORBIDDEN = {
     r"prediction(\.name|_type)? ==": "predictions are pairs of coefficients; a new one needs no ladder",
-    r"\bhasattr\(": "say in the type what there is",
+    r"\bhasattr\(": "declare the attribute in the type",
     r"\.ndim <|\.dim\(\) <": "levels broadcast as they are",
     r"(import|from) torchvision\b": "it breaks CPU builds of torch; PIL, numpy and F.interpolate do all that is needed",
     r"\bpickle\.loads?\b|\bimport pickle\b": "a file from another person must not run code",

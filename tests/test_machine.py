@@ -78,16 +78,16 @@ def test_only_cuda_is_prepared_for_training(monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_sets_a_flag_and_a_second_one_stops_at_once(number, monkeypatch):
     """A signal within a second counts as the same one, passed on by torchrun."""
-    before, heard = signal.signal(number, lambda *_: heard.append(number)), []
+    before, received = signal.signal(number, lambda *_: received.append(number)), []
     try:
         with Interrupt() as interrupt:
             assert interrupt.signal == 0
             for _ in range(3):
                 signal.raise_signal(number)
-                assert (interrupt.signal, heard) == (number, [])
+                assert (interrupt.signal, received) == (number, [])
             monkeypatch.setattr("noisekiln.machine.interrupt.REPEAT", 0.0)
             signal.raise_signal(number)
-            assert heard == [number] * (number == signal.SIGINT)  # only people are impatient
+            assert received == [number] * (number == signal.SIGINT)  # only people are impatient
     finally:
         signal.signal(number, before)
     assert signal.getsignal(number) == before
@@ -96,12 +96,12 @@ def test_a_signal_sets_a_flag_and_a_second_one_stops_at_once(number, monkeypatch
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGHUP")
 def test_a_closed_terminal_stops_a_run_unless_it_was_started_with_nohup():
-    for before, heard in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, 0)):
+    for before, received in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, 0)):
         mine = signal.signal(signal.SIGHUP, before)
         try:
             with Interrupt() as interrupt:
                 signal.raise_signal(signal.SIGHUP)
-                assert interrupt.signal == heard
+                assert interrupt.signal == received
         finally:
             signal.signal(signal.SIGHUP, mine)
 

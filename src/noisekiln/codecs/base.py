@@ -90,8 +90,8 @@ def check_image_size(codec: Codec, size: Size, device: torch.device | str) -> No
     Raises:
         ValueError: If it cannot encode such images, returns fewer pixels, or has x of another shape than it says.
     """
-    name, asked = type(codec).__name__, f"{size[0]}x{size[1]} pixels"
-    (down, across), said = pixels_per_position(codec), (codec.x_channels, *codec.x_size(size))
+    name, pixels = type(codec).__name__, f"{size[0]}x{size[1]} pixels"
+    (down, across), declared = pixels_per_position(codec), (codec.x_channels, *codec.x_size(size))
     fits = size[0] % down == 0 and size[1] % across == 0
     near = max(1, round(size[0] / down)) * down, max(1, round(size[1] / across)) * across
     sides = f"a height that is a multiple of {down} and a width that is a multiple of {across}"
@@ -103,15 +103,15 @@ def check_image_size(codec: Codec, size: Size, device: torch.device | str) -> No
             if fits or isinstance(error, torch.OutOfMemoryError):
                 raise
             why = str(error).partition("\n")[0].rstrip(".")
-            raise ValueError(f"Images of {asked} cannot be encoded by {name}: {why}. {remedy}.") from error
-        if tuple(x.shape[1:]) != said:
+            raise ValueError(f"Images of {pixels} cannot be encoded by {name}: {why}. {remedy}.") from error
+        if tuple(x.shape[1:]) != declared:
             raise ValueError(
-                f"The codec {name} makes x of the shape {tuple(x.shape[1:])} from images of {asked}, and its "
-                f"`x_channels` and `x_size` say {said}. {'Correct the codec' if fits else remedy}."
+                f"The codec {name} makes x of the shape {tuple(x.shape[1:])} from images of {pixels}, and its "
+                f"`x_channels` and `x_size` say {declared}. {'Correct the codec' if fits else remedy}."
             )
         back = tuple(codec.to_image(x).shape[2:])
     if back[0] < size[0] or back[1] < size[1]:
         raise ValueError(
-            f"Images of {asked} lose pixels in {name}: {back[0]}x{back[1]} come back. "
+            f"Images of {pixels} lose pixels in {name}: {back[0]}x{back[1]} come back. "
             f"{'Correct the codec' if fits else remedy}."
         )

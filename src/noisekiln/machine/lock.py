@@ -17,7 +17,7 @@ class Lock:
     """While it is held, no other process can hold the lock of the same folder.
 
     It is the operating system's lock on the file `.lock`, so it ends when the process that holds it
-    ends, for any reason. The file stays, but does not lock by itself; it tells which process held the lock last.
+    ends, for any reason. The file stays, but does not lock by itself; it names the process that held the lock last.
 
     Args:
         folder: Folder to lock; created when the lock is acquired.

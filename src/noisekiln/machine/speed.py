@@ -36,8 +36,8 @@ def peak_flops_per_second(device: str, dtype: torch.dtype = torch.float32) -> fl
 
 def _fastest(side: int, device: str, dtype: torch.dtype) -> float:
     left, right = torch.ones(2, side, side, device=device, dtype=dtype)
-    begun, fastest = time.perf_counter(), float("inf")
-    while time.perf_counter() - begun < SECONDS or fastest == float("inf"):
+    start_time, fastest = time.perf_counter(), float("inf")
+    while time.perf_counter() - start_time < SECONDS or fastest == float("inf"):
         start = time.perf_counter()
         float((left @ right)[0, 0])  # waits for the device
         fastest = min(fastest, time.perf_counter() - start)

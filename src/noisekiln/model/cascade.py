@@ -84,8 +84,8 @@ class Cascade(nn.Module):
 
         def generate(part: range) -> Iterator[Progress]:
             own, own_seeds = values[part.start : part.stop], seeds[part.start : part.stop]
-            begun = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
-            return self._through(begun, own, own_seeds, steps_of_stages, options)
+            of_first = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
+            return self._through(of_first, own, own_seeds, steps_of_stages, options)
 
         return generate_in_batches(generate, len(values), batch_size)
 
@@ -107,7 +107,7 @@ class Cascade(nn.Module):
 
     def _through(
         self,
-        begun: Iterator[Progress],
+        of_first: Iterator[Progress],
         conditions: Sequence[Any],
         seeds: Sequence[int],
         steps_of_stages: Sequence[int],
@@ -117,7 +117,7 @@ class Cascade(nn.Module):
         before, total, last = 0, sum(steps_of_stages), len(steps_of_stages) - 1
         images: Tensor | None = None
         for number, (stage, steps) in enumerate(zip(self._stages(), steps_of_stages, strict=True)):
-            progress = begun
+            progress = of_first
             if number:
                 own_seeds = [(seed + number * SEED_STEP) % 2**63 for seed in seeds]
                 progress = stage.generate(

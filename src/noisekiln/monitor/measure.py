@@ -98,10 +98,10 @@ def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[
         compiler.with_fallback(trainer.trial_step)
     run = trainer.run()
     next(run)  # the first step is slow: memory is allocated, kernels are chosen
-    begun = next(run).seconds  # at its end; all processes agree on seconds, and so take as many steps
+    start_time = next(run).seconds  # at its end; all processes agree on seconds, and so take as many steps
     steps, seconds = 0, 0.0
     for steps, report in enumerate(run, 1):
-        seconds = report.seconds - begun
+        seconds = report.seconds - start_time
         if (steps >= MIN_STEPS and seconds >= at_least) or steps == BUDGET - 3:
             break
     return steps * trainer.batch_size / seconds, steps

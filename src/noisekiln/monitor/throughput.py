@@ -34,8 +34,8 @@ class Throughput:
         """Speed over the last ten seconds; None before the second step."""
         if len(self._moments) < 2:
             return None
-        (begun, before), (now, seen) = self._moments[0], self._moments[-1]
-        return (seen - before) / (now - begun) if now > begun else None
+        (start_time, before), (now, seen) = self._moments[0], self._moments[-1]
+        return (seen - before) / (now - start_time) if now > start_time else None
 
     @property
     def seconds_left(self) -> float | None:

@@ -148,7 +148,7 @@ def _check_space(draft: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _write_shard(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
-    """Write a shard, then a file with its checksum line, which tells process 0 that the shard is complete."""
+    """Write a shard, then a file with its checksum line: then process 0 knows that the shard is complete."""
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft / name)
     _sync(draft / name)
     line = _line(draft / name)

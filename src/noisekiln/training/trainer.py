@@ -165,7 +165,7 @@ class Trainer:
             LostRank: If another process died or hangs.
         """
         self.module.train()
-        begun = time.perf_counter() - self.seconds
+        start_time = time.perf_counter() - self.seconds
         self.stopped_by = 0
         while self.share < 1 and not self.stopped_by:
             with self.ranks.detecting_lost_ranks():
@@ -173,7 +173,7 @@ class Trainer:
             yield report
             signal = stop()
             # All ranks agree on the time, and on whether to stop.
-            own = torch.tensor([[time.perf_counter() - begun, signal]], dtype=torch.float64)
+            own = torch.tensor([[time.perf_counter() - start_time, signal]], dtype=torch.float64)
             seconds, signals = self.ranks.all_gather(own, self.ranks.world_size).T
             self.seconds, self.stopped_by = float(seconds.mean()), int(signals.max())
 
@@ -247,9 +247,9 @@ class Trainer:
         return self._recovery.compute_gradient(self._make_batch, self.optimizers, seed)
 
     def _step(self) -> Report:
-        begun, self.step_start = time.perf_counter(), self.images_seen
+        start_time, self.step_start = time.perf_counter(), self.images_seen
         loss, norm = self._compute_gradient()
-        lr, applied = self.lr(self._middle_share(begun)), math.isfinite(loss) and math.isfinite(norm)
+        lr, applied = self.lr(self._middle_share(start_time)), math.isfinite(loss) and math.isfinite(norm)
         self.bad_steps = max(0.0, self.bad_steps - BAD_STEP_DECAY) if applied else self.bad_steps + 1
         if applied:
             self._apply(lr)
@@ -266,11 +266,11 @@ class Trainer:
         share = min(self.share, 1.0)
         return Report(self.images_seen, self.seconds, share, loss, norm, lr, applied, self.micro_batch_size)
 
-    def _middle_share(self, begun: float) -> float:
+    def _middle_share(self, start_time: float) -> float:
         """Share of the budget in the middle of the step whose gradient has just been computed."""
         elapsed = 0.0
         if self.budget.minutes is not None:  # all ranks must agree on the rate
-            elapsed = self.ranks.all_reduce_sum([time.perf_counter() - begun])[0] / self.ranks.world_size
+            elapsed = self.ranks.all_reduce_sum([time.perf_counter() - start_time])[0] / self.ranks.world_size
         return self.budget.share(self.seconds + elapsed / 2, self.images_seen + self.batch_size / 2)
 
     def _apply(self, lr: float) -> None:
