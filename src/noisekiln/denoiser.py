@@ -111,8 +111,8 @@ class BoundPair:
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
         """The estimates with the first and with the second condition."""
         x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.conds, to=to)
-        n = len(x_t)
-        return Estimate(x[:n], eps[:n]), Estimate(x[n:], eps[n:])
+        count = len(x_t)
+        return Estimate(x[:count], eps[:count]), Estimate(x[count:], eps[count:])
 
     def __repr__(self) -> str:
         """The network's class and the shapes of the conditions."""

@@ -22,4 +22,4 @@ def split_fixed_size(count: int, parts: int) -> list[range]:
 
 
 def _ranges(ends: list[int]) -> list[range]:
-    return [range(a, b) for a, b in pairwise(ends)]
+    return [range(start, stop) for start, stop in pairwise(ends)]

@@ -35,7 +35,8 @@ def wrap(
     mesh, policy = init_device_mesh(device, (ranks.world_size,)), _gather_policy(device, dtype)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(module, mesh=mesh, ignored_params={p for p in module.parameters() if not p.requires_grad})
+    frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
+    fully_shard(module, mesh=mesh, ignored_params=frozen)
     return module  # changed in place
 
 

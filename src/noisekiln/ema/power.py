@@ -44,7 +44,8 @@ class Ema:
         self.lengths = tuple(lengths)
         self.images_seen = 0
         self._gammas = [gamma_from_length(length) for length in self.lengths]
-        self.tracks = [{name: _wide(p, copy=True) for name, p in _trained(module).items()} for _ in self.lengths]
+        trained = _trained(module).items()
+        self.tracks = [{name: _wide(weight, copy=True) for name, weight in trained} for _ in self.lengths]
 
     @torch.no_grad()
     def update(self, module: nn.Module, images_seen: int) -> None:

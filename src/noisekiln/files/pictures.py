@@ -22,8 +22,8 @@ def to_pil(pixels: ImageArray) -> Image.Image:
 
 def tile(images: ImageArray, columns: int, *, gap: int = 1, background: int = 255) -> ImageArray:
     """Images (N, H, W, C) side by side in rows of `columns`, `gap` pixels of background around each: (H', W', C)."""
-    n, height, width, channels = images.shape
-    rows = -(-n // columns)
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), background, dtype=np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)

@@ -39,7 +39,7 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         in_main = threading.current_thread() is threading.main_thread()  # the only one that Python runs handlers in
         numbers = stop_signals() if in_main else []
-        numbers = [n for n in numbers if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
+        numbers = [each for each in numbers if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN]
         self._before: dict[int, Handler] = {
             number: signal.signal(number, self._note) or signal.SIG_DFL for number in numbers
         }

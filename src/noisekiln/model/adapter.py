@@ -67,7 +67,9 @@ class Adapter:
             ((_, row),) = lora_modules(model.conditioner)
             assert isinstance(row, RowDelta)
             found[NEW_ROWS] = row.difference
-        known, knew = (describe(m.conditioner, include_defaults=True) if m.conditioner else None for m in (model, base))
+        known, knew = (
+            describe(each.conditioner, include_defaults=True) if each.conditioner else None for each in (model, base)
+        )
         about = AdapterMetadata(
             rank, scale(rank), network_fingerprint(base.denoiser), start, known if known != knew else None, new
         )

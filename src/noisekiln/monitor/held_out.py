@@ -90,7 +90,7 @@ class HeldOutLoss:
     def evaluate(
         self, diffusion: Diffusion, images_seen: int, share: float, ranks: Ranks | None = None
     ) -> Evaluation | None:
-        """Evaluate a model once more; None if budget or images are too few, or the loss tells nothing.
+        """Evaluate a model once more; None if budget or images are too few, or the model is not a denoiser.
 
         Args:
             diffusion: Averaged model.

@@ -13,11 +13,12 @@ from noisekiln.ema.power import Ema
 def collect_tensors(module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Weights, averages and moments; frozen weights are left out, because they are recreated with the module."""
     frozen = _frozen(module)
-    tensors = {f"module.{k}": v for k, v in module.state_dict().items() if k not in frozen}
-    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    tensors = {f"module.{name}": value for name, value in module.state_dict().items() if name not in frozen}
+    tensors |= {f"ema.{name}": average for name, average in ema.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer{number}.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
+            prefix = f"optimizer{number}.{index}"
+            tensors |= {f"{prefix}.{name}": torch.as_tensor(value) for name, value in values.items()}
     return tensors
 
 
@@ -52,7 +53,7 @@ def _restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _frozen(module: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: weight.detach() for name, weight in module.named_parameters() if not weight.requires_grad}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -113,8 +113,12 @@ class Trainer:
                 "Give a larger batch, or start fewer processes."
             )
         prepare_for_training(placement.device)
-        self.module, self.budget, self.lr = module, budget, lr
-        self.batch_size, self.seed, self.max_bad_steps = batch_size, seed, max_bad_steps
+        self.module = module
+        self.budget = budget
+        self.lr = lr
+        self.batch_size = batch_size
+        self.seed = seed
+        self.max_bad_steps = max_bad_steps
         self.precision = Precision(placement.precision, placement.device)
         self.gradients = Gradients(
             module, batch_size=batch_size, max_norm=max_grad_norm, precision=self.precision, placement=placement
@@ -124,7 +128,9 @@ class Trainer:
         part = self.gradients.parts[self.ranks.rank]
         self._rows = Prefetcher(batches, seed, batch_size, part, ahead=placement.prefetch, device=placement.device)
         self.ema = Ema(module, ema_lengths)
-        self.images_seen, self.step_start, self.seconds = 0, 0, 0.0
+        self.images_seen = 0
+        self.step_start = 0
+        self.seconds = 0.0
         self.bad_steps, self.stopped_by = 0.0, 0
         self.previous_world_size = self.ranks.world_size
 

@@ -85,7 +85,7 @@ def fit_to_model_size(image: ImageArray, least: tuple[int, int], *, exactly: boo
 def resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     """The image scaled with a bicubic filter: (H, W, C) uint8 -> (h, w, C) uint8."""
     parts = [
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(size[::-1], Image.Resampling.BICUBIC)
-        for c in range(image.shape[-1])
+        Image.fromarray(np.ascontiguousarray(image[..., channel])).resize(size[::-1], Image.Resampling.BICUBIC)
+        for channel in range(image.shape[-1])
     ]
     return np.stack([np.asarray(part) for part in parts], axis=-1)

@@ -51,7 +51,11 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
     def generate_path(noisiest: list[Tensor]) -> Iterator[Progress]:
         inverted = [x_t / levels[0].norm for x_t in noisiest]  # sampling starts from pure noise
         noises = ends | dict(zip(inversions, inverted, strict=True))
-        path = [slerp(noises[k], noises[k + 1], i / frames) for k in range(len(keys) - 1) for i in range(frames)]
+        path = [
+            slerp(noises[key], noises[key + 1], frame / frames)
+            for key in range(len(keys) - 1)
+            for frame in range(frames)
+        ]
         return generate(noise=torch.cat([*path, noises[len(keys) - 1]]))
 
     steps = (len(levels) - 1) * -(-count // chosen.batch_size)  # of all batches
