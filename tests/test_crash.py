@@ -123,9 +123,7 @@ def test_no_space_for_the_log_or_a_grid(
 ):
     with monkeypatch.context() as patched:
         log = what == "metrics.jsonl"
-        patched.setattr(
-            f"noisekiln.{'logs.json_lines.JsonLines.write' if log else 'runs.grids.save_image'}", disk_full
-        )
+        patched.setattr(f"noisekiln.{'logs.json_lines.JsonLines.write' if log else 'runs.grids.save_image'}", disk_full)
         result = cli("train", pets, "--out", tmp_path, "--images", 64, *WORDS)
     assert result.code == 5
     assert (

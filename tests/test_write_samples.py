@@ -15,9 +15,9 @@ from conftest import Command
 from noisekiln.components.registry import names
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.session.write_samples import generate_on_ranks
 from noisekiln.session.prompts import repeat_conditions
 from noisekiln.session.session import Session
+from noisekiln.session.write_samples import generate_on_ranks
 
 
 def index(folder: Path) -> list[dict[str, Any]]:

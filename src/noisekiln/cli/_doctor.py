@@ -38,7 +38,7 @@ def findings() -> Iterator[Finding]:
     yield Finding(True, "torch", torch.__version__)
     yield _torchvision()
     yield Finding(True, "device", _device())
-    yield _memory()
+    yield _memory_size()
     yield _disk()
     for package, (feature, source) in OPTIONAL.items():
         missing = f'not installed; needed for {feature}: pip install "{source}"'
@@ -73,7 +73,7 @@ def _device() -> str:
     return f"cpu, {torch.get_num_threads()} threads: small images train in minutes"
 
 
-def _memory() -> Finding:
+def _memory_size() -> Finding:
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         return Finding(True, "memory", "unknown on this system")
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30

@@ -12,7 +12,7 @@ def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
     rows = {
         "parameters": f"{plan.parameters:,} trained",
         "work": _work(measured, batch_size),
-        "memory": _memory(measured),
+        "memory": _memory_peak(measured),
         "speed": f"{measured.images_per_second:,.0f} images/s in {measured.steps} steps just measured{_peak(measured)}",
         "budget": _budget(plan, measured, batch_size),
         "disk": f"{_size(measured.checkpoint)} per checkpoint; {kept} are kept, plus the model and the grids",
@@ -24,10 +24,10 @@ def _work(measured: Measurement, batch_size: int) -> str:
     flops = measured.flops_per_image
     if flops is None:
         return "cannot be counted: this network does not run under torch's counter of operations"
-    return f"{_count(flops)}FLOP per image, {_count(flops * batch_size)}FLOP per step, forward and backward"
+    return f"{_with_unit(flops)}FLOP per image, {_with_unit(flops * batch_size)}FLOP per step, forward and backward"
 
 
-def _memory(measured: Measurement) -> str:
+def _memory_peak(measured: Measurement) -> str:
     if measured.memory is None:
         return "not counted by this system"
     at_once = f"a micro-batch of {measured.micro_batch_size} images"
@@ -62,7 +62,7 @@ def _size(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def _count(number: float) -> str:
+def _with_unit(number: float) -> str:
     for factor, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G")):
         if number >= factor:
             return f"{number / factor:.3g} {unit}"

@@ -40,7 +40,7 @@ def show(progress: Iterator[Progress], session: Session, ranks: Ranks = Ranks())
             if each.step < each.steps and (stopped_by := _signal_of_any(interrupt, ranks)):
                 break
     if stopped_by:
-        say(f"stopped: {_kept(session, count)}")
+        say(f"stopped: {_finished_images(session, count)}")
         raise typer.Exit(exit_code(stopped_by))
     images = "1 image" if count == 1 else f"{count} images"
     say(f"{images} in {folder}; look at {folder / 'grid.png'}")
@@ -51,7 +51,7 @@ def _signal_of_any(interrupt: Interrupt, ranks: Ranks) -> int:
     return int(ranks.all_gather(torch.tensor([interrupt.signal]), ranks.world_size).max())
 
 
-def _kept(session: Session, count: int) -> str:
+def _finished_images(session: Session, count: int) -> str:
     finished, folder = session.results.count, session.results.path
     if not finished:
         return "no image was finished, so nothing was written"

@@ -56,7 +56,7 @@ def command(
         say(f"to keep one: noisekiln ema {run} --write {own}")
         return
     place = averages.write(write, out)
-    say(f"{place} has the average {write:g} now ({_describe(averages.combination(write).residual)})")
+    say(f"{place} has the average {write:g} now ({_describe_residual(averages.combination(write).residual)})")
     if out is None:
         say(f"  resuming the run, or --write {own}, restores the default one")
 
@@ -98,14 +98,14 @@ def _show(averages: "PostHocEma", lengths: list[float], data: str | None) -> Non
             if interrupt.signal:
                 break
     for sample in samples:
-        say(f"  {sample.length:<6g} {_describe(sample.residual)}")
+        say(f"  {sample.length:<6g} {_describe_residual(sample.residual)}")
     say(f"look at {sheet.save(samples)}")
     if interrupt.signal:
         say(f"stopped: {len(samples)} of {len(lengths)} lengths are compared; the model is not changed")
         raise typer.Exit(exit_code(interrupt.signal))
 
 
-def _describe(residual: float) -> str:
+def _describe_residual(residual: float) -> str:
     """The error of an average, in words."""
     if residual < 1e-6:
         return "exactly one of the tracked averages"

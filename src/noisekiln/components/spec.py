@@ -36,7 +36,7 @@ def build(base: type[T], spec: "str | T", **context: object) -> T:
     """
     if not isinstance(spec, str):
         return spec
-    name, settings = _parse(spec)
+    name, settings = _parse_spec(spec)
     return _construct(find(base, name), settings, context, spec)
 
 
@@ -51,20 +51,20 @@ def describe(component: object, *, include_defaults: bool = False, exclude: tupl
     settings = [
         f"{name}={_literal(value, include_defaults)}"
         for name, parameter in _parameters(type(component)).items()
-        if name not in exclude and ((value := _kept(component, name)) != parameter.default or include_defaults)
+        if name not in exclude and ((value := _kept_argument(component, name)) != parameter.default or include_defaults)
     ]
     return name_of(type(component)) + (f"({', '.join(settings)})" if settings else "")
 
 
 def class_of(base: type[T], spec: str) -> type[T]:
     """The class that a spec names; it is not built."""
-    return find(base, _parse(spec)[0])
+    return find(base, _parse_spec(spec)[0])
 
 
 def python_file(spec: str) -> Path | None:
     """The Python file that would run if a spec were built; None for a component of noisekiln, or what is no spec."""
     try:
-        file, colon, _ = _parse(spec)[0].rpartition(":")
+        file, colon, _ = _parse_spec(spec)[0].rpartition(":")
     except ValueError:
         return None
     return Path(file) if colon else None
@@ -72,7 +72,7 @@ def python_file(spec: str) -> Path | None:
 
 def matches(base: type[T], spec: str, component: T) -> bool:
     """Whether a component is of the class that a spec names, and has the settings that the spec names."""
-    name, settings = _parse(spec)
+    name, settings = _parse_spec(spec)
     kind = find(base, name)
     if name_of(kind) != name_of(type(component)):
         return False
@@ -83,7 +83,7 @@ def matches(base: type[T], spec: str, component: T) -> bool:
 
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
     """The spec with settings added that it does not name itself, all in the order of the constructor."""
-    name, settings = _parse(spec)
+    name, settings = _parse_spec(spec)
     kind = find(base, name)
     texts = {key: _literal(value, include_defaults=True) for key, value in defaults.items()}
     texts |= {key: ast.unparse(node) for key, node in settings.items()}
@@ -105,7 +105,7 @@ def requires(kind: type, argument: str) -> bool:
     return argument in parameters and parameters[argument].default is inspect.Parameter.empty
 
 
-def _parse(spec: str) -> tuple[str, dict[str, ast.expr]]:
+def _parse_spec(spec: str) -> tuple[str, dict[str, ast.expr]]:
     """The component's name and its settings; the name may be FILE.py:Class, or a word of Python such as "class"."""
     for form in FORMS:
         found = form.fullmatch(spec.strip())
@@ -151,11 +151,11 @@ def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, obj
             raise ValueError(f"{spec!r}: {name_of(kind)} needs the setting {name!r}, which has no default. Give it.")
     component = kind(**values)
     for name in parameters:
-        _kept(component, name)
+        _kept_argument(component, name)
     return component
 
 
-def _kept(component: object, name: str) -> object:
+def _kept_argument(component: object, name: str) -> object:
     """The value of a constructor's argument, which a component keeps as an attribute."""
     try:
         return getattr(component, name)

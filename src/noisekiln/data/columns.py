@@ -47,7 +47,7 @@ def merge_columns(parts: Sequence[Columns], counts: Sequence[int]) -> list[Colum
     names = sorted({name for columns in parts for name in columns})
     text = {name: any(columns[name].dtype.kind == "U" for columns in parts if name in columns) for name in names}
     return [
-        {name: _filled(columns.get(name), text=text[name], count=count) for name in names}
+        {name: _fill_column(columns.get(name), text=text[name], count=count) for name in names}
         for columns, count in zip(parts, counts, strict=True)
     ]
 
@@ -76,7 +76,7 @@ def _number(cell: str) -> float | None:
     return None if math.isinf(number) or "_" in cell else number
 
 
-def _filled(values: NDArray[Any] | None, *, text: bool, count: int) -> NDArray[Any]:
+def _fill_column(values: NDArray[Any] | None, *, text: bool, count: int) -> NDArray[Any]:
     if values is None:
         return np.full(count, "" if text else np.nan)
     if text and values.dtype.kind != "U":

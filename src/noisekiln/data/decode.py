@@ -52,7 +52,7 @@ class Unusable(Exception):
 
 def header(item: Item) -> Header:
     """Reads an item's header (and, of more than 8 bits, its values). Raises Unusable."""
-    with _opened(item) as image:
+    with _open_item(item) as image:
         width, height = image.size
         if _has_exif(image) and image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
@@ -75,16 +75,16 @@ def decode(item: Item, *, colour: bool, window: Range | None, about: tuple[int, 
         window: Values that become 0 and 255 in images of more than 8 bits.
         about: Height and width that the result is scaled to later: a far larger JPEG is decoded at reduced size.
     """
-    with _opened(item) as image:
+    with _open_item(item) as image:
         image.draft(None, (2 * max(about), 2 * max(about)))
         upright = ImageOps.exif_transpose(image)
         if window is not None and _is_deep(upright):
             upright = Image.fromarray(to_byte(np.asarray(upright), *window))
-        return _on_white(upright).convert("RGB" if colour else "L")
+        return _image_on_white(upright).convert("RGB" if colour else "L")
 
 
 @contextmanager
-def _opened(item: Item) -> Iterator[Image.Image]:
+def _open_item(item: Item) -> Iterator[Image.Image]:
     """The image with its header read; any failure until it is closed is raised as Unusable."""
     try:
         with item.open() as handle:
@@ -136,7 +136,7 @@ def _extremes(image: Image.Image) -> Range:
     return low, high
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _image_on_white(image: Image.Image) -> Image.Image:
     """Transparent parts become white: the colours hidden there are often garbage."""
     if not image.has_transparency_data:
         return image

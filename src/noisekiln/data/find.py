@@ -45,8 +45,8 @@ def read_source(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
     if str(source).startswith(PREFIX) or (not path.exists() and str(source) in bundled_names()):
         return _bundled(str(source).removeprefix(PREFIX))
     if not path.exists():
-        raise _missing(source, path)
-    found = _read(path)
+        raise _missing_source(source, path)
+    found = _read_with_best(path)
     if str(source) in bundled_names():
         note = f"This is the folder {path}; the bundled set of that name is {PREFIX}{path}."
         found = replace(found, notes=(note, *found.notes))
@@ -64,7 +64,7 @@ def discovered() -> tuple[Reader, ...]:
     return tuple(importlib.import_module(f"{readers.__name__}.{name}") for name in names)
 
 
-def _read(path: Path) -> Source:
+def _read_with_best(path: Path) -> Source:
     """The source from the best-matching reader."""
     best = max(discovered(), key=lambda reader: reader.recognises(path))
     if not best.recognises(path):
@@ -79,11 +79,11 @@ def _read(path: Path) -> Source:
 def _bundled(name: str) -> Source:
     if name not in bundled_names():
         raise DataError(f"{PREFIX}{name}", "no such set comes with noisekiln", f"Choose from: {_list()}")
-    found = _read(BUNDLED / f"{name}.npz")
+    found = _read_with_best(BUNDLED / f"{name}.npz")
     return replace(found, name=name, notes=("This set comes with noisekiln.", *found.notes))
 
 
-def _missing(source: str | Path, path: Path) -> DataError:
+def _missing_source(source: str | Path, path: Path) -> DataError:
     """The error for a missing path, with similar names in the same folder and among the bundled sets."""
     parent = path.parent
     beside = [file.name for file in parent.iterdir()] if parent.is_dir() else []

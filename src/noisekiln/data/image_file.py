@@ -24,14 +24,14 @@ def read_image_file(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     item = file_item(str(file), Path(file))
     try:
         head = header(item)
-        image = decode(item, colour=channels == 3, window=_window(head), about=(head.height, head.width))
+        image = decode(item, colour=channels == 3, window=_window_of_image(head), about=(head.height, head.width))
     except Unusable as unusable:
         raise DataError(str(file), str(unusable), "Give another image, or save it again as PNG") from unusable
     pixels = np.array(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _window(head: Header) -> Range | None:
+def _window_of_image(head: Header) -> Range | None:
     """The values of black and white in an image of more than 8 bits, by the range of its numbers.
 
     A data set is scaled by its own extremes instead; a single image must keep its brightness.

@@ -46,7 +46,7 @@ def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
     missing: list[Skipped] = []
     for item in items:
         here = PurePosixPath(item.name).parent
-        for row in _rows(item):
+        for row in _metadata_rows(item):
             file_name = _field(row, NAME_KEYS)
             if file_name is None:
                 there = f"its columns are {', '.join(map(str, row))}" if row else "the row is empty"
@@ -81,7 +81,7 @@ def text_of(item: Item) -> str:
         raise DataError(item.name, f"its text cannot be read ({error})", "Save it as UTF-8") from error
 
 
-def _rows(item: Item) -> Iterator[dict[str, Any]]:
+def _metadata_rows(item: Item) -> Iterator[dict[str, Any]]:
     text = text_of(item)
     if item.name.lower().endswith(".csv"):
         yield from csv.DictReader(io.StringIO(text))

@@ -24,7 +24,7 @@ class Item:
 
 def file_item(name: str, path: Path) -> Item:
     """An image in a file of its own."""
-    return Item(name, partial(_open, path))
+    return Item(name, partial(_open_file, path))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Source:
         return (self.train,) if self.test is None else (self.train, self.test)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 

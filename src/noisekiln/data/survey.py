@@ -22,7 +22,7 @@ def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Usable], list[Skippe
     results = [_headers(items) for items in parts]
     good = [[(i, result) for i, result in enumerate(part) if isinstance(result, Header)] for part in results]
     headers = [head for part in good for _, head in part]
-    window = _window([head.deep for head in headers if head.deep is not None])
+    window = _window_of_images([head.deep for head in headers if head.deep is not None])
     files = [
         (FileImages(tuple(items[i] for i, _ in part), tuple(head for _, head in part), window), _indices(part))
         for items, part in zip(parts, good, strict=True)
@@ -54,7 +54,7 @@ def _headers(items: Sequence[Item]) -> list[Header | str]:
         return list(threads.map(read_header, items))
 
 
-def _window(extremes: list[Range]) -> Range | None:
+def _window_of_images(extremes: list[Range]) -> Range | None:
     """One range for all images of more than 8 bits, so that they stay comparable."""
     if not extremes:
         return None
@@ -67,12 +67,12 @@ def _window(extremes: list[Range]) -> Range | None:
 def _notes(headers: list[Header], window: Range | None) -> Iterable[str]:
     if window is not None:
         deep = sum(each.deep is not None for each in headers)
-        yield f"{_images(deep)} of more than 8 bits: values of {window[0]:g} to {window[1]:g} were scaled to 0 to 255."
+        yield f"{_counted(deep)} of more than 8 bits: values of {window[0]:g} to {window[1]:g} were scaled to 0 to 255."
     if transparent := sum(each.transparent for each in headers):
-        yield f"{_images(transparent)} with transparency: composited onto white."
+        yield f"{_counted(transparent)} with transparency: composited onto white."
     if animated := sum(each.animated for each in headers):
-        yield f"{_images(animated)} with several frames: the first is used."
+        yield f"{_counted(animated)} with several frames: the first is used."
 
 
-def _images(count: int) -> str:
+def _counted(count: int) -> str:
     return "1 image" if count == 1 else f"{count:,} images"

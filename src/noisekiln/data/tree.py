@@ -35,13 +35,13 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     names = frozenset(item.name for item in images)
     described = [item for item in seen if _last(item) in FILES]
     metadata = read_metadata(described, names)
-    texts = _texts(seen, names)
+    texts = _caption_files(seen, names)
     captions = {image: " ".join(text_of(item).split()) for image, item in texts.items()} | metadata.captions
     used = names | {item.name for item in texts.values()}
     other = [item for item in seen if item.name not in used and _last(item) not in FILES]
     lost = [*skipped, *(Skipped(item.name, f"not an image file ({_suffix(item) or 'no suffix'})") for item in other)]
     images, unlabelled = _labelled(images, metadata)
-    trees, notes = _parts(images)
+    trees, notes = _split_parts(images)
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
     if described and not (metadata.captions or metadata.labels or metadata.columns):
@@ -53,7 +53,7 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
             [captions.get(item.name, "") for item in tree] if captions else None,
             columns,
         )
-        for tree, columns in zip(trees, _columns(trees, metadata), strict=True)
+        for tree, columns in zip(trees, _columns_of_parts(trees, metadata), strict=True)
     ]
     return Source(
         name,
@@ -78,7 +78,7 @@ def _labelled(images: list[Item], metadata: Metadata) -> tuple[list[Item], list[
     return [item for item in images if item.name in metadata.labels], out
 
 
-def _parts(images: list[Item]) -> tuple[list[dict[Item, Steps]], list[str]]:
+def _split_parts(images: list[Item]) -> tuple[list[dict[Item, Steps]], list[str]]:
     """One or two parts, each image with its steps below the part."""
     steps = _below({item: tuple(item.name.split("/")) for item in images})
     tops = {path[0].lower() if len(path) > 1 else "" for path in steps.values()}
@@ -113,7 +113,7 @@ def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[s
     )
 
 
-def _columns(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns]:
+def _columns_of_parts(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns]:
     """Every part's further columns; whether a column holds numbers or texts is decided over all parts."""
     columns: list[dict[str, NDArray[Any]]] = [{} for _ in trees]
     for name, cells in metadata.columns.items():
@@ -125,7 +125,7 @@ def _columns(trees: list[dict[Item, Steps]], metadata: Metadata) -> list[Columns
     return list(columns)
 
 
-def _texts(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:
+def _caption_files(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:
     """The .txt files with the same path and name as an image, by that image."""
     by_stem = {image.rpartition(".")[0]: image for image in images}
     texts = {item.name.rpartition(".")[0]: item for item in seen if _suffix(item) == ".txt"}

@@ -28,7 +28,7 @@ def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np
     pixels = _scaled(name, stacks, notes)
     if any(stack.shape[3] == 4 for stack in pixels):
         notes.append("The fourth channel is read as transparency and composited onto white.")
-        pixels = [_on_white(stack) if stack.shape[3] == 4 else stack for stack in pixels]
+        pixels = [_pixels_on_white(stack) if stack.shape[3] == 4 else stack for stack in pixels]
     if len({stack.shape[3] for stack in pixels}) > 1:
         raise DataError(name, "one part is grey and the other in colour", "Convert both to the same number of channels")
     return pixels, list(dict.fromkeys(notes))
@@ -109,7 +109,7 @@ def to_byte(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     return out
 
 
-def _on_white(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pixels_on_white(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, H, W, 4) -> (N, H, W, 3): transparent parts become white, never their hidden colour."""
     out = np.empty((*stack.shape[:3], 3), np.uint8)
     for start in range(0, len(stack), 256):

@@ -99,19 +99,19 @@ def list_snapshots(folder: Path) -> list[Snapshot]:
     Raises:
         ValueError: If one is damaged.
     """
-    return [_read_header(file) for file in _files(folder)]
+    return [_read_header(file) for file in _snapshot_files(folder)]
 
 
 def delete_snapshots_after(folder: Path, images_seen: int) -> None:
     """Remove later snapshots, and incomplete ones of a killed run, before training continues from a checkpoint."""
-    for file in _files(folder):
+    for file in _snapshot_files(folder):
         if int(file.stem) > images_seen:
             file.unlink()
     for draft in folder.glob(".*.partial"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _files(folder: Path) -> list[Path]:
+def _snapshot_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.safetensors") if file.stem.isdecimal())
 
 

@@ -89,7 +89,7 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
             "If you trust it, allow it with `allow_code`."
         )
     try:
-        model = make(_parts(description))
+        model = make(_build_parts(description))
         model.load_state_dict(read_weights(place / "model.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
@@ -139,7 +139,7 @@ def names_code(description: Mapping[str, Any]) -> bool:
     return any(".py:" in str(spec) for spec in description.values())
 
 
-def _parts(description: Mapping[str, Any]) -> Parts:
+def _build_parts(description: Mapping[str, Any]) -> Parts:
     """The untrained parts that a `model.json` describes."""
     backbone: Backbone = build(Backbone, description["backbone"])
     label: NoiseLabel = build(NoiseLabel, description["noise_label"])

@@ -29,7 +29,7 @@ def windows(size: tuple[int, int], tile: tuple[int, int], overlap: float = 0.5) 
             f"An image of {size[0]}x{size[1]} pixels is smaller than the {tile[0]}x{tile[1]} of the model. "
             "Enlarge it first, or train a model of this size."
         )
-    down, across = (_count(length, side, overlap) for length, side in zip(size, tile, strict=True))
+    down, across = (_num_windows(length, side, overlap) for length, side in zip(size, tile, strict=True))
     if down * across > MOST_TILES:
         raise ValueError(
             f"{size[0]}x{size[1]} pixels are {down * across:,} overlapping tiles of the model's {tile[0]}x{tile[1]}, "
@@ -93,7 +93,7 @@ def _triangle(length: int) -> Tensor:
     return 1 - (torch.arange(length) - middle).abs() / (middle + 1)
 
 
-def _count(length: int, side: int, overlap: float) -> int:
+def _num_windows(length: int, side: int, overlap: float) -> int:
     return 1 if length == side else 1 + -(-(length - side) // max(1, round(side * (1 - overlap))))
 
 

@@ -117,7 +117,7 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
         guidance = float(default.guidance)
     return settings.replace(
         task=settings.task if settings.task != GENERATE else task,
-        cond=_cond(settings, data, base.conditioner),
+        cond=_conditioner_name(settings, data, base.conditioner),
         codec=codec,
         backbone=spec,
         prediction=denoiser.prediction.name,
@@ -203,7 +203,7 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
     _check_same("model" if settings.backbone is None else "backbone", whole or settings.model, spec, settings)
 
 
-def _cond(settings: Settings, data: DataSet, conditioner: Conditioner | None) -> str:
+def _conditioner_name(settings: Settings, data: DataSet, conditioner: Conditioner | None) -> str:
     """The conditioner's name, or "none" if the data have no values for it."""
     own = "none" if conditioner is None else name_of(type(conditioner))
     if settings.cond == "none":

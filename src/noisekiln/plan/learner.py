@@ -37,7 +37,7 @@ class Learner(nn.Module):
         Raises:
             ValueError: If the objective's loss cannot be differentiated, in training.
         """
-        cond = _cond(self.diffusion, ids, image)
+        cond = _make_cond(self.diffusion, ids, image)
         teacher = None if self.teacher is None else _bound(self.teacher, teacher_ids, image, len(x))
         loss = self.objective.loss(self.diffusion.denoiser, x, cond, drawn, *([] if teacher is None else [teacher]))
         if self.training and torch.is_grad_enabled() and not loss.value.requires_grad:
@@ -56,13 +56,13 @@ class Learner(nn.Module):
         return self
 
 
-def _cond(model: Diffusion, ids: Tensor | None, image: Tensor | None) -> Cond:
+def _make_cond(model: Diffusion, ids: Tensor | None, image: Tensor | None) -> Cond:
     cond: Cond = NOTHING if model.conditioner is None or ids is None else model.conditioner(ids)
     return cond.with_image(image)
 
 
 def _bound(teacher: Diffusion, ids: Tensor | None, image: Tensor | None, count: int) -> Teacher:
     """The teacher with the conditions of a batch, encoded by its own conditioner."""
-    cond = _cond(teacher, ids, image)
+    cond = _make_cond(teacher, ids, image)
     nothing = None if teacher.conditioner is None else teacher.conditioner.nothing(count).to(teacher.device)
-    return Teacher(teacher.denoiser.bind(cond), teacher.denoiser.bind_both(cond, _cond(teacher, nothing, image)))
+    return Teacher(teacher.denoiser.bind(cond), teacher.denoiser.bind_both(cond, _make_cond(teacher, nothing, image)))

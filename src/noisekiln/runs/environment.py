@@ -27,7 +27,7 @@ def append_environment(folder: Path, images_seen: int, device: str, world_size: 
         world_size: Number of processes that train together.
     """
     file = folder / FILE
-    entries = [*_read(file), environment(images_seen, device) | {"world_size": world_size}]
+    entries = [*_read_entries(file), environment(images_seen, device) | {"world_size": world_size}]
     with atomic_write(file) as draft:
         draft.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -46,7 +46,7 @@ def environment(images_seen: int, device: str) -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> list[Any]:
+def _read_entries(file: Path) -> list[Any]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # missing or damaged, which must not prevent a run from starting

@@ -183,7 +183,7 @@ class RunFolder:
         with atomic_write(self.settings_file) as draft:
             settings.write(draft)
         with atomic_write(self.data_file) as draft:
-            draft.write_text(json.dumps(_describe(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(_describe_data(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def read_data_description(self) -> tuple[str, tuple[str, ...]]:
         """Fingerprint and class names of the images, from `dataset.json`.
@@ -272,7 +272,7 @@ class RunFolder:
             )
 
 
-def _describe(data: DataSet) -> dict[str, Any]:
+def _describe_data(data: DataSet) -> dict[str, Any]:
     """Description of a data set, for `dataset.json`."""
     return {
         "name": data.name,

@@ -68,7 +68,7 @@ class MaskOptions:
                 )
             marked = np.maximum(marked, drawn)
         for box in self.boxes:
-            left, top, right, bottom = _box(box, original)
+            left, top, right, bottom = _parse_box(box, original)
             marked[top:bottom, left:right] = 1
         if self.colour is not None:
             marked = np.maximum(marked, (original == _colour(self.colour)).all(-1))
@@ -92,7 +92,7 @@ def _drawn(mask: Path, note: NoteCallback) -> NDArray[np.float32]:
     return 1 - transparency
 
 
-def _box(text: str, image: ImageArray) -> tuple[int, int, int, int]:
+def _parse_box(text: str, image: ImageArray) -> tuple[int, int, int, int]:
     height, width = image.shape[:2]
     words = text.split(",")
     numbers = [int(word) for word in words if word.strip().isdecimal()]

@@ -49,7 +49,7 @@ class RequestedConditions:
             return [None]
         if texts == [ALL] and self.classes:
             return list(range(len(conditioner.choices)))
-        values = [_parse(conditioner, text) for text in texts]
+        values = [_parse_condition(conditioner, text) for text in texts]
         _note_unknown_words(conditioner, values, note)
         model.check_conditions(values)
         return values or [None]
@@ -121,7 +121,7 @@ def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: N
         note(f"the word {short!r} is in fewer than two training captions; it is ignored. {known}")
 
 
-def _parse(conditioner: Conditioner, text: str) -> Any:
+def _parse_condition(conditioner: Conditioner, text: str) -> Any:
     """A condition from its text; an error names the text."""
     try:
         return conditioner.parse(text)

@@ -38,7 +38,7 @@ class Inpaint(Task):
 
     def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         known = (source[..., -1:] > 127).float()
-        x = codec.encode(_filled(source[..., :-1], known))
+        x = codec.encode(_fill_unknown(source[..., :-1], known))
         known = _known_positions(known.permute(0, 3, 1, 2), codec)[..., : x.shape[2], : x.shape[3]]
         assert known.shape[2:] == x.shape[2:]
         return torch.cat([x * known, known], dim=1)
@@ -67,7 +67,7 @@ class _Clamped:
         return f"Clamped({self.denoise}, known={tuple(self.known.shape)})"
 
 
-def _filled(images: Tensor, known: Tensor) -> Tensor:
+def _fill_unknown(images: Tensor, known: Tensor) -> Tensor:
     """Images (B, H, W, C) uint8, unknown pixels with the mean of the known ones: encoders read across the border."""
     count = known.sum((1, 2), keepdim=True)
     mean = torch.where(count > 0, (images * known).sum((1, 2), keepdim=True) / count.clamp(min=1), GREY)
@@ -100,15 +100,15 @@ def known_pixels(count: int, size: Size, generator: torch.Generator) -> Tensor:
     kind = torch.randint(5, (count,), generator=generator)
     first, second, third, fourth, fifth = (torch.nonzero(kind == number).squeeze(1) for number in range(5))
     known = torch.empty(count, *size, dtype=torch.bool)
-    known[first] = ~_box(places, *(numbers[first] for numbers in box))
+    known[first] = ~_inside_box(places, *(numbers[first] for numbers in box))
     known[second] = _half_plane(places, *(numbers[second] for numbers in plane))
-    known[third] = _box(places, *(numbers[third] for numbers in frame))
+    known[third] = _inside_box(places, *(numbers[third] for numbers in frame))
     known[fourth] = ~_strokes(places, *(numbers[fourth] for numbers in strokes))
     known[fifth] = pixels[0][fifth] > pixels[1][fifth, None, None]
     return known
 
 
-def _box(places: Tensor, middle: Tensor, half: Tensor) -> Tensor:
+def _inside_box(places: Tensor, middle: Tensor, half: Tensor) -> Tensor:
     """Inside of an upright box: middle and half of its sides, (B, 2)."""
     return ((places - middle[:, None, None]).abs() < half[:, None, None]).all(-1)
 

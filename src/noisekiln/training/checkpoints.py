@@ -91,8 +91,8 @@ def save(
             _wait_for_commit(place, draft, line, timeout)
             return
         lines = [line] + [_wait_for_shard(draft, other, num_shards, timeout) for other in range(1, num_shards)]
-        _write(draft / STATE, json.dumps(dict(state), indent=2))
-        _write(draft / SUMS, "".join([_line(draft / STATE), *lines]))
+        _write_text(draft / STATE, json.dumps(dict(state), indent=2))
+        _write_text(draft / SUMS, "".join([_line(draft / STATE), *lines]))
         _commit(draft, place)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -153,7 +153,7 @@ def _write_shard(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
     _sync(draft / name)
     line = _line(draft / name)
     sums = draft / f"{name}.sum"
-    _write(sums.with_suffix(".writing"), line)
+    _write_text(sums.with_suffix(".writing"), line)
     os.replace(sums.with_suffix(".writing"), sums)
     return line
 
@@ -250,7 +250,7 @@ def _line(file: Path) -> str:
         return f"{hashlib.file_digest(handle, 'sha256').hexdigest()}  {file.name}\n"
 
 
-def _write(file: Path, text: str) -> None:
+def _write_text(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8", newline="\n")
     _sync(file)
 

@@ -12,7 +12,7 @@ from noisekiln.ema.power import Ema
 
 def collect_tensors(module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Weights, averages and moments; frozen weights are left out, because they are recreated with the module."""
-    frozen = _frozen(module)
+    frozen = _frozen_weights(module)
     tensors = {f"module.{name}": value for name, value in module.state_dict().items() if name not in frozen}
     tensors |= {f"ema.{name}": average for name, average in ema.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
@@ -26,7 +26,7 @@ def restore_tensors(
     tensors: Mapping[str, Tensor], module: nn.Module, ema: Ema, optimizers: Sequence[Optimizer]
 ) -> None:
     """Load what `collect_tensors` returned, unsharded, into the device, layout and sharding of each tensor."""
-    _restore_module(module, _frozen(module) | _under("module.", tensors))
+    _restore_module(module, _frozen_weights(module) | _under("module.", tensors))
     ema.load_state_dict(_under("ema.", tensors))
     for number, optimizer in enumerate(optimizers):
         weights = [(weight, group.get("fused")) for group in optimizer.param_groups for weight in group["params"]]
@@ -52,7 +52,7 @@ def _restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         tensor.copy_(match_layout(tensors[name], tensor))
 
 
-def _frozen(module: nn.Module) -> dict[str, Tensor]:
+def _frozen_weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in module.named_parameters() if not weight.requires_grad}
 
 

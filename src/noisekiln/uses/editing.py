@@ -6,7 +6,7 @@ from typing import Any
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_bytes, to_x
+from noisekiln.uses.fit_image import as_uint8, to_x
 from noisekiln.uses.request import SampleOptions
 
 
@@ -23,6 +23,6 @@ def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **option
         ValueError: For an invalid image or option; raised by this call.
     """
     arguments = SampleOptions(**options).arguments()
-    height, width = as_bytes(model, image).shape[1:3]
+    height, width = as_uint8(model, image).shape[1:3]
     model.check_size((height, width))
     return model.generate(**arguments, size=(height, width), start=to_x(model, image), strength=strength)

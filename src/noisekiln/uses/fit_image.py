@@ -46,7 +46,7 @@ def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
     raise ValueError(f"The image has {actual} channels, the model needs {needed}. Convert it to {channels}.")
 
 
-def as_bytes(model: Diffusion, image: ImageArray) -> Tensor:
+def as_uint8(model: Diffusion, image: ImageArray) -> Tensor:
     """The same as (1, H, W, C') uint8."""
     return (as_floats(model, image) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -54,7 +54,7 @@ def as_bytes(model: Diffusion, image: ImageArray) -> Tensor:
 @torch.no_grad()
 def to_x(model: Diffusion, image: ImageArray) -> Tensor:
     """The encoded image x, (1, C', H', W') on the model's device."""
-    return model.codec.encode(as_bytes(model, image).to(model.device))
+    return model.codec.encode(as_uint8(model, image).to(model.device))
 
 
 def fit_to_model_size(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:

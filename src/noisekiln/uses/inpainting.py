@@ -13,7 +13,7 @@ from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
-from noisekiln.uses.fit_image import as_bytes, as_floats
+from noisekiln.uses.fit_image import as_uint8, as_floats
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 
@@ -33,7 +33,7 @@ def inpaint(
     Raises:
         ValueError: If the mask has another size or other values, or no pixel or every pixel is missing.
     """
-    pixels, missing = as_bytes(model, image), torch.as_tensor(missing)
+    pixels, missing = as_uint8(model, image), torch.as_tensor(missing)
     size = (pixels.shape[1], pixels.shape[2])
     if tuple(missing.shape) != size:
         shape = "x".join(map(str, missing.shape))

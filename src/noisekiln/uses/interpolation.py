@@ -12,7 +12,7 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.uses.fit_image import as_bytes, check_single, to_x
+from noisekiln.uses.fit_image import as_uint8, check_single, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
@@ -64,7 +64,7 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
 
 def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inversion:
     """The inversion of an image that is a key."""
-    height, width = as_bytes(model, key).shape[1:3]
+    height, width = as_uint8(model, key).shape[1:3]
     if (height, width) != model.size:
         raise ValueError(
             f"An image of {height}x{width} pixels cannot be a key of a model of {model.size[0]}x{model.size[1]}. "

@@ -9,7 +9,7 @@ import torch
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_bytes
+from noisekiln.uses.fit_image import as_uint8
 from noisekiln.uses.inpainting import inpaint
 
 
@@ -34,7 +34,7 @@ def outpaint(
     if min(sides.values()) < 0 or not any(sides.values()):
         actual = ", ".join(f"`{name}={pixels}`" for name, pixels in sides.items())
         raise ValueError(f"{actual}: the image does not become larger. Give one side of 1 or more, none below 0.")
-    pixels = as_bytes(model, image)[0].numpy()
+    pixels = as_uint8(model, image)[0].numpy()
     height, width = pixels.shape[:2]
     model.check_size((top + height + bottom, left + width + right))
     canvas = np.pad(pixels, ((top, bottom), (left, right), (0, 0)))

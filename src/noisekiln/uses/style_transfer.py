@@ -10,7 +10,7 @@ from torch import Tensor
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_bytes, to_x
+from noisekiln.uses.fit_image import as_uint8, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
@@ -45,9 +45,9 @@ def style(
         )
     chosen = SampleOptions(**{**options, "count": 1})
     target = target_model or model
-    if _images(target) != _images(model):
+    if _size_of(target) != _size_of(model):
         raise ValueError(
-            f"The second model generates {_images(target)} and the first {_images(model)}, so they share no noise. "
+            f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "
             "Give two models of one size."
         )
     if _x_shape(target) != _x_shape(model):
@@ -55,7 +55,7 @@ def style(
             f"The codec of the second model has x of the shape {_x_shape(target)} and that of the first "
             f"{_x_shape(model)}, so they share no noise. Give two models whose x has one shape."
         )
-    height, width = as_bytes(model, image).shape[1:3]
+    height, width = as_uint8(model, image).shape[1:3]
     model.check_size((height, width))
     if target is not model:
         target.check_size((height, width))
@@ -80,7 +80,7 @@ def style(
     return invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
 
 
-def _images(model: Diffusion) -> str:
+def _size_of(model: Diffusion) -> str:
     channels = model.codec.image_channels
     return f"{model.size[0]}x{model.size[1]} pixels with {channels} channel{'s' if channels > 1 else ''}"
 

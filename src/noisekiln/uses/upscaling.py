@@ -8,7 +8,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.downsample import Downsample
 from noisekiln.tasks.upscale import Upscale
-from noisekiln.uses.fit_image import as_bytes, as_floats
+from noisekiln.uses.fit_image import as_uint8, as_floats
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 
@@ -36,7 +36,7 @@ def upscale(
             f"`factor={factor}` was given for a model trained to upscale {model.task.factor} times. Give that factor."
         )
     if model.task is not None:
-        return apply_task(model, as_bytes(model, image), Upscale, method=method, **options)
+        return apply_task(model, as_uint8(model, image), Upscale, method=method, **options)
     size = (factor * y.shape[2], factor * y.shape[3])
     if size[0] < model.size[0] or size[1] < model.size[1]:
         raise ValueError(

@@ -22,7 +22,7 @@ def recognises(path: Path) -> int:
     try:
         if path.is_dir():
             return 2 * (_images_in(path, "train") is not None)
-        with _opened(path) as file:
+        with _open_unzipped(path) as file:
             return 2 * (file.read(4) in (b"\0\0\x08\x03", b"\0\0\x08\x04"))
     except (OSError, EOFError):
         return 0
@@ -34,7 +34,7 @@ def read(path: Path) -> Source:
     test = (_images_in(path, "t10k") or _images_in(path, "test")) if path.is_dir() else None
     assert train is not None  # recognises() saw it
     names = FASHION if _is_fashion(path) else ()
-    parts = [_part(train), None if test is None else _part(test)]
+    parts = [_read_part(train), None if test is None else _read_part(test)]
     notes = [f"idx files: {', '.join(file.name for file in (train, test) if file)}."]
     if parts[0] is not None and parts[0].labels is None:
         notes.append("There is no file of labels for the images.")
@@ -42,9 +42,9 @@ def read(path: Path) -> Source:
     return Source(path.name.split(".")[0], parts[0], parts[1], class_names=names, notes=tuple(notes))
 
 
-def _part(images: Path) -> Part:
+def _read_part(images: Path) -> Part:
     labels = _labels_of(images)
-    return Part(_array(images), None if labels is None else _array(labels))
+    return Part(_read_array(images), None if labels is None else _read_array(labels))
 
 
 def _images_in(folder: Path, word: str) -> Path | None:
@@ -61,10 +61,10 @@ def _labels_of(images: Path) -> Path | None:
     return next((file for file in candidates if file.is_file() and file != images), None)
 
 
-def _array(path: Path) -> NDArray[np.uint8]:
+def _read_array(path: Path) -> NDArray[np.uint8]:
     """The bytes of one idx file in the shape that its header gives."""
     try:
-        with _opened(path) as file:
+        with _open_unzipped(path) as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08":
                 raise DataError(str(path), "it does not start like an idx file of bytes", "Fetch the file again")
@@ -80,7 +80,7 @@ def _array(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_unzipped(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 

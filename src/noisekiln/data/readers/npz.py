@@ -56,21 +56,21 @@ def _arrays(path: Path) -> Arrays:
 
 def _side(arrays: Arrays, sides: tuple[str, ...]) -> Part | None:
     """The train, test or only part."""
-    images = _named(arrays, sides, IMAGES)
+    images = _find_array(arrays, sides, IMAGES)
     if images is not None:
-        return _part(images, arrays, sides)
-    encoded, offsets = _named(arrays, sides, ("jpeg",)), _named(arrays, sides, ("offsets",))
+        return _make_part(images, arrays, sides)
+    encoded, offsets = _find_array(arrays, sides, ("jpeg",)), _find_array(arrays, sides, ("offsets",))
     if encoded is None or offsets is None:
         return None
-    return _part(_items(encoded, offsets), arrays, sides)
+    return _make_part(_items(encoded, offsets), arrays, sides)
 
 
-def _part(images: NDArray[Any] | tuple[Item, ...], arrays: Arrays, sides: tuple[str, ...]) -> Part:
-    labels, captions = _named(arrays, sides, LABELS), _captions(arrays, sides)
-    return Part(images, labels, captions, _columns(arrays, sides, len(images)))
+def _make_part(images: NDArray[Any] | tuple[Item, ...], arrays: Arrays, sides: tuple[str, ...]) -> Part:
+    labels, captions = _find_array(arrays, sides, LABELS), _captions(arrays, sides)
+    return Part(images, labels, captions, _further_columns(arrays, sides, len(images)))
 
 
-def _columns(arrays: Arrays, sides: tuple[str, ...], count: int) -> Columns:
+def _further_columns(arrays: Arrays, sides: tuple[str, ...], count: int) -> Columns:
     """The arrays of these sides whose name has no other meaning: age, train_age, age_train, ..."""
     named = [(*_side_and_name(key), array) for key, array in arrays.items()]
     return from_arrays({name: array for side, name, array in named if side in sides and name not in KNOWN}, count)
@@ -83,7 +83,7 @@ def _side_and_name(key: str) -> tuple[str, str]:
     return "", key
 
 
-def _named(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> NDArray[Any] | None:
+def _find_array(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> NDArray[Any] | None:
     """The array called train_images, x_train, images_train, ... or, for the images themselves, just train."""
     for side in sides:
         for kind in kinds:
@@ -97,7 +97,7 @@ def _named(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> ND
 
 def _captions(arrays: Arrays, sides: tuple[str, ...]) -> tuple[str, ...] | None:
     """Captions from an array of texts, or from one text with a caption on each line, as text or as its bytes."""
-    found = _named(arrays, sides, CAPTIONS)
+    found = _find_array(arrays, sides, CAPTIONS)
     if found is None:
         return None
     if found.dtype == np.uint8:
@@ -124,7 +124,7 @@ def _only(path: Path, arrays: Arrays, notes: list[str]) -> Part:
     candidates = [key for key in arrays if arrays[key].ndim in (3, 4)]
     if len(candidates) == 1:
         notes.append(f'The array "{candidates[0]}" is read as the images.')
-        return _part(arrays[candidates[0]], arrays, TRAIN)
+        return _make_part(arrays[candidates[0]], arrays, TRAIN)
     raise DataError(
         str(path),
         f"none of its arrays is named as images ({', '.join(arrays) or 'it is empty'})",
