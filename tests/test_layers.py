@@ -175,6 +175,48 @@ def test_no_two_classes_have_one_name():
     assert not twice, twice
 
 
+def test_no_two_private_functions_have_one_name():
+    """`_` is the name of all functions that are registered for a type."""
+    found = [
+        (node.name, str(file.relative_to(SOURCE)))
+        for file in FILES
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("_") and node.name != "_"
+    ]
+    counts = Counter(name for name, _ in found)
+    twice = [(name, file) for name, file in found if counts[name] > 1]
+    assert not twice, twice
+
+
+EVERYWHERE = set("xtsyw_ijT")
+MATHEMATICS = {"posterior", "predictions", "schedules", "draws", "loss_weights", "metrics", "inverse", "operators"}
+MATHEMATICS |= {"blocks", "backbones", "tasks"}
+FORMULAS = {"data/split.py": {"z"}, "monitor/held_out.py": {"u"}, "uses/interpolation.py": {"a", "b"}}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_names_of_one_letter_stand_in_formulas(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    letters = {name for name in names if len(name) == 1} - EVERYWHERE - FORMULAS.get(str(file.relative_to(SOURCE)), set())
+    assert not letters or room(file) in MATHEMATICS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_a_line_sets_at_most_two_attributes(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    targets = [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Tuple) and len(target.elts) > 2
+    ]
+    several = [target for target in targets if any(isinstance(each, ast.Attribute) for each in target.elts)]
+    assert not several, [ast.unparse(target) for target in several]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_no_file_is_long(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 300

@@ -13,7 +13,7 @@ from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
-from noisekiln.uses.fit_image import as_uint8, as_floats
+from noisekiln.uses.fit_image import as_floats, as_uint8
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 

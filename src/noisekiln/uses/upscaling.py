@@ -8,7 +8,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.downsample import Downsample
 from noisekiln.tasks.upscale import Upscale
-from noisekiln.uses.fit_image import as_uint8, as_floats
+from noisekiln.uses.fit_image import as_floats, as_uint8
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 
