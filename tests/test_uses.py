@@ -118,7 +118,8 @@ def test_a_soft_mask_mixes():
         (torch.linspace(0, 1.5, 64).view(8, 8), "mask values lie in 0 to 1"),
         (torch.linspace(-0.5, 1, 64).view(8, 8), "has the value -0.5"),
         (torch.full((8, 8), torch.nan), "has the value nan"),
-        (np.eye(8, dtype=np.uint8) * 255, "divide a mask of bytes by 255"),
+        (np.eye(8, dtype=np.int64) * 255, r"has the value 255, .* or bytes \(uint8\) of 0 to 255"),
+        (np.full((8, 8), 255, dtype=np.uint8), "The mask is full"),
     ],
 )
 def test_impossible_masks_are_refused(missing, says):
@@ -192,10 +193,17 @@ def test_several_operators_are_applied_in_order():
     assert bool((restore(model(), picture(), ["blur(sigma=1)", "noise(level=0.1)"], count=1, steps=5) == once).all())
 
 
-def test_a_mask_may_be_an_array():
-    missing = np.zeros((8, 8), dtype=bool)
-    missing[2:4] = True
-    assert inpaint(model(), picture(), missing, count=1, steps=2).shape == (1, 8, 8, 1)
+def test_a_mask_may_be_an_array_of_booleans_floats_or_bytes():
+    missing = np.zeros((8, 8), dtype=np.float32)
+    missing[2:4] = 1
+    expected = inpaint(model(), picture(), missing, count=1, steps=2)
+    as_read_from_a_png = (missing * 255).astype(np.uint8)
+    for mask in (missing.astype(bool), missing.astype(np.uint8), as_read_from_a_png, torch.from_numpy(missing).byte()):
+        assert torch.equal(inpaint(model(), picture(), mask, count=1, steps=2), expected)
+    missing[4] = 0.2
+    as_read_from_a_png[4] = 51
+    soft = inpaint(model(), picture(), as_read_from_a_png, count=1, steps=2)
+    assert torch.equal(soft, inpaint(model(), picture(), missing, count=1, steps=2))
 
 
 def test_a_restored_picture_is_nearer_than_the_damaged_one():

@@ -26,26 +26,26 @@ def inpaint(
     Args:
         model: Model of such images, or one trained to inpaint them.
         image: (H, W, C) uint8; its values at missing pixels do not matter.
-        missing: (H, W), 1 where a pixel is missing and 0 where it is known; values between are blended.
+        missing: (H, W), 1 or True where a pixel is missing and 0 where it is known; values between are blended. Bytes
+            go from 0 to 255, as in a picture of a mask; bytes of only 0 and 1 are such a mask too.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`, such as ``count=4`` or ``condition="boot"``.
 
     Raises:
         ValueError: If the mask has another size or other values, or no pixel or every pixel is missing.
     """
-    pixels, missing = as_uint8(model, image), torch.as_tensor(missing)
+    pixels, missing = as_uint8(model, image), _read_mask(missing)
     size = (pixels.shape[1], pixels.shape[2])
     if tuple(missing.shape) != size:
         shape = "x".join(map(str, missing.shape))
         raise ValueError(
             f"The mask has {shape} pixels and the image {size[0]}x{size[1]}. Give a mask of the image's size."
         )
-    missing = missing.float()
     outside = missing[~((missing >= 0) & (missing <= 1))]  # NaN too
     if len(outside):
         raise ValueError(
             f"The mask has the value {float(outside[0]):g}, and mask values lie in 0 to 1: the share that is missing. "
-            "Give 1 where a pixel is missing and 0 where it is known; divide a mask of bytes by 255."
+            "Give 1 where a pixel is missing and 0 where it is known, or bytes (uint8) of 0 to 255."
         )
     if not bool((missing > 0).any()):
         raise ValueError(
@@ -62,6 +62,13 @@ def inpaint(
         with_holes = torch.cat([pixels, 255 * known[None, ..., None].byte()], dim=-1)
         progress = apply_task(model, with_holes, Inpaint, method=method, **options)
     return map_images(progress, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+
+
+def _read_mask(missing: Tensor | NDArray[Any]) -> Tensor:
+    """A mask as floats: the share of each pixel that is missing."""
+    mask = torch.as_tensor(missing)
+    is_picture = mask.dtype == torch.uint8 and bool((mask > 1).any())
+    return mask.float() / 255 if is_picture else mask.float()
 
 
 def _mix(images: Tensor, pixels: Tensor, missing: Tensor) -> Tensor:
