@@ -41,6 +41,19 @@ class Estimate(NamedTuple):
         """
         return s.alpha * self.x + s.sigma * self.eps
 
+    def advance(self, x_t: Tensor, t: Level, s: Level) -> Tensor:
+        """``x_t`` moved from level t to s with this estimate all along: a step of ``dx = x d(alpha) + eps d(sigma)``.
+
+        ``x_t + (alpha_s - alpha_t) x + (sigma_s - sigma_t) eps``. For an estimate of ``x_t`` it is `at` s; methods of
+        second order, and inversion, move ``x_t`` by an estimate of another point of the step.
+
+        Args:
+            x_t: Noisy images, (B, ...).
+            t: Level of x_t.
+            s: Level of the result, less noisy or noisier.
+        """
+        return x_t + (s.alpha - t.alpha) * self.x + (s.sigma - t.sigma) * self.eps
+
     def toward(self, other: "Estimate", w: float | Tensor) -> "Estimate":
         """Blend: w = 0 is this estimate, 1 the other, above 1 extrapolates beyond it, which is guidance.
 

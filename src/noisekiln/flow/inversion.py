@@ -24,11 +24,9 @@ def invert(denoise: Denoise, levels: Sequence[Level], x: Tensor, iterations: int
     """
     estimate = None
     for s, t in pairwise(reversed(levels)):
-        start = x_t = x
-        if estimate is not None:
-            x_t = x + (t.alpha - s.alpha) * estimate.x + (t.sigma - s.sigma) * estimate.eps
+        x_t = x if estimate is None else estimate.advance(x, s, t)
         for _ in range(iterations):
             estimate = denoise(x_t, t)
-            x_t = start + (t.alpha - s.alpha) * estimate.x + (t.sigma - s.sigma) * estimate.eps
+            x_t = estimate.advance(x, s, t)
         x = x_t
         yield x

@@ -34,4 +34,4 @@ class Adams(Sampler):
         if angle - t.angle < CLOSEST:
             return here.at(s), (here, t.angle)
         middle = before.toward(here, 1 + (s.angle - t.angle) / (2 * (t.angle - angle)))
-        return x_t + (s.alpha - t.alpha) * middle.x + (s.sigma - t.sigma) * middle.eps, (here, t.angle)
+        return middle.advance(x_t, t, s), (here, t.angle)

@@ -33,8 +33,8 @@ class DDIM(Sampler):
     def step(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, carry: None, noise: NoiseSource
     ) -> tuple[Tensor, None]:
-        x, eps = denoise(x_t, t, to=s)
-        if self.eta == 0:
-            return s.alpha * x + s.sigma * eps, None
-        fresh = self.eta**2 * (1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2)
-        return s.alpha * x + s.sigma * ((1 - fresh).sqrt() * eps + fresh.sqrt() * noise(x_t)), None
+        here = denoise(x_t, t, to=s)
+        if self.eta > 0:
+            fresh = self.eta**2 * (1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2)
+            here = here._replace(eps=(1 - fresh).sqrt() * here.eps + fresh.sqrt() * noise(x_t))
+        return here.at(s), None

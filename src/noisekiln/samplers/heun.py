@@ -30,6 +30,5 @@ class Heun(Sampler):
         here = denoise(x_t, t, to=s)
         x_s = here.at(s)
         if s.sigma > 0:
-            middle = here.toward(denoise(x_s, s), 0.5)
-            x_s = x_t + (s.alpha - t.alpha) * middle.x + (s.sigma - t.sigma) * middle.eps
+            x_s = here.toward(denoise(x_s, s), 0.5).advance(x_t, t, s)
         return x_s, None

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisekiln.estimate import Denoise
+from noisekiln.codecs.base import Size
+from noisekiln.estimate import Denoise, Estimate
 from noisekiln.flow.inversion import invert
 from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion, Size
@@ -42,8 +43,7 @@ class Inversion:
 
     def unit_noise(self, x_t: Tensor) -> Tensor:
         """The unit noise that, added to x, gives ``x_t`` at the noisiest level."""
-        noisiest = self.levels[0]
-        return (x_t - noisiest.alpha * self.x) / noisiest.sigma
+        return Estimate.of_x(x_t, self.x, self.levels[0]).eps
 
 
 @torch.no_grad()
