@@ -136,7 +136,7 @@ def solve(model: Diffusion, y: Tensor, operator: Operator, method: str, sampler:
 
 
 def _wrapped(denoise: Denoise, inverse: Inverse, seen: Observation, limits: Limits | None) -> Denoise:
-    return inverse(denoise, seen) if limits is None else clipped(inverse(denoise, seen), limits)
+    return clipped(inverse(denoise, seen), limits)
 
 
 def composed(images: Tensor, y: Tensor, operator: Operator) -> Tensor:

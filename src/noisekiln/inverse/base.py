@@ -1,7 +1,6 @@
-"""Base class of inverse methods, and the linear solver that most of them use."""
+"""Base class of inverse methods, the covariance from the network's Jacobian, and the linear solver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level
-from noisekiln.operators.base import Observation
+from noisekiln.operators.base import LinearMap, Observation
 from noisekiln.samplers.base import Sampler
 
 CHECK_EVERY = 4  # iterations between tests of convergence on a GPU, each of which waits for it
@@ -98,9 +97,32 @@ class Clipped:
         return f"Clipped({self.denoise})"
 
 
-def conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-6
-) -> tuple[Tensor, Tensor]:
+def estimate_with_covariance(denoise: Denoise, x_t: Tensor, t: Level, to: Level | None) -> tuple[Tensor, LinearMap]:
+    """x^ and ``v -> V v`` with ``V = (sigma^2 / alpha) J``, the covariance of x given x_t (Tweedie's second identity).
+
+    J is the derivative of x^ by x_t, symmetric for an exact denoiser. Each call of the map is one backward pass, except
+    at alpha = 0: there x_t holds nothing of x, and V is that of unit-variance data, the identity.
+
+    Args:
+        denoise: The model of images, differentiable.
+        x_t: Noisy images, (B, C, H, W).
+        t: Level of x_t.
+        to: The level that the step will land on.
+    """
+    with torch.enable_grad():
+        x_in = x_t.detach().requires_grad_()
+        x = denoise(x_in, t, to=to).x
+
+    def covariance(v: Tensor) -> Tensor:
+        if t.alpha == 0:
+            return v
+        (product,) = torch.autograd.grad(x, x_in, v, retain_graph=True)
+        return float(t.sigma**2 / t.alpha) * product
+
+    return x.detach(), covariance
+
+
+def conjugate_gradients(apply: LinearMap, b: Tensor, iterations: int, tolerance: float = 1e-6) -> tuple[Tensor, Tensor]:
     """``apply^-1 b`` and the residual, by conjugate gradients, image by image.
 
     The map is symmetric and positive. Exact after as many iterations as it has distinct eigenvalues; singular

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from noisekiln.estimate import Denoise, Estimate
-from noisekiln.inverse.base import Inverse, conjugate_gradients
+from noisekiln.inverse.base import Inverse, conjugate_gradients, estimate_with_covariance
 from noisekiln.levels import Level
 from noisekiln.operators.base import Observation
 
@@ -34,19 +33,10 @@ class MomentMatching(Inverse):
     def estimate(  # noqa: D102 (the base class says it)
         self, denoise: Denoise, observation: Observation, x_t: Tensor, t: Level, *, to: Level | None = None
     ) -> Estimate:
-        with torch.enable_grad():
-            x_in = x_t.detach().requires_grad_()
-            x = denoise(x_in, t, to=to).x
+        x, covariance = estimate_with_covariance(denoise, x_t, t, to)
         residual, jvp, vjp = observation.linearize(x)
-
-        def spread(v: Tensor) -> Tensor:
-            if t.alpha == 0:  # x_t holds nothing of x, so V is that of the data
-                return v
-            (across,) = torch.autograd.grad(x, x_in, v, retain_graph=True)
-            return float(t.sigma**2 / t.alpha) * across
-
         ridge = max(observation.std, self.min_std) ** 2
-        u, left = conjugate_gradients(lambda u: jvp(spread(vjp(u))) + ridge * u, residual, self.iterations)
+        u, left = conjugate_gradients(lambda u: jvp(covariance(vjp(u))) + ridge * u, residual, self.iterations)
         flat = float(t.sigma / t.norm) ** 2
         w, _ = conjugate_gradients(lambda w: flat * jvp(vjp(w)) + ridge * w, left, self.residual_iterations)
-        return Estimate.of_x(x_t, x.detach() + spread(vjp(u)) + flat * vjp(w), t)
+        return Estimate.of_x(x_t, x + covariance(vjp(u)) + flat * vjp(w), t)

@@ -9,7 +9,7 @@ from torch import Tensor
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.inverse.base import Inverse, conjugate_gradients, dot
 from noisekiln.levels import Level, NoiseSource
-from noisekiln.operators.base import Observation
+from noisekiln.operators.base import LinearMap, Observation
 from noisekiln.samplers.base import Sampler
 
 
@@ -38,7 +38,7 @@ class Replacement(Inverse):
     ) -> Estimate:
         x = denoise(x_t, t, to=to).x
         residual, jvp, vjp = observation.linearize(x)
-        change = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(residual), self.iterations)[0]
+        change = _pseudo_inverse(jvp, vjp, residual, self.iterations)
         if observation.std > 0 and to is not None:
             change = change * _absorbed(observation.std, jvp(change), change, t, to).clamp(min=1).reciprocal()
         return Estimate.of_x(x_t, x + change, t)
@@ -74,11 +74,16 @@ class ReducedNoise(Sampler):
         def reduced(like: Tensor) -> Tensor:
             fresh = noise(like)
             _, jvp, vjp = self.observation.linearize(like)
-            known = conjugate_gradients(lambda v: vjp(jvp(v)), vjp(jvp(fresh)), self.iterations)[0]
+            known = _pseudo_inverse(jvp, vjp, jvp(fresh), self.iterations)
             absorbed = _absorbed(self.observation.std, jvp(known), known, t, s).clamp(max=1)
             return fresh - (1 - (1 - absorbed**2).sqrt()) * known
 
         return self.sampler.step(denoise, x_t, t, s, carry, reduced)
+
+
+def _pseudo_inverse(jvp: LinearMap, vjp: LinearMap, y: Tensor, iterations: int) -> Tensor:
+    """``A^+ y = (A^T A)^+ A^T y``, (B, C, H, W), from A and its transpose."""
+    return conjugate_gradients(lambda v: vjp(jvp(v)), vjp(y), iterations)[0]
 
 
 def _absorbed(std: float, observed: Tensor, known: Tensor, t: Level, s: Level) -> Tensor:

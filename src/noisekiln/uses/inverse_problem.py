@@ -53,8 +53,7 @@ def solve_inverse_problem(
     arguments["sampler"] = inverse.adapt_sampler(build(Sampler, arguments["sampler"]), seen)
 
     def wrap(denoise: Denoise) -> Denoise:
-        limits = model.codec.limits
-        return inverse(denoise, seen) if limits is None else clipped(inverse(denoise, seen), limits)
+        return clipped(inverse(denoise, seen), model.codec.limits)
 
     return model.generate(**arguments, size=size, wrap_denoiser=wrap)
 
