@@ -2,7 +2,10 @@
 
     python benchmarks/crash.py --record records/crash.json
     python benchmarks/crash.py --kills 0 --sigterms 0 --flips 0 --nans 0 --tmpfs --record records/crash_full_disk.json
-    python benchmarks/crash.py --processes 2 --full-disks 0 --flips 0 --nans 0 --record records/crash_two_processes.json
+    python benchmarks/crash.py --processes 2 --full-disks 0 --flips 0 --nans 10 --images 320 \
+        --record records/crash_two_processes.json
+    python benchmarks/crash.py --processes 2 --shard --kills 30 --sigterms 10 --full-disks 0 --flips 0 --nans 5 \
+        --images 320 --record records/crash_sharded.json
 
 Small runs on one thread save after every step, get a fault, and are resumed, again and again, until they end. Faults:
 `kill -9`; SIGTERM; a disk that is full from a random write on; `kill -9` and then a flipped bit in a random file of the

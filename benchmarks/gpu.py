@@ -33,7 +33,6 @@ from gpu_report import Item, Part, Recorder, describe_machine, run_parts  # noqa
 from gpu_run import train_for_real  # noqa: E402
 from noisekiln.machine.devices import pick_device  # noqa: E402
 
-CIFAR = Path("shared/data/cifar10_jpeg.npz")
 SIZES, SIDES = ("s", "m", "l", "xl"), (32, 64)
 COMPILED = (  # most important first: each takes up to a minute to compile
     Case("m", 32, "bf16"),
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda, mps or cpu")
     parser.add_argument("--minutes", type=float, default=8.0, help="time for everything")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no compiler: for a CPU")
-    parser.add_argument("--data", default=str(CIFAR) if CIFAR.exists() else "portraits", help="images of the real run")
+    parser.add_argument("--data", default="portraits", help="images of the real run, such as CIFAR-10 as .npz")
     parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts: " + ", ".join(PARTS))
     parser.add_argument("--out", type=Path, default=Path(".bench/gpu"), help="folder for the grid of the real run")
     parser.add_argument("--record", type=Path, help="JSON file for the figures")

@@ -173,7 +173,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes_when_there_is_space(
     assert result.code == 5
     assert f"noisekiln: The {what} after 80 images could not be written to {run}" in result.err
     assert "No space left on device." in result.err
-    assert "intact. Free some space or check the disk, then run the same command again to resume." in result.err
+    assert "intact. Free some space or check the disk, then run the same call or command again to resume." in result.err
     assert checkpoints.list_images_seen(run / "checkpoints")[-1] == 64
     assert not list(run.rglob(".*.partial"))
     result = cli("train", pets, "--out", run, "--images", 128, *WORDS)

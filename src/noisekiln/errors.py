@@ -60,7 +60,7 @@ class SaveFailed(NoisekilnError, RuntimeError):
         what: str,
         why: object,
         intact: str = "What was saved before is intact",
-        remedy: str = "run the same command again to resume",
+        remedy: str = "run the same call or command again to resume",
     ) -> "SaveFailed":
         """The error for a file that could not be written.
 

@@ -28,5 +28,5 @@ def command(
     session = open_use(run, "outpaint", options)
     pixels = session.read_fitted(image, resize=resize)
     requested = {"left": left, "top": top, "right": right, "bottom": bottom}
-    sides = {name: every if pixels is None else pixels for name, pixels in requested.items()}
+    sides = {name: every if side is None else side for name, side in requested.items()}
     show(session.run_use(outpaint, pixels, method=method, **sides, **options), session)

@@ -40,7 +40,10 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def x_size(self, size: Size) -> Size:
-        """Height and width of x for images of (height, width) pixels."""
+        """Height and width of x for images of (height, width) pixels.
+
+        It must not depend on what `fit` reads: the size of the network is chosen before the codec is fitted.
+        """
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def check_same_weights(module: nn.Module, ranks: Ranks) -> None:
         raise RanksDiffer(
             f"The weights of {ranks_} differ from those of rank {found.index(most)}, although all {ranks.world_size} "
             "processes took the same steps: a device is faulty, or devices or versions of PyTorch differ. These "
-            "weights were not saved. Check that machine, then run the same command again: it resumes from the last "
-            "checkpoint."
+            "weights were not saved. Check that machine, then run the same call or command again: it resumes from "
+            "the last checkpoint."
         )
 
 

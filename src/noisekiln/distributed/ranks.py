@@ -105,7 +105,7 @@ class Ranks:
             lost = f"process {', '.join(map(str, missing))} of {self.world_size}" if missing else "another process"
             raise LostRank(
                 f"Lost {lost}: it died or does not answer. Training cannot continue without it; what was saved last is "
-                "intact. Check the output of that process, then run the same command again."
+                "intact. Check the output of that process, then run the same call or command again."
             ) from error
 
     def _missing(self) -> list[int]:

@@ -75,7 +75,7 @@ class Failures:
             raise ValueError(
                 f"Memory ran out in process {self.trainer.ranks.rank}, with a micro-batch of {size} images. "
                 "With sharded weights training cannot continue from there. "
-                f"Run the same command again; it will use micro-batches of {half} image{'s' * (half > 1)}."
+                f"Run the same call or command again; it will use micro-batches of {half} image{'s' * (half > 1)}."
             ) from error
 
     @contextmanager

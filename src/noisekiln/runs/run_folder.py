@@ -268,7 +268,7 @@ class RunFolder:
         if any(count > images_seen for count in since):
             raise ValueError(
                 f"Another process has trained in {self.path} since it was opened here. "
-                "Open it again, or run the same command again, to resume from there."
+                "Open it again, or run the same call or command again, to resume from there."
             )
 
 

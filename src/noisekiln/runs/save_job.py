@@ -61,7 +61,7 @@ class SaveJob:
                 raise
             raise SaveFailed(
                 f"The state after {self.images_seen:,} images could not be written to {folder}: memory ran out. "
-                "What was saved before is intact. Run the same command again with a smaller `micro_batch_size`."
+                "What was saved before is intact. Run the same call or command again with a smaller `micro_batch_size`."
             ) from error
 
     def _write_checkpoint(self, folder: Path) -> None:
