@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisekiln.blocks.convolve import convolve
-from noisekiln.operators.base import Operator
+from noisekiln.operators.base import Operator, convolve
 
 
 @dataclass(frozen=True)
