@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
 from noisekiln.data.dataset import DataSet, Images, Skipped, data_fingerprint
 from noisekiln.data.find import read_source
-from noisekiln.data.gallery import ArrayImages
+from noisekiln.data.image_collection import ArrayImages
 from noisekiln.data.labelling import check_captions, normalise_labels
-from noisekiln.data.part import LoadingSplit
+from noisekiln.data.loading_split import LoadingSplit
 from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
 from noisekiln.data.split import MIN_IMAGES, held_out
@@ -56,28 +56,23 @@ def load(
     labels, class_names = normalise_labels(found)
     counts = [len(part.images) for part in found.parts]
     columns = merge_columns([part.columns for part in found.parts], counts)
-    rows, skipped, notes = _enter(found, labels, columns)
-    if not any(len(part) for part in rows):
+    splits, skipped, notes = _enter(found, labels, columns)
+    splits = [split for split in splits if len(split)]
+    if not splits:
         raise _nothing(found, skipped)
-    rows = [part for part in rows if len(part)]
-    if len(rows) == 1:
-        rows, about_split = _split(rows[0])
+    if len(splits) == 1:
+        splits, about_split = _hold_out(splits[0])
         notes.append(about_split)
-    target, about_size = choose(requested, sum((part.gallery.sizes for part in rows), Counter()))
-    channels = max(part.gallery.channels for part in rows)
-    tick = _ticker(progress, sum(len(part) for part in rows))
-    filled: list[Images] = []
-    for name, part in zip(("train", "held-out"), rows, strict=False):
-        images, broken = part.fill(target, channels, cache / f"{name}.npy" if cache else None, tick)
-        filled += [images] if len(images) else []
-        skipped += broken
+    target, about_size = choose(requested, sum((split.images.sizes for split in splits), Counter()))
+    channels = max(split.images.channels for split in splits)
+    filled, broken = _fill(splits, target, channels, cache, progress)
+    skipped += broken
     if not filled:
         raise _nothing(found, skipped)
     filled, about_grey = _grey(filled, found)
     train, test = filled[0], filled[1] if len(filled) > 1 else None
     about = [*_about_words(found, filled, class_names), *columns_note(filled[0].columns)]
-    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey)
-    all_notes += (f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped.",) if skipped else ()
+    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *_about_skipped(skipped))
     mark = data_fingerprint((train, test), class_names)
     return DataSet(found.name, train, test, class_names, all_notes, tuple(skipped), mark)
 
@@ -85,7 +80,7 @@ def load(
 def _enter(
     found: Source, labels: Sequence[NDArray[np.int64] | None], columns: Sequence[Columns]
 ) -> tuple[list[LoadingSplit], list[Skipped], list[str]]:
-    """The parts while they are loaded, without unusable files, which are listed."""
+    """The splits while they are loaded, without unusable files, which are listed."""
     captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
     arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
     if arrays:
@@ -94,22 +89,40 @@ def _enter(
         splits = [LoadingSplit(ArrayImages(stack), label, caption, column) for stack, label, caption, column in parts]
         return splits, [], notes
     items = [part.images for part in found.parts if isinstance(part.images, tuple)]
-    galleries, skipped, notes = survey(items)
-    rows = []
-    for (files, numbers), label, caption, column in zip(galleries, labels, captions, columns, strict=True):
+    usable, skipped, notes = survey(items)
+    splits = []
+    for (files, numbers), label, caption, column in zip(usable, labels, captions, columns, strict=True):
         kept_labels = None if label is None else label[numbers]
         kept_captions = None if caption is None else tuple(caption[i] for i in numbers.tolist())
-        rows.append(LoadingSplit(files, kept_labels, kept_captions, select_columns(column, numbers)))
-    return rows, [*found.skipped, *skipped], notes
+        splits.append(LoadingSplit(files, kept_labels, kept_captions, select_columns(column, numbers)))
+    return splits, [*found.skipped, *skipped], notes
 
 
-def _split(rows: LoadingSplit) -> tuple[list[LoadingSplit], str]:
-    """Train and held-out part, if there are enough images, and a note."""
-    out = held_out(len(rows))
+def _hold_out(images: LoadingSplit) -> tuple[list[LoadingSplit], str]:
+    """Train and held-out split, if there are enough images, and a note."""
+    out = held_out(len(images))
     if not out.any():
-        return [rows], f"There are fewer than {MIN_IMAGES} images, so none is held out."
-    parts = [rows.take(np.flatnonzero(~out)), rows.take(np.flatnonzero(out))]
-    return parts, f"{out.sum():,} of {len(rows):,} images are held out, as there is no test part."
+        return [images], f"There are fewer than {MIN_IMAGES} images, so none is held out."
+    splits = [images.take(np.flatnonzero(~out)), images.take(np.flatnonzero(out))]
+    return splits, f"{out.sum():,} of {len(images):,} images are held out, as there is no test part."
+
+
+def _fill(
+    splits: Sequence[LoadingSplit],
+    size: tuple[int, int],
+    channels: int,
+    cache: Path | None,
+    progress: ReadProgress | None,
+) -> tuple[list[Images], list[Skipped]]:
+    """The decoded images of the splits that hold any, and the files that could not be decoded."""
+    tick = _ticker(progress, sum(len(split) for split in splits))
+    filled: list[Images] = []
+    skipped: list[Skipped] = []
+    for name, split in zip(("train", "held-out"), splits, strict=False):
+        images, broken = split.fill(size, channels, cache / f"{name}.npy" if cache else None, tick)
+        filled += [images] if len(images) else []
+        skipped += broken
+    return filled, skipped
 
 
 def _grey(filled: list[Images], found: Source) -> tuple[list[Images], list[str]]:
@@ -132,6 +145,10 @@ def _about_words(found: Source, filled: list[Images], class_names: tuple[str, ..
     if captions:
         notes.append(f"{sum(map(bool, captions)):,} of {len(captions):,} images have a caption.")
     return notes
+
+
+def _about_skipped(skipped: Sequence[Skipped]) -> list[str]:
+    return [f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped."] if skipped else []
 
 
 def _is_grey(pixels: NDArray[np.uint8]) -> bool:

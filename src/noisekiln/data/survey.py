@@ -10,7 +10,7 @@ from PIL import Image
 
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import Header, Range, Unusable, header
-from noisekiln.data.gallery import THREADS, FileImages
+from noisekiln.data.image_collection import THREADS, FileImages
 from noisekiln.data.source import Item
 from noisekiln.data.values import full_scale
 

@@ -51,11 +51,14 @@ class ArrayImages:
 
     pixels: NDArray[np.uint8]
     chosen: NDArray[np.int64] | None = None
-    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.pixels if self.chosen is None else self.chosen)
+
+    @property
+    def names(self) -> None:
+        """None: the images of an array have no files."""
 
     @property
     def channels(self) -> int:
@@ -77,7 +80,7 @@ class ArrayImages:
         for index in range(len(self.pixels)) if self.chosen is None else self.chosen:
             pixels = self.pixels[index]
             image = pixels.squeeze(2) if channels == 1 else pixels
-            yield pixels if same else _array(resize_and_crop(Image.fromarray(image), size))
+            yield pixels if same else _to_array(resize_and_crop(Image.fromarray(image), size))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class FileImages:
         return Counter((header.height, header.width) for header in self.headers)
 
     @property
-    def names(self) -> tuple[str, ...] | None:
+    def names(self) -> tuple[str, ...]:
         """The files' names."""
         return tuple(item.name for item in self.items)
 
@@ -123,7 +126,8 @@ class FileImages:
 
         def frame(item: Item) -> DecodedImage:
             try:
-                return _array(resize_and_crop(decode(item, colour=channels == 3, window=self.window, about=size), size))
+                image = decode(item, colour=channels == 3, window=self.window, about=size)
+                return _to_array(resize_and_crop(image, size))
             except Unusable as error:
                 return str(error)
 
@@ -133,7 +137,7 @@ class FileImages:
                 yield from threads.map(frame, batch)
 
 
-def _array(image: Image.Image) -> NDArray[np.uint8]:
+def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W, C)."""
     pixels = np.asarray(image)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels

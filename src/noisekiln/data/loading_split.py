@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, select_columns
 from noisekiln.data.dataset import Images, Skipped
-from noisekiln.data.gallery import ImageCollection
+from noisekiln.data.image_collection import ImageCollection
 from noisekiln.data.store import Store
 
 
@@ -17,28 +17,28 @@ from noisekiln.data.store import Store
 class LoadingSplit:
     """N images with N labels, captions and cells of each column, where there are any."""
 
-    gallery: ImageCollection
+    images: ImageCollection
     labels: NDArray[np.int64] | None
     captions: tuple[str, ...] | None
     columns: Columns
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.gallery)
+        return len(self.images)
 
     def take(self, chosen: NDArray[np.int64]) -> "LoadingSplit":
         """The rows with these indices, in this order."""
-        return LoadingSplit(self.gallery.take(chosen), *self._words(chosen), select_columns(self.columns, chosen))
+        return LoadingSplit(self.images.take(chosen), *self._words(chosen), select_columns(self.columns, chosen))
 
     def fill(
         self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]
     ) -> tuple[Images, list[Skipped]]:
         """The decoded images, in memory or (above 2 GiB) in `file`, and a list of those that are damaged."""
         store = Store((len(self), *size, channels), file)
-        names = self.gallery.names
+        names = self.images.names
         kept: list[int] = []
         skipped: list[Skipped] = []
-        for number, frame in enumerate(self.gallery.frames(size, channels)):
+        for number, frame in enumerate(self.images.frames(size, channels)):
             if isinstance(frame, str):
                 skipped.append(Skipped(names[number] if names else str(number), frame))
             else:
