@@ -41,6 +41,7 @@ from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ from noisekiln.model import saving
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.run import Run
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
@@ -103,16 +105,16 @@ def train(
 
 def ruin_a_batch(run: Run) -> None:
     """Make an image of one batch NaN."""
-    batches, ruined = run.trainer.batches, RUINED * run.trainer.batch_size
+    batches, ruined = TrainingBatches.__call__, RUINED * run.trainer.batch_size
 
-    def ruinous(start: int, count: int, generator: torch.Generator) -> Batch:
-        x, *others = batches(start, count, generator)
-        if start == ruined:
+    def ruinous(self: TrainingBatches, start: int, count: int, generator: torch.Generator) -> Batch:
+        x, *others = batches(self, start, count, generator)
+        if start == ruined and self is run.trainer.batches:
             assert x is not None
             x[3] = torch.nan
         return x, *others
 
-    run.trainer.batches = ruinous
+    patch.object(TrainingBatches, "__call__", ruinous).start()
 
 
 def ruin_a_weight(run: Run) -> None:

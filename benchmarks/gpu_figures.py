@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_tiny import network_of, noise_data
@@ -139,12 +139,11 @@ def _flops(bench: Bench, model: str, side: int) -> float | None:
 def without_channels_last(trainer: Trainer) -> None:
     """Have a trainer's weights and batches laid out channel by channel, as torch does by default."""
     trainer.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    batches = trainer.batches
 
-    def contiguous(seen: int, count: int, generator: torch.Generator) -> Batch:
-        return tuple(None if each is None else each.contiguous() for each in batches(seen, count, generator))
+    def contiguous(_: nn.Module, rows: Batch) -> Batch:
+        return tuple(None if each is None else each.contiguous() for each in rows)
 
-    trainer.batches = contiguous
+    trainer.module.register_forward_pre_hook(contiguous)
 
 
 def parts_of_a_step(bench: Bench, case: Case) -> dict[str, Any]:

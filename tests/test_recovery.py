@@ -18,7 +18,7 @@ from noisekiln.training.batches import Prefetcher, make_batch
 from noisekiln.training.budget import Budget
 from noisekiln.training.micro_batch import PER_ACTIVATION, PER_WEIGHT
 from noisekiln.training.placement import Placement
-from toy_training import assert_same_state, double, toy
+from toy_training import DATA, assert_same_state, batches_of, double, toy
 
 
 @pytest.mark.parametrize("micro", [1, 7, 75, 149])
@@ -141,8 +141,8 @@ def test_rows_made_ahead_are_the_same_also_after_a_jump():
 
 @pytest.mark.parametrize("where", ["forward", "backward", "rows"])
 def test_full_memory_halves_the_micro_batch_and_changes_nothing_else(where):
-    plain, short = double(batch_size=48), double(batch_size=48)
-    sizes = run_short(short, where, at=3)
+    plain = double(batch_size=48)
+    short, sizes = running_short(where, at=3)
     losses = [report.loss for report in plain.run()]
     reports = list(short.run())
     np.testing.assert_allclose([report.loss for report in reports], losses, rtol=1e-12)
@@ -153,9 +153,9 @@ def test_full_memory_halves_the_micro_batch_and_changes_nothing_else(where):
         torch.testing.assert_close(short.module.state_dict()[name], weight, rtol=1e-10, atol=1e-12)
 
 
-def run_short(trainer, where, at):
-    """Run out of memory in a call of the module; returns the numbers of rows that it is called with."""
-    forward, batches, sizes = trainer.module.forward, trainer.batches, []
+def running_short(where, at):
+    """A trainer that runs out of memory in a call of its module, and the numbers of rows that this is called with."""
+    sizes, batches = [], batches_of(DATA.double())
 
     def no_rows(start, count, generator):
         if start == 48 * (at - 1) and len(sizes) == at - 1:
@@ -163,8 +163,8 @@ def run_short(trainer, where, at):
             raise MemoryError
         return batches(start, count, generator)
 
-    if where == "rows":
-        trainer.batches = no_rows
+    trainer = double(batch_size=48, batches=no_rows if where == "rows" else batches)
+    forward = trainer.module.forward
 
     def full(*rows):
         sizes.append(len(rows[0]))
@@ -179,7 +179,7 @@ def run_short(trainer, where, at):
         raise RuntimeError("MPS backend out of memory (MPS allocated: 18.1 GB)")
 
     trainer.module.forward = full
-    return sizes
+    return trainer, sizes
 
 
 @pytest.mark.parametrize("ahead", [False, True])

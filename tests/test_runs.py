@@ -25,6 +25,8 @@ from noisekiln.monitor.preview import preview_conditions
 from noisekiln.objectives.base import Loss
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.predictions import PREDICTIONS, Prediction
 from noisekiln.runs.events import End, Event, Note, Plan, Step
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
@@ -357,7 +359,7 @@ def test_a_first_start_that_never_saved(data: DataSet, tmp_path: Path):
 # Divergence
 
 
-def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
+def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     longer = SETTINGS.replace(images=400)
     run = Run(longer, data, tmp_path, intervals=EVERY_STEP)
     steps = run.steps()
@@ -366,14 +368,16 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     run.background.wait()
     saved = contents(tmp_path / "checkpoints") | contents(tmp_path / "model")
     before = [parameter.clone() for parameter in run.learner.parameters()]
-    batches = run.trainer.batches
+    batches = TrainingBatches.__call__
 
-    def ruined(start: int, count: int, generator: torch.Generator) -> Batch:
-        x, *rest = batches(start, count, generator)
-        x[5] = torch.nan
+    def ruined(self: TrainingBatches, start: int, count: int, generator: torch.Generator) -> Batch:
+        x, *rest = batches(self, start, count, generator)
+        assert x is not None
+        if self is run.trainer.batches:
+            x[5] = torch.nan
         return x, *rest
 
-    run.trainer.batches = ruined
+    monkeypatch.setattr(TrainingBatches, "__call__", ruined)
     with pytest.raises(Diverged) as error:
         list(steps)
     message = str(error.value)
@@ -388,7 +392,19 @@ def test_a_nan_keeps_the_last_good_checkpoint(data: DataSet, tmp_path: Path):
     assert all(torch.equal(a, b) for a, b in zip(before, run.learner.parameters(), strict=True))
     assert contents(tmp_path / "checkpoints") | contents(tmp_path / "model") == saved
     assert Diffusion.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
+    monkeypatch.undo()
     assert train(longer, data, tmp_path).opened.images_seen > 0  # with repaired data it resumes
+
+
+def test_a_new_prediction_is_chosen_by_its_name(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mine = Prediction("mine", lambda t: (torch.ones_like(t.alpha), -torch.ones_like(t.alpha)))
+    with pytest.raises(ValueError, match=r"`prediction=mine` is not a choice\. .*Known prediction types: .*flow"):
+        nk.train(pets, out=tmp_path, prediction="mine")
+    monkeypatch.setitem(PREDICTIONS, "mine", mine)
+    words = {"images": 32, "batch_size": 16, "backbone": TINY, "curves": "none"}
+    model = nk.train(pets, out=tmp_path, prediction="mine", **words)
+    assert model.denoiser.prediction == mine
+    assert nk.load(tmp_path).sample(1, steps=1).shape == (1, 8, 8, 3)
 
 
 def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):

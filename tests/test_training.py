@@ -18,6 +18,14 @@ from noisekiln.training.state import restore_tensors
 from noisekiln.training.trainer import report_record
 from toy_training import adamw, assert_same_state, muon_and_adamw, sgd, toy
 
+
+def test_the_source_of_rows_is_an_argument_and_not_changed_later():
+    """Rows that are made ahead would still come from the old one."""
+    trainer = toy(Budget(images=16))
+    with pytest.raises(AttributeError):
+        trainer.batches = trainer.batches
+
+
 # --- budget and rate
 
 

@@ -39,19 +39,24 @@ class Net(nn.Sequential):
         return Toy((super().forward(x + noise) - x).square().mean())
 
 
-def toy(budget, *, seed=0, ruin_at=None, optimizers=adamw, norm=True, data=DATA, **settings):
-    """A small network with a buffer and randomness in its loss."""
-    torch.manual_seed(99 + seed)
+def batches_of(data, ruin_at=()):
+    """The rows of `data` in their order, with noise; batches that start at an image in `ruin_at` hold a NaN."""
 
     def batches(seen, count, generator):
         rows = (seen + torch.arange(count)) % len(data)
         ruined = data[rows].clone()
-        if ruin_at is not None and seen in ruin_at:
+        if seen in ruin_at:
             ruined[0] = torch.nan
         return ruined, torch.randn(ruined.shape, generator=generator, dtype=data.dtype)
 
+    return batches
+
+
+def toy(budget, *, seed=0, ruin_at=(), optimizers=adamw, norm=True, data=DATA, batches=None, **settings):
+    """A small network with a buffer and randomness in its loss."""
+    torch.manual_seed(99 + seed)
     settings = {"batch_size": 8, "lr": LearningRate(0.01)} | settings
-    return Trainer(Net(norm), batches, optimizers, budget=budget, seed=seed, **settings)
+    return Trainer(Net(norm), batches or batches_of(data, ruin_at), optimizers, budget=budget, seed=seed, **settings)
 
 
 def assert_same_state(one, other):

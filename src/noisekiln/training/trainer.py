@@ -139,10 +139,6 @@ class Trainer:
         """The function that makes the rows."""
         return self._rows.batches
 
-    @batches.setter
-    def batches(self, batches: BatchSource) -> None:
-        self._rows.batches = batches
-
     @property
     def share(self) -> float:
         """Share of the budget that is used."""
