@@ -1,4 +1,4 @@
-"""Does a run that fails at random moments end as if nothing had happened?
+r"""Does a run that fails at random moments end as if nothing had happened?
 
     python benchmarks/crash.py --record records/crash.json
     python benchmarks/crash.py --kills 0 --sigterms 0 --flips 0 --nans 0 --tmpfs --record records/crash_full_disk.json
