@@ -22,7 +22,7 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.data import DataError, load, load_pairs
 from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Estimate
-from noisekiln.levels import level
+from noisekiln.levels import level, noise_from
 from noisekiln.model.diffusion import Diffusion, Sampling
 from noisekiln.objectives.denoising import Denoising
 from noisekiln.plan.learner import Learner
@@ -30,7 +30,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.run import Run
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.tasks.base import Task, noise_from
+from noisekiln.tasks.base import Task
 from noisekiln.tasks.colorize import Colorize
 from noisekiln.tasks.inpaint import Inpaint, known_pixels
 from noisekiln.tasks.translate import Translate

@@ -54,6 +54,11 @@ CLEAN = level(1.0, 0.0)
 PURE_NOISE = level(0.0, 1.0)
 
 
+def noise_from(generator: torch.Generator) -> NoiseSource:
+    """Noise for a whole batch from one generator, as training draws it; made on the generator's device."""
+    return lambda like: torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+
+
 def renoise(x: Tensor, at: Level, to: Level, noise: Tensor) -> Tensor:
     """Bring an image from one level to a noisier one, as the noising process does.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisekiln.codecs.base import Codec, check_image_size
+from noisekiln.codecs.base import Codec, Size, check_image_size
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
@@ -33,7 +33,6 @@ from noisekiln.samplers.base import Sampler, SeededNoise, check_steps, grid
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
-Size = tuple[int, int]
 WrapDenoiser = Callable[[Denoise], Denoise]
 
 

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.spec import describe
 from noisekiln.estimate import Denoise
-from noisekiln.levels import NoiseSource
-
-Size = tuple[int, int]
+from noisekiln.levels import NoiseSource, noise_from
 
 
 class Task(ABC):
@@ -100,11 +98,6 @@ class Task(ABC):
     def preview(self, source: Tensor, size: Size) -> Tensor:
         """The source for grids, (B, H, W, C) uint8 of the images' size. May be overridden."""
         return F.interpolate(source.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
-
-
-def noise_from(generator: torch.Generator) -> NoiseSource:
-    """Unit Gaussian noise for a batch from one generator, as training draws it."""
-    return lambda like: torch.randn(like.shape, generator=generator, device=generator.device).to(like)
 
 
 def signed(source: Tensor, codec: Codec, size: Size) -> Tensor:

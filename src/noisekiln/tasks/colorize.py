@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Size
 from noisekiln.levels import NoiseSource
 from noisekiln.operators.grayscale import Grayscale
-from noisekiln.tasks.base import Size, Task, signed
+from noisekiln.tasks.base import Task, signed
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.codecs.base import Codec, pixels_per_position
+from noisekiln.codecs.base import Codec, Size, pixels_per_position
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.levels import Level, NoiseSource
-from noisekiln.tasks.base import Size, Task
+from noisekiln.tasks.base import Task
 
 STROKES = 4
 GREY = 128

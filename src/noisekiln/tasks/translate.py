@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Size
 from noisekiln.levels import NoiseSource
-from noisekiln.tasks.base import Size, Task, signed
+from noisekiln.tasks.base import Task, signed
 
 
 @dataclass(frozen=True)

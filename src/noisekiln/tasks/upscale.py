@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.codecs.base import Codec
-from noisekiln.levels import NoiseSource
-from noisekiln.tasks.base import Size, Task, noise_from
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.levels import NoiseSource, noise_from
+from noisekiln.tasks.base import Task
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from noisekiln.codecs.base import Size
 from noisekiln.estimate import Denoise, Estimate
 from noisekiln.flow.inversion import invert
 from noisekiln.levels import Level
-from noisekiln.model.diffusion import Diffusion, Size
+from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Decode, Progress
 from noisekiln.samplers.ddim import DDIM
 
