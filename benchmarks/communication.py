@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from noisekiln.backbones.unet import SHAPES
+from noisekiln.backbones.unet import Unet
 from noisekiln.data import load
 from noisekiln.monitor.workload import flops_per_image
 from noisekiln.optimizers.muon import MuonOptimizer
@@ -86,7 +86,7 @@ def main() -> None:
     sizes = []
     print(f"{options.images} images a process and step; computing at an assumed {options.speed / 1e12:g} TFLOP/s\n")
     for side in SIDES:
-        for name in SHAPES:
+        for name in Unet.sizes:
             found = counted(name, side)
             found["compute_ms"] = 1e3 * options.images * found["flops_per_image"] / options.speed
             share = found["of_muon"] / found["parameters"]

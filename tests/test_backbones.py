@@ -7,7 +7,7 @@ from torch import nn
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.components.registry import find, names
 from noisekiln.components.spec import build, describe, with_defaults
-from noisekiln.conditions import NOTHING, Cond, CondSizes
+from noisekiln.conditions import NOTHING, Cond
 
 SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
 SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]
@@ -123,7 +123,7 @@ def test_it_takes_channels_and_declares_what_it_reads(name):
     assert "channels" in parameters
     assert {"vector", "tokens"} & set(parameters), "a network without conditions cannot be guided"
     made = make(name, 2, 6, image=1)
-    assert made.cond_sizes() == CondSizes(6, made.tokens, 1)
+    assert (made.channels, made.vector, made.image) == (2, 6, 1)
     own = [p for key, p in parameters.items() if key not in INTERFACE]
     assert all(p.default is not p.empty for p in own), "settings need defaults: a spec may be just the name"
 
@@ -131,9 +131,9 @@ def test_it_takes_channels_and_declares_what_it_reads(name):
 @every_backbone
 def test_sizes_make_larger_and_larger_networks(name):
     kind = find(Backbone, name)
-    assert kind.default_size(5, "cpu") in kind.size_names
+    assert kind.default_size(5, "cpu") in kind.sizes
     counts = []
-    for size in kind.size_names:
+    for size in kind.sizes:
         spec = with_defaults(Backbone, name, kind.sized(size, (32, 32)))
         network = build(Backbone, spec, channels=3, vector=0, tokens=0, image=0)
         counts.append(sum(parameter.numel() for parameter in network.parameters()))

@@ -1,5 +1,6 @@
 """A backbone that reads tokens by cross-attention, and both levels of a step."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,7 @@ class TokenNet(Backbone):
     """
 
     reads_target: ClassVar[bool] = True
-    size_names: ClassVar[tuple[str, ...]] = ("s", "m")
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s": {"width": 8}, "m": {"width": 16}}
 
     def __init__(self, channels: int, tokens: int = 0, width: int = 16) -> None:
         super().__init__()
@@ -31,10 +32,6 @@ class TokenNet(Backbone):
         self.noise = nn.Linear(2, width)
         self.keys = nn.Linear(tokens, 2 * width) if tokens else None
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
-
-    @classmethod
-    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
-        return {"width": {"s": 8, "m": 16}[name]}
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:

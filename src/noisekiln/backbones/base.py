@@ -1,11 +1,12 @@
 """The interface of backbones."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from noisekiln.conditions import Cond, CondSizes
+from noisekiln.conditions import Cond
 
 INTERFACE = ("channels", "vector", "tokens", "image")  # constructor arguments that come from data, not from a spec
 
@@ -24,7 +25,7 @@ class Backbone(nn.Module, ABC):
     image: int = 0
 
     reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
-    size_names: ClassVar[tuple[str, ...]] = ()  # names of its sizes, smallest first
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings of its named sizes, smallest first
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:
@@ -41,15 +42,18 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
-        """Settings of a network of one of the `size_names`, for x of (height, width).
+        """Settings of a network of one of the `sizes`, for x of (height, width).
 
-        May be overridden, together with `size_names` and `default_size`; by default there are no named sizes.
+        May be overridden by a network whose settings depend on the size of x too; by default they are those in `sizes`.
         """
-        return {}
+        return dict(cls.sizes[name])
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:
-        """The default size for a budget in minutes (None for one in images) on a device. May be overridden."""
+        """The default size for a budget in minutes (None for one in images) on a device; "" without `sizes`.
+
+        May be overridden, together with `sizes`.
+        """
         return ""
 
     def edges(self) -> list[nn.Module]:
@@ -59,7 +63,3 @@ class Backbone(nn.Module, ABC):
         """
         convolutions: list[nn.Module] = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         return convolutions[:1] + convolutions[-1:]
-
-    def cond_sizes(self) -> CondSizes:
-        """Sizes of the slots of `Cond` that it was built for."""
-        return CondSizes(self.vector, self.tokens, self.image)

@@ -1,5 +1,6 @@
 """Simple U-Net of the study notes: plain convolutions, for lessons."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -9,8 +10,6 @@ from torch.nn import functional as F
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.shape import concat_condition_image, match_size
 from noisekiln.conditions import Cond
-
-WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
 
 
 class SimpleUnet(Backbone):
@@ -25,7 +24,9 @@ class SimpleUnet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
-    size_names: ClassVar[tuple[str, ...]] = tuple(WIDTHS)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "xs": {"width": 16}, "s": {"width": 32}, "m": {"width": 64}, "l": {"width": 96}, "xl": {"width": 128},
+    }  # fmt: skip
 
     def __init__(self, channels: int, vector: int = 0, width: int = 64, image: int = 0) -> None:
         super().__init__()
@@ -41,11 +42,6 @@ class SimpleUnet(Backbone):
         self.up3 = nn.Conv2d(8 * width, 2 * width, 3, padding=1)
         self.up2 = nn.Conv2d(4 * width, width, 3, padding=1)
         self.up1 = nn.Conv2d(2 * width, channels, 3, padding=1)
-
-    @classmethod
-    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
-        """The width of the first convolution."""
-        return {"width": WIDTHS[name]}
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:

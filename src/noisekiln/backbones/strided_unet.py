@@ -1,5 +1,6 @@
 """Strided U-Net of the study notes: down by strided convolutions, for lessons."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -8,8 +9,6 @@ from torch import Tensor, nn
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.shape import concat_condition_image, match_size
 from noisekiln.conditions import Cond
-
-WIDTHS = {"xs": 16, "s": 32, "m": 64, "l": 96, "xl": 128}
 
 
 class StridedUnet(Backbone):
@@ -26,7 +25,9 @@ class StridedUnet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
-    size_names: ClassVar[tuple[str, ...]] = tuple(WIDTHS)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "xs": {"width": 16}, "s": {"width": 32}, "m": {"width": 64}, "l": {"width": 96}, "xl": {"width": 128},
+    }  # fmt: skip
 
     def __init__(self, channels: int, vector: int = 0, width: int = 64, time_width: int = 256, image: int = 0) -> None:
         super().__init__()
@@ -51,11 +52,6 @@ class StridedUnet(Backbone):
             )
         )
         self.last = nn.Conv2d(width, channels, 1)
-
-    @classmethod
-    def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
-        """The width of the first convolution."""
-        return {"width": WIDTHS[name]}
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:

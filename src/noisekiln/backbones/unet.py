@@ -1,6 +1,7 @@
 """U-Net with patches, for small images and small computers: the default."""
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +13,6 @@ from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
 from noisekiln.blocks.shape import concat_condition_image, depth_to_space, match_size, pad_to_multiple, space_to_depth
 from noisekiln.conditions import Cond
-
-
-class Shape(NamedTuple):
-    """A U-Net's shape for x of 28 to 32 pixels a side; larger ones get more levels below."""
-
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    condition: int
-
-
-SHAPES = {
-    "xs": Shape((32, 64), (1, 2), 64),
-    "s": Shape((64, 96), (1, 2), 128),
-    "m": Shape((64, 128), (2, 4), 128),
-    "l": Shape((96, 192), (3, 6), 256),
-    "xl": Shape((192, 384), (4, 8), 512),
-}
 
 
 class Unet(Backbone):
@@ -49,7 +33,13 @@ class Unet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
-    size_names: ClassVar[tuple[str, ...]] = tuple(SHAPES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # for x of 28 to 32 pixels a side; see `sized`
+        "xs": {"widths": (32, 64), "blocks": (1, 2), "condition": 64},
+        "s": {"widths": (64, 96), "blocks": (1, 2), "condition": 128},
+        "m": {"widths": (64, 128), "blocks": (2, 4), "condition": 128},
+        "l": {"widths": (96, 192), "blocks": (3, 6), "condition": 256},
+        "xl": {"widths": (192, 384), "blocks": (4, 8), "condition": 512},
+    }
 
     def __init__(
         self,
@@ -117,13 +107,13 @@ class Unet(Backbone):
     @classmethod
     def sized(cls, name: str, size: tuple[int, int]) -> dict[str, Any]:
         """Patches of 1 pixel for x below 12 pixels, else of 2; levels are added until the lowest has at most 12."""
-        shape, side = SHAPES[name], max(size)
+        settings, side = cls.sizes[name], max(size)
         patch = 1 if side < 12 else 2
-        widths, blocks = list(shape.widths), list(shape.blocks)
+        widths, blocks = list(settings["widths"]), list(settings["blocks"])
         while side / patch / 2 ** (len(widths) - 1) > 12:
             widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])
             blocks.insert(1, blocks[0])
-        return {"widths": tuple(widths), "blocks": tuple(blocks), "patch": patch, "condition": shape.condition}
+        return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch}
 
     @classmethod
     def default_size(cls, minutes: float | None, device: str) -> str:

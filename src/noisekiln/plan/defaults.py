@@ -75,12 +75,8 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
     size = settings.model if settings.model != "auto" else kind.default_size(settings.minutes, settings.device)
     if not size:
         return {"model": "auto", "backbone": with_defaults(Backbone, spec, {})}
-    if size not in kind.size_names:
-        known = (
-            did_you_mean(size, ("auto", *kind.size_names), "sizes")
-            if kind.size_names
-            else "It has no sizes to choose from."
-        )
+    if size not in kind.sizes:
+        known = did_you_mean(size, ("auto", *kind.sizes), "sizes") if kind.sizes else "It has no sizes to choose from."
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
     codec: Codec = build(Codec, settings.codec)
     return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}

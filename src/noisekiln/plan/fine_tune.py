@@ -195,7 +195,7 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
     kind, requested = type(network), settings.backbone
     if requested is None and settings.model == "auto":
         return
-    if settings.model != "auto" and settings.model in kind.size_names:
+    if settings.model != "auto" and settings.model in kind.sizes:
         x_size = base.codec.x_size(base.size)
         requested = with_defaults(Backbone, requested or name_of(kind), kind.sized(settings.model, x_size))
     interface = {name: getattr(network, name) for name in INTERFACE}
