@@ -26,7 +26,6 @@ from noisekiln.data import batch_order, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
-from noisekiln.predictions import PREDICTIONS
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
 from noisekiln.uses.request import SampleOptions
@@ -152,9 +151,10 @@ def test_doctor(cli: Command):
     assert "GFLOP/s" in lines[-1]
 
 
-def test_the_choices_of_settings_are_complete():
-    """The choices are repeated in the settings because help must not import torch."""
-    assert set(rules_of(Settings)["prediction"].choices or ()) == set(PREDICTIONS)
+def test_help_shows_settings_in_backticks_as_options(cli: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "`start`" in rules_of(Settings)["lora"].help
+    assert "With --from: train an adapter" in cli("train", "--help").flat
 
 
 # What typer refuses

@@ -1,6 +1,10 @@
+import types
+from pathlib import Path
+
 import pytest
 import torch
 
+from noisekiln import predictions
 from noisekiln.components.registry import find, names
 from noisekiln.levels import CLEAN, PURE_NOISE, Level, level
 from noisekiln.noise_labels.base import NoiseLabel
@@ -20,8 +24,16 @@ def all_levels():
 
 
 def test_they_are_known_by_their_names():
-    assert {"x0": X0, "eps": EPS, "v": V, "flow": FLOW} == PREDICTIONS
+    assert {"x0": X0, "eps": EPS, "v": V, "flow": FLOW}.items() <= PREDICTIONS.items()
     assert all(prediction.name == name for name, prediction in PREDICTIONS.items())
+
+
+def test_one_more_line_is_one_more_prediction():
+    source = Path(predictions.__file__).read_text(encoding="utf-8")
+    line = 'MINE = Prediction("mine", lambda t: (_one(t), -_one(t)))'
+    extended = types.ModuleType(predictions.__name__)
+    exec(source.replace("\nFLOW = ", f"\n{line}\nFLOW = "), vars(extended))
+    assert set(extended.PREDICTIONS) == {*PREDICTIONS, "mine"}
 
 
 @all_predictions

@@ -1,7 +1,7 @@
 """Prediction types: what the network's output means, a pair of coefficients, ``y = a x + b eps``.
 
 From ``x_t = alpha x + sigma eps`` and ``y = a x + b eps`` follow ``x`` and ``eps`` by solving a 2x2 system with the
-determinant ``det = alpha b - sigma a``. A new type of prediction is one more pair.
+determinant ``det = alpha b - sigma a``. A new type of prediction is one more line below.
 """
 
 from collections.abc import Callable
@@ -56,5 +56,5 @@ EPS = Prediction("eps", lambda t: (0 * t.alpha, _one(t)))
 V = Prediction("v", lambda t: (-t.sigma / t.norm, t.alpha / t.norm))
 FLOW = Prediction("flow", lambda t: (-_one(t), _one(t)))
 
-PREDICTIONS = {prediction.name: prediction for prediction in (X0, EPS, V, FLOW)}
-"""By name. `V` is exact at both ends and, on unit-variance images, EDM's preconditioning (up to the output's sign)."""
+PREDICTIONS = {each.name: each for each in tuple(globals().values()) if isinstance(each, Prediction)}
+"""All of this module by name. `V` is exact at both ends and, on unit-variance images, EDM's preconditioning (up to the output's sign)."""

@@ -6,6 +6,7 @@ import torch
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
+from noisekiln.components.registry import did_you_mean
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
@@ -18,6 +19,7 @@ from noisekiln.plan.images import task_of
 from noisekiln.plan.settings import Settings
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
+from noisekiln.predictions import PREDICTIONS
 
 
 def check_components(settings: Settings) -> None:
@@ -31,6 +33,7 @@ def check_components(settings: Settings) -> None:
     cond = None if settings.cond in ("auto", "none") else settings.cond
     without_data: list[tuple[type[Any], str | None]] = [
         (Codec, settings.codec),
+    check_prediction(settings.prediction)
         (Conditioner, cond),
         (NoiseLabel, settings.noise_label),
         (Draw, settings.draw),
@@ -54,6 +57,14 @@ def check_objective_arguments(settings: Settings) -> None:
     kind = class_of(Objective, settings.objective)
     for name in ("draw", "loss_weight"):
         requested = getattr(settings, name)
+def check_prediction(name: str | None) -> None:
+    """Raise ValueError if there is no prediction type of this name; None is the default."""
+    if name is not None and name not in PREDICTIONS:
+        raise ValueError(
+            f"`prediction={name}` is not a choice. {did_you_mean(name, list(PREDICTIONS), 'prediction types')}"
+        )
+
+
         if requested != getattr(Settings, name) and not has_argument(kind, name):
             raise ValueError(
                 f"`{name}={requested}` was requested, but `objective={settings.objective}` takes no "

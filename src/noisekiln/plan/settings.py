@@ -69,8 +69,7 @@ class Settings:
     )
     prediction: str | None = setting(
         None,
-        "What the network predicts: v, eps, x0 or flow. Default: v.",
-        choices=("v", "eps", "x0", "flow"),
+        "What the network predicts, such as v, eps, x0 or flow. Default: v.",
         group="Network",
     )
     noise_label: str | None = setting(
