@@ -250,15 +250,15 @@ BELOW_CLI = [file for file in FILES if HEIGHT.get(room(file), 0) < HEIGHT["cli"]
 
 @pytest.mark.parametrize("file", BELOW_CLI, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_nothing_below_the_command_line_prints_or_names_a_flag(file):
-    """Messages name settings in backticks, which the command line renders as its flags."""
+    """Messages and help name settings in backticks, which the command line renders as its flags."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-    rules = {id(part) for call in calls if is_setting(call) for part in ast.walk(call)}
+    names = {id(word.value) for call in calls if is_setting(call) for word in call.keywords if word.arg == "flag"}
     flags = [
         f"line {node.lineno}: {node.value[:60]!r}"
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in rules
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in names
         if re.search(r"(?<![\w-])--[a-z][a-z-]+", node.value) and not is_docstring(node, tree)
         if node.value not in {"--porcelain", "--untracked-files=no"}  # git's
     ]

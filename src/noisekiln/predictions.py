@@ -57,4 +57,4 @@ V = Prediction("v", lambda t: (-t.sigma / t.norm, t.alpha / t.norm))
 FLOW = Prediction("flow", lambda t: (-_one(t), _one(t)))
 
 PREDICTIONS = {each.name: each for each in tuple(globals().values()) if isinstance(each, Prediction)}
-"""All of this module by name. `V` is exact at both ends and, on unit-variance images, EDM's preconditioning (up to the output's sign)."""
+"""By name. `V` is exact at both ends and, on unit-variance images, EDM's preconditioning (up to the output's sign)."""

@@ -1,7 +1,7 @@
 """Command-line options derived from the settings of a dataclass."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from functools import partial
 from types import NoneType
@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from noisekiln.cli._flags import SETTING
 from noisekiln.components.setting import Rules, rules_of
 
 option = partial(typer.Option, show_default=False)  # for options whose default is "choose for me"
@@ -36,7 +37,7 @@ def with_settings(kind: type, *, exclude: tuple[str, ...] = ()) -> Callable[[Cal
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[_option_type(hints[field.name]), _derived(field, rules[field.name])],
+            annotation=Annotated[_option_type(hints[field.name]), _derived(field, hints[field.name], rules)],
         )
         for field in fields(kind)
         if field.name in rules and field.name not in exclude
@@ -67,10 +68,31 @@ def _option_type(hint: Any) -> Any:
     return str | None if len(kinds) > 1 and str in kinds else hint
 
 
-def _derived(field: Field[Any], rules: Rules) -> Any:
+def _derived(field: Field[Any], hint: Any, rules: dict[str, Rules]) -> Any:
+    own, may_be_number = rules[field.name], {str, float} <= set(get_args(hint))
     return typer.Option(
-        *rules.flag.split(),
-        help=rules.help,
+        *own.flag.split(),
+        parser=_number_or_text if may_be_number else None,
+        metavar="TEXT" if may_be_number else None,
+        help=_with_options(own.help, rules),
         show_default=field.default is not None,
-        rich_help_panel=rules.group or None,
+        rich_help_panel=own.group or None,
     )
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _with_options(text: str, rules: dict[str, Rules]) -> str:
+    """The help of a setting, in which other settings in backticks are shown as their options."""
+    options = {name: next(_long_names(name, each)) for name, each in rules.items()}
+    return SETTING.sub(lambda found: options.get(found[1], found[0]), text)
+
+
+def _long_names(name: str, rules: Rules) -> Iterator[str]:
+    yield from (flag for flag in rules.flag.split() if flag.startswith("--"))
+    yield f"--{name.replace('_', '-')}"

@@ -27,7 +27,7 @@ class Settings:
         None, "Fine-tune the model of this run, or of a model folder.", flag="--from", folder=True, group="Fine-tuning"
     )
     lora: int | None = setting(
-        None, "With --from: train an adapter of this rank. Default: all weights.", above=0, group="Fine-tuning"
+        None, "With `start`: train an adapter of this rank. Default: all weights.", above=0, group="Fine-tuning"
     )
     size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).", group="Data and budget")
     task: str = setting(
