@@ -254,7 +254,10 @@ def test_nothing_below_the_command_line_prints_or_names_a_flag(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-    names = {id(word.value) for call in calls if is_setting(call) for word in call.keywords if word.arg == "flag"}
+    makers = {"setting", *partials_of_setting(tree)}
+    names = {
+        id(word.value) for call in calls if is_call_of(call, makers) for word in call.keywords if word.arg == "flag"
+    }
     flags = [
         f"line {node.lineno}: {node.value[:60]!r}"
         for node in ast.walk(tree)
@@ -265,8 +268,18 @@ def test_nothing_below_the_command_line_prints_or_names_a_flag(file):
     assert not flags, flags
 
 
-def is_setting(call):
-    return isinstance(call.func, ast.Name) and call.func.id == "setting"
+def is_call_of(call, names):
+    return isinstance(call.func, ast.Name) and call.func.id in names
+
+
+def partials_of_setting(tree):
+    """Names at the top of a module that are ``partial(setting, ...)``."""
+    made = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)]
+    return {
+        node.targets[0].id
+        for node in made
+        if is_call_of(node.value, {"partial"}) and ast.unparse(node.value.args[0]) == "setting"
+    }
 
 
 def is_docstring(node, tree):
