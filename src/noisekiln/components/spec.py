@@ -99,12 +99,6 @@ def has_argument(kind: type, argument: str) -> bool:
     return argument in _parameters(kind)
 
 
-def requires(kind: type, argument: str) -> bool:
-    """Whether a component's constructor has an argument of this name and no default for it."""
-    parameters = _parameters(kind)
-    return argument in parameters and parameters[argument].default is inspect.Parameter.empty
-
-
 def _parse_spec(spec: str) -> tuple[str, dict[str, ast.expr]]:
     """The component's name and its settings; the name may be FILE.py:Class, or a word of Python such as "class"."""
     for form in FORMS:

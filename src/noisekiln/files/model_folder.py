@@ -1,4 +1,4 @@
-"""The folder of a saved model: finding and reading its `model.json`, and checking its weights."""
+"""The folder of a saved model: its `model.json`, and its weights with their digest."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from noisekiln.files.atomic import atomic_write
@@ -73,8 +74,15 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors with their digest; a process that reads the file at the same time never sees half of it."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_write(file) as draft:
+        save_file(contiguous, draft, metadata={"sha256": digest(contiguous)})
+
+
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, as they were written.
+    """The tensors that `write_weights` wrote.
 
     Raises:
         ValueError: If they do not have the digest that the file holds; files of earlier versions hold none.

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from noisekiln.blocks.low_rank import LowRank, RowDelta, adaptable_layers, lora_modules, scale
+from noisekiln.components.consent import python_files
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
@@ -188,7 +189,7 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             f"The adapter was trained for another model ({about.start} at that time) and cannot be merged into this "
             "one. Give that model, or use the run of the adapter by itself."
         )
-    if ".py:" in str(about.conditioner):
+    if python_files(about.conditioner):
         raise ValueError(
             "The adapter brings new words or classes for a conditioner in its author's own Python file. Code that an "
             "adapter names is never run. Use the run of the adapter by itself."

@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.consent import check_consent
+from noisekiln.components.consent import check_consent, python_files
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
 from noisekiln.errors import CodeNotAllowed
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.model_folder import digest, model_folder, read_description, read_weights, write_description
+from noisekiln.files.model_folder import (
+    model_folder,
+    read_description,
+    read_weights,
+    write_description,
+    write_weights,
+)
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import PREDICTIONS
@@ -59,9 +64,7 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
         "task": describe(parts.task, include_defaults=True) if parts.task else None,
         **metadata,
     }
-    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    with atomic_write(folder / "model.safetensors") as draft:  # another process never reads half a file
-        save_file(tensors, draft, metadata={"sha256": digest(tensors)})
+    write_weights(weights, folder / "model.safetensors")
     write_description(description, folder)
 
 
@@ -83,7 +86,7 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
             f"{place} holds a cascade of models, not a single one. "
             "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
         )
-    if names_code(description) and not allow_code:
+    if python_files(description) and not allow_code:
         raise ValueError(
             f"{place} needs Python code that is part of the model, and such code can do anything. "
             "If you trust it, allow it with `allow_code`."
@@ -101,9 +104,7 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
 def save_codec(codec: Codec, folder: Path) -> None:
     """Write a codec by itself: its spec in `codec.json`, its weights in `codec.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in codec.state_dict().items()}
-    with atomic_write(folder / "codec.safetensors") as draft:
-        save_file(tensors, draft, metadata={"sha256": digest(tensors)})
+    write_weights(codec.state_dict(), folder / "codec.safetensors")
     with atomic_write(folder / "codec.json") as draft:
         draft.write_text(json.dumps({"codec": describe(codec, include_defaults=True)}) + "\n", encoding="utf-8")
 
@@ -132,11 +133,6 @@ def load_codec(folder: Path, *, requested: object = None, allow_code: bool = Fal
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The codec in {folder} is damaged ({error}). Restore it from a backup.") from error
     return codec.requires_grad_(False)
-
-
-def names_code(description: Mapping[str, Any]) -> bool:
-    """Whether any spec of a `model.json` names a component in a Python file."""
-    return any(".py:" in str(spec) for spec in description.values())
 
 
 def _build_parts(description: Mapping[str, Any]) -> Parts:
