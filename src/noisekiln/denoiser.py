@@ -10,6 +10,7 @@ from noisekiln.components.registry import name_of
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.levels import Level
+from noisekiln.machine.autocast import autocast
 from noisekiln.noise_labels.angle import Angle
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import Prediction, V
@@ -34,20 +35,26 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.noise_label = label or Angle()
 
-    def output(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Tensor:
-        """The network's own output y, the shape of ``x_t``; arguments as for `forward`."""
+    def output(
+        self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None, precision: str = "fp32"
+    ) -> Tensor:
+        """The network's own output y, with the shape and type of ``x_t``; arguments as for `forward`."""
         labels = self._labels(x_t, t)
         if self.backbone.reads_target:
             labels = torch.stack([labels, self._labels(x_t, t if to is None else to)], dim=1)
-        y: Tensor = self.backbone(x_t / t.norm, labels, cond)
+        x_in = x_t / t.norm
+        with autocast(precision, x_t.device.type):
+            y: Tensor = self.backbone(x_in, labels, cond)
         if y.shape != x_t.shape:
             raise ValueError(
                 f"The backbone {name_of(type(self.backbone))} returned the shape {tuple(y.shape)} for images of "
                 f"{tuple(x_t.shape)}, but has to keep it. Correct its `forward`, or use another `backbone`."
             )
-        return y
+        return y.to(x_t.dtype)
 
-    def forward(self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None) -> Estimate:
+    def forward(
+        self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None, precision: str = "fp32"
+    ) -> Estimate:
         """Estimate image and noise.
 
         Args:
@@ -55,16 +62,17 @@ class Denoiser(nn.Module):
             t: Level of x_t.
             cond: The condition of each image.
             to: Level at the end of the step, for a backbone that `reads_target`; t itself if None.
+            precision: Precision of the network alone, "fp32", "bf16" or "fp16"; "fp32" keeps an outer autocast.
         """
-        return self.prediction.estimate(x_t, self.output(x_t, t, cond, to=to), t)
+        return self.prediction.estimate(x_t, self.output(x_t, t, cond, to=to, precision=precision), t)
 
-    def bind(self, cond: Cond) -> Denoise:
-        """This denoiser with its condition fixed."""
-        return Bound(self, cond)
+    def bind(self, cond: Cond, precision: str = "fp32") -> Denoise:
+        """This denoiser with its condition fixed, and its network in a precision."""
+        return Bound(self, cond, precision)
 
-    def bind_both(self, cond: Cond, unconditional: Cond) -> DenoiseBoth:
+    def bind_both(self, cond: Cond, unconditional: Cond, precision: str = "fp32") -> DenoiseBoth:
         """This denoiser for two conditions at once, in one call of twice the batch."""
-        return BoundPair(self, Cond.cat([cond, unconditional]))
+        return BoundPair(self, Cond.cat([cond, unconditional]), precision)
 
     def _labels(self, x_t: Tensor, t: Level) -> Tensor:
         """The label of each image, (B,), on the device of ``x_t``."""
@@ -81,14 +89,16 @@ class Bound:
     Args:
         denoiser: The model.
         cond: The condition of each image.
+        precision: Precision of the network.
     """
 
     denoiser: Denoiser
     cond: Cond
+    precision: str = "fp32"
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         """The model's estimate with its condition."""
-        estimate: Estimate = self.denoiser(x_t, t, self.cond, to=to)
+        estimate: Estimate = self.denoiser(x_t, t, self.cond, to=to, precision=self.precision)
         return estimate
 
     def __repr__(self) -> str:
@@ -103,14 +113,16 @@ class BoundPair:
     Args:
         denoiser: The model.
         conds: The conditions of all images, followed by the unconditional ones.
+        precision: Precision of the network.
     """
 
     denoiser: Denoiser
     conds: Cond
+    precision: str = "fp32"
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
         """The estimates with the first and with the second condition."""
-        x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.conds, to=to)
+        x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.conds, to=to, precision=self.precision)
         count = len(x_t)
         return Estimate(x[:count], eps[:count]), Estimate(x[count:], eps[count:])
 

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisekiln.blocks.group_norm import GroupNorm
+
 
 class Attention(nn.Module):
     """``x + out(softmax(q k^T) v)``; the identity at the start of training.
@@ -16,7 +18,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, head: int = 32, group: int = 16) -> None:
         super().__init__()
         self.heads = width // head
-        self.norm = nn.GroupNorm(width // group, width)
+        self.norm = GroupNorm(width // group, width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out.weight)

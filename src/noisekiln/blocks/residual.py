@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisekiln.blocks.group_norm import GroupNorm
+
 
 class Residual(nn.Module):
     """``x + conv(act(modulate(norm(conv(act(norm(x)))))))``; the identity at the start of training.
@@ -18,10 +20,10 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, embedding: int, group: int = 16) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(width // group, width)
+        self.norm1 = GroupNorm(width // group, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.modulate = nn.Linear(embedding, 2 * width)
-        self.norm2 = nn.GroupNorm(width // group, width, affine=False)
+        self.norm2 = GroupNorm(width // group, width, affine=False)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         for parameter in (self.modulate.weight, self.modulate.bias, self.conv2.weight):
             nn.init.zeros_(parameter)
