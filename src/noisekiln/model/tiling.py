@@ -71,7 +71,7 @@ class Tiled:
         total = torch.zeros(x_t.shape[-2:], dtype=x_t.dtype, device=x_t.device)
         for (rows, columns), part in self.parts:
             seen = part(x_t[..., rows, columns], t, to=to).x
-            weight = _triangle(seen.shape[-2]).to(seen)[:, None] * _triangle(seen.shape[-1]).to(seen)
+            weight = _triangle(seen.shape[-2], seen)[:, None] * _triangle(seen.shape[-1], seen)
             x = x + _placed(weight * seen, (rows, columns), x_t)
             total[rows, columns] += weight
         return Estimate.of_x(x_t, x / total, t)
@@ -87,10 +87,10 @@ def _placed(tile: Tensor, place: Window, like: Tensor) -> Tensor:
     return torch.nn.functional.pad(tile, (columns.start, width - columns.stop, rows.start, height - rows.stop))
 
 
-def _triangle(length: int) -> Tensor:
-    """Triangular weights, (length,), all above 0."""
+def _triangle(length: int, like: Tensor) -> Tensor:
+    """Triangular weights, (length,), all above 0; made on the device of `like`, without a copy to it."""
     middle = (length - 1) / 2
-    return 1 - (torch.arange(length) - middle).abs() / (middle + 1)
+    return 1 - (torch.arange(length, dtype=like.dtype, device=like.device) - middle).abs() / (middle + 1)
 
 
 def _num_windows(length: int, side: int, overlap: float) -> int:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ class Operator(ABC):
         Raises:
             ValueError: For images of a size that it cannot act on.
         """
+
+    def to(self, device: torch.device) -> Self:
+        """The same operator with its tensors, if it has any, on a device. May be overridden."""
+        return self
 
     def adjoint(self, observation: Tensor, images: Tensor) -> Tensor:
         """``A^T observation``, the shape of `images`; for a non-linear A that of its derivative at `images`."""

@@ -1,8 +1,10 @@
 """Composition of two operators."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+import torch
 from torch import Tensor
 
 from noisekiln.operators.base import Operator
@@ -27,6 +29,9 @@ class Compose(Operator):
     @property
     def std(self) -> float:  # noqa: D102 (the base class says it)
         return math.hypot(self.first.std, self.second.std)
+
+    def to(self, device: torch.device) -> Self:  # noqa: D102 (the base class says it)
+        return replace(self, first=self.first.to(device), second=self.second.to(device))
 
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         return self.second(self.first(images))

@@ -1,6 +1,7 @@
 """Masking: parts of the image are unknown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class Mask(Operator):
 
     known: Tensor | None = None
     box: tuple[int, ...] = (0, 0, 1, 1)
+
+    def to(self, device: torch.device) -> Self:  # noqa: D102 (the base class says it)
+        return self if self.known is None else replace(self, known=self.known.to(device))
 
     def map(self, images: Tensor) -> Tensor:
         """The map of known pixels for images of this shape, (H, W) or (B, 1, H, W).

@@ -67,7 +67,7 @@ def observe(model: Diffusion, y: Tensor, operator: Operator, size: tuple[int, in
         operator: Operator that produced the observation.
         size: Height and width of the images; the codec may pad them.
     """
-    codec = model.codec
+    codec, operator = model.codec, operator.to(model.device)
 
     def observe_x(x: Tensor) -> Tensor:
         return operator(codec.to_image(x)[..., : size[0], : size[1]]) / codec.scale
