@@ -89,9 +89,10 @@ def test_the_first_step_begins_where_the_model_ended(plain_run: Path, greens: Da
         assert torch.equal(trained.sample(2, steps=3), start.sample(2, steps=3))
 
 
-def test_sampling_settings_are_kept_unless_others_are_set(pets: Path, tmp_path: Path):
+@pytest.mark.parametrize("guidance", [3, "classifier_free(scale=3.0, low=0.3)"])
+def test_sampling_settings_are_kept_unless_others_are_set(pets: Path, tmp_path: Path, guidance: float | str):
     data = load(pets)
-    odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": 3}
+    odd = {"sampler": "ddim(eta=1)", "steps": 7, "schedule": "cosine", "guidance": guidance}
     first = Settings(images=32, batch_size=16, backbone=TINY, prediction="eps", noise_label="log_nsr", **odd)
     train(first, data, tmp_path / "base")
     kept = Run(fine_tune_settings(tmp_path / "base"), data, tmp_path / "next").settings

@@ -1,7 +1,7 @@
 """Command-line options derived from the settings of a dataclass."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import Field, fields
 from functools import partial
 from types import NoneType
@@ -55,6 +55,7 @@ def with_settings(kind: type, *, exclude: tuple[str, ...] = ()) -> Callable[[Cal
             command(**values)
 
         run.__doc__ = command.__doc__
+        # Python and typer read the attribute, which the type of functions does not declare.
         run.__signature__ = inspect.Signature([*own, *derived])  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in [*own, *derived]}
         return run
@@ -89,10 +90,11 @@ def _number_or_text(text: str) -> float | str:
 
 def _with_options(text: str, rules: dict[str, Rules]) -> str:
     """The help of a setting, in which other settings in backticks are shown as their options."""
-    options = {name: next(_long_names(name, each)) for name, each in rules.items()}
+    options = {name: _option_name(name, each) for name, each in rules.items()}
     return SETTING.sub(lambda found: options.get(found[1], found[0]), text)
 
 
-def _long_names(name: str, rules: Rules) -> Iterator[str]:
-    yield from (flag for flag in rules.flag.split() if flag.startswith("--"))
-    yield f"--{name.replace('_', '-')}"
+def _option_name(name: str, rules: Rules) -> str:
+    """The name of an option: a long one, if it has any."""
+    names = rules.flag.split() or [f"--{name.replace('_', '-')}"]
+    return next((each for each in names if each.startswith("--")), names[0])

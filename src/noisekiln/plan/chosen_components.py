@@ -10,6 +10,7 @@ from noisekiln.components.registry import did_you_mean
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.logs.base import choose_log
 from noisekiln.loss_weights.base import LossWeight
 from noisekiln.noise_labels.base import NoiseLabel
@@ -48,6 +49,8 @@ def check_components(settings: Settings) -> None:
                 build(base, spec)
     check_objective_arguments(settings)
     if settings.backbone is not None:
+    if settings.guidance is not None:
+        guidance_of(settings.guidance)
         class_of(Backbone, settings.backbone)
     check_teacher(settings)
 

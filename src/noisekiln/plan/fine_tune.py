@@ -112,9 +112,6 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
     _check_same("noise_label", label, describe(denoiser.noise_label, include_defaults=True), settings)
     spec = describe(denoiser.backbone, include_defaults=True, exclude=INTERFACE)
     _check_network(settings, base, spec)
-    guidance = settings.guidance
-    if guidance is None and not isinstance(default.guidance, str):
-        guidance = float(default.guidance)
     return settings.replace(
         task=settings.task if settings.task != GENERATE else task,
         cond=_conditioner_name(settings, data, base.conditioner),
@@ -122,7 +119,7 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
         backbone=spec,
         prediction=denoiser.prediction.name,
         noise_label=settings.noise_label or describe(denoiser.noise_label),
-        guidance=guidance,
+        guidance=default.guidance if settings.guidance is None else settings.guidance,
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
         schedule=settings.schedule or default.schedule,
