@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ from noisekiln.components.setting import check, rules_of, setting
 
 LARGEST_SEED = 2**63 - 1
 
+# Fields of one group: its heading in the help, and the rules that all of them share.
+_data = partial(setting, group="Data and budget")
+_fine_tuning = partial(setting, group="Fine-tuning")
+_network = partial(setting, group="Network")
+_loss = partial(setting, group="Training loss")
+_optimization = partial(setting, group="Optimization")
+_machine = partial(setting, group="Memory and speed", may_change=True)
+_kept = partial(setting, group="Snapshots, checkpoints and curves", may_change=True)
+_sampling = partial(setting, group="Sampling, as saved with the model", may_change=True, keep_on_resume=True)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,191 +33,105 @@ class Settings:
     its description, its possible values, and whether a resumed run may change it; the flags are derived from them.
     """
 
-    data: str = setting("portraits", "Folder, file or bundled name.", may_change=True, group="Data and budget")
-    start: str | None = setting(
-        None, "Fine-tune the model of this run, or of a model folder.", flag="--from", folder=True, group="Fine-tuning"
+    data: str = _data("portraits", "Folder, file or bundled name.", may_change=True)
+    start: str | None = _fine_tuning(
+        None, "Fine-tune the model of this run, or of a model folder.", flag="--from", folder=True
     )
-    lora: int | None = setting(
-        None, "With `start`: train an adapter of this rank. Default: all weights.", above=0, group="Fine-tuning"
+    lora: int | None = _fine_tuning(None, "With `start`: train an adapter of this rank. Default: all weights.", above=0)
+    size: int | tuple[int, int] | None = _data(None, "Side in pixels, or (height, width).")
+    task: str = _data(
+        "generate", "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`."
     )
-    size: int | tuple[int, int] | None = setting(None, "Side in pixels, or (height, width).", group="Data and budget")
-    task: str = setting(
-        "generate",
-        "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`.",
-        group="Data and budget",
-    )
-    cond: str = setting(
-        "auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.", group="Data and budget"
-    )
-    codec: str | None = setting(
+    cond: str = _data("auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.")
+    codec: str | None = _network(
         None,
         "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
         "`noisekiln list codecs`. Default: pixels.",
-        group="Network",
     )
-    minutes: float | None = setting(
-        None,
-        "Training budget in minutes. Default: 10 on a CPU, else 30.",
-        above=0,
-        may_change=True,
-        group="Data and budget",
+    minutes: float | None = _data(
+        None, "Training budget in minutes. Default: 10 on a CPU, else 30.", above=0, may_change=True
     )
-    images: int | None = setting(
+    images: int | None = _data(
         None,
         "Training budget in images seen. If both budgets are set, training ends when the first is used up.",
         above=0,
         may_change=True,
-        group="Data and budget",
     )
-    seed: int = setting(0, "Random seed.", at_least=0, at_most=LARGEST_SEED, group="Data and budget")
-    device: str = setting("auto", "auto, cpu, cuda or mps.", may_change=True, group="Memory and speed")
-    model: str = setting("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True, group="Network")
-    backbone: str | None = setting(
-        None,
-        "Network architecture: see `noisekiln list backbones`. Default: unet.",
-        keep_on_resume=True,
-        group="Network",
+    seed: int = _data(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
+    device: str = _machine("auto", "auto, cpu, cuda or mps.")
+    model: str = _network("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True)
+    backbone: str | None = _network(
+        None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True
     )
-    prediction: str | None = setting(
-        None,
-        "What the network predicts, such as v, eps, x0 or flow. Default: v.",
-        group="Network",
+    prediction: str | None = _network(None, "What the network predicts, such as v, eps, x0 or flow. Default: v.")
+    noise_label: str | None = _network(
+        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle."
     )
-    noise_label: str | None = setting(
-        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle.", group="Network"
+    draw: str = _loss("log_normal", "Distribution of training noise levels: see `noisekiln list draws`.")
+    loss_weight: str = _loss("unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.")
+    objective: str = _loss("denoising", "Training loss: see `noisekiln list objectives`.")
+    teacher: str | None = _loss(None, "Run or model folder of the teacher, for an objective that distils.", folder=True)
+    cond_dropout: float = _loss(
+        0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
     )
-    draw: str = setting(
-        "log_normal", "Distribution of training noise levels: see `noisekiln list draws`.", group="Training loss"
-    )
-    loss_weight: str = setting(
-        "unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.", group="Training loss"
-    )
-    objective: str = setting("denoising", "Training loss: see `noisekiln list objectives`.", group="Training loss")
-    teacher: str | None = setting(
-        None, "Run or model folder of the teacher, for an objective that distils.", folder=True, group="Training loss"
-    )
-    cond_dropout: float = setting(
-        0.1,
-        "Condition dropout: share of images trained on without their condition, for guidance.",
-        at_least=0,
-        below=1,
-        group="Training loss",
-    )
-    batch_size: int | None = setting(
+    batch_size: int | None = _optimization(
         None,
         "Images in a step. Default: 64 on a CPU, else 256.",
         flag="--batch-size --batch",
         above=0,
         keep_on_resume=True,
-        group="Optimization",
     )
-    micro_batch_size: int | None = setting(
+    micro_batch_size: int | None = _machine(
         None,
         "Images in memory at once (gradient accumulation); changes no result. "
         "Default: the largest that fits into memory.",
         above=0,
-        may_change=True,
-        group="Memory and speed",
     )
-    precision: str | None = setting(
-        None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16"),
-        may_change=True, group="Memory and speed",
-    )  # fmt: skip
-    compile: str = setting(
-        "auto", "Compile the network with torch.compile: auto (on a GPU), yes or no.", choices=("auto", "yes", "no"),
-        may_change=True, group="Memory and speed",
-    )  # fmt: skip
-    activation_checkpointing: bool = setting(
-        False,
-        "Recompute activations in the backward pass: far less memory, a third slower.",
-        may_change=True,
-        group="Memory and speed",
+    precision: str | None = _machine(
+        None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16")
     )
-    shard: bool = setting(
-        False,
-        "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory.",
-        may_change=True,
-        group="Memory and speed",
+    compile: str = _machine(
+        "auto", "Compile the network with torch.compile: auto (on a GPU), yes or no.", choices=("auto", "yes", "no")
     )
-    timeout: float = setting(
-        300.0,
-        "Distributed training: seconds before an unresponsive process is treated as lost.",
-        above=0,
-        may_change=True,
-        group="Memory and speed",
+    activation_checkpointing: bool = _machine(
+        False, "Recompute activations in the backward pass: far less memory, a third slower."
     )
-    optimizer: str = setting("muon", "Optimizer: see `noisekiln list optimizers`.", group="Optimization")
-    lr: float | None = setting(
+    shard: bool = _machine(
+        False, "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory."
+    )
+    timeout: float = _machine(
+        300.0, "Distributed training: seconds before an unresponsive process is treated as lost.", above=0
+    )
+    optimizer: str = _optimization("muon", "Optimizer: see `noisekiln list optimizers`.")
+    lr: float | None = _optimization(
         None,
         "Peak learning rate. Default: the optimizer's; a third of it when fine-tuning all weights, three times it for "
         "adapters.",
         above=0,
-        group="Optimization",
     )
-    cooldown: float = setting(
-        0.7,
-        "Cool-down: last share of the budget, over which the learning rate falls to 0.",
-        at_least=0,
-        at_most=1,
-        group="Optimization",
+    cooldown: float = _optimization(
+        0.7, "Cool-down: last share of the budget, over which the learning rate falls to 0.", at_least=0, at_most=1
     )
-    ema_length: float = setting(
-        0.1, "Width of the EMA of the weights, as a share of training.", above=0, group="Optimization"
+    ema_length: float = _optimization(0.1, "Width of the EMA of the weights, as a share of training.", above=0)
+    ema_snapshots: int = _kept(16, "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.", at_least=0)
+    keep_checkpoints: int = _kept(2, "Number of newest checkpoints to keep.", at_least=1)
+    keep_every: int | None = _kept(None, "Also keep permanently the first checkpoint after every N images.", above=0)
+    sampler: str | None = _sampling(
+        None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m."
     )
-    ema_snapshots: int = setting(
-        16,
-        "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.",
-        at_least=0,
-        may_change=True,
-        group="Snapshots, checkpoints and curves",
-    )
-    keep_checkpoints: int = setting(
-        2,
-        "Number of newest checkpoints to keep.",
-        at_least=1,
-        may_change=True,
-        group="Snapshots, checkpoints and curves",
-    )
-    keep_every: int | None = setting(
-        None,
-        "Also keep permanently the first checkpoint after every N images.",
-        flag="--keep-every",
-        above=0,
-        may_change=True,
-        group="Snapshots, checkpoints and curves",
-    )
-    sampler: str | None = setting(
-        None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", may_change=True,
-        keep_on_resume=True, group="Sampling, as saved with the model",
-    )  # fmt: skip
-    steps: int | None = setting(
-        None,
-        "Default number of sampling steps of the model. Default: 20.",
-        above=0,
-        may_change=True,
-        keep_on_resume=True,
-        group="Sampling, as saved with the model",
-    )
-    guidance: str | float | None = setting(
+    steps: int | None = _sampling(None, "Default number of sampling steps of the model. Default: 20.", above=0)
+    guidance: str | float | None = _sampling(
         None,
         "Default guidance of the model: a scale (1: no guidance), or a method: see `noisekiln list guidance`. "
         "Default: 1.5; 1 with a task.",
         at_least=0,
-        may_change=True,
-        keep_on_resume=True,
-        group="Sampling, as saved with the model",
     )
-    schedule: str | None = setting(
-        None,
-        "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
-        may_change=True,
-        keep_on_resume=True,
-        group="Sampling, as saved with the model",
+    schedule: str | None = _sampling(
+        None, "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras."
     )
-    curves: str = setting(
-        "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`.",
-        may_change=True, group="Snapshots, checkpoints and curves",
-    )  # fmt: skip
+    curves: str = _kept(
+        "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`."
+    )
 
     def __post_init__(self) -> None:
         check(self)
