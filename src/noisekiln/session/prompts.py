@@ -19,7 +19,7 @@ class RequestedConditions:
 
     Attributes:
         classes: Names or numbers of classes, or "all", for models that know classes.
-        prompts: RequestedConditions, for models that know text.
+        prompts: Prompts, for models that know text.
         conditions: Any other conditions, as text for the model's conditioner.
     """
 
