@@ -35,13 +35,7 @@ def command(
 
     allow_code, device = options["allow_code"], options["device"]
     session = open_use(run, "style", options)
-    if like and target:
-        raise ValueError("`like` makes a run for the result, and `target` names one. Give one of them.")
-    if not (like or target or session.prompts.requested):
-        raise ValueError(
-            "The result has no condition. Give `classes` or `prompts` (and `from_class` or `from_prompt` for the image "
-            "as it is), images that it should look `like`, or another run as `target`."
-        )
+    _check_result(target, like, conditioned=session.prompts.requested)
     pixels = session.read_fitted(image, resize=resize)
     source = RequestedConditions(from_class or (), from_prompt or ()).value(session.model, session.note)
     target_model = _target(run, target, like, minutes, device, allow_code) or session.require_single_model()
@@ -59,6 +53,17 @@ def command(
         session.write_results(progress, condition=condition, seed=options["seed"], before=pixels, model=target_model),
         session,
     )
+
+
+def _check_result(target: Path | None, like: str | None, *, conditioned: bool) -> None:
+    """Raise ValueError unless the options say what the result shows."""
+    if like and target:
+        raise ValueError("`like` makes a run for the result, and `target` names one. Give one of them.")
+    if not (like or target or conditioned):
+        raise ValueError(
+            "The result has no condition. Give `classes` or `prompts` (and `from_class` or `from_prompt` for the image "
+            "as it is), images that it should look `like`, or another run as `target`."
+        )
 
 
 def _target(run: Path, target: Path | None, like: str | None, minutes: float, device: str, allow_code: bool) -> Any:

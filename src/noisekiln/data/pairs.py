@@ -1,7 +1,7 @@
 """Pairs of images: a folder that holds two, `from` and `to`, in which partners have the same name."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,46 +35,60 @@ def load_pairs(
     Raises:
         DataError: If one of the two folders is missing, cannot be read, or lacks a partner.
     """
-    if not isinstance(source, str | Path):
-        raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", REMEDY)
-    folder = Path(source).expanduser()
-    for name in (FROM, TO):
-        if not (folder / name).is_dir():
-            raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", REMEDY)
+    folder = _checked_folder(source)
     targets = load(folder / TO, size=size, progress=progress)
     sources = load(folder / FROM, size=targets.size)
     known = {
         _key(file): image for part in _parts(sources) for file, image in zip(_files(part), part.pixels, strict=True)
     }
-    for name, loaded in ((FROM, sources), (TO, targets)):
-        files = [file for part in _parts(loaded) for file in _files(part)]
-        twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
-        if twice:
-            raise DataError(
-                str(source), f"{name}/ holds several files called {twice[0]!r}, and pairs are matched by name", REMEDY
-            )
+    _check_unique(folder, FROM, sources)
+    _check_unique(folder, TO, targets)
     needed = [file for part in _parts(targets) for file in _files(part)]
-    missing = [file for file in needed if _key(file) not in known]
-    if missing:
-        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
-        named = ", ".join(f"{TO}/{file}" for file in missing[:3])
-        raise DataError(str(source), f"{named}{more} have no partner in {FROM}/ that can be read", REMEDY)
+    _check_partners(folder, needed, known)
     train, held_out = (_paired(part, known) for part in (targets.train, targets.held_out))
     assert train is not None
     note = f"{len(needed):,} images have a partner in {FROM}/."
     alone = len(known) - len(needed)
     note += f" {alone:,} more in {FROM}/ have none, and are not used." if alone else ""
-    mark = data_fingerprint((train, held_out), targets.class_names)
-    skipped = (*targets.skipped, *sources.skipped)
     return replace(
         targets,
         name=folder.resolve().name,
         train=train,
         held_out=held_out,
         notes=(*targets.notes, note),
-        skipped=skipped,
-        fingerprint=mark,
+        skipped=(*targets.skipped, *sources.skipped),
+        fingerprint=data_fingerprint((train, held_out), targets.class_names),
     )
+
+
+def _checked_folder(source: Any) -> Path:
+    """The folder of the pairs, which holds one of sources and one of targets."""
+    if not isinstance(source, str | Path):
+        raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", REMEDY)
+    folder = Path(source).expanduser()
+    for name in (FROM, TO):
+        if not (folder / name).is_dir():
+            raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", REMEDY)
+    return folder
+
+
+def _check_unique(folder: Path, name: str, loaded: DataSet) -> None:
+    """Raise DataError if several files of one of the two folders have the same name without their endings."""
+    files = [file for part in _parts(loaded) for file in _files(part)]
+    twice = [key for key, count in Counter(map(_key, files)).items() if count > 1]
+    if twice:
+        raise DataError(
+            str(folder), f"{name}/ holds several files called {twice[0]!r}, and pairs are matched by name", REMEDY
+        )
+
+
+def _check_partners(folder: Path, needed: Sequence[str], known: Container[str]) -> None:
+    """Raise DataError if an image of `to` has no partner."""
+    missing = [file for file in needed if _key(file) not in known]
+    if missing:
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        named = ", ".join(f"{TO}/{file}" for file in missing[:3])
+        raise DataError(str(folder), f"{named}{more} have no partner in {FROM}/ that can be read", REMEDY)
 
 
 def _paired(part: Images | None, known: dict[str, NDArray[np.uint8]]) -> Images | None:

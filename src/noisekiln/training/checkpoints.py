@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from noisekiln.errors import SaveFailed
+from noisekiln.training.due import EveryImages
 
 SUMS, STATE = "SHA256SUMS", "state.json"
 NAME = re.compile(r"(\d{12,})(\.old)?")  # .old exists for a moment, while one checkpoint replaces another
@@ -81,7 +82,7 @@ def save(
     """
     place = folder / f"{images_seen:012d}"
     draft = folder / f".{place.name}.partial"
-    try:
+    with _discarding_draft(draft, place):
         if num_shards == 1:
             shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True, exist_ok=True)
@@ -94,11 +95,6 @@ def save(
         _write_text(draft / STATE, json.dumps(dict(state), indent=2))
         _write_text(draft / SUMS, "".join([_line(draft / STATE), *lines]))
         _commit(draft, place)
-    except BaseException as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if not isinstance(error, (OSError, SafetensorError)):
-            raise
-        raise _save_failed(error, place) from error
     _prune(folder, images_seen, keep, keep_every)
 
 
@@ -137,6 +133,18 @@ def delete_checkpoints_after(folder: Path, images_seen: int) -> None:
             _remove(place)
     for left in folder.glob(".[0-9]*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _discarding_draft(draft: Path, place: Path) -> Iterator[None]:
+    """Remove the draft of a checkpoint if writing it fails, for any reason."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not isinstance(error, (OSError, SafetensorError)):
+            raise
+        raise _save_failed(error, place) from error
 
 
 def _check_space(draft: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -213,13 +221,8 @@ def _prune(folder: Path, images_seen: int, keep: int, keep_every: int | None) ->
     past = {
         _images_seen_of(place): place for place in _list_checkpoints(folder) if _images_seen_of(place) <= images_seen
     }
-    kept = list(past)[-keep:]
-    if keep_every is not None:
-        multiple = 0
-        for count in past:
-            if count // keep_every > multiple:
-                multiple = count // keep_every
-                kept.append(count)
+    permanent = EveryImages(keep_every)
+    kept = [*list(past)[-keep:], *filter(permanent.due, past)]
     for place in _list_checkpoints(folder):
         if _images_seen_of(place) not in kept or place != past[_images_seen_of(place)]:
             _remove(place)

@@ -39,26 +39,12 @@ def style(
     Raises:
         ValueError: For models that differ in size or in the shape of x, and for invalid options.
     """
-    if options.get("sampler") not in (None, "ddim"):
-        raise ValueError(
-            f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. Omit it."
-        )
-    chosen = SampleOptions(**{**options, "count": 1})
+    chosen = _checked_options(options)
     target = target_model or model
-    if _size_of(target) != _size_of(model):
-        raise ValueError(
-            f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "
-            "Give two models of one size."
-        )
-    if _x_shape(target) != _x_shape(model):
-        raise ValueError(
-            f"The codec of the second model has x of the shape {_x_shape(target)} and that of the first "
-            f"{_x_shape(model)}, so they share no noise. Give two models whose x has one shape."
-        )
+    _check_share_noise(model, target)
     height, width = as_uint8(model, image).shape[1:3]
-    model.check_size((height, width))
-    if target is not model:
-        target.check_size((height, width))
+    for each in (model, target):
+        each.check_size((height, width))
     target.check_conditions([chosen.condition])
     inversion = prepare_inversion(
         model,
@@ -81,6 +67,28 @@ def style(
 
 
 def _size_of(model: Diffusion) -> str:
+def _checked_options(options: dict[str, Any]) -> SampleOptions:
+    if options.get("sampler") not in (None, "ddim"):
+        raise ValueError(
+            f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. Omit it."
+        )
+    return SampleOptions(**{**options, "count": 1})
+
+
+def _check_share_noise(model: Diffusion, target: Diffusion) -> None:
+    """Raise ValueError unless noise of the first model is noise of the second."""
+    if _size_of(target) != _size_of(model):
+        raise ValueError(
+            f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "
+            "Give two models of one size."
+        )
+    if _x_shape(target) != _x_shape(model):
+        raise ValueError(
+            f"The codec of the second model has x of the shape {_x_shape(target)} and that of the first "
+            f"{_x_shape(model)}, so they share no noise. Give two models whose x has one shape."
+        )
+
+
     channels = model.codec.image_channels
     return f"{model.size[0]}x{model.size[1]} pixels with {channels} channel{'s' if channels > 1 else ''}"
 
