@@ -72,7 +72,7 @@ def counted(name: str, side: int) -> dict[str, Any]:
 def sent(found: dict[str, Any], processes: int) -> dict[str, float]:
     """Bytes that each process sends in a step."""
     part = 4 * (processes - 1) / processes
-    sharded = part * (3 * found["parameters"] + found["of_muon"])
+    sharded = part * (3 * found["parameters"] + 2 * found["of_muon"] / processes)  # of Muon, rows to owners and back
     return {"ddp": 2 * part * found["parameters"], "fsdp2_with_muon": sharded}
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,10 @@ from torch import nn
 
 from conftest import TINY, noisekiln
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.sharded import gather, shard_like
+from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import RanksDiffer
+from noisekiln.optimizers import muon
 from noisekiln.optimizers.muon import MuonOptimizer
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
@@ -149,12 +153,45 @@ def error_of_different_weights(ranks):
         return str(error)
 
 
+class Matrices(nn.Module):
+    """Weights of several shapes: more than one of a shape, fewer rows than processes, rows that cannot be halved."""
+
+    SHAPES = ((16, 6), (16, 6), (16, 6), (6, 16), (3, 5), (1, 4), (8, 4, 3, 3))
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(6)
+        self.weights = nn.ParameterList(
+            torch.randn(shape, dtype=torch.float64, generator=generator) for shape in self.SHAPES
+        )
+
+
+def muon_steps(ranks, count=3):
+    """Some steps of Muon, sharded if there are several processes: the weights, and matrices orthogonalised here."""
+    module, computed, original = Matrices(), [], muon.orthogonal_together
+
+    def counted(stacks, iterations):
+        computed.extend(map(len, stacks))
+        return original(stacks, iterations)
+
+    wrap(module, ranks, [])
+    optimizer = MuonOptimizer(module.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(7)
+    with patch.object(muon, "orthogonal_together", counted):
+        for _ in range(count):
+            for shape, weight in zip(Matrices.SHAPES, module.parameters(), strict=True):
+                weight.grad = shard_like(torch.randn(shape, dtype=torch.float64, generator=generator), weight)
+            optimizer.step()
+    return {"weights": [gather(weight.detach()) for weight in module.parameters()], "computed": sum(computed)}
+
+
 def main(folder, names, ranks):
     for what in names or TRAININGS:
         train(what, folder, ranks)
         ranks.barrier()
     if names:
         return
+    torch.save(muon_steps(ranks), folder / f"muon{ranks.rank}.pt")
     errors = {"unused": error_of_unused(ranks), "different": error_of_different_weights(ranks)}
     (folder / f"errors{ranks.rank}.json").write_text(json.dumps(errors))
     picture = ("-n", 7, "--batch-size", 2, "--steps", 3, "--out", folder / "2")

@@ -23,12 +23,13 @@ from torch.distributed.run import get_args_parser
 
 import noisekiln as nk
 from conftest import TINY
-from distributed_driver import LARGE, SMALL, make
+from distributed_driver import LARGE, SMALL, Matrices, make, muon_steps
 from noisekiln.cli import app
 from noisekiln.data import load
 from noisekiln.distributed.checksum import check_same_weights
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import merge_shards
+from noisekiln.distributed.shares import split_by_cost
 from noisekiln.errors import Diverged, LostRank, RanksDiffer, SaveFailed
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.rank_agreement import check_ranks_agree, is_folder_shared
@@ -95,6 +96,22 @@ def test_two_processes_train_as_one_does(trained, what, batch):
     parts = trained(what)
     assert_same(parts, *train_single_process(batch_size=batch))
     assert bool(parts[0]["numbers"]["sharded"]) == ("shard" in what)
+
+
+@pytest.mark.slow
+def test_sharded_muon_is_computed_once(trained):
+    """Each matrix by one process, and the result is that of one process that computes them all."""
+    parts, alone = trained("muon"), muon_steps(Ranks())
+    assert sum(part["computed"] for part in parts) == alone["computed"] == 3 * len(Matrices.SHAPES)
+    assert all(part["computed"] > 0 for part in parts)
+    for part in parts:
+        for weight, expected in zip(part["weights"], alone["weights"], strict=True):
+            torch.testing.assert_close(weight, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_work_is_split_by_cost():
+    assert split_by_cost([1, 9, 4, 4, 1], 2) == [[1, 4], [2, 3, 0]]
+    assert split_by_cost([2], 3) == [[0], [], []]
 
 
 @pytest.mark.slow

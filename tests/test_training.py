@@ -9,7 +9,7 @@ from torch import nn
 
 from noisekiln.ema.power import Ema
 from noisekiln.errors import Diverged
-from noisekiln.optimizers.muon import orthogonal
+from noisekiln.optimizers.muon import orthogonal, orthogonal_together
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import derive_seed
 from noisekiln.training.budget import Budget, LearningRate
@@ -224,6 +224,13 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix():
         assert float(values.max()) < 1.3
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         torch.testing.assert_close(u.mT @ near @ v.mT, torch.eye(5).expand(3, 5, 5), rtol=0, atol=0.4)
+
+
+def test_matrices_with_one_smaller_side_are_computed_together():
+    generator = torch.Generator().manual_seed(0)
+    stacks = [torch.randn(*shape, generator=generator) for shape in ((3, 12, 5), (1, 5, 7), (2, 5, 5))]
+    for together, stack in zip(orthogonal_together(stacks), stacks, strict=True):
+        torch.testing.assert_close(together, orthogonal(stack), rtol=1e-4, atol=1e-5)
 
 
 # --- numbers that are none

@@ -1,5 +1,6 @@
-"""Division of rows among processes or micro-batches."""
+"""Division of rows and of work among processes or micro-batches."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 
@@ -19,6 +20,20 @@ def split_fixed_size(count: int, parts: int) -> list[range]:
     """
     length = -(-count // parts)
     return _ranges([min(i * length, count - (parts - i)) for i in range(parts)] + [count])
+
+
+def split_by_cost(costs: Sequence[float], parts: int) -> list[list[int]]:
+    """Split items, by index, into `parts` lists of about equal cost; a list may be empty.
+
+    The most expensive first, each item goes to the list that costs least so far.
+    """
+    lists: list[list[int]] = [[] for _ in range(parts)]
+    sums = [0.0] * parts
+    for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        cheapest = sums.index(min(sums))
+        lists[cheapest].append(index)
+        sums[cheapest] += costs[index]
+    return lists
 
 
 def _ranges(ends: list[int]) -> list[range]:

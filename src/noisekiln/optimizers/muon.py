@@ -1,17 +1,20 @@
 """Muon (orthogonalised momentum) for weight matrices, AdamW for the rest."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.low_rank import lora_parameters
-from noisekiln.distributed.sharded import gather, shard_like
+from noisekiln.distributed.exchange import compute_by_owners
+from noisekiln.distributed.sharded import to_local
 from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
@@ -22,8 +25,8 @@ class MuonOptimizer(Optimizer):
     """Updates every weight matrix by the orthogonal matrix nearest to its momentum (Jordan et al. 2024).
 
     Convolutions are treated as matrices (out, in k k). Updates have the root mean square of AdamW's times `boost`, so
-    that both use one learning rate (Liu et al. 2025, eq. 4). Weights of one shape are computed together in batched
-    products.
+    that both use one learning rate (Liu et al. 2025, eq. 4). Similar weights are computed together in batched products.
+    If weights are sharded, each process computes the updates of some of them.
 
     Args:
         params: Weights with two or more dimensions.
@@ -47,46 +50,107 @@ class MuonOptimizer(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[tuple[int, int], list[Tensor]] = {}
+            together: dict[Hashable, list[Tensor]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    shapes.setdefault((weight.shape[0], weight[0].numel()), []).append(weight)
-            for shape, weights in shapes.items():
-                self._step_together(weights, shape, group)
+                    together.setdefault(_computed_with(weight), []).append(weight)
+            for weights in together.values():
+                self._step_together(weights, group)
 
-    def _step_together(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
+    def _step_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["mean"] = torch.zeros_like(weight)
         means = [self.state[weight]["mean"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        nesterov_momentum = [gather(matrix) for matrix in torch._foreach_lerp(gradients, means, group["momentum"])]
-        steps = orthogonal(torch.stack([matrix.reshape(shape) for matrix in nesterov_momentum]), group["iterations"])
-        length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
-        changes = [shard_like(step.view_as(w), w) for step, w in zip(steps * length, weights, strict=True)]
-        torch._foreach_add_(weights, changes)
+        nesterov_momentum = torch._foreach_lerp(gradients, means, group["momentum"])
+        changes = compute_by_owners(partial(_changes, group), nesterov_momentum, [_cost(weight) for weight in weights])
+        torch._foreach_add_([to_local(weight) for weight in weights], changes)
+
+
+def _computed_with(weight: Tensor) -> Hashable:
+    """Weights for which this is equal are computed together.
+
+    On a GPU fewer, larger kernels are faster: only the smaller side must agree. On a CPU they gain nothing and need
+    memory, so weights have one shape. Sharded ones are exchanged all at once.
+    """
+    if isinstance(weight, DTensor):
+        return "sharded"
+    shape = (weight.shape[0], math.prod(weight.shape[1:]))
+    return shape if weight.device.type == "cpu" else min(shape)
+
+
+def _cost(weight: Tensor) -> float:
+    """About proportional to the operations of `orthogonal` for a weight."""
+    small, large = sorted((weight.shape[0], math.prod(weight.shape[1:])))
+    return float(small**2 * (large + 8 * small))
+
+
+def _changes(group: Mapping[str, Any], momenta: Sequence[Tensor]) -> list[Tensor]:
+    """The changes of whole weights with these momenta, in a group of the optimizer."""
+    views = [_in_order_of_memory(momentum) for momentum in momenta]
+    indices: dict[tuple[int, int], list[int]] = {}
+    for index, view in enumerate(views):
+        indices.setdefault((view.shape[0], math.prod(view.shape[1:])), []).append(index)
+    shapes_by_side: dict[int, list[tuple[int, int]]] = {}
+    for shape in indices:
+        shapes_by_side.setdefault(min(shape), []).append(shape)
+    changes = list(momenta)
+    for shapes in shapes_by_side.values():
+        stacks = [torch.stack([views[index].reshape(shape) for index in indices[shape]]) for shape in shapes]
+        for shape, steps in zip(shapes, orthogonal_together(stacks, group["iterations"]), strict=True):
+            length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
+            for index, change in zip(indices[shape], steps * length, strict=True):
+                view = change.view(views[index].shape)
+                changes[index] = view if views[index] is momenta[index] else view.permute(0, 3, 1, 2)
+    return changes
+
+
+def _in_order_of_memory(weight: Tensor) -> Tensor:
+    """On a GPU a convolution's weight in channels-last layout as (out, k, k, in), so that no kernel rearranges it.
+
+    The order of columns changes only rounding; on a CPU it is always (out, in, k, k).
+    """
+    on_cpu, last = weight.device.type == "cpu", torch.channels_last
+    rearranged = weight.ndim == 4 and not on_cpu and weight.is_contiguous(memory_format=last)
+    return weight.permute(0, 2, 3, 1) if rearranged else weight
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2.
+    """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2."""
+    return orthogonal_together([matrices], iterations)[0]
 
-    Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, computed on the small square g alone: the factors
-    commute with it, so their product is accumulated and applied to the wide x once.
+
+def orthogonal_together(stacks: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
+    """`orthogonal` for several shapes whose smaller sides are equal.
+
+    Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, computed on the small square g alone, for all stacks
+    at once: the factors commute with it, so their product is accumulated and applied to each wide x once.
+
+    Args:
+        stacks: Matrices of one shape each, (N, rows, columns).
+        iterations: Number of iterations.
     """
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    product = torch.eye(x.shape[1], device=x.device, dtype=x.dtype).expand_as(gram)
-    one = product
-    for _ in range(iterations):
-        factor = NEWTON_SCHULZ_A * one + torch.baddbmm(gram, gram, gram, beta=NEWTON_SCHULZ_B, alpha=NEWTON_SCHULZ_C)
-        product = factor @ product
-        gram = factor @ gram @ factor
-    x = product @ x
-    nearest: Tensor = x.mT if tall else x
-    return nearest.contiguous()
+    tall = [stack.shape[1] > stack.shape[2] for stack in stacks]
+    wide = [stack.mT if turned else stack for stack, turned in zip(stacks, tall, strict=True)]
+    units = [x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7) for x in wide]
+    products = _product_of_factors(torch.cat([x @ x.mT for x in units]), iterations).split([len(x) for x in units])
+    nearest = [product @ x for product, x in zip(products, units, strict=True)]
+    return [(x.mT if turned else x).contiguous() for x, turned in zip(nearest, tall, strict=True)]
+
+
+def _product_of_factors(gram: Tensor, iterations: int) -> Tensor:
+    """The product of all factors ``A + B g + C g^2``, where g becomes ``f g f`` after each factor f."""
+    one = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype).expand_as(gram)
+    product = one
+    for number in range(iterations):
+        factor = torch.baddbmm(gram, gram, gram, beta=NEWTON_SCHULZ_B, alpha=NEWTON_SCHULZ_C)
+        factor.add_(one, alpha=NEWTON_SCHULZ_A)
+        product = factor @ product if number > 0 else factor
+        if number < iterations - 1:
+            gram = factor @ gram @ factor
+    return product
 
 
 def split_for_muon(module: nn.Module, network: Backbone) -> tuple[list[Tensor], list[Tensor]]:
