@@ -46,12 +46,15 @@ def test_gap_and_background_of_a_grid():
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_are_joined_horizontally(channels: int):
-    left, right = pictures(1, 5, 3, channels)[0], pictures(1, 5, 6, channels)[0]
-    both = concat_horizontally(left, right)
-    assert both.shape == (5, 3 + 4 + 6, channels)
-    assert np.array_equal(both[:, :3], left)
-    assert (both[:, 3:7] == 255).all()
-    assert np.array_equal(both[:, 7:], right)
+    left, middle, right = (pictures(1, 5, width, channels)[0] for width in (3, 6, 2))
+    joined = concat_horizontally([left, middle, right])
+    assert joined.shape == (5, 3 + 4 + 6 + 4 + 2, channels)
+    assert np.array_equal(joined[:, :3], left)
+    assert (joined[:, 3:7] == 255).all()
+    assert np.array_equal(joined[:, 7:13], middle)
+    assert (joined[:, 13:17] == 255).all()
+    assert np.array_equal(joined[:, 17:], right)
+    assert np.array_equal(concat_horizontally([left]), left)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

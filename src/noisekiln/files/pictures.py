@@ -31,10 +31,11 @@ def tile(images: ImageArray, columns: int, *, gap: int = 1, background: int = 25
     return sheet
 
 
-def concat_horizontally(left: ImageArray, right: ImageArray, *, gap: int = 4, background: int = 255) -> ImageArray:
-    """Two images of the same height side by side."""
-    between = np.full((left.shape[0], gap, left.shape[2]), background, dtype=np.uint8)
-    return np.concatenate([left, between, right], axis=1)
+def concat_horizontally(images: Sequence[ImageArray], *, gap: int = 4, background: int = 255) -> ImageArray:
+    """Images (H, W, C) of one height and number of channels side by side, in one (H, W', C)."""
+    first, *others = images
+    between = np.full((first.shape[0], gap, first.shape[2]), background, dtype=np.uint8)
+    return np.concatenate([first, *(part for image in others for part in (between, image))], axis=1)
 
 
 def concat_with_labels(sheets: Sequence[ImageArray], labels: Sequence[str], *, side: int = 256) -> ImageArray:

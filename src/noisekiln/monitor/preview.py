@@ -41,10 +41,7 @@ def preview(
     conditioner = None if unconditional else models[0].conditioner
     conditions = preview_conditions(conditioner, data.held_out or data.train, data.class_names)
     assert conditions is not None
-    sheet, *others = (sheet_of(generate_previews(model, conditions, ranks, **options)) for model in models)
-    for other in others:
-        sheet = concat_horizontally(sheet, other)
-    return sheet
+    return concat_horizontally([sheet_of(generate_previews(model, conditions, ranks, **options)) for model in models])
 
 
 def preview_conditions(
@@ -127,10 +124,8 @@ class TaskPreview:
 
     def beside(self, models: Sequence[Diffusion], ranks: Ranks, **options: Any) -> ImageArray:
         """The sources, the samples of each model, and the originals, side by side."""
-        sheet = self.source_sheet
-        for other in (*(self.sheet_by(model, ranks, **options) for model in models), self.original_sheet):
-            sheet = concat_horizontally(sheet, other)
-        return sheet
+        made = [self.sheet_by(model, ranks, **options) for model in models]
+        return concat_horizontally([self.source_sheet, *made, self.original_sheet])
 
 
 def sheet_of(pixels: ImageArray) -> ImageArray:
