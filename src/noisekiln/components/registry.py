@@ -134,7 +134,7 @@ def _module(file: str) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # a user's file may raise anything
         del sys.modules[spec.name]
         raise ValueError(
             f"{file!r} cannot be imported ({type(error).__name__}: {str(error).rstrip('.')}). "

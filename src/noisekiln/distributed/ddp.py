@@ -36,7 +36,7 @@ class RecoverableDDP(DistributedDataParallel):
     def forward(self, *rows: Any) -> Any:
         """The output of the module."""
         self._called = True
-        return super().forward(*rows)  # type: ignore[no-untyped-call]
+        return super().forward(*rows)  # type: ignore[no-untyped-call]  # torch has no types here
 
     def join_with_zeros(self) -> None:
         """Add zeros to the remaining averages of this step, so that no process waits for them.
@@ -49,6 +49,7 @@ class RecoverableDDP(DistributedDataParallel):
             dist.all_reduce(bucket.buffer())
 
 
+# torch's type hints do not export `GradBucket`.
 def _all_reduce(reduced: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     assert dist.group.WORLD is not None
     future = allreduce_hook(dist.group.WORLD, bucket)
@@ -61,8 +62,7 @@ def gradient_sync(module: nn.Module, enabled: bool) -> Iterator[None]:
     """Enable or disable averaging of gradients over processes in a backward pass."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(enabled)
-    local = isinstance(module, DistributedDataParallel) and not enabled
-    with module.no_sync() if local else nullcontext():  # type: ignore[operator]
+    with module.no_sync() if isinstance(module, DistributedDataParallel) and not enabled else nullcontext():
         yield
 
 

@@ -97,7 +97,7 @@ class _TensorRecorder(TorchDispatchMode):
     """Keeps the tensors that operations return, one per address; none is freed, so that no address is used twice."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.tensors: dict[int, Tensor] = {}
 
     def __torch_dispatch__(

@@ -62,7 +62,7 @@ class BackgroundWriter:
         self.open = False
         try:
             self.wait(GRACE if isinstance(error, LostRank) else None)
-        except Exception as late:
+        except Exception as late:  # an error of a task, which may be any; errors that end the process pass
             if error is None or isinstance(error, GeneratorExit):
                 raise
             error.add_note(f"Also in the background: {late}")  # the first error is the cause

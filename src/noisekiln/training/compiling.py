@@ -80,6 +80,6 @@ def _why_nothing_compiles(device: str) -> str | None:
     """Reason why this machine cannot compile, such as a missing C++ compiler; None if it can."""
     try:
         torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8, device=device))
-    except Exception as error:
+    except Exception as error:  # errors of the compiler, of its back end, and of what they call: any class
         return str(error).strip().splitlines()[0]
     return None
