@@ -222,6 +222,69 @@ def test_no_file_is_long(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
 
 
+TOYS = sorted(Path(__file__).parent.joinpath("toys").glob("*.py"))
+
+
+def classes():
+    """Classes of the package and of components from outside, by name: the definition and its bases' names."""
+    found = {}
+    for file in [*FILES, *TOYS]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
+                found[node.name] = node, [base.id for base in bases if isinstance(base, ast.Name)]
+    return found
+
+
+def members(node):
+    """Methods of a class, and class variables that have a value, by name."""
+    methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+    values = [each for each in node.body if isinstance(each, ast.AnnAssign) and each.value is not None]
+    variables = {each.target.id: each for each in values if ast.unparse(each.annotation).startswith("ClassVar")}
+    return methods | variables
+
+
+def is_abstract(method):
+    return any("abstract" in ast.unparse(decorator) for decorator in getattr(method, "decorator_list", ()))
+
+
+CLASSES = classes()
+
+
+def ancestors(name):
+    for base in CLASSES[name][1] if name in CLASSES else ():
+        yield from [base, *ancestors(base)]
+
+
+def may_be_overridden(base, member):
+    """Whether the docstring of the method, or for a variable that of its class, says so."""
+    said = " ".join((ast.get_docstring(member if isinstance(member, ast.FunctionDef) else base) or "").split())
+    if isinstance(member, ast.FunctionDef):
+        return "May be overridden" in said
+    return any(f"`{member.target.id}`" in sentence and "may be overridden" in sentence for sentence in said.split(". "))
+
+
+def test_what_a_class_replaces_is_abstract_or_a_hook_that_says_so():
+    found = [
+        f"{name}.{replaced} replaces that of {base}"
+        for name, (node, _) in CLASSES.items()
+        for base in ancestors(name)
+        if base in CLASSES
+        for replaced, member in members(CLASSES[base][0]).items()
+        if replaced in members(node) and replaced != "__init__" and not is_abstract(member)
+        if not may_be_overridden(CLASSES[base][0], member)
+    ]
+    assert not found, found
+
+
+def test_a_class_is_abstract_or_final():
+    """Errors are told apart by their class, so those may stand below a concrete one."""
+    bases = {base for name in CLASSES for base in ancestors(name)} & set(CLASSES)
+    concrete = {base for base in bases if "ABC" not in CLASSES[base][1] and "Exception" not in CLASSES[base][1]}
+    assert bases >= {"Sampler", "Backbone", "NoisekilnError"}
+    assert not concrete
+
+
 LONG = {"model/diffusion.py: generate"}  # not cut yet
 
 

@@ -15,6 +15,7 @@ class NoisekilnError(Exception):
 
 
 class DataError(NoisekilnError, ValueError):
+    `exit_code` may be overridden.
     """The data cannot be used."""
 
     exit_code: ClassVar[int] = 3

@@ -16,7 +16,8 @@ class Backbone(nn.Module, ABC):
 
     Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
     slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept
-    as attributes under their own names, so that a saved model can be built again.
+    as attributes under their own names, so that a saved model can be built again. `reads_target` and `sizes` may be
+    overridden.
     """
 
     channels: int

@@ -19,7 +19,7 @@ class Conditioner(nn.Module, ABC):
     Ids are a tensor with a row for each condition, (B, ...). Classifier-free guidance
     compares with the ids of `nothing`, the empty condition. Constructor arguments are kept under their own names.
     Frozen weights (of a pretrained encoder) are saved with the model, but not in checkpoints: a resumed run gets them
-    from `fit`, which must return the same ones.
+    from `fit`, which must return the same ones. `priority` may be overridden.
     """
 
     kind: ClassVar[str]  # kind of its conditions: "class", "text", ...

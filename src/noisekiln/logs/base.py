@@ -17,7 +17,10 @@ Line = Mapping[str, float | str]  # numbers by name, including `images_seen`; ra
 
 
 class Log(ABC):
-    """A backend for the lines of a run. Constructor arguments are its settings; `open` comes first, `close` last."""
+    """A backend for the lines of a run. Constructor arguments are its settings; `open` comes first, `close` last.
+
+    `package`, `install` and `automatic` may be overridden.
+    """
 
     package: ClassVar[str | None] = None  # package that it needs, if any
     install: ClassVar[str] = ""  # command that installs the package

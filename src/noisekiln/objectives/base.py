@@ -42,7 +42,8 @@ class Objective(nn.Module, ABC):
     """A loss for a denoiser and a batch; a Module, because parts of it may be learned along with the network.
 
     A constructor with an argument ``draw`` (a `Draw`) or ``loss_weight`` (a `LossWeight`) receives the component of the
-    setting with this name. All other arguments are its own settings.
+    setting with this name. All other arguments are its own settings. `is_denoising` and `needs_teacher` may be
+    overridden.
     """
 
     is_denoising: ClassVar[bool] = True  # whether the denoising loss of held-out images shows how well it learns

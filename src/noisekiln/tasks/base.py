@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.spec import describe
+from noisekiln.errors import counted
 from noisekiln.estimate import Denoise
 from noisekiln.levels import NoiseSource, noise_from
 
@@ -18,7 +19,7 @@ class Task(ABC):
 
     A *source* is the image that a user gives, (B, h, w, c) uint8. `observe` computes it from complete images, so that
     any folder of images trains any task; `condition_image` computes ``Cond.image`` from it, in training and sampling.
-    Sizes are (height, width) in pixels.
+    Sizes are (height, width) in pixels. `paired` may be overridden.
     """
 
     paired: ClassVar[bool] = False  # whether training observes the partners of images, and not the images themselves
@@ -72,7 +73,7 @@ class Task(ABC):
             raise ValueError(f"There is no source to start from: {needed}. Give the images as `source`.")
         if source.dtype != torch.uint8 or source.shape != (count, *source.shape[1:3], self.source_channels(channels)):
             actual = f"{tuple(source.shape)} {str(source.dtype).removeprefix('torch.')}"
-            raise ValueError(f"`source` is {actual} for {count} images: {needed}. Convert the images first.")
+            raise ValueError(f"`source` is {actual} for {counted(count, 'image')}: {needed}. Convert the images first.")
         return source
 
     def source_size(self, size: Size) -> Size:
