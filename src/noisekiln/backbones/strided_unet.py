@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.blocks.group_norm import GroupNorm
 from noisekiln.blocks.shape import concat_condition_image, match_size
 from noisekiln.conditions import Cond
 
@@ -100,9 +101,9 @@ class _Up(nn.Module):
 def _convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.GroupNorm(8, out_channels),
+        GroupNorm(8, out_channels),
         nn.SiLU(),
         nn.Conv2d(out_channels, out_channels, 3, padding=1),
-        nn.GroupNorm(8, out_channels),
+        GroupNorm(8, out_channels),
         nn.SiLU(),
     )

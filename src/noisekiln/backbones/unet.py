@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.attention import Attention
 from noisekiln.blocks.fourier import Fourier
+from noisekiln.blocks.group_norm import GroupNorm
 from noisekiln.blocks.residual import Residual
 from noisekiln.blocks.shape import concat_condition_image, depth_to_space, match_size, pad_to_multiple, space_to_depth
 from noisekiln.conditions import Cond
@@ -82,7 +83,7 @@ class Unet(Backbone):
         self.upsample = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1, bias=False) for i in upper)
         self.merge = nn.ModuleList(nn.Conv2d(2 * widths[i], widths[i], 1, bias=False) for i in upper)
         self.up = nn.ModuleList(self._stage(level) for level in upper)
-        self.norm = nn.GroupNorm(widths[0] // 16, widths[0])
+        self.norm = GroupNorm(widths[0] // 16, widths[0])
         self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
         for parameter in self.conv_out.parameters():
             nn.init.zeros_(parameter)
