@@ -85,7 +85,7 @@ def measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time three steps, and not two seconds of them."""
     from noisekiln.monitor.measure import measure
 
-    monkeypatch.setattr("noisekiln.api.measure_run", partial(measure, seconds=0.0))
+    monkeypatch.setattr("noisekiln.runs.train.measure_run", partial(measure, seconds=0.0))
 
 
 @pytest.fixture(scope="session")

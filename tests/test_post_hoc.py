@@ -129,9 +129,9 @@ def test_reconstruction_without_snapshots_is_refused():
 # Paths that are known
 
 
-def keep_if_due(keeper, ema, share):
-    if keeper.due(share):
-        keeper.make_write_task(ema)()
+def keep_if_due(folder, times, ema, share):
+    if times.due(share):
+        snapshots.make_write_task(folder, ema)()
 
 
 def written(folder, ema):
@@ -158,13 +158,13 @@ def test_reconstructed_averages_are_those_tracked_directly(tmp_path: Path, path)
     lengths, steps = (0.03, 0.05, 0.07, 0.1, 0.12, 0.15, 0.2), 2000
     module = nn.Linear(1, 64, bias=False)
     two, direct = Ema(module, (0.1, 0.05)), Ema(module, lengths)
-    keeper = snapshots.Snapshots(tmp_path, AtShares.equal(16).due)
+    times = AtShares.equal(16)
     for step, weights in enumerate(path(steps), 1):
         with torch.no_grad():
             module.weight.copy_(weights[:, None])
         two.update(module, 64 * step)
         direct.update(module, 64 * step)
-        keep_if_due(keeper, two, step / steps)
+        keep_if_due(tmp_path, times, two, step / steps)
     kept = snapshots.list_snapshots(tmp_path)
     assert len(kept) == 16
     for length, track in zip(lengths, direct.tracks, strict=True):
@@ -237,14 +237,13 @@ def test_only_snapshots_after_the_resumed_checkpoint_are_deleted(tmp_path: Path)
 
 
 def test_snapshots_come_at_equal_shares(tmp_path: Path):
-    keeper, ema, shares = snapshots.Snapshots(tmp_path, AtShares.equal(4, start=0.3).due), half_trained(), []
+    times, ema, shares = AtShares.equal(4, start=0.3), half_trained(), []
     for percent in (31, 49, 50, 51, 80, 99, 103, 104):
         ema.images_seen = percent
-        keep_if_due(keeper, ema, percent / 100)
+        keep_if_due(tmp_path, times, ema, percent / 100)
         shares = [shot.images_seen for shot in snapshots.list_snapshots(tmp_path)]
     assert shares == [50, 80, 103]
-    none = snapshots.Snapshots(tmp_path / "none", AtShares.equal(0).due)
-    keep_if_due(none, ema, 1.0)
+    keep_if_due(tmp_path / "none", AtShares.equal(0), ema, 1.0)
     assert not (tmp_path / "none").exists()
 
 

@@ -517,7 +517,7 @@ def test_only_the_first_process_shows_events(pets: Path, monkeypatch: pytest.Mon
 def test_a_folder_in_use_is_refused_before_the_run_is_opened(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("noisekiln.api.Run", None)
+    monkeypatch.setattr("noisekiln.runs.train.Run", None)
     with RunFolder(tmp_path).lock, pytest.raises(ValueError, match="is in use by process"):
         nk.train(pets, out=tmp_path, watch=lambda event: None, **QUICK)
 

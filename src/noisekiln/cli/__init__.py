@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from noisekiln.distributed import torchrun
 from noisekiln.errors import NoisekilnError
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ def main() -> None:
         run()
     finally:
         _ignore_signals()
-        if _world_size() > 1:
+        if torchrun.world_size() > 1:
             _exit_at_once(sys.exc_info()[1])
 
 
@@ -50,8 +51,8 @@ def run() -> None:
         message, code = _explain(error)
         from noisekiln.cli._flags import with_flags
 
-        rank = os.environ.get("RANK", "0")
-        prefix = "noisekiln" if rank == "0" else f"noisekiln (process {rank})"
+        rank = torchrun.rank()
+        prefix = "noisekiln" if rank == 0 else f"noisekiln (process {rank})"
         print(f"{prefix}: {with_flags(message, app)}", file=sys.stderr)
         sys.exit(code)
     except KeyboardInterrupt:
@@ -87,17 +88,12 @@ def _explain_out_of_memory(error: Exception) -> str:
 def _check_distributed() -> None:
     """Raise ValueError if torchrun has started several processes of a command that runs in one."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    count = _world_size()
+    count = torchrun.world_size()
     if count > 1 and command and command not in DISTRIBUTED:
         raise ValueError(
             f"{command} was started in {count} processes, but it runs in one: all would write the same files. "
             f"Start it without torchrun, which is for {' and '.join(DISTRIBUTED)}."
         )
-
-
-def _world_size() -> int:
-    """Number of processes that torchrun has started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def _exit_at_once(error: BaseException | None) -> None:

@@ -5,7 +5,9 @@ import sys
 
 from rich.console import Console
 
-is_main = os.environ.get("RANK", "0") == "0"  # only the main process prints
+from noisekiln.distributed import torchrun
+
+is_main = torchrun.rank() == 0  # only the main process prints
 
 
 class Terminal(Console):

@@ -15,6 +15,7 @@ from noisekiln.cli._show import console, say
 from noisekiln.components.spec import class_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
+from noisekiln.distributed import torchrun
 from noisekiln.plan.images import GENERATE
 from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
 from noisekiln.training.trainer import Report
@@ -179,6 +180,5 @@ def describe_end(end: End) -> list[str]:
 
 def command_line() -> str:
     """The command as the user entered it, for resuming."""
-    several = "RANK" in os.environ
-    words = [*(("torchrun", "...", "-m") if several else ()), "noisekiln", *sys.argv[1:]]
+    words = [*(("torchrun", "...", "-m") if torchrun.is_launched() else ()), "noisekiln", *sys.argv[1:]]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
 from torch.distributed.rendezvous import rendezvous
 
+from noisekiln.distributed import torchrun
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.errors import LostRank
 
@@ -38,11 +39,11 @@ class Ranks:
             device: Device; on "cuda", tensors use NCCL, and numbers use gloo, because its time-outs raise errors.
             timeout: Seconds after which a process that does not answer is treated as lost.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        if torchrun.world_size() == 1:
             return cls()
-        ranks = cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        ranks = cls(torchrun.rank(), torchrun.world_size())
         if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(torchrun.local_rank())
         if not dist.is_initialized():
             with ranks.detecting_lost_ranks():
                 _connect(device, timedelta(seconds=timeout))

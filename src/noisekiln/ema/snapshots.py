@@ -33,24 +33,14 @@ class Snapshot(NamedTuple):
     lengths: tuple[float, ...]
 
 
-class Snapshots:
-    """Saves a snapshot whenever one is due.
+def make_write_task(folder: Path, ema: Ema) -> Callable[[], object]:
+    """A function that writes the current averages. If they are sharded, all processes must call this.
 
     Args:
         folder: Folder of the snapshots.
-        due: Function that returns whether a snapshot is due at a share of the budget, such as `AtShares.equal(16).due`.
+        ema: The averages, which are copied now.
     """
-
-    def __init__(self, folder: Path, due: Callable[[float], bool]) -> None:
-        self.folder, self._due = folder, due
-
-    def due(self, share: float) -> bool:
-        """Whether a snapshot is due; to be called after every applied step, and at the end."""
-        return self._due(share)
-
-    def make_write_task(self, ema: Ema) -> Callable[[], object]:
-        """A function that writes the current averages. If they are sharded, all processes must call this."""
-        return partial(write, self.folder, half_precision_copies(ema), ema.images_seen, ema.lengths)
+    return partial(write, folder, half_precision_copies(ema), ema.images_seen, ema.lengths)
 
 
 def half_precision_copies(ema: Ema) -> dict[str, Tensor]:

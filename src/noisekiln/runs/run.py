@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.ema.snapshots import Snapshots
+from noisekiln.ema.snapshots import make_write_task
 from noisekiln.logs.base import Logs, make_logs
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.monitor.held_out import HeldOutLoss
@@ -20,16 +20,17 @@ from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.fine_tune import notes
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.due_actions import DueActions
 from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step, Why
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.rank_agreement import check_ranks_agree
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.save_job import SaveJob
+from noisekiln.runs.step_changes import StepChanges
 from noisekiln.runs.trial_run import check_memory_and_compilation
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
-from noisekiln.training.due import AtShares, EveryImages, EverySeconds
 from noisekiln.training.trainer import Report
 
 
@@ -91,7 +92,8 @@ class Run:
         if self.opened.checkpoint is not None:
             self.trainer.load_state_dict(self.opened.checkpoint.shards, self.opened.checkpoint.state)
             self.opened = self.opened.without_tensors()
-        self._micro_batch_size, self._skipped_steps = self.trainer.micro_batch_size, 0
+        self._changes = StepChanges(self.trainer, self.compiler, self.copies)
+        self._skipped_steps = 0
 
     @property
     def settings(self) -> Settings:
@@ -202,32 +204,24 @@ class Run:
         settings, trainer, folder = self.settings, self.trainer, self.folder
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
         check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
-        yield from self._changes()
-        share = trainer.share
-        snapshots = Snapshots(folder.snapshots, AtShares.equal(settings.ema_snapshots, start=share).due)
-        grid_times = AtShares(self.intervals.grids_at, start=share)
-        keep_times = EveryImages(settings.keep_every, start=trainer.images_seen)
-        save_times = EverySeconds(self.intervals.checkpoint_seconds, start=trainer.seconds)
+        yield from self._changes.notes()
+        due = DueActions(settings, self.intervals, trainer)
         with self._reports() as reports:
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
-                yield from self._log(report, reports, snapshots)
-                drawn = report.share < 1 and grid_times.due(report.share)
+                yield from self._log(report, reports, due)
+                drawn = due.grid(report)
                 if drawn:
                     yield Grid(self.draw_grid())
-                # The last step is saved after the last grid: a run that is killed before it draws the grid again.
-                if report.applied and report.share < 1:
-                    due = [keep_times.due(report.images_seen), save_times.due(report.seconds), drawn]
-                    if any(due):
-                        save_times.start(report.seconds)
-                        yield self._saving()
+                if due.checkpoint(report, drawn=drawn):
+                    yield self._saving()
                 yield Step(report)  # last, so that a caller that stops here misses nothing
             if trainer.share >= 1:
                 self._check_finite()
                 if (evaluation := reports.evaluate_at_end()) is not None:
                     yield HeldOut(evaluation, self.held_out.verdict)
         if trainer.share >= 1:
-            self._snapshot_if_due(snapshots)
+            self._snapshot_if_due(due)
             yield Grid(self.draw_grid())
         yield self._saving()
 
@@ -246,10 +240,10 @@ class Run:
         with self.failures.explaining_divergence(), self.failures.explaining_lack_of_memory():
             yield from self.compiler.steps_with_fallback(run)
 
-    def _log(self, report: Report, reports: Reports, snapshots: Snapshots) -> Iterator[Event]:
+    def _log(self, report: Report, reports: Reports, due: DueActions) -> Iterator[Event]:
         """Logs, snapshots and evaluations after a step."""
         if report.applied:  # otherwise the averages have not changed
-            self._snapshot_if_due(snapshots)
+            self._snapshot_if_due(due)
             reports.add_step(report)
             if (evaluation := reports.evaluate_if_due(report)) is not None:
                 yield HeldOut(evaluation, self.held_out.verdict)
@@ -259,22 +253,12 @@ class Run:
             reports.add_skipped_step(report, reason)
             numbers = f"loss {report.loss:g}, gradient norm {report.grad_norm:g}"
             yield Note(f"after {self.trainer.step_start:,} images a step was skipped ({numbers}): {reason}")
-        yield from self._changes()
+        yield from self._changes.notes()
 
-    def _changes(self) -> Iterator[Note]:
-        """Notes on a smaller micro-batch and a failed compilation since the last call."""
-        if self.compiler.failure and self.copies.compiled:
-            self.copies.compiled = False
-            yield Note(f"the network is not compiled: {self.compiler.failure}")
-        size = self.trainer.micro_batch_size
-        if size < self._micro_batch_size:
-            self._micro_batch_size = size
-            yield Note(f"memory is short: from now on the micro-batch is {size} images, with the same result")
-
-    def _snapshot_if_due(self, snapshots: Snapshots) -> None:
-        if snapshots.due(self.trainer.share):
+    def _snapshot_if_due(self, due: DueActions) -> None:
+        if due.snapshot(self.trainer.share):
             self._check_finite()
-            task = snapshots.make_write_task(self.trainer.ema)
+            task = make_write_task(self.folder.snapshots, self.trainer.ema)
             if self.ranks.is_main:
                 self.background.submit(task)
 

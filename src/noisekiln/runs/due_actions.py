@@ -1,0 +1,46 @@
+"""Times at which a run writes snapshots, grids and checkpoints."""
+
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.plan.settings import Settings
+from noisekiln.training.due import AtShares, EveryImages, EverySeconds
+from noisekiln.training.trainer import Report, Trainer
+
+
+class DueActions:
+    """Decides after a step what is due, counted from where the run starts or resumes.
+
+    Args:
+        settings: Resolved settings.
+        intervals: Intervals of grids and checkpoints.
+        trainer: The trainer, with the state that training continues from.
+    """
+
+    def __init__(self, settings: Settings, intervals: Intervals, trainer: Trainer) -> None:
+        self._snapshots = AtShares.equal(settings.ema_snapshots, start=trainer.share)
+        self._grids = AtShares(intervals.grids_at, start=trainer.share)
+        self._permanent_checkpoints = EveryImages(settings.keep_every, start=trainer.images_seen)
+        self._checkpoints = EverySeconds(intervals.checkpoint_seconds, start=trainer.seconds)
+
+    def snapshot(self, share: float) -> bool:
+        """Whether a snapshot is due at this share of the budget; to be asked after applied steps, and at the end."""
+        return self._snapshots.due(share)
+
+    def grid(self, report: Report) -> bool:
+        """Whether a grid is due; after the last step one is always drawn, and none is due."""
+        return report.share < 1 and self._grids.due(report.share)
+
+    def checkpoint(self, report: Report, *, drawn: bool) -> bool:
+        """Whether a checkpoint is due.
+
+        The last step is saved after the last grid: a run that is killed before it draws the grid again.
+
+        Args:
+            report: The step.
+            drawn: Whether a grid was drawn after it, which is saved together with a checkpoint.
+        """
+        if not report.applied or report.share >= 1:
+            return False
+        permanent, timed = self._permanent_checkpoints.due(report.images_seen), self._checkpoints.due(report.seconds)
+        if permanent or drawn:
+            self._checkpoints.restart(report.seconds)
+        return permanent or timed or drawn

@@ -1,0 +1,36 @@
+"""Notes on what recovery has changed in the steps of a run: a smaller micro-batch, a network that is not compiled."""
+
+from collections.abc import Iterator
+
+from noisekiln.errors import counted
+from noisekiln.monitor.plain_copies import PlainCopies
+from noisekiln.runs.events import Note
+from noisekiln.training.compiling import NetworkCompiler
+from noisekiln.training.trainer import Trainer
+
+
+class StepChanges:
+    """Compares the steps with those of the last call.
+
+    Args:
+        trainer: Trainer of the run.
+        compiler: Compiler of the network.
+        copies: Copies of the weights, which are told once the network is no longer compiled.
+    """
+
+    def __init__(self, trainer: Trainer, compiler: NetworkCompiler, copies: PlainCopies) -> None:
+        self._trainer = trainer
+        self._compiler = compiler
+        self._copies = copies
+        self._micro_batch_size = trainer.micro_batch_size
+
+    def notes(self) -> Iterator[Note]:
+        """A note for each change since the last call."""
+        if self._compiler.failure and self._copies.compiled:
+            self._copies.compiled = False
+            yield Note(f"the network is not compiled: {self._compiler.failure}")
+        size = self._trainer.micro_batch_size
+        if size < self._micro_batch_size:
+            self._micro_batch_size = size
+            images = counted(size, "image")
+            yield Note(f"memory is short: from now on the micro-batch is {images}, with the same result")

@@ -1,0 +1,177 @@
+"""Training as one call: the data are read, the run is opened and its events are passed on, the model is returned."""
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from noisekiln.data import DataSet
+from noisekiln.distributed import torchrun
+from noisekiln.machine.interrupt import Interrupt, exit_code
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.measure import Measurement
+from noisekiln.monitor.measure import measure as measure_run
+from noisekiln.plan.chosen_components import check_components
+from noisekiln.plan.fine_tune import default_folder, load_with_consent, size_to_load
+from noisekiln.plan.images import GENERATE, read_images
+from noisekiln.plan.lookalike import lookalike_run
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.events import DataRead, End, Event, Note, Reading, check_watch
+from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import RunFolder
+
+Watch = Callable[[Event], None]
+"""Callback of training: called with every event, in the main thread, between two steps."""
+
+
+def train(
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    intervals: Intervals = Intervals(),
+    allow_code: bool = False,
+    **settings: Any,
+) -> Diffusion:
+    """Train on images, or resume an interrupted call; returns the model, which is also saved in `out`.
+
+    Args:
+        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of images).
+        out: Folder of the run; by default ``runs/NAME``, or ``runs/NAME-from-START``.
+        watch: Callback for every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
+        intervals: Intervals of logs, evaluations, grids and checkpoints.
+        allow_code: Whether Python files may be run that an existing run, the model to start from or the teacher names;
+            files that the settings name are run anyway.
+        settings: Fields of `noisekiln.plan.settings.Settings`, such as ``minutes=10``; ``start="runs/demo"`` fine-tunes
+            a trained model, and ``lora=8`` then trains an adapter for it.
+
+    Raises:
+        ValueError: If the data or a setting is invalid; the message lists the valid values.
+        noisekiln.errors.SaveFailed: If a file cannot be written; what was saved before is intact.
+        noisekiln.errors.Diverged: If the loss is not finite; the last saved checkpoint is still good.
+        KeyboardInterrupt: After Ctrl-C, once everything is saved; the same call resumes. After SIGTERM it is
+            SystemExit.
+    """
+    watch = _watch(watch)
+    chosen, images, folder = _prepare(data, out, settings, watch)
+    return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
+
+
+def measure(
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    allow_code: bool = False,
+    **settings: Any,
+) -> Measurement:
+    """Measure the time and memory that training would need, by a few real steps; nothing is written.
+
+    Args:
+        data: Images, as in `train`.
+        out: Folder of the run, new or existing.
+        watch: Callback for `Reading`, `DataRead` and `Plan`.
+        allow_code: Whether all Python files may be run, as in `train`.
+        settings: Settings, as in `train`.
+
+    Raises:
+        ValueError: If the data or a setting is invalid; the message lists the valid values.
+    """
+    watch = _watch(watch)
+    chosen, images, folder = _prepare(data, out, settings, watch)
+    run = Run(chosen, images, folder, allow_code=allow_code)
+    watch(run.plan)
+    opened = run.opened
+    return measure_run(
+        opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+    )
+
+
+def fine_tune_on(
+    run: str | Path,
+    images: Any,
+    *,
+    minutes: float = 1.0,
+    device: str = "auto",
+    allow_code: bool = False,
+    watch: Watch | None = None,
+) -> Diffusion:
+    """A run's model fine-tuned on a few images, to generate similar ones: a `target_model` for `style`.
+
+    It is saved next to the run: the same call finds it again, and a call with more minutes resumes it.
+
+    Args:
+        run: Folder of the run.
+        images: Images, as in `train`.
+        minutes: Training budget.
+        device: Device: auto, cpu, cuda or mps.
+        allow_code: Whether the model may run components from Python files of its author.
+        watch: Callback, as in `train`.
+
+    Raises:
+        ValueError: If the folder has no single model, or the images are of another kind than its own.
+    """
+    watch = _watch(watch)
+    model = Diffusion.load(run, allow_code=allow_code)
+    data = _read(images, GENERATE, model.size, watch)
+    source = str(images) if isinstance(images, str | Path) else None
+    settings, folder = lookalike_run(Path(run), model, data, source=source, minutes=minutes, device=device)
+    return _train(settings, folder, data, watch, allow_code=allow_code)
+
+
+def warn(event: Event) -> None:
+    """The default `watch`: notes and an early stop become Python warnings."""
+    if isinstance(event, Note):
+        warnings.warn(event.text, stacklevel=4)  # the line of the caller of `train`
+    if isinstance(event, End) and event.why == "stopped":
+        warnings.warn(f"Stopped and saved after {event.images_seen:,} images; the same call resumes.", stacklevel=4)
+
+
+def _watch(watch: Watch | None) -> Watch:
+    """The callback of this process: only the first one shows events."""
+    check_watch(watch)
+    return (watch or warn) if torchrun.rank() == 0 else lambda event: None
+
+
+def _prepare(
+    data: Any, out: str | Path | None, settings: dict[str, Any], watch: Watch
+) -> tuple[Settings, DataSet, Path]:
+    """The settings, the images and the folder of a run."""
+    size = settings.pop("size", None)
+    chosen = Settings.of(**settings)
+    check_components(chosen)  # before images are read
+    images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
+    chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
+    return chosen, images, Path(out) if out else default_folder(images, chosen.start)
+
+
+def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch) -> DataSet:
+    data = read_images(source, task, size=size, progress=lambda done, total: watch(Reading(done, total)))
+    watch(DataRead(data))
+    return data
+
+
+def _train(
+    settings: Settings,
+    folder: Path,
+    data: DataSet,
+    watch: Watch,
+    intervals: Intervals = Intervals(),
+    *,
+    allow_code: bool = False,
+) -> Diffusion:
+    if torchrun.rank() == 0:  # the others have not joined yet
+        RunFolder(folder).check_free()
+    run = Run(settings, data, folder, intervals=intervals, allow_code=allow_code)
+    with Interrupt() as interrupt:
+        for event in run.events(interrupt):
+            watch(event)
+    assert isinstance(event, End)
+    if event.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if event.signal:
+        sys.exit(exit_code(event.signal))
+    return load_with_consent(folder, settings, device=run.settings.device, allow_code=allow_code)
