@@ -1,6 +1,5 @@
 """Checks of `noisekiln doctor`."""
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -11,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
+
+from noisekiln.runs.environment import version_of
 
 OPTIONAL = {  # package: the feature that uses it, and how to install it
     "tensorboard": ("--curves tensorboard", "noisekiln[log]"),
@@ -42,15 +43,8 @@ def findings() -> Iterator[Finding]:
     yield _disk()
     for package, (feature, source) in OPTIONAL.items():
         missing = f'not installed; needed for {feature}: pip install "{source}"'
-        yield Finding(True, package, _version(package) or missing)
+        yield Finding(True, package, version_of(package) or missing)
     yield _speed()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _torchvision() -> Finding:

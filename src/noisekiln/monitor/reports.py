@@ -45,11 +45,9 @@ class Reports:
         self._trainer = trainer
         self._held_out = held_out
         self._copies = copies
-        self._workload, self._losses, self._throughput = (
-            workload,
-            BinnedMeans(BINS, "loss/nsr"),
-            Throughput(trainer.budget),
-        )
+        self._workload = workload
+        self._losses = BinnedMeans(BINS, "loss/nsr")
+        self.throughput = Throughput(trainer.budget)
         self._line = EverySeconds(intervals.log_seconds, start=-inf)
         self._evaluation = AtShares(intervals.held_out_at, start=trainer.share)
         self._evaluated_at = 0
@@ -107,7 +105,7 @@ class Reports:
         evaluation = self._held_out.evaluate(self._copies.averaged().diffusion, seen, share, trainer.ranks)
         if evaluation is not None:
             where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
-            self._logs.write(where | rounded(evaluation_record(evaluation)))
+            self._logs.write(where | evaluation_record(evaluation))
         return evaluation
 
 

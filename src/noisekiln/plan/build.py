@@ -15,6 +15,7 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.draws.base import Draw
 from noisekiln.loss_weights.base import LossWeight
 from noisekiln.machine.memory import is_async
+from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
@@ -106,9 +107,7 @@ def make_learner(
     if teacher is not None:
         check_teacher_fits(diffusion, teacher, settings)
         teacher = copy.deepcopy(teacher)
-    learner = Learner(diffusion, objective, teacher).to(settings.device)
-    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return learner
+    return module_to_device(Learner(diffusion, objective, teacher), settings.device)
 
 
 def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None) -> Diffusion:

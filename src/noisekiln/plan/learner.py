@@ -39,7 +39,7 @@ class Learner(nn.Module):
         """
         cond = _make_cond(self.diffusion, ids, image)
         teacher = None if self.teacher is None else _bound(self.teacher, teacher_ids, image, len(x))
-        loss = self.objective.loss(self.diffusion.denoiser, x, cond, drawn, *([] if teacher is None else [teacher]))
+        loss = self.objective.loss(self.diffusion.denoiser, x, cond, drawn, teacher)
         if self.training and torch.is_grad_enabled() and not loss.value.requires_grad:
             raise ValueError(
                 f"`objective={name_of(type(self.objective))}` returned a loss that does not depend on the network's "

@@ -38,7 +38,7 @@ def environment(images_seen: int, device: str) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "images_seen": images_seen,
         "command": sys.argv,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
@@ -54,7 +54,8 @@ def _read_entries(file: Path) -> list[Any]:
     return entries if isinstance(entries, list) else []
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
