@@ -1,8 +1,7 @@
 """Copies between main memory and a device, without waiting of one for the other."""
 
-import copy
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def to_device(tensor: Tensor, device: str | torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: str) -> Tensor:
     """The tensor on a device; to CUDA via pinned memory, in the order of the current stream."""
     if not device.startswith("cuda") or tensor.is_cuda:
         return tensor.to(device)

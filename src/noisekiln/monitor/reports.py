@@ -47,7 +47,7 @@ class Reports:
         self._copies = copies
         self._workload = workload
         self._losses = BinnedMeans(BINS, "loss/nsr")
-        self.throughput = Throughput(trainer.budget)
+        self._throughput = Throughput(trainer.budget)
         self._line = EverySeconds(intervals.log_seconds, start=-inf)
         self._evaluation = AtShares(intervals.held_out_at, start=trainer.share)
         self._evaluated_at = 0
