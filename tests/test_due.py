@@ -31,7 +31,7 @@ def test_seconds_count_from_when_it_was_last_due():
     assert due_at(EverySeconds(60.0, start=100.0), [101, 159, 160]) == [160]
     assert due_at(EverySeconds(1.0, start=-inf), [0.0, 0.5, 1.0]) == [0.0, 1.0]  # at once
     due = EverySeconds(60.0)
-    due.start(50.0)  # something else did it then
+    due.restart(50.0)  # something else did it then
     assert due_at(due, [60, 109, 110]) == [110]
 
 
@@ -40,3 +40,56 @@ def test_images_are_due_at_the_first_step_beyond_each_multiple():
     assert due_at(EveryImages(100, start=256), range(320, 600, 64)) == [320, 448, 512]
     assert due_at(EveryImages(10), range(64, 200, 64)) == [64, 128, 192]  # steps larger than that
     assert due_at(EveryImages(None), range(0, 10**6, 1000)) == []
+
+
+# What is due after a step of a run
+
+
+def due_actions(**at):
+    settings = Settings(images=1000, ema_snapshots=2, keep_every=300)
+    intervals = Intervals(grids_at=(0.2, 0.55), checkpoint_seconds=10)
+    return DueActions(settings, intervals, SimpleNamespace(**{"share": 0.0, "images_seen": 0, "seconds": 0.0} | at))
+
+
+def step(images: int, seconds: float = 0.0, *, applied: bool = True) -> Report:
+    return Report(images, seconds, images / 1000, 0.1, 1.0, 1e-3, applied)
+
+
+def test_grids_are_due_at_their_shares_and_not_after_the_last_step():
+    due = due_actions()
+    assert [images for images in range(100, 1001, 100) if due.grid(step(images))] == [200, 600]
+    assert not due_actions(share=0.99).grid(step(1000))
+    assert [images for images in range(300, 1001, 100) if due_actions(share=0.2).grid(step(images))][:1] == [600]
+
+
+def test_checkpoints_are_due_by_time_at_multiples_and_with_grids():
+    due = due_actions()
+    steps = [(100, 4), (200, 8), (250, 12), (350, 14), (400, 20), (450, 25), (500, 31)]
+    drawn = {200}
+    made = [images for images, seconds in steps if due.checkpoint(step(images, seconds), drawn=images in drawn)]
+    assert made == [200, 350, 450], "each restarts the ten seconds"
+
+
+def test_no_checkpoint_of_a_skipped_step_or_the_last_one():
+    due = due_actions()
+    assert not due.checkpoint(step(300, 99, applied=False), drawn=False)
+    assert not due.checkpoint(step(1000, 99), drawn=True), "the last one is saved after the last grid"
+    assert due.checkpoint(step(310, 99), drawn=False)
+
+
+def test_snapshots_are_due_at_equal_shares_of_what_is_left():
+    due = due_actions(share=0.1)
+    assert [share for share in (0.2, 0.5, 0.6, 1.0) if due.snapshot(share)] == [0.5, 1.0]
+
+
+def test_a_change_of_steps_is_noted_once():
+    trainer, copies = SimpleNamespace(micro_batch_size=8), SimpleNamespace(compiled=True)
+    compiler = SimpleNamespace(failure=None)
+    changes = StepChanges(trainer, compiler, copies)
+    assert list(changes.notes()) == []
+    trainer.micro_batch_size, compiler.failure = 4, "no compiler"
+    first, second = changes.notes()
+    assert "not compiled: no compiler" in first.text
+    assert "micro-batch is 4 images" in second.text
+    assert not copies.compiled
+    assert list(changes.notes()) == []

@@ -1,10 +1,12 @@
 """Reports of a run: log lines, loggers, the plan, and the environment."""
 
 import json
+import math
 import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 import noisekiln as nk
 from conftest import TINY, Command
+from noisekiln.cli._watcher import Watcher
 from noisekiln.data import DataSet, load
 from noisekiln.logs import base as logs
 from noisekiln.logs.base import Log, Logs, choose_log, make_logs
@@ -31,8 +34,10 @@ from noisekiln.monitor.throughput import Throughput
 from noisekiln.monitor.workload import Workload, flops_per_image
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.environment import append_environment
+from noisekiln.runs.events import Step
 from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
+from noisekiln.training.trainer import Report
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
 EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))
@@ -100,6 +105,30 @@ def test_what_is_left_is_of_the_budget_that_ends_first():
         pace.add(0.0, 0)
         pace.add(20.0, 100)
         assert pace.seconds_left == pytest.approx(left)
+
+
+def test_steps_carry_the_speed_and_the_time_left_that_are_logged(data: DataSet, tmp_path: Path):
+    """A watcher computes neither again."""
+    steps = [event for event in opened(SETTINGS, data, tmp_path).events() if isinstance(event, Step)]
+    assert (steps[0].images_per_second, steps[0].seconds_left) == (None, None)
+    logged = [line for line in lines(tmp_path) if "loss" in line]
+    for name in ("images_per_second", "seconds_left"):
+        numbers = [getattr(step, name) for step in steps[1:]]
+        assert [line[name] for line in logged[1:]] == pytest.approx(numbers, rel=1e-5)
+
+
+def test_the_terminal_shows_the_speed_and_the_time_left_of_the_event(
+    data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A line for every 15 seconds of training, counted from where the run starts; a skipped step changes no mean."""
+    report = Report(images_seen=160, seconds=100.0, share=0.1, loss=0.5, grad_norm=1.0, lr=0.1)
+    skipped = replace(report, loss=math.nan, applied=False)
+    with Watcher(line_seconds=15) as watcher:
+        watcher(replace(opened(SETTINGS, data, tmp_path).plan, seconds=100.0))
+        capsys.readouterr()
+        for second in range(101, 141):
+            watcher(Step(replace(skipped if second == 110 else report, seconds=float(second)), 1234.4, 3754.0))
+    assert capsys.readouterr().out.splitlines() == [" 10% · 160 images · 1,234/s · loss 0.5000 · 1:02:34 left"] * 2
 
 
 # The machine

@@ -4,12 +4,12 @@ import os
 import shlex
 import subprocess
 import sys
-import time
+from datetime import timedelta
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from noisekiln.cli._show import console, say
 from noisekiln.components.spec import class_of
@@ -18,7 +18,7 @@ from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
 from noisekiln.plan.images import GENERATE
 from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
-from noisekiln.training.trainer import Report
+from noisekiln.training.due import EverySeconds
 
 MAX_SKIPPED = 5  # files that are named
 
@@ -27,7 +27,7 @@ class Watcher:
     """Shows events on the terminal; used in a `with`, which ends the bar.
 
     Args:
-        line_seconds: Seconds between lines if the output is not a terminal, which could show a bar.
+        line_seconds: Seconds of training between lines if the output is not a terminal, which could show a bar.
 
     Attributes:
         plan: Plan of the training, after its event.
@@ -36,16 +36,14 @@ class Watcher:
     plan: Plan
 
     def __init__(self, *, line_seconds: float = 15.0) -> None:
-        self.line_seconds = line_seconds
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
         hidden = not console.is_terminal
         self._reading = Progress(*columns, console=console, disable=hidden, transient=True)
-        self._training = Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=hidden, speed_estimate_period=60
-        )
+        self._training = Progress(*columns, console=console, disable=hidden)
         self._task: TaskID | None = None
-        self._smooth = Smooth()
-        self._trend, self._line_at = "", time.monotonic()
+        self._line = EverySeconds(line_seconds)
+        self._loss: float | None = None  # averaged over recent steps
+        self._trend = ""
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +74,7 @@ class Watcher:
     @__call__.register
     def _(self, event: Plan) -> None:
         self.plan = event
+        self._line.restart(event.seconds)
         self._trend = event.verdict.trend if event.verdict else ""
         for line in describe_plan(event):
             say(line)
@@ -94,12 +93,12 @@ class Watcher:
         if self._task is None:
             self._task = self._training.add_task(self.plan.folder.name, total=1.0, text="")
             self._training.start()
-        text = self._smooth.describe(report) + (f" · {self._trend}" if self._trend else "")
+        if report.applied:
+            self._loss = report.loss if self._loss is None else 0.98 * self._loss + 0.02 * report.loss
+        text = describe_step(event, self._loss, self._trend)
         self._training.update(self._task, completed=report.share, text=text)
-        if not console.is_terminal and time.monotonic() - self._line_at > self.line_seconds:
-            self._line_at = time.monotonic()
-            left = report.seconds * (1 / report.share - 1) if report.share > 0 else 0.0
-            say(f"{text} · {left:.0f} s left" if report.seconds else text)
+        if self._line.due(report.seconds) and not console.is_terminal:
+            say(text)
 
     @__call__.register
     def _(self, event: End) -> None:
@@ -108,22 +107,24 @@ class Watcher:
             say(line)
 
 
-class Smooth:
-    """Loss and speed, averaged over recent steps."""
+def describe_step(step: Step, loss: float | None, trend: str) -> str:
+    """Progress of training after a step, in one line.
 
-    def __init__(self) -> None:
-        self._loss, self._speed = 0.0, 0.0
-        self._before: Report | None = None
-
-    def describe(self, report: Report) -> str:
-        """Progress of training after a step, in one line."""
-        before, self._before = self._before, report
-        self._loss = report.loss if before is None else 0.98 * self._loss + 0.02 * report.loss
-        if before is not None and report.seconds > before.seconds:
-            speed = (report.images_seen - before.images_seen) / (report.seconds - before.seconds)
-            self._speed = speed if self._speed == 0 else 0.95 * self._speed + 0.05 * speed
-        pace = f" · {self._speed:,.0f}/s" if self._speed else ""
-        return f"{report.share:4.0%} · {report.images_seen:,} images{pace} · loss {self._loss:.4f}"
+    Args:
+        step: The event.
+        loss: Mean loss of recent steps; None if none of them was applied.
+        trend: Trend of the held-out loss; "" while it is unknown.
+    """
+    report, speed, left = step.report, step.images_per_second, step.seconds_left
+    parts = [
+        f"{report.share:4.0%}",
+        f"{counted(report.images_seen, 'image')}",
+        f"{speed:,.0f}/s" if speed else "",
+        "" if loss is None else f"loss {loss:.4f}",
+        trend,
+        f"{timedelta(seconds=round(left))} left" if left else "",
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def describe_data(data: DataSet) -> list[str]:

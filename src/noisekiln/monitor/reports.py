@@ -30,6 +30,9 @@ class Reports:
         copies: Copies of the current and the averaged weights.
         workload: Arithmetic work of training.
         intervals: Intervals of lines and evaluations.
+
+    Attributes:
+        throughput: Speed of training and remaining time.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Reports:
         self._copies = copies
         self._workload = workload
         self._losses = BinnedMeans(BINS, "loss/nsr")
-        self._throughput = Throughput(trainer.budget)
+        self.throughput = Throughput(trainer.budget)
         self._line = EverySeconds(intervals.log_seconds, start=-inf)
         self._evaluation = AtShares(intervals.held_out_at, start=trainer.share)
         self._evaluated_at = 0
@@ -68,7 +71,7 @@ class Reports:
         for loss in self._trainer.losses:
             assert isinstance(loss, Loss)
             self._losses.add(loss.level.nsr, loss.per_sample)
-        self._throughput.add(report.seconds, report.images_seen)
+        self.throughput.add(report.seconds, report.images_seen)
         if self._line.due(report.seconds):
             means = self._losses.read(self._trainer.ranks.all_reduce_sum)
             self._logs.write(report_record(report) | rounded(means | self._machine()))
@@ -89,7 +92,7 @@ class Reports:
     def _machine(self) -> dict[str, float]:
         """Speed, remaining time and memory, as far as they are known."""
         device = self._trainer.placement.device
-        speed, left, memory = self._throughput.images_per_second, self._throughput.seconds_left, peak_memory(device)
+        speed, left, memory = self.throughput.images_per_second, self.throughput.seconds_left, peak_memory(device)
         numbers = {
             "images_per_second": speed,
             "seconds_left": left,

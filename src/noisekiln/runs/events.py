@@ -115,9 +115,13 @@ class Step:
 
     Attributes:
         report: State of training.
+        images_per_second: Speed over the last ten seconds; None before the second step.
+        seconds_left: Seconds until the budget is used up at this speed; None while that is unknown.
     """
 
     report: Report
+    images_per_second: float | None
+    seconds_left: float | None
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,8 @@ class Run:
                     yield Grid(self.draw_grid())
                 if due.checkpoint(report, drawn=drawn):
                     yield self._saving()
-                yield Step(report)  # last, so that a caller that stops here misses nothing
+                # Last, so that a caller that stops here misses nothing.
+                yield Step(report, reports.throughput.images_per_second, reports.throughput.seconds_left)
             if trainer.share >= 1:
                 self._check_finite()
                 if (evaluation := reports.evaluate_at_end()) is not None:

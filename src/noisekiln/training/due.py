@@ -25,7 +25,7 @@ class Due(ABC):
         self._last = now
         return True
 
-    def start(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Restart counting here, as if the action had just been due."""
         self._last = now
 
