@@ -89,3 +89,14 @@ def test_steps_are_equally_likely(count):
 def test_impossible_draws_are_refused(wrong):
     with pytest.raises(ValueError):
         wrong()
+
+
+@every_draw
+def test_levels_for_images_are_those_of_stratified_quantiles(draw):
+    x = torch.zeros(9, 1, 2, 2)
+    levels = draw.levels_for(x, torch.Generator().manual_seed(5))
+    expected = draw(stratified(9, torch.Generator().manual_seed(5)))
+    for ours, theirs in zip(levels, expected, strict=True):
+        assert ours.dtype is torch.float32
+        assert ours.is_contiguous()
+        assert torch.equal(ours, theirs.float())

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from noisekiln.conditions import Cond
 from noisekiln.denoiser import Denoiser
-from noisekiln.draws.base import Draw, stratified
-from noisekiln.levels import CLEAN, Level, renoise
+from noisekiln.draws.base import Draw
+from noisekiln.levels import CLEAN, Level, noise_from, renoise
 from noisekiln.objectives.base import Loss, Objective, Teacher
 
 
@@ -27,16 +27,16 @@ class Distilling(Objective):
         self.draw = draw
 
     def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return stratified(len(x), generator), torch.randn(x.shape, generator=generator).to(x)
+        return *self.draw.levels_for(x, generator), noise_from(generator)(x)
 
     def loss(
         self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...], teacher: Teacher | None = None
     ) -> Loss:
         assert teacher is not None
-        u, noise = drawn
-        t = Level(*(c.to(x.device, x.dtype).view(-1, 1, 1, 1) for c in self.draw(u)))
+        alpha, sigma, noise = drawn
+        t = Level(alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1))
         x_t = renoise(x, CLEAN, t, noise)
         with torch.no_grad():
             target = teacher.denoise(x_t, t).x
         error = (denoiser(x_t, t, cond).x - target).square().flatten(1).mean(1)
-        return Loss(error.mean(), error.detach(), Level(*(c.flatten() for c in t)))
+        return Loss(error.mean(), error.detach(), Level(alpha, sigma))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.levels import Level
+from noisekiln.machine.transfer import to_device
 
 
 class Draw(ABC):
@@ -18,6 +19,14 @@ class Draw(ABC):
     @abstractmethod
     def __call__(self, u: Tensor) -> Level:
         """Levels at the quantiles `u`: (B,) float64 in (0, 1) -> two (B,) tensors; noise rises with u."""
+
+    def levels_for(self, x: Tensor, generator: torch.Generator) -> Level:
+        """A level for each of these images at random, stratified: two (B,) tensors with the type and device of x.
+
+        They are computed in float64 on the CPU, and moved in one copy.
+        """
+        alpha, sigma = to_device(torch.stack(self(stratified(len(x), generator))).to(x.dtype), x.device)
+        return Level(alpha, sigma)
 
 
 def stratified(count: int, generator: torch.Generator) -> Tensor:

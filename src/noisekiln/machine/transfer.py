@@ -1,7 +1,8 @@
 """Copies between main memory and a device, without waiting of one for the other."""
 
+import copy
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def to_device(tensor: Tensor, device: str) -> Tensor:
+def to_device(tensor: Tensor, device: str | torch.device) -> Tensor:
     """The tensor on a device; to CUDA via pinned memory, in the order of the current stream."""
-    if not device.startswith("cuda") or tensor.is_cuda:
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy lives until the transfer has ended
 
@@ -30,10 +31,28 @@ def copy_to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
+def copy_module_to_host(module: Module, stand_ins: Mapping[nn.Module, nn.Module]) -> Module:
+    """A deep copy of a module with all parameters and buffers in main memory; from CUDA all are copied at once.
+
+    Args:
+        module: The module, on any device.
+        stand_ins: Parts that are not copied, and the modules in main memory that take their places.
+    """
+    memo: dict[int, Any] = {id(part): other for part, other in stand_ins.items()}
+    left_out = {id(tensor) for part in stand_ins for tensor in (*part.parameters(), *part.buffers())}
+    named = dict([*module.named_parameters(), *module.named_buffers()])
+    tensors = {name: tensor for name, tensor in named.items() if id(tensor) not in left_out}
+    for name, copied in copy_to_host(tensors).items():
+        tensor = tensors[name]
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
+    return copy.deepcopy(module, memo)
+
+
 def start_copy(tensor: Tensor) -> Tensor:
     """A copy in main memory of a tensor's layout; from CUDA it is filled only once `finish_copies` has returned."""
-    copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-    return copy.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
+    copied = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+    return copied.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
 
 
 def finish_copies(tensors: Iterable[Tensor]) -> None:

@@ -32,7 +32,8 @@ class BinnedMeans:
         """
         if not self._added:
             return {}
-        places, values = (torch.cat(parts).cpu().double() for parts in zip(*self._added, strict=True))
+        # One transfer from the device for both.
+        places, values = torch.stack([torch.cat(parts) for parts in zip(*self._added, strict=True)]).cpu().double()
         self._added.clear()
         bins = (torch.bucketize(places, self._edges, right=True) - 1).clamp(0, len(self.names) - 1)
         sums = torch.zeros(len(self.names), dtype=torch.float64).index_add_(0, bins, values)

@@ -172,8 +172,9 @@ def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> 
         ratio: Noise-to-signal ratio of the level.
         at_once: Rows in memory at once.
     """
-    learner, count = Learner(diffusion, Denoising(FixedLevel(ratio))), len(cast(Tensor, rows[0]))
-    batches = (select_rows(rows, slice(start, start + at_once)) for start in range(0, count, at_once))
+    learner, x, (*inputs, _, _, noise) = Learner(diffusion, Denoising()), cast(Tensor, rows[0]), rows
+    at_level: Batch = (*inputs, *FixedLevel(ratio).levels_for(x, torch.Generator()), noise)
+    batches = (select_rows(at_level, slice(start, start + at_once)) for start in range(0, len(x), at_once))
     return torch.cat([learner(*batch).per_sample for batch in batches])
 
 

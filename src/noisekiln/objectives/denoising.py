@@ -5,9 +5,9 @@ from torch import Tensor
 
 from noisekiln.conditions import Cond
 from noisekiln.denoiser import Denoiser
-from noisekiln.draws.base import Draw, stratified
+from noisekiln.draws.base import Draw
 from noisekiln.draws.log_normal import LogNormal
-from noisekiln.levels import CLEAN, Level, renoise
+from noisekiln.levels import CLEAN, Level, noise_from, renoise
 from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Loss, Objective, Teacher
@@ -26,17 +26,16 @@ class Denoising(Objective):
         self.draw = draw
         self.loss_weight = loss_weight or Unit()
 
-    def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Quantiles of the levels, (B,), and noise of the shape of x."""
-        u = stratified(len(x), generator)
-        return u, torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+    def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels, as alpha and sigma of shape (B,), and noise of the shape of x: all on the device of x."""
+        return *self.draw.levels_for(x, generator), noise_from(generator)(x)
 
     def loss(  # noqa: D102 (the base class says it)
         self, denoiser: Denoiser, x: Tensor, cond: Cond, drawn: tuple[Tensor, ...], teacher: Teacher | None = None
     ) -> Loss:
-        u, noise = drawn
-        t = Level(*(c.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1)) for c in self.draw(u)))
+        alpha, sigma, noise = drawn
+        t = Level(*(part.view(-1, *[1] * (x.ndim - 1)) for part in (alpha, sigma)))
         y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)
         error = (y - denoiser.prediction.target(x, noise, t)).square().flatten(1).mean(1)
-        flat = Level(*(c.flatten() for c in t))
+        flat = Level(alpha, sigma)
         return Loss(self.loss_weight(error, flat, denoiser.prediction).mean(), error.detach(), flat)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from noisekiln.errors import SaveFailed
 from noisekiln.machine.memory import is_out_of_memory
-from noisekiln.machine.transfer import copy_to_host
+from noisekiln.machine.transfer import copy_module_to_host, copy_to_host
 from noisekiln.model.adapter import FILE, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
@@ -38,7 +38,7 @@ class SaveJob:
         if self.ranks.rank < self.num_shards:
             self.tensors = copy_to_host(tensors)
         if self.ranks.is_main:
-            self.model = copy.deepcopy(averaged, {id(averaged.codec): copies.codec_in_main_memory}).cpu()
+            self.model = copy_module_to_host(averaged, {averaged.codec: copies.codec_in_main_memory})
 
     def write(self, folder: Path) -> None:
         """Write the copy into the folder of a run.
