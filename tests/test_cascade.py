@@ -109,7 +109,7 @@ SMALL, LARGE = tiny(None, size=(4, 4)), tiny(Upscale(2), size=(8, 8))
 
 
 @pytest.mark.parametrize(("stages", "says"), [
-    ([SMALL], "two models or more, and 1 were given"),
+    ([SMALL], "two models or more, and 1 was given"),
     ([LARGE, LARGE], "Stage 1 is upscale(factor=2), which needs images to start from"),
     ([SMALL, SMALL], "Stage 2 generates from noise alone, and would ignore the images of stage 1"),
     ([LARGE.__class__(LARGE.denoiser, LARGE.codec, (8, 8)), LARGE],
@@ -182,7 +182,7 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(ValueError, match="does not upscale"):
         nk.cascade([tiny(None, channels=1), tiny(Colorize())], noise=0.1)
     for alone in (str(folders[0]), folders[0], small):
-        with pytest.raises(ValueError, match="A cascade needs two models or more, and 1 were given"):
+        with pytest.raises(ValueError, match="A cascade needs two models or more, and 1 was given"):
             nk.cascade(alone)
     (tmp_path / "mine").write_text("x")
     with pytest.raises(ValueError, match="holds something that is not a cascade"):

@@ -632,7 +632,7 @@ def test_conditions_that_cannot_be_read_are_named(pets, monkeypatch):
     with pytest.raises(ValueError, match=r"The condition 'abc' cannot be read by class_label \(could not convert"):
         requested.values(diffusion, print)
     monkeypatch.setattr(conditioner, "values", lambda *_: ["cat"])
-    with pytest.raises(ValueError, match=r"`cond=class_label` found 1 conditions for [0-9]+ images"):
+    with pytest.raises(ValueError, match=r"`cond=class_label` found 1 condition for [0-9]+ images"):
         condition_ids(diffusion, images, ())
     monkeypatch.setattr(conditioner, "values", lambda *_: [float("abc")])
     with pytest.raises(ValueError, match=r"`cond=class_label` cannot read the conditions of the images \(could not"):

@@ -314,7 +314,7 @@ def test_other_data_are_refused(plain_run: Path, class_run: Path, greens: DataSe
         fine_tune_settings(plain_run),
         grey,
         tmp_path / "run",
-        r"has images of 1 channels, and .* was trained on 3 .*Convert",
+        r"has images of 1 channel, and .* was trained on 3 .*Convert",
     )
     refused(fine_tune_settings(class_run, cond="class"), greens, tmp_path / "run", "`cond=class` needs classes")
 

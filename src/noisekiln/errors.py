@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """A count with its noun, for messages: "1 image", "2,000 images"; `plural` where it is not the noun with an s."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 class NoisekilnError(Exception):
     """An expected error: its text says what was given, why it cannot work, and what to do.
 

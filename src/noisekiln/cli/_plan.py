@@ -1,5 +1,6 @@
 """The measured plan of `noisekiln train --dry-run`."""
 
+from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
 from noisekiln.runs.events import Plan
 
@@ -13,7 +14,7 @@ def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
         "parameters": f"{plan.parameters:,} trained",
         "work": _work(measured, batch_size),
         "memory": _memory_peak(measured),
-        "speed": f"{measured.images_per_second:,.0f} images/s in {measured.steps} steps just measured{_peak(measured)}",
+        "speed": _speed(measured),
         "budget": _budget(plan, measured, batch_size),
         "disk": f"{_size(measured.checkpoint)} per checkpoint; {kept} are kept, plus the model and the grids",
     }
@@ -30,8 +31,13 @@ def _work(measured: Measurement, batch_size: int) -> str:
 def _memory_peak(measured: Measurement) -> str:
     if measured.memory is None:
         return "not counted by this system"
-    at_once = f"a micro-batch of {measured.micro_batch_size} images"
+    at_once = f"a micro-batch of {counted(measured.micro_batch_size, 'image')}"
     return f"{_size(measured.memory)} at most with {at_once}, not counting the program and the images"
+
+
+def _speed(measured: Measurement) -> str:
+    steps = counted(measured.steps, "step")
+    return f"{measured.images_per_second:,.0f} images/s in {steps} just measured{_peak(measured)}"
 
 
 def _peak(measured: Measurement) -> str:
@@ -51,7 +57,7 @@ def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
     count = -(-min(images) // batch_size) * batch_size  # whole steps
     hours = count / measured.images_per_second / 3600
     epochs = count / len(plan.data.train)
-    return f"about {count:,} images, {epochs:,.1f} times through the data, in {_duration(hours)}"
+    return f"about {counted(count, 'image')}, {epochs:,.1f} times through the data, in {_duration(hours)}"
 
 
 def _duration(hours: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noisekiln.cli._options import option
+from noisekiln.errors import counted
 
 if TYPE_CHECKING:
     from noisekiln.runs.ema_length import PostHocEma
@@ -46,7 +47,7 @@ def command(
     averages = PostHocEma(run, device=pick_device(device), allow_code=allow_code)
     count = len(averages.snapshots)
     seen = f"up to {averages.images_seen:,} images"
-    say(f"{run}: {count} snapshot{'s' * (count > 1)} of the averages {averages.tracked_lengths_text}, {seen}")
+    say(f"{run}: {counted(count, 'snapshot')} of the averages {averages.tracked_lengths_text}, {seen}")
     if length is None and write is None:
         lengths = _possible(averages, lengths)
     if length is not None or write is None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Limits, Size
+from noisekiln.errors import counted
 
 
 class Pixels(Codec):
@@ -40,7 +41,7 @@ class Pixels(Codec):
         own = len(self.mean or self.std)
         if own and own != pixels.shape[-1]:
             raise ValueError(
-                f"pixels(mean={self.mean}, std={self.std}) has {own} channel{'s' * (own > 1)}, and these images have "
+                f"pixels(mean={self.mean}, std={self.std}) has {counted(own, 'channel')}, and these images have "
                 f"{pixels.shape[-1]}. Give one number for each channel, or none: then they are fitted to the images."
             )
         grey = torch.arange(256, dtype=torch.float64) / 255
@@ -77,8 +78,8 @@ class Pixels(Codec):
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         if pixels.shape[-1] != self.image_channels:
             raise ValueError(
-                f"Images with {pixels.shape[-1]} channels cannot be encoded by a codec for {self.image_channels}. "
-                "Convert them first, or train on images of this kind."
+                f"Images with {counted(pixels.shape[-1], 'channel')} cannot be encoded by a codec for "
+                f"{self.image_channels}. Convert them first, or train on images of this kind."
             )
         return ((pixels.float() / 255 - self.mean_of_channels) / self.std_of_channels).permute(0, 3, 1, 2)
 

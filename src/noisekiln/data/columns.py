@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 Columns = Mapping[str, NDArray[Any]]  # by name: (N,) float64, nan where missing, or (N,) texts, "" where missing
 
@@ -33,7 +33,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
             continue
         if len(values) != count:
             raise DataError(
-                f"`{name}` has {len(values):,} values for {count:,} images",
+                f"`{name}` has {counted(len(values), 'value')} for {counted(count, 'image')}",
                 "a column has one value for each image",
                 "Give as many values as images, or omit this array",
             )

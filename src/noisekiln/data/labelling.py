@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.source import Source, natural_sort_key
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 Labels = tuple[NDArray[np.int64] | None, ...]
 
@@ -35,9 +35,10 @@ def check_captions(source: Source) -> None:
     """Raises DataError if a part has more or fewer captions than images."""
     for part in source.parts:
         if part.captions is not None and len(part.captions) != len(part.images):
+            images, captions = counted(len(part.images), "image"), counted(len(part.captions), "caption")
             raise DataError(
                 source.name,
-                f"there are {len(part.images):,} images but {len(part.captions):,} captions, so they cannot be paired",
+                f"there are {images} but {captions}, so they cannot be paired",
                 "Give one caption per image, in the same order (in one text: one per line)",
             )
 
@@ -54,7 +55,7 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
     if len(column) != count:
         raise DataError(
             name,
-            f"there are {count:,} images but {len(column):,} labels, so they cannot be paired",
+            f"there are {counted(count, 'image')} but {counted(len(column), 'label')}, so they cannot be paired",
             "Give one label per image, in the same order",
         )
     if column.dtype.kind == "f" and np.all(column == np.floor(column)):

@@ -20,7 +20,7 @@ from noisekiln.data.source import Source
 from noisekiln.data.split import MIN_IMAGES, held_out
 from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 ReadProgress = Callable[[int, int], None]  # called with the number of images read, and of all
 
@@ -137,10 +137,9 @@ def _about_words(found: Source, filled: list[Images], class_names: tuple[str, ..
     """Notes on classes and captions."""
     notes = []
     if class_names:
-        plural = "class" if len(class_names) == 1 else "classes"
         origin = f" from {found.labels_from}" if found.labels_from else ""
         more = f" and {len(class_names) - 10:,} more" if len(class_names) > 10 else ""
-        notes.append(f"{len(class_names):,} {plural}{origin}: {', '.join(class_names[:10])}{more}.")
+        notes.append(f"{counted(len(class_names), 'class', 'classes')}{origin}: {', '.join(class_names[:10])}{more}.")
     captions = [caption for images in filled for caption in images.captions or ()]
     if captions:
         notes.append(f"{sum(map(bool, captions)):,} of {len(captions):,} images have a caption.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.dataset import DataSet, Images, data_fingerprint
 from noisekiln.data.load import load
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 FROM, TO = "from", "to"
 REMEDY = f"Give a folder that holds two, {FROM} (sources) and {TO} (targets), in which partners have the same name"
@@ -47,7 +47,7 @@ def load_pairs(
     _check_partners(folder, needed, known)
     train, held_out = (_paired(part, known) for part in (targets.train, targets.held_out))
     assert train is not None
-    note = f"{len(needed):,} images have a partner in {FROM}/."
+    note = f"{counted(len(needed), 'image has', 'images have')} a partner in {FROM}/."
     alone = len(known) - len(needed)
     note += f" {alone:,} more in {FROM}/ have none, and are not used." if alone else ""
     return replace(

@@ -13,6 +13,7 @@ from noisekiln.data.decode import Header, Range, Unusable, header
 from noisekiln.data.image_collection import THREADS, FileImages
 from noisekiln.data.source import Item
 from noisekiln.data.values import full_scale
+from noisekiln.errors import counted
 
 Usable = tuple[FileImages, NDArray[np.int64]]  # the usable files, and their indices in the part
 
@@ -75,4 +76,4 @@ def _notes(headers: list[Header], window: Range | None) -> Iterable[str]:
 
 
 def _counted(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
+    return counted(count, "image")

@@ -12,7 +12,7 @@ from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import SUFFIXES
 from noisekiln.data.metadata import FILES, Metadata, read_metadata, text_of
 from noisekiln.data.source import Item, Part, Source, natural_sort_key
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 TRAIN = frozenset({"train", "training"})
 TEST = frozenset({"test", "testing", "val", "valid", "validation"})
@@ -87,7 +87,7 @@ def _split_parts(images: list[Item]) -> tuple[list[dict[Item, Steps]], list[str]
     inner = _below({item: path[1:] for item, path in steps.items()})
     trees = [{i: path for i, path in inner.items() if steps[i][0].lower() in side} for side in (TRAIN, TEST)]
     held = sorted({steps[item][0] for item in trees[1]})
-    return trees, [f"The sub-folder {' and '.join(held)} is held out ({len(trees[1]):,} images)."]
+    return trees, [f"The sub-folder {' and '.join(held)} is held out ({counted(len(trees[1]), 'image')})."]
 
 
 def _below(steps: dict[Item, Steps]) -> dict[Item, Steps]:

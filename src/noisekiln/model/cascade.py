@@ -162,7 +162,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: 
 def _check(stages: Sequence[Diffusion]) -> None:
     if len(stages) < 2:
         raise ValueError(
-            f"A cascade needs two models or more, and {len(stages)} were given. "
+            f"A cascade needs two models or more, and {len(stages)} {'was' if len(stages) == 1 else 'were'} given. "
             "Give one that generates from noise, and one or more with a task."
         )
     if stages[0].task is not None:

@@ -12,7 +12,8 @@ from noisekiln.components.registry import name_of
 from noisekiln.components.spec import build, class_of, describe, matches, with_defaults
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
-from noisekiln.files.model_folder import read_model_description
+from noisekiln.errors import counted
+from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.adapter import new_entries, rows_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
@@ -97,7 +98,7 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
     denoiser, default = base.denoiser, base.sampling
     if data.channels != base.codec.image_channels:
         raise ValueError(
-            f"{data.name} has images of {data.channels} channels, and {settings.start} was trained on "
+            f"{data.name} has images of {counted(data.channels, 'channel')}, and {settings.start} was trained on "
             f"{base.codec.image_channels} (1 is grey, 3 is RGB). Its network has no input for them. "
             "Convert the images, or train without `start`."
         )

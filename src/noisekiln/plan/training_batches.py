@@ -12,7 +12,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Images, batch_order
-from noisekiln.errors import NoisekilnError
+from noisekiln.errors import NoisekilnError, counted
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
@@ -146,8 +146,8 @@ def condition_ids(
             "Correct them in the data, or omit `cond`."
         ) from error
     raise ValueError(
-        f"`cond={name}` found {len(values):,} conditions for {len(images):,} images, and each image needs one. "
-        "Correct its `values`: None stands for an image without a condition."
+        f"`cond={name}` found {counted(len(values), 'condition')} for {counted(len(images), 'image')}, and each image "
+        "needs one. Correct its `values`: None stands for an image without a condition."
     )
 
 

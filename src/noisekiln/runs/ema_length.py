@@ -10,7 +10,7 @@ from torch import Tensor
 from noisekiln.components.consent import check_consent
 from noisekiln.ema.post_hoc import Combination, fit_combination, reconstruct
 from noisekiln.ema.snapshots import list_snapshots
-from noisekiln.errors import WouldOverwrite
+from noisekiln.errors import WouldOverwrite, counted
 from noisekiln.files.model_folder import read_model_description
 from noisekiln.model.adapter import FILE, NEW_ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
@@ -84,7 +84,7 @@ class PostHocEma:
         if found.residual > MAX_RESIDUAL:
             count = len(self.snapshots)
             raise ValueError(
-                f"An average of length {length:g} cannot be combined from {count} snapshot{'s' * (count > 1)} of "
+                f"An average of length {length:g} cannot be combined from {counted(count, 'snapshot')} of "
                 f"{self.tracked_lengths_text}: {found.residual:.0%} of it would be missing. "
                 "Use a length nearer to those, or train with more `ema_snapshots`."
             )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from math import isfinite
 
 from noisekiln.data import DataSet
-from noisekiln.errors import BatchTooLarge, CompileFailed, Diverged
+from noisekiln.errors import BatchTooLarge, CompileFailed, Diverged, counted
 from noisekiln.monitor.diagnosis import diagnose
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run_folder import RunFolder
@@ -73,9 +73,9 @@ class Failures:
             half = -(-size // 2)
             self.folder.limit_micro_batch(half)
             raise ValueError(
-                f"Memory ran out in process {self.trainer.ranks.rank}, with a micro-batch of {size} images. "
+                f"Memory ran out in process {self.trainer.ranks.rank}, with a micro-batch of {counted(size, 'image')}. "
                 "With sharded weights training cannot continue from there. "
-                f"Run the same call or command again; it will use micro-batches of {half} image{'s' * (half > 1)}."
+                f"Run the same call or command again; it will use micro-batches of {counted(half, 'image')}."
             ) from error
 
     @contextmanager

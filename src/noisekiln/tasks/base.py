@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.spec import describe
+from noisekiln.errors import counted
 from noisekiln.estimate import Denoise
 from noisekiln.levels import NoiseSource, noise_from
 
@@ -72,7 +73,7 @@ class Task(ABC):
             raise ValueError(f"There is no source to start from: {needed}. Give the images as `source`.")
         if source.dtype != torch.uint8 or source.shape != (count, *source.shape[1:3], self.source_channels(channels)):
             actual = f"{tuple(source.shape)} {str(source.dtype).removeprefix('torch.')}"
-            raise ValueError(f"`source` is {actual} for {count} images: {needed}. Convert the images first.")
+            raise ValueError(f"`source` is {actual} for {counted(count, 'image')}: {needed}. Convert the images first.")
         return source
 
     def source_size(self, size: Size) -> Size:

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.tiling import windows
@@ -42,8 +43,8 @@ def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
         return floats.expand(1, 3, -1, -1)
     if (actual, needed) == (3, 1):
         return Grayscale()(floats)
-    channels = "1 channel" if needed == 1 else f"{needed} channels"
-    raise ValueError(f"The image has {actual} channels, the model needs {needed}. Convert it to {channels}.")
+    has, needs = counted(actual, "channel"), counted(needed, "channel")
+    raise ValueError(f"The image has {has}, the model needs {needed}. Convert it to {needs}.")
 
 
 def as_uint8(model: Diffusion, image: ImageArray) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
@@ -37,7 +38,8 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
     check_single(model)
     if len(keys) < 2 or frames < 1:
         raise ValueError(
-            f"{len(keys)} keys with `frames={frames}` between them are no sequence. Give two keys, and 1 frame or more."
+            f"{counted(len(keys), 'key')} with `frames={frames}` from one to the next are no sequence. "
+            "Give two keys, and 1 frame or more."
         )
     count = frames * (len(keys) - 1) + 1
     chosen = SampleOptions(**{**options, "count": count})
