@@ -47,7 +47,7 @@ def run() -> None:
     try:
         _check_distributed()
         app(prog_name="noisekiln")
-    except (NoisekilnError, ValueError, RuntimeError, MemoryError, OSError) as error:
+    except Exception as error:
         message, code = _explain(error)
         from noisekiln.cli._flags import with_flags
 
@@ -65,19 +65,24 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, ValueError):
         return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses come from libraries
-    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+    message = _explain_out_of_memory(error) or explain_own_code(error)
+    if message is not None:
+        return message, 2
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         reason = str(error.strerror or error).rstrip(".")
         return f"{where}{reason}. It cannot be read or written. Check the path, its permissions and the free space.", 2
-    return _explain_out_of_memory(error), 2
+    raise error
 
 
-def _explain_out_of_memory(error: Exception) -> str:
-    """The message for a lack of memory; raises any other error again."""
+def _explain_out_of_memory(error: Exception) -> str | None:
+    """The message for a lack of memory; None for any other error."""
+    if not isinstance(error, RuntimeError | MemoryError) and getattr(error, "errno", None) != errno.ENOMEM:
+        return None
     from noisekiln.machine.memory import is_out_of_memory
 
     if not is_out_of_memory(error):
-        raise error
+        return None
     reason = next(iter(str(error).splitlines()), "").rstrip(".") or "none is left"
     return (
         f"Memory ran out: {reason}. This network or these images do not fit into the free memory. "

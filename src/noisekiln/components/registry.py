@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
 _modules: dict[Path, tuple[Version, ModuleType]] = {}  # Python files that have run
+_from_files: dict[Path, dict[str, tuple[str, str]]] = {}  # file -> class -> room and spec, of components of one's own
 
 
 @cache
@@ -78,6 +79,11 @@ def find(base: type[T], name: str) -> type[T]:
     return kind_found
 
 
+def components_of_file(file: Path) -> dict[str, tuple[str, str]]:
+    """The components that were found in a user's Python file: class -> room, and its name in the settings."""
+    return _from_files.get(file.resolve(), {})
+
+
 def did_you_mean(name: str, known: tuple[str, ...] | list[str], kind: str = "names") -> str:
     """The end of an error message: "Did you mean 'heun'? Known samplers: ...".
 
@@ -108,6 +114,7 @@ def _from_file(base: type[T], name: str) -> type[T]:
             f"{name!r} is no complete {base.__name__}: it lacks {', '.join(lacking)}. "
             f"Define {'it' if len(lacking) == 1 else 'them'} in the class, as {base.__module__} says."
         )
+    _from_files.setdefault(Path(file).resolve(), {})[attribute] = room_of(base), name
     return kind
 
 
