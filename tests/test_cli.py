@@ -201,9 +201,9 @@ def test_wrong_arguments(cli: Command, words: tuple[str, ...], message: str):
         (("--lr", "nan"), "--lr nan is out of range"),
         (("--lr", "-1e-3"), "--lr -0.001 is out of range"),
         (("--guidance", -2), "--guidance -2 is out of range. Give 0 or more."),
-        (("--cond-dropout", 1), "--cond-dropout 1 is out of range. Give 0 or more and below 1."),
         (("--guidance", "classifier_fre"), "There is no guidance called 'classifier_fre'. Did you mean"),
         (("--guidance", "classifier_free(low=2,high=1)"), "Guidance from 2 to 1 is never on."),
+        (("--cond-dropout", 1), "--cond-dropout 1 is out of range. Give 0 or more and below 1."),
         (("--cooldown", 3), "--cooldown 3 is out of range. Give 0 or more and at most 1."),
         (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
         (("--seed", -1), "--seed -1 is out of range. Give 0 or more and at most 9223372036854775807."),
@@ -430,6 +430,16 @@ def test_other_choices_train_and_sample(cli: Command, pets: Path, tmp_path: Path
     assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
 
 
+@pytest.mark.parametrize(("text", "kept"), [("2", 2.0), ("classifier_free(scale=2,low=0.3)",) * 2])
+def test_guidance_of_a_trained_model_is_a_scale_or_a_method(
+    cli: Command, pets: Path, tmp_path: Path, text: str, kept: float | str
+):
+    assert cli("train", pets, "--out", tmp_path, *QUICK, "--guidance", text).code == 0
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["guidance"] == kept
+    assert Diffusion.load(tmp_path).sampling.guidance == kept
+    assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, at: Sequence[int]) -> None:
     """Fill the batches that begin at these numbers of images with NaN."""
     batches = TrainingBatches.__call__
@@ -464,16 +474,6 @@ def test_one_bad_batch_is_skipped_and_named(cli: Command, pets: Path, tmp_path: 
     assert "1 step was skipped (non-finite loss or gradient; see metrics.jsonl); a lower --lr may help" in result.out
     place = batch_order(22, seed=0, start=16, count=8)[0]
     assert f"in {load(pets).train.files[place]}" in result.out  # type: ignore[index]
-@pytest.mark.parametrize(("text", "kept"), [("2", 2.0), ("classifier_free(scale=2,low=0.3)",) * 2])
-def test_guidance_of_a_trained_model_is_a_scale_or_a_method(
-    cli: Command, pets: Path, tmp_path: Path, text: str, kept: float | str
-):
-    assert cli("train", pets, "--out", tmp_path, *QUICK, "--guidance", text).code == 0
-    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["guidance"] == kept
-    assert Diffusion.load(tmp_path).sampling.guidance == kept
-    assert cli("sample", tmp_path, "-n", 2, "--steps", 2).code == 0
-
-
     tensors = Diffusion.load(tmp_path).state_dict()
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 

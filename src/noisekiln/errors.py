@@ -15,13 +15,13 @@ class NoisekilnError(Exception):
     """An expected error: its text says what was given, why it cannot work, and what to do.
 
     Settings are named in backticks, as `` `lr` `` or `` `batch_size=8` ``; the command line shows them as flags.
+    `exit_code` may be overridden.
     """
 
     exit_code: ClassVar[int] = 2
 
 
 class DataError(NoisekilnError, ValueError):
-    `exit_code` may be overridden.
     """The data cannot be used."""
 
     exit_code: ClassVar[int] = 3

@@ -18,9 +18,9 @@ from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.images import task_of
 from noisekiln.plan.settings import Settings
+from noisekiln.predictions import PREDICTIONS
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
-from noisekiln.predictions import PREDICTIONS
 
 
 def check_components(settings: Settings) -> None:
@@ -31,10 +31,10 @@ def check_components(settings: Settings) -> None:
     """
     task_of(settings.task)
     choose_log(settings.curves)
+    check_prediction(settings.prediction)
     cond = None if settings.cond in ("auto", "none") else settings.cond
     without_data: list[tuple[type[Any], str | None]] = [
         (Codec, settings.codec),
-    check_prediction(settings.prediction)
         (Conditioner, cond),
         (NoiseLabel, settings.noise_label),
         (Draw, settings.draw),
@@ -47,19 +47,14 @@ def check_components(settings: Settings) -> None:
         for base, spec in without_data:
             if spec is not None:
                 build(base, spec)
-    check_objective_arguments(settings)
-    if settings.backbone is not None:
     if settings.guidance is not None:
         guidance_of(settings.guidance)
+    check_objective_arguments(settings)
+    if settings.backbone is not None:
         class_of(Backbone, settings.backbone)
     check_teacher(settings)
 
 
-def check_objective_arguments(settings: Settings) -> None:
-    """Raise ValueError if a draw or a loss weight is requested that the objective does not take."""
-    kind = class_of(Objective, settings.objective)
-    for name in ("draw", "loss_weight"):
-        requested = getattr(settings, name)
 def check_prediction(name: str | None) -> None:
     """Raise ValueError if there is no prediction type of this name; None is the default."""
     if name is not None and name not in PREDICTIONS:
@@ -68,6 +63,11 @@ def check_prediction(name: str | None) -> None:
         )
 
 
+def check_objective_arguments(settings: Settings) -> None:
+    """Raise ValueError if a draw or a loss weight is requested that the objective does not take."""
+    kind = class_of(Objective, settings.objective)
+    for name in ("draw", "loss_weight"):
+        requested = getattr(settings, name)
         if requested != getattr(Settings, name) and not has_argument(kind, name):
             raise ValueError(
                 f"`{name}={requested}` was requested, but `objective={settings.objective}` takes no "

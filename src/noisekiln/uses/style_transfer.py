@@ -66,7 +66,6 @@ def style(
     return invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
 
 
-def _size_of(model: Diffusion) -> str:
 def _checked_options(options: dict[str, Any]) -> SampleOptions:
     if options.get("sampler") not in (None, "ddim"):
         raise ValueError(
@@ -89,6 +88,7 @@ def _check_share_noise(model: Diffusion, target: Diffusion) -> None:
         )
 
 
+def _size_of(model: Diffusion) -> str:
     channels = model.codec.image_channels
     return f"{model.size[0]}x{model.size[1]} pixels with {channels} channel{'s' if channels > 1 else ''}"
 
