@@ -1,6 +1,6 @@
 """Three stages against one: 16 -> 32 -> 64 pixels, and 64 at once, in the same minutes of training.
 
-    python benchmarks/cascade.py toon_avatars64.npz --minutes 12 --record records/cascade.json
+    python benchmarks/cascade.py toon_avatars64.npz --minutes 12 -n 300 --record records/cascade.json
 
 DATA is an .npz with `images` (N, 64, 64, 3), `captions`, and attributes, two of which the classifier learns whose
 features measure the distance. Both ways train side by side, each on one thread; stages share the minutes 1 : 1 : 2.

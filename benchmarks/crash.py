@@ -50,8 +50,8 @@ from safetensors import SafetensorError
 from noisekiln.data import DataSet, load
 from noisekiln.distributed.sharded import to_local
 from noisekiln.errors import Diverged, LostRank, SaveFailed
+from noisekiln.files import model_folder
 from noisekiln.machine.interrupt import Interrupt
-from noisekiln.model import saving
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
@@ -127,7 +127,7 @@ def ruin_a_weight(run: Run) -> None:
 def fill_disk(after: int) -> None:
     """Make every write from number `after` on fail in this process: synced files, and halves of tensors' files."""
     calls = count()
-    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, saving)}
+    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, model_folder)}
 
     def fsync(handle: int) -> None:
         if next(calls) >= after:

@@ -1,9 +1,9 @@
 """Inverse methods on held-out images: how near the original, how likely, at which cost.
 
-    python benchmarks/inverse_problems.py RUN DATA --record records/inverse_fashion.json
+    python benchmarks/inverse_problems.py runs/fashion fashion-mnist/ -n 50 --record records/inverse_fashion.json
 
-RUN is a run of `noisekiln train DATA`. Every method restores the same test images, without knowing their class;
-beside them simple fills, bicubic enlargement, and diffusers' RePaint on the same weights.
+The run is one of `noisekiln train` on these data. Every method restores the same test images, without knowing their
+class; beside them simple fills, bicubic enlargement, and diffusers' RePaint on the same weights.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Another hair colour by prompt, and everything else as it was: edits of held-out portraits, judged by the checker.
 
-    python benchmarks/portrait_edits.py --run runs/demo --record records/portrait_edits.json
+    python benchmarks/portrait_edits.py --run runs/demo -n 60 --record records/portrait_edits.json
 
 Every portrait with hair gets the next colour of the palette. Counted are those that show it, those whose other
 colours are all as before, and both; and how far the pixels moved outside the hair.

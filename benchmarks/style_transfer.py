@@ -1,6 +1,6 @@
 """Class to class on Fashion-MNIST: does a shoe become a shirt, and is what they can share kept?
 
-    python benchmarks/style_transfer.py RUN fashion-mnist/ --record records/style_transfer.json
+    python benchmarks/style_transfer.py runs/fashion fashion-mnist/ --record records/style_transfer.json
 
 `noisekiln style` of held-out images of each class into another. Counted: how many the classifier takes for the
 requested class, and how the brightness of the result goes with that of the image (correlation over the images, of the

@@ -1,6 +1,6 @@
 """How near a trained upscaler comes to the originals, beside enlarging with bicubic interpolation.
 
-python benchmarks/upscale.py DATA --minutes 3 --record records/upscale_fashion_mnist.json
+python benchmarks/upscale.py fashion-mnist/ --minutes 3 --record records/upscale_fashion_mnist.json
 """
 
 import argparse

@@ -168,7 +168,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes_when_there_is_space(
         if what == "checkpoint":
             patch.setattr(checkpoints, "_check_space", disk_full)
         else:
-            patch.setattr("noisekiln.model.saving.save_file", disk_full)
+            patch.setattr("noisekiln.files.model_folder.save_file", disk_full)
         result = cli("train", pets, "--out", run, "--images", 128, *WORDS)
     assert result.code == 5
     assert f"noisekiln: The {what} after 80 images could not be written to {run}" in result.err

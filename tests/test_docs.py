@@ -154,6 +154,19 @@ def test_every_setting_that_a_page_names_exists(page):
     assert set(filter(None, ours)) <= known | {"--help"}
 
 
+def test_a_benchmark_and_its_record_name_the_same_command():
+    def one_line(text: str) -> str:
+        return " ".join(text.replace("\\\n", " ").split())
+
+    page, different = one_line((ROOT / "records" / "README.md").read_text(encoding="utf-8")), []
+    for file in (ROOT / "benchmarks").glob("*.py"):
+        commands = one_line(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
+        for command, record in re.findall(r"(python benchmarks/[^`]*?--record (records/\w+\.json))", commands):
+            if record in page and f"{command} " not in page:
+                different.append(command)
+    assert not different
+
+
 def test_every_kind_of_component_is_shown():
     """Each room of the registry, and each reader of data, has its own section with a file of the reader's own."""
     from noisekiln.components.registry import rooms
