@@ -16,6 +16,7 @@ from noisekiln.components.spec import class_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
+from noisekiln.errors import counted
 from noisekiln.plan.images import GENERATE
 from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
 from noisekiln.training.due import EverySeconds
