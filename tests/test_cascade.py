@@ -177,7 +177,9 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
     assert large.task == Upscale(2)
     assert int((again.sample(["dog"]).int() - nk.load(tmp_path / "both").sample(["dog"]).int()).abs().max()) <= 2
     assert nk.cascade([small, large]).stages[1].task == Upscale(2)
-    with pytest.raises(ValueError, match="`noise` has 2 shares for 1 stages"):
+    with pytest.raises(ValueError, match=r"`noise=2` is not possible: this stage has learned shares of noise"):
+        nk.cascade([small, large], noise=2)
+    with pytest.raises(ValueError, match="`noise` has 2 shares for 1 stage"):
         nk.cascade([small, large], noise=(0.1, 0.2))
     with pytest.raises(ValueError, match="does not upscale"):
         nk.cascade([tiny(None, channels=1), tiny(Colorize())], noise=0.1)
@@ -191,8 +193,8 @@ def test_in_python(folders: tuple[Path, Path], tmp_path: Path):
 
 @pytest.mark.parametrize(("words", "says"), [
     (("--noise", "much"), "--noise much is not a share of noise"),
-    (("--noise", "0.1,0.2"), "--noise has 2 shares for 1 stages after the first"),
-    (("--noise", "0.9"), "and no others. Give a noise between 0 and most"),
+    (("--noise", "0.1,0.2"), "--noise has 2 shares for 1 stage after the first"),
+    (("--noise", "0.9"), "--noise 0.9 is not possible: this stage has learned shares of noise from 0 to 0.5. Give"),
     (("--batch-size", "0"), "at least one image is sampled at once"),
     (("--guidance", "-1"), "A guidance scale of -1"),
     (("--class", "cow"), "There is no class called 'cow'"),

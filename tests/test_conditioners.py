@@ -156,6 +156,7 @@ def test_classes_go_by_name_or_number():
         ("dgo", "There is no class called 'dgo'. Did you mean 'Dog'? Known classes: cat, Dog"),
         (3, "There is no class number 3; the model has 3 classes: 0 cat, 1 Dog, 2 7. Use one of these."),
         (-1, "There is no class number -1"),
+        (2.5, "2.5 is neither the name nor the number of a class. Give a name, or a whole number from 0 to 2."),
         ("12", "There is no class number 12"),
     ],
 )

@@ -624,6 +624,39 @@ def test_a_mistake_in_a_component_names_its_setting(pets, tmp_path, class_run, k
         nk.train(str(pets), out=tmp_path / "run", **options)
 
 
+@pytest.mark.parametrize(
+    ("setting", "spec", "place", "mistake", "says"),
+    [
+        ("codec", HALVING, "images = (pixels.float()", "len(3)", "TypeError: object of type 'int' has no len()"),
+        ("curves", CSV, 'if "loss" in line', 'line["los"]', "KeyError: 'los'"),
+        ("objective", DISTILLING, "assert teacher is not None", 'raise ValueError("my loss is broken.")',
+         "ValueError: my loss is broken"),
+    ],
+)  # fmt: skip
+def test_an_error_in_a_component_names_its_setting_file_and_line(
+    pets, tmp_path, class_run, cli, monkeypatch, setting, spec, place, mistake, says
+):
+    """On the command line in one message; in Python as a note on the error itself."""
+    monkeypatch.chdir(tmp_path)
+    source, _, name = spec.rpartition(":")
+    lines = Path(source).read_text(encoding="utf-8").splitlines()
+    (number,) = (number for number, line in enumerate(lines, 1) if line.lstrip().startswith(place))
+    indent = lines[number - 1][: -len(lines[number - 1].lstrip())]
+    Path("mine.py").write_text("\n".join([*lines[: number - 1], indent + mistake, *lines[number - 1 :]]) + "\n")
+    teacher = ("--teacher", class_run) if setting == "objective" else ()
+    flags = FLAGS[:-2] if setting == "curves" else FLAGS
+    result = cli("train", pets, "--out", "run", *flags, f"--{setting}", f"mine.py:{name}", *teacher)
+    assert result.code == 2
+    assert result.err.startswith(f"noisekiln: --{setting} mine.py:{name} raised {says}. The error comes from mine.py:")
+    assert f"mine.py:{number}, in " in result.err
+    assert result.err.endswith(f"Correct the file, or give another --{setting}.\n")
+    options = {**SMALL, setting: f"mine.py:{name}", **({"teacher": str(class_run)} if teacher else {})}
+    with pytest.raises((TypeError, KeyError, ValueError)) as caught:
+        nk.train(str(pets), out="other", watch=lambda event: None, **options)
+    assert type(caught.value).__name__ == says.partition(":")[0]
+    assert [note for note in caught.value.__notes__ if f"`{setting}=mine.py:{name}` raised {says}. " in note]
+
+
 def test_conditions_that_cannot_be_read_are_named(pets, monkeypatch):
     diffusion = make_learner(resolve(Settings(**SMALL), load(pets)), load(pets)).diffusion
     conditioner, images = diffusion.conditioner, load(pets).train

@@ -264,7 +264,7 @@ def test_its_own_settings_are_the_default():
 @pytest.mark.parametrize(
     ("conditions", "settings", "says"),
     [
-        (["cat"], {"seeds": [1, 2]}, "1 conditions were given with 2 seeds"),
+        (["cat"], {"seeds": [1, 2]}, "2 seeds for 1 condition cannot be matched"),
         (["cta"], {}, "There is no class called 'cta'. Did you mean 'cat'?"),
         ([9], {}, "There is no class number 9"),
         (["cat"], {"steps": 0}, "`steps=0`: sampling takes at least one step"),
@@ -274,6 +274,10 @@ def test_its_own_settings_are_the_default():
         (0, {}, "0 images were requested"),
         (2.5, {}, "2.5 is neither a number of images nor a list of conditions"),
         (["cat"], {"guidance": -2}, "guidance scale of -2"),
+        (["cat"], {"batch_size": 2.5}, "`batch_size=2.5` is not possible: it must be a whole number. Give one."),
+        (["cat"], {"seed": "x"}, "`seed='x'` is not possible: it must be a whole number. Give one."),
+        (["cat"], {"seeds": [None]}, "`seeds=None` is not possible: it must be a whole number. Give one."),
+        ([1.5], {}, "1.5 is neither the name nor the number of a class."),
         (["cat"], {"sampler": "huen"}, "Did you mean 'heun'?"),
         (["cat"], {"schedule": "karas"}, "Did you mean 'karras'?"),
         (["cat"], {"guidance": "clasifier_free"}, "Did you mean 'classifier_free'?"),
@@ -283,6 +287,30 @@ def test_wrong_requests_are_errors(conditions, settings, says):
     with pytest.raises(ValueError) as caught:
         tiny().sample(conditions, **settings)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: nk.load(3), "`folder=3` is not possible: it must be the path of a folder or a file. Give one."),
+        (
+            lambda: nk.load(["a"]),
+            "`folder`: a list was given, and it must be the path of a folder or a file. Give one.",
+        ),
+        (lambda: nk.train("portraits", out=5), "`out=5` is not possible: it must be the path of a folder or a file."),
+        (lambda: nk.generate(None, 2), "A NoneType was given as `model`, and only a model generates images. Give one"),
+        (lambda: nk.merge(tiny(), "runs/a", "x"), "`strength='x'` is not possible: it must be a number. Give one."),
+        (lambda: nk.unmerge(tiny(), "runs/a", strength="x"), "`strength='x'` is not possible: it must be a number."),
+        (lambda: nk.unmerge(None, "runs/a"), "An adapter belongs to a single model. Give one"),
+        (lambda: nk.merge(tiny(), 3), "`adapter=3` is not possible: it must be the path of a folder or a file."),
+        (lambda: nk.post_hoc_ema(3, 0.1), "`run=3` is not possible: it must be the path of a folder or a file."),
+        (lambda: nk.fine_tune_on(3, "a"), "`run=3` is not possible: it must be the path of a folder or a file."),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_plain_words(call, says):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert str(caught.value).startswith(says)
 
 
 def test_text_is_one_condition():

@@ -459,6 +459,34 @@ def test_a_run_is_found_again_from_another_working_directory(
     assert Run(fine_tune_settings(Path("base"), **options), greens, tmp_path / "run").settings.start == before.start
 
 
+def test_a_moved_project_resumes_with_the_same_command(
+    cli: Command, plain_run: Path, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its run.yaml names the start and the teacher where they were; the run's copies show that they are the same."""
+    for project in ("here", "there"):
+        (tmp_path / project).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    green(Path("greens"))
+    for run in (plain_run, text_run):
+        shutil.copytree(run, f"runs/{run.name}")
+    distilling = f"{Path(__file__).parent / 'toys' / 'distilling_objective.py'}:Distilling"
+    words = ("train", "greens", "--out", "runs/own", "--objective", distilling, "--batch-size", 16)
+    models = ("--from", "runs/plain", "--teacher", "runs/plain")
+    assert cli(*words, *models, "--images", 32).code == 0
+    shutil.move("runs", tmp_path / "there" / "runs")
+    shutil.move("greens", tmp_path / "there" / "greens")
+    monkeypatch.chdir(tmp_path / "there")
+    result = cli(*words, *models, "--images", 64)
+    assert result.code == 0, result
+    assert "resuming after 32 images" in result.out
+    assert yaml.safe_load(Path("runs/own/run.yaml").read_text())["start"] == str(tmp_path / "there/runs/plain")
+    result = cli(*words, *models, "--from", "runs/captioned", "--images", 96)
+    assert result.code == 2
+    assert "holds a run with other settings: --from" in result.flat
+    result = cli(*words, "--from", "runs/plain", "--teacher", "runs/captioned", "--images", 96)
+    assert "holds a run with other settings: --teacher" in result.flat
+
+
 def test_opening_a_run_leaves_the_random_state(plain_run: Path, greens: DataSet, tmp_path: Path):
     before = torch.get_rng_state()
     RunFolder(tmp_path / "run").look(fine_tune_settings(plain_run), greens)

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.components.setting import check_argument
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.adapter import merge, unmerge
 from noisekiln.model.cascade import Model
@@ -35,6 +36,7 @@ def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -
         device: Device of the model.
         allow_code: Whether the model may run components from Python files of its author.
     """
+    check_argument("folder", folder, Path)
     return load_model(folder, device=device, allow_code=allow_code)
 
 
@@ -51,6 +53,8 @@ def post_hoc_ema(run: str | Path, length: float, *, device: str = "cpu", allow_c
     Raises:
         ValueError: If the run has no snapshots, or this length cannot be combined from them.
     """
+    check_argument("run", run, Path)
+    check_argument("length", length, float)
     return PostHocEma(Path(run), device=device, allow_code=allow_code).model(length)
 
 
@@ -77,6 +81,11 @@ def generate(
         options: Other arguments of `Diffusion.generate`, such as ``steps=50, guidance=2.0``.
     """
     opened = load(model, device=device, allow_code=allow_code) if isinstance(model, str | Path) else model
+    if not isinstance(opened, Model):
+        raise ValueError(
+            f"A {type(opened).__name__} was given as `model`, and only a model generates images. "
+            "Give one that noisekiln.load returns, or its folder."
+        )
     return opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
 
 

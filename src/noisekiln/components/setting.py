@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,6 +16,7 @@ KINDS: dict[type, tuple[Any, str]] = {
     float: (Real, "a number"),
     bool: (bool, "True or False"),
     str: ((str, Path), "text"),
+    Path: ((str, os.PathLike), "the path of a folder or a file"),
 }
 
 
@@ -81,6 +83,23 @@ def rules_of(kind: type) -> dict[str, Rules]:
     return {each.name: each.metadata["rules"] for each in dataclasses.fields(kind) if "rules" in each.metadata}
 
 
+def check_argument(name: str, value: object, kind: type, remedy: str = "Give one.") -> None:
+    """Raise ValueError if the value of a setting or an argument is not of a kind.
+
+    Args:
+        name: Name of the setting or the argument.
+        value: Its value.
+        kind: int, float, bool, str or Path.
+        remedy: What to do if the value is something that cannot be shown in a few words.
+    """
+    expected, words = KINDS[kind]
+    if isinstance(value, expected) and isinstance(value, bool) == (kind is bool):
+        return
+    if isinstance(value, str | int | float | Path | NoneType):  # the repr of another one may be long
+        raise ValueError(f"`{name}={value!r}` is not possible: it must be {words}. Give one.")
+    raise ValueError(f"`{name}`: a {type(value).__name__} was given, and it must be {words}. {remedy}")
+
+
 def check(settings: Any) -> None:
     """Check every setting of a dataclass; None, where the type allows it, means "not chosen" and passes.
 
@@ -107,12 +126,5 @@ def _check_kind(name: str, value: object, hint: Any, rules: Rules) -> None:
     if len(kinds) != 1 or not kinds <= set(KINDS):  # unions and tuples are checked where they are used
         return
     (kind,) = kinds
-    expected, words = KINDS[kind]
-    if not isinstance(value, expected) or isinstance(value, bool) != (kind is bool):
-        if not isinstance(value, str | int | float | Path | NoneType):  # its repr may be long
-            remedy = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."
-            raise ValueError(
-                f"`{name}`: a {type(value).__name__} was given, and it must be {words}. "
-                f"{remedy if kind is str else 'Give one.'}"
-            )
-        raise ValueError(f"`{name}={value!r}` is not possible: it must be {words}. Give one.")
+    named = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."
+    check_argument(name, value, kind, named if kind is str else "Give one.")

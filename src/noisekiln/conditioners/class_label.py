@@ -1,5 +1,6 @@
 """Class labels: a learned vector for each of a fixed number of classes."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Images
+from noisekiln.errors import counted
 
 
 class ClassLabel(Conditioner):
@@ -103,8 +105,15 @@ class ClassLabel(Conditioner):
                 return folded.index(value.lower())
             if not value.isdecimal():
                 raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names, 'classes')}")
-        if 0 <= int(value) < len(self.names):
-            return int(value)
+        try:
+            number = int(value) if isinstance(value, str) else operator.index(value)
+        except TypeError as error:  # such as 2.5, which is between two classes
+            raise ValueError(
+                f"{value!r} is neither the name nor the number of a class. Give a name, or a whole number from 0 to "
+                f"{len(self.names) - 1}."
+            ) from error
+        if 0 <= number < len(self.names):
+            return number
         known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
-        count = f"{len(self.names)} class{'es' * (len(self.names) != 1)}"
+        count = counted(len(self.names), "class", "classes")
         raise ValueError(f"There is no class number {value}; the model has {count}: {known}. Use one of these.")

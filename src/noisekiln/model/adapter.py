@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from noisekiln.blocks.low_rank import LowRank, RowDelta, adaptable_layers, lora_modules, scale
 from noisekiln.components.consent import python_files
+from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoiser import Denoiser
@@ -125,13 +126,13 @@ def merge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0
     Raises:
         ValueError: If the adapter was trained on another network.
     """
-    if not isinstance(model, Diffusion):
-        raise ValueError("An adapter belongs to a single model. Give one; of a cascade, one of its stages.")
+    check_argument("strength", strength, float)
     return _add(model, adapter, strength)
 
 
 def unmerge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1.0) -> Diffusion:
     """Undo `merge`, exact up to rounding; its classes and words stay known, but untrained."""
+    check_argument("strength", strength, float)
     return _add(model, adapter, -strength)
 
 
@@ -180,8 +181,12 @@ def network_fingerprint(denoiser: Denoiser) -> str:
 
 @torch.no_grad()
 def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Diffusion:
-    known = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-    about, tensors = known.about, known.tensors
+    if not isinstance(model, Diffusion):
+        raise ValueError("An adapter belongs to a single model. Give one; of a cascade, one of its stages.")
+    if not isinstance(adapter, Adapter):
+        check_argument("adapter", adapter, Path)
+        adapter = Adapter.load(adapter)
+    about, tensors = adapter.about, adapter.tensors
     if not -float("inf") < strength < float("inf"):
         raise ValueError(f"strength={strength}: weights would not be finite. Give a number; 1 is as trained.")
     if network_fingerprint(model.denoiser) != about.base:

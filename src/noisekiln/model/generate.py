@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisekiln.components.setting import check_argument
+from noisekiln.errors import counted
 from noisekiln.estimate import Denoise
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.model.sampling import Decode, Progress
@@ -63,6 +65,7 @@ def generate_in_batches(
     """
     size = count if batch_size is None else batch_size
     _check_count(count)
+    check_argument("batch_size", size, int)
     if size < 1:
         raise ValueError(f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
     parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -116,9 +119,13 @@ def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None
         ValueError: If there are not as many seeds as conditions, or no number and no list of conditions.
     """
     values = _values(conditions)
+    check_argument("seed", seed, int)
     chosen = [seed + i for i in range(len(values))] if seeds is None else list(seeds)
     if len(chosen) != len(values):
-        raise ValueError(f"{len(values)} conditions were given with {len(chosen)} seeds. Give one seed for each image.")
+        several, seeded = counted(len(values), "condition"), counted(len(chosen), "seed")
+        raise ValueError(f"`seeds`: {seeded} for {several} cannot be matched. Give one seed for each image.")
+    for each in chosen:
+        check_argument("seeds", each, int)
     return values, chosen
 
 
@@ -159,6 +166,7 @@ def rows_of_batch(tensor: Tensor, part: range, count: int, name: str) -> Tensor:
     """
     if len(tensor) not in (1, count):
         raise ValueError(
-            f"`{name}` has {len(tensor)} rows for {count} images. Give one for each image, or one for all."
+            f"`{name}` has {counted(len(tensor), 'row')} for {counted(count, 'image')}. "
+            "Give one for each image, or one for all."
         )
     return tensor.expand(len(part), *tensor.shape[1:]) if len(tensor) == 1 else tensor[part.start : part.stop]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from noisekiln.errors import WouldOverwrite
+from noisekiln.components.setting import check_argument
+from noisekiln.errors import WouldOverwrite, counted
 from noisekiln.files.model_folder import read_description
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
@@ -71,9 +72,17 @@ def _set_noise(later: Sequence[Diffusion], noise: float | Sequence[float] | None
     shares = [noise] * len(later) if isinstance(noise, int | float) else [*noise]
     if len(shares) != len(later):
         raise ValueError(
-            f"`noise` has {len(shares)} shares for {len(later)} stages after the first. Give one for all, or one each."
+            f"`noise` has {counted(len(shares), 'share')} for {counted(len(later), 'stage')} after the first. "
+            "Give one for all, or one each."
         )
     for stage, share in zip(later, shares, strict=True):
         if not isinstance(stage.task, Upscale):
             raise ValueError("`noise` was given for a stage that does not upscale. Omit it, or join upscalers only.")
-        stage.task = replace(stage.task, noise=share)
+        most = stage.task.most
+        check_argument("noise", share, float)
+        if not 0 <= share <= most:
+            raise ValueError(
+                f"`noise={share}` is not possible: this stage has learned shares of noise from 0 to {most:g}. "
+                "Give one of these."
+            )
+        stage.task = replace(stage.task, noise=float(share))

@@ -6,13 +6,14 @@ import torch
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.registry import did_you_mean
+from noisekiln.components.registry import did_you_mean, names
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.logs.base import choose_log
 from noisekiln.loss_weights.base import LossWeight
+from noisekiln.machine.devices import pick_device
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
@@ -29,13 +30,13 @@ def check_components(settings: Settings) -> None:
     Raises:
         ValueError: If one does not exist; the message suggests the most similar one.
     """
+    pick_device(settings.device)
     task_of(settings.task)
     choose_log(settings.curves)
     check_prediction(settings.prediction)
     cond = None if settings.cond in ("auto", "none") else settings.cond
     without_data: list[tuple[type[Any], str | None]] = [
         (Codec, settings.codec),
-        (Conditioner, cond),
         (NoiseLabel, settings.noise_label),
         (Draw, settings.draw),
         (LossWeight, settings.loss_weight),
@@ -47,12 +48,29 @@ def check_components(settings: Settings) -> None:
         for base, spec in without_data:
             if spec is not None:
                 build(base, spec)
+        if cond is not None:
+            check_conditioner(cond)
     if settings.guidance is not None:
         guidance_of(settings.guidance)
     check_objective_arguments(settings)
     if settings.backbone is not None:
         class_of(Backbone, settings.backbone)
     check_teacher(settings)
+
+
+def check_conditioner(cond: str) -> None:
+    """Raise ValueError if there is no such conditioner; the message lists the values of `cond` as its help does."""
+    try:
+        class_of(Conditioner, cond)
+    except ValueError:
+        if ":" in cond or "(" in cond:  # a file's class, or a name with settings
+            raise
+        known = ["auto", "none", *(name.partition("_")[0] for name in names("conditioners"))]
+        raise ValueError(
+            f"There is no conditioner called {cond!r}. {did_you_mean(cond, known, 'values of `cond`')} "
+            "For other columns of the data write one of your own: FILE.py:Class."
+        ) from None
+    build(Conditioner, cond)
 
 
 def check_prediction(name: str | None) -> None:

@@ -4,6 +4,8 @@ import copy
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.codecs.base import Codec
@@ -87,6 +89,36 @@ def keep_model(model: Diffusion | None, folder: Path) -> None:
     """Copy a model into a folder of the run, once."""
     if model is not None and not (folder / "model.json").is_file():
         model.save(folder)
+
+
+def check_models_exist(settings: Settings, out: str | Path | None) -> None:
+    """Raise ValueError if there is no model to start from or to learn from, and the run has no copy of it either.
+
+    Args:
+        settings: Requested settings.
+        out: Folder of the run, if it was requested.
+    """
+    for name, source in {START: settings.start, TEACHER: settings.teacher}.items():
+        if source is None or (out is not None and (Path(out) / name / "model.json").is_file()):
+            continue
+        try:
+            model_folder(Path(source))
+        except ValueError as error:
+            hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
+            raise ValueError(f"`{name}={source}`: {error}{hint}") from None
+
+
+def moved_models(settings: Settings, before: Settings, folder: Path) -> dict[str, str]:
+    """Paths of `start` and `teacher` that changed since a run's last start, but lead to the models that the run keeps.
+
+    Args:
+        settings: Settings now, with absolute paths.
+        before: Settings of the run's last start, with absolute paths.
+        folder: Folder of the run.
+    """
+    now = {START: settings.start, TEACHER: settings.teacher}
+    changed = {name: path for name, path in now.items() if path is not None and path != getattr(before, name)}
+    return {name: path for name, path in changed.items() if _is_same_model(path, folder / name)}
 
 
 def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
@@ -185,6 +217,15 @@ def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: b
         return None
     place = kept if (kept / "model.json").is_file() else source
     return load_with_consent(place, settings, allow_code=allow_code)
+
+
+def _is_same_model(one: str | Path, other: str | Path) -> bool:
+    """Whether two folders hold models with the same weights."""
+    try:
+        files = [model_folder(Path(place)) / "model.safetensors" for place in (one, other)]
+        return len({digest(read_weights(file)) for file in files}) == 1
+    except (ValueError, OSError, SafetensorError):
+        return False
 
 
 def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:

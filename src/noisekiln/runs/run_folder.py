@@ -22,7 +22,7 @@ from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.plan.defaults import resolve
-from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher
+from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher, moved_models
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.teacher import settings_from_teacher
 from noisekiln.runs.environment import append_environment
@@ -97,6 +97,11 @@ class RunFolder:
     def check_free(self) -> None:
         """Raise ValueError if another process trains here."""
         self.lock.check()
+
+    def check_is_run_or_empty(self) -> None:
+        """Raise ValueError if the folder is a file, or holds files of something else than a run."""
+        if not self.settings_file.exists():
+            self._check_empty()
 
     def look(self, settings: Settings, data: DataSet, *, allow_code: bool = False) -> Opened:
         """Read and check everything that a run needs to start or resume here; nothing is changed.
@@ -216,8 +221,8 @@ class RunFolder:
 
     def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None, allow_code: bool) -> Settings:
         """The requested settings, resolved; those of the existing run where none are requested."""
+        self.check_is_run_or_empty()
         if not self.settings_file.exists():
-            self._check_empty()
             return resolve(settings, data, base)
         if not self.checkpoints.is_dir():
             raise ValueError(
@@ -229,7 +234,9 @@ class RunFolder:
         if not allow_code:
             check_consent(self.settings_file, asdict(resumed), asdict(settings))
         resolved = resolve(resumed, data, base)
-        conflicts = resolved.conflicts(before)
+        conflicts = resolved.conflicts(before.replace(**moved_models(resolved, before, self.path)))
+        # What was requested as before and differs now was limited by the data, which are checked next.
+        conflicts = {name: pair for name, pair in conflicts.items() if getattr(resumed, name) != pair[1]}
         if conflicts:
             shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
             raise ValueError(

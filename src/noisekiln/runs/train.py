@@ -7,15 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from noisekiln.components.own_code import noting_own_code
+from noisekiln.components.setting import check_argument
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
+from noisekiln.errors import counted
 from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.plan.chosen_components import check_components
-from noisekiln.plan.fine_tune import default_folder, load_with_consent, size_to_load
+from noisekiln.plan.fine_tune import check_models_exist, default_folder, load_with_consent, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
@@ -56,8 +59,9 @@ def train(
             SystemExit.
     """
     watch = _watch(watch)
-    chosen, images, folder = _prepare(data, out, settings, watch)
-    return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
+    with noting_own_code():
+        chosen, images, folder = _prepare(data, out, settings, watch)
+        return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
 
 
 def measure(
@@ -81,13 +85,14 @@ def measure(
         ValueError: If the data or a setting is invalid; the message lists the valid values.
     """
     watch = _watch(watch)
-    chosen, images, folder = _prepare(data, out, settings, watch)
-    run = Run(chosen, images, folder, allow_code=allow_code)
-    watch(run.plan)
-    opened = run.opened
-    return measure_run(
-        opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
-    )
+    with noting_own_code():
+        chosen, images, folder = _prepare(data, out, settings, watch)
+        run = Run(chosen, images, folder, allow_code=allow_code)
+        watch(run.plan)
+        opened = run.opened
+        return measure_run(
+            opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+        )
 
 
 def fine_tune_on(
@@ -114,6 +119,7 @@ def fine_tune_on(
     Raises:
         ValueError: If the folder has no single model, or the images are of another kind than its own.
     """
+    check_argument("run", run, Path)
     watch = _watch(watch)
     model = Diffusion.load(run, allow_code=allow_code)
     data = _read(images, GENERATE, model.size, watch)
@@ -127,7 +133,8 @@ def warn(event: Event) -> None:
     if isinstance(event, Note):
         warnings.warn(event.text, stacklevel=4)  # the line of the caller of `train`
     if isinstance(event, End) and event.why == "stopped":
-        warnings.warn(f"Stopped and saved after {event.images_seen:,} images; the same call resumes.", stacklevel=4)
+        images = counted(event.images_seen, "image")
+        warnings.warn(f"Stopped and saved after {images}; the same call resumes.", stacklevel=4)
 
 
 def _watch(watch: Watch | None) -> Watch:
@@ -139,10 +146,15 @@ def _watch(watch: Watch | None) -> Watch:
 def _prepare(
     data: Any, out: str | Path | None, settings: dict[str, Any], watch: Watch
 ) -> tuple[Settings, DataSet, Path]:
-    """The settings, the images and the folder of a run."""
+    """The settings, the images and the folder of a run; whatever needs no images is checked before they are read."""
     size = settings.pop("size", None)
     chosen = Settings.of(**settings)
-    check_components(chosen)  # before images are read
+    check_components(chosen)
+    if out is not None:
+        check_argument("out", out, Path)
+    if out:
+        RunFolder(Path(out)).check_is_run_or_empty()
+    check_models_exist(chosen, out)
     images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
     chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
     return chosen, images, Path(out) if out else default_folder(images, chosen.start)
