@@ -1,6 +1,7 @@
 """The commands that use a model on a picture."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -348,6 +349,27 @@ def test_a_use_that_is_stopped_keeps_what_is_finished(cli, plain_run, red, tmp_p
     assert (result.code, text in result.flat) == (130, True), result
     assert len([*(tmp_path / "o").glob("0000?.png")]) == kept
     assert (tmp_path / "o" / "samples.json").exists() == (tmp_path / "o" / "grid.png").exists() == (kept > 0)
+    assert (tmp_path / "o").exists() == (kept > 0)
+
+
+def test_a_use_that_has_no_image_leaves_no_folder_that_it_made(cli, plain_run, red, tmp_path, monkeypatch):
+    """Ctrl-C in the inversion of `style`; a folder that was there stays, also if it is empty."""
+    from noisekiln.uses import image_to_noise
+
+    steps = image_to_noise.invert
+
+    def press_ctrl_c(*arguments):
+        for x_t in steps(*arguments):
+            os.kill(os.getpid(), 2)
+            yield x_t
+
+    monkeypatch.setattr(image_to_noise, "invert", press_ctrl_c)
+    words = ("style", plain_run, red, "--with", plain_run, "--steps", 3)
+    for out in (tmp_path / "new" / "folder", tmp_path / "there"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        result = cli(*words, "--out", out)
+        assert (result.code, "no image was finished, so nothing was written" in result.flat) == (130, True), result
+    assert [place.name for place in tmp_path.iterdir() if place.is_dir()] == ["there"]
 
 
 def upscaler(folder):

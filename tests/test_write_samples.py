@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conftest import Command
 from noisekiln.components.registry import names
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Progress
 from noisekiln.session.prompts import repeat_conditions
 from noisekiln.session.session import Session
 from noisekiln.session.write_samples import generate_on_ranks
@@ -94,6 +96,17 @@ def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in result.out
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
     assert {tuple(entry) for entry in index(tmp_path / "out")} == {("file", "seed", "prompt")}
+
+
+def test_an_empty_prompt_is_noted_as_no_condition(cli: Command, text_run: Path, tmp_path: Path):
+    for number, prompt in enumerate(("", " ", "red")):
+        out = tmp_path / str(number)
+        result = cli("sample", text_run, "--prompt", prompt, "-n", 1, "--steps", 2, "--out", out)
+        assert result.code == 0, result
+        empty = "note: an empty prompt stands for no condition: its images are unconditional." in result.out
+        assert empty == (prompt != "red")
+    assert cli("sample", text_run, "-n", 1, "--steps", 2, "--out", tmp_path / "none").code == 0
+    assert (pixels(tmp_path / "0" / "00000.png") == pixels(tmp_path / "none" / "00000.png")).all()
 
 
 def test_without_a_condition(cli: Command, plain_run: Path, tmp_path: Path):
@@ -245,7 +258,23 @@ def test_a_session_never_prints(plain_run: Path, tmp_path: Path, capsys: pytest.
     for _ in range(2):
         list(Session.open(plain_run, tmp_path, device="cpu", note=notes.append).sample([None], [0], steps=1))
     assert capsys.readouterr() == ("", "")
-    assert notes == [f"the 1 earlier images in {tmp_path} will be replaced (give another `out` to keep them)."]
+    assert notes == [f"the 1 earlier image in {tmp_path} will be replaced (give another `out` to keep it)."]
+
+
+def test_earlier_images_are_noted_only_when_they_will_be_replaced(cli: Command, plain_run: Path, tmp_path: Path):
+    assert cli("sample", plain_run, "-n", 2, "--steps", 1, "--out", tmp_path).code == 0
+    notes: list[str] = []
+    session = Session.open(plain_run, tmp_path, device="cpu", note=notes.append)
+
+    def refuse() -> Iterator[Progress]:
+        raise ValueError("in the first step")
+        yield
+
+    with pytest.raises(ValueError, match="in the first step"):
+        list(session.write_results(refuse()))
+    assert notes == []
+    list(session.sample([None], [0], steps=1))
+    assert notes == [f"the 2 earlier images in {tmp_path} will be replaced (give another `out` to keep them)."]
 
 
 class Twins(Ranks):

@@ -10,6 +10,8 @@ import sys
 
 import typer
 
+from noisekiln.cli._stop import stoppable, stopped_before_saving
+from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
 from noisekiln.errors import NoisekilnError
 
@@ -27,7 +29,7 @@ app = typer.Typer(
 for found in pkgutil.iter_modules(__path__):
     if not found.name.startswith("_"):
         module = importlib.import_module(f"{__name__}.{found.name}")
-        app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(module.command)
+        app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(stoppable(module.command))
 
 DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 
@@ -55,19 +57,19 @@ def run() -> None:
         prefix = "noisekiln" if rank == 0 else f"noisekiln (process {rank})"
         print(f"{prefix}: {with_flags(message, app)}", file=sys.stderr)
         sys.exit(code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt:  # before the command has begun
+        sys.exit(stopped_before_saving())
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an expected error; any other is raised."""
     if isinstance(error, NoisekilnError):
         return str(error), error.exit_code
-    if isinstance(error, ValueError):
-        return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses come from libraries
     message = _explain_out_of_memory(error) or explain_own_code(error)
     if message is not None:
         return message, 2
+    if isinstance(error, ValueError):
+        return str(error) if type(error) is ValueError else f"{error}.", 2  # subclasses come from libraries
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         reason = str(error.strerror or error).rstrip(".")

@@ -1,5 +1,6 @@
 """Progress of sampling: a bar, and a line on finished images after an interruption."""
 
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
@@ -10,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from noisekiln.cli._show import console, say
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import counted
 from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.sampling import Progress
 from noisekiln.session.session import Session
@@ -28,22 +30,24 @@ def show(progress: Iterator[Progress], session: Session, ranks: Ranks = Ranks())
     """
     folder, count, stopped_by = session.results.path, 0, 0
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        Interrupt() as interrupt,
-        closing(_as_generator(progress)) as steps,
-        Bar(*columns, console=console, disable=not console.is_terminal) as bar,
-    ):
-        row = bar.add_task("sampling", total=None)
-        for each in steps:
-            bar.update(row, total=each.steps, completed=each.step)
-            count = each.count
-            if each.step < each.steps and (stopped_by := _signal_of_any(interrupt, ranks)):
-                break
+    try:
+        with (
+            Interrupt() as interrupt,
+            closing(_as_generator(progress)) as steps,
+            Bar(*columns, console=console, disable=not console.is_terminal) as bar,
+        ):
+            row = bar.add_task("sampling", total=None)
+            for each in steps:
+                bar.update(row, total=each.steps, completed=each.step)
+                count = each.count
+                if each.step < each.steps and (stopped_by := _signal_of_any(interrupt, ranks)):
+                    break
+    except KeyboardInterrupt:  # the second Ctrl-C
+        stopped_by = signal.SIGINT
     if stopped_by:
         say(f"stopped: {_finished_images(session, count)}")
         raise typer.Exit(exit_code(stopped_by))
-    images = "1 image" if count == 1 else f"{count} images"
-    say(f"{images} in {folder}; look at {folder / 'grid.png'}")
+    say(f"{counted(count, 'image')} in {folder}; look at {folder / 'grid.png'}")
 
 
 def _signal_of_any(interrupt: Interrupt, ranks: Ranks) -> int:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class SampleFolder:
         self.path = path
         self.earlier = earlier_files(path)
         self._images: list[ImageArray] = []
+        self._made: list[Path] = []  # the innermost first
         self._index: list[dict[str, Any]] = []
 
     @property
@@ -50,7 +52,15 @@ class SampleFolder:
 
     def create(self) -> None:
         """Make the folder, so that a location without write access is an error before any image is generated."""
+        self._made += [place for place in (self.path, *self.path.parents) if not place.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folders that `create` made, if no image was added."""
+        if not self._images:
+            for place in self._made:
+                with suppress(OSError):  # another process may have written there
+                    place.rmdir()
 
     def add(self, images: ImageArray, metadata: Sequence[Mapping[str, Any]]) -> None:
         """Write images and their entries in the index.

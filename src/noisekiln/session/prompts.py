@@ -50,6 +50,8 @@ class RequestedConditions:
         if texts == [ALL] and self.classes:
             return list(range(len(conditioner.choices)))
         values = [_parse_condition(conditioner, text) for text in texts]
+        if self.prompts and not all(map(str.strip, texts)):
+            note("an empty prompt stands for no condition: its images are unconditional.")
         _note_unknown_words(conditioner, values, note)
         model.check_conditions(values)
         return values or [None]

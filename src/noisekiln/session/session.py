@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.devices import pick_device
@@ -175,8 +176,8 @@ class Session:
         def describe(part: range) -> list[dict[str, Any]]:
             return [describe_sample(conditioner, conditions[i], seeds[i]) for i in part]
 
-        self._note_earlier(ranks.is_main)
-        return write_batches(progress, self.results, describe, columns=columns, writes=ranks.is_main)
+        noted = self._noting_earlier(progress) if ranks.is_main else progress
+        return write_batches(noted, self.results, describe, columns=columns, writes=ranks.is_main)
 
     def run_use(
         self, use: Callable[..., Iterator[Progress]], image: ImageArray, *arguments: Any, **options: Any
@@ -213,14 +214,16 @@ class Session:
         conditioner = (model or self.model).conditioner
 
         def describe(part: range) -> list[dict[str, Any]]:
-            return [describe_sample(conditioner, condition, None if seed is None else seed + i) for i in part]
+            seeds = [None if seed is None else seed + i for i in part]
+            return [describe_sample(conditioner, condition, each, precision) for each in seeds]
 
-        self._note_earlier(True)
-        return write_batches(progress, self.results, describe, before=before)
+        return write_batches(self._noting_earlier(progress), self.results, describe, before=before)
 
-    def _note_earlier(self, is_main: bool) -> None:
-        count = sum(file.stem.isdecimal() for file in self.results.earlier)
-        if count and is_main:
-            self.note(
-                f"the {count} earlier images in {self.results.path} will be replaced (give another `out` to keep them)."
-            )
+    def _noting_earlier(self, progress: Iterable[Progress]) -> Iterator[Progress]:
+        """The progress, with a note after the first step, when nothing can be refused any more, on earlier images."""
+        earlier = sum(file.stem.isdecimal() for file in self.results.earlier)
+        for number, each in enumerate(progress):
+            if earlier and number == 0:
+                images, them = counted(earlier, "earlier image"), "it" if earlier == 1 else "them"
+                self.note(f"the {images} in {self.results.path} will be replaced (give another `out` to keep {them}).")
+            yield each

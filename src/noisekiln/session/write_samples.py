@@ -28,7 +28,7 @@ def write_batches(
 ) -> Iterator[Progress]:
     """Pass on the progress of a request; a finished batch is on disk before its progress is passed on.
 
-    When it ends or is closed early, a grid of all finished images is written.
+    When it ends or is closed early, a grid of all finished images is written; without any, no new folder is left.
 
     Args:
         progress: Progress of the request.
@@ -48,6 +48,7 @@ def write_batches(
             yield each
     finally:
         folder.write_grid(columns, before)
+        folder.remove_if_empty()
 
 
 def describe_sample(conditioner: Conditioner | None, condition: Any, seed: int | None) -> dict[str, Any]:
