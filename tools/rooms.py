@@ -1,4 +1,4 @@
-"""How the house is cut: files and lines of each room, and the moves between rooms of one training step and one sample.
+"""Files and lines of each room, and the moves between rooms of one training step and one sample.
 
     python tools/rooms.py
 
