@@ -105,7 +105,7 @@ def checks(device: str) -> list[Item]:
 
 
 def sampling(bench: Bench, cases: Sequence[Case], counts: Sequence[int]) -> list[Item]:
-    """Latencies of requests: as sampling is (fp32, eager), with autocast, and compiled."""
+    """Latencies of requests: in fp32, in bf16 as is the default on a GPU, and compiled as well."""
     items = []
     for case in cases:
         for precision, compiled in (("fp32", False), ("bf16", False), ("bf16", True)):

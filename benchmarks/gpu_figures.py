@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -14,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu_tiny import network_of, noise_data
 from noisekiln.data.dataset import DataSet
+from noisekiln.machine.autocast import DTYPES
 from noisekiln.machine.speed import peak_flops_per_second, peak_memory, reset_peak_memory
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.workload import Workload, flops_per_image
@@ -22,7 +22,6 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.batches import Batch
-from noisekiln.training.precision import DTYPES
 from noisekiln.training.trainer import Trainer
 
 SAMPLING_STEPS = 20
@@ -193,24 +192,23 @@ def _time_optimizers(trainer: Trainer, device: str) -> list[float]:
 
 
 def sampling_speed(bench: Bench, case: Case, count: int, *, compiled: bool = False) -> dict[str, Any]:
-    """Latency of a request of so many images, in 20 steps, without guidance; bf16 is autocast around it."""
+    """Latency of a request of so many images, in 20 steps, without guidance."""
     model = bench.model(case)
     if compiled:
         model.denoiser.backbone.compile(dynamic=False, fullgraph=True, backend=bench.compiler)
-    half = torch.autocast(bench.device, torch.bfloat16) if case.precision == "bf16" else nullcontext()
 
     def request(seed: int) -> Tensor:
-        return model.sample(["even"] * count, seed=seed, steps=SAMPLING_STEPS, guidance=1.0).cpu()
+        chosen: dict[str, Any] = {"steps": SAMPLING_STEPS, "guidance": 1.0, "precision": case.precision}
+        return model.sample(["even"] * count, seed=seed, **chosen).cpu()
 
-    with half:
+    start_time = time.perf_counter()
+    request(0)
+    first = time.perf_counter() - start_time
+    durations: list[float] = []
+    while len(durations) < 2 or sum(durations) < bench.seconds:
         start_time = time.perf_counter()
-        request(0)
-        first = time.perf_counter() - start_time
-        durations: list[float] = []
-        while len(durations) < 2 or sum(durations) < bench.seconds:
-            start_time = time.perf_counter()
-            request(len(durations))
-            durations.append(time.perf_counter() - start_time)
+        request(len(durations))
+        durations.append(time.perf_counter() - start_time)
     latency = sorted(durations)[len(durations) // 2]
     return {
         "latency_ms": _short(1000 * latency),

@@ -40,7 +40,7 @@ CUDA = pytest.param(
 )
 CHECKS = gpu_checks_training.CHECKS | gpu_checks_sampling.CHECKS
 # What this device cannot: autocast, threads, a device's name in settings, a compiler.
-NOT_PRETENDED = ("step in bf16", "step in fp16", "prefetched", "run", "compiled")
+NOT_PRETENDED = ("step in bf16", "step in fp16", "sampling in bf16", "prefetched", "run", "compiled")
 
 
 @pytest.fixture
@@ -187,6 +187,21 @@ def test_a_sampling_step_neither_waits_nor_copies(name, device):
     noisy = {"ancestral": 1, "resample": 19}.get(name, 0)
     assert copies <= 3 + 4 * noisy
     assert more_copies - copies <= 4 * noisy, device.to_device
+
+
+@pytest.mark.parametrize("use", ["inpaint", "tiles"])
+def test_a_step_of_a_use_copies_nothing(use, device):
+    """Neither the mask nor the weights of the tiles; fresh noise comes from the CPU."""
+    model = random_model(DEVICE)
+
+    def copies(count: int) -> int:
+        device.reset()
+        with patch.dict(gpu_checks_sampling.EXACT, steps=count):
+            gpu_checks_sampling.USES[use](model)
+        return device.to_device.total()
+
+    fresh = {"inpaint": 1, "tiles": 0}[use]
+    assert copies(6) - copies(4) <= 2 * fresh, device.to_device
 
 
 # --- the device itself

@@ -31,6 +31,7 @@ def command(
     session = open_use(run, "interpolate", options)
     ends = [int(key) if key.isdecimal() else session.read_fitted(Path(key), resize=True) for key in keys]
     progress = interpolate(session.require_single_model(), ends, frames=frames, condition=session.condition, **options)
-    show(session.write_results(progress, condition=session.condition), session)
+    written = session.write_results(progress, condition=session.condition, precision=options["precision"])
+    show(written, session)
     for file in save_strip_and_animations(session.results.images, session.results.path, seconds=seconds):
         say(f"  {file}")

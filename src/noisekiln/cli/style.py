@@ -49,10 +49,15 @@ def command(
         condition=condition,
         **options,
     )
-    show(
-        session.write_results(progress, condition=condition, seed=options["seed"], before=pixels, model=target_model),
-        session,
+    written = session.write_results(
+        progress,
+        condition=condition,
+        seed=options["seed"],
+        precision=options["precision"],
+        before=pixels,
+        model=target_model,
     )
+    show(written, session)
 
 
 def _check_result(target: Path | None, like: str | None, *, conditioned: bool) -> None:

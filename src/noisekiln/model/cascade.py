@@ -60,6 +60,7 @@ class Cascade(nn.Module):
         steps: int | None = None,
         guidance: float | str | Guidance | None = None,
         schedule: str | Schedule | None = None,
+        precision: str = "auto",
     ) -> Iterator[Progress]:
         """Generate one image for each condition, step by step, stage by stage and batch by batch.
 
@@ -72,6 +73,7 @@ class Cascade(nn.Module):
             steps: Steps of every stage; its own by default.
             guidance: Guidance of the first stage; the others use their own.
             schedule: Schedule of every stage; its own by default.
+            precision: Precision of every stage's network, as for `Diffusion.generate`.
 
         Raises:
             ValueError: For a condition or a setting that is not possible; raised by this call.
@@ -79,7 +81,7 @@ class Cascade(nn.Module):
         values, seeds = resolve_seeds(conditions, seed, seeds)
         self.check_conditions(values)
         first = next(self._stages())
-        options: dict[str, Any] = {"sampler": sampler, "steps": steps, "schedule": schedule}
+        options: dict[str, Any] = {"sampler": sampler, "steps": steps, "schedule": schedule, "precision": precision}
         steps_of_stages = [len(stage.levels(schedule, steps)) - 1 for stage in self._stages()]
 
         def generate(part: range) -> Iterator[Progress]:

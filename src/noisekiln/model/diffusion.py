@@ -1,6 +1,5 @@
 """A diffusion model: everything between a condition and an image, in one object that can be saved and loaded."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ from noisekiln.denoiser import Denoiser
 from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
-from noisekiln.levels import CLEAN, Level, level, renoise
+from noisekiln.levels import CLEAN, Level, renoise
+from noisekiln.machine.autocast import choose_precision
 from noisekiln.model.generate import (
     Conditions,
     finished_images,
@@ -28,8 +28,10 @@ from noisekiln.model.generate import (
 )
 from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
+from noisekiln.model.strength import levels_from
+from noisekiln.model.task_source import check_source, condition_image, output_size
 from noisekiln.model.tiling import tiled, windows
-from noisekiln.samplers.base import Sampler, SeededNoise, check_steps, grid
+from noisekiln.samplers.base import Sampler, SeededNoise, check_steps
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
@@ -81,6 +83,7 @@ class Diffusion(nn.Module):
         steps: int | None = None,
         guidance: float | str | Guidance | None = None,
         schedule: str | Schedule | None = None,
+        precision: str = "auto",
         start: Tensor | None = None,
         strength: float = 1.0,
         noise: Tensor | None = None,
@@ -101,6 +104,8 @@ class Diffusion(nn.Module):
             guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
                 closely), or a guidance method.
             schedule: Schedule of the noise levels, or its spec.
+            precision: Precision of the network, "fp32", "bf16" or "fp16"; "auto" is bf16 on a GPU that has it, else
+                fp32. Noise, levels and steps are float32 in any case.
             start: Clean x to start from instead of pure noise, (B, C', H', W') or (1, C', H', W').
             strength: Share of noise that is added to `start`, in (0, 1]; the number of steps is reduced in proportion.
             noise: Unit noise to start with instead of the seeds' noise, (B, C', H', W') or (1, C', H', W').
@@ -117,19 +122,19 @@ class Diffusion(nn.Module):
         method: Sampler = build(Sampler, sampler or self.sampling.sampler)
         levels = self.levels(schedule, steps, 1.0 if start is None else strength)
         guide = guidance_of(self.sampling.guidance if guidance is None else guidance)
-        source = self._check_source(source, len(values))
-        size = size or self._output_size(source)
+        precision = choose_precision(precision, self.device.type)
+        source = check_source(self.task, source, len(values), self.codec.image_channels)
+        size = size or output_size(self.task, source, self.size)
         if size != self.size:
             check_image_size(self.codec, size, self.device)
 
         def generate(part: range) -> Iterator[Progress]:
             fresh = SeededNoise([seeds[i] for i in part])
-            image = (
-                None
-                if source is None
-                else self._condition_image(rows_of_batch(source, part, len(values), "source"), fresh)
-            )
-            denoise = self.bind([values[i] for i in part], guide, size, image)
+            image = None
+            if source is not None:
+                own = rows_of_batch(source, part, len(values), "source").to(self.device)
+                image = condition_image(self.task, own, self.codec, self.size, fresh)
+            denoise = self.bind([values[i] for i in part], guide, size, image, precision)
             denoise = wrap_denoiser(denoise) if wrap_denoiser else denoise
             first = (
                 fresh(self.empty_x(len(part), size))
@@ -158,7 +163,7 @@ class Diffusion(nn.Module):
     def levels(
         self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0
     ) -> list[Level]:
-        """The levels from a share of noise to clean, measured in the angle of a level: 0.5 is nsr 1.
+        """The levels from a share of noise to clean; see `levels_from`.
 
         Args:
             schedule: Schedule or its spec; the model's default if None.
@@ -168,19 +173,9 @@ class Diffusion(nn.Module):
         Raises:
             ValueError: If there are no steps, or the strength is not in (0, 1].
         """
-        if not 0 < strength <= 1:
-            raise ValueError(
-                f"`strength={strength:g}` is not possible: it is the share of noise to start with. "
-                "Give more than 0 (keeps all) and at most 1 (keeps nothing)."
-            )
-        steps = check_steps(self.sampling.steps if steps is None else steps)
         path: Schedule = build(Schedule, schedule or self.sampling.schedule)
-        end = path(torch.ones((), dtype=torch.float64))
-        # A little less than 1 if the prediction does not determine the image at pure noise (eps at alpha = 0).
-        last = 1.0 if bool(self.denoiser.prediction.determinant(end) != 0) else 0.999
-        turn = strength * math.pi / 2
-        begin = last if strength == 1 else min(last, float(path.time(level(math.cos(turn), math.sin(turn)))))
-        return grid(path, math.ceil(steps * strength), begin)
+        steps = check_steps(self.sampling.steps if steps is None else steps)
+        return levels_from(strength, path, steps, self.denoiser.prediction)
 
     def check_conditions(self, conditions: Sequence[Any]) -> None:
         """Check that the model can be conditioned on these.
@@ -217,6 +212,7 @@ class Diffusion(nn.Module):
         guidance: float | str | Guidance = 1.0,
         size: Size | None = None,
         image: Tensor | None = None,
+        precision: str = "auto",
     ) -> Denoise:
         """The denoiser with conditions and ``Cond.image`` bound, and guided.
 
@@ -227,16 +223,19 @@ class Diffusion(nn.Module):
             guidance: Scale or guidance; both of its estimates are conditioned on `image`.
             size: Height and width of the images in pixels; the model's by default.
             image: ``Cond.image``, as large as x.
+            precision: Precision of the network, as for `generate`.
         """
-        guide = guidance_of(guidance)
+        guide, precision = guidance_of(guidance), choose_precision(precision, self.device.type)
         size = size or self.size
         smaller = size[0] < self.size[0] or size[1] < self.size[1]
         if size == self.size or (smaller and image is not None):  # a task may generate smaller images
-            denoise = self._guided(conditions, guide, image)
+            denoise = self._guided(conditions, guide, image, precision)
         else:
             windows(size, self.size)  # raises if they do not cover it
             denoise = tiled(
-                lambda at: self._guided(conditions, guide, None if image is None else image[..., at[0], at[1]]),
+                lambda at: self._guided(
+                    conditions, guide, None if image is None else image[..., at[0], at[1]], precision
+                ),
                 windows(self.codec.x_size(size), self.codec.x_size(self.size)),
             )
         return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
@@ -262,37 +261,15 @@ class Diffusion(nn.Module):
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
-    def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
+    def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None, precision: str) -> Denoise:
         self.check_conditions(conditions)
         if self.conditioner is None:
-            return self.denoiser.bind(NOTHING.with_image(image))
+            return self.denoiser.bind(NOTHING.with_image(image), precision)
         nothing = self.conditioner.nothing(len(conditions)).to(self.device)
         unconditional: Cond = self.conditioner(nothing).with_image(image)
         if all(value is None for value in conditions):  # nothing to guide towards
-            return self.denoiser.bind(unconditional)
+            return self.denoiser.bind(unconditional, precision)
         ids = self.conditioner.encode_all(conditions).to(self.device)
         cond: Cond = self.conditioner(ids).with_image(image)
-        return guidance(self.denoiser.bind(cond), self.denoiser.bind_both(cond, unconditional))
-
-    def _check_source(self, source: Tensor | None, count: int) -> Tensor | None:
-        """The source of every image, (count, h, w, c), if the model's task can start from it."""
-        if self.task is not None:
-            one = source is not None and source.ndim == 4 and len(source) == 1
-            source = source.expand(count, -1, -1, -1) if one and source is not None else source
-            return self.task.check_source(source, count, self.codec.image_channels)
-        if source is not None:
-            raise ValueError(
-                "A `source` was given to a model that starts from noise alone. Omit it, or train a model with a `task`."
-            )
-        return None
-
-    def _output_size(self, source: Tensor | None) -> Size:
-        if self.task is None or source is None:
-            return self.size
-        return self.task.output_size((source.shape[1], source.shape[2]), self.size)
-
-    def _condition_image(self, source: Tensor, noise: SeededNoise) -> Tensor:
-        """The ``Cond.image`` that a batch starts from."""
-        assert self.task is not None
-        size = self._output_size(source)
-        return self.task.condition_image(source.to(self.device), self.codec, size, noise)
+        both = self.denoiser.bind_both(cond, unconditional, precision)
+        return guidance(self.denoiser.bind(cond, precision), both)

@@ -51,6 +51,14 @@ class FixedLevel(Draw):
 class HeldOutLoss:
     """Evaluates the averaged model of a run, and keeps all evaluations in the run's folder.
 
+    Always in fp32, whatever the precision of training: verdicts compare evaluations, also those before and after a run
+    was resumed in another precision or on another device. An evaluation runs the network at most 1,536 times, so bf16
+    would save little.
+
+    Always in fp32, whatever the precision of training: verdicts compare evaluations, also those before and after a run
+    was resumed in another precision or on another device. An evaluation runs the network at most 1,536 times, so bf16
+    would save little.
+
     Args:
         folder: Folder of the run.
         data: Data set; without two held-out images nothing is evaluated.

@@ -6,6 +6,7 @@ from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.components.spec import build, class_of, with_defaults
 from noisekiln.data import DataSet
 from noisekiln.logs.base import choose_log
+from noisekiln.machine.autocast import best_precision, has_fast_half
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
@@ -14,7 +15,6 @@ from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import settings_from_base_model
 from noisekiln.plan.images import task_of
 from noisekiln.plan.settings import Settings
-from noisekiln.training.precision import best_precision
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -45,7 +45,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         **choose_network(settings, data),
         batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         lr=settings.lr or default_lr(settings),
-        precision=settings.precision or best_precision(device),
+        precision=settings.precision or default_precision(device, shard=settings.shard),
         compile=settings.compile if settings.compile != "auto" else "yes" if device == "cuda" else "no",
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
@@ -53,6 +53,16 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
         curves=choose_log(settings.curves),
     )
+
+
+def default_precision(device: str, *, shard: bool = False) -> str:
+    """The precision of training: bf16 on a GPU that has it, fp16 on an older one with matrix units, else fp32.
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        shard: Whether weights are sharded, which fp16's loss scaling does not support.
+    """
+    return "fp16" if device == "cuda" and not shard and has_fast_half() else best_precision(device)
 
 
 def default_lr(settings: Settings) -> float:

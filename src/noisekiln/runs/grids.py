@@ -13,7 +13,8 @@ from noisekiln.training.trainer import Trainer
 class Grids:
     """Samples of fixed seeds and conditions: with the current weights on the left, the averaged ones on the right.
 
-    With a task: sources of held-out images, both of these samples, and the originals.
+    With a task: sources of held-out images, both of these samples, and the originals. The network computes in bf16 if
+    training does; in fp32 for fp16, whose range only training watches.
 
     Args:
         folder: Folder of the images.
@@ -28,6 +29,7 @@ class Grids:
         self.trainer = trainer
         self.copies = copies
         self.data, self.unconditional = data, settings.cond == "none"
+        self.precision = "bf16" if settings.precision == "bf16" else "fp32"
 
     def draw(self) -> Path:
         """Write a grid, named by the images seen. All processes call this; the first one writes."""
@@ -40,6 +42,7 @@ class Grids:
     def sheet(self, **options: int) -> ImageArray:
         """A grid, (H, W, C) uint8; options are those of `Diffusion.generate`."""
         models = [learner.eval().diffusion for learner in (self.copies.current(), self.copies.averaged())]
-        sheet = preview(models, self.data, self.trainer.ranks, unconditional=self.unconditional, **options)
+        ranks, unconditional = self.trainer.ranks, self.unconditional
+        sheet = preview(models, self.data, ranks, unconditional=unconditional, precision=self.precision, **options)
         self.trainer.module.train()
         return sheet

@@ -11,14 +11,15 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
+from noisekiln.machine.autocast import choose_precision
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.adapter import merge, parse_adapter_option
 from noisekiln.model.cascade import Model, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.session.inputs import NoteCallback, read_image, read_sources
-from noisekiln.session.write_samples import describe_sample, generate_on_ranks, write_batches
 from noisekiln.session.prompts import RequestedConditions
+from noisekiln.session.write_samples import describe_sample, generate_on_ranks, write_batches
 from noisekiln.uses.fit_image import fit_to_model_size
 
 
@@ -154,6 +155,7 @@ class Session:
         batch_size: int = BATCH_SIZE,
         source: Tensor | None = None,
         ranks: Ranks | None = None,
+        precision: str = "auto",
         **options: Any,
     ) -> Iterator[Progress]:
         """Generate one image for each condition, and write them.
@@ -165,16 +167,18 @@ class Session:
             batch_size: Images sampled at once by each process.
             source: Source of each image, for a model with a task.
             ranks: The processes that share the work; each calls this.
+            precision: Precision of the network.
             options: Other arguments of the model's `generate`.
         """
-        ranks = ranks or Ranks()
+        ranks, precision = ranks or Ranks(), choose_precision(precision, self.model.device.type)
+        options = {**options, "precision": precision}
         progress = generate_on_ranks(
             self.model, conditions, seeds, ranks, batch_size=batch_size, source=source, **options
         )
         conditioner = self.model.conditioner
 
         def describe(part: range) -> list[dict[str, Any]]:
-            return [describe_sample(conditioner, conditions[i], seeds[i]) for i in part]
+            return [describe_sample(conditioner, conditions[i], seeds[i], precision) for i in part]
 
         noted = self._noting_earlier(progress) if ranks.is_main else progress
         return write_batches(noted, self.results, describe, columns=columns, writes=ranks.is_main)
@@ -191,7 +195,10 @@ class Session:
             options: Options of the use, with a `seed`.
         """
         progress = use(self.require_single_model(), image, *arguments, condition=self.condition, **options)
-        return self.write_results(progress, condition=self.condition, seed=options["seed"], before=image)
+        precision = options.get("precision", "auto")
+        return self.write_results(
+            progress, condition=self.condition, seed=options["seed"], precision=precision, before=image
+        )
 
     def write_results(
         self,
@@ -199,6 +206,7 @@ class Session:
         *,
         condition: Any = None,
         seed: int | None = None,
+        precision: str = "auto",
         before: ImageArray | None = None,
         model: Diffusion | None = None,
     ) -> Iterator[Progress]:
@@ -208,10 +216,12 @@ class Session:
             progress: Progress of the use.
             condition: Condition of the images, as the model reads it.
             seed: Seed of the first image; None where images have no seed of their own.
+            precision: Precision of the network.
             before: Input image, shown first in the grid.
             model: The model that generates them; the session's by default.
         """
-        conditioner = (model or self.model).conditioner
+        model = model or self.require_single_model()
+        conditioner, precision = model.conditioner, choose_precision(precision, model.device.type)
 
         def describe(part: range) -> list[dict[str, Any]]:
             seeds = [None if seed is None else seed + i for i in part]

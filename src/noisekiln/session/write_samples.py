@@ -51,10 +51,13 @@ def write_batches(
         folder.remove_if_empty()
 
 
-def describe_sample(conditioner: Conditioner | None, condition: Any, seed: int | None) -> dict[str, Any]:
-    """Entry of an image in the index: its seed and its condition, if it has them."""
+def describe_sample(
+    conditioner: Conditioner | None, condition: Any, seed: int | None, precision: str = "fp32"
+) -> dict[str, Any]:
+    """Entry of an image in the index: its seed and its condition, if it has them, and a precision other than fp32."""
     shows = {} if condition is None or conditioner is None else conditioner.describe(condition)
-    return shows if seed is None else {"seed": seed, **shows}
+    seeded = {} if seed is None else {"seed": seed}
+    return {**seeded, **shows, **({} if precision == "fp32" else {"precision": precision})}
 
 
 def generate_on_ranks(

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from noisekiln.machine.autocast import DTYPES
 
 
 class Precision:
@@ -51,8 +51,3 @@ class Precision:
         """Continue from what `state_dict` returned."""
         if state and self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(state))
-
-
-def best_precision(device: str) -> str:
-    """bf16 on hardware that has it, otherwise fp32."""
-    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -56,6 +56,7 @@ def prepare_inversion(
     steps: int | None = None,
     strength: float = 1.0,
     schedule: str | None = None,
+    precision: str = "auto",
 ) -> Inversion:
     """The inversion of images by a model.
 
@@ -67,9 +68,11 @@ def prepare_inversion(
         steps: Steps from clean to pure noise.
         strength: Share of noise to invert to, in (0, 1].
         schedule: Noise schedule; the model's by default.
+        precision: Precision of the network, as for `Diffusion.generate`.
     """
     levels = model.levels(schedule, STEPS if steps is None else steps, strength)
-    return Inversion(model.bind(conditions, 1.0, size), levels, x, partial(model.codec.decode, size=size))
+    denoise = model.bind(conditions, 1.0, size, precision=precision)
+    return Inversion(denoise, levels, x, partial(model.codec.decode, size=size))
 
 
 @torch.no_grad()

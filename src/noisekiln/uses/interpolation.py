@@ -72,8 +72,15 @@ def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inv
             f"An image of {height}x{width} pixels cannot be a key of a model of {model.size[0]}x{model.size[1]}. "
             "Scale it first."
         )
-    conditions, x = [options.condition], to_x(model, key)
-    return prepare_inversion(model, x, model.size, conditions, steps=options.steps, schedule=options.schedule)
+    return prepare_inversion(
+        model,
+        to_x(model, key),
+        model.size,
+        [options.condition],
+        steps=options.steps,
+        schedule=options.schedule,
+        precision=options.precision,
+    )
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:

@@ -35,6 +35,13 @@ class SampleOptions:
         group="Sampling",
     )
 
+    precision: str = setting(
+        "auto",
+        "Precision of the network: auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        group="Model and device",
+    )
+
     def __post_init__(self) -> None:
         check(self)
 
@@ -42,5 +49,5 @@ class SampleOptions:
         """The arguments of `Diffusion.generate`, with the defaults of a use for options that are None."""
         chosen = {name: getattr(self, name) for name in ("guidance", "sampler", "steps", "schedule")}
         own = {name: value for name, value in defaults.items() if chosen[name] is None}
-        conditions = [self.condition] * self.count
-        return {"conditions": conditions, "seed": self.seed, "batch_size": self.batch_size, **chosen, **own}
+        always = {name: getattr(self, name) for name in ("seed", "batch_size", "precision")}
+        return {"conditions": [self.condition] * self.count, **always, **chosen, **own}

@@ -54,6 +54,7 @@ def style(
         steps=chosen.steps,
         strength=strength,
         schedule=chosen.schedule or model.sampling.schedule,
+        precision=chosen.precision,
     )
     start = to_x(target, image)
     arguments = chosen.arguments(steps=STEPS) | {"sampler": SAMPLER}
