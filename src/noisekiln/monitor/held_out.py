@@ -55,10 +55,6 @@ class HeldOutLoss:
     was resumed in another precision or on another device. An evaluation runs the network at most 1,536 times, so bf16
     would save little.
 
-    Always in fp32, whatever the precision of training: verdicts compare evaluations, also those before and after a run
-    was resumed in another precision or on another device. An evaluation runs the network at most 1,536 times, so bf16
-    would save little.
-
     Args:
         folder: Folder of the run.
         data: Data set; without two held-out images nothing is evaluated.
