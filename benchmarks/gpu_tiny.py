@@ -64,16 +64,26 @@ def random_model(device: str) -> Diffusion:
 @contextmanager
 def exactly() -> Iterator[None]:
     """While it is open, float32 is float32 on CUDA, and kernels are deterministic; open it after a trainer is made."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    with restoring_switches():
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+
+
+@contextmanager
+def restoring_switches() -> Iterator[None]:
+    """Restores at its end what making a trainer sets for the whole process."""
+    cudnn = torch.backends.cudnn
+    precision, flags = torch.get_float32_matmul_precision(), (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+        torch.set_float32_matmul_precision(precision)
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = flags
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def steps(trainer: Trainer, count: int = STEPS) -> list[Report]:

@@ -1,6 +1,7 @@
 """Memory, transfers between memory and devices, signals."""
 
 import errno
+import os
 import signal
 import sys
 
@@ -9,10 +10,10 @@ import torch
 from torch import nn
 
 from noisekiln.machine import memory
-from noisekiln.machine.devices import prepare_for_training
+from noisekiln.machine.devices import nondeterminism, prepare_for_training
 from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.machine.memory import bytes_allocated_by
-from noisekiln.machine.transfer import copy_to_host
+from noisekiln.machine.transfer import copy_module_to_host, copy_to_host
 
 
 def test_allocated_bytes_are_counted_once_per_storage():
@@ -62,14 +63,72 @@ def test_copies_to_main_memory_share_nothing_and_keep_the_layout():
         assert copies[name].data_ptr() != tensor.data_ptr()
 
 
-def test_only_cuda_is_prepared_for_training(monkeypatch):
-    set_to = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", set_to.append)
+def test_a_module_is_copied_to_main_memory_but_for_parts_that_are_there():
+    """What training says of parameters stays, and so does their layout."""
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(2, 2)).to(memory_format=torch.channels_last)
+    module[0].weight.requires_grad_(False)
+    other = nn.Linear(2, 2)
+    copied = copy_module_to_host(module, {module[2]: other})
+    assert copied[2] is other
+    assert not copied[0].weight.requires_grad
+    assert copied[0].bias.requires_grad
+    ours, theirs = copied[:2].state_dict(), module[:2].state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name])
+        assert tensor.stride() == theirs[name].stride()
+        assert tensor.data_ptr() != theirs[name].data_ptr()
+
+
+@pytest.fixture
+def switches(monkeypatch):
+    """What is set for CUDA: the precision of products, and calls that ask for deterministic algorithms."""
+    found = {"precision": [], "deterministic": []}
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", found["precision"].append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", found["deterministic"].append)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is as before when the test ends
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    return found
+
+
+def test_only_cuda_is_prepared_for_training(switches):
     for device, precisions in (("cpu", []), ("mps", []), ("cuda", ["high"])):
         prepare_for_training(device)
-        assert set_to == precisions
+        assert switches == {"precision": precisions, "deterministic": []}
         assert torch.backends.cudnn.benchmark == (device == "cuda")
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_deterministic_training_tries_no_algorithms_on_cuda(switches):
+    prepare_for_training("cpu", deterministic=True)
+    assert switches["deterministic"] == []
+    prepare_for_training("cuda", deterministic=True)
+    assert switches == {"precision": ["high"], "deterministic": [True]}
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_operations_that_are_not_deterministic_are_named():
+    """By the messages of torch 2.13."""
+    interpolate = (
+        "upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation, but you set "
+        "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation."
+    )
+    product = (
+        "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)`, but this operation "
+        "is not deterministic because it uses CuBLAS and you have CUDA >= 10.2."
+    )
+    found = [nondeterminism(RuntimeError(text)) for text in (interpolate, product, "CUDA error: unspecified")]
+    assert str(found[0]) == (
+        "`deterministic`: upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation. Omit "
+        "`deterministic`, or use another `backbone`."
+    )
+    assert "CUBLAS_WORKSPACE_CONFIG=:4096:8" in str(found[1])
+    assert found[2] is None
 
 
 # --- interrupts

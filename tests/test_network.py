@@ -13,7 +13,7 @@ from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, load
 from noisekiln.errors import CompileFailed
 from noisekiln.plan.build import make_trainer
-from noisekiln.plan.defaults import resolve
+from noisekiln.plan.defaults import default_compile, resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
@@ -113,6 +113,25 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
     assert run.compiler.failure == "No working C++ compiler found."
     assert any("not compiled: No working C++ compiler found." in warning for warning in run.warnings)
     assert len(list(run.steps())) == 1
+
+
+def test_a_deterministic_run_is_compiled_only_on_request_and_without_choices_by_speed(data, monkeypatch):
+    assert [default_compile("cuda", Settings(deterministic=on)) for on in (False, True)] == ["yes", "no"]
+    monkeypatch.setattr("noisekiln.training.compiling._why_nothing_compiles", lambda device: None)
+    chosen, prepared = [], []
+    for on in (False, True):
+        network = torch.nn.Identity()
+        network.compile = lambda **options: chosen.append(options)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "are_deterministic_algorithms_enabled", lambda on=on: on)
+            NetworkCompiler(network, "cpu").compile()
+    assert chosen == [{"dynamic": False, "options": None}, {"dynamic": False, "options": {"deterministic": True}}]
+    monkeypatch.setattr(
+        "noisekiln.training.trainer.prepare_for_training", lambda *at, **how: prepared.append((at, how))
+    )
+    losses = [losses_of(trainer_of(data, deterministic=on)[0]) for on in (False, True)]
+    assert prepared == [(("cpu",), {"deterministic": on}) for on in (False, True)]
+    assert losses[0] == losses[1]  # a CPU is deterministic in any case
 
 
 def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data):

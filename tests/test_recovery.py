@@ -308,6 +308,17 @@ def test_too_little_memory_for_a_single_image_is_an_error():
     assert trainer.micro_batch_size == 1
 
 
+def test_an_operation_that_is_not_deterministic_ends_a_run_and_is_named():
+    trainer = toy(Budget(images=80))
+
+    def refused(*rows):
+        raise RuntimeError("kthvalue CUDA does not have a deterministic implementation, but you set 'torch. ...'")
+
+    trainer.gradients.forward = refused
+    with pytest.raises(ValueError, match=r"`deterministic`: kthvalue CUDA does not have .* Omit `deterministic`"):
+        next(trainer.run())
+
+
 def test_other_errors_are_not_treated_as_out_of_memory():
     trainer = toy(Budget(images=80))
 

@@ -1,5 +1,7 @@
 """Choice of a device and its preparation for training."""
 
+import os
+
 import torch
 
 
@@ -21,13 +23,38 @@ def pick_device(requested: str) -> str:
     return requested
 
 
-def prepare_for_training(device: str) -> None:
+def prepare_for_training(device: str, *, deterministic: bool = False) -> None:
     """Make training on CUDA as fast as possible without changing what is learned; other devices are unchanged.
 
     Matrix products in float32, such as Muon's, run in TF32 (10 bits of mantissa instead of 23), as convolutions do by
     torch's default. cuDNN tries its algorithms at the first call of each shape and keeps the fastest, so that two runs
-    may differ in rounding on a GPU. Both apply to the whole process, including sampling.
+    may differ in rounding on a GPU. All this applies to the whole process, including sampling.
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        deterministic: Whether two runs must be equal to the bit, at a lower speed: cuDNN tries nothing, and every
+            operation has a fixed order of sums, or raises an error if it has none (see `nondeterminism`).
     """
-    if device == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
+    if device != "cuda":
+        return
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the process's first matrix product
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic = True
+        # All memory is written before it is read.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def nondeterminism(error: Exception) -> ValueError | None:
+    """The error to raise instead, if an operation has no deterministic form and `deterministic` was requested."""
+    first_sentence = str(error).partition(". ")[0].partition(", but you set")[0]
+    if "CuBLAS" in str(error) and "deterministic" in str(error):
+        return ValueError(
+            "`deterministic`: matrix products cannot be made deterministic any more, because this process has computed "
+            "some before. Start a new process, or set the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 first."
+        )
+    if "does not have a deterministic implementation" in str(error):
+        return ValueError(f"`deterministic`: {first_sentence}. Omit `deterministic`, or use another `backbone`.")
+    return None

@@ -82,6 +82,7 @@ def make_trainer(
             precision=settings.precision,
             micro_batch_size=settings.micro_batch_size,
             shard_blocks=blocks_of(network) if settings.shard else None,
+            deterministic=settings.deterministic,
             prefetch=is_async(settings.device),
         ),
     )

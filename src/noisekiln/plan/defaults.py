@@ -46,7 +46,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         lr=settings.lr or default_lr(settings),
         precision=settings.precision or default_precision(device, shard=settings.shard),
-        compile=settings.compile if settings.compile != "auto" else "yes" if device == "cuda" else "no",
+        compile=settings.compile if settings.compile != "auto" else default_compile(device, settings),
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
         schedule=settings.schedule or default.schedule,

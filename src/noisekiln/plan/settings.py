@@ -93,6 +93,11 @@ class Settings:
     compile: str = _machine(
         "auto", "Compile the network with torch.compile: auto (on a GPU), yes or no.", choices=("auto", "yes", "no")
     )
+    deterministic: bool = _machine(
+        False,
+        "On an Nvidia GPU: use deterministic algorithms, so that a resumed run is equal to the bit; slower, and not "
+        "compiled by default.",
+    )
     activation_checkpointing: bool = _machine(
         False, "Recompute activations in the backward pass: far less memory, a third slower."
     )

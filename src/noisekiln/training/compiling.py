@@ -42,7 +42,9 @@ class NetworkCompiler:
         if self.ranks.all_reduce_sum([failure is not None]) != [0]:
             self.failure = failure or "another process cannot compile it"
             return
-        self.network.compile(dynamic=False)
+        # In its deterministic mode, the compiler does not choose kernels by their speed.
+        options = {"deterministic": True} if torch.are_deterministic_algorithms_enabled() else None
+        self.network.compile(dynamic=False, options=options)
 
     def run_eagerly(self, reason: str) -> None:
         """Run the network eagerly from now on."""

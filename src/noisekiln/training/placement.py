@@ -19,6 +19,7 @@ class Placement:
         micro_batch_size: Images in memory at once, in each process; None: the largest number that fits.
         shard_blocks: Parts of the module whose weights are sharded over processes and gathered one part at a
             time (FSDP2); None: every process holds all weights (DDP).
+        deterministic: Whether steps on CUDA are repeatable to the bit, at a lower speed; on a CPU they always are.
         prefetch: Whether the next batch is made while a step runs; for devices that leave the CPU idle.
     """
 
@@ -27,6 +28,7 @@ class Placement:
     precision: str = "fp32"
     micro_batch_size: int | None = None
     shard_blocks: Sequence[nn.Module] | None = None
+    deterministic: bool = False
     prefetch: bool = False
 
     @property

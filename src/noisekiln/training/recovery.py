@@ -8,6 +8,7 @@ from torch import Tensor
 from noisekiln.distributed.ddp import RecoverableDDP, check_all_have_gradients
 from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import BatchTooLarge, CompileFailed
+from noisekiln.machine.devices import nondeterminism
 from noisekiln.machine.memory import is_out_of_memory, release_cached
 from noisekiln.training.batches import Batch
 from noisekiln.training.gradients import Gradients
@@ -119,4 +120,4 @@ def _classify(error: RuntimeError | MemoryError) -> RetryableError:
 
     if isinstance(error, TorchDynamoException):
         return CompileFailed(" ".join(str(error).split("\n")[:2]))  # which part of torch failed, and its message
-    raise error
+    raise nondeterminism(error) or error

@@ -112,7 +112,7 @@ class Trainer:
                 f"`batch_size={batch_size}` is less than one image for each of {self.ranks.world_size} processes. "
                 "Give a larger batch, or start fewer processes."
             )
-        prepare_for_training(placement.device)
+        prepare_for_training(placement.device, deterministic=placement.deterministic)
         self.module = module
         self.budget = budget
         self.lr = lr
