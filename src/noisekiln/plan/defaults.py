@@ -65,6 +65,11 @@ def default_precision(device: str, *, shard: bool = False) -> str:
     return "fp16" if device == "cuda" and not shard and has_fast_half() else best_precision(device)
 
 
+def default_compile(device: str, settings: Settings) -> str:
+    """Whether to compile the network: on a GPU, unless the run has to be repeatable to the bit."""
+    return "yes" if device == "cuda" and not settings.deterministic else "no"
+
+
 def default_lr(settings: Settings) -> float:
     """The peak learning rate: lower for weights that are trained already, higher for adapters (see LOG.md)."""
     lr = class_of(OptimizerFactory, settings.optimizer).lr
