@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -178,21 +179,45 @@ def test_an_image_that_the_codec_cannot_divide_is_refused_in_one_message(codec, 
         return made
 
     picture = torch.zeros(9, 11, 1, dtype=torch.uint8).numpy()
-    missing = torch.zeros(9, 11)
-    missing[2:6, 3:8] = 1
     message = f"^Images of 9x11 pixels {problem}.* a multiple of 2 and .* a multiple of 2, such as 8x12.$"
     for use in (
-        lambda: nk.edit(model(), picture),
-        lambda: nk.style(model(), picture),
-        lambda: nk.inpaint(model(), picture, missing),
-        lambda: nk.inpaint(model(Inpaint()), picture, missing),
-        lambda: nk.outpaint(model(), picture[:8, :10], top=1, left=1),
         lambda: nk.upscale(model(), picture[:3, :4], 3),
         lambda: model().sample(1, size=(9, 11)),
     ):
         with pytest.raises(ValueError, match=message.replace("9x11", "9x1[12]")):
             use()
     assert nk.edit(model(), picture[:8, :10], steps=2, count=1).shape == (1, 8, 10, 1)
+
+
+@pytest.mark.parametrize("codec", [Even, Cropping])
+def test_uses_of_an_image_pad_it_for_the_codec_and_crop_the_result(codec):
+    """The result is that of the image with its edges repeated, without these edges."""
+
+    def model(task=None):
+        made = halving(task)
+        made.codec = codec(1)
+        return made
+
+    random = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (9, 11, 1), generator=random, dtype=torch.uint8).numpy()
+    padded = np.pad(image, [(0, 1), (0, 1), (0, 0)], mode="edge")
+    missing = torch.zeros(9, 11)
+    missing[2:6, 3:8] = 1
+    more = torch.nn.functional.pad(missing, (0, 1, 0, 1), value=1.0)
+    options = {"steps": 2, "count": 1}
+    for pair in (
+        (nk.edit(model(), image, **options), nk.edit(model(), padded, **options)),
+        (nk.variations(model(), image, **options), nk.variations(model(), padded, **options)),
+        (nk.style(model(), image, steps=2), nk.style(model(), padded, steps=2)),
+        (nk.inpaint(model(), image, missing, **options), nk.inpaint(model(), padded, more, **options)),
+        (nk.inpaint(model(Inpaint()), image, missing, **options),
+         nk.inpaint(model(Inpaint()), padded, more, **options)),
+        (nk.restore(model(), image, "noise(level=0.1)", **options),
+         nk.restore(model(), padded, "noise(level=0.1)", **options)),
+    ):  # fmt: skip
+        assert pair[0].shape == (1, 9, 11, 1)
+        assert torch.equal(pair[0], pair[1][:, :9, :11])
+    assert nk.outpaint(model(), image[:8, :10], top=1, left=1, **options).shape == (1, 9, 11, 1)
 
 
 # --- settings

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_uint8, to_x
+from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
 from noisekiln.uses.request import SampleOptions
 
 
@@ -24,5 +26,8 @@ def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **option
     """
     arguments = SampleOptions(**options).arguments()
     height, width = as_uint8(model, image).shape[1:3]
-    model.check_size((height, width))
-    return model.generate(**arguments, size=(height, width), start=to_x(model, image), strength=strength)
+    padded = pad_for_codec(model, np.asarray(image))
+    size = (padded.shape[0], padded.shape[1])
+    model.check_size(size)
+    progress = model.generate(**arguments, size=size, start=to_x(model, padded), strength=strength)
+    return crop_images(progress, (height, width))

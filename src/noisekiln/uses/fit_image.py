@@ -1,13 +1,18 @@
 """Conversion of an image to the channels, the size and the x of a model."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from noisekiln.codecs.base import Size, check_image_size, pixels_per_position
 from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.generate import map_images
+from noisekiln.model.sampling import Progress
 from noisekiln.model.tiling import windows
 from noisekiln.operators.grayscale import Grayscale
 
@@ -56,6 +61,31 @@ def as_uint8(model: Diffusion, image: ImageArray) -> Tensor:
 def to_x(model: Diffusion, image: ImageArray) -> Tensor:
     """The encoded image x, (1, C', H', W') on the model's device."""
     return model.codec.encode(as_uint8(model, image).to(model.device))
+
+
+def size_for_codec(model: Diffusion, size: Size) -> Size:
+    """Height and width as they are, or the next larger ones that the codec divides, if it cannot encode these."""
+    down, across = pixels_per_position(model.codec)
+    larger = -(-size[0] // down) * down, -(-size[1] // across) * across
+    if larger == size:
+        return size
+    try:
+        check_image_size(model.codec, size, model.device)
+    except ValueError:
+        return larger
+    return size
+
+
+def pad_for_codec(model: Diffusion, image: ImageArray) -> ImageArray:
+    """An image (H, W, C) or (H, W) with its last row and column repeated, up to a size that the codec can encode."""
+    height, width = image.shape[:2]
+    tall, wide = size_for_codec(model, (height, width))
+    return np.pad(image, [(0, tall - height), (0, wide - width), *[(0, 0)] * (image.ndim - 2)], mode="edge")
+
+
+def crop_images(progress: Iterable[Progress], size: Size) -> Iterator[Progress]:
+    """The same progress, its images without what `pad_for_codec` added."""
+    return map_images(progress, lambda images: images[:, : size[0], : size[1]])
 
 
 def fit_to_model_size(image: ImageArray, least: tuple[int, int], *, exactly: bool = False) -> tuple[ImageArray, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
@@ -13,7 +14,7 @@ from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
-from noisekiln.uses.fit_image import as_floats, as_uint8
+from noisekiln.uses.fit_image import as_floats, as_uint8, crop_images, pad_for_codec
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 
@@ -53,15 +54,18 @@ def inpaint(
         )
     if bool((missing == 1).all()):
         raise ValueError("The mask is full: no pixel is known. Leave some unmarked, or use `sample`.")
-    known = (missing < 0.5).float()
+    padded = pad_for_codec(model, pixels[0].numpy())
+    larger = (padded.shape[0], padded.shape[1])
+    known = F.pad((missing < 0.5).float(), (0, larger[1] - size[1], 0, larger[0] - size[0]))
     if model.task is None:
         operator = Mask(known)
-        seen = operator(as_floats(model, image))
-        progress = solve_inverse_problem(model, seen, operator, size=size, method=method, **options)
+        seen = operator(as_floats(model, padded))
+        progress = solve_inverse_problem(model, seen, operator, size=larger, method=method, **options)
     else:
-        with_holes = torch.cat([pixels, 255 * known[None, ..., None].byte()], dim=-1)
+        with_holes = torch.cat([as_uint8(model, padded), 255 * known[None, ..., None].byte()], dim=-1)
         progress = apply_task(model, with_holes, Inpaint, method=method, **options)
-    return map_images(progress, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+    cropped = crop_images(progress, size)
+    return map_images(cropped, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
 
 
 def _read_mask(missing: Tensor | NDArray[Any]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_uint8
+from noisekiln.uses.fit_image import as_uint8, size_for_codec
 from noisekiln.uses.inpainting import inpaint
 
 
@@ -36,7 +36,7 @@ def outpaint(
         raise ValueError(f"{actual}: the image does not become larger. Give one side of 1 or more, none below 0.")
     pixels = as_uint8(model, image)[0].numpy()
     height, width = pixels.shape[:2]
-    model.check_size((top + height + bottom, left + width + right))
+    model.check_size(size_for_codec(model, (top + height + bottom, left + width + right)))
     canvas = np.pad(pixels, ((top, bottom), (left, right), (0, 0)))
     missing = torch.ones(canvas.shape[:2])
     missing[top : top + height, left : left + width] = 0

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 
 from noisekiln.components.spec import build
@@ -13,7 +14,7 @@ from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Operator
 from noisekiln.operators.compose import Compose
 from noisekiln.operators.grayscale import Grayscale
-from noisekiln.uses.fit_image import as_floats
+from noisekiln.uses.fit_image import as_floats, crop_images, pad_for_codec, size_for_codec
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 
 
@@ -41,8 +42,13 @@ def restore(
     damage = reduce(Compose, [build(Operator, one) for one in several])
     y = as_floats(model, image)
     size, channels = _original_size_and_channels(model, damage, (y.shape[2], y.shape[3]))
+    larger = size_for_codec(model, size)
+    if size == (y.shape[2], y.shape[3]) != larger:
+        y = as_floats(model, pad_for_codec(model, np.asarray(image)))
+    else:
+        larger = size
     seen = Grayscale()(y) if channels == 1 and y.shape[1] == 3 else y
-    return solve_inverse_problem(model, seen, damage, size=size, method=method, **options)
+    return crop_images(solve_inverse_problem(model, seen, damage, size=larger, method=method, **options), size)
 
 
 def _original_size_and_channels(

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_uint8, to_x
+from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
@@ -43,28 +44,31 @@ def style(
     target = target_model or model
     _check_share_noise(model, target)
     height, width = as_uint8(model, image).shape[1:3]
+    padded = pad_for_codec(model, np.asarray(image))
+    size = (padded.shape[0], padded.shape[1])
     for each in (model, target):
-        each.check_size((height, width))
+        each.check_size(size)
     target.check_conditions([chosen.condition])
     inversion = prepare_inversion(
         model,
-        to_x(model, image),
-        (height, width),
+        to_x(model, padded),
+        size,
         [source_condition],
         steps=chosen.steps,
         strength=strength,
         schedule=chosen.schedule or model.sampling.schedule,
         precision=chosen.precision,
     )
-    start = to_x(target, image)
+    start = to_x(target, padded)
     arguments = chosen.arguments(steps=STEPS) | {"sampler": SAMPLER}
-    generate = partial(target.generate, **arguments, size=(height, width), start=start, strength=strength)
+    generate = partial(target.generate, **arguments, size=size, start=start, strength=strength)
     generate(noise=torch.zeros_like(start))  # raises for invalid options, before the inversion
 
     def generate_result(noisiest: list[Tensor]) -> Iterator[Progress]:
         return generate(noise=inversion.unit_noise(noisiest[0]).to(start))
 
-    return invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
+    progress = invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
+    return crop_images(progress, (height, width))
 
 
 def _checked_options(options: dict[str, Any]) -> SampleOptions:
