@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 
 import noisekiln
@@ -21,16 +22,19 @@ from conftest import TINY, Command, CommandResult, make_images, save_image
 from noisekiln import errors
 from noisekiln.cli import app
 from noisekiln.cli._flags import with_flags
+from noisekiln.cli._watcher import Watcher
 from noisekiln.components.registry import names, rooms
 from noisekiln.components.setting import rules_of
 from noisekiln.data import batch_order, load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.runs.events import Saving
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
 from noisekiln.uses.request import SampleOptions
 
+TOYS = Path(__file__).parent / "toys"
 QUICK = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
 
@@ -205,7 +209,7 @@ def test_wrong_arguments(cli: Command, words: tuple[str, ...], message: str):
         (("--guidance", "classifier_free(low=2,high=1)"), "Guidance from 2 to 1 is never on."),
         (("--cond-dropout", 1), "--cond-dropout 1 is out of range. Give 0 or more and below 1."),
         (("--cooldown", 3), "--cooldown 3 is out of range. Give 0 or more and at most 1."),
-        (("--ema-length", 0.5), "An EMA length of 0.5 is not possible. It is a share of training: give 0.01 to 0.25."),
+        (("--ema-length", 0.5), "--ema-length 0.5 is out of range. Give a number above 0 and at most 0.25."),
         (("--seed", -1), "--seed -1 is out of range. Give 0 or more and at most 9223372036854775807."),
         (("--seed", 2**63), "is out of range. Give 0 or more"),
         (
@@ -216,7 +220,7 @@ def test_wrong_arguments(cli: Command, words: tuple[str, ...], message: str):
         (("--size", "8x"), "--size 8x is not a size to train on."),
         (("--size", "0"), "--size 0 is not a size to train on."),
         (("--size", "-8"), "--size -8 is not a size to train on."),
-        (("--cond", "clas"), "There is no conditioner called 'clas'. Known conditioners: class_label, text."),
+        (("--cond", "clas"), "There is no conditioner called 'clas'. Did you mean 'class'? Known values of --cond: "),
         (("--cond", "text"), "--cond text needs captions (a metadata.csv beside the images), and pets has none."),
         (("--model", "huge"), "--model huge is not a size of unet. Known sizes: auto, "),
         (("--prediction", "esp"), "--prediction esp is not a choice. Did you mean 'eps'?"),
@@ -310,6 +314,41 @@ def test_out_that_is_something_else(cli: Command, pets: Path, tmp_path: Path, ou
     (tmp_path / "thesis" / "book.tex").write_text("mine")
     refused(cli("train", pets, "--out", tmp_path / out, *QUICK), 2, str(tmp_path / out))
     assert contents(tmp_path) == {"thesis/book.tex": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--device", "banana"), "The device 'banana' is not available; available: cpu"),
+        (("--ema-length", 5), "--ema-length 5 is out of range. Give a number above 0 and at most 0.25."),
+        (("--prediction", "esp"), "--prediction esp is not a choice. Did you mean 'eps'?"),
+        (("--guidance", "classifier_fre"), "There is no guidance called 'classifier_fre'. Did you mean"),
+        (("--from", "nowhere"), "--from nowhere: There is no folder 'nowhere'. Give the folder of a run"),
+        (("--from", "nowhere", "--size", 8), "--from nowhere: There is no folder 'nowhere'"),
+        (("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--teacher", "nowhere"),
+         "--teacher nowhere: There is no folder 'nowhere'"),
+        (("--out", "file"), "file is a file, but a run needs a folder. Give a new folder as --out."),
+        (("--out", "other"), "other holds files, but no run"),
+    ],
+)  # fmt: skip
+def test_what_needs_no_images_is_refused_before_they_are_read(
+    cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("other").mkdir()
+    Path("other/book.tex").touch()
+    monkeypatch.setattr("noisekiln.runs.train.read_images", None)
+    refused(cli("train", pets, *words), 2, message)
+
+
+def test_other_data_of_fewer_images_are_the_reason_and_not_the_batch(pets: Path, tmp_path: Path):
+    words = {"images": 32, "batch_size": 16, "backbone": TINY, "curves": "none", "cond": "none"}
+    noisekiln.train(pets, out=tmp_path, **words)
+    with pytest.raises(ValueError, match=r"The images of .* are no longer those that"):
+        noisekiln.train(np.zeros((1, 8, 8, 3), np.uint8), out=tmp_path, **words)
+    with pytest.raises(ValueError, match=r"`batch_size=16` \(now 8\)"):
+        noisekiln.train(pets, out=tmp_path, **{**words, "batch_size": 8})
 
 
 def test_changed_settings_and_data(cli: Command, pets: Path, plain: Path, tmp_path: Path):
@@ -522,6 +561,34 @@ def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: s
     assert result.code == 0
     assert f"resuming after {seen:,} images" in result.out
     assert f"done: {-(-(seen + 32) // 16) * 16:,} images" in result.out
+
+
+def test_an_unknown_conditioner_lists_the_values_of_the_option(cli: Command, pets: Path):
+    known = "Known values of --cond: auto, none, class, text. For other columns of the data write one of your own"
+    refused(cli("train", pets, "--cond", "angle"), 2, f"There is no conditioner called 'angle'. {known}")
+
+
+def test_ctrl_c_before_anything_is_saved_says_so(
+    cli: Command, pets: Path, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("noisekiln.runs.train.read_images", press)
+    monkeypatch.setattr("noisekiln.session.session.load", press)
+    for words in (("train", pets, "--out", tmp_path / "run"), ("sample", plain_run, "--out", tmp_path / "run")):
+        assert cli(*words) == (130, "stopped before anything was saved\n", "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_ctrl_c_says_that_what_was_saved_is_intact(capsys: pytest.CaptureFixture[str]):
+    for saved in (True, False):
+        watcher = Watcher()
+        if saved:
+            watcher(Saving(16))
+        with pytest.raises(typer.Exit if saved else KeyboardInterrupt), watcher:
+            raise KeyboardInterrupt
+        assert ("what was saved before is intact" in capsys.readouterr().out) == saved
 
 
 def test_exit_codes_of_the_process(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -9,6 +10,7 @@ from functools import singledispatchmethod
 from types import TracebackType
 from typing import Self
 
+import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from noisekiln.cli._show import console, say
@@ -17,8 +19,9 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
+from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.images import GENERATE
-from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Step
+from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Saving, Step
 from noisekiln.training.due import EverySeconds
 
 MAX_SKIPPED = 5  # files that are named
@@ -45,6 +48,7 @@ class Watcher:
         self._line = EverySeconds(line_seconds)
         self._loss: float | None = None  # averaged over recent steps
         self._trend = ""
+        self._saved = self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -54,10 +58,18 @@ class Watcher:
     ) -> None:
         self._reading.stop()
         self._training.stop()
+        if kind is KeyboardInterrupt and self._saved:
+            if not self._ended:  # the second Ctrl-C
+                say("stopped at once; what was saved before is intact")
+            raise typer.Exit(exit_code(signal.SIGINT)) from None
 
     @singledispatchmethod
     def __call__(self, event: Event) -> None:
-        """Show an event; grids and saves print nothing."""
+        """Show an event; grids print nothing."""
+
+    @__call__.register
+    def _(self, event: Saving) -> None:
+        self._saved = True
 
     @__call__.register
     def _(self, event: Reading) -> None:
@@ -74,7 +86,7 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Plan) -> None:
-        self.plan = event
+        self.plan, self._saved = event, event.images_seen > 0
         self._line.restart(event.seconds)
         self._trend = event.verdict.trend if event.verdict else ""
         for line in describe_plan(event):
@@ -103,6 +115,7 @@ class Watcher:
 
     @__call__.register
     def _(self, event: End) -> None:
+        self._ended = True
         self._training.stop()
         for line in describe_end(event):
             say(line)
@@ -134,7 +147,7 @@ def describe_data(data: DataSet) -> list[str]:
     kind = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
     pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
-    lines = [f"{data.name}: {len(data.train):,} images of {pixels}, {kind}{held_out}"]
+    lines = [f"{data.name}: {counted(len(data.train), 'image')} of {pixels}, {kind}{held_out}"]
     lines += [f"  {note}" for note in data.notes]
     lines += [f"  skipped {skipped.file}: {skipped.why}" for skipped in data.skipped[:MAX_SKIPPED]]
     more = len(data.skipped) - MAX_SKIPPED
@@ -144,9 +157,9 @@ def describe_data(data: DataSet) -> list[str]:
 def describe_plan(plan: Plan) -> list[str]:
     """The plan, in lines."""
     settings, data = plan.settings, plan.data
-    minutes = [f"{settings.minutes:g} minutes"] if settings.minutes else []
-    budget = " or ".join(minutes + ([f"{settings.images:,} images"] if settings.images else []))
-    classes = f"{len(data.class_names)} classes"
+    minutes = [counted(settings.minutes, "minute")] if settings.minutes else []
+    budget = " or ".join(minutes + ([counted(settings.images, "image")] if settings.images else []))
+    classes = counted(len(data.class_names), "class", "classes")
     kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
     cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
     network = str(settings.backbone).split("(")[0]
@@ -160,7 +173,7 @@ def describe_plan(plan: Plan) -> list[str]:
     if settings.batch_size == len(data.train):
         lines.append("  batch size limited to the number of training images")
     if plan.images_seen and plan.share < 1:
-        lines.append(f"resuming after {plan.images_seen:,} images, {plan.share:.0%} of the budget")
+        lines.append(f"resuming after {counted(plan.images_seen, 'image')}, {plan.share:.0%} of the budget")
     return lines
 
 
@@ -169,11 +182,11 @@ def describe_end(end: End) -> list[str]:
     if end.why == "finished before":
         return ["The budget of this run is used up. Give a larger budget to resume it, or another `out` for a new run."]
     if end.why == "stopped":
-        seen = f"stopped after {end.images_seen:,} images"
+        seen = f"stopped after {counted(end.images_seen, 'image')}"
         return [f"{seen}; all is saved in {end.folder}. To resume:\n  {command_line()}"]
-    lines = [f"done: {end.images_seen:,} images in {end.seconds / 60:.1f} minutes"]
+    lines = [f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes"]
     if end.skipped_steps:
-        steps = "1 step was" if end.skipped_steps == 1 else f"{end.skipped_steps} steps were"
+        steps = counted(end.skipped_steps, "step was", "steps were")
         lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")
     if end.verdict is not None:
         lines.append(f"held-out images: {end.verdict.advice}")
