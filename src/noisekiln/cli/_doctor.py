@@ -44,7 +44,7 @@ def findings() -> Iterator[Finding]:
     for package, (feature, source) in OPTIONAL.items():
         missing = f'not installed; needed for {feature}: pip install "{source}"'
         yield Finding(True, package, version_of(package) or missing)
-    yield _speed()
+    yield _matrix_speed()
 
 
 def _torchvision() -> Finding:
@@ -79,7 +79,7 @@ def _disk() -> Finding:
     return Finding(free > 2, "disk", f"{free:.0f} GiB free here" + ("" if free > 2 else ": a run may not fit"))
 
 
-def _speed() -> Finding:
+def _matrix_speed() -> Finding:
     """Speed of the convolution that takes most of the time in training."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.randn(64, 128, 16, 16, device=device).to(memory_format=torch.channels_last)
