@@ -332,9 +332,12 @@ def test_no_start(greens: DataSet, tmp_path: Path):
 def test_another_start_is_another_run(plain_run: Path, greens: DataSet, tmp_path: Path):
     train(fine_tune_settings(plain_run, lora=2), greens, tmp_path / "run", stop_after=2)
     before = contents(tmp_path / "run")
-    shutil.copytree(plain_run, tmp_path / "copy")
+    other = Diffusion.load(plain_run)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    other.save(tmp_path / "other" / "model")
     for settings, text in (
-        (fine_tune_settings(tmp_path / "copy", lora=2), "`start=.*` "),
+        (fine_tune_settings(tmp_path / "other", lora=2), "`start=.*` "),
         (fine_tune_settings(plain_run, lora=4), r"`lora=2` \(now 4\)"),
         (fine_tune_settings(plain_run), r"`lora=2` \(now None\)"),
         (Settings(images=256, batch_size=16), r"`start=.*` \(now None\)"),

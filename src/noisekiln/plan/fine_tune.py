@@ -1,21 +1,15 @@
 """Fine-tuning: settings, model and notes of a run that starts from a trained model."""
 
 import copy
-from dataclasses import asdict
-from pathlib import Path
-
-from safetensors import SafetensorError
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.blocks.low_rank import adapt, adapt_rows, largest_rank
 from noisekiln.codecs.base import Codec
-from noisekiln.components.consent import check_consent
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import build, class_of, describe, matches, with_defaults
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.errors import counted
-from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.adapter import new_entries, rows_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
@@ -23,102 +17,8 @@ from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.images import GENERATE
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import start_name
 from noisekiln.tasks.base import Task
-
-START = "start"  # folder in a run with a copy of its initial model, so that it can always be resumed
-TEACHER = "teacher"  # folder in a run with a copy of its teacher
-Sides = int | tuple[int, int] | None
-
-
-def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) -> Sides:
-    """The size at which images are loaded: as requested, else of the run to resume, else of the model to start from.
-
-    Raises:
-        ValueError: If there is no model to start from.
-    """
-    if size is not None or start is None:
-        return size
-    kept = Path(out) / START if out else None
-    try:
-        description = read_model_description(kept if kept and kept.is_dir() else start)
-        if "cascade" in description:
-            raise ValueError(
-                f"{start} is a cascade, but fine-tuning needs a single model. Give one of its stages: "
-                f"{Path(start) / 'model' / 'stage0'}, ..."
-            )
-        height, width = description["size"]
-    except ValueError as error:
-        hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
-        raise ValueError(f"{error}{hint}") from None
-    return height, width
-
-
-def default_folder(data: DataSet, start: str | Path | None) -> Path:
-    """The default folder of a run: ``runs/NAME``, or ``runs/NAME-from-START``."""
-    return Path("runs") / (f"{data.name}-from-{Path(start).name}" if start else data.name)
-
-
-def load_start(settings: Settings, folder: Path, *, allow_code: bool = False) -> Diffusion | None:
-    """The model that a run starts from, if any: the copy in the run, else the model of `settings.start`.
-
-    Raises:
-        ValueError: If it does not exist, or runs code that the settings do not name.
-    """
-    return _load_kept(settings.start, folder / START, settings, allow_code)
-
-
-def load_teacher(settings: Settings, folder: Path, *, allow_code: bool = False) -> Diffusion | None:
-    """The model that a run's objective distils, if any: the copy in the run, else the model of `settings.teacher`."""
-    return _load_kept(settings.teacher, folder / TEACHER, settings, allow_code)
-
-
-def load_with_consent(
-    place: str | Path, settings: Settings, *, device: str = "cpu", allow_code: bool = False
-) -> Diffusion:
-    """A model that may run the Python files that the settings name, or any if `allow_code`.
-
-    Raises:
-        ValueError: If it does not exist, or needs another Python file.
-    """
-    if not allow_code:
-        check_consent(place, read_model_description(place), asdict(settings))
-    return Diffusion.load(place, device=device, allow_code=True)
-
-
-def keep_model(model: Diffusion | None, folder: Path) -> None:
-    """Copy a model into a folder of the run, once."""
-    if model is not None and not (folder / "model.json").is_file():
-        model.save(folder)
-
-
-def check_models_exist(settings: Settings, out: str | Path | None) -> None:
-    """Raise ValueError if there is no model to start from or to learn from, and the run has no copy of it either.
-
-    Args:
-        settings: Requested settings.
-        out: Folder of the run, if it was requested.
-    """
-    for name, source in {START: settings.start, TEACHER: settings.teacher}.items():
-        if source is None or (out is not None and (Path(out) / name / "model.json").is_file()):
-            continue
-        try:
-            model_folder(Path(source))
-        except ValueError as error:
-            hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
-            raise ValueError(f"`{name}={source}`: {error}{hint}") from None
-
-
-def moved_models(settings: Settings, before: Settings, folder: Path) -> dict[str, str]:
-    """Paths of `start` and `teacher` that changed since a run's last start, but lead to the models that the run keeps.
-
-    Args:
-        settings: Settings now, with absolute paths.
-        before: Settings of the run's last start, with absolute paths.
-        folder: Folder of the run.
-    """
-    now = {START: settings.start, TEACHER: settings.teacher}
-    changed = {name: path for name, path in now.items() if path is not None and path != getattr(before, name)}
-    return {name: path for name, path in changed.items() if _is_same_model(path, folder / name)}
 
 
 def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion) -> Settings:
@@ -189,12 +89,6 @@ def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSe
     return model
 
 
-def start_name(settings: Settings) -> str:
-    """The path of the model that a run starts from, relative to the working directory if it lies there."""
-    start = Path(str(settings.start))
-    return str(start.relative_to(Path.cwd()) if start.is_relative_to(Path.cwd()) else start)
-
-
 def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) -> list[str]:
     """Notes for the user about a run that starts from a model, one line each."""
     lines = [f"continues from {start_name(settings)}: its network, codec and conditions are kept"]
@@ -210,22 +104,6 @@ def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) 
     if base.size != data.size:
         lines.append("it was trained on images of {}x{}, and is fine-tuned on {}x{}".format(*base.size, *data.size))
     return lines
-
-
-def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: bool) -> Diffusion | None:
-    if source is None:
-        return None
-    place = kept if (kept / "model.json").is_file() else source
-    return load_with_consent(place, settings, allow_code=allow_code)
-
-
-def _is_same_model(one: str | Path, other: str | Path) -> bool:
-    """Whether two folders hold models with the same weights."""
-    try:
-        files = [model_folder(Path(place)) / "model.safetensors" for place in (one, other)]
-        return len({digest(read_weights(file)) for file in files}) == 1
-    except (ValueError, OSError, SafetensorError):
-        return False
 
 
 def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:

@@ -14,8 +14,8 @@ from noisekiln.errors import WouldOverwrite, counted
 from noisekiln.files.model_folder import read_model_description
 from noisekiln.model.adapter import FILE, NEW_ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.plan.fine_tune import START
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import START
 from noisekiln.runs.run_folder import RunFolder
 
 MAX_RESIDUAL = 0.5  # as a share of the profile: beyond, the result is another average than the requested one

@@ -22,8 +22,8 @@ from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.plan.defaults import resolve
-from noisekiln.plan.fine_tune import START, TEACHER, keep_model, load_start, load_teacher, moved_models
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import START, TEACHER, keep_model, load_start, load_teacher, moved_models
 from noisekiln.plan.teacher import settings_from_teacher
 from noisekiln.runs.environment import append_environment
 from noisekiln.training import checkpoints

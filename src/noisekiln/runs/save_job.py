@@ -9,8 +9,8 @@ from noisekiln.machine.transfer import copy_module_to_host, copy_to_host
 from noisekiln.model.adapter import FILE, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
-from noisekiln.plan.fine_tune import start_name
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import start_name
 from noisekiln.training import checkpoints
 from noisekiln.training.trainer import Trainer
 

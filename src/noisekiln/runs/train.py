@@ -18,10 +18,10 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.plan.chosen_components import check_components
-from noisekiln.plan.fine_tune import check_models_exist, default_folder, load_with_consent, size_to_load
 from noisekiln.plan.images import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import check_models_exist, default_folder, load_with_consent, size_to_load
 from noisekiln.runs.events import DataRead, End, Event, Note, Reading, check_watch
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
