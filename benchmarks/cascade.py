@@ -23,7 +23,8 @@ from classifier import Classifier, trained_classifier
 from noisekiln.data import load as load_data
 from noisekiln.files.pictures import save_image, tile
 from noisekiln.metrics.frechet import frechet_distance
-from noisekiln.model.cascade import Model, load
+from noisekiln.model.cascade import load
+from noisekiln.model.model import Model
 
 SHARES = {"base": (["--size", "16"], 0.25), "up32": (["--size", "32"], 0.25), "up64": (["--size", "64"], 0.5)}
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from noisekiln.components.setting import check_argument
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.adapter import merge, unmerge
-from noisekiln.model.cascade import Model
 from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
 from noisekiln.model.join import cascade
+from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.operators.base import Operator
 from noisekiln.runs.ema_length import PostHocEma

@@ -14,16 +14,17 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.files.model_folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.generate import Conditions, finished_images, generate_in_batches, resolve_seeds
-from noisekiln.model.sampling import BATCH_SIZE, Progress
+from noisekiln.model.generate import Conditions, generate_in_batches, resolve_seeds
+from noisekiln.model.model import Model
+from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
 SEED_STEP = 0x9E3779B97F4A7C15  # between the seeds of two stages, so that they share no noise
 
 
-class Cascade(nn.Module):
-    """Stages one after another, with the interface of a `Diffusion` (Ho et al. 2021, "Cascaded Diffusion Models").
+class Cascade(Model):
+    """Stages one after another (Ho et al. 2021, "Cascaded Diffusion Models").
 
     The first generates from noise; each of the others has a task, mostly `upscale`, whose source is the images of the
     stage before. A condition is passed to every stage that knows it.
@@ -44,11 +45,6 @@ class Cascade(nn.Module):
         self.codec, self.size = last.codec, last.size
         self.task = first.task  # none: a cascade starts from noise
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
     def generate(
         self,
         conditions: Conditions,
@@ -62,21 +58,10 @@ class Cascade(nn.Module):
         schedule: str | Schedule | None = None,
         precision: str = "auto",
     ) -> Iterator[Progress]:
-        """Generate one image for each condition, step by step, stage by stage and batch by batch.
+        """Generate images as `Model.generate` does, each batch through all stages.
 
-        Args:
-            conditions: Condition of each image, as the first stage reads it; or the number of unconditional images.
-            seed: Seed of the first image; image i uses seed + i.
-            seeds: Seed of each image, instead.
-            batch_size: Images sampled at once; all by default.
-            sampler: Sampler of every stage; its own by default.
-            steps: Steps of every stage; its own by default.
-            guidance: Guidance of the first stage; the others use their own.
-            schedule: Schedule of every stage; its own by default.
-            precision: Precision of every stage's network, as for `Diffusion.generate`.
-
-        Raises:
-            ValueError: For a condition or a setting that is not possible; raised by this call.
+        Conditions are those of the first stage, and `guidance` is for it alone; the others use their own. All other
+        settings are for every stage, each of which has its own defaults.
         """
         values, seeds = resolve_seeds(conditions, seed, seeds)
         self.check_conditions(values)
@@ -90,10 +75,6 @@ class Cascade(nn.Module):
             return self._through(of_first, own, own_seeds, steps_of_stages, options)
 
         return generate_in_batches(generate, len(values), batch_size)
-
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
-        """Finished images, (N, H, W, C) uint8; arguments are those of `generate`."""
-        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
 
     def check_conditions(self, conditions: Sequence[Any]) -> None:
         """Check that the first stage knows these conditions; raises ValueError for one that it does not."""
@@ -141,10 +122,9 @@ class Cascade(nn.Module):
         first, later = self.conditioner, stage.conditioner
         if first is None or first is later:
             return conditions
-        return [None if later is None or value is None else _translated(value, first, later) for value in conditions]
-
-
-Model = Diffusion | Cascade
+        return [
+            None if later is None or value is None else _translate_value(value, first, later) for value in conditions
+        ]
 
 
 def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> Model:
@@ -192,7 +172,7 @@ def _images(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}" + (kinds.get(shape[2], f" with {shape[2]} channels") if len(shape) > 2 else "")
 
 
-def _translated(value: Any, first: Conditioner, later: Conditioner) -> Any:
+def _translate_value(value: Any, first: Conditioner, later: Conditioner) -> Any:
     """A class by its name, as its number may differ; a prompt unchanged; None for a value that is unknown there."""
     if first.kind != later.kind:
         return None

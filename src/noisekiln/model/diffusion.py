@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Size, check_image_size
 from noisekiln.components.spec import build
@@ -18,15 +18,16 @@ from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.levels import CLEAN, Level, renoise
 from noisekiln.machine.autocast import choose_precision
+from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.generate import (
     Conditions,
-    finished_images,
     generate_batch,
     generate_in_batches,
     resolve_seeds,
     rows_of_batch,
 )
-from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
+from noisekiln.model.model import Model
+from noisekiln.model.sampling import Progress, Sampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
@@ -38,7 +39,7 @@ from noisekiln.tasks.base import Task
 WrapDenoiser = Callable[[Denoise], Denoise]
 
 
-class Diffusion(nn.Module):
+class Diffusion(Model):
     """Denoiser, codec and conditioner together, for images of one size.
 
     Args:
@@ -67,11 +68,6 @@ class Diffusion(nn.Module):
         self.sampling = sampling
         self.task = task
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
     def generate(
         self,
         conditions: Conditions,
@@ -91,21 +87,9 @@ class Diffusion(nn.Module):
         source: Tensor | None = None,
         wrap_denoiser: WrapDenoiser | None = None,
     ) -> Iterator[Progress]:
-        """Generate one image for each condition, step by step and batch by batch.
+        """Generate images as `Model.generate` does, also from an image, or of another size.
 
-        Args:
-            conditions: Condition of each image: a class name or number, or a prompt; None for an unconditional image.
-                Text is one condition; a number is that of unconditional images.
-            seed: Seed of the first image; image i uses seed + i.
-            seeds: Seed of each image, instead. An image depends on its seed and condition, not on its batch.
-            batch_size: Images sampled at once; all by default.
-            sampler: Sampler or its spec.
-            steps: Number of steps, >= 1.
-            guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
-                closely), or a guidance method.
-            schedule: Schedule of the noise levels, or its spec.
-            precision: Precision of the network, "fp32", "bf16" or "fp16"; "auto" is bf16 on a GPU that has it, else
-                fp32. Noise, levels and steps are float32 in any case.
+        Arguments in addition to those of every model:
             start: Clean x to start from instead of pure noise, (B, C', H', W') or (1, C', H', W').
             strength: Share of noise that is added to `start`, in (0, 1]; the number of steps is reduced in proportion.
             noise: Unit noise to start with instead of the seeds' noise, (B, C', H', W') or (1, C', H', W').
@@ -149,17 +133,6 @@ class Diffusion(nn.Module):
 
         return generate_in_batches(generate, len(values), batch_size)
 
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
-        """Finished images, without the steps in between: (N, H, W, C) uint8.
-
-        Args:
-            conditions: As for `generate`: conditions, or the number of unconditional images.
-            seed: Seed of the first image; image i uses seed + i.
-            batch_size: Images sampled at once; it changes only speed and memory.
-            options: Other arguments of `generate`.
-        """
-        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
-
     def levels(
         self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0
     ) -> list[Level]:
@@ -177,12 +150,7 @@ class Diffusion(nn.Module):
         steps = check_steps(self.sampling.steps if steps is None else steps)
         return levels_from(strength, path, steps, self.denoiser.prediction)
 
-    def check_conditions(self, conditions: Sequence[Any]) -> None:
-        """Check that the model can be conditioned on these.
-
-        Raises:
-            ValueError: If one of them is unknown, or the model is unconditional.
-        """
+    def check_conditions(self, conditions: Sequence[Any]) -> None:  # noqa: D102 (the base class says it)
         if self.conditioner is not None:
             self.conditioner.encode_all(conditions)
             return
@@ -258,8 +226,7 @@ class Diffusion(nn.Module):
             ValueError: If there is no model, or it is damaged, from a later version, or names Python files.
         """
         model = load_parts(lambda parts: cls(*parts), folder, allow_code=allow_code)
-        model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.eval()
+        return module_to_device(model, device).eval()
 
     def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None, precision: str) -> Denoise:
         self.check_conditions(conditions)

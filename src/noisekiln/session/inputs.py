@@ -10,8 +10,8 @@ from torch import Tensor
 
 from noisekiln.data import read_image_file, read_transparency
 from noisekiln.files.pictures import ImageArray
-from noisekiln.model.cascade import Model
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.model import Model
 
 NoteCallback = Callable[[str], None]  # called with one line of text for the user
 

@@ -7,7 +7,7 @@ from typing import Any
 from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.errors import NoisekilnError
-from noisekiln.model.cascade import Model
+from noisekiln.model.model import Model
 from noisekiln.session.inputs import NoteCallback
 
 ALL = "all"

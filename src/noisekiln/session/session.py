@@ -14,8 +14,9 @@ from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.autocast import choose_precision
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.adapter import merge, parse_adapter_option
-from noisekiln.model.cascade import Model, load
+from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.session.inputs import NoteCallback, read_image, read_sources
 from noisekiln.session.prompts import RequestedConditions

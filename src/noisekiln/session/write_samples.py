@@ -12,8 +12,8 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
-from noisekiln.model.cascade import Model
 from noisekiln.model.generate import generate_in_batches
+from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
 
 

@@ -1,0 +1,100 @@
+"""The interface of models: what a single model and a cascade have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.guidance.base import Guidance
+from noisekiln.model.generate import Conditions, finished_images
+from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.base import Schedule
+from noisekiln.tasks.base import Task
+
+
+class Model(nn.Module, ABC):
+    """Everything between conditions and images: a `Diffusion`, or a `Cascade` of several.
+
+    Attributes:
+        codec: Encoder and decoder between images and x.
+        size: Height and width of the images, in pixels.
+        conditioner: Embedding of classes or prompts; None for an unconditional model.
+        sampling: Default settings of sampling.
+        task: Kind of image that it starts from; None for a model that starts from noise alone.
+    """
+
+    codec: Codec
+    size: Size
+    conditioner: Conditioner | None
+    sampling: Sampling
+    task: Task | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def generate(
+        self,
+        conditions: Conditions,
+        *,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        sampler: str | Sampler | None = None,
+        steps: int | None = None,
+        guidance: float | str | Guidance | None = None,
+        schedule: str | Schedule | None = None,
+        precision: str = "auto",
+    ) -> Iterator[Progress]:
+        """Generate one image for each condition, step by step and batch by batch.
+
+        Settings of sampling that are None are the model's own (`sampling`).
+
+        Args:
+            conditions: Condition of each image: a class name or number, or a prompt; None for an unconditional image.
+                Text is one condition; a number is that of unconditional images.
+            seed: Seed of the first image; image i uses seed + i.
+            seeds: Seed of each image, instead. An image depends on its seed and condition, not on its batch.
+            batch_size: Images sampled at once; all by default.
+            sampler: Sampler or its spec.
+            steps: Number of steps, >= 1.
+            guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
+                closely), or a guidance method.
+            schedule: Schedule of the noise levels, or its spec.
+            precision: Precision of the network, "fp32", "bf16" or "fp16"; "auto" is bf16 on a GPU that has it, else
+                fp32. Noise, levels and steps are float32 in any case.
+
+        Raises:
+            ValueError: For an invalid condition or setting; raised by this call.
+        """
+
+    @abstractmethod
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        """Check that the model can be conditioned on these.
+
+        Raises:
+            ValueError: If one of them is unknown, or the model is unconditional.
+        """
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write `model.json` and all weights to a folder, from which `load` reads them."""
+
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
+        """Finished images, without the steps in between: (N, H, W, C) uint8.
+
+        Args:
+            conditions: As for `generate`: conditions, or the number of unconditional images.
+            seed: Seed of the first image; image i uses seed + i.
+            batch_size: Images sampled at once; it changes only speed and memory.
+            options: Other arguments of `generate`.
+        """
+        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
