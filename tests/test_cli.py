@@ -563,6 +563,27 @@ def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: s
     assert f"done: {-(-(seen + 32) // 16) * 16:,} images" in result.out
 
 
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, ("image",), "1 image"), (0, ("image",), "0 images"), (2000, ("image",), "2,000 images"),
+        (1.0, ("minute",), "1 minute"), (2.5, ("minute",), "2.5 minutes"), (2, ("class", "classes"), "2 classes"),
+        (1, ("step was", "steps were"), "1 step was"),
+    ],
+)  # fmt: skip
+def test_counts_agree_with_their_nouns(count: float, noun: tuple[str, ...], text: str):
+    assert errors.counted(count, *noun) == text
+
+
+def test_the_plan_of_a_minute_on_one_image(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    save_image(Path("one/one.png"), np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr("noisekiln.runs.train.measure_run", lambda *_, **__: sys.exit(0))
+    out = cli("train", "one", "--minutes", 1, "--images", 1, "--backbone", TINY, "--dry-run").out
+    assert "one: 1 image of 8x8 pixels" in out
+    assert "batch 1, 1 minute or 1 image on" in out
+
+
 def test_an_unknown_conditioner_lists_the_values_of_the_option(cli: Command, pets: Path):
     known = "Known values of --cond: auto, none, class, text. For other columns of the data write one of your own"
     refused(cli("train", pets, "--cond", "angle"), 2, f"There is no conditioner called 'angle'. {known}")
