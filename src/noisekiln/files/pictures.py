@@ -42,9 +42,7 @@ def concat_with_labels(sheets: Sequence[ImageArray], labels: Sequence[str], *, s
     """Sheets of any sizes side by side in colour, enlarged to `side` pixels or more, with labels below."""
     gap, line = 8, 28
     images = [to_pil(sheet).convert("RGB") for sheet in sheets]
-    images = [
-        ImageOps.scale(image, max(1, -(-side // max(image.size))), Image.Resampling.NEAREST) for image in images
-    ]
+    images = [ImageOps.scale(image, max(1, -(-side // max(image.size))), Image.Resampling.NEAREST) for image in images]
     width = sum(image.width + gap for image in images) - gap
     strip = Image.new("RGB", (width, max(image.height for image in images) + line), "white")
     draw, left = ImageDraw.Draw(strip), 0

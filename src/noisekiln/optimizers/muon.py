@@ -47,8 +47,8 @@ class MuonOptimizer(Optimizer):
         super().__init__(params, {"lr": lr, "boost": boost, "momentum": momentum, "iterations": iterations})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every weight that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # returns no loss
+        """Update every weight that has a gradient; a closure is not called."""
         for group in self.param_groups:
             together: dict[Hashable, list[Tensor]] = {}
             for weight in group["params"]:

@@ -1,9 +1,13 @@
 """Sampling options that all uses share."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from noisekiln.components.setting import check, setting
+
+
+_sampling = partial(setting, group="Sampling")
 
 
 @dataclass(frozen=True)
@@ -15,24 +19,19 @@ class SampleOptions:
     """
 
     condition: Any = None
-    count: int = setting(4, "Number of images.", flag="-n", at_least=1, group="Sampling")
-    seed: int = setting(0, "Seed of the first image; image i uses seed + i.", at_least=0, below=2**63, group="Sampling")
-    guidance: str | float | None = setting(
+    count: int = _sampling(4, "Number of images.", flag="-n", at_least=1)
+    seed: int = _sampling(0, "Seed of the first image; image i uses seed + i.", at_least=0, below=2**63)
+    guidance: str | float | None = _sampling(
         None,
         "Guidance scale (1: no guidance; higher follows the condition more closely), or a method: "
         "see `noisekiln list guidance`.",
-        group="Sampling",
     )
-    sampler: str | None = setting(None, "Sampler: see `noisekiln list samplers`.", group="Sampling")
-    steps: int | None = setting(None, "Number of sampling steps.", at_least=1, group="Sampling")
-    schedule: str | None = setting(None, "Noise schedule: see `noisekiln list schedules`.", group="Sampling")
+    sampler: str | None = _sampling(None, "Sampler: see `noisekiln list samplers`.")
+    steps: int | None = _sampling(None, "Number of sampling steps.", at_least=1)
+    schedule: str | None = _sampling(None, "Noise schedule: see `noisekiln list schedules`.")
     # 64 is `noisekiln.model.sampling.BATCH_SIZE`, whose import would import torch, too slow for `--help`.
-    batch_size: int = setting(
-        64,
-        "Images sampled at once; changes only speed and memory.",
-        flag="--batch-size --batch",
-        at_least=1,
-        group="Sampling",
+    batch_size: int = _sampling(
+        64, "Images sampled at once; changes only speed and memory.", flag="--batch-size --batch", at_least=1
     )
 
     precision: str = setting(
