@@ -6,7 +6,6 @@ from typing import Any
 
 from noisekiln.components.setting import check, setting
 
-
 _sampling = partial(setting, group="Sampling")
 
 
