@@ -41,13 +41,10 @@ def style(
         ValueError: For models that differ in size or in the shape of x, and for invalid options.
     """
     chosen = _checked_options(options)
-    target = target_model or model
-    _check_share_noise(model, target)
+    target = _checked_target(model, target_model or model)
     height, width = as_uint8(model, image).shape[1:3]
-    padded = pad_for_codec(model, np.asarray(image))
+    padded = _padded(model, target, image)
     size = (padded.shape[0], padded.shape[1])
-    for each in (model, target):
-        each.check_size(size)
     target.check_conditions([chosen.condition])
     inversion = prepare_inversion(
         model,
@@ -79,8 +76,8 @@ def _checked_options(options: dict[str, Any]) -> SampleOptions:
     return SampleOptions(**{**options, "count": 1})
 
 
-def _check_share_noise(model: Diffusion, target: Diffusion) -> None:
-    """Raise ValueError unless noise of the first model is noise of the second."""
+def _checked_target(model: Diffusion, target: Diffusion) -> Diffusion:
+    """The model that samples, if noise of the first model is noise of it too."""
     if _size_of(target) != _size_of(model):
         raise ValueError(
             f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "
@@ -91,6 +88,15 @@ def _check_share_noise(model: Diffusion, target: Diffusion) -> None:
             f"The codec of the second model has x of the shape {_x_shape(target)} and that of the first "
             f"{_x_shape(model)}, so they share no noise. Give two models whose x has one shape."
         )
+    return target
+
+
+def _padded(model: Diffusion, target: Diffusion, image: ImageArray) -> ImageArray:
+    """The image as large as the codec needs it, if both models can generate this size."""
+    padded = pad_for_codec(model, np.asarray(image))
+    for each in (model, target):
+        each.check_size((padded.shape[0], padded.shape[1]))
+    return padded
 
 
 def _size_of(model: Diffusion) -> str:
