@@ -59,7 +59,9 @@ class Settings:
     )
     seed: int = _data(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = _machine("auto", "auto, cpu, cuda or mps.")
-    model: str = _network("auto", "Size of the network: auto, xs, s, m, l or xl.", keep_on_resume=True)
+    model: str = _network(
+        "auto", "Size of the network: auto, or a size of the backbone, such as s, m, l.", keep_on_resume=True
+    )
     backbone: str | None = _network(
         None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True
     )
