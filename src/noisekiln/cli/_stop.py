@@ -5,6 +5,8 @@ from functools import wraps
 
 import typer
 
+from noisekiln.distributed import torchrun
+
 CODE = 130
 
 
@@ -22,8 +24,7 @@ def stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def stopped_before_saving() -> int:
-    """Print the line, and return the exit code."""
-    from noisekiln.cli._show import say
-
-    say("stopped before anything was saved")
+    """Print the line, in the main process only, and return the exit code."""
+    if torchrun.rank() == 0:
+        print("stopped before anything was saved")
     return CODE
