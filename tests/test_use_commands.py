@@ -267,6 +267,11 @@ def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     assert len([*tmp_path.glob("base-like-dog-*")]) == 3
 
 
+def test_a_missing_second_model_names_its_option(cli, plain_run, red):
+    result = cli("style", plain_run, red, "--with", "nowhere")
+    assert (result.code, "--with nowhere: There is no folder 'nowhere'." in result.err) == (2, True), result
+
+
 def test_like_and_with_exclude_each_other(cli, plain_run, red, pets):
     result = cli("style", plain_run, red, "--like", pets / "dog", "--with", plain_run)
     assert (result.code, "Give one of them" in result.flat) == (2, True), result

@@ -73,6 +73,7 @@ def _check_result(target: Path | None, like: str | None, *, conditioned: bool) -
 
 def _target(run: Path, target: Path | None, like: str | None, minutes: float, device: str, allow_code: bool) -> Any:
     """The model that generates the result; None for the run's own."""
+    from noisekiln.files.model_folder import model_folder
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.diffusion import Diffusion
 
@@ -82,4 +83,10 @@ def _target(run: Path, target: Path | None, like: str | None, minutes: float, de
 
         with Watcher() as watcher:
             return fine_tune_on(run, like, minutes=minutes, device=device, allow_code=allow_code, watch=watcher)
-    return Diffusion.load(target, device=pick_device(device), allow_code=allow_code) if target else None
+    if not target:
+        return None
+    try:
+        model_folder(target)
+    except ValueError as error:
+        raise ValueError(f"`target={target}`: {error}") from None
+    return Diffusion.load(target, device=pick_device(device), allow_code=allow_code)
