@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from noisekiln.data import DataSet, Images, load
+from noisekiln.data import DataSet, Split, load
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.model.diffusion import Diffusion
@@ -33,14 +33,14 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def first(part: Images | None, count: int = 256, channels: tuple[int, ...] = (0, 1, 2)) -> Images:
+def first(part: Split | None, count: int = 256, channels: tuple[int, ...] = (0, 1, 2)) -> Split:
     """The first portraits of a part, their colours exchanged or not."""
     assert part is not None
     captions = part.captions[:count] if part.captions else None
     return replace(part, pixels=part.pixels[:count][..., channels].copy(), captions=captions, files=None)
 
 
-def held_out_loss(model: Diffusion, images: Images, draws: int = 8) -> float:
+def held_out_loss(model: Diffusion, images: Split, draws: int = 8) -> float:
     """The loss on images that training has not seen, the same levels and noise for every model."""
     objective, generator = Denoising(LogNormal(), Unit()), torch.Generator().manual_seed(1)
     x = model.codec.encode(torch.from_numpy(images.pixels).repeat(draws, 1, 1, 1))

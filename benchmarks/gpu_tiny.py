@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.data.dataset import DataSet, Images
+from noisekiln.data.dataset import DataSet, Split
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.build import make_learner, make_trainer
@@ -31,9 +31,9 @@ def noise_data(side: int = SIDE, count: int = 64, channels: int = 3) -> DataSet:
     """Images of noise in two classes."""
     generator = np.random.default_rng(0)
 
-    def part(length: int) -> Images:
+    def part(length: int) -> Split:
         pixels = generator.integers(0, 256, (length, side, side, channels)).astype(np.uint8)
-        return Images(pixels, labels=np.arange(length) % 2)
+        return Split(pixels, labels=np.arange(length) % 2)
 
     return DataSet("noise", part(count), part(8), ("even", "odd"), (), (), f"noise {side}x{side}")
 

@@ -10,7 +10,7 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text, split_words
 from noisekiln.conditions import NOTHING, Cond
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 from noisekiln.model.adapter import rows_of
 
 EXAMPLES = {  # a fitted example of each, and conditions that it understands
@@ -77,7 +77,7 @@ def test_conditions_are_dropped_by_their_share_and_the_generator_alone(name):
 
 
 def data(labels=None, captions=None, names=()):
-    images = Images(np.zeros((3, 4, 4, 1), np.uint8), labels, captions)
+    images = Split(np.zeros((3, 4, 4, 1), np.uint8), labels, captions)
     return DataSet("three", images, None, names, (), (), "0" * 16)
 
 

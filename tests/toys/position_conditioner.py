@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 
 
 class Position(Conditioner):
@@ -34,7 +34,7 @@ class Position(Conditioner):
     def fit(self, data: DataSet) -> Self | None:
         return type(self)(self.width) if {"left", "top"} <= set(data.train.columns) else None
 
-    def values(self, images: Images, class_names: tuple[str, ...]) -> list[tuple[float, float] | None] | None:
+    def values(self, images: Split, class_names: tuple[str, ...]) -> list[tuple[float, float] | None] | None:
         if not {"left", "top"} <= set(images.columns):
             return None
         pairs = np.stack([images.columns["left"], images.columns["top"]], axis=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.conditions import Cond, CondSizes
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 
 Value = Any  # a condition as a person writes it: a class name or number, a prompt, numbers, ...
 
@@ -38,7 +38,7 @@ class Conditioner(nn.Module, ABC):
         """A conditioner with these settings and new weights for a data set; None if the data have no values for it."""
 
     @abstractmethod
-    def values(self, images: Images, class_names: tuple[str, ...]) -> Sequence[Value | None] | None:
+    def values(self, images: Split, class_names: tuple[str, ...]) -> Sequence[Value | None] | None:
         """The condition of each image, for `encode`, None for an image without one; None if no image has any."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Conditioner(nn.Module, ABC):
     def describe(self, value: Value) -> dict[str, Any]:
         """A condition as `samples.json` has it: {"class": "boot", "label": 9}, {"prompt": "a red boot"}, ..."""
 
-    def preview(self, images: Images | None, class_names: tuple[str, ...], count: int) -> Sequence[Value | None] | None:
+    def preview(self, images: Split | None, class_names: tuple[str, ...], count: int) -> Sequence[Value | None] | None:
         """The conditions that a run's grids show; None if they must be those of images, and there are none.
 
         May be overridden; by default they are those of the first images, repeated.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 from noisekiln.errors import counted
 
 
@@ -53,7 +53,7 @@ class ClassLabel(Conditioner):
             )
         return type(self)(self.names or data.class_names, self.width)
 
-    def values(self, images: Images, class_names: tuple[str, ...]) -> list[str] | None:  # noqa: D102
+    def values(self, images: Split, class_names: tuple[str, ...]) -> list[str] | None:  # noqa: D102
         return None if images.labels is None else [class_names[label] for label in images.labels.tolist()]
 
     def encode(self, values: Sequence[str | int]) -> Tensor:
@@ -76,7 +76,7 @@ class ClassLabel(Conditioner):
         return {"label": label, "class": self.names[label]}
 
     def preview(  # noqa: D102 (the base class says it)
-        self, images: Images | None, class_names: tuple[str, ...], count: int
+        self, images: Split | None, class_names: tuple[str, ...], count: int
     ) -> list[str]:
         names = class_names or self.names
         return [names[i % len(names)] for i in range(count)]

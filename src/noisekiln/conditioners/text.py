@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 
 PADDING, FIRST_WORD = 0, 1
 MOST_WORDS, LONGEST = 8192, 64  # of a vocabulary, and words of a prompt that are read
@@ -63,7 +63,7 @@ class Text(Conditioner):
         known = [word for word, count in counts.most_common(MOST_WORDS) if count > 1]
         return type(self)(self.words or tuple(known), self.width, self.length or min(length, LONGEST))
 
-    def values(self, images: Images, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
+    def values(self, images: Split, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
         return None if images.captions is None else [caption or None for caption in images.captions]
 
     def encode(self, values: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loaded data: a DataSet of two parts of Images."""
+"""The loaded data: a DataSet of two splits."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from noisekiln.data.columns import Columns, select_columns
 
 
 @dataclass(frozen=True)
-class Images:
+class Split:
     """One part of a data set, in memory or memory-mapped.
 
     Attributes:
@@ -35,10 +35,10 @@ class Images:
         """Number of images."""
         return len(self.pixels)
 
-    def take(self, rows: NDArray[np.int64]) -> "Images":
+    def take(self, rows: NDArray[np.int64]) -> "Split":
         """The images with these indices, in this order, with their labels, captions and columns."""
         numbers = rows.tolist()
-        return Images(
+        return Split(
             self.pixels[rows],
             None if self.labels is None else self.labels[rows],
             None if self.captions is None else tuple(self.captions[i] for i in numbers),
@@ -71,8 +71,8 @@ class DataSet:
     """
 
     name: str
-    train: Images
-    held_out: Images | None
+    train: Split
+    held_out: Split | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
     skipped: tuple[Skipped, ...]
@@ -89,7 +89,7 @@ class DataSet:
         return int(self.train.pixels.shape[3])
 
 
-def data_fingerprint(parts: tuple[Images | None, ...], class_names: tuple[str, ...]) -> str:
+def data_fingerprint(parts: tuple[Split | None, ...], class_names: tuple[str, ...]) -> str:
     """16 hex digits that change when a pixel, partner, label, caption, column, class name or the split changes."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr(class_names).encode())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
-from noisekiln.data.dataset import DataSet, Images, Skipped, data_fingerprint
+from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint
 from noisekiln.data.find import read_source
 from noisekiln.data.image_collection import ArrayImages
 from noisekiln.data.labelling import check_captions, normalise_labels
@@ -113,10 +113,10 @@ def _fill(
     channels: int,
     cache: Path | None,
     progress: ReadProgress | None,
-) -> tuple[list[Images], list[Skipped]]:
+) -> tuple[list[Split], list[Skipped]]:
     """The decoded images of the splits that hold any, and the files that could not be decoded."""
     tick = _ticker(progress, sum(len(split) for split in splits))
-    filled: list[Images] = []
+    filled: list[Split] = []
     skipped: list[Skipped] = []
     for name, split in zip(("train", "held-out"), splits, strict=False):
         images, broken = split.fill(size, channels, cache / f"{name}.npy" if cache else None, tick)
@@ -125,7 +125,7 @@ def _fill(
     return filled, skipped
 
 
-def _grey(filled: list[Images], found: Source) -> tuple[list[Images], list[str]]:
+def _grey(filled: list[Split], found: Source) -> tuple[list[Split], list[str]]:
     """Files saved in colour that hold only grey get one channel; arrays keep the channels they have."""
     colour = filled[0].pixels.shape[3] == 3 and not isinstance(found.train.images, np.ndarray)
     if not colour or not all(_is_grey(images.pixels) for images in filled):
@@ -133,7 +133,7 @@ def _grey(filled: list[Images], found: Source) -> tuple[list[Images], list[str]]
     return [replace(images, pixels=images.pixels[..., :1]) for images in filled], ["All images are grey: 1 channel."]
 
 
-def _about_words(found: Source, filled: list[Images], class_names: tuple[str, ...]) -> list[str]:
+def _about_words(found: Source, filled: list[Split], class_names: tuple[str, ...]) -> list[str]:
     """Notes on classes and captions."""
     notes = []
     if class_names:

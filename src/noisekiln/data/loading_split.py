@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, select_columns
-from noisekiln.data.dataset import Images, Skipped
+from noisekiln.data.dataset import Skipped, Split
 from noisekiln.data.image_collection import ImageCollection
 from noisekiln.data.store import Store
 
@@ -32,7 +32,7 @@ class LoadingSplit:
 
     def fill(
         self, size: tuple[int, int], channels: int, file: Path | None, tick: Callable[[], None]
-    ) -> tuple[Images, list[Skipped]]:
+    ) -> tuple[Split, list[Skipped]]:
         """The decoded images, in memory or (above 2 GiB) in `file`, and a list of those that are damaged."""
         store = Store((len(self), *size, channels), file)
         names = self.images.names
@@ -48,7 +48,7 @@ class LoadingSplit:
         files = tuple(names[number] for number in kept) if names else None
         rows = np.array(kept, np.int64)
         columns = select_columns(self.columns, rows)
-        return Images(store.finish(len(kept)), *self._words(rows), files, columns=columns), skipped
+        return Split(store.finish(len(kept)), *self._words(rows), files, columns=columns), skipped
 
     def _words(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
         """Labels and captions of some rows."""

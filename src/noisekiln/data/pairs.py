@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.dataset import DataSet, Images, data_fingerprint
+from noisekiln.data.dataset import DataSet, Split, data_fingerprint
 from noisekiln.data.load import load
 from noisekiln.errors import DataError, counted
 
@@ -23,7 +23,7 @@ def load_pairs(
     size: int | tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataSet:
-    """Reads the images of `to` as `load` does, each with its partner of `from` in `Images.partners`.
+    """Reads the images of `to` as `load` does, each with its partner of `from` in `Split.partners`.
 
     Names are compared without their endings: `from/cats/1.jpg` is the partner of `to/cats/1.png`.
 
@@ -91,15 +91,15 @@ def _check_partners(folder: Path, needed: Sequence[str], known: Container[str]) 
         raise DataError(str(folder), f"{named}{more} have no partner in {FROM}/ that can be read", REMEDY)
 
 
-def _paired(part: Images | None, known: dict[str, NDArray[np.uint8]]) -> Images | None:
+def _paired(part: Split | None, known: dict[str, NDArray[np.uint8]]) -> Split | None:
     return None if part is None else replace(part, partners=np.stack([known[_key(file)] for file in _files(part)]))
 
 
-def _parts(data: DataSet) -> list[Images]:
+def _parts(data: DataSet) -> list[Split]:
     return [part for part in (data.train, data.held_out) if part is not None]
 
 
-def _files(part: Images) -> tuple[str, ...]:
+def _files(part: Split) -> tuple[str, ...]:
     if part.files is None:
         raise DataError(f"{FROM}/ and {TO}/", "they hold arrays, whose images have no names to be matched by", REMEDY)
     return part.files

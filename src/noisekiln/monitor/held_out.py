@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.components.spec import class_of
-from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.data import DataSet, Split, batch_order
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.draws.base import Draw
@@ -123,7 +123,7 @@ class HeldOutLoss:
         return self.history[-1]
 
     @torch.no_grad()
-    def _errors(self, diffusion: Diffusion, part: Images, count: int, ranks: Ranks) -> NDArray[np.float64]:
+    def _errors(self, diffusion: Diffusion, part: Split, count: int, ranks: Ranks) -> NDArray[np.float64]:
         """Errors of some images of a part, (count, levels), each a mean over `noisy_images // count` noises."""
         constant = self.settings.replace(cond_dropout=0.0, seed=0)
         learner = Learner(diffusion, Denoising())
@@ -182,7 +182,7 @@ def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> 
     return torch.cat([learner(*batch).per_sample for batch in batches])
 
 
-def some_images(part: Images, count: int) -> Images:
+def some_images(part: Split, count: int) -> Split:
     """`count` images of a part in random order, the same ones at every call."""
     return part.take(batch_order(len(part), seed=0, start=0, count=count))
 

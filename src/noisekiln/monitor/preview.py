@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner, Value
-from noisekiln.data import DataSet, Images
+from noisekiln.data import DataSet, Split
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.files.pictures import ImageArray, concat_horizontally, tile
@@ -45,7 +45,7 @@ def preview(
 
 
 def preview_conditions(
-    conditioner: Conditioner | None, images: Images | None, class_names: tuple[str, ...], count: int = COUNT
+    conditioner: Conditioner | None, images: Split | None, class_names: tuple[str, ...], count: int = COUNT
 ) -> list[Value | None] | None:
     """The conditions that previews show.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
-from noisekiln.data import DataSet, Images, batch_order
+from noisekiln.data import DataSet, Split, batch_order
 from noisekiln.errors import NoisekilnError, counted
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
@@ -121,7 +121,7 @@ class TrainingBatches:
 
 
 def condition_ids(
-    diffusion: Diffusion, images: Images, class_names: tuple[str, ...], *, unconditional: bool = False
+    diffusion: Diffusion, images: Split, class_names: tuple[str, ...], *, unconditional: bool = False
 ) -> Tensor | None:
     """Ids of the images' conditions, (N, ...): empty conditions for images without one; None without a conditioner.
 
@@ -152,7 +152,7 @@ def condition_ids(
 
 
 @torch.no_grad()
-def encode_once(codec: Codec, images: Images, device: str, at_once: int) -> Tensor:
+def encode_once(codec: Codec, images: Split, device: str, at_once: int) -> Tensor:
     """X of all images in half precision, (N, C, H, W) in main memory."""
     parts = (images.pixels[i : i + at_once] for i in range(0, len(images), at_once))
     encoded = [codec.encode(torch.from_numpy(np.ascontiguousarray(part)).to(device)) for part in parts]
