@@ -27,7 +27,7 @@ from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
 from noisekiln.data import load
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.ema.power import Ema
 from noisekiln.files.pictures import save_image, tile
 from noisekiln.model.diffusion import Diffusion

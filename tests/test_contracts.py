@@ -16,7 +16,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import find
 from noisekiln.data import load
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.levels import level
 from noisekiln.model.cascade import SEED_STEP

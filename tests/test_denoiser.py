@@ -4,7 +4,7 @@ from torch import nn
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import NOTHING, Cond
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.levels import CLEAN, Level, level
 

@@ -10,7 +10,7 @@ from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import names
 from noisekiln.conditioners.class_label import ClassLabel
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.files.model_folder import digest
 from noisekiln.levels import Level, level
 from noisekiln.model.cascade import Cascade

@@ -9,7 +9,7 @@ from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
-from noisekiln.denoiser import Bound, Denoiser
+from noisekiln.denoisers import Bound, Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.inverse.base import CHECK_EVERY, Inverse, clipped, conjugate_gradients
 from noisekiln.inverse.diffpir import DiffPIR

@@ -21,7 +21,7 @@ LAYERS = [
     *("files", "data", "machine", "distributed"),  # know nothing of diffusion
     *("schedules", "textbook", "draws", "noise_labels", "loss_weights"),  # curves and choices
     *("blocks", "operators", "codecs", "conditioners", "backbones", "tasks"),  # what is learned, what is seen
-    *("denoiser", "objectives", "optimizers"),
+    *("denoisers", "objectives", "optimizers"),
     *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
     *("ema", "logs", "training", "metrics"),  # know nothing of diffusion
     *("model", "uses"),
@@ -108,7 +108,7 @@ def test_some_rooms_know_nothing_of_diffusion(mine):
 @pytest.mark.parametrize("mine", ["samplers", "guidance"])
 def test_how_to_move_and_where_to_aim_do_not_know_networks(mine):
     """Their only view of a model is `Denoise`."""
-    networks = {"denoiser", "backbones", "conditions", "conditioners"}
+    networks = {"denoisers", "backbones", "conditions", "conditioners"}
     wrong = [edge for edge in EDGES if edge[0] == mine and edge[1] in networks]
     assert not wrong, wrong
 

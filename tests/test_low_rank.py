@@ -14,7 +14,7 @@ from noisekiln.codecs.pixels import Pixels
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.levels import level
 from noisekiln.model.adapter import FILE, Adapter, merge, network_fingerprint, parse_adapter_option, unmerge
 from noisekiln.model.diffusion import Diffusion

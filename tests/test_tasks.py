@@ -20,7 +20,7 @@ from noisekiln.components.registry import find, names
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.data import DataError, load, load_pairs
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.levels import level, noise_from
 from noisekiln.model.diffusion import Diffusion, Sampling

@@ -11,7 +11,7 @@ import noisekiln as nk
 from noisekiln.api import edit, inpaint, interpolate, outpaint, restore, style, upscale, variations
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.flow.inversion import invert
 from noisekiln.levels import level
 from noisekiln.model.cascade import Cascade

@@ -5,7 +5,7 @@ from torch import nn
 from noisekiln.backbones.base import Backbone
 from noisekiln.components.registry import find, names
 from noisekiln.conditions import NOTHING
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.draws.base import Draw
 from noisekiln.draws.log_normal import LogNormal
 from noisekiln.levels import Level

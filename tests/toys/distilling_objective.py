@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.conditions import Cond
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.draws.base import Draw
 from noisekiln.levels import CLEAN, Level, noise_from, renoise
 from noisekiln.objectives.base import Loss, Objective, Teacher

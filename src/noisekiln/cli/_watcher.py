@@ -20,7 +20,7 @@ from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
-from noisekiln.plan.images import GENERATE
+from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Saving, Step
 from noisekiln.training.due import EverySeconds
 

@@ -15,7 +15,7 @@ from noisekiln.components.consent import python_files
 from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.model_folder import refuse_pickle
 from noisekiln.model.diffusion import Diffusion

@@ -12,7 +12,7 @@ from noisekiln.codecs.base import Codec, Size, check_image_size
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of

@@ -14,7 +14,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.consent import check_consent, python_files
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.errors import CodeNotAllowed
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.model_folder import (

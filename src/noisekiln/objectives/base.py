@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.conditions import Cond
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise, DenoiseBoth
 from noisekiln.levels import Level
 

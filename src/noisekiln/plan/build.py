@@ -10,7 +10,7 @@ from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
 from noisekiln.data import DataSet
-from noisekiln.denoiser import Denoiser
+from noisekiln.denoisers import Denoiser
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.draws.base import Draw
 from noisekiln.loss_weights.base import LossWeight
@@ -23,7 +23,7 @@ from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.fine_tune import prepare_model_to_fine_tune
-from noisekiln.plan.images import task_of
+from noisekiln.plan.task_data import task_of
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.teacher import check_teacher_fits

@@ -13,7 +13,7 @@ from noisekiln.model.sampling import Sampling
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import settings_from_base_model
-from noisekiln.plan.images import task_of
+from noisekiln.plan.task_data import task_of
 from noisekiln.plan.settings import Settings
 
 

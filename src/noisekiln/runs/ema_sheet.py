@@ -10,7 +10,7 @@ from noisekiln.files.atomic import atomic_write
 from noisekiln.files.pictures import ImageArray, concat_with_labels, save_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.preview import PREVIEW, TaskPreview, generate_previews, preview_conditions, sheet_of
-from noisekiln.plan.images import read_images
+from noisekiln.plan.task_data import read_images
 from noisekiln.runs.ema_length import PostHocEma
 
 

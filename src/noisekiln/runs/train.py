@@ -18,7 +18,7 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.plan.chosen_components import check_components
-from noisekiln.plan.images import GENERATE, read_images
+from noisekiln.plan.task_data import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import check_models_exist, default_folder, load_with_consent, size_to_load
