@@ -49,7 +49,8 @@ def _peak(measured: Measurement) -> str:
 def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
     """The rest of the budget: images, epochs, time."""
     settings = plan.settings
-    images = [] if settings.images is None else [max(0, settings.images - plan.images_seen)]
+    limit = settings.image_budget(len(plan.data.train))
+    images = [] if limit is None else [max(0, limit - plan.images_seen)]
     if settings.minutes is not None:
         images.append(int(max(0.0, 60 * settings.minutes - plan.seconds) * measured.images_per_second))
     if not min(images):

@@ -21,10 +21,11 @@ from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.runs.events import DataRead, End, Event, HeldOut, Note, Plan, Reading, Saving, Step
+from noisekiln.runs.events import DataRead, End, Epoch, Event, HeldOut, Note, Plan, Reading, Saving, Step
 from noisekiln.training.due import EverySeconds
 
 MAX_SKIPPED = 5  # files that are named
+MANY_EPOCHS = 100  # of more, at most one line a second is printed
 
 
 class Watcher:
@@ -46,6 +47,7 @@ class Watcher:
         self._training = Progress(*columns, console=console, disable=hidden)
         self._task: TaskID | None = None
         self._line = EverySeconds(line_seconds)
+        self._epoch_line = EverySeconds(1.0)  # of more than MANY_EPOCHS
         self._loss: float | None = None  # averaged over recent steps
         self._trend = ""
         self._saved = self._ended = False
@@ -114,6 +116,12 @@ class Watcher:
             say(text)
 
     @__call__.register
+    def _(self, event: Epoch) -> None:
+        often = event.epochs > MANY_EPOCHS and event.number < event.epochs
+        if not often or self._epoch_line.due(event.seconds):
+            say(describe_epoch(event, self._trend))
+
+    @__call__.register
     def _(self, event: End) -> None:
         self._ended = True
         self._training.stop()
@@ -141,6 +149,22 @@ def describe_step(step: Step, loss: float | None, trend: str) -> str:
     return " · ".join(filter(None, parts))
 
 
+def describe_epoch(epoch: Epoch, trend: str) -> str:
+    """The end of an epoch, in one line.
+
+    Args:
+        epoch: The event.
+        trend: Trend of the held-out loss; "" while it is unknown.
+    """
+    parts = [
+        f"epoch {epoch.number} of {epoch.epochs}",
+        f"{counted(epoch.images_seen, 'image')}",
+        "" if epoch.loss is None else f"loss {epoch.loss:.4f}",
+        trend,
+    ]
+    return " · ".join(filter(None, parts))
+
+
 def describe_data(data: DataSet) -> list[str]:
     """Summary of the images, in lines."""
     height, width = data.size
@@ -157,8 +181,8 @@ def describe_data(data: DataSet) -> list[str]:
 def describe_plan(plan: Plan) -> list[str]:
     """The plan, in lines."""
     settings, data = plan.settings, plan.data
-    minutes = [counted(settings.minutes, "minute")] if settings.minutes else []
-    budget = " or ".join(minutes + ([counted(settings.images, "image")] if settings.images else []))
+    budgets = {"minute": settings.minutes, "image": settings.images, "epoch": settings.epochs}
+    budget = " or ".join(counted(amount, noun) for noun, amount in budgets.items() if amount)
     classes = counted(len(data.class_names), "class", "classes")
     kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
     cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")

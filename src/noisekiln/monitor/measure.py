@@ -68,7 +68,7 @@ def measure(
     reset_peak_memory(device)
     before = current_memory(device)
     assert settings.batch_size is not None
-    budget = settings.replace(minutes=None, images=BUDGET * settings.batch_size)
+    budget = settings.replace(minutes=None, epochs=None, images=BUDGET * settings.batch_size)
     trainer = make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks)
     speed, steps = _time_steps(trainer, settings, seconds)
     peak = peak_memory(device)

@@ -23,9 +23,9 @@ from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.fine_tune import prepare_model_to_fine_tune
-from noisekiln.plan.task_data import task_of
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.task_data import task_of
 from noisekiln.plan.teacher import check_teacher_fits
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.predictions import PREDICTIONS
@@ -71,7 +71,7 @@ def make_trainer(
         learner,
         TrainingBatches(learner, data, settings),
         lambda module: optimizer(module, network),
-        budget=Budget(settings.minutes, settings.images),
+        budget=Budget(settings.minutes, settings.image_budget(len(data.train))),
         lr=LearningRate(settings.lr, cooldown=settings.cooldown),
         batch_size=settings.batch_size,
         seed=settings.seed,

@@ -13,8 +13,8 @@ from noisekiln.model.sampling import Sampling
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import settings_from_base_model
-from noisekiln.plan.task_data import task_of
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.task_data import task_of
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -33,7 +33,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         settings = settings_from_base_model(settings, data, base)
     device = pick_device(settings.device)
     minutes = settings.minutes
-    if minutes is None and settings.images is None:
+    if minutes is None and settings.images is None and settings.epochs is None:
         minutes = 10.0 if device == "cpu" else 30.0
     settings = settings.with_absolute_paths()
     settings = settings.replace(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")

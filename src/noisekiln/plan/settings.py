@@ -53,7 +53,14 @@ class Settings:
     )
     images: int | None = _data(
         None,
-        "Training budget in images seen. If both budgets are set, training ends when the first is used up.",
+        "Training budget in images seen. If several budgets are set, training ends when the first is used up.",
+        above=0,
+        may_change=True,
+    )
+    epochs: int | None = _data(
+        None,
+        "Training budget in epochs: times that each image is seen. After each, a line with the loss and a grid of "
+        "samples; beyond 20 epochs, at most one in ten seconds.",
         above=0,
         may_change=True,
     )
@@ -152,6 +159,15 @@ class Settings:
         if self.shard and self.precision == "fp16":
             raise ValueError("`shard` with `precision=fp16`: loss scaling over sharded weights is not supported. "
                              "Use bf16 or fp32.")  # fmt: skip
+
+    def image_budget(self, image_count: int) -> int | None:
+        """The budget in images seen, of `images` and `epochs`; None if there is neither.
+
+        Args:
+            image_count: Number of training images.
+        """
+        budgets = [self.images, None if self.epochs is None else self.epochs * image_count]
+        return min((each for each in budgets if each is not None), default=None)
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""

@@ -5,6 +5,8 @@ from noisekiln.plan.settings import Settings
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
 from noisekiln.training.trainer import Report, Trainer
 
+FEW_EPOCHS, SECONDS_OF_GRIDS = 20, 10.0  # each of a few epochs draws a grid; of more, at most one in so many seconds
+
 
 class DueActions:
     """Decides after a step what is due, counted from where the run starts or resumes.
@@ -17,7 +19,10 @@ class DueActions:
 
     def __init__(self, settings: Settings, intervals: Intervals, trainer: Trainer) -> None:
         self._snapshots = AtShares.equal(settings.ema_snapshots, start=trainer.share)
-        self._grids = AtShares(intervals.grids_at, start=trainer.share)
+        epochs = settings.epochs or 0
+        by_epochs = epochs >= len(intervals.grids_at)
+        self._grids = AtShares(() if by_epochs else intervals.grids_at, start=trainer.share)
+        self._grids_of_epochs = EverySeconds(0.0 if epochs <= FEW_EPOCHS else SECONDS_OF_GRIDS, start=trainer.seconds)
         self._permanent_checkpoints = EveryImages(settings.keep_every, start=trainer.images_seen)
         self._checkpoints = EverySeconds(intervals.checkpoint_seconds, start=trainer.seconds)
 
@@ -25,9 +30,17 @@ class DueActions:
         """Whether a snapshot is due at this share of the budget; to be asked after applied steps, and at the end."""
         return self._snapshots.due(share)
 
-    def grid(self, report: Report) -> bool:
-        """Whether a grid is due; after the last step one is always drawn, and none is due."""
-        return report.share < 1 and self._grids.due(report.share)
+    def grid(self, report: Report, *, epoch_ended: bool = False) -> bool:
+        """Whether a grid is due; after the last step one is always drawn, and none is due.
+
+        Args:
+            report: The step.
+            epoch_ended: Whether an epoch of the budget ended in it.
+        """
+        if report.share >= 1:
+            return False
+        by_epoch = epoch_ended and self._grids_of_epochs.due(report.seconds)
+        return self._grids.due(report.share) or by_epoch
 
     def checkpoint(self, report: Report, *, drawn: bool) -> bool:
         """Whether a checkpoint is due.

@@ -86,6 +86,25 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """An epoch of a run with a budget in epochs has ended.
+
+    Attributes:
+        number: Epochs done, 1 ... epochs.
+        epochs: Epochs of the budget.
+        images_seen: Images seen in all.
+        seconds: Seconds of training in all.
+        loss: Mean loss of its steps; None if none of them was applied.
+    """
+
+    number: int
+    epochs: int
+    images_seen: int
+    seconds: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """Held-out images were evaluated.
 
@@ -147,7 +166,7 @@ class End:
     verdict: Verdict | None
 
 
-Event = Reading | DataRead | Plan | Note | Grid | HeldOut | Saving | Step | End
+Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Saving | Step | End
 
 
 def check_watch(watch: object) -> None:

@@ -21,6 +21,7 @@ from noisekiln.plan.fine_tune import notes
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
+from noisekiln.runs.epochs import EpochCounter
 from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step, Why
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
@@ -206,11 +207,15 @@ class Run:
         check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
         yield from self._changes.notes()
         due = DueActions(settings, self.intervals, trainer)
+        epochs = EpochCounter(settings, len(self.data.train), trainer)
         with self._reports() as reports:
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
                 yield from self._log(report, reports, due)
-                drawn = due.grid(report)
+                epoch = epochs.add(report)
+                if epoch is not None:
+                    yield epoch
+                drawn = due.grid(report, epoch_ended=epoch is not None)
                 if drawn:
                     yield Grid(self.draw_grid())
                 if due.checkpoint(report, drawn=drawn):
