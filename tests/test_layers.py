@@ -18,7 +18,7 @@ LAYERS = [
     "errors",
     *("levels", "estimate", "predictions", "posterior", "conditions"),  # the mathematics
     "components",  # what is chosen by name
-    *("files", "data", "machine", "distributed"),  # know nothing of diffusion
+    *("files", "data", "machine", "distributed", "images"),  # know nothing of diffusion
     *("schedules", "textbook", "draws", "noise_labels", "loss_weights"),  # curves and choices
     *("blocks", "operators", "codecs", "conditioners", "backbones", "tasks"),  # what is learned, what is seen
     *("denoisers", "objectives", "optimizers"),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from noisekiln.data.decode import Header, Range, Unusable, decode, header
-from noisekiln.data.source import file_item
+from noisekiln.data.source import Item, file_item
 from noisekiln.errors import DataError
 
 
@@ -21,12 +21,16 @@ def read_image_file(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If it does not exist, is no image, or is damaged.
     """
-    item = file_item(str(file), Path(file))
+    return read_image_item(file_item(str(file), Path(file)), channels=channels)
+
+
+def read_image_item(item: Item, *, channels: int) -> NDArray[np.uint8]:
+    """The same for anything that can be opened as a file, or is decoded: ``Item(name, lambda: image)``."""
     try:
         head = header(item)
         image = decode(item, colour=channels == 3, window=_window_of_image(head), about=(head.height, head.width))
     except Unusable as unusable:
-        raise DataError(str(file), str(unusable), "Give another image, or save it again as PNG") from unusable
+        raise DataError(item.name, str(unusable), "Give another image, or save it again as PNG") from unusable
     pixels = np.array(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 

@@ -25,7 +25,7 @@ def as_bytes(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[list[NDArray[np
     stacks = [_upright(name, array, notes) for array in arrays]
     if any(len(stack) == 0 for stack in stacks):
         raise DataError(name, "an array holds no images (its length is 0)", "Check how it was saved")
-    pixels = _scaled(name, stacks, notes)
+    pixels = scaled_to_bytes(name, stacks, notes)
     if any(stack.shape[3] == 4 for stack in pixels):
         notes.append("The fourth channel is read as transparency and composited onto white.")
         pixels = [_pixels_on_white(stack) if stack.shape[3] == 4 else stack for stack in pixels]
@@ -51,7 +51,7 @@ def _upright(name: str, array: NDArray[Any], notes: list[str]) -> NDArray[Any]:
     return array
 
 
-def _scaled(name: str, stacks: list[NDArray[Any]], notes: list[str]) -> list[NDArray[np.uint8]]:
+def scaled_to_bytes(name: str, stacks: list[NDArray[Any]], notes: list[str]) -> list[NDArray[np.uint8]]:
     """All parts as bytes, by one range for all."""
     if all(stack.dtype == np.uint8 for stack in stacks):
         return stacks
