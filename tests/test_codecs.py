@@ -56,6 +56,7 @@ def test_a_channel_that_never_changes_does_not_divide_by_zero():
     codec = Pixels().fit(pixels)
     assert bool(codec.encode(pixels).isfinite().all())
     assert torch.equal(codec.decode(codec.encode(pixels)), pixels)
+    assert codec.std[1] == pytest.approx(1 / 255)  # one step of a byte
 
 
 def test_out_of_range_is_clipped():

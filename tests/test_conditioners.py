@@ -217,3 +217,17 @@ def test_conditions_are_joined_slot_by_slot():
     assert both.vector.shape == (3, 3)
     assert both.tokens is None
     assert Cond.cat([NOTHING, NOTHING]) == NOTHING
+
+
+def test_the_vector_of_a_prompt_keeps_its_size_with_more_words():
+    """Their sum over the root of their number: independent words have the variance of one."""
+    text = Text(tuple("abcdefgh"), 64, 4)
+    with torch.no_grad():
+        for convolve in text.convolutions:
+            convolve.weight.zero_()
+            convolve.bias.zero_()
+        vectors = text.vectors.weight.detach()
+        condition = text(text.encode(["a b c d", "b"]))
+    first = text.encode(["a b c d"])[0].long()
+    torch.testing.assert_close(condition.vector[0], vectors[first].sum(0) / 2)
+    torch.testing.assert_close(condition.vector[1], vectors[text.encode(["b"])[0, 0].long()])

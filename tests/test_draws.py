@@ -37,6 +37,19 @@ def test_stratified_puts_one_number_in_each_cell(count):
     assert sorted((u * count).floor().tolist()) == list(range(count))
 
 
+def test_a_number_is_anywhere_in_its_cell():
+    u = torch.stack([stratified(4, torch.Generator().manual_seed(seed)) for seed in range(500)])
+    within = u * 4 % 1
+    assert abs(float(within.mean()) - 0.5) < 0.02
+    assert abs(float(within.var()) - 1 / 12) < 0.005
+
+
+@pytest.mark.parametrize(("jitter", "expected"), [(0.0, 1e-7), (1.0, 1 - 1e-7)])
+def test_the_ends_themselves_are_never_drawn(jitter, expected, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.full((count,), jitter, dtype=torch.float64))
+    assert stratified(1, torch.Generator()).tolist() == [expected]
+
+
 def test_stratified_is_uniform_shuffled_and_the_generators_own():
     draws = torch.stack([stratified(4, torch.Generator().manual_seed(seed)) for seed in range(4000)])
     assert float(draws.mean()) == pytest.approx(0.5, abs=0.01)

@@ -76,6 +76,8 @@ def test_outside_its_interval_the_model_is_left_alone():
         (level(1.0, 0.5), True),
         (level(0.6, 0.8), True),
         (level(1.0, 2.1), False),
+        (level(0.3, 0.9), False),  # the ratio is 3
+        (level(0.3, 0.3), True),  # the ratio is 1
     ):
         guided = guide(GAUSSIAN, both) if inside else guide(GAUSSIAN, never)
         expected = MIXTURE(X, t).toward(GAUSSIAN(X, t), 3.0) if inside else GAUSSIAN(X, t)

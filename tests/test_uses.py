@@ -292,6 +292,7 @@ def test_more_iterations_invert_better():
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 1, 2, 2)
     off = [float((walk(data, DDIM(), levels, last(invert(data, levels, x, n))) - x).abs().mean()) for n in (1, 2, 6)]
     assert off[2] < 0.5 * off[1] < 0.5 * off[0]
+    assert torch.equal(last(invert(data, levels, x)), last(invert(data, levels, x, 3)))  # three of them by default
 
 
 def test_a_picture_under_its_own_condition_comes_back():
