@@ -6,6 +6,7 @@ determinant ``det = alpha b - sigma a``. A new type of prediction is one more li
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ class Prediction:
     name: str
     coefficients: Callable[[Level], tuple[Tensor, Tensor]]
 
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        """Pickled by its name, if it is in `PREDICTIONS`: pickle knows no functions without a name of their own."""
+        return (_called, (self.name,)) if PREDICTIONS.get(self.name) is self else super().__reduce_ex__(protocol)
+
     def determinant(self, t: Level) -> Tensor:
         """``alpha b - sigma a``: zero where image and noise cannot be told apart from the output."""
         a, b = self.coefficients(t)
@@ -45,6 +50,10 @@ class Prediction:
     def loss_scale(self, t: Level) -> Tensor:
         """``(det / sigma)^2``: how a squared error of x becomes one of y, ``|y - y^|^2 = (det/sigma)^2 |x - x^|^2``."""
         return (self.determinant(t) / t.sigma) ** 2
+
+
+def _called(name: str) -> Prediction:
+    return PREDICTIONS[name]
 
 
 def _one(t: Level) -> Tensor:

@@ -1,9 +1,9 @@
 """The interface of models: what a single model and a cascade have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,20 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As in torch, whose `half`, `double`, `to` and others end here; weights of another type are refused.
+
+        Raises:
+            ValueError: If they would not be float32.
+        """
+        dtype = fn(torch.empty(1)).dtype
+        if dtype != torch.float32:
+            raise ValueError(
+                f"The weights of a model were to become {dtype}. They stay torch.float32, as noise, levels and images "
+                "do. To compute the network in 16 bits, sample with `precision=bf16` or `precision=fp16`."
+            )
+        return super()._apply(fn, recurse)
 
     @abstractmethod
     def generate(

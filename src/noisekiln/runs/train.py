@@ -5,7 +5,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from noisekiln.components.own_code import noting_own_code
 from noisekiln.components.setting import check_argument
@@ -18,18 +20,25 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.plan.chosen_components import check_components
-from noisekiln.plan.task_data import GENERATE, read_images
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import check_models_exist, default_folder, load_with_consent, size_to_load
+from noisekiln.plan.task_data import GENERATE, read_images
 from noisekiln.runs.events import DataRead, End, Event, Note, Reading, check_watch
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 
+Called = TypeVar("Called", bound=Callable[..., Any])
 Watch = Callable[[Event], None]
 """Callback of training: called with every event, in the main thread, between two steps."""
 
 
+def learning(function: Called) -> Called:
+    """The function with gradients, also where its caller has switched them off by `no_grad` or `inference_mode`."""
+    return torch.inference_mode(False)(torch.enable_grad()(function))
+
+
+@learning
 def train(
     data: Any,
     *,
@@ -64,6 +73,7 @@ def train(
         return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
 
 
+@learning
 def measure(
     data: Any,
     *,
@@ -95,6 +105,7 @@ def measure(
         )
 
 
+@learning
 def fine_tune_on(
     run: str | Path,
     images: Any,

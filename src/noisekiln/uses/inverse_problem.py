@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from noisekiln.components.spec import build
+from noisekiln.components.spec import build, describe
 from noisekiln.estimate import Denoise
 from noisekiln.inverse.base import Inverse, clipped
 from noisekiln.model.diffusion import Diffusion
@@ -48,6 +49,11 @@ def solve_inverse_problem(
             f"{_pixels(y.shape)} were given. Give the observation without resizing it."
         )
     inverse: Inverse = build(Inverse, method or METHOD)
+    if inverse.backward and torch.is_inference_mode_enabled():
+        raise ValueError(
+            f"`method={describe(inverse)}` differentiates the network, and torch.inference_mode() forbids that. "
+            "Use torch.no_grad() instead of it, or a method that needs no gradient, such as `method=replacement`."
+        )
     seen = observe(model, y, operator, size)
     arguments = chosen.arguments(sampler=SAMPLER, steps=STEPS)
     arguments["sampler"] = inverse.adapt_sampler(build(Sampler, arguments["sampler"]), seen)
