@@ -289,7 +289,7 @@ def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
     result = cli("train", pets, "--out", out, *QUICK)
     assert result.code == 0, result
     assert result.err == ""
-    assert "2 files were skipped." in result.out
+    assert "2 files were skipped (" in result.out
     assert "  skipped notes.txt: not an image file (.txt)" in result.out
     assert "  skipped 3.png: " in result.out
     assert "2 different sizes, 8x8 to 20x30: scaled and centre-cropped to 32x32 (--size changes it)." in result.out

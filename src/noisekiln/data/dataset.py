@@ -1,13 +1,17 @@
 """The loaded data: a DataSet of two splits."""
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, select_columns
+from noisekiln.errors import counted
+
+SHOWN_REASONS = 3  # reasons that a note on skipped files lists
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,25 @@ class Skipped:
     why: str
 
 
+class Altered(str):
+    """A note on what was left out, converted or replaced: unlike other notes, it is also a Python warning."""
+
+    __slots__ = ()
+
+
+def skipped_note(skipped: Sequence[Skipped]) -> Altered:
+    """How many files were skipped, for which reasons, and the first of each: one sentence."""
+    first = {one.why: one.file for one in reversed(skipped)}
+    reasons = Counter(one.why for one in skipped).most_common()
+    shown = [
+        f"{first[why]}: {why}" if count == 1 else f"{count:,}, the first {first[why]}: {why}"
+        for why, count in reasons[:SHOWN_REASONS]
+    ]
+    rest = sum(count for _, count in reasons[SHOWN_REASONS:])
+    more = f"; and {rest:,} more" if rest else ""
+    return Altered(f"{counted(len(skipped), 'file was', 'files were')} skipped ({'; '.join(shown)}{more}).")
+
+
 @dataclass(frozen=True)
 class DataSet:
     """A data set, ready to train on.
@@ -87,6 +110,11 @@ class DataSet:
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
         return int(self.train.pixels.shape[3])
+
+    @property
+    def altered(self) -> tuple[Altered, ...]:
+        """The notes on what was left out, converted or replaced."""
+        return tuple(note for note in self.notes if isinstance(note, Altered))
 
 
 def data_fingerprint(parts: tuple[Split | None, ...], class_names: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
-from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint
+from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint, skipped_note
 from noisekiln.data.find import read_source
 from noisekiln.data.image_collection import ArrayImages
 from noisekiln.data.labelling import check_captions, normalise_labels
@@ -72,7 +72,8 @@ def load(
     filled, about_grey = _grey(filled, found)
     train, test = filled[0], filled[1] if len(filled) > 1 else None
     about = [*_about_words(found, filled, class_names), *columns_note(filled[0].columns)]
-    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *_about_skipped(skipped))
+    about_skipped = [skipped_note(skipped)] if skipped else []
+    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *about_skipped)
     mark = data_fingerprint((train, test), class_names)
     return DataSet(found.name, train, test, class_names, all_notes, tuple(skipped), mark)
 
@@ -144,10 +145,6 @@ def _about_words(found: Source, filled: list[Split], class_names: tuple[str, ...
     if captions:
         notes.append(f"{sum(map(bool, captions)):,} of {len(captions):,} images have a caption.")
     return notes
-
-
-def _about_skipped(skipped: Sequence[Skipped]) -> list[str]:
-    return [f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped."] if skipped else []
 
 
 def _is_grey(pixels: NDArray[np.uint8]) -> bool:
