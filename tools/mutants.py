@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/noisekiln")
 LIST = ROOT / "tools" / "mutants.txt"
+MOST_FILES = 4  # of tests, for one mistake
 SECONDS = 240  # for the tests of one mistake; a mistake that makes them hang is caught
 SWAPS = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "+": "-", "-": "+", "*": "/", "/": "*",
@@ -151,14 +152,22 @@ def try_mistake(tree: Path, mistake: Mistake) -> str:
 
 
 def tests_of(tree: Path, path: str) -> tuple[str, ...]:
-    """The test files that name a file of the package, or a class or function of it, most often first."""
+    """The test files that name a file of the package, or what it defines, most often first; else those of its users."""
     text = (tree / PACKAGE / path).read_text("utf-8")
     module = path.removesuffix(".py").replace("/", ".")
     names = [re.escape(module)]
     names += [re.escape(node.name) for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     pattern = re.compile(rf"\b(?:{'|'.join(name for name in names if not name.startswith('_'))})\b")
     counts = {file.name: len(pattern.findall(file.read_text("utf-8"))) for file in (tree / "tests").glob("test_*.py")}
-    return tuple(sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])[:4])
+    found = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])[:MOST_FILES]
+    if found:
+        return tuple(found)
+    users = [
+        file.relative_to(tree / PACKAGE).as_posix()
+        for file in (tree / PACKAGE).rglob("*.py")
+        if re.search(rf"\bfrom noisekiln\.{re.escape(module)} import", file.read_text("utf-8"))
+    ]
+    return tuple(dict.fromkeys(name for user in users for name in tests_of(tree, user)))[:MOST_FILES]
 
 
 @cache
