@@ -1,6 +1,8 @@
 """Common size of the images, and sizes as text."""
 
 from collections import Counter
+from operator import index
+from typing import SupportsIndex
 
 from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
@@ -15,7 +17,12 @@ def checked_size(size: int | tuple[int, int] | None) -> Size | None:
     """The requested size as (height, width); raises DataError if it is not two lengths of at least 4 pixels."""
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        height, width = map(index, (size, size) if isinstance(size, SupportsIndex) else size)
+    except (TypeError, ValueError) as error:  # text, a float, three sides
+        raise DataError(
+            f"`size={size!r}`", "it is neither a side in pixels nor a height and a width", "Give 64, or (64, 96)"
+        ) from error
     if min(height, width) < MIN_SIDE:
         raise DataError(
             f"`size={_height_by_width((height, width))}`",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.files.model_folder import model_folder, read_description, write_description
@@ -64,6 +65,7 @@ class Cascade(Model):
         settings are for every stage, each of which has its own defaults.
         """
         values, seeds = resolve_seeds(conditions, seed, seeds)
+        steps, guidance = plain(steps), plain(guidance)
         self.check_conditions(values)
         first = next(self._stages())
         options: dict[str, Any] = {"sampler": sampler, "steps": steps, "schedule": schedule, "precision": precision}

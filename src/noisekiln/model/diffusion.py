@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Size, check_image_size
+from noisekiln.components.plain_values import height_and_width, plain
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
@@ -102,6 +103,8 @@ class Diffusion(Model):
             ValueError: For an invalid condition or setting; raised by this call.
         """
         values, seeds = resolve_seeds(conditions, seed, seeds)
+        steps, guidance, strength = plain(steps), plain(guidance), plain(strength)
+        size = None if size is None else height_and_width(size)
         self.check_conditions(values)
         method: Sampler = build(Sampler, sampler or self.sampling.sampler)
         levels = self.levels(schedule, steps, 1.0 if start is None else strength)

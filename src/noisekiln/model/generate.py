@@ -7,16 +7,19 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import counted
 from noisekiln.estimate import Denoise
+from noisekiln.images import Images
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.model.sampling import Decode, Progress
 from noisekiln.samplers.base import Sampler, sample
 
-Conditions = int | str | Sequence[Any]
+Conditions = int | str | Sequence[Any] | NDArray[Any] | Tensor
 """A number of unconditional images, a single prompt or class, or the condition of each image."""
 
 
@@ -63,7 +66,7 @@ def generate_in_batches(
     Raises:
         ValueError: If there would be no image; errors of `generate` are passed on.
     """
-    size = count if batch_size is None else batch_size
+    size = count if batch_size is None else plain(batch_size)
     _check_count(count)
     check_argument("batch_size", size, int)
     if size < 1:
@@ -101,9 +104,9 @@ def _decode_and_change(decode: Decode, change: Callable[[Tensor], Tensor], x: Te
     return change(decode(x))
 
 
-def finished_images(progress: Iterable[Progress]) -> Tensor:
+def finished_images(progress: Iterable[Progress]) -> Images:
     """All finished images of a request: (N, H, W, C) uint8."""
-    return torch.cat([each.images() for each in progress if each.finished])
+    return Images.of(torch.cat([each.images() for each in progress if each.finished]))
 
 
 def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None) -> tuple[Sequence[Any], list[int]]:
@@ -118,9 +121,9 @@ def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None
     Raises:
         ValueError: If there are not as many seeds as conditions, or no number and no list of conditions.
     """
-    values = _values(conditions)
+    values, seed = _values(plain(conditions)), plain(seed)
     check_argument("seed", seed, int)
-    chosen = [seed + i for i in range(len(values))] if seeds is None else list(seeds)
+    chosen = [seed + i for i in range(len(values))] if seeds is None else [plain(each) for each in _listed(seeds)]
     if len(chosen) != len(values):
         several, seeded = counted(len(values), "condition"), counted(len(chosen), "seed")
         raise ValueError(f"`seeds`: {seeded} for {several} cannot be matched. Give one seed for each image.")
@@ -143,8 +146,17 @@ def _values(conditions: Any) -> Sequence[Any]:
             f"{conditions!r} is neither a number of images nor a list of conditions, so nothing can be generated. "
             "Give a whole number, or a list with the condition of each image."
         ) from error
-    values: Sequence[Any] = conditions
-    return values
+    return [plain(value) for value in conditions]
+
+
+def _listed(seeds: Any) -> list[Any]:
+    """The seeds of a request, one by one."""
+    try:
+        return list(seeds)
+    except TypeError as error:
+        raise ValueError(
+            f"`seeds={seeds!r}` is no list of seeds. Give one whole number for each image, or the first as `seed`."
+        ) from error
 
 
 def _check_count(count: int) -> None:

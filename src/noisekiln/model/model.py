@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.guidance.base import Guidance
+from noisekiln.images import Images
 from noisekiln.model.generate import Conditions, finished_images
 from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.samplers.base import Sampler
@@ -38,7 +40,8 @@ class Model(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        weights = chain(self.parameters(), self.buffers())  # somebody's own network may have none
+        return next((weight.device for weight in weights), torch.device("cpu"))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As in torch, whose `half`, `double`, `to` and others end here; weights of another type are refused.
@@ -102,7 +105,7 @@ class Model(nn.Module, ABC):
     def save(self, folder: str | Path) -> None:
         """Write `model.json` and all weights to a folder, from which `load` reads them."""
 
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Tensor:
+    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Images:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
 
         Args:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from noisekiln.images import Images
+
 BATCH_SIZE = 64
 """Images sampled at once, by default; it changes only speed and memory."""
 
@@ -51,6 +53,6 @@ class Progress:
     count: int
     finished: bool
 
-    def images(self) -> Tensor:
+    def images(self) -> Images:
         """The images of the batch after this step, (B, H, W, C) uint8."""
-        return self.decode(self.x)
+        return Images.of(self.decode(self.x))
