@@ -93,10 +93,10 @@ def test_metadata(tmp_path: Path, kind: str):
     assert data.train.files == ("images/0.png", "images/1.png")
     assert data.train.captions == ('red, "bright"', "ünï")
     assert data.class_names == ("ten", "two")
-    assert {one.file: one.why for one in data.skipped} == {
-        "images/2.png": "it has no label in the metadata",
-        "images/9.png": f"named in metadata.{kind}, but not there",
-    }
+    assert [(one.file, one.why) for one in data.skipped] == [("images/2.png", "it has no label in the metadata")]
+    assert any(
+        f"metadata.{kind}: 1 of 3 rows belongs to no image, the first is 'images/9.png'" in n for n in data.notes
+    )
 
 
 def test_metadata_may_miss_captions(tmp_path: Path):
@@ -130,7 +130,7 @@ def test_text_files_beside_images_are_captions(tmp_path: Path):
         ("metadata.jsonl", '{"file_name": "0.png"}\nnot json', "metadata.jsonl, line 2: it is not a JSON object"),
         ("metadata.jsonl", '{"text": "x"}', "no file_name"),
         ("metadata.csv", "picture,text\n0.png,x\n", "no file_name"),
-        ("metadata.csv", b"file_name,text\n0.png,\xff\n", "Save it as UTF-8"),
+        ("metadata.csv", "file_name,text\n0.png,赤い花\n".encode("cp932"), "Save it as UTF-8"),
     ],
 )
 def test_broken_metadata(tmp_path: Path, name: str, text: str | bytes, message: str):
@@ -280,6 +280,4 @@ def test_metadata_outside_of_the_folder_is_called_so(tmp_path: Path):
     many(tmp_path / "data", 3)
     save(tmp_path, "beside.png")
     (tmp_path / "data" / "metadata.csv").write_text("file_name,text\n../beside.png,a cat\n", encoding="utf-8")
-    assert [one.why for one in load(tmp_path / "data").skipped] == [
-        "named in metadata.csv, but outside the data's folder"
-    ]
+    assert any("'../beside.png' (outside the data's folder)" in note for note in load(tmp_path / "data").notes)

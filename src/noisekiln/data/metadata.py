@@ -1,24 +1,24 @@
 """Reading of metadata.jsonl and metadata.csv: a file_name, its text (or caption), its label, and further columns."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from PIL import Image
-
-from noisekiln.data.dataset import Skipped
+from noisekiln.data.image_names import ImageNames
 from noisekiln.data.source import Item
-from noisekiln.errors import DataError
+from noisekiln.data.table import Table, column_key, read_csv, read_json_lines
+from noisekiln.data.text_files import read_text
+from noisekiln.errors import DataError, counted
 
 FILES = frozenset({"metadata.jsonl", "metadata.csv"})
-NAME_KEYS = ("file_name", "filename", "file")
-CAPTION_KEYS = ("text", "caption", "prompt")
-LABEL_KEYS = ("label", "class")
-KNOWN_KEYS = frozenset({*NAME_KEYS, *CAPTION_KEYS, *LABEL_KEYS})
+NAME_KEYS = ("file_name", "filename", "file", "image", "image_path", "image_name", "path")
+CAPTION_KEYS = ("text", "caption", "prompt", "captions")
+LABEL_KEYS = ("label", "class", "labels")
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,89 +29,146 @@ class Metadata:
         captions: Caption of each image that has one.
         labels: Label of each image that has one.
         columns: Filled cells of further columns, by the column's name and the image's.
-        missing: Names in the metadata that no image has.
+        notes: Notes on how the files were read, and on rows that belong to no image.
     """
 
-    captions: dict[str, str]
-    labels: dict[str, str]
-    columns: dict[str, dict[str, str]]
-    missing: tuple[Skipped, ...]
+    captions: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-def read_metadata(items: Sequence[Item], images: frozenset[str]) -> Metadata:
+def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
     """Reads all metadata files; names in them are relative to where each lies. Raises DataError."""
-    captions: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    columns: dict[str, dict[str, str]] = {}
-    missing: list[Skipped] = []
+    found = Metadata()
+    described: Counter[str] = Counter()
     for item in items:
-        here = PurePosixPath(item.name).parent
-        for row in _metadata_rows(item):
-            file_name = _field(row, NAME_KEYS)
-            if file_name is None:
-                there = f"its columns are {', '.join(map(str, row))}" if row else "the row is empty"
-                raise DataError(
-                    item.name,
-                    f"a row has no file_name ({there}), so it belongs to no image",
-                    'Give every row a "file_name"; in a .csv, commas separate',
-                )
-            name = str(here / file_name.replace("\\", "/"))
-            if name not in images:
-                outside = file_name.startswith("/") or ".." in PurePosixPath(name).parts
-                why = "outside the data's folder" if outside else "not there"
-                missing.append(Skipped(name, f"named in {item.name}, but {why}"))
-                continue
-            caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
-            if caption is not None:
-                captions[name] = caption
-            if label is not None:
-                labels[name] = label
-            for key, cell in _further(row).items():
-                columns.setdefault(key, {})[name] = cell
-    return Metadata(captions, labels, columns, tuple(missing))
+        text, notes = read_text(item)
+        csv = item.name.lower().endswith(".csv")
+        table = read_csv(item.name, text, NAME_KEYS, CAPTION_KEYS) if csv else read_json_lines(item.name, text)
+        found.notes.extend([*notes, *table.notes])
+        for image, row in _rows_of_images(item.name, table, images, found.notes):
+            described[image] += 1
+            _add(found, image, row)
+    twice = sum(count - 1 for count in described.values())
+    if twice:
+        image = next(image for image, count in described.items() if count > 1)
+        found.notes.append(
+            f"{counted(twice, 'row')} of the metadata {'describes' if twice == 1 else 'describe'} an image again "
+            f"(the first: {image!r}); of each image, the last filled cells are used."
+        )
+    if 0 < 2 * len(found.labels) < len(images.images):
+        found.notes.append(
+            f"Only {len(found.labels):,} of {len(images.images):,} images have a label in the metadata, so these labels "
+            "are not used. Label at least half of the images; those without a label are then left out."
+        )
+        found.labels.clear()
+    return found
 
 
-def text_of(item: Item) -> str:
-    """A text file's text, whether or not it starts with a byte-order mark. Raises DataError if it is not UTF-8."""
-    try:
-        with item.open() as handle:
-            assert not isinstance(handle, Image.Image)  # these items are files
-            return handle.read().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(item.name, f"its text cannot be read ({error})", "Save it as UTF-8") from error
+def _rows_of_images(name: str, table: Table, images: ImageNames, notes: list[str]) -> Iterable[tuple[str, Row]]:
+    """Every row with its image; notes say which names were not exact, and which rows have no image."""
+    folder = str(PurePosixPath(name).parent).removeprefix(".")
+    lost: list[tuple[str, str]] = []
+    exact: list[tuple[str, str, Row]] = []
+    loose: list[tuple[str, str, Row]] = []
+    for row in table.rows:
+        file_name = _field(row, NAME_KEYS)
+        image, why = (None, "the cell is empty") if file_name is None else images.find(file_name, folder)
+        if file_name is None or image is None:
+            lost.append((file_name or "", why))
+        else:
+            same = str(PurePosixPath(folder, file_name.replace("\\", "/"))) == image
+            (exact if same else loose).append((file_name, image, row))
+    _check_names(name, table, lost)
+    loose, contested = _uncontested(loose, {image for _, image, _ in exact})
+    lost += contested
+    if loose:
+        notes.append(
+            f"{name}: {counted(len(loose), 'name differs', 'names differ')} from the image that it stands for, "
+            f"such as {loose[0][0]!r} for {loose[0][1]!r}."
+        )
+    if lost:
+        rows = f"{len(lost):,} of {counted(len(table.rows), 'row')} {'belongs' if len(lost) == 1 else 'belong'}"
+        notes.append(
+            f"{name}: {rows} to no image, the first is {lost[0][0]!r} ({lost[0][1]}). "
+            "Give the path of each image, from the folder of this file on."
+        )
+    return [(image, row) for _, image, row in (*exact, *loose)]
 
 
-def _metadata_rows(item: Item) -> Iterator[dict[str, Any]]:
-    text = text_of(item)
-    if item.name.lower().endswith(".csv"):
-        yield from csv.DictReader(io.StringIO(text))
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise DataError(f"{item.name}, line {number}", "it is not a JSON object", "Write one {...} per line")
-        yield row
+def _uncontested(
+    loose: list[tuple[str, str, Row]], taken: set[str]
+) -> tuple[list[tuple[str, str, Row]], list[tuple[str, str]]]:
+    """The rows whose inexact name is the only one for its image; the others, with the reason."""
+    names: dict[str, set[str]] = {}
+    for file_name, image, _ in loose:
+        names.setdefault(image, set()).add(file_name)
+    sure = [entry for entry in loose if entry[1] not in taken and len(names[entry[1]]) == 1]
+    unsure = [entry for entry in loose if entry[1] in taken or len(names[entry[1]]) > 1]
+    return sure, [(file_name, f"another row is for {image!r}") for file_name, image, _ in unsure]
 
 
-def _field(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+def _check_names(name: str, table: Table, lost: list[tuple[str, str]]) -> None:
+    """Raise DataError if there are rows, and none of them has a file's name."""
+    if table.rows and len(lost) == len(table.rows) and not any(file_name for file_name, _ in lost):
+        row = table.rows[0]
+        there = f"its columns are {', '.join(map(str, row))}" if any(row) else "the row is empty"
+        raise DataError(
+            name,
+            f"a row has no file_name ({there}), so it belongs to no image",
+            'Give every row a "file_name"; in a .csv, the first row holds the names of the columns',
+        )
+
+
+def _add(found: Metadata, image: str, row: Row) -> None:
+    """Adds what a row says about its image."""
+    caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
+    if caption is not None:
+        found.captions[image] = caption
+    if label is not None:
+        found.labels[image] = label
+    for key, cell in _further(row):
+        found.columns.setdefault(key, {})[image] = cell
+
+
+def _field(row: Row, keys: Sequence[str]) -> str | None:
     """The first of these columns that is filled in, as text."""
-    return next((str(row[key]).strip() for key in keys if row.get(key) not in (None, "")), None)
+    key = _filled_key(row, keys)
+    return None if key is None else _text(row[key])
 
 
-def _further(row: dict[str, Any]) -> dict[str, str]:
+def _further(row: Row) -> Iterator[tuple[str, str]]:
     """The filled cells of columns that are neither name, caption nor label, as text; values in a value as JSON."""
-    cells = {key: _cell(value) for key, value in row.items() if key and key not in KNOWN_KEYS}
-    return {key: cell for key, cell in cells.items() if cell}
+    used = {_filled_key(row, keys) for keys in (NAME_KEYS, CAPTION_KEYS, LABEL_KEYS)}
+    for key, value in row.items():
+        cell = str(int(value)) if isinstance(value, bool) else _text(value)
+        if key and key not in used and cell:
+            yield key, cell
 
 
-def _cell(value: Any) -> str:
+def _filled_key(row: Row, keys: Sequence[str]) -> str | None:
+    """The name, as it is in the table, of the first of these columns that is filled in."""
+    names = {column_key(key): key for key, value in row.items() if not isinstance(value, dict) and _text(value)}
+    return next((names[key] for key in keys if key in names), None)
+
+
+def _text(value: Any) -> str:
+    """A value as text: tags in a list are separated by commas, other values in a value are JSON."""
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    return value.strip() if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return _valid(", ".join(value)).strip()
+    return _as_json(value) if isinstance(value, list | dict) else _valid(str(value)).strip()
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # its depth was just below the limit when it was read
+        return ""
+
+
+def _valid(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")

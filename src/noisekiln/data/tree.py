@@ -7,10 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from noisekiln.data.caption_files import CaptionFiles, read_caption_files
 from noisekiln.data.columns import Columns, parse_column
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.decode import SUFFIXES
-from noisekiln.data.metadata import FILES, Metadata, read_metadata, text_of
+from noisekiln.data.image_names import ImageNames
+from noisekiln.data.metadata import FILES, Metadata, read_metadata
 from noisekiln.data.source import Item, Part, Source, natural_sort_key
 from noisekiln.errors import DataError, counted
 
@@ -34,16 +36,16 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
         raise _no_images(name, seen, skipped)
     names = frozenset(item.name for item in images)
     described = [item for item in seen if _last(item) in FILES]
-    metadata = read_metadata(described, names)
-    texts = _caption_files(seen, names)
-    captions = {image: " ".join(text_of(item).split()) for image, item in texts.items()} | metadata.captions
-    used = names | {item.name for item in texts.values()}
+    metadata = read_metadata(described, ImageNames(names))
+    texts = read_caption_files(seen, names)
+    captions = texts.captions | metadata.captions
+    used = names | texts.used
     other = [item for item in seen if item.name not in used and _last(item) not in FILES]
     lost = [*skipped, *(Skipped(item.name, f"not an image file ({_suffix(item) or 'no suffix'})") for item in other)]
     images, unlabelled = _labelled(images, metadata)
     trees, notes = _split_parts(images)
     classes, origin = _classes(trees, metadata)
-    notes += [origin] if classes is None else []
+    notes += [*([origin] if classes is None else []), *metadata.notes, *texts.notes, *_about_priority(texts, metadata)]
     if described and not (metadata.captions or metadata.labels or metadata.columns):
         notes.append(f"{described[0].name} has no entry for any image.")
     parts = [
@@ -61,7 +63,7 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
         parts[1] if len(parts) > 1 else None,
         labels_from="" if classes is None else origin,
         notes=tuple(notes),
-        skipped=(*lost, *unlabelled, *metadata.missing),
+        skipped=(*lost, *texts.skipped, *unlabelled),
     )
 
 
@@ -125,11 +127,11 @@ def _columns_of_parts(trees: list[dict[Item, Steps]], metadata: Metadata) -> lis
     return list(columns)
 
 
-def _caption_files(seen: Sequence[Item], images: frozenset[str]) -> dict[str, Item]:
-    """The .txt files with the same path and name as an image, by that image."""
-    by_stem = {image.rpartition(".")[0]: image for image in images}
-    texts = {item.name.rpartition(".")[0]: item for item in seen if _suffix(item) == ".txt"}
-    return {by_stem[stem]: item for stem, item in texts.items() if stem in by_stem}
+def _about_priority(texts: CaptionFiles, metadata: Metadata) -> list[str]:
+    """A note on text files that are not used, because the metadata caption their images differently."""
+    unused = [name for name, caption in texts.captions.items() if metadata.captions.get(name, caption) != caption]
+    files = f"{counted(len(unused), 'caption')} in text files {'is' if len(unused) == 1 else 'are'} not used"
+    return [f"{files}: the metadata {'has another' if len(unused) == 1 else 'have others'}."] if unused else []
 
 
 def _no_images(name: str, seen: Sequence[Item], skipped: Sequence[Skipped]) -> DataError:
