@@ -1,8 +1,8 @@
 """Common size of the images, and sizes as text."""
 
 from collections import Counter
+from collections.abc import Sequence
 from operator import index
-from typing import SupportsIndex
 
 from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
@@ -18,7 +18,7 @@ def checked_size(size: int | tuple[int, int] | None) -> Size | None:
     if size is None:
         return None
     try:
-        height, width = map(index, (size, size) if isinstance(size, SupportsIndex) else size)
+        height, width = map(index, size if isinstance(size, Sequence) else (size, size))
     except (TypeError, ValueError) as error:  # text, a float, three sides
         raise DataError(
             f"`size={size!r}`", "it is neither a side in pixels nor a height and a width", "Give 64, or (64, 96)"
