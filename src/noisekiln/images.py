@@ -19,6 +19,9 @@ from noisekiln.data.values import scaled_to_bytes
 from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray, save_image, tile, to_pil
 
+ImageLike = NDArray[Any] | Tensor | Image.Image | str | Path
+"""One image of any kind; see `single_image`."""
+
 COLOURS = {1: "grey", 3: "colour"}
 SHOWN = 64  # images, in a notebook
 
@@ -132,7 +135,7 @@ class Images(Tensor):
         return file.getvalue()
 
 
-def single_image(image: Any) -> ImageArray:
+def single_image(image: ImageLike) -> ImageArray:
     """One image of any kind as (H, W, C) uint8: the one place that decides how an image is read.
 
     Args:

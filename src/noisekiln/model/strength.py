@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from noisekiln.components.setting import check_argument
 from noisekiln.levels import Level, level
 from noisekiln.predictions import Prediction
 from noisekiln.samplers.base import grid
@@ -23,6 +24,7 @@ def levels_from(strength: float, schedule: Schedule, steps: int, prediction: Pre
     Raises:
         ValueError: If the strength is not in (0, 1].
     """
+    check_argument("strength", strength, float)
     if not 0 < strength <= 1:
         raise ValueError(
             f"`strength={strength:g}` is not possible: it is the share of noise to start with. "

@@ -3,30 +3,28 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
 from noisekiln.uses.request import SampleOptions
 
 
-def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **options: Any) -> Iterator[Progress]:
+def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Any) -> Iterator[Progress]:
     """Add noise to an image and remove it again under a condition (Meng et al. 2022, SDEdit).
 
     Args:
         model: Model of such images.
-        image: (H, W, C) uint8.
+        image: One image of any kind; see `noisekiln.images.single_image`.
         strength: Share of noise, above 0 and at most 1: 0.4 changes details, 0.7 keeps the layout, 1 keeps nothing.
         options: Fields of `SampleOptions`; without a condition the images are free variations.
 
     Raises:
         ValueError: For an invalid image or option; raised by this call.
     """
-    arguments = SampleOptions(**options).arguments()
+    arguments, image = SampleOptions.of(**options).arguments(), single_image(image)
     height, width = as_uint8(model, image).shape[1:3]
-    padded = pad_for_codec(model, np.asarray(image))
+    padded = pad_for_codec(model, image)
     size = (padded.shape[0], padded.shape[1])
     model.check_size(size)
     progress = model.generate(**arguments, size=size, start=to_x(model, padded), strength=strength)

@@ -10,6 +10,7 @@ from torch import Tensor
 from noisekiln.codecs.base import Size, check_image_size, pixels_per_position
 from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
@@ -26,21 +27,14 @@ def check_single(model: Diffusion) -> None:
         )
 
 
-def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
-    """(H, W, C) uint8 -> (1, C', H, W) floats of [0, 1] in the model's channels: grey for grey, colour for colour.
+def as_floats(model: Diffusion, image: ImageLike) -> Tensor:
+    """One image -> (1, C', H, W) floats of [0, 1] in the model's channels: grey for grey, colour for colour.
 
     Raises:
         ValueError: For another shape or kind of array, or channels that cannot be converted to the model's.
     """
     check_single(model)
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(
-            f"An array of {image.dtype} with the shape {image.shape} is not an image. Give (height, width, channels) "
-            "of uint8, 0 to 255."
-        )
-    image = image[..., None] if image.ndim == 2 else image
-    floats = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    floats = torch.from_numpy(np.array(single_image(image))).permute(2, 0, 1)[None].float() / 255
     actual, needed = floats.shape[1], model.codec.image_channels
     if actual == needed:
         return floats
@@ -52,13 +46,13 @@ def as_floats(model: Diffusion, image: ImageArray) -> Tensor:
     raise ValueError(f"The image has {has}, the model needs {needed}. Convert it to {needs}.")
 
 
-def as_uint8(model: Diffusion, image: ImageArray) -> Tensor:
+def as_uint8(model: Diffusion, image: ImageLike) -> Tensor:
     """The same as (1, H, W, C') uint8."""
     return (as_floats(model, image) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
-def to_x(model: Diffusion, image: ImageArray) -> Tensor:
+def to_x(model: Diffusion, image: ImageLike) -> Tensor:
     """The encoded image x, (1, C', H', W') on the model's device."""
     return model.codec.encode(as_uint8(model, image).to(model.device))
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, as_array, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
@@ -18,24 +20,26 @@ from noisekiln.uses.fit_image import as_floats, as_uint8, crop_images, pad_for_c
 from noisekiln.uses.inverse_problem import solve_inverse_problem
 from noisekiln.uses.task_model import apply_task
 
+MaskLike = NDArray[Any] | Tensor | Image.Image
+
 
 def inpaint(
-    model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], *, method: str | None = None, **options: Any
+    model: Diffusion, image: ImageLike, missing: MaskLike, *, method: str | None = None, **options: Any
 ) -> Iterator[Progress]:
     """Generate the missing pixels of an image; the known ones do not change.
 
     Args:
         model: Model of such images, or one trained to inpaint them.
-        image: (H, W, C) uint8; its values at missing pixels do not matter.
+        image: One image of any kind; its values at missing pixels do not matter.
         missing: (H, W), 1 or True where a pixel is missing and 0 where it is known; values between are blended. Bytes
-            go from 0 to 255, as in a picture of a mask; bytes of only 0 and 1 are such a mask too.
+            go from 0 to 255, as in a picture of a mask; bytes of only 0 and 1 are such a mask too. Or a PIL image.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`, such as ``count=4`` or ``condition="boot"``.
 
     Raises:
         ValueError: If the mask has another size or other values, or no pixel or every pixel is missing.
     """
-    pixels, missing = as_uint8(model, image), _read_mask(missing)
+    pixels, missing = as_uint8(model, single_image(image)), _read_mask(missing)
     size = (pixels.shape[1], pixels.shape[2])
     if tuple(missing.shape) != size:
         shape = "x".join(map(str, missing.shape))
@@ -51,6 +55,11 @@ def inpaint(
     if not bool((missing > 0).any()):
         raise ValueError(
             "The mask is empty: no pixel is missing, so there is nothing to generate. Mark what should change."
+        )
+    if not bool((missing >= 0.5).any()):
+        raise ValueError(
+            f"The mask is nowhere above one half (at most {float(missing.max()):.3g}), so no pixel would be generated. "
+            "Give 1, or 255 in bytes, where a pixel is missing."
         )
     if bool((missing == 1).all()):
         raise ValueError("The mask is full: no pixel is known. Leave some unmarked, or use `sample`.")
@@ -68,9 +77,11 @@ def inpaint(
     return map_images(cropped, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
 
 
-def _read_mask(missing: Tensor | NDArray[Any]) -> Tensor:
-    """A mask as floats: the share of each pixel that is missing."""
-    mask = torch.as_tensor(missing)
+def _read_mask(missing: MaskLike) -> Tensor:
+    """A mask as floats, (H, W): the share of each pixel that is missing."""
+    if isinstance(missing, Image.Image):
+        missing = missing if missing.mode in ("1", "L", "P") else missing.convert("L")
+    mask = torch.from_numpy(np.array(as_array(missing))).squeeze()
     is_picture = mask.dtype == torch.uint8 and bool((mask > 1).any())
     return mask.float() / 255 if is_picture else mask.float()
 

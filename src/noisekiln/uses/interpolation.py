@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.errors import counted
-from noisekiln.files.pictures import ImageArray
+from noisekiln.components.plain_values import plain
+from noisekiln.images import ImageLike
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
@@ -17,7 +18,7 @@ from noisekiln.uses.fit_image import as_uint8, check_single, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
 from noisekiln.uses.request import SampleOptions
 
-Key = int | ImageArray
+Key = int | ImageLike
 Seed = int | np.integer
 
 
@@ -42,7 +43,7 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
             "Give two keys, and 1 frame or more."
         )
     count = frames * (len(keys) - 1) + 1
-    chosen = SampleOptions(**{**options, "count": count})
+    chosen = SampleOptions.of(**{**options, "count": count})
     model.check_conditions([chosen.condition])
     inversions = {i: _inversion(model, key, chosen) for i, key in enumerate(keys) if not isinstance(key, Seed)}
     ends = {i: SeededNoise([int(key)])(model.empty_x(1)) for i, key in enumerate(keys) if isinstance(key, Seed)}
@@ -64,7 +65,7 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
     return invert_and_generate(list(inversions.values()), generate_path, steps=steps, count=count)
 
 
-def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inversion:
+def _inversion(model: Diffusion, key: ImageLike, options: SampleOptions) -> Inversion:
     """The inversion of an image that is a key."""
     height, width = as_uint8(model, key).shape[1:3]
     if (height, width) != model.size:

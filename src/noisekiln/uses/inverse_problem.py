@@ -40,7 +40,7 @@ def solve_inverse_problem(
     Raises:
         ValueError: If the operator produces observations of another shape, or for an invalid option.
     """
-    chosen, size = SampleOptions(**options), size or model.size
+    chosen, size = SampleOptions.of(**options), size or model.size
     model.check_size(size)
     expected = tuple(operator(y.new_zeros(1, model.codec.image_channels, *size)).shape)
     if tuple(y.shape) != expected:

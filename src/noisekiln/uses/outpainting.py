@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from noisekiln.files.pictures import ImageArray
+from noisekiln.components.plain_values import plain
+from noisekiln.components.setting import check_argument
+from noisekiln.images import ImageLike
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.fit_image import as_uint8, size_for_codec
@@ -14,13 +16,13 @@ from noisekiln.uses.inpainting import inpaint
 
 
 def outpaint(
-    model: Diffusion, image: ImageArray, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **options: Any
+    model: Diffusion, image: ImageLike, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0, **options: Any
 ) -> Iterator[Progress]:
     """Extend an image to a larger canvas, (top + H + bottom, left + W + right); its own pixels do not change.
 
     Args:
         model: Model of such images.
-        image: (H, W, C) uint8.
+        image: One image of any kind.
         left: Pixels to add at the left, >= 0.
         top: Pixels to add above, >= 0.
         right: Pixels to add at the right, >= 0.

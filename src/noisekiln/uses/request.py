@@ -1,9 +1,11 @@
 """Sampling options that all uses share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+from noisekiln.components.plain_values import all_plain
+from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, setting
 
 _sampling = partial(setting, group="Sampling")
@@ -42,6 +44,19 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @classmethod
+    def of(cls, **values: Any) -> "SampleOptions":
+        """Options from names and values, which may be numbers of numpy and torch.
+
+        Raises:
+            ValueError: If an option is unknown; the message suggests the most similar one.
+        """
+        known = [each.name for each in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ValueError(f"There is no option called {name!r}. {did_you_mean(name, known, 'options')}")
+        return cls(**all_plain(values))
 
     def arguments(self, **defaults: Any) -> dict[str, Any]:
         """The arguments of `Diffusion.generate`, with the defaults of a use for options that are None."""

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 
 from noisekiln.components.spec import build
-from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Operator
@@ -20,7 +19,7 @@ from noisekiln.uses.inverse_problem import solve_inverse_problem
 
 def restore(
     model: Diffusion,
-    image: ImageArray,
+    image: ImageLike,
     operator: str | Operator | Sequence[str | Operator],
     *,
     method: str | None = None,
@@ -30,7 +29,7 @@ def restore(
 
     Args:
         model: Model of such images without damage.
-        image: The damaged image, (H, W, C) uint8.
+        image: The damaged image, of any kind.
         operator: Operator of the damage, or its spec: "blur(sigma=2)"; or several, in order.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`.
@@ -40,11 +39,12 @@ def restore(
     """
     several = [operator] if isinstance(operator, str | Operator) else list(operator)
     damage = reduce(Compose, [build(Operator, one) for one in several])
+    image = single_image(image)
     y = as_floats(model, image)
     size, channels = _original_size_and_channels(model, damage, (y.shape[2], y.shape[3]))
     larger = size_for_codec(model, size)
     if size == (y.shape[2], y.shape[3]) != larger:
-        y = as_floats(model, pad_for_codec(model, np.asarray(image)))
+        y = as_floats(model, pad_for_codec(model, image))
     else:
         larger = size
     seen = Grayscale()(y) if channels == 1 and y.shape[1] == 3 else y

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.components.plain_values import plain
 from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
@@ -18,7 +19,7 @@ from noisekiln.uses.request import SampleOptions
 
 def style(
     model: Diffusion,
-    image: ImageArray,
+    image: ImageLike,
     *,
     source_condition: Any = None,
     strength: float = 0.95,
@@ -31,7 +32,7 @@ def style(
 
     Args:
         model: Model of such images.
-        image: (H, W, C) uint8.
+        image: One image of any kind.
         source_condition: Condition of the image, a class or prompt of the model; None for no condition.
         strength: How far to invert: 0.7 for another colour, 0.95 for another class; 1 is pure noise.
         target_model: Model that samples from the noise, of the same size and channels; the same model by default.
@@ -42,8 +43,9 @@ def style(
     """
     chosen = _checked_options(options)
     target = _checked_target(model, target_model or model)
-    height, width = as_uint8(model, image).shape[1:3]
-    padded = _padded(model, target, image)
+    strength, pixels = plain(strength), single_image(image)
+    height, width = as_uint8(model, pixels).shape[1:3]
+    padded = _padded(model, target, pixels)
     size = (padded.shape[0], padded.shape[1])
     target.check_conditions([chosen.condition])
     inversion = prepare_inversion(
@@ -73,7 +75,7 @@ def _checked_options(options: dict[str, Any]) -> SampleOptions:
         raise ValueError(
             f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. Omit it."
         )
-    return SampleOptions(**{**options, "count": 1})
+    return SampleOptions.of(**{**options, "count": 1})
 
 
 def _checked_target(model: Diffusion, target: Diffusion) -> Diffusion:
@@ -93,7 +95,7 @@ def _checked_target(model: Diffusion, target: Diffusion) -> Diffusion:
 
 def _padded(model: Diffusion, target: Diffusion, image: ImageArray) -> ImageArray:
     """The image as large as the codec needs it, if both models can generate this size."""
-    padded = pad_for_codec(model, np.asarray(image))
+    padded = pad_for_codec(model, image)
     for each in (model, target):
         each.check_size((padded.shape[0], padded.shape[1]))
     return padded

@@ -38,4 +38,4 @@ def apply_task(
         raise ValueError(
             f"`method={method}` guides a model without a task, and this one was trained for {name_of(task)}. Omit it."
         )
-    return model.generate(**SampleOptions(**options).arguments(), source=source)
+    return model.generate(**SampleOptions.of(**options).arguments(), source=source)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from noisekiln.files.pictures import ImageArray
+from noisekiln.components.plain_values import plain
+from noisekiln.components.setting import check_argument
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.downsample import Downsample
@@ -14,13 +16,13 @@ from noisekiln.uses.task_model import apply_task
 
 
 def upscale(
-    model: Diffusion, image: ImageArray, factor: int = 4, *, method: str | None = None, **options: Any
+    model: Diffusion, image: ImageLike, factor: int = 4, *, method: str | None = None, **options: Any
 ) -> Iterator[Progress]:
     """Images with factor x factor pixels for each of an image's own, which are their means.
 
     Args:
         model: Model of images of the resulting size, or smaller: then in tiles; or one trained to upscale.
-        image: (H, W, C) uint8.
+        image: One image of any kind.
         factor: Upscaling factor per side, 2 or more.
         method: Inverse method or its spec; see `noisekiln list inverse`.
         options: Fields of `SampleOptions`.
@@ -28,6 +30,8 @@ def upscale(
     Raises:
         ValueError: If the result would be smaller than the model's images, or the model has another factor.
     """
+    factor, image = plain(factor), single_image(image)
+    check_argument("factor", factor, int)
     if factor < 2:
         raise ValueError(f"`factor={factor}` enlarges nothing. Give 2 or more, such as 4.")
     y = as_floats(model, image)

@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.editing import edit
 
 
 def variations(
-    model: Diffusion, image: ImageArray, *, strength: float = 0.5, count: int = 8, **options: Any
+    model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Any
 ) -> Iterator[Progress]:
     """Images similar to this one: `edit` without a condition.
 
     Args:
         model: Model of such images.
-        image: (H, W, C) uint8.
+        image: One image of any kind.
         strength: Share of noise, in (0, 1]: higher is more different.
         count: Number of images.
         options: Fields of `SampleOptions`.
