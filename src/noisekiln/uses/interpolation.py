@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from noisekiln.errors import counted
 from noisekiln.components.plain_values import plain
-from noisekiln.images import ImageLike
+from noisekiln.components.setting import check_argument
+from noisekiln.errors import counted
+from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
@@ -19,7 +20,6 @@ from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_
 from noisekiln.uses.request import SampleOptions
 
 Key = int | ImageLike
-Seed = int | np.integer
 
 
 def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **options: Any) -> Iterator[Progress]:
@@ -27,7 +27,7 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
 
     Args:
         model: The model.
-        keys: Two or more key frames: seeds, or images (H, W, C) uint8 of the model's size, whose noise is found by
+        keys: Two or more key frames: seeds, or images of the model's size, whose noise is found by
             inversion.
         frames: Images from one key frame to the next, >= 1; frames * (keys - 1) + 1 in all, with the first and last
             key.
@@ -37,16 +37,18 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
         ValueError: For fewer than two keys, an image of another size, or an invalid option.
     """
     check_single(model)
-    if len(keys) < 2 or frames < 1:
+    read, frames = [_read_key(key) for key in keys], plain(frames)
+    check_argument("frames", frames, int)
+    if len(read) < 2 or frames < 1:
         raise ValueError(
-            f"{counted(len(keys), 'key')} with `frames={frames}` from one to the next are no sequence. "
+            f"{counted(len(read), 'key')} with `frames={frames}` from one to the next are no sequence. "
             "Give two keys, and 1 frame or more."
         )
-    count = frames * (len(keys) - 1) + 1
+    count = frames * (len(read) - 1) + 1
     chosen = SampleOptions.of(**{**options, "count": count})
     model.check_conditions([chosen.condition])
-    inversions = {i: _inversion(model, key, chosen) for i, key in enumerate(keys) if not isinstance(key, Seed)}
-    ends = {i: SeededNoise([int(key)])(model.empty_x(1)) for i, key in enumerate(keys) if isinstance(key, Seed)}
+    inversions = {i: _inversion(model, key, chosen) for i, key in enumerate(read) if not isinstance(key, int)}
+    ends = {i: SeededNoise([key])(model.empty_x(1)) for i, key in enumerate(read) if isinstance(key, int)}
     generate = partial(model.generate, **chosen.arguments(steps=STEPS, sampler=SAMPLER), seeds=[0] * count)
     generate(noise=model.empty_x(1))  # raises for invalid options, before the inversions
     levels = model.levels(chosen.schedule, chosen.steps or STEPS)
@@ -56,16 +58,22 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
         noises = ends | dict(zip(inversions, inverted, strict=True))
         path = [
             slerp(noises[key], noises[key + 1], frame / frames)
-            for key in range(len(keys) - 1)
+            for key in range(len(read) - 1)
             for frame in range(frames)
         ]
-        return generate(noise=torch.cat([*path, noises[len(keys) - 1]]))
+        return generate(noise=torch.cat([*path, noises[len(read) - 1]]))
 
     steps = (len(levels) - 1) * -(-count // chosen.batch_size)  # of all batches
     return invert_and_generate(list(inversions.values()), generate_path, steps=steps, count=count)
 
 
-def _inversion(model: Diffusion, key: ImageLike, options: SampleOptions) -> Inversion:
+def _read_key(key: Any) -> int | ImageArray:
+    """A seed, or an image (H, W, C)."""
+    seed = plain(key) if getattr(key, "ndim", None) == 0 else key
+    return seed if isinstance(seed, int) else single_image(seed)
+
+
+def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inversion:
     """The inversion of an image that is a key."""
     height, width = as_uint8(model, key).shape[1:3]
     if (height, width) != model.size:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from noisekiln.components.plain_values import plain
+from noisekiln.components.plain_values import all_plain
 from noisekiln.components.setting import check_argument
 from noisekiln.images import ImageLike
 from noisekiln.model.diffusion import Diffusion
@@ -32,14 +32,17 @@ def outpaint(
     Raises:
         ValueError: If no pixels are added, or the canvas is smaller than the model's images.
     """
-    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
+    sides = all_plain({"left": left, "top": top, "right": right, "bottom": bottom})
+    for name, pixels in sides.items():
+        check_argument(name, pixels, int)
+    left, top, right, bottom = sides.values()
     if min(sides.values()) < 0 or not any(sides.values()):
         actual = ", ".join(f"`{name}={pixels}`" for name, pixels in sides.items())
         raise ValueError(f"{actual}: the image does not become larger. Give one side of 1 or more, none below 0.")
-    pixels = as_uint8(model, image)[0].numpy()
-    height, width = pixels.shape[:2]
+    known = as_uint8(model, image)[0].numpy()
+    height, width = known.shape[:2]
     model.check_size(size_for_codec(model, (top + height + bottom, left + width + right)))
-    canvas = np.pad(pixels, ((top, bottom), (left, right), (0, 0)))
+    canvas = np.pad(known, ((top, bottom), (left, right), (0, 0)))
     missing = torch.ones(canvas.shape[:2])
     missing[top : top + height, left : left + width] = 0
     return inpaint(model, canvas, missing, **options)
