@@ -37,7 +37,24 @@ class DataError(NoisekilnError, ValueError):
 
 
 class CodeNotAllowed(NoisekilnError, ValueError):
-    """A model or a run from disk needs Python code that the user has not allowed."""
+    """A model or a run from disk names Python code that the user has not allowed.
+
+    Args:
+        file: The Python file.
+        place: What names it: a file or a folder.
+    """
+
+    def __init__(self, file: Path, place: object = "A file") -> None:
+        super().__init__(file, place)
+        self.file, self.place = file, place
+
+    def __str__(self) -> str:
+        """The whole message in one line."""
+        return (
+            f"{self.place} runs the Python code of {self.file}, which could do anything, and the settings do not name "
+            "it. If you trust it, name it too, with the same settings (such as `backbone=FILE.py:Class`), or allow all "
+            "such code with `allow_code`."
+        )
 
 
 class Diverged(NoisekilnError, RuntimeError):

@@ -1,41 +1,51 @@
-"""Consent to run the Python files that a model or a run from disk names: code that its author wrote, not its user."""
+"""Consent to run Python files: code that the author of a model or a run wrote, not its user."""
 
-from collections.abc import Mapping
+import filecmp
+from dataclasses import dataclass
 from pathlib import Path
 
-from noisekiln.components.spec import python_file
 from noisekiln.errors import CodeNotAllowed
 
 
-def python_files(named: object) -> set[Path]:
-    """The Python files of all specs in a value; mappings and lists are searched.
+@dataclass(frozen=True)
+class Consent:
+    """The Python files that may run, handed down to where specs are built; `check` alone decides.
 
-    Args:
-        named: A spec, settings by name, or the content of a `model.json`.
+    A spec that the user has written needs none: it runs with `ANY_CODE`. Whatever reads specs from a file hands down
+    the consent that it was given.
+
+    Attributes:
+        files: Files that may run, and copies of them with the same content; None for all.
     """
-    if isinstance(named, Mapping):
-        named = list(named.values())
-    if isinstance(named, list | tuple):
-        return set().union(*map(python_files, named))
-    file = python_file(named) if isinstance(named, str) else None
-    return set() if file is None else {file.resolve()}
+
+    files: frozenset[Path] | None = frozenset()
+
+    @classmethod
+    def of(cls, allow_code: "bool | Consent") -> "Consent":
+        """The consent that an argument `allow_code` gives.
+
+        Raises:
+            ValueError: If it is neither True nor False: text such as "no" would count as True.
+        """
+        if isinstance(allow_code, Consent):
+            return allow_code
+        if not isinstance(allow_code, bool):
+            kind = type(allow_code).__name__
+            raise ValueError(f"`allow_code`: a {kind} was given, and it must be True or False. Give one of them.")
+        return ANY_CODE if allow_code else NO_CODE
+
+    def check(self, file: Path) -> None:
+        """Raise CodeNotAllowed if this file must not run."""
+        if self.files is not None and not any(_is_same(file, each) for each in self.files):
+            raise CodeNotAllowed(file)
 
 
-def check_consent(place: object, named: object, requested: object = None) -> None:
-    """Check that the user has named every Python file that something from disk names.
+ANY_CODE, NO_CODE = Consent(None), Consent()
 
-    Args:
-        place: The file or folder, for the message.
-        named: What it names; see `python_files`.
-        requested: What the user has named.
 
-    Raises:
-        CodeNotAllowed: If it names another file.
-    """
-    others = sorted(map(str, python_files(named) - python_files(requested)))
-    if others:
-        raise CodeNotAllowed(
-            f"{place} runs the Python code of {', '.join(others)}, which could do anything, and the settings do not "
-            "name it. If you trust it, name it too, with the same settings (such as `backbone=FILE.py:Class`), "
-            "or allow all such code with `allow_code`."
-        )
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two files are one, or have the same content."""
+    try:
+        return one.resolve() == other.resolve() or filecmp.cmp(one, other, shallow=False)
+    except OSError:  # one of them does not exist
+        return False

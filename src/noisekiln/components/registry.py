@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, TypeVar, get_origin
 
+from noisekiln.components.consent import ANY_CODE, Consent
+
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
@@ -54,15 +56,22 @@ def name_of(component: type) -> str:
     return f"{sys.modules[component.__module__].__file__}:{component.__name__}"
 
 
-def find(base: type[T], name: str) -> type[T]:
+def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
     """The component called `name` in the room of `base`; also "my_file.py:MyClass" for one of your own.
 
     The first word of a name is enough where no other begins with it: "class" finds `class_label`.
 
+    Args:
+        base: Abstract class of the room.
+        name: The name.
+        consent: Python files that may run; all by default, for a name that the user has written.
+
     Raises:
+        CodeNotAllowed: If it names another Python file.
         ValueError: If there is none; the message suggests the most similar name.
     """
     if ":" in name:
+        consent.check(Path(name.rpartition(":")[0]))
         return _from_file(base, name)
     room = room_of(base)
     known = names(room)

@@ -14,30 +14,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.registry import did_you_mean, find, name_of
+from noisekiln.errors import CodeNotAllowed
 
 T = TypeVar("T")
 NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
 FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
 
 
-def build(base: type[T], spec: "str | T", **context: object) -> T:
+def build(base: type[T], spec: "str | T", consent: Consent = ANY_CODE, /, **context: object) -> T:
     """The component that a spec describes.
 
     Args:
         base: The abstract class of its room, such as `Sampler`.
         spec: "heun", "ddim(eta=0.5)", "my_file.py:MySampler"; a component is returned unchanged.
+        consent: Python files that may run; all by default, for a spec that the user has written.
         context: Arguments that the caller provides (channels, condition sizes), for a constructor that has them; the
             spec may not name them.
 
     Raises:
+        CodeNotAllowed: If it names a Python file that must not run.
         ValueError: If a component or setting is unknown (the most similar one is suggested), or a value is of the wrong
             type.
     """
-    if not isinstance(spec, str):
+    if isinstance(spec, base):
         return spec
+    if not isinstance(spec, str):
+        raise ValueError(
+            f"A {type(spec).__name__} was given as {base.__name__}. Give its name or its spec as text, or a component."
+        )
     name, settings = _parse_spec(spec)
-    return _construct(find(base, name), settings, context, spec)
+    return _construct(find(base, name, consent), settings, context, spec)
 
 
 def describe(component: object, *, include_defaults: bool = False, exclude: tuple[str, ...] = ()) -> str:
@@ -61,13 +69,38 @@ def class_of(base: type[T], spec: str) -> type[T]:
     return find(base, _parse_spec(spec)[0])
 
 
-def python_file(spec: str) -> Path | None:
+def python_file(spec: object) -> Path | None:
     """The Python file that would run if a spec were built; None for a component of noisekiln, or what is no spec."""
     try:
-        file, colon, _ = _parse_spec(spec)[0].rpartition(":")
+        file, colon, _ = _parse_spec(spec)[0].rpartition(":") if isinstance(spec, str) else ("", "", "")
     except ValueError:
         return None
     return Path(file) if colon else None
+
+
+def consent_to(specs: Mapping[str, object], allow_code: bool = False) -> Consent:
+    """Consent to run the Python files that the settings of a user name; all files with `allow_code`."""
+    files = frozenset(file for spec in specs.values() if (file := python_file(spec)) is not None)
+    given = Consent.of(allow_code)
+    return given if given.files is None else Consent(files)
+
+
+def check_specs(specs: Mapping[str, object], consent: Consent, place: Path) -> None:
+    """Check that specs from a file, which are built later, name no Python file that must not run.
+
+    Args:
+        specs: The specs by setting; other values are skipped.
+        consent: Python files that may run.
+        place: The file that holds the specs, for the message.
+
+    Raises:
+        CodeNotAllowed: If one of them names another Python file.
+    """
+    for file in filter(None, map(python_file, specs.values())):
+        try:
+            consent.check(file)
+        except CodeNotAllowed:
+            raise CodeNotAllowed(file, place) from None
 
 
 def matches(base: type[T], spec: str, component: T) -> bool:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from safetensors import SafetensorError
 
@@ -13,6 +14,8 @@ from safetensors import SafetensorError
 def atomic_write(file: Path) -> Iterator[Path]:
     """Path of a draft to write to; it replaces `file` when the block ends, and is removed if the block fails.
 
+    A link at `file` is replaced, and never followed.
+
     The draft is synced to the disk before it is renamed, and the renaming before this returns.
 
     Raises:
@@ -20,7 +23,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
     """
     # In a folder of its own, as safetensors adds a temporary file: the next draft removes what a killed process left.
     place = file.with_name(f".{file.name}.partial")
-    shutil.rmtree(place, ignore_errors=True)
+    _remove(place)
     place.mkdir()
     draft = place / file.name
     try:
@@ -38,3 +41,25 @@ def atomic_write(file: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def open_to_append(file: Path) -> TextIO:
+    """A text file of a run, open for appending; a link, or a file with another name elsewhere, becomes a copy first.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no plain file.
+    """
+    if file.is_symlink() or (file.is_file() and file.stat().st_nlink > 1):
+        with atomic_write(file) as draft:
+            draft.write_bytes(file.read_bytes() if file.is_file() else b"")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is no plain file, and a run writes there. Remove it.")
+    return file.open("a", encoding="utf-8")
+
+
+def _remove(place: Path) -> None:
+    """Remove a folder with its content, or whatever else has this name; a link is not followed."""
+    if place.is_symlink() or place.is_file():
+        place.unlink()
+    shutil.rmtree(place, ignore_errors=True)

@@ -1,7 +1,6 @@
 """The folder of a saved model: its `model.json`, and its weights with their digest."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.json_file import read_json, write_json
 
 FORMAT = 1
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -19,8 +19,7 @@ PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 def write_description(description: dict[str, Any], folder: Path) -> None:
     """Write `model.json`; a process that reads it at the same time never sees half a file."""
-    with atomic_write(folder / "model.json") as draft:
-        draft.write_text(json.dumps({"format": FORMAT, **description}, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "model.json", {"format": FORMAT, **description})
 
 
 def model_folder(folder: Path) -> Path:
@@ -55,8 +54,8 @@ def refuse_pickle(file: Path) -> None:
 def read_description(file: Path) -> dict[str, Any]:
     """A `model.json`; raises ValueError if noisekiln did not write it."""
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        description = read_json(file)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{file} cannot be read ({error}). The model is damaged. Restore it from a backup, or download it again."
         ) from error

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.spec import build
 from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
 from noisekiln.guidance.base import Guidance
@@ -44,7 +45,7 @@ class ClassifierFree(Guidance):
         return unconditional.toward(conditional, self.scale)
 
 
-def guidance_of(spec: str | float | Guidance) -> Guidance:
+def guidance_of(spec: str | float | Guidance, consent: Consent = ANY_CODE) -> Guidance:
     """The guidance for a scale, which may be text, or for a spec.
 
     Raises:
@@ -55,6 +56,6 @@ def guidance_of(spec: str | float | Guidance) -> Guidance:
     try:
         scale = float(spec)
     except ValueError:
-        method: Guidance = build(Guidance, str(spec))
+        method: Guidance = build(Guidance, str(spec), consent)
         return method
     return ClassifierFree(scale)

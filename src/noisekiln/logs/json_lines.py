@@ -6,7 +6,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TextIO
 
-from noisekiln.files.atomic import atomic_write
+from noisekiln.files.atomic import atomic_write, open_to_append
 from noisekiln.logs.base import Line, Log
 
 FILE = "metrics.jsonl"
@@ -20,12 +20,12 @@ class JsonLines(Log):
     def open(self, folder: Path, images_seen: int, settings: Mapping[str, Any]) -> None:
         """Continue the file; lines after the checkpoint are removed, because those steps are repeated."""
         file = folder / FILE
-        if file.exists():
+        if file.is_file():
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _images_seen(line) <= images_seen]
             with atomic_write(file) as draft:
                 draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = file.open("a", encoding="utf-8")
+        self._file = open_to_append(file)
 
     def write(self, line: Line) -> None:  # noqa: D102 (the base class says it)
         self._file.write(json.dumps(dict(line)) + "\n")

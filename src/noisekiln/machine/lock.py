@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -40,6 +41,10 @@ class Lock:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = self._open_locked()
+        if os.fstat(handle).st_nlink > 1:  # the file has another name elsewhere, where it stays as it is
+            (self.folder / FILE).unlink()
+            os.close(handle)
+            handle = self._open_locked()
         holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(holder).encode())
@@ -48,7 +53,7 @@ class Lock:
 
     def _open_locked(self) -> int:
         """The open file, locked until it is closed."""
-        handle = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = _open_plain(self.folder / FILE)
         try:
             _acquire(handle)
         except OSError as error:
@@ -68,6 +73,26 @@ class Lock:
         if self._handle is not None:
             os.close(self._handle)  # which releases it
             self._handle = None
+
+
+def _open_plain(file: Path) -> int:
+    """A file opened for reading and writing, and created if it does not exist; a link is not followed.
+
+    Raises:
+        ValueError: If it is a link, a pipe or a device.
+    """
+    flags = os.O_RDWR | os.O_CREAT
+    if sys.platform != "win32":
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(file, flags, 0o644)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    raise ValueError(f"{file} is a link, a pipe or a device, and noisekiln writes there only a plain file. Remove it.")
 
 
 def _acquire(handle: int) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -11,13 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from noisekiln.blocks.low_rank import LowRank, RowDelta, adaptable_layers, lora_modules, scale
-from noisekiln.components.consent import python_files
+from noisekiln.components.registry import name_of
 from noisekiln.components.setting import check_argument
-from noisekiln.components.spec import build, describe
+from noisekiln.components.spec import build, consent_to, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoisers import Denoiser
+from noisekiln.errors import CodeNotAllowed
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.model_folder import refuse_pickle
+from noisekiln.files.json_file import parse_json
+from noisekiln.files.model_folder import digest, refuse_pickle
 from noisekiln.model.diffusion import Diffusion
 
 FILE = "adapter.safetensors"
@@ -43,6 +46,13 @@ class AdapterMetadata:
     start: str
     conditioner: str | None = None
     added: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        texts = (self.base, self.start, *self.added, *filter(None, [self.conditioner]))
+        if type(self.rank) is not int or not all(isinstance(text, str) for text in texts):
+            raise ValueError("an entry of its metadata is of another type")
+        if not isinstance(self.scale, float | int) or not isfinite(self.scale):
+            raise ValueError("its scale is not a number")
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ class Adapter:
 
     def save(self, file: Path) -> None:
         """Write it atomically."""
-        metadata = {"adapter": json.dumps(asdict(self.about))}  # one entry: the file's bytes do not depend on an order
+        about = {**asdict(self.about), "sha256": _checksum(self)}
+        metadata = {"adapter": json.dumps(about)}  # one entry: the file's bytes do not depend on an order
         with atomic_write(file) as draft:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=metadata)
 
@@ -99,10 +110,14 @@ class Adapter:
             )
         try:
             with safe_open(file, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})["adapter"])
+                about = parse_json((opened.metadata() or {})["adapter"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
             about["added"] = tuple(about["added"])
-            return cls(AdapterMetadata(**{field.name: about[field.name] for field in fields(AdapterMetadata)}), tensors)
+            known = {field.name: about[field.name] for field in fields(AdapterMetadata)}
+            adapter = cls(AdapterMetadata(**known), tensors)
+            if about.get("sha256", _checksum(adapter)) != _checksum(adapter):  # files of earlier versions hold none
+                raise ValueError("its content is not what was written, by its SHA-256")
+            return adapter
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"{file} is not an adapter of noisekiln, or damaged ({error}). "
@@ -194,28 +209,91 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             f"The adapter was trained for another model ({about.start} at that time) and cannot be merged into this "
             "one. Give that model, or use the run of the adapter by itself."
         )
-    if python_files(about.conditioner):
-        raise ValueError(
-            "The adapter brings new words or classes for a conditioner in its author's own Python file. Code that an "
-            "adapter names is never run. Use the run of the adapter by itself."
-        )
-    backbone: nn.Module = model.denoiser.backbone
-    for name in sorted({name.rpartition(".")[0] for name in tensors if name != NEW_ROWS}):
-        weight = backbone.get_parameter(name)
-        change = tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)
-        weight.add_((strength * about.scale * change).view_as(weight))
-    if about.conditioner:
-        _extend_conditioner(model, about.conditioner)
+    longer = _longer_conditioner(model.conditioner, about)  # whatever is refused, the model is not changed
+    changes = _changes(model.denoiser.backbone, adapter, strength)
+    if about.added:
+        _check_rows(longer, about.added, tensors.get(NEW_ROWS))
+    for weight, change in changes:
+        weight.add_(change)
+    if longer is not model.conditioner and longer is not None:
+        model.conditioner = longer.to(model.device).eval()
     if about.added:
         _add_rows(model, about.added, strength * tensors[NEW_ROWS])
     return model
 
 
-def _extend_conditioner(model: Diffusion, spec: str) -> None:
-    assert model.conditioner is not None
-    device = next(model.parameters()).device
-    longer: Conditioner = build(Conditioner, spec)
-    model.conditioner = model.conditioner.extended(longer).to(device).eval()
+def _changes(backbone: nn.Module, adapter: Adapter, strength: float) -> list[tuple[Tensor, Tensor]]:
+    """The weights that an adapter changes, each with the difference to add.
+
+    Raises:
+        ValueError: If the tensors of the adapter are not those of this network.
+    """
+    weights = dict(backbone.named_parameters())
+    tensors = {name: tensor for name, tensor in adapter.tensors.items() if name != NEW_ROWS}
+    changes: list[tuple[Tensor, Tensor]] = []
+    for name in sorted({name.rpartition(".")[0] for name in tensors}):
+        up, down, weight = tensors.pop(f"{name}.up", None), tensors.pop(f"{name}.down", None), weights.get(name)
+        if up is None or down is None or weight is None or not _fit(up, down, weight):
+            raise ValueError(
+                f"The adapter's tensors {name}.up and {name}.down do not fit the model's weights: its file was changed "
+                "or is damaged. Restore it from a backup, or download it again."
+            )
+        change = strength * adapter.about.scale * (up.to(weight) @ down.to(weight))
+        changes.append((weight, change.view_as(weight)))
+    if tensors:
+        raise ValueError(
+            f"The adapter has a tensor {next(iter(tensors))!r}, which is no difference to a weight. Its file was "
+            "changed or is damaged. Restore it from a backup, or download it again."
+        )
+    return changes
+
+
+def _fit(up: Tensor, down: Tensor, weight: Tensor) -> bool:
+    """Whether the product of two factors is as large as a weight, and finite."""
+    plain = all(each.ndim == 2 and each.is_floating_point() and bool(each.isfinite().all()) for each in (up, down))
+    return plain and up.shape[1] == down.shape[0] and (len(up), down.shape[1]) == (len(weight), weight[0].numel())
+
+
+def _longer_conditioner(conditioner: Conditioner | None, about: AdapterMetadata) -> Conditioner | None:
+    """The conditioner with the adapter's new classes or words; the same one if there are none.
+
+    Raises:
+        ValueError: If the adapter names a conditioner of another class, or one from a file that the model does not use.
+    """
+    if about.conditioner is None:
+        return conditioner
+    own = consent_to({"cond": describe(conditioner)} if conditioner else {})  # the code of the model has run already
+    try:
+        longer: Conditioner = build(Conditioner, about.conditioner, own)
+    except CodeNotAllowed as error:
+        raise ValueError(
+            f"The adapter brings new words or classes for a conditioner in the Python file {error.file}, which the "
+            "model does not use. Code that an adapter names is never run. Use the run of the adapter by itself."
+        ) from error
+    if conditioner is None or name_of(type(longer)) != name_of(type(conditioner)):
+        raise ValueError(
+            f"The adapter brings new words or classes for the conditioner {name_of(type(longer))}, and the model has "
+            f"{name_of(type(conditioner)) if conditioner else 'none'}. Give the model that it was trained from."
+        )
+    return conditioner.extended(longer)
+
+
+def _check_rows(conditioner: Conditioner | None, names: tuple[str, ...], rows: Tensor | None) -> None:
+    """Raise ValueError if the rows of an adapter's new classes or words do not fit the conditioner's table."""
+    table = conditioner.table() if conditioner else None
+    known = set(table[1]) if table else set()
+    width = conditioner.get_parameter(table[0]).shape[1] if conditioner and table else 0
+    if rows is None or not set(names) <= known or rows.shape != (len(names), width) or not rows.isfinite().all():
+        raise ValueError(
+            "The adapter's new classes or words do not fit the model's conditioner: its file was changed or is "
+            "damaged. Restore it from a backup, or download it again."
+        )
+
+
+def _checksum(adapter: Adapter) -> str:
+    """SHA-256 of an adapter's metadata and tensors."""
+    about = json.dumps(asdict(adapter.about), sort_keys=True)
+    return hashlib.sha256(f"{about} {digest(adapter.tensors)}".encode()).hexdigest()
 
 
 def _add_rows(model: Diffusion, names: tuple[str, ...], change: Tensor) -> None:

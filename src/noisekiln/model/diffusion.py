@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Size, check_image_size
+from noisekiln.components.consent import Consent
 from noisekiln.components.plain_values import height_and_width, plain
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
@@ -26,9 +27,10 @@ from noisekiln.model.generate import (
     generate_in_batches,
     resolve_seeds,
     rows_of_batch,
+    with_used,
 )
 from noisekiln.model.model import Model
-from noisekiln.model.sampling import Progress, Sampling
+from noisekiln.model.sampling import Progress, Sampling, UsedSampling
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
@@ -107,7 +109,9 @@ class Diffusion(Model):
         size = None if size is None else height_and_width(size)
         self.check_conditions(values)
         method: Sampler = build(Sampler, sampler or self.sampling.sampler)
-        levels = self.levels(schedule, steps, 1.0 if start is None else strength)
+        path: Schedule = build(Schedule, schedule or self.sampling.schedule)
+        steps = self.sampling.steps if steps is None else steps
+        levels = self.levels(path, steps, 1.0 if start is None else strength)
         guide = guidance_of(self.sampling.guidance if guidance is None else guidance)
         precision = choose_precision(precision, self.device.type)
         source = check_source(self.task, source, len(values), self.codec.image_channels)
@@ -134,7 +138,8 @@ class Diffusion(Model):
                 x = renoise(rows_of_batch(start, part, len(values), "start"), CLEAN, levels[0], first)
             return generate_batch(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
 
-        return generate_in_batches(generate, len(values), batch_size)
+        progress = generate_in_batches(generate, len(values), batch_size)
+        return with_used(progress, UsedSampling(method, steps, guide, path))
 
     def levels(
         self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0
@@ -217,18 +222,21 @@ class Diffusion(Model):
         save_parts(parts, self.state_dict(), Path(folder), metadata)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> "Diffusion":
+    @torch.inference_mode(False)  # weights that were made in that mode could never be differentiated
+    def load(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool | Consent = False
+    ) -> "Diffusion":
         """The model that `save` wrote, ready to sample.
 
         Args:
             folder: Folder with `model.json`, or a run folder that holds it in `model/`.
             device: Device to load it to.
-            allow_code: Whether Python files that the model names may be run; only for files that you trust.
+            allow_code: Whether Python files that the model names may be run, or which; only files that you trust.
 
         Raises:
             ValueError: If there is no model, or it is damaged, from a later version, or names Python files.
         """
-        model = load_parts(lambda parts: cls(*parts), folder, allow_code=allow_code)
+        model = load_parts(lambda parts: cls(*parts), folder, Consent.of(allow_code))
         return module_to_device(model, device).eval()
 
     def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None, precision: str) -> Denoise:

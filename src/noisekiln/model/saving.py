@@ -1,6 +1,5 @@
 """A diffusion model's folder: its parts as specs in `model.json`, its weights in `model.safetensors`."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,12 @@ from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.base import Codec
-from noisekiln.components.consent import check_consent, python_files
+from noisekiln.components.consent import NO_CODE, Consent
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoisers import Denoiser
 from noisekiln.errors import CodeNotAllowed
-from noisekiln.files.atomic import atomic_write
+from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.model_folder import (
     model_folder,
     read_description,
@@ -24,9 +23,12 @@ from noisekiln.files.model_folder import (
     write_description,
     write_weights,
 )
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.samplers.base import Sampler, check_steps
+from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
 
 Loaded = TypeVar("Loaded", bound=nn.Module)
@@ -68,16 +70,17 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
     write_description(description, folder)
 
 
-def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_code: bool) -> Loaded:
+def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Consent) -> Loaded:
     """The model that `save_parts` wrote, on the CPU.
 
     Args:
         make: Function from the parts to the model.
         folder: Folder with `model.json`, or a run folder that holds it in `model/`.
-        allow_code: Whether Python files that `model.json` names may be run.
+        consent: Python files that may run, if `model.json` names them.
 
     Raises:
-        ValueError: If there is no model, or it is damaged, from a later version, a cascade, or names Python files.
+        CodeNotAllowed: If it names another Python file.
+        ValueError: If there is no model, or it is damaged, from a later version, or a cascade.
     """
     place = model_folder(Path(folder))
     description = read_description(place / "model.json")
@@ -86,14 +89,11 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, *, allow_cod
             f"{place} holds a cascade of models, not a single one. "
             "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
         )
-    if python_files(description) and not allow_code:
-        raise ValueError(
-            f"{place} needs Python code that is part of the model, and such code can do anything. "
-            "If you trust it, allow it with `allow_code`."
-        )
     try:
-        model = make(_build_parts(description))
+        model = make(_build_parts(description, consent))
         model.load_state_dict(read_weights(place / "model.safetensors"))
+    except CodeNotAllowed as error:
+        raise CodeNotAllowed(error.file, folder) from None
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"The model in {place} is missing or damaged ({error}). Restore it from a backup, or download it again."
@@ -105,47 +105,61 @@ def save_codec(codec: Codec, folder: Path) -> None:
     """Write a codec by itself: its spec in `codec.json`, its weights in `codec.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(codec.state_dict(), folder / "codec.safetensors")
-    with atomic_write(folder / "codec.json") as draft:
-        draft.write_text(json.dumps({"codec": describe(codec, include_defaults=True)}) + "\n", encoding="utf-8")
+    write_json(folder / "codec.json", {"codec": describe(codec, include_defaults=True)}, indent=None)
 
 
-def load_codec(folder: Path, *, requested: object = None, allow_code: bool = False) -> Codec | None:
+def load_codec(folder: Path, consent: Consent = NO_CODE) -> Codec | None:
     """The codec that `save_codec` wrote, frozen, on the CPU; None if the folder holds none.
 
     Args:
         folder: Folder with `codec.json`.
-        requested: Settings of the user, who may name the codec's Python file.
-        allow_code: Whether any Python file may be run.
+        consent: Python files that may run, if it names them.
 
     Raises:
-        ValueError: If it is damaged, or needs a Python file that must not run.
+        CodeNotAllowed: If it names another Python file.
+        ValueError: If it is damaged.
     """
     if not (folder / "codec.json").is_file():
         return None
     try:
-        spec = str(json.loads((folder / "codec.json").read_text(encoding="utf-8"))["codec"])
-        if not allow_code:
-            check_consent(folder, spec, requested)
-        codec: Codec = build(Codec, spec)
+        spec = str(read_json(folder / "codec.json")["codec"])
+        codec: Codec = build(Codec, spec, consent)
         codec.load_state_dict(read_weights(folder / "codec.safetensors"))
-    except CodeNotAllowed:
-        raise
+    except CodeNotAllowed as error:
+        raise CodeNotAllowed(error.file, folder) from None
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The codec in {folder} is damaged ({error}). Restore it from a backup.") from error
     return codec.requires_grad_(False)
 
 
-def _build_parts(description: Mapping[str, Any]) -> Parts:
+def _build_parts(description: Mapping[str, Any], consent: Consent) -> Parts:
     """The untrained parts that a `model.json` describes."""
-    backbone: Backbone = build(Backbone, description["backbone"])
-    label: NoiseLabel = build(NoiseLabel, description["noise_label"])
-    codec: Codec = build(Codec, description["codec"])
+    backbone: Backbone = build(Backbone, description["backbone"], consent)
+    label: NoiseLabel = build(NoiseLabel, description["noise_label"], consent)
+    codec: Codec = build(Codec, description["codec"], consent)
     conditioner, task = description["conditioner"], description.get("task")
     return Parts(
         Denoiser(backbone, PREDICTIONS[description["prediction"]], label),
         codec,
-        tuple(description["size"]),
-        build(Conditioner, conditioner) if conditioner else None,
-        Sampling(**description["sampling"]),
-        build(Task, task) if task else None,
+        _size_of(description["size"]),
+        None if conditioner is None else build(Conditioner, conditioner, consent),
+        _sampling_of(description["sampling"], consent),
+        None if task is None else build(Task, task, consent),
     )
+
+
+def _size_of(size: object) -> tuple[int, int]:
+    """Height and width from a `model.json`."""
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise ValueError("`size` is not a height and a width")
+    return size[0], size[1]
+
+
+def _sampling_of(settings: Mapping[str, Any], consent: Consent) -> Sampling:
+    """Settings of sampling from a `model.json`; their specs are built here, as they are used without consent later."""
+    sampling = Sampling(**settings)
+    build(Sampler, sampling.sampler, consent)
+    build(Schedule, sampling.schedule, consent)
+    guidance_of(sampling.guidance, consent)
+    check_steps(sampling.steps)
+    return sampling

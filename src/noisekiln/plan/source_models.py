@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from noisekiln.components.consent import check_consent
+from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.diffusion import Diffusion
@@ -66,9 +66,7 @@ def load_with_consent(
     Raises:
         ValueError: If it does not exist, or needs another Python file.
     """
-    if not allow_code:
-        check_consent(place, read_model_description(place), asdict(settings))
-    return Diffusion.load(place, device=device, allow_code=True)
+    return Diffusion.load(place, device=device, allow_code=consent_to(asdict(settings), allow_code))
 
 
 def keep_model(model: Diffusion | None, folder: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisekiln.components.consent import check_consent
+from noisekiln.components.consent import Consent
+from noisekiln.components.spec import check_specs
 from noisekiln.ema.post_hoc import Combination, fit_combination, reconstruct
 from noisekiln.ema.snapshots import list_snapshots
 from noisekiln.errors import WouldOverwrite, counted
@@ -48,8 +49,8 @@ class PostHocEma:
         if not self.run.settings_file.is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")
         self.settings = Settings.read(self.run.settings_file)
-        if not allow_code:
-            check_consent(self.run.settings_file, self.settings.task)  # the only setting that is built from there
+        # the only setting that is built from there
+        check_specs({"task": self.settings.task}, Consent.of(allow_code), self.run.settings_file)
         self.snapshots = list_snapshots(self.run.snapshots)
         if not self.snapshots:
             why = "the first of them is not due yet, or they were removed"

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from noisekiln.codecs.base import Codec
-from noisekiln.components.consent import check_consent
+from noisekiln.components.consent import Consent
+from noisekiln.components.spec import check_specs, consent_to
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
@@ -118,8 +119,9 @@ class RunFolder:
             base = load_start(settings, self.path, allow_code=allow_code)
             teacher = load_teacher(settings, self.path, allow_code=allow_code)
             own = settings if teacher is None or base is not None else settings_from_teacher(settings, teacher)
-            resolved = self._resume_settings(own, data, base, allow_code)
-            codec = load_codec(self.codec, requested=asdict(settings), allow_code=allow_code)
+            consent = consent_to(asdict(own), allow_code)
+            resolved = self._resume_settings(own, data, base, consent)
+            codec = load_codec(self.codec, consent)
         self._check_same_data(data)
         return Opened(
             settings=resolved,
@@ -219,7 +221,7 @@ class RunFolder:
             return requested
         return min(requested or recorded, recorded) if settings.shard else requested
 
-    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None, allow_code: bool) -> Settings:
+    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None, consent: Consent) -> Settings:
         """The requested settings, resolved; those of the existing run where none are requested."""
         self.check_is_run_or_empty()
         if not self.settings_file.exists():
@@ -231,8 +233,7 @@ class RunFolder:
             )
         before = Settings.read(self.settings_file).with_absolute_paths()
         resumed = settings.resuming(before)
-        if not allow_code:
-            check_consent(self.settings_file, asdict(resumed), asdict(settings))
+        check_specs(asdict(resumed), consent, self.settings_file)
         resolved = resolve(resumed, data, base)
         conflicts = resolved.conflicts(before.replace(**moved_models(resolved, before, self.path)))
         # What was requested as before and differs now was limited by the data, which are checked next.

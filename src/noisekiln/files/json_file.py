@@ -1,0 +1,41 @@
+"""JSON files, which may come from other people: whatever is wrong with them is a ValueError."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from noisekiln.files.atomic import atomic_write
+from noisekiln.files.plain_file import read_plain_text
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: If it is no JSON, is nested too deeply, or has a number that is not finite.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(file: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged, too large, or no plain file.
+    """
+    return parse_json(read_plain_text(file))
+
+
+def write_json(file: Path, value: object, *, indent: int | None = 2) -> None:
+    """Write a JSON file atomically, as readable UTF-8; names of files that are not UTF-8 are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    with atomic_write(file) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # of a lone surrogate: JSON's own escape
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number")
