@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.integrate import quad
 from torch import nn
 
@@ -255,6 +255,31 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, damage):
         ValueError, match=r"000000000008\.safetensors is not a snapshot of noisekiln, or damaged .*Remove"
     ):
         snapshots.list_snapshots(tmp_path)
+
+
+def test_any_flipped_bit_of_a_snapshot_is_noticed(tmp_path: Path):
+    file = written(tmp_path, half_trained())
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 5):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        try:
+            changed = [*reconstruct(snapshots.list_snapshots(tmp_path), 0.1)[0].values()]
+        except ValueError as error:
+            assert "Remove it: the others work without it." in str(error), at  # noqa: PT017
+        else:  # only a space that pads the header
+            file.write_bytes(whole)
+            same = [*reconstruct(snapshots.list_snapshots(tmp_path), 0.1)[0].values()]
+            assert all(map(torch.equal, changed, same)), at
+
+
+def test_a_snapshot_of_an_earlier_version_has_no_checksum(tmp_path: Path):
+    ema = half_trained()
+    shot = snapshots.list_snapshots(written(tmp_path / "new", ema).parent)
+    about = {"snapshot": json.dumps({"images_seen": ema.images_seen, "lengths": list(ema.lengths)})}
+    (tmp_path / "old").mkdir()
+    save_file(snapshots.half_precision_copies(ema), tmp_path / "old" / shot[0].file.name, metadata=about)
+    old = snapshots.list_snapshots(tmp_path / "old")
+    assert all(map(torch.equal, reconstruct(old, 0.1)[0].values(), reconstruct(shot, 0.1)[0].values()))
 
 
 # A run's

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
 from noisekiln.ema.power import gamma_from_length
-from noisekiln.ema.snapshots import Snapshot
+from noisekiln.ema.snapshots import Snapshot, read_tensors
 
 Numbers = NDArray[np.float64]
 
@@ -75,10 +74,11 @@ def profile_inner_product(gamma: Numbers, time: Numbers, other_gamma: Numbers, o
 def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str, Tensor], Combination]:
     """The average of a length at the newest snapshot: float32 tensors by parameter name, and their combination.
 
-    It sums in float64 and reads one tensor of one snapshot at a time.
+    It sums in float64 and reads one snapshot at a time.
 
     Raises:
-        ValueError: If there are no snapshots, the length is impossible, or snapshots hold different tensors.
+        ValueError: If there are no snapshots, the length is impossible, snapshots hold different tensors, or one is
+            damaged.
     """
     copies = [(shot.images_seen, each) for shot in snapshots for each in shot.lengths]
     made = fit_combination(copies, length, max((shot.images_seen for shot in snapshots), default=0))
@@ -86,11 +86,9 @@ def reconstruct(snapshots: Sequence[Snapshot], length: float) -> tuple[dict[str,
     total: dict[str, Tensor] = {}
     for shot in snapshots:
         of_tracks = {str(track): next(remaining) for track in range(len(shot.lengths))}
-        with safe_open(shot.file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 (no dict)
-                track, name = key.split(".", 1)
-                tensor = opened.get_tensor(key)
-                if name not in total:
-                    total[name] = torch.zeros_like(tensor, dtype=torch.float64)
-                total[name].add_(tensor, alpha=of_tracks[track])
+        for key, tensor in read_tensors(shot).items():
+            track, name = key.split(".", 1)
+            if name not in total:
+                total[name] = torch.zeros_like(tensor, dtype=torch.float64)
+            total[name].add_(tensor, alpha=of_tracks[track])
     return {name: tensor.float() for name, tensor in total.items()}, made

@@ -1,11 +1,12 @@
 """Snapshots: copies of the averages, saved during training to combine averages of other lengths later."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +17,12 @@ from noisekiln.distributed.sharded import gather
 from noisekiln.ema.power import Ema
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.json_file import parse_json
+from noisekiln.files.model_folder import digest
 from noisekiln.machine.transfer import finish_copies, start_copy
+
+SUM = "sha256"  # name of a description's own checksum in it
+NOT_WRITTEN = "it is not what was written, by its SHA-256"
 
 
 class Snapshot(NamedTuple):
@@ -72,8 +78,9 @@ def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths
         SaveFailed: If it could not be written.
     """
     file = folder / f"{images_seen:012d}.safetensors"
+    about = {"images_seen": images_seen, "lengths": list(lengths), "tensors": digest(tensors)}
     # One entry: with two, their order in the file would vary.
-    metadata = {"snapshot": json.dumps({"images_seen": images_seen, "lengths": list(lengths)})}
+    metadata = {"snapshot": json.dumps({**about, SUM: _checksum(about)})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as draft:
@@ -92,6 +99,23 @@ def list_snapshots(folder: Path) -> list[Snapshot]:
     return [_read_header(file) for file in _snapshot_files(folder)]
 
 
+def read_tensors(snapshot: Snapshot) -> dict[str, Tensor]:
+    """The tensors of a snapshot.
+
+    Raises:
+        ValueError: If they are not what was written, by their SHA-256; files of earlier versions hold none.
+    """
+    try:
+        with safe_open(snapshot.file, framework="pt") as opened:
+            about = _description(opened.metadata())
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+        if "tensors" in about and about["tensors"] != digest(tensors):
+            raise ValueError(NOT_WRITTEN)
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise _damaged(snapshot.file, error) from error
+    return tensors
+
+
 def delete_snapshots_after(folder: Path, images_seen: int) -> None:
     """Remove later snapshots, and incomplete ones of a killed run, before training continues from a checkpoint."""
     for file in _snapshot_files(folder):
@@ -108,9 +132,26 @@ def _snapshot_files(folder: Path) -> list[Path]:
 def _read_header(file: Path) -> Snapshot:
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = json.loads((opened.metadata() or {})["snapshot"])
-        return Snapshot(file, int(metadata["images_seen"]), tuple(map(float, metadata["lengths"])))
+            about = _description(opened.metadata())
+        return Snapshot(file, int(about["images_seen"]), tuple(map(float, about["lengths"])))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"{file} is not a snapshot of noisekiln, or damaged ({error}). Remove it: the others work without it."
-        ) from error
+        raise _damaged(file, error) from error
+
+
+def _description(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    about = parse_json((metadata or {})["snapshot"])
+    if not isinstance(about, dict):
+        raise ValueError("its description is no table")
+    if about.pop(SUM, _checksum(about)) != _checksum(about):
+        raise ValueError(NOT_WRITTEN)
+    return about
+
+
+def _checksum(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{file} is not a snapshot of noisekiln, or damaged ({error}). Remove it: the others work without it."
+    )
