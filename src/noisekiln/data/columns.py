@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.encoding import decode_array
 from noisekiln.errors import DataError, counted
 
 Columns = Mapping[str, NDArray[Any]]  # by name: (N,) float64, nan where missing, or (N,) texts, "" where missing
@@ -37,7 +38,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
                 "a column has one value for each image",
                 "Give as many values as images, or omit this array",
             )
-        texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        texts = decode_array(name, values) if values.dtype.kind == "S" else values
         columns[name] = texts if texts.dtype.kind == "U" else texts.astype(np.float64)
     return columns
 

@@ -1,11 +1,15 @@
 """Labels as whole numbers from 0 with class names, and a check of captions."""
 
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.dataset import Altered
+from noisekiln.data.encoding import decode_array
 from noisekiln.data.source import Source, natural_sort_key
 from noisekiln.errors import DataError, counted
 
@@ -14,6 +18,8 @@ Labels = tuple[NDArray[np.int64] | None, ...]
 
 def normalise_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
     """Every part's labels as (N,) int64 of 0..classes-1, and the class names; (None, ...) and () without labels.
+
+    Names that differ only in the encoding of their accents (NFC or NFD) or in spaces around them are one class.
 
     Raises:
         DataError: A part has more or fewer labels than images, only one part has labels, they are not one name or
@@ -25,14 +31,19 @@ def normalise_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
     columns = [_column(source.name, labels, len(part.images)) for labels, part in zip(found, source.parts, strict=True)]
     if all(column.dtype.kind in "iu" for column in columns):
         return _numbered(source, columns)
-    words = [column.astype(str) for column in columns]
-    names = sorted({str(word) for column in words for word in column}, key=natural_sort_key)
+    words = [[unicodedata.normalize("NFC", str(word)).strip() for word in column.tolist()] for column in columns]
+    names = sorted({word for column in words for word in column}, key=natural_sort_key)
     rank = {name: number for number, name in enumerate(names)}
-    return tuple(np.array([rank[str(word)] for word in column], np.int64) for column in words), tuple(names)
+    return tuple(np.array([rank[word] for word in column], np.int64) for column in words), tuple(names)
 
 
-def check_captions(source: Source) -> None:
-    """Raises DataError if a part has more or fewer captions than images."""
+def check_captions(source: Source) -> Source:
+    """The source, without its captions if all of them are empty, which a note then says.
+
+    Raises:
+        DataError: If a part has more or fewer captions than images.
+    """
+    count = 0
     for part in source.parts:
         if part.captions is not None and len(part.captions) != len(part.images):
             images, captions = counted(len(part.images), "image"), counted(len(part.captions), "caption")
@@ -41,6 +52,12 @@ def check_captions(source: Source) -> None:
                 f"there are {images} but {captions}, so they cannot be paired",
                 "Give one caption per image, in the same order (in one text: one per line)",
             )
+        count += len(part.captions or ())
+    if not count or any(caption.strip() for part in source.parts for caption in part.captions or ()):
+        return source
+    note = Altered(f"{counted(count, 'caption is', 'captions are')} empty, so the images have none.")
+    train, test = replace(source.train, captions=None), source.test and replace(source.test, captions=None)
+    return replace(source, train=train, test=test, notes=(*source.notes, note))
 
 
 def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) -> NDArray[Any]:
@@ -52,7 +69,7 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
     column = np.asarray(labels)
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]  # CIFAR's (N, 1)
-    if len(column) != count:
+    if column.ndim and len(column) != count:
         raise DataError(
             name,
             f"there are {counted(count, 'image')} but {counted(len(column), 'label')}, so they cannot be paired",
@@ -61,14 +78,14 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
     if column.dtype.kind == "f" and np.all(column == np.floor(column)):
         column = column.astype(np.int64)
     if column.dtype.kind == "S":
-        column = np.char.decode(column, "utf-8")
+        column = decode_array(name, column)
     if column.dtype.kind == "b":
         column = column.astype(np.int64)
     if column.ndim != 1 or column.dtype.kind not in "iuU":
         raise DataError(
             name,
             f"its labels are {column.dtype} of shape {column.shape}, not one class per image",
-            "Give whole numbers or names, of shape (N,)",
+            "Give whole numbers or names, of shape (N,); numpy.argmax(labels, 1) makes numbers of one-hot rows",
         )
     return column
 

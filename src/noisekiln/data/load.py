@@ -17,7 +17,7 @@ from noisekiln.data.labelling import check_captions, normalise_labels
 from noisekiln.data.loading_split import LoadingSplit
 from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
-from noisekiln.data.split import MIN_IMAGES, held_out
+from noisekiln.data.split import about_held_out, held_out, only_trained_classes
 from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
 from noisekiln.errors import DataError, counted
@@ -51,11 +51,9 @@ def load(
         DataError: If there is no usable image, or the data cannot be interpreted; the message says what to do.
     """
     requested = checked_size(size)
-    found = read_source(source)
-    check_captions(found)
+    found = check_captions(read_source(source))
     labels, class_names = normalise_labels(found)
-    counts = [len(part.images) for part in found.parts]
-    columns = merge_columns([part.columns for part in found.parts], counts)
+    columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
     splits, skipped, notes = _enter(found, labels, columns)
     splits = [split for split in splits if len(split)]
     if not splits:
@@ -69,9 +67,10 @@ def load(
     skipped += broken
     if not filled:
         raise _nothing(found, skipped)
+    filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     train, test = filled[0], filled[1] if len(filled) > 1 else None
-    about = [*_about_words(found, filled, class_names), *columns_note(filled[0].columns)]
+    about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
     about_skipped = [skipped_note(skipped)] if skipped else []
     all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *about_skipped)
     mark = data_fingerprint((train, test), class_names)
@@ -101,11 +100,10 @@ def _enter(
 
 def _hold_out(images: LoadingSplit) -> tuple[list[LoadingSplit], str]:
     """Train and held-out split, if there are enough images, and a note."""
-    out = held_out(len(images))
+    out = held_out(len(images), images.labels)
     if not out.any():
-        return [images], f"There are fewer than {MIN_IMAGES} images, so none is held out."
-    splits = [images.take(np.flatnonzero(~out)), images.take(np.flatnonzero(out))]
-    return splits, f"{out.sum():,} of {len(images):,} images are held out, as there is no test part."
+        return [images], about_held_out(out)
+    return [images.take(np.flatnonzero(~out)), images.take(np.flatnonzero(out))], about_held_out(out)
 
 
 def _fill(

@@ -11,7 +11,7 @@ from noisekiln.data.image_names import ImageNames
 from noisekiln.data.source import Item
 from noisekiln.data.table import Table, column_key, read_csv, read_json_lines
 from noisekiln.data.text_files import read_text
-from noisekiln.errors import DataError, counted
+from noisekiln.errors import DataError, counted, listed
 
 FILES = frozenset({"metadata.jsonl", "metadata.csv"})
 NAME_KEYS = ("file_name", "filename", "file", "image", "image_path", "image_name", "path")
@@ -59,8 +59,8 @@ def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
         )
     if 0 < 2 * len(found.labels) < len(images.images):
         found.notes.append(
-            f"Only {len(found.labels):,} of {len(images.images):,} images have a label in the metadata, so these labels "
-            "are not used. Label at least half of the images; those without a label are then left out."
+            f"Only {len(found.labels):,} of {len(images.images):,} images have a label in the metadata, so these "
+            "labels are not used. Label at least half of the images; those without a label are then left out."
         )
         found.labels.clear()
     return found
@@ -113,7 +113,7 @@ def _check_names(name: str, table: Table, lost: list[tuple[str, str]]) -> None:
     """Raise DataError if there are rows, and none of them has a file's name."""
     if table.rows and len(lost) == len(table.rows) and not any(file_name for file_name, _ in lost):
         row = table.rows[0]
-        there = f"its columns are {', '.join(map(str, row))}" if any(row) else "the row is empty"
+        there = f"its columns are {listed(list(row))}" if any(row) else "the row is empty"
         raise DataError(
             name,
             f"a row has no file_name ({there}), so it belongs to no image",

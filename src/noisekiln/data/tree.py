@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from noisekiln.data.caption_files import CaptionFiles, read_caption_files
 from noisekiln.data.columns import Columns, parse_column
-from noisekiln.data.dataset import Skipped
-from noisekiln.data.decode import SUFFIXES
+from noisekiln.data.dataset import Altered, Skipped
+from noisekiln.data.formats import SUFFIXES
 from noisekiln.data.image_names import ImageNames
 from noisekiln.data.metadata import FILES, Metadata, read_metadata
 from noisekiln.data.source import Item, Part, Source, natural_sort_key
@@ -45,7 +45,8 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     images, unlabelled = _labelled(images, metadata)
     trees, notes = _split_parts(images)
     classes, origin = _classes(trees, metadata)
-    notes += [*([origin] if classes is None else []), *metadata.notes, *texts.notes, *_about_priority(texts, metadata)]
+    notes += [origin] if classes is None else []
+    notes += map(Altered, [*metadata.notes, *texts.notes, *_about_priority(texts, metadata)])
     if described and not (metadata.captions or metadata.labels or metadata.columns):
         notes.append(f"{described[0].name} has no entry for any image.")
     parts = [
