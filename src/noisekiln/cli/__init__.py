@@ -11,6 +11,7 @@ import sys
 import typer
 
 from noisekiln.cli._stop import stoppable, stopped_before_saving
+from noisekiln.cli._streams import prepare_streams
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
 from noisekiln.errors import NoisekilnError
@@ -36,6 +37,7 @@ DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 
 def main() -> None:
     """Run a command. Signals are ignored during shutdown, so that a finished command keeps its exit code."""
+    prepare_streams()
     try:
         run()
     finally:

@@ -1,32 +1,33 @@
-"""The terminal: lines of text, printed by the main process only."""
+"""The terminal: lines of text, printed by the main process only, without characters that would control it."""
 
-import os
-import sys
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from noisekiln.distributed import torchrun
+from noisekiln.errors import printable
 
 is_main = torchrun.rank() == 0  # only the main process prints
 
 
 class Terminal(Console):
-    """Console whose output may be a pipe; if its reader ends, printing stops and the command continues."""
+    """Console on which names from files cannot act: only rich itself writes control characters."""
 
-    def on_broken_pipe(self) -> None:
-        """Stop printing, but do not end the program, as rich would."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of what is printed: lines and bars."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control or text == "\n" else printable(text), style, control)
 
 
 console = Terminal(highlight=False, soft_wrap=True, quiet=not is_main)
 
 
 def say(text: str) -> None:
-    """Print a line; settings in it are shown as options of the running command."""
+    """Print one line; settings in it are shown as options of the running command."""
     if "`" in text:
         from noisekiln.cli import app
         from noisekiln.cli._flags import with_flags
 
         text = with_flags(text, app)
-    console.print(text, markup=False)
+    console.print(printable(text), markup=False)
