@@ -1,14 +1,41 @@
 """Errors that carry their exit code; the command line prints each as one message."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+
+LONGEST_MESSAGE = 2000  # characters: about a screen
+# Characters that a terminal obeys or hides: controls, directions of writing, line separators, tags; half of a pair.
+UNPRINTABLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\U000e0000-\\U000e007f]"
+)
 
 
 def counted(count: float, noun: str, plural: str = "") -> str:
     """A count with its noun, for messages: "1 image", "2,000 images"; `plural` where it is not the noun with an s."""
     number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
     return f"{number} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def printable(text: str) -> str:
+    """One line of text for a terminal: characters that would control it are shown by their number, as ``\\x1b``."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def shorten(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Text that is too long, without its middle: the end of a message says what to do."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half:,} more characters) ... {text[-half:]}"
+
+
+def listed(names: Sequence[object], most: int = 30) -> str:
+    """Names in a message, with commas: of many the first ones, "and 1,480 more"."""
+    shown = ", ".join(shorten(str(name), 80) for name in names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 class NoisekilnError(Exception):

@@ -7,14 +7,17 @@ import os
 import pkgutil
 import signal
 import sys
+import warnings
+from typing import NoReturn
 
 import typer
 
 from noisekiln.cli._stop import stoppable, stopped_before_saving
 from noisekiln.cli._streams import prepare_streams
+from noisekiln.cli._usage import UsageError, explain_usage
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
-from noisekiln.errors import NoisekilnError
+from noisekiln.errors import NoisekilnError, printable, shorten
 
 app = typer.Typer(
     name="noisekiln",
@@ -38,6 +41,7 @@ DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 def main() -> None:
     """Run a command. Signals are ignored during shutdown, so that a finished command keeps its exit code."""
     prepare_streams()
+    warnings.showwarning = _show_warning
     try:
         run()
     finally:
@@ -50,17 +54,34 @@ def run() -> None:
     """Run a command; every expected error becomes one message and an exit code, never a traceback."""
     try:
         _check_distributed()
-        app(prog_name="noisekiln")
+        code = app(prog_name="noisekiln", standalone_mode=len(sys.argv) < 2)  # alone it prints its help
+    except UsageError as error:
+        *usage, message = explain_usage(error)
+        for line in usage:
+            print(printable(line), file=sys.stderr)
+        _exit_with(message, error.exit_code)
     except Exception as error:
-        message, code = _explain(error)
-        from noisekiln.cli._flags import with_flags
-
-        rank = torchrun.rank()
-        prefix = "noisekiln" if rank == 0 else f"noisekiln (process {rank})"
-        print(f"{prefix}: {with_flags(message, app)}", file=sys.stderr)
-        sys.exit(code)
+        _exit_with(*_explain(error))
     except KeyboardInterrupt:  # before the command has begun
         sys.exit(stopped_before_saving())
+    if code:
+        sys.exit(code)
+
+
+def _exit_with(message: str, code: int) -> NoReturn:
+    """Print a message on standard error, with settings as flags, and exit."""
+    from noisekiln.cli._flags import with_flags
+
+    rank = torchrun.rank()
+    prefix = "noisekiln" if rank == 0 else f"noisekiln (process {rank})"
+    print(f"{prefix}: {printable(shorten(with_flags(message, app)))}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Show a warning of Python, in the main process, as the notes of noisekiln."""
+    if torchrun.rank() == 0:
+        print(f"note: {printable(shorten(str(message)))}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -17,7 +17,8 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of what is printed: lines and bars."""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control or text == "\n" else printable(text), style, control)
+            lines = text.split("\n")  # where rich has wrapped it
+            yield Segment(text if control else "\n".join(map(printable, lines)), style, control)
 
 
 console = Terminal(highlight=False, soft_wrap=True, quiet=not is_main)

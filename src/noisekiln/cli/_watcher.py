@@ -207,7 +207,7 @@ def describe_end(end: End) -> list[str]:
         return ["The budget of this run is used up. Give a larger budget to resume it, or another `out` for a new run."]
     if end.why == "stopped":
         seen = f"stopped after {counted(end.images_seen, 'image')}"
-        return [f"{seen}; all is saved in {end.folder}. To resume:\n  {command_line()}"]
+        return [f"{seen}; all is saved in {end.folder}. To resume:", f"  {command_line()}"]
     lines = [f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes"]
     if end.skipped_steps:
         steps = counted(end.skipped_steps, "step was", "steps were")

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import ClassVar, TypeVar, get_origin
 
 from noisekiln.components.consent import ANY_CODE, Consent
+from noisekiln.errors import listed, shorten
 
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -79,7 +80,9 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
         longer = [other for other in known if other.startswith(f"{name}_")]
         if len(longer) != 1:
             kind = room.removesuffix("s").replace("_", " ")
-            raise ValueError(f"There is no {kind} called {name!r}. {did_you_mean(name, known, room.replace('_', ' '))}")
+            raise ValueError(
+                f"There is no {kind} called {shorten(repr(name), 100)}. {did_you_mean(name, known, room.replace('_', ' '))}"
+            )
         name = longer[0]
     module = importlib.import_module(f"noisekiln.{room}.{name}")
     found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
@@ -102,8 +105,8 @@ def did_you_mean(name: str, known: tuple[str, ...] | list[str], kind: str = "nam
         kind: What they name, in the plural.
     """
     folded = {each.lower(): each for each in known}
-    near = [folded[each] for each in get_close_matches(name.lower(), folded, n=1)]
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known {kind}: {', '.join(known)}."
+    near = [folded[each] for each in get_close_matches(name.lower(), folded, n=1)] if len(name) < 100 else []
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known {kind}: {listed(known)}."
 
 
 def _is_component(kind: object, base: type) -> bool:

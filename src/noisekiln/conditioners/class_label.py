@@ -11,7 +11,7 @@ from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
-from noisekiln.errors import counted
+from noisekiln.errors import counted, listed
 
 
 class ClassLabel(Conditioner):
@@ -48,7 +48,7 @@ class ClassLabel(Conditioner):
         missing = [name for name in data.class_names if known and name.lower() not in known]
         if missing:
             raise ValueError(
-                f"class_label(names={self.names}) lacks classes of {data.name}: {', '.join(missing)}. "
+                f"class_label(names=({listed(self.names)})) lacks classes of {data.name}: {listed(missing)}. "
                 "Add them, or omit `names`: then the classes of the data are used."
             )
         return type(self)(self.names or data.class_names, self.width)
@@ -114,6 +114,6 @@ class ClassLabel(Conditioner):
             ) from error
         if 0 <= number < len(self.names):
             return number
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
+        known = listed([f"{i} {name}" for i, name in enumerate(self.names)])
         count = counted(len(self.names), "class", "classes")
         raise ValueError(f"There is no class number {value}; the model has {count}: {known}. Use one of these.")

@@ -13,7 +13,7 @@ from noisekiln.components.own_code import noting_own_code
 from noisekiln.components.setting import check_argument
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
-from noisekiln.errors import counted
+from noisekiln.errors import counted, printable
 from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
@@ -142,7 +142,7 @@ def fine_tune_on(
 def warn(event: Event) -> None:
     """The default `watch`: notes and an early stop become Python warnings."""
     if isinstance(event, Note):
-        warnings.warn(event.text, stacklevel=4)  # the line of the caller of `train`
+        warnings.warn(printable(event.text), stacklevel=4)  # the line of the caller of `train`
     if isinstance(event, End) and event.why == "stopped":
         images = counted(event.images_seen, "image")
         warnings.warn(f"Stopped and saved after {images}; the same call resumes.", stacklevel=4)

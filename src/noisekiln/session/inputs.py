@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noisekiln.data import read_image_file, read_transparency
+from noisekiln.errors import listed
 from noisekiln.files.pictures import ImageArray
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
@@ -50,7 +51,7 @@ def read_sources(model: Diffusion, files: Sequence[Path], note: NoteCallback) ->
     channels = model.task.source_channels(model.codec.image_channels)
     images = [_read_source(file, channels) for file in files]
     if len({image.shape for image in images}) > 1:
-        sizes = ", ".join(f"{file.name} {i.shape[0]}x{i.shape[1]}" for file, i in zip(files, images, strict=True))
+        sizes = listed([f"{file.name} {i.shape[0]}x{i.shape[1]}" for file, i in zip(files, images, strict=True)])
         raise ValueError(f"The images differ in size ({sizes}), and are sampled together. Give images of one size.")
     if channels in (1, 3):
         for file in files:

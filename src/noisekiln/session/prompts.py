@@ -6,7 +6,7 @@ from typing import Any
 
 from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.errors import NoisekilnError
+from noisekiln.errors import NoisekilnError, listed
 from noisekiln.model.model import Model
 from noisekiln.session.inputs import NoteCallback
 
@@ -85,7 +85,7 @@ class RequestedConditions:
         for name, texts in named.items():
             needed = NAMES.get(conditioner.kind, "conditions") if conditioner else name
             if name not in (needed, "conditions"):
-                choices = f": {', '.join(conditioner.choices)}" if conditioner and conditioner.choices else ""
+                choices = f": {listed(conditioner.choices)}" if conditioner and conditioner.choices else ""
                 kind = conditioner.kind if conditioner else ""
                 raise ValueError(
                     f"`{name}={texts[0]}` was given, but this model's conditions are of the kind {kind!r}{choices}. "

@@ -1,28 +1,30 @@
 """Arrays in an .npz file under their common names: images or JPEG bytes, labels, captions, class names, columns."""
 
-import io
-import zipfile
-import zlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, from_arrays
+from noisekiln.data.array_archive import read_archive
+from noisekiln.data.columns import from_arrays
+from noisekiln.data.dataset import Altered
+from noisekiln.data.encoding import decode_array, decode_text
+from noisekiln.data.named_arrays import TEST, TRAIN, NamedArrays
+from noisekiln.data.packed_images import packed_images
+from noisekiln.data.readers import npy
 from noisekiln.data.source import Item, Part, Source
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, listed
 
 FORMATS = "an .npz file of images (with labels, captions, train and test arrays)"
-CLASS_NAMES = ("class_names", "label_names", "classes")
-TRAIN = ("train", "")  # "" is for names without a side: images, labels
-TEST = ("test", "val", "valid", "validation")
-IMAGES, LABELS, CAPTIONS = ("images", "x"), ("labels", "label", "y"), ("captions", "caption", "texts", "text")
-KNOWN = frozenset({*IMAGES, *LABELS, *CAPTIONS, *CLASS_NAMES, "jpeg", "offsets"})  # all other names are columns
-
-Arrays = Mapping[str, NDArray[Any]]
+ARRAY_MAGIC = b"\x93NUMPY"  # of an .npy file
+IMAGES, LABELS = ("images", "x", "image", "imgs"), ("labels", "label", "y")
+CAPTIONS, CLASS_NAMES = ("captions", "caption", "texts", "text"), ("class_names", "label_names", "classes")
+# Names that are common in archives, too, but do not say what they hold: the shape decides.
+LIKELY_IMAGES = ("data", "samples", "pixels", "arr_0")
+LIKELY_LABELS = ("targets", "target", "class", "fine_labels", "arr_1", "classes")
 
 
 def recognises(path: Path) -> int:
@@ -31,102 +33,101 @@ def recognises(path: Path) -> int:
 
 
 def read(path: Path) -> Source:
-    """Reads all arrays; object arrays, which can run code, are refused."""
-    arrays = _arrays(path)
+    """Reads all arrays but those of objects, which can run code. Notes say which arrays were not used."""
+    with path.open("rb") as file:
+        if file.read(len(ARRAY_MAGIC)) == ARRAY_MAGIC:
+            return replace(npy.read(path), notes=("Its content is that of an .npy file: one array.",))
+    archive = read_archive(path)
+    arrays = NamedArrays(archive.arrays)
+    names = _class_names(path, arrays)
     notes: list[str] = []
-    train, test = _side(arrays, TRAIN), _side(arrays, TEST)
+    train, test = _part(path, arrays, TRAIN, notes), _part(path, arrays, TEST, notes)
     if train is None:
-        train, test = test or _only(path, arrays, notes), None
-    names = next((arrays[key] for key in CLASS_NAMES if key in arrays), np.array([], str))
-    return Source(path.stem, train, test, class_names=tuple(str(name) for name in names), notes=tuple(notes))
+        train, test = test or _only(path, arrays, archive.unread, notes), None
+    unused = [*map(repr, arrays.unused()), *(f"{name!r} ({why})" for name, why in archive.unread.items())]
+    notes += [Altered(f"Not used: {listed(unused)}.")] if unused else []
+    return Source(path.stem, train, test, class_names=names, notes=tuple(notes))
 
 
-def _arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        if not zipfile.is_zipfile(path):
-            raise DataError(str(path), "it is not an .npz archive, or it was cut off", "Save it again") from error
-        why = "it holds Python objects, which can run code when opened" if "Object" in str(error) else str(error)
-        raise DataError(
-            str(path), f"numpy cannot read it safely ({why})", "Save plain number and text arrays with numpy.savez"
-        ) from error
-
-
-def _side(arrays: Arrays, sides: tuple[str, ...]) -> Part | None:
+def _part(path: Path, arrays: NamedArrays, sides: Sequence[str], notes: list[str]) -> Part | None:
     """The train, test or only part."""
-    images = _find_array(arrays, sides, IMAGES)
+    images = arrays.find(sides, IMAGES) or arrays.named(*filter(None, sides))
     if images is not None:
-        return _make_part(images, arrays, sides)
-    encoded, offsets = _find_array(arrays, sides, ("jpeg",)), _find_array(arrays, sides, ("offsets",))
-    if encoded is None or offsets is None:
+        return _part_of(path, arrays.take(images), arrays, sides, notes)
+    encoded, offsets = arrays.find(sides, ("jpeg",)), arrays.find(sides, ("offsets",))
+    if encoded is not None and offsets is not None:
+        items = packed_images(str(path), arrays.take(encoded), arrays.take(offsets))
+        return _part_of(path, items, arrays, sides, notes)
+    likely = arrays.find(sides, LIKELY_IMAGES, lambda array: array.ndim in (3, 4))
+    if likely is None:
         return None
-    return _make_part(_items(encoded, offsets), arrays, sides)
+    notes.append(f'The array "{likely}" is read as the images.')
+    return _part_of(path, arrays.take(likely), arrays, sides, notes)
 
 
-def _make_part(images: NDArray[Any] | tuple[Item, ...], arrays: Arrays, sides: tuple[str, ...]) -> Part:
-    labels, captions = _find_array(arrays, sides, LABELS), _captions(arrays, sides)
-    return Part(images, labels, captions, _further_columns(arrays, sides, len(images)))
+def _part_of(
+    path: Path, images: NDArray[Any] | tuple[Item, ...], arrays: NamedArrays, sides: Sequence[str], notes: list[str]
+) -> Part:
+    """A part with its labels, captions and columns."""
+    if not isinstance(images, tuple) and not images.ndim:
+        raise DataError(str(path), "its images are a single number", "Save an array (N, H, W) or (N, H, W, C)")
+    count = len(images)
+    labels = arrays.find(sides, LABELS)
+    if labels is None:
+        labels = arrays.find(sides, LIKELY_LABELS, lambda array: _is_label_of_each(array, count))
+        notes += [] if labels is None else [f'The array "{labels}" is read as the labels.']
+    found_labels = None if labels is None else arrays.take(labels)
+    captions = _captions(path, arrays, sides)
+    columns = from_arrays({base: arrays.arrays[key] for key, base in arrays.further(sides)}, count)
+    arrays.used.update(key for key, base in arrays.further(sides) if base in columns)
+    return Part(images, found_labels, captions, columns)
 
 
-def _further_columns(arrays: Arrays, sides: tuple[str, ...], count: int) -> Columns:
-    """The arrays of these sides whose name has no other meaning: age, train_age, age_train, ..."""
-    named = [(*_side_and_name(key), array) for key, array in arrays.items()]
-    return from_arrays({name: array for side, name, array in named if side in sides and name not in KNOWN}, count)
+def _is_label_of_each(array: NDArray[Any], count: int) -> bool:
+    """Whether it holds one whole number or text for each image."""
+    return array.shape in ((count,), (count, 1)) and array.dtype.kind in "biuUS"
 
 
-def _side_and_name(key: str) -> tuple[str, str]:
-    for side in filter(None, (*TRAIN, *TEST)):
-        if key.startswith(f"{side}_") or key.endswith(f"_{side}"):
-            return side, key.removeprefix(f"{side}_").removesuffix(f"_{side}")
-    return "", key
-
-
-def _find_array(arrays: Arrays, sides: tuple[str, ...], kinds: tuple[str, ...]) -> NDArray[Any] | None:
-    """The array called train_images, x_train, images_train, ... or, for the images themselves, just train."""
-    for side in sides:
-        for kind in kinds:
-            for key in (f"{side}_{kind}", f"{kind}_{side}") if side else (kind,):
-                if key in arrays:
-                    return arrays[key]
-        if "images" in kinds and side in arrays:
-            return arrays[side]
-    return None
-
-
-def _captions(arrays: Arrays, sides: tuple[str, ...]) -> tuple[str, ...] | None:
+def _captions(path: Path, arrays: NamedArrays, sides: Sequence[str]) -> tuple[str, ...] | None:
     """Captions from an array of texts, or from one text with a caption on each line, as text or as its bytes."""
-    found = _find_array(arrays, sides, CAPTIONS)
-    if found is None:
-        return None
-    if found.dtype == np.uint8:
-        return tuple(found.tobytes().decode("utf-8").removesuffix("\n").split("\n"))
-    if found.dtype.kind == "S":
-        found = np.char.decode(found, "utf-8")
-    if found.ndim == 0:
-        return tuple(str(found).removesuffix("\n").split("\n"))
-    return tuple(str(caption) for caption in found)
+    key = arrays.find(sides, CAPTIONS)
+    return None if key is None else _texts(path, arrays.take(key))
 
 
-def _items(encoded: NDArray[Any], offsets: NDArray[Any]) -> tuple[Item, ...]:
-    """Image number i is encoded[offsets[i]:offsets[i + 1]]."""
-    spans = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-    return tuple(Item(f"number {i}", partial(_bytes, encoded, *span)) for i, span in enumerate(spans))
+def _texts(path: Path, values: NDArray[Any]) -> tuple[str, ...]:
+    """Texts from an array of them, or the lines of a single one."""
+    if values.dtype == np.uint8 and values.ndim == 1:
+        return _lines(decode_text(str(path), values.tobytes())[0])
+    if values.dtype.kind == "S":
+        values = decode_array(str(path), values)
+    return _lines(str(values)) if values.ndim == 0 else tuple(map(str, values.tolist()))
 
 
-def _bytes(encoded: NDArray[Any], start: int, end: int) -> io.BytesIO:
-    return io.BytesIO(encoded[start:end].tobytes())
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.removesuffix("\n").split("\n"))
 
 
-def _only(path: Path, arrays: Arrays, notes: list[str]) -> Part:
+def _class_names(path: Path, arrays: NamedArrays) -> tuple[str, ...]:
+    """Names of the classes; none if a name stands in that array twice, which then holds the class of each image."""
+    key = arrays.named(*CLASS_NAMES)
+    if key is None or len(np.unique(arrays.arrays[key])) < arrays.arrays[key].size:
+        return ()
+    return _texts(path, arrays.take(key).squeeze())
+
+
+def _only(path: Path, arrays: NamedArrays, unread: dict[str, str], notes: list[str]) -> Part:
     """The only array that can be a stack of images, where none has a known name."""
-    candidates = [key for key in arrays if arrays[key].ndim in (3, 4)]
+    candidates = [key for key, array in arrays.arrays.items() if array.ndim in (3, 4)]
     if len(candidates) == 1:
         notes.append(f'The array "{candidates[0]}" is read as the images.')
-        return _make_part(arrays[candidates[0]], arrays, TRAIN)
+        return _part_of(path, arrays.take(candidates[0]), arrays, TRAIN, notes)
+    if unread:
+        reasons = listed([f"{name}: {why}" for name, why in unread.items()])
+        raise DataError(
+            str(path), f"no array of images in it can be read ({reasons})", "Save plain arrays with numpy.savez"
+        )
     raise DataError(
         str(path),
-        f"none of its arrays is named as images ({', '.join(arrays) or 'it is empty'})",
+        f"none of its arrays is named as images ({listed(list(arrays.arrays)) or 'it is empty'})",
         'Name them "images" and "labels", or "train_images", "train_labels", "test_images", "test_labels"',
     )
