@@ -3,16 +3,12 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from noisekiln.data import readers
-from noisekiln.data.in_memory import from_array, from_sequence
+from noisekiln.data.in_memory import from_memory
 from noisekiln.data.source import Source
 from noisekiln.errors import DataError
 
@@ -33,12 +29,16 @@ class Reader(Protocol):
         """Raises DataError."""
 
 
-def read_source(source: str | Path | NDArray[Any] | Sequence[Any]) -> Source:
-    """The source of any kind of data. Raises DataError."""
-    if isinstance(source, np.ndarray):
-        return from_array(source)
+def read_source(source: Any, labels: Any = None, captions: Any = None) -> Source:
+    """The source of any kind of data, in memory with labels and captions of its own. Raises DataError."""
     if not isinstance(source, str | Path):
-        return from_sequence(source)
+        return from_memory(source, labels, captions)
+    if labels is not None or captions is not None:
+        raise DataError(
+            "`labels`" if labels is not None else "`captions`",
+            f"they belong to images in memory, and {str(source)!r} is a path",
+            "Give sub-folders or a metadata.csv; or read the images, such as with np.load, and give these",
+        )
     if not str(source).strip():
         raise DataError("''", "an empty name names no data", "Give a folder, a file, or a bundled set")
     path = Path(source).expanduser()

@@ -1,7 +1,9 @@
-"""Data in memory: an array, or a sequence of images."""
+"""Data in memory as a source: which column holds the images, which the classes, which the captions."""
 
-from collections.abc import Sequence
-from functools import partial
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -9,44 +11,238 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from noisekiln.data.columns import Columns, from_arrays
+from noisekiln.data.dataset import Altered
+from noisekiln.data.rows import (
+    IMAGE,
+    SECOND,
+    Table,
+    as_array,
+    is_images_and_words,
+    is_stack,
+    is_word,
+    names_of_classes,
+    read_table,
+)
 from noisekiln.data.source import Item, Part, Source, file_item
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
-NAME = "array"
-
-
-def from_array(array: NDArray[Any]) -> Source:
-    """A source from one array, in any layout that an .npy file may have."""
-    return Source(NAME, Part(array))
+IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data")
+LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label")
+CAPTIONS = ("caption", "captions", "text", "prompt", "description")
+TESTS = ("test", "validation", "valid", "val")
 
 
-def from_sequence(sequence: Sequence[Any]) -> Source:
-    """A source from PIL images, arrays (H, W[, C]) of bytes and paths of image files, in any combination."""
-    try:
-        entries = list(sequence)
-    except TypeError:
-        raise DataError(
-            f"a {type(sequence).__name__}",
-            "it is neither a path nor a sequence of images",
-            "Give a folder, a file, an array (N, H, W, C) or a list of images",
-        ) from None
-    if not entries:
-        raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
-    return Source("images", Part(tuple(_item(number, entry) for number, entry in enumerate(entries))))
+def from_memory(source: Any, labels: Any = None, captions: Any = None) -> Source:
+    """A source from what people have in memory.
+
+    Args:
+        source: An array or a tensor, a PIL image, a list of images or of paths, pairs of an image and its class or
+            caption, (images, labels), columns by name, rows, a data set or a loader of torch; or a dict of a train and
+            a test part of these.
+        labels: The class of each image, instead of those in `source`.
+        captions: The caption of each image, likewise.
+
+    Raises:
+        DataError: If it is none of these.
+    """
+    if isinstance(source, tuple) and len(source) == 2 and all(map(_is_part_of_two, source)):
+        source = {"train": source[0], "test": source[1]}
+    if isinstance(source, Mapping) and "train" in source and not is_word(source["train"]):
+        return _of_parts(source, labels, captions)
+    table = read_table(source)
+    kinds = _kinds(table, names_of_classes(source, ""))
+    part, names, notes = _part(table, kinds, source)
+    if labels is not None:
+        part = replace(part, labels=_words("labels", labels, part))
+        notes.append("The classes are those of `labels`.")
+    if captions is not None:
+        part = replace(part, captions=_texts("captions", _words("captions", captions, part)))
+    name = "array" if isinstance(part.images, np.ndarray) else "images"
+    numbers = all(not isinstance(label, str) for label in _listed(part.labels or ()))
+    return Source(name, part, class_names=names if numbers else (), notes=(*table.notes, *notes))
 
 
-def _item(number: int, entry: object) -> Item:
-    if isinstance(entry, str | Path):
-        return file_item(str(entry), Path(entry))
-    if isinstance(entry, Image.Image):
-        return Item(f"number {number}", entry.copy)  # a copy, as it is closed after use
-    if isinstance(entry, np.ndarray) and entry.dtype == np.uint8 and entry.ndim in (2, 3):
-        pixels = entry.squeeze(2) if entry.ndim == 3 and entry.shape[2] == 1 else entry
-        if pixels.ndim == 2 or pixels.shape[2] in (3, 4):
-            return Item(f"number {number}", partial(Image.fromarray, pixels))
-    what = f"{entry.dtype} of shape {entry.shape}" if isinstance(entry, np.ndarray) else f"a {type(entry).__name__}"
-    raise DataError(
-        f"image number {number}",
-        f"{what} is not an image",
-        "Give PIL images, paths, or uint8 arrays (H, W) or (H, W, C) with 1, 3 or 4 channels",
+def _is_part_of_two(part: Any) -> bool:
+    """Whether this is one of two (images, labels), as Keras has them for training and for tests."""
+    return isinstance(part, tuple) and is_images_and_words(part) and is_stack(part[0])
+
+
+def _of_parts(source: Mapping[str, Any], labels: Any, captions: Any) -> Source:
+    """The train and the test part of a dict of data sets; others are left out."""
+    if labels is not None or captions is not None:
+        raise DataError("`labels`", "they belong to one part, and there are several", "Give the train part alone")
+    test = next((name for name in TESTS if name in source), None)
+    train = from_memory(source["train"])
+    others = [name for name in source if name not in ("train", test)]
+    notes = (
+        [Altered(f"Only train and {test or 'no test part'} are used; left out: {', '.join(others)}.")] if others else []
     )
+    if test is None:
+        return replace(train, notes=(*train.notes, *notes))
+    held_out = from_memory(source[test])
+    return replace(train, test=held_out.train, notes=tuple(dict.fromkeys((*train.notes, *held_out.notes, *notes))))
+
+
+def _kinds(table: Table, class_names: tuple[str, ...]) -> dict[str, str]:
+    """The columns of the images, the labels and the captions, as far as there are any."""
+    lower = {name.lower(): name for name in reversed(table.columns)}
+    found = {
+        kind: next((lower[name] for name in names if name in lower), None)
+        for kind, names in (("images", IMAGES), ("labels", LABELS), ("captions", CAPTIONS))
+    }
+    if found["images"] is None:
+        found["images"] = next((name for name, values in table.columns.items() if _holds_images(values)), None)
+    if SECOND in table.columns:
+        meaning = _meaning(table.columns[SECOND])
+        found |= {meaning: SECOND} if meaning else {}
+    if found["images"] is None:
+        names = ", ".join(list(table.columns)[:8]) or "none"
+        raise DataError(
+            "the data",
+            f"no column holds images (columns: {names})",
+            "Name the column of images `image`, or give a list",
+        )
+    return {kind: name for kind, name in found.items() if name is not None}
+
+
+def _part(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
+    """The part, the names of its classes, and notes on the columns."""
+    images = _images(table.columns[kinds["images"]])
+    read = {kind: _listed(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
+    for kind, values in read.items():
+        if len(values) != len(images):
+            raise DataError(
+                f"`{kinds[kind]}`",
+                f"there are {counted(len(images), 'image')} but {len(values):,} {kind}, so they cannot be paired",
+                "Give one for each image, in the same order",
+            )
+    others = {name: values for name, values in table.columns.items() if name not in kinds.values()}
+    columns, left_out = _other_columns(others, len(images))
+    notes: list[str] = [_about_column("classes" if kind == "labels" else kind, kinds[kind]) for kind in read]
+    if left_out:
+        notes.append(Altered(f"Left out, as it is neither a class nor a caption nor a number: {', '.join(left_out)}."))
+    captions = _texts(kinds["captions"], read["captions"]) if "captions" in read else None
+    names = table.class_names.get("", ()) or names_of_classes(source, kinds.get("labels", ""))
+    return Part(images, read.get("labels"), captions, columns), names if "labels" in read else (), notes
+
+
+def _about_column(kind: str, name: str) -> str:
+    return f"The {kind} are {name if name == SECOND else f'the column {name}'}."
+
+
+def _images(values: Any) -> NDArray[Any] | tuple[Item, ...]:
+    """A stack of images of one shape, or one item for each image."""
+    if is_stack(values):
+        return as_array(values)
+    entries = [as_array(value) if is_stack(value) else value for value in values]
+    shapes = {value.shape if isinstance(value, np.ndarray) else None for value in entries}
+    if len(shapes) == 1 and None not in shapes and len(next(iter(shapes))) in (2, 3):
+        stack = np.stack(entries)
+        return stack if stack.dtype != object else tuple(_item(entry, number) for number, entry in enumerate(entries))
+    return tuple(_item(entry, number) for number, entry in enumerate(entries))
+
+
+@singledispatch
+def _item(entry: Any, number: int) -> Item:
+    """One image before decoding."""
+    what = "nothing (None)" if entry is None else f"a {type(entry).__name__}"
+    raise DataError(
+        f"image number {number}", f"{what} is not an image", "Give PIL images, paths, or arrays (H, W) or (H, W, C)"
+    )
+
+
+@_item.register
+def _(entry: str, number: int) -> Item:
+    return file_item(entry, Path(entry).expanduser())
+
+
+@_item.register
+def _(entry: Path, number: int) -> Item:
+    return file_item(str(entry), entry.expanduser())
+
+
+@_item.register
+def _(entry: Image.Image, number: int) -> Item:
+    return Item(f"number {number}", entry.copy)  # a copy, as it is closed after use
+
+
+@_item.register
+def _(entry: bytes, number: int) -> Item:
+    return Item(f"number {number}", partial(io.BytesIO, entry))
+
+
+@_item.register
+def _(entry: dict, number: int) -> Item:  # type: ignore[type-arg] # of Hugging Face: the bytes or the path of a file
+    content, path = entry.get("bytes"), entry.get("path")
+    return _item(path if content is None else content, number)
+
+
+@_item.register
+def _(entry: np.ndarray, number: int) -> Item:
+    if entry.ndim not in (2, 3) or entry.dtype.kind not in "biuf":
+        raise DataError(
+            f"image number {number}",
+            f"{entry.dtype} of shape {entry.shape} is not an image",
+            "Give arrays (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels",
+        )
+    return Item(f"number {number}", partial(_as_file, entry))
+
+
+def _as_file(array: NDArray[Any]) -> io.BytesIO:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    file.seek(0)
+    return file
+
+
+def _holds_images(values: Any) -> bool:
+    if is_stack(values):
+        return bool(values.ndim in (3, 4))
+    first = next(iter(values), None) if isinstance(values, Sequence) and not isinstance(values, str) else None
+    return isinstance(first, Image.Image) or (is_stack(first) and getattr(first, "ndim", 0) in (2, 3))
+
+
+def _meaning(values: Any) -> str | None:
+    """Whether words are labels (numbers, or texts of one word) or captions; None for other things."""
+    words = [value for value in _listed(values) if value is not None]
+    if not words or not all(is_word(word) for word in words):
+        return None
+    texts = [word for word in words if isinstance(word, str)]
+    return "captions" if len(texts) == len(words) and any(len(text.split()) > 1 for text in texts) else "labels"
+
+
+def _listed(values: Any) -> list[Any]:
+    """Values one by one, numbers as those of Python."""
+    listed = as_array(values).tolist() if is_stack(values) else list(values)
+    return [as_array(value).tolist() if getattr(value, "shape", None) == () else value for value in listed]
+
+
+def _words(name: str, values: Any, part: Part) -> list[Any]:
+    """The values of `labels` or `captions`, one for each image."""
+    if isinstance(values, str) or not (is_stack(values) or isinstance(values, Sequence)):
+        raise DataError(f"`{name}`", f"a {type(values).__name__} is not one for each image", "Give a list of them")
+    listed = _listed(values)
+    if len(listed) != len(part.images):
+        raise DataError(
+            f"`{name}`",
+            f"there are {counted(len(part.images), 'image')} but {len(listed):,} {name}, so they cannot be paired",
+            "Give one for each image, in the same order",
+        )
+    return listed
+
+
+def _texts(name: str, values: Sequence[Any]) -> list[str]:
+    """Captions; of several for one image, the first."""
+    firsts = [value[0] if isinstance(value, list | tuple) and value else value for value in values]
+    for value in firsts:
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"`{name}`", f"{str(value)[:60]!r} is no text", "Give captions as texts")
+    return [value or "" for value in firsts]
+
+
+def _other_columns(columns: Mapping[str, Any], count: int) -> tuple[Columns, list[str]]:
+    """Columns of one number or text for each image, and the names of those of other kinds."""
+    arrays = {name: as_array(values) for name, values in columns.items()}
+    kept = from_arrays({name: array for name, array in arrays.items() if array.shape[:1] == (count,)}, count)
+    return kept, [name for name in columns if name not in kept]

@@ -26,22 +26,26 @@ ReadProgress = Callable[[int, int], None]  # called with the number of images re
 
 
 def load(
-    source: str | Path | NDArray[Any] | Sequence[Any],
+    source: Any,
     *,
     size: int | tuple[int, int] | None = None,
     cache: Path | None = None,
     progress: ReadProgress | None = None,
+    labels: Any = None,
+    captions: Any = None,
 ) -> DataSet:
     """Reads a data set: pixels (N, H, W, C) uint8 with labels, captions and columns where the source has them.
 
     Args:
         source: Folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
-            .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"), an array (N, H, W[, C]), or a
-            sequence of PIL images, arrays and paths.
+            .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"); or anything in memory that
+            `noisekiln.data.in_memory.from_memory` reads: arrays, tensors, lists, pairs, data sets of torch, ...
         size: Side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
             they are, and others are scaled and centre-cropped to 32x32.
         cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
         progress: Function called from time to time with (images done, images in all).
+        labels: The class of each image, for data in memory.
+        captions: The caption of each image, likewise.
 
     Returns:
         The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,
@@ -51,7 +55,7 @@ def load(
         DataError: If there is no usable image, or the data cannot be interpreted; the message says what to do.
     """
     requested = checked_size(size)
-    found = check_captions(read_source(source))
+    found = check_captions(read_source(source, labels, captions))
     labels, class_names = normalise_labels(found)
     columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
     splits, skipped, notes = _enter(found, labels, columns)
