@@ -61,7 +61,7 @@ def test_bad_files_are_listed_with_their_reason(tmp_path: Path):
     assert why.get("pipe.png", "not a regular file") == "not a regular file"
     (note,) = (note for note in data.altered if "skipped" in note)
     assert note.startswith(f"{len(why)} files were skipped (")
-    assert "empty.png: an empty file (0 bytes)" in note
+    assert "(nowhere.png: a link to nowhere; " in note
 
 
 def test_unreadable_file_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from noisekiln.data import readers
+from noisekiln.data.downloads import not_downloaded
 from noisekiln.data.in_memory import from_memory
 from noisekiln.data.source import Source
 from noisekiln.errors import DataError
@@ -42,10 +43,10 @@ def read_source(source: Any, labels: Any = None, captions: Any = None) -> Source
     if not str(source).strip():
         raise DataError("''", "an empty name names no data", "Give a folder, a file, or a bundled set")
     path = Path(source).expanduser()
-    if str(source).startswith(PREFIX) or (not path.exists() and str(source) in bundled_names()):
+    if str(source).startswith(PREFIX) or (not _exists(path) and str(source) in bundled_names()):
         return _bundled(str(source).removeprefix(PREFIX))
-    if not path.exists():
-        raise _missing_source(source, path)
+    if not _exists(path):
+        raise not_downloaded(str(source)) or _missing_source(source, path)
     found = _read_with_best(path)
     if str(source) in bundled_names():
         note = f"This is the folder {path}; the bundled set of that name is {PREFIX}{path}."
@@ -74,6 +75,14 @@ def _read_with_best(path: Path) -> Source:
             f"Give one of: {'; '.join(reader.FORMATS for reader in discovered())}",
         )
     return best.read(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that no system allows is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _bundled(name: str) -> Source:

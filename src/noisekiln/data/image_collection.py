@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from noisekiln.data.decode import Header, Range, Unusable, decode
+from noisekiln.data.decode import Header, Unusable, decode, silent
+from noisekiln.data.deep import Windows
 from noisekiln.data.resize import resize_and_crop
 from noisekiln.data.source import Item
 
@@ -90,12 +91,12 @@ class FileImages:
     Attributes:
         items: The files.
         headers: Header of each.
-        window: Values that become 0 and 255 in images of more than 8 bits; None if there are none.
+        windows: Values that become 0 and 255 in images of more than 8 bits.
     """
 
     items: tuple[Item, ...]
     headers: tuple[Header, ...]
-    window: Range | None
+    windows: Windows
 
     def __len__(self) -> int:
         """Number of images."""
@@ -119,22 +120,25 @@ class FileImages:
     def take(self, chosen: NDArray[np.int64]) -> "FileImages":
         """Opens no file yet."""
         numbers = chosen.tolist()
-        return FileImages(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.window)
+        return FileImages(tuple(self.items[i] for i in numbers), tuple(self.headers[i] for i in numbers), self.windows)
 
     def frames(self, size: tuple[int, int], channels: int) -> Iterator[DecodedImage]:
         """Decoded by a few threads, some hundred images ahead at most."""
 
-        def frame(item: Item) -> DecodedImage:
+        def frame(entry: tuple[Item, Header]) -> DecodedImage:
+            item, header = entry
             try:
-                image = decode(item, colour=channels == 3, window=self.window, about=size)
+                image = decode(item, in_colour=channels == 3, window=self.windows.of(header.deep), about=size)
                 return _to_array(resize_and_crop(image, size))
             except Unusable as error:
                 return str(error)
 
-        waiting = iter(self.items)
+        waiting = zip(self.items, self.headers, strict=True)
         with ThreadPoolExecutor(THREADS) as threads:
             while batch := list(islice(waiting, 256)):
-                yield from threads.map(frame, batch)
+                with silent():  # not while the caller works
+                    frames = list(threads.map(frame, batch))
+                yield from frames
 
 
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -15,7 +15,8 @@ def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if image.size == (width, height):
         return image
     scale = max(width / image.width, height / image.height)
-    across, down = width / scale, height / scale  # the part of the image that stays, in its own pixels
+    # The part of the image that stays, in its own pixels: never more than there are, as rounding could give.
+    across, down = min(width / scale, image.width), min(height / scale, image.height)
     left, top = (image.width - across) / 2, (image.height - down) / 2
     box = (left, top, left + across, top + down)
     return image.resize((width, height), _filter(image, scale), box, reducing_gap=3.0 if scale < 1 else None)

@@ -12,6 +12,9 @@ from PIL import Image
 
 from noisekiln.data.columns import Columns
 from noisekiln.data.dataset import Skipped
+from noisekiln.data.names import printable
+
+MAX_DIGITS = 4000  # of a number in a name: Python refuses to read one of more than 4,300
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Item:
 
 def file_item(name: str, path: Path) -> Item:
     """An image in a file of its own."""
-    return Item(name, partial(_open_file, path))
+    return Item(printable(name), partial(_open_file, path))
 
 
 @dataclass(frozen=True)
@@ -78,4 +81,5 @@ def _open_file(path: Path) -> BinaryIO:
 
 def natural_sort_key(name: str) -> list[tuple[int, str]]:
     """Sort key by which 2.png is before 10.png, the same on every system."""
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]
+    pieces = re.split(r"(\d+)", name)
+    return [(int(piece[:MAX_DIGITS]), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

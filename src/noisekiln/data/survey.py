@@ -1,18 +1,18 @@
 """Survey of all files' headers before any is decoded: usable files, their range of values, and notes about them."""
 
-import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from noisekiln.data.dataset import Skipped
-from noisekiln.data.decode import Header, Range, Unusable, header
+from noisekiln.data import colour
+from noisekiln.data.dataset import Altered, Skipped
+from noisekiln.data.decode import Header, Unusable, header, silent
+from noisekiln.data.deep import Range, Windows, windows_of
 from noisekiln.data.image_collection import THREADS, FileImages
 from noisekiln.data.source import Item
-from noisekiln.data.values import full_scale
 from noisekiln.errors import counted
 
 Usable = tuple[FileImages, NDArray[np.int64]]  # the usable files, and their indices in the part
@@ -23,9 +23,9 @@ def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Usable], list[Skippe
     results = [_headers(items) for items in parts]
     good = [[(i, result) for i, result in enumerate(part) if isinstance(result, Header)] for part in results]
     headers = [head for part in good for _, head in part]
-    window = _window_of_images([head.deep for head in headers if head.deep is not None])
+    windows = windows_of(head.deep for head in headers if head.deep is not None)
     files = [
-        (FileImages(tuple(items[i] for i, _ in part), tuple(head for _, head in part), window), _indices(part))
+        (FileImages(tuple(items[i] for i, _ in part), tuple(head for _, head in part), windows), _indices(part))
         for items, part in zip(parts, good, strict=True)
     ]
     skipped = [
@@ -34,7 +34,7 @@ def survey(parts: Sequence[tuple[Item, ...]]) -> tuple[list[Usable], list[Skippe
         for item, result in zip(items, part, strict=True)
         if isinstance(result, str)
     ]
-    return files, skipped, list(_notes(headers, window))
+    return files, skipped, [Altered(note) for note in _notes(headers, windows)]
 
 
 def _indices(part: list[tuple[int, Header]]) -> NDArray[np.int64]:
@@ -50,29 +50,33 @@ def _headers(items: Sequence[Item]) -> list[Header | str]:
         except Unusable as error:
             return str(error)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as threads:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such files are skipped, and listed
+    with silent(), ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(read_header, items))
 
 
-def _window_of_images(extremes: list[Range]) -> Range | None:
-    """One range for all images of more than 8 bits, so that they stay comparable."""
-    if not extremes:
-        return None
-    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    if high <= 1 and low >= -1:
-        return (0.0 if low >= 0 else -1.0), 1.0
-    return min(0.0, low), full_scale(high)
+def _notes(headers: Sequence[Header], windows: Windows) -> Iterable[str]:
+    for window, real, kind in ((windows.whole, False, "of more than 8 bits"), (windows.real, True, "of floats")):
+        if window is not None:
+            number = sum(head.deep is not None and head.deep.real == real for head in headers)
+            yield f"{_counted(number)} {kind}: values of {_shown(window)} were scaled to 0 to 255."
+    facts = {
+        "of 16 bits: the upper 8 are used": [head.cut for head in headers],
+        "with transparency: composited onto white": [head.transparent for head in headers],
+        "with several frames: the first is used": [head.animated for head in headers],
+        "in the colours of print (CMYK): converted to RGB": [head.cmyk for head in headers],
+        "with a broken colour profile: read as sRGB": [head.profile == colour.UNREADABLE for head in headers],
+    }
+    for fact, found in facts.items():
+        if any(found):
+            yield f"{_counted(sum(found))} {fact}."
+    profiles = Counter(head.profile for head in headers if head.profile not in (colour.NONE, colour.UNREADABLE))
+    if profiles:
+        names = ", ".join(name for name, _ in profiles.most_common(3))
+        yield f"{_counted(profiles.total())} with a colour profile ({names}): converted to sRGB."
 
 
-def _notes(headers: list[Header], window: Range | None) -> Iterable[str]:
-    if window is not None:
-        deep = sum(each.deep is not None for each in headers)
-        yield f"{_counted(deep)} of more than 8 bits: values of {window[0]:g} to {window[1]:g} were scaled to 0 to 255."
-    if transparent := sum(each.transparent for each in headers):
-        yield f"{_counted(transparent)} with transparency: composited onto white."
-    if animated := sum(each.animated for each in headers):
-        yield f"{_counted(animated)} with several frames: the first is used."
+def _shown(window: Range) -> str:
+    return f"{window[0]:g} to {window[1]:g}"
 
 
 def _counted(count: int) -> str:

@@ -6,19 +6,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 
 from noisekiln.data.caption_files import CaptionFiles, read_caption_files
 from noisekiln.data.columns import Columns, parse_column
 from noisekiln.data.dataset import Altered, Skipped
-from noisekiln.data.formats import SUFFIXES
+from noisekiln.data.formats import HEAD, SUFFIXES, foreign_suffix, is_readable, may_lack_suffix
 from noisekiln.data.image_names import ImageNames
+from noisekiln.data.left_out import Tree, data_of_tree
 from noisekiln.data.metadata import FILES, Metadata, read_metadata
 from noisekiln.data.source import Item, Part, Source, natural_sort_key
 from noisekiln.errors import DataError, counted
 
+PACKED = frozenset({".npz", ".zip", ".tar", ".tgz"})  # files whose arrays or images can be given instead of a folder
 TRAIN = frozenset({"train", "training"})
 TEST = frozenset({"test", "testing", "val", "valid", "validation"})
-IGNORED = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 
 Steps = tuple[str, ...]  # the components of a path, the file's name last
 
@@ -30,10 +32,11 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     and captions of a metadata.jsonl or .csv have priority; a caption may also be in a .txt file of the image's name.
     Further columns of the metadata keep their names.
     """
-    seen = sorted((item for item in files if not is_ignored(item.name)), key=lambda item: natural_sort_key(item.name))
-    images = [item for item in seen if _suffix(item) in SUFFIXES]
+    found = data_of_tree(name, files, skipped)
+    seen = sorted(found.files, key=lambda item: natural_sort_key(item.name))
+    images = [item for item in seen if _is_image(item)]
     if not images:
-        raise _no_images(name, seen, skipped)
+        raise _no_images(name, seen, found)
     names = frozenset(item.name for item in images)
     described = [item for item in seen if _last(item) in FILES]
     metadata = read_metadata(described, ImageNames(names))
@@ -41,9 +44,10 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     captions = texts.captions | metadata.captions
     used = names | texts.used
     other = [item for item in seen if item.name not in used and _last(item) not in FILES]
-    lost = [*skipped, *(Skipped(item.name, f"not an image file ({_suffix(item) or 'no suffix'})") for item in other)]
+    lost = [*found.skipped, *(Skipped(item.name, foreign_suffix(item.name)) for item in other)]
     images, unlabelled = _labelled(images, metadata)
     trees, notes = _split_parts(images)
+    notes += found.notes
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
     notes += map(Altered, [*metadata.notes, *texts.notes, *_about_priority(texts, metadata)])
@@ -68,9 +72,15 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     )
 
 
-def is_ignored(path: str) -> bool:
-    """Whether it is a hidden file, or one that an operating system creates."""
-    return any(step.startswith(".") or step.lower() in IGNORED for step in path.split("/"))
+def _is_image(item: Item) -> bool:
+    """Whether it is an image by its suffix; where that tells nothing, by its first bytes."""
+    if _suffix(item) in SUFFIXES or not may_lack_suffix(item.name):
+        return _suffix(item) in SUFFIXES
+    try:
+        with item.open() as handle:
+            return isinstance(handle, Image.Image) or is_readable(handle.read(HEAD))
+    except OSError:
+        return False
 
 
 def _labelled(images: list[Item], metadata: Metadata) -> tuple[list[Item], list[Skipped]]:
@@ -135,13 +145,18 @@ def _about_priority(texts: CaptionFiles, metadata: Metadata) -> list[str]:
     return [f"{files}: the metadata {'has another' if len(unused) == 1 else 'have others'}."] if unused else []
 
 
-def _no_images(name: str, seen: Sequence[Item], skipped: Sequence[Skipped]) -> DataError:
-    arrays = [item.name for item in seen if _suffix(item) in (".npz", ".npy")]
-    if arrays:
-        return DataError(name, "it holds no image files", f"To use the arrays in {arrays[0]}, give that file")
-    if not seen and not skipped:
-        return DataError(name, "the folder is empty", "Put images into it, or give another folder")
-    reasons = [f"{one.file}: {one.why}" for one in skipped] + [f"{item.name}: not an image file" for item in seen]
+def _no_images(name: str, seen: Sequence[Item], found: Tree) -> DataError:
+    packed = next((item.name for item in seen if _suffix(item) in PACKED), None)
+    if packed:
+        what = "arrays" if packed.lower().endswith(".npz") else "images"
+        return DataError(name, "it holds no image files", f"To use the {what} in {packed}, give that file")
+    if not seen and not found.skipped:
+        reason = (
+            f"there is no other image in it: {found.notes[0].rstrip('.')}" if found.notes else "the folder is empty"
+        )
+        return DataError(name, reason, "Put images into it, or give another folder")
+    reasons = [f"{one.file}: {one.why}" for one in found.skipped]
+    reasons += [f"{item.name}: {foreign_suffix(item.name)}" for item in seen]
     more = f"; and {len(reasons) - 3:,} more" if len(reasons) > 3 else ""
     return DataError(
         name,

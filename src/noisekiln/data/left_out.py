@@ -1,0 +1,91 @@
+"""Files of a tree that are no data: hidden ones, those of the operating system, and those that noisekiln wrote."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from noisekiln.data.dataset import Altered, Skipped
+from noisekiln.data.formats import SUFFIXES, suffix_of
+from noisekiln.data.source import Item
+from noisekiln.errors import DataError, counted
+
+SYSTEM = frozenset(
+    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini", "__pycache__", "node_modules"}
+    | {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "~snapshot", "@tmp", "@sharebin"}  # NAS
+    | {"$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "$extend", "lost+found"}
+    | {"lost.dir", "_gsdata_"}
+)
+RUN, SAMPLES = "run.yaml", "samples.json"  # files by which the folder of a run, or of samples, is recognised
+RUN_CONTENT = frozenset({"dataset.json", "metrics.jsonl", "environment.json"})
+OVERVIEWS = frozenset({"grid.png", "strip.png", "animation.gif", "animation.webp"})  # of all samples together
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files that may be data, the files that cannot be used, and notes on what was left out."""
+
+    files: list[Item]
+    skipped: list[Skipped]
+    notes: list[Altered]
+
+
+def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -> Tree:
+    """Leaves out what is hidden, belongs to the operating system, or was written by noisekiln.
+
+    Raises:
+        DataError: If the tree itself is the folder of a run.
+    """
+    tops = {item.name for item in files if "/" not in item.name}
+    if RUN in tops and tops & RUN_CONTENT:
+        raise DataError(name, "this is the folder of a run, not of images", "Give the folder of the images")
+    written = _outermost({_parent(item.name) for item in files if _last(item.name) in (RUN, SAMPLES)} - {"."})
+    outside = [item for item in files if not _is_inside(item.name, written)]
+    visible = [item for item in outside if not is_ignored(item.name)]
+    overviews = [item for item in visible if SAMPLES in tops and item.name in OVERVIEWS]
+    kept = [item for item in visible if item not in overviews and not (SAMPLES in tops and item.name == SAMPLES)]
+    lost = [one for one in skipped if not _is_inside(one.file, written)]
+    lost += [Skipped(item.name, "an overview of the samples beside it") for item in overviews]
+    return Tree(kept, lost, [*_about_written(written), *_about_ignored(outside)])
+
+
+def is_ignored(path: str) -> bool:
+    """Whether it is a hidden file, or one that an operating system creates."""
+    return any(step.startswith(".") or step.lower() in SYSTEM for step in path.split("/"))
+
+
+def _about_written(folders: Sequence[str]) -> list[Altered]:
+    if not folders:
+        return []
+    named = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
+    what = counted(len(folders), "folder of runs or samples was", "folders of runs or samples were")
+    return [Altered(f"{what} left out: {named} (to train on samples, give their folder).")]
+
+
+def _about_ignored(files: Sequence[Item]) -> list[Altered]:
+    """Images that are hidden; a file ._1.png holds no image, but the attributes of 1.png on a Mac."""
+    ignored = [item.name for item in files if is_ignored(item.name) and suffix_of(item.name) in SUFFIXES]
+    images = [file for file in ignored if not _last(file).startswith("._")]
+    if not images:
+        return []
+    what = counted(len(images), "hidden image, or image in a folder of the system, was", f"{_PLURAL} were")
+    return [Altered(f"{what} left out; the first is {images[0]}.")]
+
+
+_PLURAL = "hidden images, or images in folders of the system,"
+
+
+def _outermost(folders: Collection[str]) -> list[str]:
+    return sorted(folder for folder in folders if not any(_is_inside(folder, [other]) for other in folders))
+
+
+def _is_inside(path: str, folders: Sequence[str]) -> bool:
+    """Whether a path is below one of these folders."""
+    return any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def _parent(path: str) -> str:
+    return str(PurePosixPath(path).parent)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
