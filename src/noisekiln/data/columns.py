@@ -38,7 +38,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], count: int) -> Columns:
                 "a column has one value for each image",
                 "Give as many values as images, or omit this array",
             )
-        texts = decode_array(name, values) if values.dtype.kind == "S" else values
+        texts = decode_array(name, values)[0] if values.dtype.kind == "S" else values
         columns[name] = texts if texts.dtype.kind == "U" else texts.astype(np.float64)
     return columns
 

@@ -28,12 +28,14 @@ def decode_text(name: str, raw: bytes) -> tuple[str, str]:
         raise DataError(name, f"its text is neither UTF-8 nor UTF-16 ({error.reason})", "Save it as UTF-8") from error
 
 
-def decode_array(name: str, values: NDArray[Any]) -> NDArray[np.str_]:
-    """An array of bytes as texts, all by one encoding; texts stay as they are. Raises DataError if it is unknown."""
-    if values.dtype.kind == "U":
-        return values
+def decode_array(name: str, values: NDArray[Any]) -> tuple[NDArray[np.str_], str]:
+    """An array of bytes as texts, all by one encoding, and that in words if it had to be guessed.
+
+    Raises:
+        DataError: If the encoding is unknown.
+    """
     _, guessed = decode_text(name, b"\n".join(values.ravel().tolist()))
-    return np.char.decode(values, "cp1252" if guessed else "utf-8")
+    return np.char.decode(values, "cp1252" if guessed else "utf-8"), guessed
 
 
 def _encoding_without_mark(raw: bytes) -> str:

@@ -78,7 +78,7 @@ def _column(name: str, labels: Sequence[Any] | NDArray[Any] | None, count: int) 
     if column.dtype.kind == "f" and np.all(column == np.floor(column)):
         column = column.astype(np.int64)
     if column.dtype.kind == "S":
-        column = decode_array(name, column)
+        column = decode_array(name, column)[0]
     if column.dtype.kind == "b":
         column = column.astype(np.int64)
     if column.ndim != 1 or column.dtype.kind not in "iuU":

@@ -69,6 +69,7 @@ def only_trained_classes(
 
 def _renumbered(part: Split, trained: NDArray[np.int64]) -> Split:
     """The part with labels that count the trained classes only."""
+    assert part.labels is not None
     return replace(part, labels=np.searchsorted(trained, part.labels).astype(np.int64))
 
 

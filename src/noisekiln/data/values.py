@@ -48,6 +48,8 @@ def _upright(name: str, array: NDArray[Any], notes: list[str]) -> NDArray[Any]:
             f"an array of shape {shape} is not a stack of images of at least {MIN_SIDE}x{MIN_SIDE} pixels",
             "Save (N, H, W) for grey or (N, H, W, C) with 1, 3 or 4 channels",
         )
+    if array.dtype.kind not in "biuf":
+        raise DataError(name, f"an array of {array.dtype} holds no pixels", "Save numbers, such as uint8 (0 to 255)")
     return array
 
 

@@ -1,25 +1,22 @@
 """Arrays in an .npz file under their common names: images or JPEG bytes, labels, captions, class names, columns."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.array_archive import read_archive
+from noisekiln.data.array_archive import ArrayArchive, is_archive, read_archive
 from noisekiln.data.columns import from_arrays
 from noisekiln.data.dataset import Altered
-from noisekiln.data.encoding import decode_array, decode_text
-from noisekiln.data.named_arrays import TEST, TRAIN, NamedArrays
+from noisekiln.data.encoding import decode_text
+from noisekiln.data.named_arrays import TEST, TRAIN, NamedArrays, side_and_kind
 from noisekiln.data.packed_images import packed_images
-from noisekiln.data.readers import npy
 from noisekiln.data.source import Item, Part, Source
 from noisekiln.errors import DataError, listed
 
 FORMATS = "an .npz file of images (with labels, captions, train and test arrays)"
-ARRAY_MAGIC = b"\x93NUMPY"  # of an .npy file
 IMAGES, LABELS = ("images", "x", "image", "imgs"), ("labels", "label", "y")
 CAPTIONS, CLASS_NAMES = ("captions", "caption", "texts", "text"), ("class_names", "label_names", "classes")
 # Names that are common in archives, too, but do not say what they hold: the shape decides.
@@ -28,19 +25,21 @@ LIKELY_LABELS = ("targets", "target", "class", "fine_labels", "arr_1", "classes"
 
 
 def recognises(path: Path) -> int:
-    """By suffix."""
-    return 2 * (path.suffix.lower() == ".npz" and path.is_file())
+    """By suffix; a single array or an archive of arrays under the other's suffix is found by its content."""
+    return 2 * (path.is_file() and path.suffix.lower() in (".npz", ".npy") and is_archive(path))
 
 
 def read(path: Path) -> Source:
-    """Reads all arrays but those of objects, which can run code. Notes say which arrays were not used."""
-    with path.open("rb") as file:
-        if file.read(len(ARRAY_MAGIC)) == ARRAY_MAGIC:
-            return replace(npy.read(path), notes=("Its content is that of an .npy file: one array.",))
+    """Reads all arrays but those of objects, which can run code. Notes say which arrays were not used.
+
+    Raises:
+        DataError: If there are no images, or if images, labels or captions cannot be read.
+    """
     archive = read_archive(path)
+    _check_read(path, archive)
     arrays = NamedArrays(archive.arrays)
+    notes: list[str] = [*map(Altered, archive.notes)]
     names = _class_names(path, arrays)
-    notes: list[str] = []
     train, test = _part(path, arrays, TRAIN, notes), _part(path, arrays, TEST, notes)
     if train is None:
         train, test = test or _only(path, arrays, archive.unread, notes), None
@@ -49,20 +48,37 @@ def read(path: Path) -> Source:
     return Source(path.stem, train, test, class_names=names, notes=tuple(notes))
 
 
+def _check_read(path: Path, archive: ArrayArchive) -> None:
+    """Raise DataError if an array that is needed cannot be read."""
+    for name, why in archive.unread.items():
+        if side_and_kind(name)[1] in (*IMAGES, *LABELS, *CAPTIONS):
+            raise DataError(
+                str(path),
+                f"numpy cannot read its array {name!r} safely ({why})",
+                "Save plain number and text arrays with numpy.savez",
+            )
+
+
 def _part(path: Path, arrays: NamedArrays, sides: Sequence[str], notes: list[str]) -> Part | None:
     """The train, test or only part."""
     images = arrays.find(sides, IMAGES) or arrays.named(*filter(None, sides))
     if images is not None:
-        return _part_of(path, arrays.take(images), arrays, sides, notes)
+        return _part_of(path, arrays.take(images), arrays, _sides_of(images, sides), notes)
     encoded, offsets = arrays.find(sides, ("jpeg",)), arrays.find(sides, ("offsets",))
     if encoded is not None and offsets is not None:
         items = packed_images(str(path), arrays.take(encoded), arrays.take(offsets))
-        return _part_of(path, items, arrays, sides, notes)
+        return _part_of(path, items, arrays, _sides_of(encoded, sides), notes)
     likely = arrays.find(sides, LIKELY_IMAGES, lambda array: array.ndim in (3, 4))
     if likely is None:
         return None
     notes.append(f'The array "{likely}" is read as the images.')
-    return _part_of(path, arrays.take(likely), arrays, sides, notes)
+    return _part_of(path, arrays.take(likely), arrays, _sides_of(likely, sides), notes)
+
+
+def _sides_of(images: str, sides: Sequence[str]) -> Sequence[str]:
+    """The sides of what belongs to these images: labels of "val" are not those of "test"."""
+    side = side_and_kind(images)[0] or images.lower()
+    return (side,) if side in TEST else sides
 
 
 def _part_of(
@@ -98,8 +114,12 @@ def _texts(path: Path, values: NDArray[Any]) -> tuple[str, ...]:
     """Texts from an array of them, or the lines of a single one."""
     if values.dtype == np.uint8 and values.ndim == 1:
         return _lines(decode_text(str(path), values.tobytes())[0])
-    if values.dtype.kind == "S":
-        values = decode_array(str(path), values)
+    if values.ndim > 1:
+        raise DataError(
+            str(path),
+            f"an array of texts in it is {values.dtype} of shape {values.shape}, not a list",
+            "Give one text for each image, or for each class",
+        )
     return _lines(str(values)) if values.ndim == 0 else tuple(map(str, values.tolist()))
 
 
