@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-
 LONGEST_MESSAGE = 2000  # characters: about a screen
 # Characters that a terminal obeys or hides: controls, directions of writing, line separators, tags; half of a pair.
 UNPRINTABLE = re.compile(
@@ -20,7 +19,7 @@ def counted(count: float, noun: str, plural: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """One line of text for a terminal: characters that would control it are shown by their number, as ``\\x1b``."""
+    """One line of text for a terminal: characters that would control it are shown by number."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -98,6 +97,10 @@ class Diverged(NoisekilnError, RuntimeError):
     def __init__(self, what: str, losses: Sequence[Any] = (), remedy: str = "Use a lower learning rate") -> None:
         super().__init__(f"{what}. {remedy}.")
         self.what, self.losses = what, losses
+
+
+class NotFinite(NoisekilnError, ValueError):
+    """Sampling produced NaN or infinite values."""
 
 
 class SaveFailed(NoisekilnError, RuntimeError):

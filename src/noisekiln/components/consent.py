@@ -21,7 +21,7 @@ class Consent:
     files: frozenset[Path] | None = frozenset()
 
     @classmethod
-    def of(cls, allow_code: "bool | Consent") -> "Consent":
+    def of(cls, allow_code: object) -> "Consent":
         """The consent that an argument `allow_code` gives.
 
         Raises:

@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from noisekiln.components.registry import did_you_mean
+from noisekiln.errors import shorten
 
 KINDS: dict[type, tuple[Any, str]] = {
     int: (Integral, "a whole number"),
@@ -96,7 +97,7 @@ def check_argument(name: str, value: object, kind: type, remedy: str = "Give one
     if isinstance(value, expected) and isinstance(value, bool) == (kind is bool):
         return
     if isinstance(value, str | int | float | Path | NoneType):  # the repr of another one may be long
-        raise ValueError(f"`{name}={value!r}` is not possible: it must be {words}. Give one.")
+        raise ValueError(f"`{name}={shorten(repr(value), 100)}` is not possible: it must be {words}. Give one.")
     raise ValueError(f"`{name}`: a {type(value).__name__} was given, and it must be {words}. {remedy}")
 
 
@@ -114,7 +115,7 @@ def check(settings: Any) -> None:
         _check_kind(name, value, hints[name], rules)
         if rules.choices is not None and value not in rules.choices:
             raise ValueError(
-                f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices), 'values')}"
+                f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices), f'values of `{name}`')}"
             )
         if isinstance(value, int | float) and not isinstance(value, bool) and not rules.allows(value):
             raise ValueError(f"`{name}={value:g}` is out of range. Give {rules.range}.")
@@ -122,9 +123,18 @@ def check(settings: Any) -> None:
 
 def _check_kind(name: str, value: object, hint: Any, rules: Rules) -> None:
     """Raise ValueError for a value of the wrong type, for example from Python or an edited run.yaml."""
-    kinds = set(get_args(hint) or (hint,)) - {NoneType}
-    if len(kinds) != 1 or not kinds <= set(KINDS):  # unions and tuples are checked where they are used
-        return
-    (kind,) = kinds
-    named = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."
-    check_argument(name, value, kind, named if kind is str else "Give one.")
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
+    if len(kinds) == 1:
+        named = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."
+        check_argument(name, value, kinds[0], named if kinds[0] is str else "Give one.")
+    elif not any(_is_of(value, kind) for kind in kinds):
+        words = " or ".join(KINDS[kind][1] if kind in KINDS else "a pair of whole numbers" for kind in kinds)
+        raise ValueError(f"`{name}`: a {type(value).__name__} was given, and it must be {words}. Give one.")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    """Whether a value is of a kind, or a sequence of the parts of a tuple."""
+    if kind in KINDS:
+        return isinstance(value, KINDS[kind][0]) and isinstance(value, bool) == (kind is bool)
+    parts = get_args(kind)
+    return isinstance(value, tuple | list) and len(value) == len(parts) and all(map(_is_of, value, parts))

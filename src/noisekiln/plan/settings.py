@@ -11,6 +11,8 @@ import yaml
 
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, rules_of, setting
+from noisekiln.errors import shorten
+from noisekiln.files.yaml_file import read_yaml
 
 LARGEST_SEED = 2**63 - 1
 
@@ -100,7 +102,10 @@ class Settings:
         None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16")
     )
     compile: str = _machine(
-        "auto", "Compile the network with torch.compile: auto (on a GPU), yes or no.", choices=("auto", "yes", "no")
+        "auto",
+        "On an Nvidia GPU: graphs (CUDA graphs: launch all kernels of the network at once), yes (torch.compile, too: "
+        "faster, after a minute), no, or auto: yes for 20 minutes or more, otherwise graphs.",
+        choices=("auto", "yes", "graphs", "no"),
     )
     deterministic: bool = _machine(
         False,
@@ -183,14 +188,16 @@ class Settings:
             ValueError: If the file does not hold settings, or has an unknown one.
         """
         try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError):
-            found = None
+            found = read_yaml(file)
+        except ValueError as error:
+            raise ValueError(
+                f"{file} cannot be read ({error}). It is damaged, or no run.yaml. Restore it from a backup."
+            ) from error
         if not isinstance(found, dict):
             raise ValueError(f"{file} holds no settings. Give a run.yaml that `noisekiln train` wrote.")
         found["size"] = tuple(found["size"]) if isinstance(found.get("size"), list) else found.get("size")
         try:
-            return cls.of(**found)
+            return cls.of(**{str(name): value for name, value in found.items()})
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
 
@@ -204,7 +211,8 @@ class Settings:
         known = [each.name for each in fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(f"There is no setting called {name!r}. {did_you_mean(str(name), known, 'settings')}")
+                shown = repr(shorten(name, 60))
+                raise ValueError(f"There is no setting called {shown}. {did_you_mean(name, known, 'settings')}")
         return cls(**values)
 
     def resuming(self, before: "Settings") -> "Settings":
