@@ -51,7 +51,7 @@ def from_memory(source: Any, labels: Any = None, captions: Any = None) -> Source
     if isinstance(source, Mapping) and "train" in source and not is_word(source["train"]):
         return _of_parts(source, labels, captions)
     table = read_table(source)
-    kinds = _kinds(table, names_of_classes(source, ""))
+    kinds = _kinds(table)
     part, names, notes = _part(table, kinds, source)
     if labels is not None:
         part = replace(part, labels=_words("labels", labels, part))
@@ -59,7 +59,7 @@ def from_memory(source: Any, labels: Any = None, captions: Any = None) -> Source
     if captions is not None:
         part = replace(part, captions=_texts("captions", _words("captions", captions, part)))
     name = "array" if isinstance(part.images, np.ndarray) else "images"
-    numbers = all(not isinstance(label, str) for label in _listed(part.labels or ()))
+    numbers = all(not isinstance(label, str) for label in ([] if part.labels is None else part.labels))
     return Source(name, part, class_names=names if numbers else (), notes=(*table.notes, *notes))
 
 
@@ -84,7 +84,7 @@ def _of_parts(source: Mapping[str, Any], labels: Any, captions: Any) -> Source:
     return replace(train, test=held_out.train, notes=tuple(dict.fromkeys((*train.notes, *held_out.notes, *notes))))
 
 
-def _kinds(table: Table, class_names: tuple[str, ...]) -> dict[str, str]:
+def _kinds(table: Table) -> dict[str, str]:
     """The columns of the images, the labels and the captions, as far as there are any."""
     lower = {name.lower(): name for name in reversed(table.columns)}
     found = {
@@ -111,12 +111,7 @@ def _part(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple
     images = _images(table.columns[kinds["images"]])
     read = {kind: _listed(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
     for kind, values in read.items():
-        if len(values) != len(images):
-            raise DataError(
-                f"`{kinds[kind]}`",
-                f"there are {counted(len(images), 'image')} but {len(values):,} {kind}, so they cannot be paired",
-                "Give one for each image, in the same order",
-            )
+        _check_length(kinds[kind], values, len(images))
     others = {name: values for name, values in table.columns.items() if name not in kinds.values()}
     columns, left_out = _other_columns(others, len(images))
     notes: list[str] = [_about_column("classes" if kind == "labels" else kind, kinds[kind]) for kind in read]
@@ -223,13 +218,17 @@ def _words(name: str, values: Any, part: Part) -> list[Any]:
     if isinstance(values, str) or not (is_stack(values) or isinstance(values, Sequence)):
         raise DataError(f"`{name}`", f"a {type(values).__name__} is not one for each image", "Give a list of them")
     listed = _listed(values)
-    if len(listed) != len(part.images):
+    _check_length(name, listed, len(part.images))
+    return listed
+
+
+def _check_length(name: str, values: Sequence[Any], count: int) -> None:
+    if len(values) != count:
         raise DataError(
             f"`{name}`",
-            f"there are {counted(len(part.images), 'image')} but {len(listed):,} {name}, so they cannot be paired",
+            f"there are {counted(count, 'image')} and {counted(len(values), 'value')} here, so they cannot be paired",
             "Give one for each image, in the same order",
         )
-    return listed
 
 
 def _texts(name: str, values: Sequence[Any]) -> list[str]:

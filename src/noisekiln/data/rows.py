@@ -96,12 +96,7 @@ def is_images_and_words(source: Any) -> bool:
         return False
     images: Any = source[0]
     words: Any = source[1]
-    if (
-        isinstance(images, str)
-        or isinstance(words, str)
-        or not isinstance(images, Sized)
-        or not isinstance(words, Sized)
-    ):
+    if any(isinstance(each, str) or not isinstance(each, Sized) for each in source):
         return False
     if len(images) != len(words) or not len(words):
         return False

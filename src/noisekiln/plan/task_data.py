@@ -21,4 +21,12 @@ def task_of(spec: str) -> Task | None:
 def read_images(source: Any, task: str, **options: Any) -> DataSet:
     """The data set of a task: as `noisekiln.data.load` reads it, or pairs of images for a task that needs them."""
     kind = task_of(task)
-    return (load_pairs if kind is not None and kind.paired else load)(source, **options)
+    if kind is None or not kind.paired:
+        return load(source, **options)
+    for name in ("labels", "captions"):
+        if name in options:
+            raise ValueError(
+                f"`{name}`: `task={task}` is trained on pairs of images in a folder, which have none in memory. "
+                "Give the folder alone."
+            )
+    return load_pairs(source, **options)

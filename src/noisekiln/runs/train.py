@@ -5,11 +5,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import torch
 
 from noisekiln.components.own_code import noting_own_code
+from noisekiln.components.plain_values import all_plain
+from noisekiln.components.registry import PACKAGE
 from noisekiln.components.setting import check_argument
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
@@ -22,9 +24,10 @@ from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.plan.chosen_components import check_components
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.settings_by_name import SettingsByName
 from noisekiln.plan.source_models import check_models_exist, default_folder, load_with_consent, size_to_load
 from noisekiln.plan.task_data import GENERATE, read_images
-from noisekiln.runs.events import DataRead, End, Event, Note, Reading, check_watch
+from noisekiln.runs.events import DataRead, End, Event, Note, Plan, Reading, check_watch
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 
@@ -42,16 +45,22 @@ def learning(function: Called) -> Called:
 def train(
     data: Any,
     *,
+    labels: Any = None,
+    captions: Any = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
     intervals: Intervals = Intervals(),
     allow_code: bool = False,
-    **settings: Any,
+    **settings: Unpack[SettingsByName],
 ) -> Diffusion:
     """Train on images, or resume an interrupted call; returns the model, which is also saved in `out`.
 
     Args:
-        data: A folder, a file, a bundled name, or images in memory ((N, H, W, C) uint8, or a list of images).
+        data: A folder, a file, a bundled name; or images in memory: an array or a tensor (N, H, W, C) or (N, C, H, W)
+            of bytes or of floats in [0, 1] or [-1, 1], a list of PIL images or paths, pairs of an image and its class
+            or caption, (images, labels), columns by name, a data set or a loader of torch.
+        labels: The class of each image in memory.
+        captions: The caption of each image in memory.
         out: Folder of the run; by default ``runs/NAME``, or ``runs/NAME-from-START``.
         watch: Callback for every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
         intervals: Intervals of logs, evaluations, grids and checkpoints.
@@ -69,7 +78,8 @@ def train(
     """
     watch = _watch(watch)
     with noting_own_code():
-        chosen, images, folder = _prepare(data, out, settings, watch)
+        words = {"labels": labels, "captions": captions}
+        chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
         return _train(chosen, folder, images, watch, intervals, allow_code=allow_code)
 
 
@@ -77,15 +87,19 @@ def train(
 def measure(
     data: Any,
     *,
+    labels: Any = None,
+    captions: Any = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
     allow_code: bool = False,
-    **settings: Any,
+    **settings: Unpack[SettingsByName],
 ) -> Measurement:
     """Measure the time and memory that training would need, by a few real steps; nothing is written.
 
     Args:
         data: Images, as in `train`.
+        labels: The class of each image in memory.
+        captions: The caption of each image in memory.
         out: Folder of the run, new or existing.
         watch: Callback for `Reading`, `DataRead` and `Plan`.
         allow_code: Whether all Python files may be run, as in `train`.
@@ -96,7 +110,8 @@ def measure(
     """
     watch = _watch(watch)
     with noting_own_code():
-        chosen, images, folder = _prepare(data, out, settings, watch)
+        words = {"labels": labels, "captions": captions}
+        chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
         run = Run(chosen, images, folder, allow_code=allow_code)
         watch(run.plan)
         opened = run.opened
@@ -140,12 +155,26 @@ def fine_tune_on(
 
 
 def warn(event: Event) -> None:
-    """The default `watch`: notes and an early stop become Python warnings."""
+    """The default `watch`: notes, an early stop, and what was left out or converted become Python warnings."""
+    if isinstance(event, DataRead):
+        for note in event.data.altered:
+            warn_caller(f"{event.data.name}: {note}")
+    if isinstance(event, Plan):
+        for line in event.notes:
+            warn_caller(line)
     if isinstance(event, Note):
-        warnings.warn(printable(event.text), stacklevel=4)  # the line of the caller of `train`
+        warn_caller(event.text)
     if isinstance(event, End) and event.why == "stopped":
         images = counted(event.images_seen, "image")
-        warnings.warn(f"Stopped and saved after {images}; the same call resumes.", stacklevel=4)
+        warn_caller(f"Stopped and saved after {images}; the same call resumes.")
+
+
+def warn_caller(text: str) -> None:
+    """A Python warning at the line, outside of noisekiln, from which it was called."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(printable(text), stacklevel=level - 1)
 
 
 def _watch(watch: Watch | None) -> Watch:
@@ -155,24 +184,25 @@ def _watch(watch: Watch | None) -> Watch:
 
 
 def _prepare(
-    data: Any, out: str | Path | None, settings: dict[str, Any], watch: Watch
+    data: Any, words: dict[str, Any], out: str | Path | None, settings: dict[str, Any], watch: Watch
 ) -> tuple[Settings, DataSet, Path]:
     """The settings, the images and the folder of a run; whatever needs no images is checked before they are read."""
     size = settings.pop("size", None)
-    chosen = Settings.of(**settings)
+    chosen = Settings.of(**all_plain(settings))
     check_components(chosen)
     if out is not None:
         check_argument("out", out, Path)
     if out:
         RunFolder(Path(out)).check_is_run_or_empty()
     check_models_exist(chosen, out)
-    images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch)
+    words = {name: values for name, values in words.items() if values is not None}
+    images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch, **words)
     chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
     return chosen, images, Path(out) if out else default_folder(images, chosen.start)
 
 
-def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch) -> DataSet:
-    data = read_images(source, task, size=size, progress=lambda done, total: watch(Reading(done, total)))
+def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch, **words: Any) -> DataSet:
+    data = read_images(source, task, size=size, progress=lambda done, total: watch(Reading(done, total)), **words)
     watch(DataRead(data))
     return data
 
