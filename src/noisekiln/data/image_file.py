@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.decode import Header, Unusable, decode, header, silent, transparency
 from noisekiln.data.deep import Range, windows_of
-from noisekiln.data.source import file_item
+from noisekiln.data.source import Item, file_item
 from noisekiln.errors import DataError
 
 REMEDY = "Give another image, or save it again as PNG"
@@ -23,14 +23,18 @@ def read_image_file(file: str | Path, *, channels: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If it does not exist, is no image, or is damaged.
     """
-    item = file_item(str(file), Path(file))
+    return read_image_item(file_item(str(file), Path(file)), channels=channels)
+
+
+def read_image_item(item: Item, *, channels: int) -> NDArray[np.uint8]:
+    """The same for anything that can be opened as a file, or is decoded: ``Item(name, lambda: image)``."""
     try:
         with silent():
             head = header(item)
             window = _window_of_image(head)
             image = decode(item, in_colour=channels == 3, window=window, about=(head.height, head.width))
     except Unusable as unusable:
-        raise DataError(str(file), str(unusable), REMEDY) from unusable
+        raise DataError(item.name, str(unusable), REMEDY) from unusable
     pixels = np.array(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
