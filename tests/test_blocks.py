@@ -1,5 +1,6 @@
 """Layers that networks are built of, against what they are by hand."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -8,6 +9,8 @@ from noisekiln.backbones.unet import Unet
 from noisekiln.blocks.attention import Attention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
+from noisekiln.levels import level
+from noisekiln.noise_labels.log_nsr import LogNsr
 
 
 def test_attention_is_the_textbooks_head_by_head():
@@ -31,6 +34,11 @@ def test_features_of_a_noise_label_have_unit_variance():
     features = Fourier(64)(torch.linspace(-60, 60, 20_001))
     assert abs(float(features.square().mean()) - 1) < 1e-3
     torch.testing.assert_close(features[10_000, :32], torch.full((32,), 2**0.5))  # cosines of zero
+
+
+def test_the_label_of_edm_is_a_quarter_of_the_logarithm():
+    """c_noise of Karras et al. 2022, table 1."""
+    assert float(LogNsr()(level(0.5, 0.5 * 2.718281828459045**2))) == pytest.approx(0.5)
 
 
 def test_an_embedding_of_zero_leaves_the_normalised_middle_as_it_is():

@@ -58,6 +58,20 @@ def test_each_stage_starts_from_the_result_of_the_one_before():
     assert torch.equal(source, images)
 
 
+def test_guidance_is_for_the_first_stage_alone():
+    model = cascade()
+    guided, plain = (model.stages[0].sample(["cat"], seed=3, guidance=scale) for scale in (8.0, 1.0))
+    seen = []
+    for stage in model.stages:
+        original = stage.generate
+        stage.generate = lambda *conditions, original=original, **words: (
+            seen.append(words.get("guidance")) or original(*conditions, **words)
+        )
+    list(model.generate(["cat"], seed=3, guidance=8.0))
+    assert seen == [8.0, None, None]
+    assert not torch.equal(guided, plain)
+
+
 def test_conditions_go_to_the_stages_that_know_them():
     """By name: the second stage has its classes in reverse order, the third has none."""
     model = cascade()

@@ -68,6 +68,21 @@ def test_renoise_refuses_to_take_noise_away():
         renoise(torch.zeros(1), level(0.6, 0.8), level(0.9, 0.2), torch.zeros(1))
 
 
+def test_a_ratio_that_is_lower_by_a_hair_is_rounding_and_by_a_hundredth_is_not():
+    x = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    renoise(x, level(1.0, 1.0), level(1.0, 1 - 1e-9), x)
+    with pytest.raises(ValueError, match="cannot lower"):
+        renoise(x, level(1.0, 1.0), level(1.0, 0.99), x)
+
+
+def test_rounding_never_takes_the_root_of_a_negative_variance():
+    """In single precision the variance of fresh noise comes out below zero for many equal levels."""
+    sigma = torch.linspace(0.01, 3, 500)
+    at, to = Level(torch.full_like(sigma, 0.7), sigma), Level(torch.full_like(sigma, 0.7), sigma * (1 - 1e-7))
+    assert bool((to.sigma**2 - (to.alpha / at.alpha * at.sigma) ** 2 < 0).any())
+    assert bool(renoise(torch.ones(500), at, to, torch.ones(500)).isfinite().all())
+
+
 @pytest.mark.parametrize("data", BOTH.values(), ids=BOTH)
 def test_the_oracles_estimates_are_consistent_and_their_score_is_the_densitys(data):
     x_t = torch.linspace(-2, 2, 9, dtype=torch.float64, requires_grad=True)

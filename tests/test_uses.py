@@ -12,16 +12,20 @@ from noisekiln.api import edit, inpaint, interpolate, outpaint, restore, style, 
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.denoisers import Denoiser
+from noisekiln.estimate import Estimate
 from noisekiln.flow.inversion import invert
 from noisekiln.levels import level
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.strength import levels_from
 from noisekiln.model.tiling import tiled, windows
 from noisekiln.operators.downsample import Downsample
-from noisekiln.predictions import V
+from noisekiln.predictions import EPS, V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
+from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
+from noisekiln.schedules.rectified import Rectified
 from noisekiln.session.session import Session
 from noisekiln.uses import interpolation, style_transfer
 from noisekiln.uses.fit_image import as_floats, fit_to_model_size
@@ -373,6 +377,36 @@ def test_options_are_checked_before_the_inversion():
 
 
 # --- tiles
+
+
+@pytest.mark.parametrize(("strength", "steps", "count"), [(0.5, 10, 5), (0.51, 10, 6), (1.0, 7, 7), (0.01, 10, 1)])
+def test_a_strength_is_a_share_of_the_angle_and_of_the_steps(strength, steps, count):
+    levels = levels_from(strength, Cosine(0.0), steps, V)
+    assert len(levels) == count + 1
+    assert float(levels[0].angle) == pytest.approx(strength * math.pi / 2, abs=1e-6)
+    assert float(levels[-1].sigma) == 0
+
+
+def test_an_eps_model_does_not_begin_where_it_says_nothing_of_the_image():
+    begins = [float(levels_from(1.0, Rectified(), 4, prediction)[0].sigma) for prediction in (V, EPS)]
+    assert begins == pytest.approx([1.0, 0.999])
+
+
+def test_the_next_tile_overlaps_by_at_least_the_share_that_is_requested():
+    """Of tiles of 8, each starts at most 6 after the one before it where a quarter overlaps."""
+    assert [rows.start for rows, _ in windows((20, 8), (8, 8), 0.25)] == [0, 6, 12]
+    assert [rows.start for rows, _ in windows((14, 8), (8, 8), 0.25)] == [0, 6]
+    assert len(windows((14, 8), (8, 8), 0.75)) == 4
+
+
+def test_tiles_count_less_towards_their_borders():
+    """Two tiles of 3 that share two rows: weights 1/2, 1, 1/2 of each."""
+    zero, one = (lambda x_t, t, *, to=None, value=value: Estimate.of_x(x_t, torch.full_like(x_t, value), t)
+                 for value in (0.0, 1.0))  # fmt: skip
+    places = [(slice(0, 3), slice(0, 1)), (slice(1, 4), slice(0, 1))]
+    denoise = tiled(lambda place: zero if place is places[0] else one, places)
+    x = denoise(torch.zeros(1, 1, 4, 1), level(0.6, 0.8)).x
+    torch.testing.assert_close(x.flatten(), torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 8), (20, 33), (16, 12)])

@@ -57,6 +57,12 @@ def test_min_snr_on_eps_and_v_is_the_papers():
     torch.testing.assert_close(MinSnr(3.0)(one, LEVELS, V), snr.clamp(max=3) / (snr + 1))
 
 
+def test_min_snr_of_eps_at_pure_noise_is_the_error_itself():
+    nothing_left = Level(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    error = torch.tensor([0.25], dtype=torch.float64)
+    torch.testing.assert_close(MinSnr()(error, nothing_left, PREDICTIONS["eps"]), error)
+
+
 def test_min_snr_refuses_a_gamma_of_zero():
     with pytest.raises(ValueError, match="gamma above 0"):
         MinSnr(0.0)
@@ -65,6 +71,14 @@ def test_min_snr_refuses_a_gamma_of_zero():
 def test_an_untrained_uncertainty_is_the_error_itself():
     error = torch.rand(5, dtype=torch.float64)
     assert torch.equal(Uncertainty().double()(error, LEVELS, V), error)
+
+
+def test_the_features_of_uncertainty_are_cosines_of_multiples_of_twice_the_angle():
+    weight, nothing = Uncertainty(3).double(), torch.zeros(5, dtype=torch.float64)
+    for number in range(3):
+        with torch.no_grad():
+            weight.u.weight.zero_()[0, number] = 1
+            torch.testing.assert_close(weight(nothing, LEVELS, V), torch.cos(2 * (number + 1) * ANGLES))
 
 
 def test_uncertainty_is_computed_in_its_own_precision_under_autocast():
