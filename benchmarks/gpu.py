@@ -11,7 +11,7 @@ sizes and no compiler.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,32 +19,22 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products, before CUDA is initialized
 
+import gpu_checks_graphs  # noqa: E402
 import gpu_checks_sampling  # noqa: E402
 import gpu_checks_training  # noqa: E402
 from gpu_figures import (  # noqa: E402
     Bench,
     Case,
+    compiled_speed,
     parts_of_a_step,
     sampling_speed,
     training_speed,
-    without_channels_last,
 )
 from gpu_report import Item, Part, Recorder, describe_machine, run_parts  # noqa: E402
 from gpu_run import train_for_real  # noqa: E402
 from noisekiln.machine.devices import pick_device  # noqa: E402
 
-SIZES, SIDES = ("s", "m", "l", "xl"), (32, 64)
-COMPILED = (  # most important first: each takes up to a minute to compile
-    Case("m", 32, "bf16"),
-    Case("l", 64, "bf16"),
-    Case("s", 32, "bf16"),
-    Case("xl", 64, "bf16"),
-    Case("m", 32, "fp32"),
-    Case("s", 64, "bf16"),
-    Case("l", 32, "bf16"),
-    Case("m", 64, "bf16"),
-    Case("xl", 32, "bf16"),
-)
+CASES = (Case("s", 32, "bf16"), Case("l", 64, "bf16"), Case("m", 32, "bf16"), Case("s", 64, "bf16"))
 
 
 def main() -> None:
@@ -77,51 +67,45 @@ def plan(options: argparse.Namespace) -> list[Part]:
     """All parts, most important first, with their shares of the time."""
     device, quick = options.device, options.quick
     bench = Bench(device, 8, 16, 0.05, "eager") if quick else Bench(device)
-    sizes: Sequence[str] = ("xs",) if quick else SIZES
-    sides: Sequence[int] = (8,) if quick else SIDES
-    compiled: Sequence[Case] = (Case("xs", 8, "fp32"),) if quick else COMPILED
-    eager = [Case(size, side, precision) for precision in ("bf16", "fp32") for side in sides for size in sizes]
-    small, middle = Case(sizes[0], sides[0], "bf16"), Case(sizes[len(sizes) // 2], sides[-1], "bf16")
+    cases: Sequence[Case] = (Case("xs", 8, "fp32"),) if quick else CASES
+    small, large, many = cases[0], cases[min(1, len(cases) - 1)], 4 if quick else 64
     run = Item("real run", partial(train_for_real, options.data, device, options.out, quick=quick), needs_time=True)
     items: dict[str, Sequence[Item]] = {
         "checks": checks(device),
-        "training": [Item(str(case), partial(training_speed, bench, case)) for case in eager],
-        "compiled": [Item(str(case), partial(training_speed, bench, case, compiled=True)) for case in compiled],
-        "sampling": sampling(bench, (small, middle), (1, 4) if quick else (1, 64)),
+        "training": [
+            Item(f"{case}{GRAPHS * graphs}", partial(training_speed, bench, case, graphs=graphs))
+            for case in cases
+            for graphs in (False, True)
+        ],
+        "sampling": sampling(bench, [(small, 1), (small, many), (large, many)]),
         "run": [run],
-        "details": details(bench, small, middle),
+        "details": [
+            Item(f"parts of a step, {case}{GRAPHS * graphs}", partial(parts_of_a_step, bench, case, graphs=graphs))
+            for case, graphs in ((small, False), (small, True), (large, True))
+        ],
+        "compiled": [Item(str(large), partial(compiled_speed, bench, large))],
     }
     return [Part(name, PARTS[name], items[name]) for name in PARTS]
 
 
-PARTS = {"checks": 0.22, "training": 0.15, "compiled": 0.2, "sampling": 0.07, "run": 0.28, "details": 0.08}
+PARTS = {"checks": 0.3, "training": 0.19, "sampling": 0.06, "run": 0.24, "details": 0.03, "compiled": 0.18}
+GRAPHS = ", by CUDA graphs"
 
 
 def checks(device: str) -> list[Item]:
     """What must be as on the CPU."""
-    found = gpu_checks_training.CHECKS | gpu_checks_sampling.CHECKS
-    found["compiled"] = found.pop("compiled")  # last, as a compiler takes its time
+    found = gpu_checks_training.CHECKS | gpu_checks_graphs.CHECKS | gpu_checks_sampling.CHECKS
+    for slow in ("step in fp16", "compiled"):  # last: it is for older cards, and a compiler takes its time
+        found[slow] = found.pop(slow)
     return [Item(name, partial(check, device)) for name, check in found.items()]
 
 
-def sampling(bench: Bench, cases: Sequence[Case], counts: Sequence[int]) -> list[Item]:
-    """Latencies of requests: in fp32, in bf16 as is the default on a GPU, and compiled as well."""
-    items = []
-    for case in cases:
-        for precision, compiled in (("fp32", False), ("bf16", False), ("bf16", True)):
-            for count in counts if not compiled else counts[-1:]:
-                name = f"{case.model} {case.side}x{case.side} {precision} n={count}{' compiled' * compiled}"
-                work = partial(sampling_speed, bench, case._replace(precision=precision), count, compiled=compiled)
-                items.append(Item(name, work))
-    return items
-
-
-def details(bench: Bench, small: Case, middle: Case) -> list[Item]:
-    """Where a step's time goes, and what channels last gains: compare with `training`."""
+def sampling(bench: Bench, requests: Iterable[tuple[Case, int]]) -> list[Item]:
+    """Latencies of requests for a number of images, eager and by CUDA graphs."""
     return [
-        Item(f"parts of a step, {small}", partial(parts_of_a_step, bench, small)),
-        Item(f"parts of a step, {middle}", partial(parts_of_a_step, bench, middle)),
-        Item(f"without channels last, {middle}", partial(training_speed, bench, middle, change=without_channels_last)),
+        Item(f"{case} n={count}{GRAPHS * graphs}", partial(sampling_speed, bench, case, count, graphs=graphs))
+        for case, count in requests
+        for graphs in (False, True)
     ]
 
 

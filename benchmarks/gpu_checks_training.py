@@ -40,7 +40,8 @@ from noisekiln.training.batches import Prefetcher
 from noisekiln.training.trainer import Trainer
 
 DIFFERENCE = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}  # from the CPU in fp32, relative, at most
-RESUMED = 0.05  # relative difference of resumed weights where kernels are not deterministic, at most
+RESUMED = 3.0  # difference of a resumed run from an uninterrupted one, in differences of two uninterrupted ones
+NO_DIFFERENCE = 1e-3  # relative difference that is allowed in any case
 
 
 def check_step(device: str, precision: str) -> Figures:
@@ -81,19 +82,25 @@ def check_compiled(device: str) -> Figures:
 
 
 def check_resumed(device: str) -> Figures:
-    """A run that is resumed is the uninterrupted one: to the bit with the setting `deterministic`, else nearly."""
-    figures = {"deterministic": _resumed_difference(device, deterministic=True), "as training is": 0.0}
-    assert figures["deterministic"] == 0, f"resumed weights differ by {figures['deterministic']:.2g}"
-    figures["as training is"] = _resumed_difference(device, deterministic=False)
-    assert figures["as training is"] <= RESUMED, f"resumed weights differ by {figures['as training is']:.2g}"
-    return figures
+    """A run that is resumed is the uninterrupted one: to the bit with the setting `deterministic`, else nearly.
+
+    Nearly is as two uninterrupted runs are equal, whose kernels sum in no fixed order. Muon makes much of that: it
+    gives all directions of a gradient one length, also those that hold only rounding.
+    """
+    resumed, _ = _differences(device, deterministic=True)
+    assert resumed == 0, f"resumed weights differ by {resumed:.2g}"
+    resumed, again = _differences(device, deterministic=False)
+    allowed = max(RESUMED * again, NO_DIFFERENCE)
+    assert resumed <= allowed, f"resumed weights differ by {resumed:.2g}, those of two whole runs by {again:.2g}"
+    return {"deterministic": 0.0, "as training is": resumed, "two uninterrupted runs": again}
 
 
-def _resumed_difference(device: str, *, deterministic: bool) -> float:
-    """The largest relative difference of a tensor of the resumed run's state."""
+def _differences(device: str, *, deterministic: bool) -> tuple[float, float]:
+    """The largest relative difference of a tensor of the state: of a resumed, and of another uninterrupted run."""
     with restoring_switches():
-        whole, first, second = (trainer_on(device, deterministic=deterministic) for _ in range(3))
+        whole, other, first, second = (trainer_on(device, deterministic=deterministic) for _ in range(4))
         steps(whole)
+        steps(other)
         steps(first, STEPS // 2)
         with tempfile.TemporaryDirectory() as folder:
             tensors, numbers = first.state_dict()
@@ -102,8 +109,12 @@ def _resumed_difference(device: str, *, deterministic: bool) -> float:
         assert found is not None
         second.load_state_dict(found.shards, found.state)
         steps(second, STEPS - STEPS // 2)
-    expected, resumed = whole.state_dict()[0], second.state_dict()[0]
-    return max(relative(resumed[name].float(), tensor.float()) for name, tensor in expected.items())
+    expected, resumed, again = (trainer.state_dict()[0] for trainer in (whole, second, other))
+    away = [
+        max(relative(found[name].float(), tensor.float()) for name, tensor in expected.items())
+        for found in (resumed, again)
+    ]
+    return away[0], away[1]
 
 
 def check_memory(device: str) -> Figures:

@@ -1,14 +1,14 @@
 """Speed of training and sampling on a device, measured."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_tiny import network_of, noise_data
@@ -21,10 +21,11 @@ from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.batches import Batch
-from noisekiln.training.trainer import Trainer
+from noisekiln.training.compiling import NetworkCompiler
+from noisekiln.training.trainer import Report, Trainer
 
 SAMPLING_STEPS = 20
+WARM_UP_STEPS = 5  # memory is allocated, kernels are chosen or compiled, and captured in the third
 
 
 class Case(NamedTuple):
@@ -53,16 +54,18 @@ class Bench:
     device: str
     batch_size: int = 256
     images: int = 2048
-    seconds: float = 1.5
+    seconds: float = 1.0
     compiler: str = "inductor"
 
     def trainer(self, case: Case) -> Trainer:
-        """A trainer at the defaults, with nothing compiled."""
+        """A trainer at the defaults, which runs eagerly."""
         return make_trainer(self._settings(case), data_of(case.side, self.images))
 
-    def model(self, case: Case) -> Diffusion:
-        """An untrained model, ready to sample."""
-        return make_learner(self._settings(case), data_of(case.side, self.images)).diffusion.eval()
+    def model(self, case: Case, *, graphs: bool) -> Diffusion:
+        """An untrained model, ready to sample, by CUDA graphs or eagerly."""
+        model = make_learner(self._settings(case), data_of(case.side, self.images)).diffusion.eval()
+        model.cuda_graphs = graphs
+        return model
 
     def _settings(self, case: Case) -> Settings:
         chosen = Settings(
@@ -86,25 +89,41 @@ def data_of(side: int, count: int) -> DataSet:
 # --- training
 
 
-def training_speed(
-    bench: Bench, case: Case, *, compiled: bool = False, change: Callable[[Trainer], None] = lambda _: None
-) -> dict[str, Any]:
-    """Speed of training and what it takes of the device.
+def training_speed(bench: Bench, case: Case, *, graphs: bool = False) -> dict[str, Any]:
+    """Speed of training and what it takes of the device, eager or by CUDA graphs.
 
     Args:
         bench: How it is measured.
         case: What is trained.
-        compiled: Whether the network is compiled, whole or not at all.
-        change: Applied to the trainer before its first step.
+        graphs: Whether the network runs by CUDA graphs.
     """
     trainer = bench.trainer(case)
-    change(trainer)
-    if compiled:
-        network_of(trainer).compile(dynamic=False, fullgraph=True, backend=bench.compiler)
-    reset_peak_memory(bench.device)
+    if graphs:
+        _use_graphs(trainer, bench.device)
+    return _speed_of(bench, case, trainer, trainer.run())
+
+
+def compiled_speed(bench: Bench, case: Case) -> dict[str, Any]:
+    """Speed of training with a compiled network, and then of the same by CUDA graphs as well."""
+    trainer = bench.trainer(case)
+    network_of(trainer).compile(dynamic=False, fullgraph=True, backend=bench.compiler)
     run = trainer.run()
+    compiled = _speed_of(bench, case, trainer, run)
+    _use_graphs(trainer, bench.device)
+    both = _speed_of(bench, case, trainer, run)
+    return compiled | {f"{name}, with graphs": both[name] for name in ("images_per_second", "ms_per_step")}
+
+
+def _use_graphs(trainer: Trainer, device: str) -> None:
+    compiler = NetworkCompiler(network_of(trainer), device)
+    compiler.use("graphs")
+    assert device != "cuda" or compiler.graphs_failure is None, compiler.graphs_failure
+
+
+def _speed_of(bench: Bench, case: Case, trainer: Trainer, run: Iterator[Report]) -> dict[str, Any]:
+    reset_peak_memory(bench.device)
     start_time = time.perf_counter()
-    list(islice(run, 2))  # memory is allocated, kernels are chosen or compiled
+    list(islice(run, WARM_UP_STEPS))
     first = time.perf_counter() - start_time
     start_time, count = time.perf_counter(), 0
     while count < 3 or time.perf_counter() - start_time < bench.seconds:
@@ -118,7 +137,6 @@ def training_speed(
         "share_of_peak": _short(_workload(bench, case).at(speed).get("share_of_peak")),
         "memory_gb": _short(None if memory is None else memory / 1e9),
         "first_steps_seconds": _short(first),
-        "micro_batch_size": trainer.micro_batch_size,
         "steps": count,
     }
 
@@ -135,21 +153,13 @@ def _flops(bench: Bench, model: str, side: int) -> float | None:
     return flops_per_image(trainer.module, trainer.batches)
 
 
-def without_channels_last(trainer: Trainer) -> None:
-    """Have a trainer's weights and batches laid out channel by channel, as torch does by default."""
-    trainer.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-    def contiguous(_: nn.Module, rows: Batch) -> Batch:
-        return tuple(None if each is None else each.contiguous() for each in rows)
-
-    trainer.module.register_forward_pre_hook(contiguous)
-
-
-def parts_of_a_step(bench: Bench, case: Case) -> dict[str, Any]:
-    """Where an eager step's time goes: kernels, how long the device computes, and the optimizers' share."""
+def parts_of_a_step(bench: Bench, case: Case, *, graphs: bool) -> dict[str, Any]:
+    """Where a step's time goes: kernels, how long the device computes, and the optimizers' share."""
     trainer = bench.trainer(case)
+    if graphs:
+        _use_graphs(trainer, bench.device)
     run, on_cuda = trainer.run(), bench.device == "cuda"
-    list(islice(run, 3))
+    list(islice(run, WARM_UP_STEPS))
     start_time = time.perf_counter()
     list(islice(run, 3))
     seconds = time.perf_counter() - start_time
@@ -191,11 +201,9 @@ def _time_optimizers(trainer: Trainer, device: str) -> list[float]:
 # --- sampling
 
 
-def sampling_speed(bench: Bench, case: Case, count: int, *, compiled: bool = False) -> dict[str, Any]:
+def sampling_speed(bench: Bench, case: Case, count: int, *, graphs: bool) -> dict[str, Any]:
     """Latency of a request of so many images, in 20 steps, without guidance."""
-    model = bench.model(case)
-    if compiled:
-        model.denoiser.backbone.compile(dynamic=False, fullgraph=True, backend=bench.compiler)
+    model = bench.model(case, graphs=graphs)
 
     def request(seed: int) -> Tensor:
         chosen: dict[str, Any] = {"steps": SAMPLING_STEPS, "guidance": 1.0, "precision": case.precision}

@@ -10,7 +10,7 @@ import noisekiln as nk
 from noisekiln.runs.events import End, Event, Note, Plan
 
 MOST_MINUTES = 2.0
-BESIDES = 60.0  # seconds for reading, compiling, the last grid and saving
+BESIDES = 25.0  # seconds for reading, trials, the last grid and saving
 
 
 def train_for_real(data: str, device: str, out: Path, seconds: float, *, quick: bool = False) -> dict[str, Any]:

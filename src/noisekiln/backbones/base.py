@@ -16,8 +16,8 @@ class Backbone(nn.Module, ABC):
 
     Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
     slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept
-    as attributes under their own names, so that a saved model can be built again. `reads_target` and `sizes` may be
-    overridden.
+    as attributes under their own names, so that a saved model can be built again. `reads_target`, `static_graph` and
+    `sizes` may be overridden.
     """
 
     channels: int
@@ -26,6 +26,7 @@ class Backbone(nn.Module, ABC):
     image: int = 0
 
     reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
+    static_graph: ClassVar[bool] = False  # whether it runs the same operations for all inputs of the same shapes
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings of its named sizes, smallest first
 
     @abstractmethod

@@ -24,6 +24,7 @@ class SimpleUnet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
+    static_graph: ClassVar[bool] = True
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "xs": {"width": 16}, "s": {"width": 32}, "m": {"width": 64}, "l": {"width": 96}, "xl": {"width": 128},
     }  # fmt: skip

@@ -34,6 +34,7 @@ class Unet(Backbone):
         image: Channels of ``Cond.image``, 0 for none.
     """
 
+    static_graph: ClassVar[bool] = True
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # for x of 28 to 32 pixels a side; see `sized`
         "xs": {"widths": (32, 64), "blocks": (1, 2), "condition": 64},
         "s": {"widths": (64, 96), "blocks": (1, 2), "condition": 128},

@@ -5,7 +5,8 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -48,8 +49,25 @@ def is_async(device: str) -> bool:
     return device != "cpu"
 
 
+class Releasable(Protocol):
+    """An object that keeps memory which it can do without for a while."""
+
+    def release(self) -> None:
+        """Release the memory."""
+
+
+_releasable: WeakSet[Releasable] = WeakSet()
+
+
+def release_on_demand(holder: Releasable) -> None:
+    """Have an object release its memory whenever `release_cached` is called, as long as it lives."""
+    _releasable.add(holder)
+
+
 def release_cached() -> None:
     """Release memory that is cached for later use."""
+    for holder in list(_releasable):
+        holder.release()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -83,7 +101,8 @@ def available_bytes(device: str) -> int | None:
         available = min(available, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
     except (OSError, ValueError, KeyError):  # there is no limit
         pass
-    return available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")  # on this machine; set by torchrun
+    return available // (int(processes) if processes.isdecimal() and int(processes) else 1)
 
 
 def bytes_allocated_by(work: Callable[[], object]) -> int:

@@ -20,6 +20,7 @@ from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.levels import CLEAN, Level, renoise
 from noisekiln.machine.autocast import choose_precision
+from noisekiln.machine.graphs import use_cuda_graphs
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.generate import (
     Conditions,
@@ -52,7 +53,12 @@ class Diffusion(Model):
         conditioner: Embedding of classes or prompts; None for an unconditional model.
         sampling: Default settings of sampling.
         task: Kind of image that it starts from; None for a model that starts from noise alone.
+
+    Attributes:
+        cuda_graphs: Whether a network with a `static_graph` runs by CUDA graphs on an Nvidia GPU: faster, same images.
     """
+
+    cuda_graphs = True
 
     def __init__(
         self,
@@ -202,6 +208,8 @@ class Diffusion(Model):
             precision: Precision of the network, as for `generate`.
         """
         guide, precision = guidance_of(guidance), choose_precision(precision, self.device.type)
+        if self.cuda_graphs and self.device.type == "cuda" and self.denoiser.backbone.static_graph:
+            use_cuda_graphs(self.denoiser.backbone)
         size = size or self.size
         smaller = size[0] < self.size[0] or size[1] < self.size[1]
         if size == self.size or (smaller and image is not None):  # a task may generate smaller images

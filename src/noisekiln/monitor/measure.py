@@ -91,9 +91,9 @@ def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[
     """Images per second, and the number of steps over which they were counted."""
     assert isinstance(trainer.module, Learner)
     trainer.choose_micro_batch()
-    compiler = NetworkCompiler(trainer.module.diffusion.denoiser.backbone, settings.device, trainer.ranks)
-    if settings.compile == "yes":
-        compiler.compile()
+    network = trainer.module.diffusion.denoiser.backbone
+    compiler = NetworkCompiler(network, settings.device, trainer.ranks)
+    compiler.use(settings.compile, static_graph=network.static_graph)
     if compiler.active:
         compiler.with_fallback(trainer.trial_step)
     run = trainer.run()

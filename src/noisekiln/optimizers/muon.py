@@ -15,10 +15,13 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.low_rank import lora_parameters
 from noisekiln.distributed.exchange import compute_by_owners
 from noisekiln.distributed.sharded import to_local
+from noisekiln.machine.graphs import GraphedFunction
 from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
 NEWTON_SCHULZ_A, NEWTON_SCHULZ_B, NEWTON_SCHULZ_C = 3.4445, -4.7750, 2.0315
+
+LARGEST_GRAPHED = 2**23  # weights that one CUDA graph updates: it keeps their copies, and kernels of more are long
 
 
 class MuonOptimizer(Optimizer):
@@ -26,7 +29,8 @@ class MuonOptimizer(Optimizer):
 
     Convolutions are treated as matrices (out, in k k). Updates have the root mean square of AdamW's times `boost`, so
     that both use one learning rate (Liu et al. 2025, eq. 4). Similar weights are computed together in batched products.
-    If weights are sharded, each process computes the updates of some of them.
+    If weights are sharded, each process computes the updates of some of them. On an Nvidia GPU CUDA graphs launch the
+    products of small weights.
 
     Args:
         params: Weights with two or more dimensions.
@@ -44,7 +48,13 @@ class MuonOptimizer(Optimizer):
         momentum: float = 0.95,
         iterations: int = 5,
     ) -> None:
+        self._orthogonal = GraphedFunction(orthogonal_together, largest=LARGEST_GRAPHED)
         super().__init__(params, {"lr": lr, "boost": boost, "momentum": momentum, "iterations": iterations})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As in torch; a copy has graphs of its own."""
+        super().__setstate__(state)
+        self._orthogonal = GraphedFunction(orthogonal_together, largest=LARGEST_GRAPHED)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # returns no loss
@@ -65,8 +75,29 @@ class MuonOptimizer(Optimizer):
         means = [self.state[weight]["mean"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         nesterov_momentum = torch._foreach_lerp(gradients, means, group["momentum"])
-        changes = compute_by_owners(partial(_changes, group), nesterov_momentum, [_cost(weight) for weight in weights])
+        changes = compute_by_owners(
+            partial(self._changes, group), nesterov_momentum, [_cost(weight) for weight in weights]
+        )
         torch._foreach_add_([to_local(weight) for weight in weights], changes)
+
+    def _changes(self, group: Mapping[str, Any], momenta: Sequence[Tensor]) -> list[Tensor]:
+        """The changes of whole weights with these momenta, in a group of the optimizer."""
+        views = [_in_order_of_memory(momentum) for momentum in momenta]
+        indices: dict[tuple[int, int], list[int]] = {}
+        for index, view in enumerate(views):
+            indices.setdefault((view.shape[0], math.prod(view.shape[1:])), []).append(index)
+        shapes_by_side: dict[int, list[tuple[int, int]]] = {}
+        for shape in indices:
+            shapes_by_side.setdefault(min(shape), []).append(shape)
+        changes = list(momenta)
+        for shapes in shapes_by_side.values():
+            stacks = [torch.stack([views[index].reshape(shape) for index in indices[shape]]) for shape in shapes]
+            for shape, steps in zip(shapes, self._orthogonal(stacks, group["iterations"]), strict=True):
+                length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
+                for index, change in zip(indices[shape], steps * length, strict=True):
+                    view = change.view(views[index].shape)
+                    changes[index] = view if views[index] is momenta[index] else view.permute(0, 3, 1, 2)
+        return changes
 
 
 def _computed_with(weight: Tensor) -> Hashable:
@@ -85,26 +116,6 @@ def _cost(weight: Tensor) -> float:
     """About proportional to the operations of `orthogonal` for a weight."""
     small, large = sorted((weight.shape[0], math.prod(weight.shape[1:])))
     return float(small**2 * (large + 8 * small))
-
-
-def _changes(group: Mapping[str, Any], momenta: Sequence[Tensor]) -> list[Tensor]:
-    """The changes of whole weights with these momenta, in a group of the optimizer."""
-    views = [_in_order_of_memory(momentum) for momentum in momenta]
-    indices: dict[tuple[int, int], list[int]] = {}
-    for index, view in enumerate(views):
-        indices.setdefault((view.shape[0], math.prod(view.shape[1:])), []).append(index)
-    shapes_by_side: dict[int, list[tuple[int, int]]] = {}
-    for shape in indices:
-        shapes_by_side.setdefault(min(shape), []).append(shape)
-    changes = list(momenta)
-    for shapes in shapes_by_side.values():
-        stacks = [torch.stack([views[index].reshape(shape) for index in indices[shape]]) for shape in shapes]
-        for shape, steps in zip(shapes, orthogonal_together(stacks, group["iterations"]), strict=True):
-            length = -group["lr"] * group["boost"] * 0.2 * math.sqrt(max(shape))
-            for index, change in zip(indices[shape], steps * length, strict=True):
-                view = change.view(views[index].shape)
-                changes[index] = view if views[index] is momenta[index] else view.permute(0, 3, 1, 2)
-    return changes
 
 
 def _in_order_of_memory(weight: Tensor) -> Tensor:

@@ -105,6 +105,7 @@ def make_learner(
         else:
             diffusion = prepare_model_to_fine_tune(base, settings, data)
         objective = make_objective(settings)
+    diffusion.cuda_graphs = settings.compile != "no"
     if teacher is not None:
         check_teacher_fits(diffusion, teacher, settings)
         teacher = copy.deepcopy(teacher)

@@ -5,6 +5,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.components.spec import build, class_of, with_defaults
 from noisekiln.data import DataSet
+from noisekiln.distributed.torchrun import world_size
 from noisekiln.logs.base import choose_log
 from noisekiln.machine.autocast import best_precision, has_fast_half
 from noisekiln.machine.devices import pick_device
@@ -15,6 +16,9 @@ from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import settings_from_base_model
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import task_of
+
+COMPILE_MINUTES = 20  # budget from which the minute that compiling takes is gained back
+COMPILE_IMAGES = 5_000_000  # about as long: 20 minutes at 4,000 images per second
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
@@ -66,8 +70,17 @@ def default_precision(device: str, *, shard: bool = False) -> str:
 
 
 def default_compile(device: str, settings: Settings) -> str:
-    """Whether to compile the network: on a GPU, unless the run has to be repeatable to the bit."""
-    return "yes" if device == "cuda" and not settings.deterministic else "no"
+    """How the network runs on an Nvidia GPU: compiled if the budget pays for it, otherwise by CUDA graphs.
+
+    Neither if the run has to be repeatable to the bit, nor on other devices. CUDA graphs are for a single process, and
+    for a network that says that it has a static graph.
+    """
+    if device != "cuda" or settings.deterministic:
+        return "no"
+    if (settings.minutes or 0) >= COMPILE_MINUTES or (settings.images or 0) >= COMPILE_IMAGES:
+        return "yes"
+    static = class_of(Backbone, settings.backbone or "unet").static_graph and not settings.activation_checkpointing
+    return "graphs" if static and world_size() == 1 else "no"
 
 
 def default_lr(settings: Settings) -> float:

@@ -23,12 +23,16 @@ class StepChanges:
         self._compiler = compiler
         self._copies = copies
         self._micro_batch_size = trainer.micro_batch_size
+        self._graphs_failure = compiler.graphs_failure
 
     def notes(self) -> Iterator[Note]:
         """A note for each change since the last call."""
         if self._compiler.failure and self._copies.compiled:
             self._copies.compiled = False
             yield Note(f"the network is not compiled: {self._compiler.failure}")
+        if self._compiler.graphs_failure != self._graphs_failure:
+            self._graphs_failure = self._compiler.graphs_failure
+            yield Note(f"the network does not run by CUDA graphs any more: {self._graphs_failure}")
         size = self._trainer.micro_batch_size
         if size < self._micro_batch_size:
             self._micro_batch_size = size

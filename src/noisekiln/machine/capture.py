@@ -1,0 +1,183 @@
+"""CUDA graphs: the kernels of a call, captured once and then replayed without launching each of them."""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+WARM_UPS = 2  # calls in the stream of the capture before it, in which libraries allocate and choose
+
+
+class CapturedCall:
+    """The kernels of ``call(*inputs)``, to be replayed for other inputs of the same shapes, without gradients.
+
+    Weights are read where they are: a replay sees what has been changed in place. Random numbers continue those of
+    torch's generator, as in a call. The memory of all intermediate results is kept.
+
+    Args:
+        call: Function that runs the same kernels at every call.
+        inputs: Its arguments, of which copies are kept; None stays None.
+
+    Raises:
+        RuntimeError: If something in the call cannot be captured, or memory runs out; torch is left as it was.
+    """
+
+    device: ClassVar[str] = "cuda"
+    busy = False  # whether a replay would overwrite what an earlier one still needs
+
+    def __init__(self, call: Callable[..., Any], inputs: Sequence[Tensor | None]) -> None:
+        self.inputs = [_copy_of(tensor) for tensor in inputs]
+        self.outputs: tuple[Tensor, ...] = ()
+        self.graph, self.pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        with _capturing(self.pool) as stream:
+            self._capture(call, stream)
+
+    @staticmethod
+    def stream() -> int | None:
+        """Number of the current stream, whose calls must not share graphs with another's; None within a capture."""
+        return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream().cuda_stream
+
+    def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """Copy the inputs, and replay; the results are overwritten by the next replay."""
+        for kept, tensor in zip(self.inputs, inputs, strict=True):
+            if kept is not None and tensor is not None:
+                kept.copy_(tensor)
+        self.graph.replay()
+        return self.outputs
+
+    def _recording(self, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> torch.cuda.graph:
+        """A context whose kernels become a graph; other threads may allocate and copy meanwhile."""
+        return torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local")
+
+    def _capture(self, call: Callable[..., Any], stream: torch.cuda.Stream) -> None:
+        for _ in range(WARM_UPS):
+            call(*self.inputs)
+        with self._recording(self.graph, stream):
+            found = call(*self.inputs)
+            self.outputs = (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+class CapturedTraining(CapturedCall):
+    """The kernels of a network's forward and backward pass; called with gradients, the result has them too.
+
+    Args:
+        call: The network.
+        inputs: Its arguments.
+        parameters: Its parameters that require gradients.
+    """
+
+    def __init__(
+        self, call: Callable[..., Any], inputs: Sequence[Tensor | None], parameters: Sequence[Tensor] = ()
+    ) -> None:
+        self.parameters = list(parameters)
+        self.backward_graph = torch.cuda.CUDAGraph()
+        self.last_pass: Callable[[], Pass | None] = lambda: None
+        super().__init__(call, inputs)
+
+    @property
+    def busy(self) -> bool:  # type: ignore[override]
+        """Whether a forward pass still waits for its backward pass, whose activations another would overwrite."""
+        last = self.last_pass()
+        return last is not None and not last.done
+
+    def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """The results, which are the caller's own, with gradients for inputs and parameters."""
+        return (_Replay.apply(self, *inputs, *self.parameters),)  # type: ignore[no-untyped-call]
+
+    def forward(self, inputs: Sequence[Tensor | None]) -> Tensor:
+        """Replay the forward pass; the result is a copy."""
+        return super().__call__(*inputs[: len(self.inputs)])[0].clone()
+
+    def backward(self, gradient: Tensor) -> list[Tensor | None]:
+        """Replay the backward pass; copies of the gradients of all inputs and parameters."""
+        self.gradient.copy_(gradient)
+        self.backward_graph.replay()
+        found = [each for each in self.gradients if each is not None]
+        copies = iter(torch._foreach_mul(found, 1.0))  # a copy of all of them in a few kernels
+        return [None if each is None else next(copies) for each in self.gradients]
+
+    def _capture(self, call: Callable[..., Any], stream: torch.cuda.Stream) -> None:
+        tensors = [*self.inputs, *self.parameters]
+        sources = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
+        for _ in range(WARM_UPS):
+            y = call(*self.inputs)
+            _gradients(y, sources, torch.zeros_like(y))
+        with self._recording(self.graph, stream):
+            y = call(*self.inputs)
+        self.gradient = torch.zeros_like(y)
+        with self._recording(self.backward_graph, stream):
+            found = iter(_gradients(y, sources, self.gradient))
+        self.gradients = [None if each is None or not each.requires_grad else next(found) for each in tensors]
+        self.outputs = (y.detach(),)
+
+
+class Pass:
+    """A forward pass: `done` once its gradients are computed."""
+
+    done = False
+
+
+class _Replay(torch.autograd.Function):
+    """Replays of a `CapturedTraining` as one node of the autograd graph."""
+
+    @staticmethod
+    def forward(ctx: Any, captured: CapturedTraining, *tensors: Tensor | None) -> Tensor:
+        ctx.captured, ctx.this_pass = captured, Pass()
+        captured.last_pass = weakref.ref(ctx.this_pass)
+        return captured.forward(tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.captured.last_pass() is not ctx.this_pass:
+            raise RuntimeError(
+                "A network that runs by CUDA graphs was called again before this second backward pass, so the "
+                "activations are gone. Give `compile=no`."
+            )
+        gradients = ctx.captured.backward(gradient)
+        ctx.this_pass.done = True
+        return None, *gradients
+
+
+def _copy_of(tensor: Tensor | None) -> Tensor | None:
+    """A copy of the same layout and with `requires_grad`, outside of the autograd graph."""
+    return None if tensor is None else tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _gradients(y: Tensor, sources: Sequence[Tensor], gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of the sources, computed without autocast, as a backward pass is."""
+    with torch.autocast("cuda", enabled=False):
+        return torch.autograd.grad(y, sources, gradient, allow_unused=True)
+
+
+@contextmanager
+def _capturing(pool: Any) -> Iterator[torch.cuda.Stream]:
+    """A new stream, current within; autocast keeps no copies of weights, which a replay would not make again.
+
+    Afterwards stream and random generators are as before, also if a capture has failed, after which torch leaves
+    stream, generator and allocator in the middle of it.
+    """
+    device, before = torch.cuda.current_device(), torch.cuda.current_stream()
+    autocast = torch.autocast(
+        "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
+    )
+    stream = torch.cuda.Stream()
+    stream.wait_stream(before)
+    with torch.random.fork_rng([device], device_type="cuda"):
+        try:
+            with torch.cuda.stream(stream), autocast:
+                yield stream
+        except RuntimeError:
+            generator = torch.cuda.default_generators[device]
+            generator.graphsafe_set_state(torch.Generator(f"cuda:{device}").graphsafe_get_state())
+            with suppress(RuntimeError):  # the allocator has left the pool already
+                torch._C._cuda_endAllocateToPool(device, pool)
+                torch._C._cuda_releasePool(device, pool)
+            raise
+        finally:
+            torch.cuda.set_stream(before)
+    before.wait_stream(stream)
