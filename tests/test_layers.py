@@ -26,7 +26,7 @@ LAYERS = [
     *("ema", "logs", "training", "metrics"),  # know nothing of diffusion
     *("model", "uses"),
     *("plan", "monitor", "session", "runs", "interop"),
-    *("api", "cli", "web"),
+    *("api", "public", "cli", "web"),
     *("__init__", "__main__"),
 ]
 HEIGHT = {room: number for number, room in enumerate(LAYERS)}
