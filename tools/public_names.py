@@ -11,21 +11,19 @@ from noisekiln.components.registry import names, rooms
 
 SOURCE = Path(__file__).parents[1] / "src" / "noisekiln"
 NAMES, SETTINGS = SOURCE / "public.py", SOURCE / "plan" / "settings_by_name.py"
-MODULES = (  # all their public names
-    *(
-        "errors",
-        "levels",
-        "estimate",
-        "predictions",
-        "posterior",
-        "conditions",
-        "denoisers",
-        "textbook",
-        "images",
-        "api",
-    ),
-    *("model/model", "model/diffusion", "model/cascade", "model/sampling", "data/dataset", "plan/settings"),
-    *("samplers/base", "training/trainer", "runs/run", "runs/events", "monitor/intervals", "monitor/measure"),
+WHOLE = (
+    "api",
+    "levels",
+    "estimate",
+    "predictions",
+    "conditions",
+    "denoisers",
+    "textbook",
+)  # classes, functions, constants
+CLASSES = (
+    *("errors", "posterior", "images", "data/dataset", "plan/settings"),
+    *("model/model", "model/diffusion", "model/cascade", "model/sampling"),
+    *("training/trainer", "runs/run", "runs/events", "monitor/intervals", "monitor/measure"),
 )
 BY = "Written by `python tools/public_names.py`, from the files themselves."
 
@@ -38,24 +36,25 @@ def main() -> None:
 
 def public_names() -> str:
     """The module that imports every public name."""
-    modules = dict.fromkeys(MODULES)
-    modules |= dict.fromkeys(f"{room}/{name}" for room in rooms() for name in ("base", *names(room)))
-    lines = {
-        f"from noisekiln.{module.replace('/', '.')} import {name} as {name}"
-        for module in modules
-        for name in defined(SOURCE / f"{module}.py", classes_only=module not in MODULES)
-    }
-    body = "\n".join(sorted(lines, key=lambda line: (line.split()[1], line.split()[3].lower())))
-    return f'"""Every public name, for ``import noisekiln as nk``: nk.DDIM, nk.Level, nk.train, ... {BY}"""\n\n{body}\n'
+    of_rooms = [f"{room}/{name}" for room in rooms() for name in ("base", *names(room))]
+    found = {}
+    for module in dict.fromkeys((*WHOLE, *CLASSES, *of_rooms)):
+        for name in defined(SOURCE / f"{module}.py", classes_only=module not in WHOLE):
+            found.setdefault(name, module.replace("/", "."))
+    order = sorted(
+        found, key=lambda name: (found[name], not (name.isupper() and len(name) > 1), name[0].islower(), name)
+    )
+    lines = [f"from noisekiln.{found[name]} import {name} as {name}\n" for name in order]
+    return f'"""Every public name, for ``import noisekiln as nk``: nk.DDIM, nk.Level, ...\n\n{BY}\n"""\n\n' + "".join(
+        lines
+    )
 
 
 def defined(file: Path, *, classes_only: bool) -> list[str]:
     """The public names that a module defines: its `__all__` if it has one; else classes, functions and constants."""
     found: list[str] = []
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            found.append(node.name)
-        elif isinstance(node, ast.FunctionDef) and not classes_only:
+        if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and not classes_only):
             found.append(node.name)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and not classes_only:
             if node.targets[0].id == "__all__":
@@ -75,7 +74,7 @@ def settings_by_name() -> str:
         if isinstance(field.target, ast.Name) and field.target.id != "data"
     ]
     return (
-        f'"""Settings of a run as keyword arguments, for type checkers. {BY}"""\n\n'
+        f'"""Settings of a run as keyword arguments, for type checkers.\n\n{BY}\n"""\n\n'
         "from pathlib import Path\nfrom typing import TypedDict\n\n\n"
         "class SettingsByName(TypedDict, total=False):\n"
         '    """The fields of `Settings`, each of which may be left out."""\n\n' + "".join(lines)

@@ -4,23 +4,31 @@
 """
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from noisekiln.api import *  # noqa: F403 (what it exports is listed in its __all__)
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from noisekiln.public import *  # noqa: F403 (all that it imports)
+else:  # a type checker must not believe that any name exists
 
-def __getattr__(name: str) -> Any:
-    """Import the API on first use: `noisekiln --help` must not wait for torch."""
-    if not name.startswith("_"):
-        api = importlib.import_module("noisekiln.api")
-        if name in api.__all__:
-            return getattr(api, name)
-    raise AttributeError(f"module 'noisekiln' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import the public names on first use: `noisekiln --help` must not wait for torch."""
+        if name == "__all__":  # of `from noisekiln import *`
+            return _public_names()
+        public = vars(importlib.import_module("noisekiln.public")) if not name.startswith("_") else {}
+        if name in public:
+            return public[name]
+        near = get_close_matches(name, _public_names(), n=1) if public else []
+        hint = f"Did you mean {near[0]!r}?" if near else "dir(noisekiln) lists its names."
+        raise AttributeError(f"noisekiln has nothing called {name!r}. {hint}", name=name)
 
 
 def __dir__() -> list[str]:
-    """The names of the API."""
-    return sorted([*globals(), *importlib.import_module("noisekiln.api").__all__])
+    """The public names."""
+    return sorted([*globals(), *_public_names()])
+
+
+def _public_names() -> list[str]:
+    return [name for name in vars(importlib.import_module("noisekiln.public")) if not name.startswith("_")]

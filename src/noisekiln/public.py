@@ -1,7 +1,10 @@
-"""Every public name, for ``import noisekiln as nk``: nk.DDIM, nk.Level, nk.train, ... Written by `python tools/public_names.py`, from the files themselves."""
+"""Every public name, for ``import noisekiln as nk``: nk.DDIM, nk.Level, ...
 
-from noisekiln.api import cascade as cascade
+Written by `python tools/public_names.py`, from the files themselves.
+"""
+
 from noisekiln.api import Diffusion as Diffusion
+from noisekiln.api import cascade as cascade
 from noisekiln.api import edit as edit
 from noisekiln.api import fine_tune_on as fine_tune_on
 from noisekiln.api import generate as generate
@@ -27,15 +30,12 @@ from noisekiln.codecs.pixels import Pixels as Pixels
 from noisekiln.conditioners.base import Conditioner as Conditioner
 from noisekiln.conditioners.class_label import ClassLabel as ClassLabel
 from noisekiln.conditioners.text import Text as Text
+from noisekiln.conditions import NOTHING as NOTHING
 from noisekiln.conditions import Cond as Cond
 from noisekiln.conditions import CondSizes as CondSizes
-from noisekiln.conditions import NOTHING as NOTHING
 from noisekiln.data.dataset import Altered as Altered
-from noisekiln.data.dataset import data_fingerprint as data_fingerprint
 from noisekiln.data.dataset import DataSet as DataSet
-from noisekiln.data.dataset import SHOWN_REASONS as SHOWN_REASONS
 from noisekiln.data.dataset import Skipped as Skipped
-from noisekiln.data.dataset import skipped_note as skipped_note
 from noisekiln.data.dataset import Split as Split
 from noisekiln.denoisers import Bound as Bound
 from noisekiln.denoisers import BoundPair as BoundPair
@@ -48,19 +48,13 @@ from noisekiln.draws.uniform import Uniform as Uniform
 from noisekiln.errors import BatchTooLarge as BatchTooLarge
 from noisekiln.errors import CodeNotAllowed as CodeNotAllowed
 from noisekiln.errors import CompileFailed as CompileFailed
-from noisekiln.errors import counted as counted
 from noisekiln.errors import DataError as DataError
 from noisekiln.errors import Diverged as Diverged
-from noisekiln.errors import listed as listed
-from noisekiln.errors import LONGEST_MESSAGE as LONGEST_MESSAGE
 from noisekiln.errors import LostRank as LostRank
 from noisekiln.errors import NoisekilnError as NoisekilnError
 from noisekiln.errors import NotFinite as NotFinite
-from noisekiln.errors import printable as printable
 from noisekiln.errors import RanksDiffer as RanksDiffer
 from noisekiln.errors import SaveFailed as SaveFailed
-from noisekiln.errors import shorten as shorten
-from noisekiln.errors import UNPRINTABLE as UNPRINTABLE
 from noisekiln.errors import WouldOverwrite as WouldOverwrite
 from noisekiln.estimate import Denoise as Denoise
 from noisekiln.estimate import DenoiseBoth as DenoiseBoth
@@ -68,12 +62,7 @@ from noisekiln.estimate import Estimate as Estimate
 from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
-from noisekiln.images import as_array as as_array
-from noisekiln.images import COLOURS as COLOURS
-from noisekiln.images import ImageLike as ImageLike
 from noisekiln.images import Images as Images
-from noisekiln.images import SHOWN as SHOWN
-from noisekiln.images import single_image as single_image
 from noisekiln.inverse.base import Clipped as Clipped
 from noisekiln.inverse.base import Conditioned as Conditioned
 from noisekiln.inverse.base import Inverse as Inverse
@@ -84,11 +73,11 @@ from noisekiln.inverse.pigdm import PiGDM as PiGDM
 from noisekiln.inverse.replacement import ReducedNoise as ReducedNoise
 from noisekiln.inverse.replacement import Replacement as Replacement
 from noisekiln.levels import CLEAN as CLEAN
+from noisekiln.levels import PURE_NOISE as PURE_NOISE
 from noisekiln.levels import Level as Level
+from noisekiln.levels import NoiseSource as NoiseSource
 from noisekiln.levels import level as level
 from noisekiln.levels import noise_from as noise_from
-from noisekiln.levels import NoiseSource as NoiseSource
-from noisekiln.levels import PURE_NOISE as PURE_NOISE
 from noisekiln.levels import renoise as renoise
 from noisekiln.logs.base import Log as Log
 from noisekiln.logs.base import Logs as Logs
@@ -100,21 +89,12 @@ from noisekiln.loss_weights.min_snr import MinSnr as MinSnr
 from noisekiln.loss_weights.uncertainty import Uncertainty as Uncertainty
 from noisekiln.loss_weights.unit import Unit as Unit
 from noisekiln.model.cascade import Cascade as Cascade
-from noisekiln.model.cascade import load as load
-from noisekiln.model.cascade import SEED_STEP as SEED_STEP
-from noisekiln.model.diffusion import Diffusion as Diffusion
-from noisekiln.model.diffusion import WrapDenoiser as WrapDenoiser
 from noisekiln.model.model import Model as Model
-from noisekiln.model.sampling import BATCH_SIZE as BATCH_SIZE
-from noisekiln.model.sampling import Decode as Decode
 from noisekiln.model.sampling import Progress as Progress
 from noisekiln.model.sampling import Sampling as Sampling
 from noisekiln.model.sampling import UsedSampling as UsedSampling
 from noisekiln.monitor.intervals import Intervals as Intervals
-from noisekiln.monitor.measure import BUDGET as BUDGET
-from noisekiln.monitor.measure import measure as measure
 from noisekiln.monitor.measure import Measurement as Measurement
-from noisekiln.monitor.measure import MIN_STEPS as MIN_STEPS
 from noisekiln.noise_labels.angle import Angle as Angle
 from noisekiln.noise_labels.base import NoiseLabel as NoiseLabel
 from noisekiln.noise_labels.log_nsr import LogNsr as LogNsr
@@ -139,21 +119,17 @@ from noisekiln.optimizers.adamw import AdamW as AdamW
 from noisekiln.optimizers.base import OptimizerFactory as OptimizerFactory
 from noisekiln.optimizers.muon import Muon as Muon
 from noisekiln.optimizers.muon import MuonOptimizer as MuonOptimizer
-from noisekiln.plan.settings import LARGEST_SEED as LARGEST_SEED
 from noisekiln.plan.settings import Settings as Settings
-from noisekiln.posterior import posterior as posterior
 from noisekiln.posterior import Posterior as Posterior
 from noisekiln.predictions import EPS as EPS
 from noisekiln.predictions import FLOW as FLOW
-from noisekiln.predictions import Prediction as Prediction
 from noisekiln.predictions import PREDICTIONS as PREDICTIONS
-from noisekiln.predictions import V as V
 from noisekiln.predictions import X0 as X0
-from noisekiln.runs.events import check_watch as check_watch
+from noisekiln.predictions import Prediction as Prediction
+from noisekiln.predictions import V as V
 from noisekiln.runs.events import DataRead as DataRead
 from noisekiln.runs.events import End as End
 from noisekiln.runs.events import Epoch as Epoch
-from noisekiln.runs.events import Event as Event
 from noisekiln.runs.events import Grid as Grid
 from noisekiln.runs.events import HeldOut as HeldOut
 from noisekiln.runs.events import Note as Note
@@ -161,13 +137,9 @@ from noisekiln.runs.events import Plan as Plan
 from noisekiln.runs.events import Reading as Reading
 from noisekiln.runs.events import Saving as Saving
 from noisekiln.runs.events import Step as Step
-from noisekiln.runs.events import Why as Why
 from noisekiln.runs.run import Run as Run
 from noisekiln.samplers.adams import Adams as Adams
 from noisekiln.samplers.ancestral import Ancestral as Ancestral
-from noisekiln.samplers.base import check_steps as check_steps
-from noisekiln.samplers.base import grid as grid
-from noisekiln.samplers.base import sample as sample
 from noisekiln.samplers.base import Sampler as Sampler
 from noisekiln.samplers.base import SeededNoise as SeededNoise
 from noisekiln.samplers.ddim import DDIM as DDIM
@@ -185,8 +157,5 @@ from noisekiln.tasks.inpaint import Inpaint as Inpaint
 from noisekiln.tasks.translate import Translate as Translate
 from noisekiln.tasks.upscale import Upscale as Upscale
 from noisekiln.textbook import Chain as Chain
-from noisekiln.training.trainer import BAD_STEP_DECAY as BAD_STEP_DECAY
-from noisekiln.training.trainer import no_stop_signal as no_stop_signal
 from noisekiln.training.trainer import Report as Report
-from noisekiln.training.trainer import report_record as report_record
 from noisekiln.training.trainer import Trainer as Trainer

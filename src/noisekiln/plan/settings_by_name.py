@@ -1,4 +1,7 @@
-"""Settings of a run as keyword arguments, for type checkers. Written by `python tools/public_names.py`, from the files themselves."""
+"""Settings of a run as keyword arguments, for type checkers.
+
+Written by `python tools/public_names.py`, from the files themselves.
+"""
 
 from pathlib import Path
 from typing import TypedDict
