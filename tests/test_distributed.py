@@ -26,6 +26,7 @@ from conftest import TINY
 from distributed_driver import LARGE, SMALL, Matrices, make, muon_steps
 from noisekiln.cli import app
 from noisekiln.data import load
+from noisekiln.distributed import torchrun
 from noisekiln.distributed.checksum import check_same_weights
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import merge_shards
@@ -334,10 +335,42 @@ def test_a_network_is_compiled_in_all_processes_or_in_none(monkeypatch):
 # The command
 
 
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"RANK": "3"},
+        {"LOCAL_RANK": "2", "WORLD_SIZE": "4"},
+        {"RANK": "3", "WORLD_SIZE": "4", "SLURM_PROCID": "3"},  # no address
+        {**LAUNCHED, "RANK": "2"},  # outside of the world
+        {**LAUNCHED, "WORLD_SIZE": "two"},
+        {**LAUNCHED, "RANK": ""},
+        {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "SLURM_NTASKS": "8"},
+    ],
+    ids=str,
+)
+def test_what_another_launcher_left_in_the_environment_mutes_no_single_process(monkeypatch, left):
+    for name in (*LAUNCHED, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    found = (torchrun.is_launched(), torchrun.rank(), torchrun.world_size(), torchrun.local_rank())
+    assert found == (False, 0, 1, 0)
+
+
+def test_all_variables_of_torchrun_together_count(monkeypatch):
+    for name, value in {**LAUNCHED, "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    found = (torchrun.is_launched(), torchrun.rank(), torchrun.world_size(), torchrun.local_rank())
+    assert found == (True, 1, 2, 1)
+
+
 @pytest.mark.parametrize("command", ["edit", "ema", "cascade"])
 def test_other_commands_are_not_started_several_times(cli, monkeypatch, command):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     refused = cli(command, "runs/some")
     assert refused.code == 2
     assert f"{command} was started in 2 processes, but it runs in one" in refused.err

@@ -508,7 +508,7 @@ def test_measuring_writes_nothing(pets: Path, tmp_path: Path):
 
 @pytest.mark.usefixtures("measure_briefly")
 def test_only_the_first_process_shows_events(pets: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("noisekiln.distributed.torchrun.rank", lambda: 1)
     events: list[Event] = []
     nk.measure(pets, watch=events.append, images=640, **QUICK)
     assert events == []

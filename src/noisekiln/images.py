@@ -18,6 +18,7 @@ from noisekiln.data.source import Item
 from noisekiln.data.values import scaled_to_bytes
 from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray, save_image, tile, to_pil
+from noisekiln.paths import expand_home
 
 ImageLike = NDArray[Any] | Tensor | Image.Image | str | Path
 """One image of any kind; see `single_image`."""
@@ -62,7 +63,7 @@ class Images(Tensor):
         Raises:
             ValueError: If the ending is that of no image format.
         """
-        path = Path(place).expanduser()
+        path = expand_home(place)
         suffix = path.suffix.lower()
         if suffix and not path.is_dir() and suffix not in Image.registered_extensions():
             raise ValueError(
@@ -146,7 +147,7 @@ def single_image(image: ImageLike) -> ImageArray:
         ValueError: If it is none of these, or holds several images.
     """
     if isinstance(image, str | Path):
-        return read_image_file(Path(image).expanduser(), channels=3)
+        return read_image_file(expand_home(image), channels=3)
     if isinstance(image, Image.Image):
         grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
         return read_image_item(Item("the image", image.copy), channels=1 if grey else 3)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 import typer
 
 from noisekiln.distributed import torchrun
+from noisekiln.paths import expand_home
 
 CODE = 130
 
@@ -16,11 +18,18 @@ def stoppable(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**values: object) -> None:
         try:
-            command(**values)
+            command(**{name: _expand(value) for name, value in values.items()})
         except KeyboardInterrupt:
             raise typer.Exit(stopped_before_saving()) from None
 
     return run
+
+
+def _expand(value: object) -> object:
+    """The value of an option, with ~ in paths as the home folder."""
+    if isinstance(value, list):
+        return [_expand(each) for each in value]
+    return expand_home(value) if isinstance(value, Path) else value
 
 
 def stopped_before_saving() -> int:

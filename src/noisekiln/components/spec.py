@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.registry import did_you_mean, find, name_of
 from noisekiln.errors import CodeNotAllowed
+from noisekiln.paths import expand_home
 
 T = TypeVar("T")
 NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
-FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}")]
+OTHER_NAME = r"(\w[\w +-]*)()"  # "dpm++ 2m", a name of elsewhere, about which `find` says more
+FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}", OTHER_NAME)]
 
 
 def build(base: type[T], spec: "str | T", consent: Consent = ANY_CODE, /, **context: object) -> T:
@@ -75,7 +77,7 @@ def python_file(spec: object) -> Path | None:
         file, colon, _ = _parse_spec(spec)[0].rpartition(":") if isinstance(spec, str) else ("", "", "")
     except ValueError:
         return None
-    return Path(file) if colon else None
+    return expand_home(file) if colon else None
 
 
 def consent_to(specs: Mapping[str, object], allow_code: bool = False) -> Consent:

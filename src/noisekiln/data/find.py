@@ -12,6 +12,7 @@ from noisekiln.data.downloads import not_downloaded
 from noisekiln.data.in_memory import from_memory
 from noisekiln.data.source import Source
 from noisekiln.errors import DataError
+from noisekiln.paths import expand_home
 
 BUNDLED = Path(__file__).parent / "bundled"
 PREFIX = "bundled:"  # names a bundled set even if there is a folder of the same name
@@ -42,7 +43,7 @@ def read_source(source: Any, labels: Any = None, captions: Any = None) -> Source
         )
     if not str(source).strip():
         raise DataError("''", "an empty name names no data", "Give a folder, a file, or a bundled set")
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if str(source).startswith(PREFIX) or (not _exists(path) and str(source) in bundled_names()):
         return _bundled(str(source).removeprefix(PREFIX))
     if not _exists(path):

@@ -26,6 +26,7 @@ from noisekiln.data.rows import (
 )
 from noisekiln.data.source import Item, Part, Source, file_item
 from noisekiln.errors import DataError, counted
+from noisekiln.paths import expand_home
 
 IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data")
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label")
@@ -149,7 +150,7 @@ def _item(entry: Any, number: int) -> Item:
 
 @_item.register
 def _(entry: str, number: int) -> Item:
-    return file_item(entry, Path(entry).expanduser())
+    return file_item(entry, expand_home(entry))
 
 
 @_item.register

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from noisekiln.data.dataset import DataSet, Split, data_fingerprint
 from noisekiln.data.load import load
 from noisekiln.errors import DataError, counted
+from noisekiln.paths import expand_home
 
 FROM, TO = "from", "to"
 REMEDY = f"Give a folder that holds two, {FROM} (sources) and {TO} (targets), in which partners have the same name"
@@ -65,7 +66,7 @@ def _checked_folder(source: Any) -> Path:
     """The folder of the pairs, which holds one of sources and one of targets."""
     if not isinstance(source, str | Path):
         raise DataError(f"a {type(source).__name__}", "pairs of images are read from a folder only", REMEDY)
-    folder = Path(source).expanduser()
+    folder = expand_home(source)
     for name in (FROM, TO):
         if not (folder / name).is_dir():
             raise DataError(str(source), f"there is no folder {name!r} in it, which pairs of images need", REMEDY)

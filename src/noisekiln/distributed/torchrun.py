@@ -1,23 +1,35 @@
-"""What torchrun says about this process in environment variables; read without importing torch."""
+"""What torchrun says about this process in environment variables; read without importing torch.
+
+Other launchers (SLURM, MPI, accelerate) leave some of these variables too: only all of them together count.
+"""
 
 import os
 
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")  # where the processes find each other
+
 
 def is_launched() -> bool:
-    """Whether torchrun has started this process."""
-    return "RANK" in os.environ
+    """Whether torchrun, or a launcher that sets the same variables, has started this process."""
+    number, count = _number("RANK"), _number("WORLD_SIZE")
+    return 0 <= number < count and all(os.environ.get(name) for name in ADDRESS)
 
 
 def rank() -> int:
     """Number of this process; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK") if is_launched() else 0
 
 
 def world_size() -> int:
     """Number of processes; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if is_launched() else 1
+    return _number("WORLD_SIZE") if is_launched() else 1
 
 
 def local_rank() -> int:
     """Number of this process among those of its machine, which is the number of its GPU; 0 without torchrun."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return max(0, _number("LOCAL_RANK")) if is_launched() else 0
+
+
+def _number(name: str) -> int:
+    """The number in an environment variable; -1 if there is none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 10 else -1

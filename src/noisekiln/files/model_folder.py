@@ -12,6 +12,7 @@ from torch import Tensor
 
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.json_file import read_json, write_json
+from noisekiln.paths import expand_home
 
 FORMAT = 1
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -24,6 +25,7 @@ def write_description(description: dict[str, Any], folder: Path) -> None:
 
 def model_folder(folder: Path) -> Path:
     """The folder with `model.json`: this one, or `model/` in it."""
+    folder = expand_home(folder)
     refuse_pickle(folder)
     for place in (folder, folder / "model"):
         if (place / "model.json").is_file():

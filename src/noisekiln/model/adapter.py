@@ -22,6 +22,7 @@ from noisekiln.files.atomic import atomic_write
 from noisekiln.files.json_file import parse_json
 from noisekiln.files.model_folder import digest, refuse_pickle
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.paths import expand_home
 
 FILE = "adapter.safetensors"
 NEW_ROWS = "conditioner.rows"  # name of the tensor of new classes or words: differences to untrained rows
@@ -101,7 +102,8 @@ class Adapter:
         Raises:
             ValueError: If there is none, or it is damaged.
         """
-        file = Path(place) / FILE if Path(place).is_dir() else Path(place)
+        file = expand_home(place)
+        file = file / FILE if file.is_dir() else file
         refuse_pickle(file)
         if not file.is_file():
             raise ValueError(
@@ -154,7 +156,7 @@ def unmerge(model: Diffusion, adapter: str | Path | Adapter, strength: float = 1
 def parse_adapter_option(text: str) -> tuple[str, float]:
     """A place and a strength: "runs/style:0.7", or "runs/style" for 1."""
     place, colon, number = text.rpartition(":")
-    if not colon or Path(text).exists():
+    if not colon or expand_home(text).exists():
         return text, 1.0
     try:
         return place, float(number)

@@ -15,9 +15,10 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.files.model_folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.generate import Conditions, generate_in_batches, resolve_seeds
+from noisekiln.model.generate import Conditions, generate_in_batches, resolve_seeds, with_used
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
+from noisekiln.paths import expand_home
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
@@ -76,7 +77,7 @@ class Cascade(Model):
             of_first = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
             return self._through(of_first, own, own_seeds, steps_of_stages, options)
 
-        return generate_in_batches(generate, len(values), batch_size)
+        return with_used(generate_in_batches(generate, len(values), batch_size), None)
 
     def check_conditions(self, conditions: Sequence[Any]) -> None:
         """Check that the first stage knows these conditions; raises ValueError for one that it does not."""
@@ -84,7 +85,7 @@ class Cascade(Model):
 
     def save(self, folder: str | Path) -> None:
         """Write `model.json`, and every stage into a sub-folder: `stage0`, `stage1`, ..."""
-        folder = Path(folder)
+        folder = expand_home(folder)
         names = [f"stage{number}" for number in range(len(self.stages))]
         for name, stage in zip(names, self._stages(), strict=True):
             stage.save(folder / name)

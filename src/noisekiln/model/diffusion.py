@@ -36,6 +36,7 @@ from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
 from noisekiln.model.tiling import tiled, windows
+from noisekiln.paths import expand_home
 from noisekiln.samplers.base import Sampler, SeededNoise, check_steps
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
@@ -227,7 +228,7 @@ class Diffusion(Model):
     def save(self, folder: str | Path, **metadata: Any) -> None:
         """Write `model.json`, with further entries about the model, and `model.safetensors` to a folder."""
         parts = Parts(self.denoiser, self.codec, self.size, self.conditioner, self.sampling, self.task)
-        save_parts(parts, self.state_dict(), Path(folder), metadata)
+        save_parts(parts, self.state_dict(), expand_home(folder), metadata)
 
     @classmethod
     @torch.inference_mode(False)  # weights that were made in that mode could never be differentiated

@@ -21,6 +21,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
+from noisekiln.paths import expand_home
 from noisekiln.plan.chosen_components import check_components
 from noisekiln.plan.lookalike import lookalike_run
 from noisekiln.plan.settings import Settings
@@ -114,6 +115,8 @@ def measure(
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
         run = Run(chosen, images, folder, allow_code=allow_code)
         watch(run.plan)
+        for text in run.warnings:
+            watch(Note(text))
         opened = run.opened
         return measure_run(
             opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
@@ -150,7 +153,7 @@ def fine_tune_on(
     model = Diffusion.load(run, allow_code=allow_code)
     data = _read(images, GENERATE, model.size, watch)
     source = str(images) if isinstance(images, str | Path) else None
-    settings, folder = lookalike_run(Path(run), model, data, source=source, minutes=minutes, device=device)
+    settings, folder = lookalike_run(expand_home(run), model, data, source=source, minutes=minutes, device=device)
     return _train(settings, folder, data, watch, allow_code=allow_code)
 
 
@@ -192,13 +195,14 @@ def _prepare(
     check_components(chosen)
     if out is not None:
         check_argument("out", out, Path)
+    out = expand_home(out) if out else None
     if out:
-        RunFolder(Path(out)).check_is_run_or_empty()
+        RunFolder(out).check_is_run_or_empty()
     check_models_exist(chosen, out)
     words = {name: values for name, values in words.items() if values is not None}
     images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch, **words)
     chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
-    return chosen, images, Path(out) if out else default_folder(images, chosen.start)
+    return chosen, images, out or default_folder(images, chosen.start)
 
 
 def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch, **words: Any) -> DataSet:
