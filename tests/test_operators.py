@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from noisekiln.components.registry import names
 from noisekiln.components.spec import build, describe
-from noisekiln.operators.base import Observation, Operator
+from noisekiln.operators.base import Observation, Operator, convolve
 from noisekiln.operators.bicubic import Bicubic
 from noisekiln.operators.blur import Blur
 from noisekiln.operators.downsample import Downsample
@@ -100,6 +101,12 @@ def test_downsampling_averages_squares():
     torch.testing.assert_close(Downsample(2)(x), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
 
 
+def test_borders_are_mirrored_about_their_pixels():
+    x, kernel = images(1, 2, 5, 6), torch.rand(3, 7, dtype=torch.float64)
+    padded = F.pad(x, (3, 3, 1, 1), mode="reflect").flatten(0, 1)[:, None]
+    torch.testing.assert_close(convolve(x, kernel), F.conv2d(padded, kernel[None, None]).view(x.shape))
+
+
 def test_bicubic_is_pillows():
     pixels = np.random.default_rng(0).random((16, 24)).astype(np.float32)
     pillow = np.asarray(Image.fromarray(pixels).resize((6, 4), Image.Resampling.BICUBIC))
@@ -123,6 +130,17 @@ def test_motion_blur_spreads_a_point_along_its_line(angle, axis):
     seen = MotionBlur(5, angle)(point)[0, 0]
     assert int((seen.sum(axis) > 1e-9).sum()) == 5
     assert int((seen.sum(1 - axis) > 1e-9).sum()) == 1
+
+
+def test_motion_blur_is_as_long_as_it_says():
+    """A line of 4 pixels covers three of them whole and two by half; a slanted one ends at its ends."""
+    point = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
+    point[..., 4, 4] = 1
+    across = MotionBlur(4, 0)(point)[0, 0, 4]
+    torch.testing.assert_close(across[2:7], torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125], dtype=torch.float64))
+    slanted = MotionBlur(3, 45)(point)[0, 0]
+    assert float(slanted[3, 5]) > 0.1
+    assert float(slanted[2, 6]) == float(slanted[6, 2]) == 0
 
 
 @pytest.mark.parametrize(("angle", "there"), [(45, True), (225, True), (135, False), (-45, False)])
@@ -171,6 +189,8 @@ def test_noise_levels_add_up():
         ("noise(level=-1)", "0 or more"),
         ("jpeg(quality=0)", "1 to 100"),
         ("downsample(factor=5)", "do not divide"),
+        ("downsample(factor=3)", "do not divide"),  # one side does
+        ("downsample(factor=8)", "do not divide"),  # the other does
         ("bicubic(factor=0)", "do not divide"),
         ("mask(box=(0, 0, 20, 4))", "is not inside an image of 8x12 pixels"),
         ("mask(box=(3, 3))", "is not inside an image"),

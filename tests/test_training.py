@@ -9,9 +9,9 @@ from torch import nn
 
 from noisekiln.ema.power import Ema
 from noisekiln.errors import Diverged
-from noisekiln.optimizers.muon import orthogonal, orthogonal_together
+from noisekiln.optimizers.muon import MuonOptimizer, orthogonal, orthogonal_together
 from noisekiln.training import checkpoints
-from noisekiln.training.batches import derive_seed
+from noisekiln.training.batches import CHUNK, Prefetcher, derive_seed, make_batch
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.state import restore_tensors
@@ -226,6 +226,23 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix():
         torch.testing.assert_close(u.mT @ near @ v.mT, torch.eye(5).expand(3, 5, 5), rtol=0, atol=0.4)
 
 
+def test_two_steps_of_muon_by_hand():
+    """Nesterov momentum, orthogonalised, times rate, boost, and AdamW's size of 0.2 for each entry."""
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.randn(4, 7, generator=generator))
+    gradients = torch.randn(2, 4, 7, generator=generator)
+    optimizer = MuonOptimizer([weight], lr=0.1, boost=3.0, momentum=0.8)
+    expected, mean = weight.detach().clone(), torch.zeros(4, 7)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+        mean = 0.8 * mean + 0.2 * gradient
+        direction = orthogonal((0.2 * gradient + 0.8 * mean)[None])[0]
+        expected -= 0.1 * 3.0 * 0.2 * 7**0.5 * direction
+    torch.testing.assert_close(weight.detach(), expected)
+    assert float(direction.square().mean() * 7) == pytest.approx(1, abs=0.25)  # so the entries have a size of 0.2
+
+
 def test_matrices_with_one_smaller_side_are_computed_together():
     generator = torch.Generator().manual_seed(0)
     stacks = [torch.randn(*shape, generator=generator) for shape in ((3, 12, 5), (1, 5, 7), (2, 5, 5))]
@@ -344,3 +361,44 @@ def test_seeds_of_neighbouring_steps_are_unrelated():
     seeds = {derive_seed(seed, seen) for seed in range(50) for seen in range(0, 800, 8)}
     assert len(seeds) == 5000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+# --- rows
+
+
+def test_rows_are_drawn_in_chunks_each_from_its_own_seed():
+    """Chunks are of `CHUNK` images, but for the last; the rows of a part are those of the whole."""
+    drawn = []
+
+    def batches(seen, count, generator):
+        drawn.append((seen, count))
+        return (seen + torch.arange(count), torch.rand(count, generator=generator))
+
+    count = CHUNK + 36
+    rows, noise = make_batch(batches, 7, 1000, count, range(count))
+    assert drawn == [(1000, CHUNK), (1000 + CHUNK, 36)]
+    assert rows.tolist() == list(range(1000, 1000 + count))
+    assert torch.equal(noise[:CHUNK], torch.rand(CHUNK, generator=_generator(7, 1000)))
+    assert torch.equal(noise[CHUNK:], torch.rand(36, generator=_generator(7, 1000 + CHUNK)))
+    for part in (range(3, 9), range(CHUNK - 2, CHUNK + 5), range(CHUNK + 1, count)):
+        some, some_noise = make_batch(batches, 7, 1000, count, part)
+        assert some.tolist() == [1000 + i for i in part]
+        assert torch.equal(some_noise, noise[part.start : part.stop])
+
+
+def _generator(*numbers):
+    return torch.Generator().manual_seed(derive_seed(*numbers))
+
+
+def test_a_repeated_step_does_not_discard_what_was_made_ahead():
+    made = []
+
+    def batches(seen, count, generator):
+        made.append(seen)
+        return (seen + torch.arange(count),)
+
+    rows = Prefetcher(batches, 0, 8, range(8), ahead=True)
+    for seen in (0, 0, 8):
+        assert rows(seen)[0].tolist() == list(range(seen, seen + 8))
+    rows(16)
+    assert (made.count(0), made.count(8), made.count(16)) == (2, 1, 1)
