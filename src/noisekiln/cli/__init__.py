@@ -9,11 +9,14 @@ import signal
 import sys
 import warnings
 from typing import NoReturn
+from typing import Annotated
 
 import typer
 
+from noisekiln import __version__
 from noisekiln.cli._stop import stoppable, stopped_before_saving
 from noisekiln.cli._streams import prepare_streams
+from noisekiln.cli._words import Command, Group
 from noisekiln.cli._usage import UsageError, explain_usage
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
@@ -21,6 +24,7 @@ from noisekiln.errors import NoisekilnError, printable, shorten
 
 app = typer.Typer(
     name="noisekiln",
+    cls=Group,
     help="Train diffusion models on your own images, from scratch, and use them.",
     epilog="Start with: noisekiln demo",
     no_args_is_help=True,
@@ -30,10 +34,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _version(requested: bool) -> None:
+    """Print the version and stop."""
+    if requested:
+        typer.echo(f"noisekiln {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train diffusion models on your own images, from scratch, and use them."""
+
+
 for found in pkgutil.iter_modules(__path__):
     if not found.name.startswith("_"):
         module = importlib.import_module(f"{__name__}.{found.name}")
-        app.command(found.name, epilog=f"Example: {module.EXAMPLE}")(stoppable(module.command))
+        app.command(found.name, cls=Command, epilog=f"Example: {module.EXAMPLE}")(stoppable(module.command))
 
 DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 
@@ -41,7 +62,7 @@ DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
 def main() -> None:
     """Run a command. Signals are ignored during shutdown, so that a finished command keeps its exit code."""
     prepare_streams()
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # which needs the first argument only
     try:
         run()
     finally:

@@ -17,7 +17,9 @@ from types import ModuleType
 from typing import ClassVar, TypeVar, get_origin
 
 from noisekiln.components.consent import ANY_CODE, Consent
+from noisekiln.components.words import answer
 from noisekiln.errors import listed, shorten
+from noisekiln.paths import expand_home
 
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -72,7 +74,7 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
         ValueError: If there is none; the message suggests the most similar name.
     """
     if ":" in name:
-        consent.check(Path(name.rpartition(":")[0]))
+        consent.check(expand_home(name.rpartition(":")[0]))
         return _from_file(base, name)
     room = room_of(base)
     known = names(room)
@@ -80,9 +82,8 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
         longer = [other for other in known if other.startswith(f"{name}_")]
         if len(longer) != 1:
             kind = room.removesuffix("s").replace("_", " ")
-            raise ValueError(
-                f"There is no {kind} called {shorten(repr(name), 100)}. {did_you_mean(name, known, room.replace('_', ' '))}"
-            )
+            near = did_you_mean(name, known, room.replace("_", " "))
+            raise ValueError(f"There is no {kind} called {shorten(repr(name), 100)}. {near}")
         name = longer[0]
     module = importlib.import_module(f"noisekiln.{room}.{name}")
     found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
@@ -103,7 +104,13 @@ def did_you_mean(name: str, known: tuple[str, ...] | list[str], kind: str = "nam
         name: The unknown name.
         known: All known names.
         kind: What they name, in the plural.
+
+    Returns:
+        What the name is called here, if it is a word of the field; else the most similar name, and all.
     """
+    other_name = answer(kind, name)
+    if other_name is not None:
+        return other_name
     folded = {each.lower(): each for each in known}
     near = [folded[each] for each in get_close_matches(name.lower(), folded, n=1)] if len(name) < 100 else []
     return (f"Did you mean {near[0]!r}? " if near else "") + f"Known {kind}: {listed(known)}."
@@ -114,7 +121,8 @@ def _is_component(kind: object, base: type) -> bool:
 
 
 def _from_file(base: type[T], name: str) -> type[T]:
-    file, _, attribute = name.rpartition(":")
+    written, _, attribute = name.rpartition(":")
+    file = str(expand_home(written))
     if not Path(file).is_file():
         raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
     kind: type[T] | None = getattr(_module(file), attribute, None)

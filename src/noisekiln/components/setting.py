@@ -66,7 +66,7 @@ class Rules:
     def allows(self, number: float) -> bool:
         """Whether a number is finite and in the range."""
         return (
-            math.isfinite(number)
+            (isinstance(number, Integral) or math.isfinite(number))  # no float has the value of a huge integer
             and (self.above is None or number > self.above)
             and (self.at_least is None or number >= self.at_least)
             and (self.below is None or number < self.below)
@@ -114,11 +114,11 @@ def check(settings: Any) -> None:
             continue
         _check_kind(name, value, hints[name], rules)
         if rules.choices is not None and value not in rules.choices:
-            raise ValueError(
-                f"`{name}={value}` is not a choice. {did_you_mean(str(value), list(rules.choices), f'values of `{name}`')}"
-            )
+            values = did_you_mean(str(value), list(rules.choices), f"values of `{name}`")
+            raise ValueError(f"`{name}={value}` is not a choice. {values}")
         if isinstance(value, int | float) and not isinstance(value, bool) and not rules.allows(value):
-            raise ValueError(f"`{name}={value:g}` is out of range. Give {rules.range}.")
+            shown = f"{value:g}" if -1e99 < value < 1e99 else "(a number of more than 99 digits)"
+            raise ValueError(f"`{name}={shown}` is out of range. Give {rules.range}.")
 
 
 def _check_kind(name: str, value: object, hint: Any, rules: Rules) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import yaml
 
+from noisekiln.components.limits import LONGEST_MINUTES
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, rules_of, setting
 from noisekiln.errors import shorten
 from noisekiln.files.yaml_file import read_yaml
+from noisekiln.paths import expand_home
 
 LARGEST_SEED = 2**63 - 1
+MANY_STEPS, MOST_STEPS = 100, 1000  # of sampling
 
 # Fields of one group: its heading in the help, and the rules that all of them share.
 _data = partial(setting, group="Data and budget")
@@ -51,7 +54,11 @@ class Settings:
         "`noisekiln list codecs`. Default: pixels.",
     )
     minutes: float | None = _data(
-        None, "Training budget in minutes. Default: 10 on a CPU, else 30.", above=0, may_change=True
+        None,
+        "Training budget in minutes. Default: 10 on a CPU, else 30.",
+        above=0,
+        at_most=LONGEST_MINUTES,
+        may_change=True,
     )
     images: int | None = _data(
         None,
@@ -119,7 +126,7 @@ class Settings:
         False, "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory."
     )
     timeout: float = _machine(
-        300.0, "Distributed training: seconds before an unresponsive process is treated as lost.", above=0
+        300.0, "Distributed training: seconds before an unresponsive process is treated as lost.", above=0, at_most=1e6
     )
     optimizer: str = _optimization("muon", "Optimizer: see `noisekiln list optimizers`.")
     lr: float | None = _optimization(
@@ -156,6 +163,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.steps is not None and self.steps > MOST_STEPS:
+            raise ValueError(
+                f"`steps={self.steps}` is the number of sampling steps of the model's images, not that of training "
+                f"steps, and more than {MOST_STEPS:,} show no more. Set how long to train by `epochs`, by `minutes`, or "
+                f"by `images`: so many training steps are `images={self.steps * (self.batch_size or 64)}`."
+            )
         if self.lora is not None and self.start is None:
             raise ValueError(
                 f"`lora={self.lora}`: an adapter is trained for an existing model, but none was given. "
@@ -164,6 +177,16 @@ class Settings:
         if self.shard and self.precision == "fp16":
             raise ValueError("`shard` with `precision=fp16`: loss scaling over sharded weights is not supported. "
                              "Use bf16 or fp32.")  # fmt: skip
+
+    @property
+    def notes(self) -> list[str]:
+        """Settings that may not be what was meant, one line each."""
+        if self.steps is None or self.steps < MANY_STEPS:
+            return []
+        return [
+            f"`steps={self.steps}` is the number of sampling steps of the model's images; how long to train is set by "
+            "`epochs`, `minutes` or `images`"
+        ]
 
     def image_budget(self, image_count: int) -> int | None:
         """The budget in images seen, of `images` and `epochs`; None if there is neither.
@@ -224,7 +247,7 @@ class Settings:
         """These settings with absolute paths of models, by which a run is found again from any working directory."""
         folders = [name for name, rules in rules_of(Settings).items() if rules.folder]
         paths = {name: value for name in folders if (value := getattr(self, name)) is not None}
-        return self.replace(**{name: os.path.abspath(value) for name, value in paths.items()})
+        return self.replace(**{name: os.path.abspath(expand_home(value)) for name, value in paths.items()})
 
     def conflicts(self, before: "Settings") -> dict[str, tuple[Any, Any]]:
         """Differences in settings that a resumed run must not change, as name -> (now, before)."""
