@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-from torch import Tensor
-
 from noisekiln.components.setting import check_argument
-from noisekiln.files.pictures import ImageArray
+from noisekiln.images import ImageLike, Images
+from noisekiln.interop.own_denoiser import denoiser
 from noisekiln.model.adapter import merge, unmerge
 from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
@@ -21,9 +19,10 @@ from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.train import fine_tune_on, measure, train
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
+from noisekiln.uses.inpainting import MaskLike
 
 __all__ = [
-    "Diffusion", "cascade", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure", "merge",
+    "Diffusion", "cascade", "denoiser", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure", "merge",
     "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
@@ -89,43 +88,47 @@ def generate(
     return opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
 
 
-def edit(model: Diffusion, image: ImageArray, *, strength: float = 0.7, **options: Any) -> Tensor:
+def _on_cpu(progress: Iterator[Progress]) -> Images:
+    return Images.of(finished_images(progress).cpu())
+
+
+def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Any) -> Images:
     """An image changed towards a condition (image-to-image): (N, H, W, C) uint8; see `noisekiln.uses.editing.edit`."""
-    return finished_images(editing.edit(model, image, strength=strength, **options)).cpu()
+    return _on_cpu(editing.edit(model, image, strength=strength, **options))
 
 
-def inpaint(model: Diffusion, image: ImageArray, missing: Tensor | NDArray[Any], **options: Any) -> Tensor:
+def inpaint(model: Diffusion, image: ImageLike, missing: MaskLike, **options: Any) -> Images:
     """An image with its missing pixels generated: (N, H, W, C) uint8; see `noisekiln.uses.inpainting.inpaint`."""
-    return finished_images(inpainting.inpaint(model, image, missing, **options)).cpu()
+    return _on_cpu(inpainting.inpaint(model, image, missing, **options))
 
 
-def interpolate(model: Diffusion, keys: Sequence[int | ImageArray], *, frames: int = 8, **options: Any) -> Tensor:
+def interpolate(model: Diffusion, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Any) -> Images:
     """Images between key frames: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
-    return finished_images(interpolation.interpolate(model, keys, frames=frames, **options)).cpu()
+    return _on_cpu(interpolation.interpolate(model, keys, frames=frames, **options))
 
 
-def outpaint(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
+def outpaint(model: Diffusion, image: ImageLike, **options: Any) -> Images:
     """An image extended beyond its edges: (N, H', W', C) uint8; see `noisekiln.uses.outpainting.outpaint`."""
-    return finished_images(outpainting.outpaint(model, image, **options)).cpu()
+    return _on_cpu(outpainting.outpaint(model, image, **options))
 
 
 def restore(
-    model: Diffusion, image: ImageArray, operator: str | Operator | Sequence[str | Operator], **options: Any
-) -> Tensor:
+    model: Diffusion, image: ImageLike, operator: str | Operator | Sequence[str | Operator], **options: Any
+) -> Images:
     """An image without the damage of an operator: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
-    return finished_images(restoration.restore(model, image, operator, **options)).cpu()
+    return _on_cpu(restoration.restore(model, image, operator, **options))
 
 
-def style(model: Diffusion, image: ImageArray, **options: Any) -> Tensor:
+def style(model: Diffusion, image: ImageLike, **options: Any) -> Images:
     """An image with another class, prompt or model: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
-    return finished_images(style_transfer.style(model, image, **options)).cpu()
+    return _on_cpu(style_transfer.style(model, image, **options))
 
 
-def upscale(model: Diffusion, image: ImageArray, factor: int = 4, **options: Any) -> Tensor:
+def upscale(model: Diffusion, image: ImageLike, factor: int = 4, **options: Any) -> Images:
     """An image with more pixels: (N, factor H, factor W, C) uint8; see `noisekiln.uses.upscaling.upscale`."""
-    return finished_images(upscaling.upscale(model, image, factor, **options)).cpu()
+    return _on_cpu(upscaling.upscale(model, image, factor, **options))
 
 
-def variations(model: Diffusion, image: ImageArray, *, strength: float = 0.5, count: int = 8, **options: Any) -> Tensor:
+def variations(model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Any) -> Images:
     """Images similar to one: (N, H, W, C) uint8; see `noisekiln.uses.variation.variations`."""
-    return finished_images(variation_use.variations(model, image, strength=strength, count=count, **options)).cpu()
+    return _on_cpu(variation_use.variations(model, image, strength=strength, count=count, **options))

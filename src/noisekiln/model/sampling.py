@@ -19,16 +19,16 @@ class Sampling:
     """Default settings of sampling, saved with a model; the arguments of a call override them.
 
     Attributes:
-        sampler: Spec of the sampler, such as "dpmpp_2m" or "ddim(eta=1)".
+        sampler: Sampler or its spec, such as "dpmpp_2m" or "ddim(eta=1)".
         steps: Number of steps.
         guidance: Scale of classifier-free guidance, or spec of another guidance method.
-        schedule: Spec of the schedule of the noise levels.
+        schedule: Schedule of the noise levels, or its spec.
     """
 
-    sampler: str = "dpmpp_2m"
+    sampler: str | Sampler = "dpmpp_2m"
     steps: int = 20
     guidance: str | float = 1.0
-    schedule: str = "karras"
+    schedule: str | Schedule = "karras"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Decode, Progress
 from noisekiln.samplers.ddim import DDIM
+from noisekiln.schedules.base import Schedule
 
 SAMPLER = DDIM()  # the sampler that the inversion is exact for
 STEPS = 40  # enough to reconstruct an image to within a grey level
@@ -55,7 +56,7 @@ def prepare_inversion(
     *,
     steps: int | None = None,
     strength: float = 1.0,
-    schedule: str | None = None,
+    schedule: str | Schedule | None = None,
     precision: str = "auto",
 ) -> Inversion:
     """The inversion of images by a model.

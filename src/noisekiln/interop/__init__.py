@@ -1,0 +1,1 @@
+"""Models from elsewhere, in the conventions of noisekiln."""

@@ -1,0 +1,134 @@
+"""`nk.denoiser`: any function f(x, t) that was trained elsewhere, as a model for every sampler and every use."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.plain_values import height_and_width, plain
+from noisekiln.components.registry import did_you_mean
+from noisekiln.components.spec import build
+from noisekiln.denoisers import Denoiser
+from noisekiln.interop.own_network import ClassNumber, OwnNetwork, TimeInput
+from noisekiln.machine.transfer import module_to_device
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Sampling
+from noisekiln.noise_labels.time import Time
+from noisekiln.predictions import PREDICTIONS
+from noisekiln.schedules.base import Schedule
+from noisekiln.schedules.linear_betas import LinearBetas
+
+TIMES = ("steps", "fractional", "continuous")
+ELSEWHERE = {"epsilon": "eps", "noise": "eps", "sample": "x0", "v_prediction": "v", "velocity": "flow"}
+
+
+def denoiser(
+    net: Callable[..., Any],
+    schedule: Schedule | str = "linear_betas",
+    prediction: str = "eps",
+    *,
+    size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    time: TimeInput | None = None,
+    mean: float | Sequence[float] = 0.5,
+    std: float | Sequence[float] = 0.5,
+    classes: int | Sequence[str] | None = None,
+    no_class: int | None = None,
+    device: str | None = None,
+) -> Diffusion:
+    """A network that was trained elsewhere, as a model: ``nk.denoiser(net, nk.LinearBetas(), "eps", size=32)``.
+
+    It samples along the levels of its own schedule by default; any other schedule works too. It is put in evaluation
+    mode and called once with noise, to see that it fits.
+
+    Args:
+        net: ``f(x_t, t)``, or ``f(x_t, t, class)`` with `classes`: a module or any function. x_t is
+            ``alpha x + sigma eps`` of its schedule, (B, C, H, W); t and class are (B,). It returns a tensor of x_t's
+            shape, or an object with one in `.sample`, or a tuple that begins with one.
+        schedule: Schedule of its training, or its spec: "linear_betas", "cosine", "rectified", "karras".
+        prediction: What it predicts: "eps", "v", "x0" or "flow" (eps - x; time 1 is noise).
+        size: Height and width of the images; by default ``net.config.sample_size``, as networks of diffusers have it.
+        channels: 1 for grey, 3 for colour; by default ``net.config.in_channels``, or 3.
+        time: What it reads as t: "steps" (whole numbers 0, ..., T - 1; the default for a schedule with `steps`),
+            "fractional" (the same between whole steps), "continuous" (0 clean, 1 noise; the default otherwise), or a
+            function of the `Level`, such as ``lambda t: t.nsr`` for EDM's sigma.
+        mean: Mean of the images of its training, ``x = (pixel / 255 - mean) / std``: 0.5 and 0.5 are [-1, 1].
+        std: Their deviation, likewise; 0 and 1 are [0, 1].
+        classes: Number or names of its classes, if it reads any.
+        no_class: The class that it reads for an image without one, which guidance compares with.
+        device: Device; by default that of its weights.
+
+    Raises:
+        ValueError: If something does not fit, with the shapes.
+    """
+    config = getattr(net, "config", None)
+    path: Schedule = build(Schedule, schedule)
+    pixels = _size(plain(size), getattr(config, "sample_size", None))
+    depth = int(plain(channels) or getattr(config, "in_channels", None) or 3)
+    names = _names(plain(classes))
+    conditioner = ClassNumber(names) if names else None
+    backbone = OwnNetwork(net, path, _time(time, path), depth, len(names) and 1, plain(no_class))
+    codec = Pixels(_per_channel(mean, depth), _per_channel(std, depth))
+    model = Diffusion(
+        Denoiser(backbone, PREDICTIONS[_prediction(prediction)], Time(path)),
+        codec,
+        pixels,
+        conditioner,
+        Sampling(sampler="ddim", steps=50, schedule=path),
+    )
+    place = torch.device(device) if device else next((each.device for each in backbone.parameters()), model.device)
+    model = module_to_device(model, place).eval()
+    _check_fits(model, net, path)
+    return model
+
+
+@torch.no_grad()
+def _check_fits(model: Diffusion, net: Callable[..., Any], path: Schedule) -> None:
+    """Raise ValueError if the network cannot be called with noise, or returns another shape."""
+    x = torch.zeros_like(model.empty_x(1))
+    conditions = [None if model.conditioner is None else 0]
+    try:
+        model.bind(conditions)(x, path(torch.ones((), dtype=torch.float64)))
+    except ValueError:
+        raise
+    except Exception as error:  # somebody's own network may raise anything
+        raise ValueError(
+            f"{_name(net)} raised {type(error).__name__} for x of the shape {tuple(x.shape)}: "
+            f"{str(error).strip().rstrip('.')[:300]}. Check `size`, `channels`, `time` and `classes`; or wrap it: "
+            "`lambda x, t: net(x, t)`."
+        ) from error
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    return tuple(map(str, range(classes) if isinstance(classes, int) else classes or ()))
+
+
+def _name(net: Callable[..., Any]) -> str:
+    return f"The network {getattr(net, '__name__', type(net).__name__)}"
+
+
+def _size(size: Any, own: Any) -> tuple[int, int]:
+    if size is None and own is None:
+        raise ValueError("`size`: a function does not tell how large its images are. Give 32, or (height, width).")
+    return height_and_width(own if size is None else size)
+
+
+def _time(time: TimeInput | None, path: Schedule) -> TimeInput:
+    if time is None:
+        return "steps" if isinstance(path, LinearBetas) else "continuous"
+    if not callable(time) and time not in TIMES:
+        raise ValueError(f"`time={time}` is not a choice. {did_you_mean(str(time), TIMES, 'values')}")
+    return time
+
+
+def _prediction(name: str) -> str:
+    own = ELSEWHERE.get(name, name)
+    if own not in PREDICTIONS:
+        raise ValueError(f"`prediction={name}` is not a choice. {did_you_mean(name, list(PREDICTIONS), 'types')}")
+    return own
+
+
+def _per_channel(values: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    listed = plain(values)
+    return (float(listed),) * channels if isinstance(listed, int | float) else tuple(map(float, listed))
