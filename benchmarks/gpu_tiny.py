@@ -80,6 +80,7 @@ def restoring_switches() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     precision, flags = torch.get_float32_matmul_precision(), (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    efficient, fused = torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
     try:
         yield
     finally:
@@ -87,6 +88,8 @@ def restoring_switches() -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
         cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = flags
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+        torch.backends.cuda.enable_cudnn_sdp(fused)
 
 
 def steps(trainer: Trainer, count: int = STEPS) -> list[Report]:

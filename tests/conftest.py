@@ -1,6 +1,8 @@
 """Small images, small runs, and the command line called in-process."""
 
 import io
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,15 @@ from PIL import Image
 
 TINY = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
 TRAINING = ("--images", "1600", "--batch-size", "16", "--lr", "0.01", "--backbone", TINY, "--curves", "none")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from the tests and from the processes they start, unless `-m gpu` asks for the tests that need one.
+
+    Everything else is about a CPU, whose results are equal to the bit everywhere; `device=auto` would use the GPU.
+    """
+    if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}  # before CUDA is initialized
 
 
 class CommandResult(NamedTuple):

@@ -4,17 +4,21 @@ The checks are those of `benchmarks/gpu.py`, where they run without pytest; on t
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 import torch
 
+import conftest
+import gpu_checks_graphs
 import gpu_checks_sampling
 import gpu_checks_training
 from gpu_report import Item, Part, Recorder, run_parts
@@ -38,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 )
-CHECKS = gpu_checks_training.CHECKS | gpu_checks_sampling.CHECKS
+CHECKS = gpu_checks_training.CHECKS | gpu_checks_graphs.CHECKS | gpu_checks_sampling.CHECKS
 # What this device cannot: autocast, threads, a device's name in settings, a compiler.
 NOT_PRETENDED = ("step in bf16", "step in fp16", "sampling in bf16", "prefetched", "run", "compiled")
 
@@ -230,7 +234,7 @@ def test_the_pretended_device_refuses_and_counts(device):
 def test_the_script_walks_all_its_parts_on_a_cpu(tmp_path):
     """But for the checks, which are walked above."""
     record = tmp_path / "gpu.json"
-    parts = ["training", "compiled", "sampling", "run", "details"]
+    parts = ["training", "sampling", "run", "details", "compiled"]
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--quick", "--minutes", "8"]
     command += ["--out", tmp_path, "--record", record, "--only", *parts]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
@@ -242,6 +246,19 @@ def test_the_script_walks_all_its_parts_on_a_cpu(tmp_path):
         for item, figures in items.items():
             assert not {"error", "skipped"} & set(figures), (part, item, figures)
     assert (tmp_path / "grid.png").exists()
+
+
+def test_gpus_are_hidden_unless_they_are_asked_for():
+    """`make test` is green on a machine with a GPU; processes that tests start inherit it."""
+
+    def visible(expression: str) -> str | None:
+        with patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": "0"}):
+            conftest.pytest_configure(SimpleNamespace(option=SimpleNamespace(markexpr=expression)))
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    assert [visible(each) for each in ("", "not slow", "not gpu", "slow and not gpu")] == [""] * 4
+    assert [visible(each) for each in ("gpu", "slow and gpu", "gpu or slow")] == ["0"] * 3
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_failure_ends_its_own_item_and_time_that_is_over_only_its_part(tmp_path, monkeypatch):

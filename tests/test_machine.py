@@ -80,6 +80,14 @@ def test_a_module_is_copied_to_main_memory_but_for_parts_that_are_there():
         assert tensor.data_ptr() != theirs[name].data_ptr()
 
 
+ATTENTION = {
+    "flash": (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.flash_sdp_enabled),
+    "math": (torch.backends.cuda.enable_math_sdp, torch.backends.cuda.math_sdp_enabled),
+    "memory-efficient": (torch.backends.cuda.enable_mem_efficient_sdp, torch.backends.cuda.mem_efficient_sdp_enabled),
+    "cudnn": (torch.backends.cuda.enable_cudnn_sdp, torch.backends.cuda.cudnn_sdp_enabled),
+}
+
+
 @pytest.fixture
 def switches(monkeypatch):
     """What is set for CUDA: the precision of products, and calls that ask for deterministic algorithms."""
@@ -89,9 +97,12 @@ def switches(monkeypatch):
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    attention = [(enable, enabled()) for enable, enabled in ATTENTION.values()]
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is as before when the test ends
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    return found
+    yield found
+    for enable, before in attention:
+        enable(before)
 
 
 def test_only_cuda_is_prepared_for_training(switches):
@@ -110,6 +121,18 @@ def test_deterministic_training_tries_no_algorithms_on_cuda(switches):
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_deterministic_attention_uses_the_kernels_whose_backward_pass_has_a_fixed_order(switches):
+    def kernels() -> set[str]:
+        return {name for name, (_, enabled) in ATTENTION.items() if enabled()}
+
+    assert kernels() == set(ATTENTION)
+    prepare_for_training("cuda")
+    prepare_for_training("cpu", deterministic=True)
+    assert kernels() == set(ATTENTION)
+    prepare_for_training("cuda", deterministic=True)
+    assert kernels() == {"flash", "math"}
 
 
 def test_operations_that_are_not_deterministic_are_named():

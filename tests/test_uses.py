@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,15 +15,16 @@ from noisekiln.codecs.pixels import Pixels
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.flow.inversion import invert
-from noisekiln.levels import level
+from noisekiln.levels import Level, level
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.strength import levels_from
 from noisekiln.model.tiling import tiled, windows
 from noisekiln.operators.downsample import Downsample
-from noisekiln.predictions import EPS, V
+from noisekiln.predictions import EPS, FLOW, Prediction, V
 from noisekiln.samplers.base import grid
 from noisekiln.samplers.ddim import DDIM
+from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
 from noisekiln.schedules.rectified import Rectified
@@ -250,6 +252,30 @@ def test_impossible_arguments_are_errors(call, says):
 
 
 # --- edits
+
+
+@dataclass(frozen=True)
+class Nearly(Schedule):
+    """A schedule that ends beside pure noise: by a rounding error, or so early that little of the image is left."""
+
+    end: float
+    power: int = 1
+
+    def __call__(self, time: torch.Tensor) -> Level:
+        alpha = (1 - time.double()) ** self.power + self.end
+        return Level(alpha, (1 - alpha.square()).clamp(min=0).sqrt())
+
+
+def test_an_eps_model_begins_where_its_output_determines_the_image():
+    def begin(end: float, power: int = 1, prediction: Prediction = EPS) -> float:
+        schedule = Nearly(end, power)
+        first = float(levels_from(1.0, schedule, 4, prediction)[0].alpha)
+        at = {t: float(schedule(torch.tensor(t, dtype=torch.float64)).alpha) for t in (1.0, 0.999, 0.99, 0.9)}
+        return min(at, key=lambda t: abs(at[t] - first))
+
+    assert [begin(end) for end in (0.0, 1e-16, -1e-16, 1e-8, 1e-5)] == [0.999, 0.999, 0.999, 0.999, 1.0]
+    assert begin(1e-16, power=3) == 0.99  # alpha is 1e-9 at .999
+    assert begin(1e-16, prediction=V) == begin(1e-16, prediction=FLOW) == 1.0
 
 
 def test_the_strength_of_an_edit_is_how_far_it_goes():

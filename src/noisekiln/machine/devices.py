@@ -33,7 +33,8 @@ def prepare_for_training(device: str, *, deterministic: bool = False) -> None:
     Args:
         device: "cpu", "cuda" or "mps".
         deterministic: Whether two runs must be equal to the bit, at a lower speed: cuDNN tries nothing, and every
-            operation has a fixed order of sums, or raises an error if it has none (see `nondeterminism`).
+            operation has a fixed order of sums, or raises an error if it has none (see `nondeterminism`). Attention
+            uses the kernels that always have one: flash attention in 16 bits, plain products in float32.
     """
     if device != "cuda":
         return
@@ -43,6 +44,8 @@ def prepare_for_training(device: str, *, deterministic: bool = False) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the process's first matrix product
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.deterministic = True
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
         # All memory is written before it is read.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
