@@ -8,16 +8,15 @@ import pkgutil
 import signal
 import sys
 import warnings
-from typing import NoReturn
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from noisekiln import __version__
 from noisekiln.cli._stop import stoppable, stopped_before_saving
 from noisekiln.cli._streams import prepare_streams
-from noisekiln.cli._words import Command, Group
 from noisekiln.cli._usage import UsageError, explain_usage
+from noisekiln.cli._words import Command, Group
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
 from noisekiln.errors import NoisekilnError, printable, shorten

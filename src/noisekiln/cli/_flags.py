@@ -48,6 +48,6 @@ def _flag(match: re.Match[str], parameter: object) -> str:
     if not isinstance(parameter, TyperOption):
         return match[0]
     if parameter.is_flag:
-        return (parameter.secondary_opts if value == "False" and parameter.secondary_opts else parameter.opts)[0]
+        return ("no " if value == "False" else "") + parameter.opts[0]
     flag = next((each for each in parameter.opts if each.startswith("--")), parameter.opts[0])
     return flag if value is None else f"{flag} {shlex.quote(value)}"

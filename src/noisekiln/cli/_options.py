@@ -72,13 +72,18 @@ def _option_type(hint: Any) -> Any:
 def _derived(field: Field[Any], hint: Any, rules: dict[str, Rules]) -> Any:
     own, may_be_number = rules[field.name], {str, float} <= set(get_args(hint))
     return typer.Option(
-        *own.flag.split(),
+        *_names(field.name, hint, own),
         parser=_number_or_text if may_be_number else None,
         metavar="TEXT" if may_be_number else None,
         help=_with_options(own.help, rules),
-        show_default=field.default is not None,
+        show_default=field.default not in (None, False),
         rich_help_panel=own.group or None,
     )
+
+
+def _names(name: str, hint: Any, rules: Rules) -> list[str]:
+    """Names of an option; a switch, which is off by default, has none with `--no-`, as typer would add."""
+    return rules.flag.split() or ([_option_name(name, rules)] if hint is bool else [])
 
 
 def _number_or_text(text: str) -> float | str:

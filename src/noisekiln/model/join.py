@@ -7,9 +7,11 @@ from pathlib import Path
 
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import WouldOverwrite, counted
+from noisekiln.files.atomic import atomic_folder, is_draft
 from noisekiln.files.model_folder import read_description
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.paths import expand_home
 from noisekiln.tasks.upscale import Upscale
 
 
@@ -47,7 +49,7 @@ def cascade(
     joined = Cascade(models).eval()
     _set_noise(models[1:], noise)
     if out is not None:
-        save_cascade(joined, Path(out))
+        save_cascade(joined, expand_home(out))
     return joined
 
 
@@ -58,10 +60,11 @@ def save_cascade(model: Cascade, folder: Path) -> Path:
         WouldOverwrite: If the folder holds something else.
     """
     place = folder / "model"
-    occupied = folder.is_file() or (folder.exists() and any(folder.iterdir()))
+    occupied = folder.is_file() or (folder.exists() and not all(map(is_draft, folder.iterdir())))
     if occupied and not ((place / "model.json").is_file() and "cascade" in read_description(place / "model.json")):
         raise WouldOverwrite(folder, "something that is not a cascade")
-    model.save(place)
+    with atomic_folder(place) as draft:
+        model.save(draft)
     return place
 
 
@@ -83,6 +86,6 @@ def _set_noise(later: Sequence[Diffusion], noise: float | Sequence[float] | None
         if not 0 <= share <= most:
             raise ValueError(
                 f"`noise={share}` is not possible: this stage has learned shares of noise from 0 to {most:g}. "
-                "Give one of these."
+                "Give one of these, or train the stage with a larger `most`: `task=upscale(most=0.9)`."
             )
         stage.task = replace(stage.task, noise=float(share))

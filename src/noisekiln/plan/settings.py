@@ -47,7 +47,11 @@ class Settings:
     task: str = _data(
         "generate", "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`."
     )
-    cond: str = _data("auto", "Condition: auto, none, class, text, or see `noisekiln list conditioners`.")
+    cond: str = _data(
+        "auto",
+        "Condition: auto (what the images have), none, class (class_label), text, or see `noisekiln list "
+        "conditioners`.",
+    )
     codec: str | None = _network(
         None,
         "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
