@@ -24,6 +24,7 @@ from noisekiln.files.model_folder import (
     write_weights,
 )
 from noisekiln.guidance.classifier_free import guidance_of
+from noisekiln.model.code_copies import CODE, copy_code, located, spec_to_save
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import PREDICTIONS
@@ -53,21 +54,25 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
         weights: The state dict of the whole model.
         folder: Folder of the model.
         metadata: Further entries of `model.json`.
+
+    Raises:
+        ValueError: If a part could not be loaded again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     description = {
         "size": list(parts.size),
-        "backbone": describe(parts.denoiser.backbone, include_defaults=True),
+        "backbone": spec_to_save(parts.denoiser.backbone),
         "prediction": parts.denoiser.prediction.name,
-        "noise_label": describe(parts.denoiser.noise_label, include_defaults=True),
-        "codec": describe(parts.codec, include_defaults=True),
-        "conditioner": describe(parts.conditioner, include_defaults=True) if parts.conditioner else None,
+        "noise_label": spec_to_save(parts.denoiser.noise_label),
+        "codec": spec_to_save(parts.codec),
+        "conditioner": spec_to_save(parts.conditioner),
         "sampling": asdict(parts.sampling),
-        "task": describe(parts.task, include_defaults=True) if parts.task else None,
+        "task": spec_to_save(parts.task),
         **metadata,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = copy_code(description, folder)
     write_weights(weights, folder / "model.safetensors")
-    write_description(description, folder)
+    write_description({**description, **({CODE: copies} if copies else {})}, folder)
 
 
 def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Consent) -> Loaded:
@@ -90,7 +95,8 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Con
             "Use `noisekiln sample` or noisekiln.load; or give one of its stages, the folders in it."
         )
     try:
-        model = make(_build_parts(description, consent))
+        with located(description, place, consent) as found:
+            model = make(_build_parts(found, consent))
         model.load_state_dict(read_weights(place / "model.safetensors"))
     except CodeNotAllowed as error:
         raise CodeNotAllowed(error.file, folder) from None
