@@ -7,8 +7,12 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from noisekiln.components.registry import did_you_mean
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
+from noisekiln.errors import listed, shorten
+
+MOST_WORDS_NAMED = 4  # unknown words that have a line each, with the most similar known word
 
 Value = Any  # a condition as a person writes it: a class name or number, a prompt, numbers, ...
 
@@ -19,10 +23,11 @@ class Conditioner(nn.Module, ABC):
     Ids are a tensor with a row for each condition, (B, ...). Classifier-free guidance
     compares with the ids of `nothing`, the empty condition. Constructor arguments are kept under their own names.
     Frozen weights (of a pretrained encoder) are saved with the model, but not in checkpoints: a resumed run gets them
-    from `fit`, which must return the same ones. `priority` may be overridden.
+    from `fit`, which must return the same ones. `plural` and `priority` may be overridden.
     """
 
     kind: ClassVar[str]  # kind of its conditions: "class", "text", ...
+    plural: ClassVar[str] = "conditions"  # its conditions in a message: "classes", "captions", ...
     needs: ClassVar[str]  # requirement for a data set, for messages: "captions (a metadata.csv beside the images)"
     priority: ClassVar[int | None] = None  # `auto` tries conditioners in this order; None: only when requested
     choices: tuple[str, ...] = ()  # all conditions by name, where they are a fixed list
@@ -75,6 +80,32 @@ class Conditioner(nn.Module, ABC):
 
     def unknown_words(self, value: Value) -> list[str]:
         """Words of a condition that this conditioner does not know. May be overridden."""
+        return []
+
+    def cut_from(self, value: Value) -> str:
+        """A note on what is cut from a condition that is too long, "" if nothing is. May be overridden."""
+        return ""
+
+    def ignored(self, values: Sequence[Value]) -> list[str]:
+        """Notes on what is ignored in conditions, a line each: the end of a long one, and unknown words."""
+        lines = [line for line in dict.fromkeys(self.cut_from(value) for value in values) if line]
+        words = list(dict.fromkeys(word for value in values for word in self.unknown_words(value)))
+        if len(words) > MOST_WORDS_NAMED:
+            known = f"Known words: {listed(self.vocabulary, 30)}."
+            lines.append(
+                f"{len(words):,} words are each in fewer than two training captions; they are ignored: "
+                f"{listed(words, MOST_WORDS_NAMED)}. {known}"
+            )
+            return lines
+        for word in words:
+            known = did_you_mean(word, self.vocabulary[:60], "words")
+            lines.append(
+                f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is ignored. {known}"
+            )
+        return lines
+
+    def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:
+        """Notes on what of the images' conditions is not learned, a line each. May be overridden."""
         return []
 
     def extended(self, other: Self) -> Self:

@@ -11,6 +11,7 @@ from noisekiln.components.registry import did_you_mean
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
+from noisekiln.data.image_names import same_spelling
 from noisekiln.errors import counted, listed
 
 
@@ -23,6 +24,7 @@ class ClassLabel(Conditioner):
     """
 
     kind: ClassVar[str] = "class"
+    plural: ClassVar[str] = "classes"
     needs: ClassVar[str] = "classes (a sub-folder for each, or labels in a metadata.csv)"
     priority: ClassVar[int | None] = 1
 
@@ -44,8 +46,8 @@ class ClassLabel(Conditioner):
         """
         if data.train.labels is None:
             return None
-        known = {name.lower() for name in self.names}
-        missing = [name for name in data.class_names if known and name.lower() not in known]
+        known = {same_spelling(name) for name in self.names}
+        missing = [name for name in data.class_names if known and same_spelling(name) not in known]
         if missing:
             raise ValueError(
                 f"class_label(names=({listed(self.names)})) lacks classes of {data.name}: {listed(missing)}. "
@@ -83,8 +85,8 @@ class ClassLabel(Conditioner):
 
     def extended(self, other: Self) -> Self:
         """This conditioner with the other's classes after its own; a new class starts with the vector of no class."""
-        known = {name.lower() for name in self.names}
-        new = tuple(name for name in other.names if name.lower() not in known)
+        known = {same_spelling(name) for name in self.names}
+        new = tuple(name for name in other.names if same_spelling(name) not in known)
         if not new:
             return self
         longer = type(self)(self.names + new, self.width)
@@ -100,9 +102,9 @@ class ClassLabel(Conditioner):
         if value in self.names:
             return self.names.index(str(value))
         if isinstance(value, str):
-            folded = [name.lower() for name in self.names]
-            if value.lower() in folded:
-                return folded.index(value.lower())
+            folded = [same_spelling(name) for name in self.names]
+            if same_spelling(value) in folded:
+                return folded.index(same_spelling(value))
             if not value.isdecimal():
                 raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names, 'classes')}")
         try:

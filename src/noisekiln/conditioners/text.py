@@ -1,6 +1,7 @@
 """Prompts: a small text encoder that is trained together with the model, without downloads."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -12,19 +13,31 @@ from torch.nn import functional as F
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
+from noisekiln.errors import counted
 
 PADDING, FIRST_WORD = 0, 1
 MOST_WORDS, LONGEST = 8192, 64  # of a vocabulary, and words of a prompt that are read
 STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "has", "her", "his", "in", "is", "it", "of", "on", "or", "the", "to", "with"]
 )
+# Scripts whose words stand without spaces: Thai, Lao, Burmese, Khmer, Chinese and Japanese.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u312f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+# Accents and vowel signs, which Unicode does not count as letters, although they stand within words.
+ACCENTS = "".join(sign for sign in map(chr, range(0x300, 0x2100)) if unicodedata.category(sign).startswith("M"))
+LETTER = rf"(?:(?![{UNSPACED}])[\w{ACCENTS}])"
+WORD = re.compile(rf"(?=[\w{ACCENTS}])[{UNSPACED}]|{LETTER}+(?:'{LETTER}+)?")
+ASCII_WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 class Text(Conditioner):
     """Words, convolved with their neighbours ("red hair" is not "red shirt"), then averaged.
 
     Each word's vector passes two residual convolutions of three words' reach. A word that occurs less than twice in
-    training, or never, is left out: no meaning is better than a wrong one.
+    training, or never, is left out: no meaning is better than a wrong one. In Chinese, Japanese, Thai and other scripts
+    that do not separate words, each character is a word.
 
     Args:
         words: The vocabulary; that of the captions, in order of frequency, if it is empty.
@@ -33,7 +46,10 @@ class Text(Conditioner):
     """
 
     kind: ClassVar[str] = "text"
-    needs: ClassVar[str] = "captions (a metadata.csv beside the images)"
+    plural: ClassVar[str] = "captions"
+    needs: ClassVar[str] = (
+        "captions in which a word occurs twice or more (in a metadata.csv, or a .txt file beside each image)"
+    )
     priority: ClassVar[int | None] = 0
 
     def __init__(self, words: tuple[str, ...] = (), width: int = 128, length: int = 0) -> None:
@@ -51,20 +67,21 @@ class Text(Conditioner):
         return CondSizes(vector=self.width, tokens=self.width)
 
     def fit(self, data: DataSet) -> Self | None:
-        """An encoder with the vocabulary and the length of the captions, unless it has its own."""
-        if data.train.captions is None:
+        """An encoder with the vocabulary and the length of the captions, unless it has its own.
+
+        None also if the captions have no word that it could learn.
+        """
+        captions = [split_words(caption) for caption in data.train.captions or ()]
+        if not any(captions):
             return None
-        counts: Counter[str] = Counter()
-        length = 1
-        for caption in data.train.captions:
-            words = split_words(caption)
-            counts.update(words)
-            length = max(length, len(words))
-        known = [word for word, count in counts.most_common(MOST_WORDS) if count > 1]
-        return type(self)(self.words or tuple(known), self.width, self.length or min(length, LONGEST))
+        counts = Counter(word for words in captions for word in words)
+        known = self.words or tuple(word for word, count in counts.most_common(MOST_WORDS) if count > 1)
+        length = self.length or min(max(map(len, captions)), LONGEST)
+        return type(self)(known, self.width, length) if known else None
 
     def values(self, images: Split, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
-        return None if images.captions is None else [caption or None for caption in images.captions]
+        captions = images.captions or ()
+        return [caption or None for caption in captions] if any(captions) else None
 
     def encode(self, values: Sequence[str]) -> Tensor:
         """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut.
@@ -79,7 +96,7 @@ class Text(Conditioner):
                     f"The prompt {prompt!r} is not text, and this model's conditions are words. "
                     "Give text, such as 'a red hat', or None for an unconditional image."
                 )
-            words = [self.index[word] for word in split_words(prompt) if word in self.index][: self.length]
+            words = [self.index[word] for word in self._known_words(prompt)[: self.length]]
             row[: len(words)] = torch.tensor(words, dtype=torch.int64)
         return ids
 
@@ -103,6 +120,36 @@ class Text(Conditioner):
         """The words of a prompt that are not in the vocabulary and so ignored, apart from small ones like "the"."""
         return [word for word in split_words(value) if word not in self.index and word not in STOP_WORDS]
 
+    def cut_from(self, value: str) -> str:
+        """A note on a prompt with more known words than are read."""
+        known = self._known_words(value)
+        if len(known) <= self.length:
+            return ""
+        return (
+            f"the prompt has {len(known):,} known words, and this model reads the first {self.length:,}: "
+            f"it is cut after {known[self.length - 1]!r}"
+        )
+
+    def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:
+        """Notes on captions that are longer than what is read, and on words that are not in the vocabulary."""
+        captions = [split_words(caption) for caption in images.captions or ()]
+        lengths = [sum(word in self.index for word in words) for words in captions]
+        long = sum(length > self.length for length in lengths)
+        lines = []
+        if long:
+            lines.append(
+                f"{long:,} of {counted(len(captions), 'caption')} {'is' if long == 1 else 'are'} longer than the "
+                f"{self.length:,} words that are read, up to {max(lengths):,}, and cut; "
+                f"`cond=text(length={max(lengths)})` reads all"
+            )
+        rare = {word for words in captions for word in words} - self.index.keys()
+        if rare:
+            lines.append(
+                f"of {counted(len(rare) + len(self.words), 'word')}, {len(rare):,} are too rare in the captions to be "
+                f"learned, such as {min(rare)!r}"
+            )
+        return lines
+
     def extended(self, other: Self) -> Self:
         """This encoder with the other's words after its own, each a zero vector, and the greater of both lengths."""
         new = tuple(word for word in other.words if word not in self.index)
@@ -116,7 +163,15 @@ class Text(Conditioner):
     def table(self) -> tuple[str, tuple[str, ...]]:  # noqa: D102 (the base class says it)
         return "vectors.weight", ("", *self.words)
 
+    def _known_words(self, prompt: str) -> list[str]:
+        return [word for word in split_words(prompt) if word in self.index]
+
 
 def split_words(caption: str) -> list[str]:
-    """Lower-case words and numbers, separated by punctuation and spaces."""
-    return re.findall(r"\w+(?:'\w+)?", caption.lower())
+    """Lower-case words and numbers, separated by punctuation and spaces.
+
+    A character of a script that does not separate words is a word; accents are a part of their letter.
+    """
+    if caption.isascii():
+        return ASCII_WORD.findall(caption.lower())
+    return WORD.findall(unicodedata.normalize("NFC", caption.lower()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from noisekiln.data.image_names import ImageNames
 from noisekiln.data.source import Item
-from noisekiln.data.table import Table, column_key, read_csv, read_json_lines
+from noisekiln.data.table import TextTable, column_key, read_csv, read_json_lines
 from noisekiln.data.text_files import read_text
 from noisekiln.errors import DataError, counted, listed
 
@@ -66,7 +66,7 @@ def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
     return found
 
 
-def _rows_of_images(name: str, table: Table, images: ImageNames, notes: list[str]) -> Iterable[tuple[str, Row]]:
+def _rows_of_images(name: str, table: TextTable, images: ImageNames, notes: list[str]) -> Iterable[tuple[str, Row]]:
     """Every row with its image; notes say which names were not exact, and which rows have no image."""
     folder = str(PurePosixPath(name).parent).removeprefix(".")
     lost: list[tuple[str, str]] = []
@@ -109,7 +109,7 @@ def _uncontested(
     return sure, [(file_name, f"another row is for {image!r}") for file_name, image, _ in unsure]
 
 
-def _check_names(name: str, table: Table, lost: list[tuple[str, str]]) -> None:
+def _check_names(name: str, table: TextTable, lost: list[tuple[str, str]]) -> None:
     """Raise DataError if there are rows, and none of them has a file's name."""
     if table.rows and len(lost) == len(table.rows) and not any(file_name for file_name, _ in lost):
         row = table.rows[0]

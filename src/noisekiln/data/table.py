@@ -17,7 +17,7 @@ SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[ \t]*(\r\n|\r|\n)', re.IGNORECASE) 
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Rows of a table.
 
     Attributes:
@@ -34,18 +34,18 @@ def column_key(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
-def read_json_lines(name: str, text: str) -> Table:
+def read_json_lines(name: str, text: str) -> TextTable:
     """Objects, one per line, or all in one list. Raises DataError."""
     if text.lstrip().startswith("["):
-        return Table(_json_objects(name, _json_value(text)), [])
+        return TextTable(_json_objects(name, _json_value(text)), [])
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):  # JSON allows other separators inside a text
         if line.strip():
             rows += _json_objects(f"{name}, line {number}", [_json_value(line)])
-    return Table(rows, [])
+    return TextTable(rows, [])
 
 
-def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence[str]) -> Table:
+def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence[str]) -> TextTable:
     """Comma-, semicolon- or tab-separated values below a first row of names.
 
     Where a row has more cells than names, the ones too many are commas in its text that are not quoted.
@@ -61,7 +61,7 @@ def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence
     delimiter = separator[1] if separator and separator[1] in DELIMITERS else _delimiter(text, name_keys)
     records, notes = _records(name, text, delimiter)
     if not records:
-        return Table([], notes)
+        return TextTable([], notes)
     header = [cell.strip() for cell in records[0]]
     keys = [column_key(cell) for cell in header]
     wide = next((keys.index(key) for key in text_keys if key in keys), None)
@@ -75,7 +75,7 @@ def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence
             joined += 1
         dropped += extra > 0 and wide is None
         rows.append(_row(header, cells))
-    return Table(rows, [*notes, *_about_cells(name, header, rows, delimiter, joined, dropped)])
+    return TextTable(rows, [*notes, *_about_cells(name, header, rows, delimiter, joined, dropped)])
 
 
 def _row(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:

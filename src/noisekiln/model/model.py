@@ -1,5 +1,6 @@
 """The interface of models: what a single model and a cascade have in common."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -13,7 +14,7 @@ from noisekiln.codecs.base import Codec, Size
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
-from noisekiln.model.generate import Conditions, finished_images
+from noisekiln.model.generate import Conditions, finished_images, resolve_seeds
 from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
@@ -114,4 +115,8 @@ class Model(nn.Module, ABC):
             batch_size: Images sampled at once; it changes only speed and memory.
             options: Other arguments of `generate`.
         """
-        return finished_images(self.generate(conditions, seed=seed, batch_size=batch_size, **options))
+        progress = self.generate(conditions, seed=seed, batch_size=batch_size, **options)
+        values = [value for value in resolve_seeds(conditions, seed, None)[0] if value is not None]
+        for line in self.conditioner.ignored(values) if self.conditioner else ():
+            warnings.warn(line, stacklevel=2)
+        return finished_images(progress)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noisekiln.components.registry import did_you_mean, name_of
+from noisekiln.components.limits import MOST_IMAGES, check_at_most
+from noisekiln.components.registry import name_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.errors import NoisekilnError, listed
 from noisekiln.model.model import Model
@@ -52,7 +53,8 @@ class RequestedConditions:
         values = [_parse_condition(conditioner, text) for text in texts]
         if self.prompts and not all(map(str.strip, texts)):
             note("an empty prompt stands for no condition: its images are unconditional.")
-        _note_unknown_words(conditioner, values, note)
+        for line in conditioner.ignored(values):
+            note(line)
         model.check_conditions(values)
         return values or [None]
 
@@ -103,24 +105,17 @@ def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[lis
     By default there are 16 images of a single condition, or 8 of each of several.
 
     Raises:
-        ValueError: If the count is below 1.
+        ValueError: If the count is below 1, or too large.
     """
     if count is not None and count < 1:
         raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")
+    check_at_most("count", count or 0, MOST_IMAGES)
     if count is None:
         count = 16 if len(conditions) == 1 else 8 * len(conditions)
     repeated = [conditions[i * len(conditions) // count] for i in range(count)]
     row = count // len(conditions)
     one_row_each = len(conditions) > 1 and row * len(conditions) == count
     return repeated, row if one_row_each else round(count**0.5)
-
-
-def _note_unknown_words(conditioner: Conditioner, values: Sequence[Any], note: NoteCallback) -> None:
-    """Note each word of the conditions that the model does not know."""
-    for word in dict.fromkeys(word for value in values for word in conditioner.unknown_words(value)):
-        short = word if len(word) <= 40 else f"{word[:40]}..."
-        known = did_you_mean(word, conditioner.vocabulary[:60], "words")
-        note(f"the word {short!r} is in fewer than two training captions; it is ignored. {known}")
 
 
 def _parse_condition(conditioner: Conditioner, text: str) -> Any:
