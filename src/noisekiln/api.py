@@ -22,8 +22,8 @@ from noisekiln.uses import variation as variation_use
 from noisekiln.uses.inpainting import MaskLike
 
 __all__ = [
-    "Diffusion", "cascade", "denoiser", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure", "merge",
-    "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge", "upscale", "variations",
+    "Diffusion", "cascade", "denoiser", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure",
+    "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 

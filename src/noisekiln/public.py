@@ -5,6 +5,7 @@ Written by `python tools/public_names.py`, from the files themselves.
 
 from noisekiln.api import Diffusion as Diffusion
 from noisekiln.api import cascade as cascade
+from noisekiln.api import denoiser as denoiser
 from noisekiln.api import edit as edit
 from noisekiln.api import fine_tune_on as fine_tune_on
 from noisekiln.api import generate as generate

@@ -124,7 +124,7 @@ def is_read_back(spec: str, component: object) -> bool:
     return all(_literal(value, True) == _literal(getattr(component, word), True) for word, value in values.items())
 
 
-def _values(kind: type, settings: Mapping[str, ast.expr], spec: str) -> dict[str, object]:
+def _values(kind: type[Any], settings: Mapping[str, ast.expr], spec: str) -> dict[str, object]:
     hints = typing.get_type_hints(kind.__init__)
     return {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in settings.items()}
 

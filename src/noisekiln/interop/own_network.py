@@ -79,8 +79,8 @@ class OwnNetwork(Backbone):
 
     def _time(self, time: Tensor, level: Level) -> Tensor:
         if callable(self.time):
-            read: Tensor = self.time(level)
-            return read.to(time.dtype)
+            read: Any = self.time(level)
+            return torch.as_tensor(read, dtype=time.dtype)
         if self.time == "continuous":
             return time
         steps = int(getattr(self.schedule, "steps", 1000))

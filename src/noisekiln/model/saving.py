@@ -1,7 +1,6 @@
 """A diffusion model's folder: its parts as specs in `model.json`, its weights in `model.safetensors`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,7 +64,7 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
         "noise_label": spec_to_save(parts.denoiser.noise_label),
         "codec": spec_to_save(parts.codec),
         "conditioner": spec_to_save(parts.conditioner),
-        "sampling": asdict(parts.sampling),
+        "sampling": {name: _as_text(value) for name, value in vars(parts.sampling).items()},
         "task": spec_to_save(parts.task),
         **metadata,
     }
@@ -73,6 +72,11 @@ def save_parts(parts: Parts, weights: Mapping[str, Tensor], folder: Path, metada
     copies = copy_code(description, folder)
     write_weights(weights, folder / "model.safetensors")
     write_description({**description, **({CODE: copies} if copies else {})}, folder)
+
+
+def _as_text(value: object) -> object:
+    """A setting of sampling as `model.json` has it: a component as its spec."""
+    return value if isinstance(value, str | int | float) else describe(value, include_defaults=True)
 
 
 def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Consent) -> Loaded:
