@@ -45,6 +45,11 @@ class Denoiser(nn.Module):
         x_in = x_t / t.norm
         with autocast(precision, x_t.device.type):
             y: Tensor = self.backbone(x_in, labels, cond)
+        if not isinstance(y, Tensor):
+            raise ValueError(
+                f"The backbone {name_of(type(self.backbone))} returned a {type(y).__name__}, and has to return a tensor "
+                "of the shape of x. Correct its `forward`."
+            )
         if y.shape != x_t.shape:
             raise ValueError(
                 f"The backbone {name_of(type(self.backbone))} returned the shape {tuple(y.shape)} for images of "

@@ -24,6 +24,7 @@ from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.fine_tune import prepare_model_to_fine_tune
 from noisekiln.plan.learner import Learner
+from noisekiln.plan.network_check import check_network
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import task_of
 from noisekiln.plan.teacher import check_teacher_fits
@@ -56,10 +57,11 @@ def make_trainer(
         ranks: The processes that train together.
 
     Raises:
-        ValueError: If the codec cannot encode images of this size.
+        ValueError: If the codec cannot encode images of this size, or the network cannot be trained.
     """
     learner = make_learner(settings, data, base, teacher, codec)
     check_image_size(learner.diffusion.codec, data.size, settings.device)
+    check_network(learner, data.size)
     assert settings.lr is not None
     assert settings.batch_size is not None
     assert settings.precision is not None
