@@ -110,6 +110,8 @@ def _kinds(table: Table) -> dict[str, str]:
 def _part(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
     """The part, the names of its classes, and notes on the columns."""
     images = _images(table.columns[kinds["images"]])
+    if not len(images):
+        raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
     read = {kind: _listed(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
     for kind, values in read.items():
         _check_length(kinds[kind], values, len(images))
@@ -142,7 +144,7 @@ def _images(values: Any) -> NDArray[Any] | tuple[Item, ...]:
 @singledispatch
 def _item(entry: Any, number: int) -> Item:
     """One image before decoding."""
-    what = "nothing (None)" if entry is None else f"a {type(entry).__name__}"
+    what = "nothing (None)" if entry is None else f"something of the type {type(entry).__name__}"
     raise DataError(
         f"image number {number}", f"{what} is not an image", "Give PIL images, paths, or arrays (H, W) or (H, W, C)"
     )
@@ -210,8 +212,18 @@ def _meaning(values: Any) -> str | None:
 
 def _listed(values: Any) -> list[Any]:
     """Values one by one, numbers as those of Python."""
-    listed = as_array(values).tolist() if is_stack(values) else list(values)
+    listed = _classes_of_rows(as_array(values)).tolist() if is_stack(values) else list(values)
     return [as_array(value).tolist() if getattr(value, "shape", None) == () else value for value in listed]
+
+
+def _classes_of_rows(values: NDArray[Any]) -> NDArray[Any]:
+    """One-hot rows, (N, K) with a single 1 in each, as the numbers of their classes; anything else unchanged."""
+    one_hot = (
+        values.ndim == 2
+        and values.shape[1] > 1
+        and bool((np.sort(values, axis=1) == [0] * (values.shape[1] - 1) + [1]).all())
+    )
+    return values.argmax(1) if one_hot else values
 
 
 def _words(name: str, values: Any, part: Part) -> list[Any]:

@@ -13,6 +13,7 @@ from noisekiln.errors import DataError
 
 IMAGE, SECOND = "image", "the second of each pair"
 LIMIT = 4 << 30  # bytes: an iterator without an end must not fill the memory
+ENTRY = 1 << 10  # bytes that any entry is counted with, so that small images come to an end, too
 GIVE = "Give a folder, a file, an array (N, H, W, C), images with their labels, or a data set of torch"
 
 
@@ -58,7 +59,7 @@ def read_table(source: Any) -> Table:
     if is_images_and_words(source):
         return Table({IMAGE: source[0], SECOND: source[1]})
     if isinstance(source, set | frozenset | bytes) or not isinstance(source, Iterable | _Indexed):
-        raise DataError(f"a {type(source).__name__}", "it is neither a path nor a sequence of images", GIVE)
+        raise DataError(f"`data`: {type(source).__name__}", "this is neither a path nor a sequence of images", GIVE)
     return _read_rows(source)
 
 
@@ -75,8 +76,9 @@ def as_array(values: Any) -> NDArray[Any]:
 
 
 def is_stack(values: Any) -> bool:
-    """Whether this is one array or tensor, and no list."""
-    return isinstance(getattr(values, "shape", None), tuple) and getattr(values, "ndim", 0) > 0
+    """Whether this is one array or tensor of numbers, and no list."""
+    numbers = getattr(values, "dtype", None) != np.dtype(object)
+    return numbers and isinstance(getattr(values, "shape", None), tuple) and getattr(values, "ndim", 0) > 0
 
 
 def names_of_classes(source: Any, column: str) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ def _read_rows(source: Any) -> Table:
             column += [None] * (count - len(column))
             column += [value] if batch is None else _unbatched(value, batch, number)
             size += _bytes_of(value)
+        size += ENTRY
         count += 1 if batch is None else batch
         if size > LIMIT:
             raise DataError(
