@@ -175,9 +175,10 @@ def warn(event: Event) -> None:
 def warn_caller(text: str) -> None:
     """A Python warning at the line, outside of noisekiln, from which it was called."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+    inside = (PACKAGE, Path(torch.__file__).parent)  # torch's, as `learning` wraps the call
+    while frame.f_back is not None and any(map(Path(frame.f_code.co_filename).is_relative_to, inside)):
         frame, level = frame.f_back, level + 1
-    warnings.warn(printable(text), stacklevel=level - 1)
+    warnings.warn(printable(text), stacklevel=level)
 
 
 def _watch(watch: Watch | None) -> Watch:

@@ -87,7 +87,11 @@ def _drawn(mask: Path, note: NoteCallback) -> NDArray[np.float32]:
     """The pixels that a mask image marks, (H, W) of 0 to 1: light pixels, or opaque ones if it has transparency."""
     transparency = read_transparency(mask)
     if transparency is None or not transparency.any():
-        return (read_image_file(mask, channels=1)[..., 0] / 255).astype(np.float32)
+        grey = read_image_file(mask, channels=1)[..., 0]
+        if grey.max() == 1:
+            note(f"{mask} holds only 0 and 1, as masks of segmentation do: 1 is missing.")
+            return grey.astype(np.float32)
+        return (grey / 255).astype(np.float32)
     note(f"{mask} is partly transparent: its opaque pixels are missing (with `invert`, the transparent ones).")
     return 1 - transparency
 
