@@ -78,21 +78,23 @@ def open_use(run: Path, name: str, options: dict[str, Any]) -> "Session":
     """
     common = pop_common(options)
     SampleOptions(**options)  # raises for invalid options, before anything is loaded
-    return open_session(run, common.out or run / name, common)
+    return open_session(run, common.out or run / name, common, name)
 
 
-def open_session(run: Path, out: Path, common: CommonOptions) -> "Session":
+def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sample") -> "Session":
     """A session with a model, whose notes are shown.
 
     Args:
         run: Folder of the run, model or cascade.
         out: Folder for the images.
         common: Options of the command.
+        name: Name of the command.
     """
+    from noisekiln.runs.young import about_young_run
     from noisekiln.session.prompts import RequestedConditions
     from noisekiln.session.session import Session
 
-    return Session.open(
+    session = Session.open(
         run,
         out,
         prompts=RequestedConditions(common.classes or (), common.prompts or (), common.conditions or ()),
@@ -100,7 +102,12 @@ def open_session(run: Path, out: Path, common: CommonOptions) -> "Session":
         device=common.device,
         allow_code=common.allow_code,
         note=show_note,
+        command=name,
     )
+    young = about_young_run(run)
+    if young is not None:
+        show_note(young)
+    return session
 
 
 def show_note(text: str) -> None:

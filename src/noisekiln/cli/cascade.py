@@ -17,7 +17,10 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the cascade.")] = Path("runs/cascade"),
     noise: Annotated[
         str | None,
-        option(help="Share of noise on the images that a stage starts from: 0.1, or one for each stage: 0.1,0.05."),
+        option(
+            help="Share of noise on the images that a stage starts from: 0.1, or one for each stage: 0.1,0.05; up to "
+            "the `most` of its task, 0.5 by default."
+        ),
     ] = None,
     count: CountInAll = None,
     classes: Classes = None,
@@ -30,6 +33,7 @@ def command(
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
     from noisekiln.model.join import cascade, save_cascade
+    from noisekiln.session.image_record import name_of_run
     from noisekiln.session.prompts import RequestedConditions, repeat_conditions
     from noisekiln.session.session import Session
 
@@ -38,7 +42,7 @@ def command(
     model = cascade(stages, noise=_shares(noise), device=device, allow_code=common.allow_code)
     requested = RequestedConditions(classes or (), prompts or (), conditions or ())
     values, columns = repeat_conditions(requested.values(model, show_note), count)
-    session = Session(model, out / "pictures", requested, show_note)
+    session = Session(model, out / "pictures", requested, show_note, name=name_of_run(out))
     seed: int = options.pop("seed")
     seeds = range(seed, seed + len(values))
     progress = session.sample(values, seeds, columns=columns, **options)  # raises for invalid options

@@ -25,15 +25,18 @@ def command(
     from noisekiln import api
     from noisekiln.cli._sampling_bar import show
     from noisekiln.cli._show import say
+    from noisekiln.cli._use import show_note
     from noisekiln.cli._watcher import Watcher
+    from noisekiln.session.image_record import name_of_run
     from noisekiln.session.prompts import repeat_conditions
     from noisekiln.session.session import Session
 
     with Watcher() as watcher:
         model = api.train("bundled:portraits", out=out, watch=watcher, minutes=minutes, seed=seed)
-    session = Session(model, out / "pictures")
+    session = Session(model, out / "pictures", note=show_note, name=name_of_run(out))
     conditions, columns = repeat_conditions(PROMPTS, None)
     show(session.sample(conditions, range(len(conditions)), columns=columns), session)
     for row, prompt in enumerate(PROMPTS, 1):
         say(f"  row {row}: {prompt}")
-    say(f'Now generate your own:\n  noisekiln sample {out} --prompt "{PROMPTS[0]}"')
+    say("Now generate your own:")
+    say(f'  noisekiln sample {out} --prompt "{PROMPTS[0]}"')

@@ -33,5 +33,6 @@ def command(
     progress = interpolate(session.require_single_model(), ends, frames=frames, condition=session.condition, **options)
     written = session.write_results(progress, condition=session.condition, precision=options["precision"])
     show(written, session)
-    for file in save_strip_and_animations(session.results.images, session.results.path, seconds=seconds):
+    results = session.results
+    for file in save_strip_and_animations(results.images, results.path, seconds=seconds, text=results.shared):
         say(f"  {file}")

@@ -13,23 +13,42 @@ EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a gre
 
 @with_use(exclude=("count", "seed", "classes", "prompts", "conditions", "out"))
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, a model or a cascade.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a run, a model or a cascade.", show_default=False)
+    ] = None,
     count: CountInAll = None,
     classes: Classes = None,
     prompts: Prompts = None,
     conditions: Conditions = None,
-    seed: Annotated[str, typer.Option(help="Seed of the first image, or one for each: 3,7,21.")] = "0",
-    out: Annotated[Path | None, option(help="Folder for the images. Default: RUN/pictures.")] = None,
+    seed: Annotated[str | None, option(help="Seed of the first image, or one for each: 3,7,21. Default: 0.")] = None,
+    out: Annotated[Path | None, option(help="Folder for the images. Default: RUN/pictures, or RUN/again.")] = None,
+    again: Annotated[
+        Path | None, option(help="Generate this PNG of `noisekiln sample` again, with the settings recorded in it.")
+    ] = None,
+    run_of_again: Annotated[
+        Path | None, option("--run", help="With --again: the run, if it is not found beside the PNG or in runs.")
+    ] = None,
     **options: Any,
 ) -> None:
     """Generate images with a trained model: grid.png, 00000.png, ... and samples.json."""
+    given = {"count": count, "classes": classes, "prompts": prompts, "conditions": conditions, "seed": seed}
+    if again is not None:
+        _repeat(again, run or run_of_again, out, given, options)
+    else:
+        _sample(run or run_of_again, out, given, options)
+
+
+def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: dict[str, Any]) -> None:
     from noisekiln.cli._sampling_bar import show
     from noisekiln.components.registry import name_of
     from noisekiln.distributed.ranks import Ranks
     from noisekiln.machine.devices import pick_device
     from noisekiln.session.prompts import repeat_conditions
 
-    options |= {"classes": classes, "prompts": prompts, "conditions": conditions}
+    if run is None:
+        raise ValueError("No run was given, so there is no model to sample. Give the folder of one, such as runs/demo.")
+    count, seeds = given["count"], _seeds(given["seed"] or "0")
+    options |= {name: given[name] for name in ("classes", "prompts", "conditions")}
     common = pop_common(options)
     ranks = Ranks.join(pick_device(common.device))
     session = open_session(run, out or run / "pictures", common)
@@ -38,12 +57,34 @@ def command(
             f"{run} was trained to {name_of(type(session.model.task))}, so it needs images to start from. "
             f"Use `noisekiln apply {run} IMAGE`."
         )
-    seeds = _seeds(seed)
     if len(seeds) > 1 and count not in (None, len(seeds)):
         raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
     values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
     show(session.sample(values, seeds, columns=columns, ranks=ranks, **options), session, ranks)
+
+
+def _repeat(again: Path, run: Path | None, out: Path | None, given: dict[str, Any], options: dict[str, Any]) -> None:
+    from noisekiln.cli._sampling_bar import show
+    from noisekiln.distributed import torchrun
+    from noisekiln.session.again import open_again, read_recorded_image, sample_again
+
+    if torchrun.world_size() > 1:
+        raise ValueError("`again` generates one image, and several processes were started. Start one.")
+    for name, value in given.items():
+        if value:
+            raise ValueError(
+                f"`{name}` was given with `again`, which generates the image that a file records. Omit it."
+            )
+    common = pop_common(options)
+    options.pop("batch_size")
+    recorded = read_recorded_image(again)
+    if options["precision"] == "auto":
+        options["precision"] = None
+    chosen = recorded.options(options, allow_code=common.allow_code)
+    session = open_again(recorded, run, lambda place: open_session(place, out or place / "again", common))
+    session.check_input(again)
+    show(sample_again(session, recorded, chosen), session)
 
 
 def _seeds(text: str) -> list[int]:

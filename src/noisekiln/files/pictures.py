@@ -1,12 +1,14 @@
 """Pictures for people: grids, labelled sheets, strips and animations, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from noisekiln.files.png_text import png_text
 
 ImageArray = NDArray[np.uint8]
 """An image (H, W, C), or several (N, H, W, C)."""
@@ -54,12 +56,20 @@ def concat_with_labels(sheets: Sequence[ImageArray], labels: Sequence[str], *, s
     return np.asarray(strip)
 
 
-def save_image(pixels: ImageArray, file: Path, *, at_least: int = 0) -> None:
-    """Write a PNG, enlarged by a whole factor so that its longer side has `at_least` pixels or more."""
+def save_image(pixels: ImageArray, file: Path, *, at_least: int = 0, text: Mapping[str, Any] | None = None) -> None:
+    """Write a PNG, enlarged by a whole factor so that its longer side has `at_least` pixels or more.
+
+    Args:
+        pixels: (H, W, C) uint8.
+        file: The file.
+        at_least: Pixels of the longer side.
+        text: How the image was made, as text in the file.
+    """
     factor = max(1, -(-at_least // max(pixels.shape[:2])))
     image = to_pil(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(file)
+    large = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    large.save(file, pnginfo=png_text(text) if text else None)
 
 
 def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
@@ -73,9 +83,11 @@ def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
     return sheet
 
 
-def save_strip_and_animations(frames: ImageArray, folder: Path, *, seconds: float = 0.1) -> list[Path]:
-    """Frames (N, H, W, C) as `strip.png` and as an endless `animation.gif` and `animation.webp`."""
-    save_image(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512)
+def save_strip_and_animations(
+    frames: ImageArray, folder: Path, *, seconds: float = 0.1, text: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Frames (N, H, W, C) as `strip.png`, with `text`, and as an endless `animation.gif` and `animation.webp`."""
+    save_image(tile(frames, columns=len(frames)), folder / "strip.png", at_least=512, text=text)
     factor = max(1, -(-256 // max(frames.shape[1:3])))
     large = [to_pil(frame.repeat(factor, 0).repeat(factor, 1)) for frame in frames]
     files = [folder / "animation.gif", folder / "animation.webp"]

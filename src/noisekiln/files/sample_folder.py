@@ -1,6 +1,7 @@
 """A folder of samples: numbered images, their index `samples.json`, and a grid of all of them."""
 
-import json
+import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from noisekiln.errors import WouldOverwrite
-from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile, to_pil
+from noisekiln.errors import WouldOverwrite, counted
+from noisekiln.files.json_file import read_json, write_json
+from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile
+from noisekiln.files.png_text import read_png_text
+from noisekiln.files.system_files import entries_of
 
 INDEX = "samples.json"
+DAMAGED = "samples.json.damaged"  # an index that could not be read, set aside
 GRID = "grid.png"
 OVERVIEWS = (GRID, "strip.png", "animation.gif", "animation.webp")  # files of all images together
 
@@ -20,7 +25,8 @@ OVERVIEWS = (GRID, "strip.png", "animation.gif", "animation.webp")  # files of a
 class SampleFolder:
     """A folder for samples: new, empty, or of earlier samples, which the first new ones replace.
 
-    Nothing is removed before the first image is added, so a request that fails costs no earlier samples.
+    Nothing is removed before the first image is added, so a request that fails costs no earlier samples. A process that
+    is killed at any moment leaves a folder that the next one can use.
 
     Args:
         path: The folder.
@@ -30,15 +36,20 @@ class SampleFolder:
         OSError: If it cannot be a folder.
 
     Attributes:
-        earlier: The earlier samples in it.
+        earlier: Files of the earlier samples in it, apart from their index.
+        notes: What adding the first image will replace or set aside, one line each.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.earlier = earlier_files(path)
+        self.earlier: list[Path] = []
+        self.notes: list[str] = []
+        self._is_damaged = False
         self._images: list[ImageArray] = []
         self._made: list[Path] = []  # the innermost first
         self._index: list[dict[str, Any]] = []
+        if path.exists() or any(parent.is_file() for parent in path.parents):
+            self._look()
 
     @property
     def images(self) -> ImageArray:
@@ -50,10 +61,28 @@ class SampleFolder:
         """Images that were added."""
         return len(self._index)
 
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What the entries of all images have in common, and their number: the text of pictures of all of them."""
+        first = self._index[0]
+        same = {name: value for name, value in first.items() if all(each.get(name) == value for each in self._index)}
+        return {**{name: value for name, value in same.items() if name != "file"}, "images": self.count}
+
     def create(self) -> None:
-        """Make the folder, so that a location without write access is an error before any image is generated."""
+        """Make the folder, so that a location without write access is an error before any image is generated.
+
+        Raises:
+            ValueError: If nothing can be written there.
+        """
         self._made += [place for place in (self.path, *self.path.parents) if not place.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}, the folder for the images, cannot be written: {error.strerror}. Give another `out`."
+            ) from error
 
     def remove_if_empty(self) -> None:
         """Remove the folders that `create` made, if no image was added."""
@@ -63,7 +92,7 @@ class SampleFolder:
                     place.rmdir()
 
     def add(self, images: ImageArray, metadata: Sequence[Mapping[str, Any]]) -> None:
-        """Write images and their entries in the index.
+        """Write images, and what they show into their files and the index.
 
         Args:
             images: (N, H, W, C) uint8.
@@ -71,16 +100,14 @@ class SampleFolder:
         """
         if not self._images:
             self.create()
-            for file in self.earlier:
-                file.unlink(missing_ok=True)
+            self._remove_earlier()
         names = [f"{self.count + i:05d}.png" for i in range(len(images))]
         self._images.append(images)
         self._index += [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
         # The index first, so that every image file is recognised as a sample even if the process is killed here.
-        text = json.dumps(self._index, indent=1, ensure_ascii=False) + "\n"
-        (self.path / INDEX).write_text(text, encoding="utf-8")
-        for name, image in zip(names, images, strict=True):
-            to_pil(image).save(self.path / name)
+        write_json(self.path / INDEX, self._index, indent=1)
+        for name, image, entry in zip(names, images, metadata, strict=True):
+            save_image(image, self.path / name, text=entry)
 
     def write_grid(self, columns: int | None = None, before: ImageArray | None = None) -> None:
         """Write the grid of the images that were added, if there are any.
@@ -93,29 +120,55 @@ class SampleFolder:
             return
         images = self.images
         shown = [*([] if before is None else [enlarge_to_fit(before, images.shape[1:3])]), *images]
-        save_image(tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49)), self.path / GRID, at_least=512)
+        sheet = tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49))
+        save_image(sheet, self.path / GRID, at_least=512, text=self.shared)
+
+    def _look(self) -> None:
+        """Find the earlier samples; raises WouldOverwrite if there is anything else."""
+        entries, index = entries_of(self.path), self.path / INDEX
+        listed = _listed(index)
+        self._is_damaged = listed is None
+        if listed is None:
+            listed = [entry.name for entry in entries if _says_it_is_a_sample(entry)]
+        ours = {DAMAGED, *((*listed, *OVERVIEWS, INDEX) if index.is_file() else ())}
+        others = [entry.name for entry in entries if entry.name not in ours or not entry.is_file()]
+        if others:
+            more = ", ..." if len(others) > 3 else ""
+            raise WouldOverwrite(self.path, f"files that are not samples ({', '.join(others[:3])}{more})")
+        self.earlier = [entry for entry in entries if entry.name not in (INDEX, DAMAGED)]
+        self._note_earlier()
+
+    def _note_earlier(self) -> None:
+        count = sum(file.stem.isdecimal() for file in self.earlier)
+        if count:
+            images, them = counted(count, "earlier image"), "it" if count == 1 else "them"
+            self.notes.append(f"the {images} in {self.path} will be replaced (give another `out` to keep {them}).")
+        if self._is_damaged:
+            self.notes.append(f"{self.path / INDEX} is damaged; it is kept as {DAMAGED}.")
+
+    def _remove_earlier(self) -> None:
+        """Remove the earlier samples. Their index stays until the new one replaces it: it says whose the others are."""
+        for file in self.earlier:
+            file.unlink(missing_ok=True)
+        if self._is_damaged:
+            os.replace(self.path / INDEX, self.path / DAMAGED)
 
 
-def earlier_files(folder: Path) -> list[Path]:
-    """The files of earlier samples in a folder; none if there is no folder.
+def _says_it_is_a_sample(entry: Path) -> bool:
+    """Whether it is an image that noisekiln has written, by its name and the text in it."""
+    return _is_numbered(entry.name) and entry.is_file() and read_png_text(entry) is not None
 
-    Raises:
-        WouldOverwrite: If it holds anything else.
-    """
-    if not folder.exists() and not any(parent.is_file() for parent in folder.parents):
+
+def _is_numbered(name: str) -> bool:
+    return re.fullmatch(r"\d{5,}\.png", name) is not None
+
+
+def _listed(index: Path) -> list[str] | None:
+    """The images in a `samples.json`, only names such as `SampleFolder` gives; None if it is damaged."""
+    if not index.is_file():
         return []
-    files = sorted(folder.iterdir())
-    samples = {INDEX, *OVERVIEWS, *_indexed(folder / INDEX)} if (folder / INDEX).is_file() else set()
-    others = [file.name for file in files if file.name not in samples]
-    if others:
-        raise WouldOverwrite(folder, f"files that are not samples ({', '.join(others[:3])})")
-    return files
-
-
-def _indexed(index: Path) -> list[str]:
-    """The images in a `samples.json`; only names such as `SampleFolder` gives."""
     try:
-        names = [str(entry["file"]) for entry in json.loads(index.read_text(encoding="utf-8"))]
+        names = [str(entry["file"]) for entry in read_json(index)]
     except (ValueError, KeyError, TypeError):
-        return []
-    return [name for name in names if re.fullmatch(r"\d{5,}\.png", name)]
+        return None
+    return [name for name in names if _is_numbered(name)]

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.components.limits import MOST_IMAGES, check_at_most
 from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
-from noisekiln.errors import counted
+from noisekiln.errors import NotFinite, counted
 from noisekiln.estimate import Denoise
 from noisekiln.images import Images
 from noisekiln.levels import Level, NoiseSource
-from noisekiln.model.sampling import Decode, Progress
+from noisekiln.model.sampling import Decode, Progress, UsedSampling
 from noisekiln.samplers.base import Sampler, sample
 
 Conditions = int | str | Sequence[Any] | NDArray[Any] | Tensor
@@ -38,14 +39,14 @@ def generate_batch(
         decode: Function from x to images.
 
     Raises:
-        ValueError: If the result is not finite.
+        NotFinite: If the result is not finite.
     """
     steps = len(levels) - 1
     for step, x_s in enumerate(sample(denoise, sampler, levels, x, noise), 1):
         if step == steps and not bool(x_s.isfinite().all()):
-            raise ValueError(
-                "Sampling produced NaN or infinite values. "
-                "Use a lower `guidance` or a weaker adapter, or other `steps` and another `sampler`."
+            raise NotFinite(
+                "Sampling produced NaN or infinite values. Use a lower `guidance` or a weaker adapter, or other "
+                "`steps` and another `sampler`. If all of them fail, train the model with a lower `lr`."
             )
         yield Progress(step, steps, x_s, decode, 0, len(x), step == steps)
 
@@ -87,6 +88,12 @@ def _joined(
             yield replace(
                 progress, step=number * steps + progress.step, steps=len(parts) * steps, start=part.start, count=count
             )
+
+
+def with_used(progress: Iterable[Progress], used: UsedSampling | None) -> Iterator[Progress]:
+    """The same progress, with the settings that were used."""
+    for each in progress:
+        yield replace(each, used=used)
 
 
 def map_images(progress: Iterable[Progress], change: Callable[[Tensor], Tensor]) -> Iterator[Progress]:
@@ -162,6 +169,7 @@ def _listed(seeds: Any) -> list[Any]:
 def _check_count(count: int) -> None:
     if count < 1:
         raise ValueError(f"{count} images were requested: there is nothing to generate. Give 1 or more.")
+    check_at_most("count", count, MOST_IMAGES)
 
 
 def rows_of_batch(tensor: Tensor, part: range, count: int, name: str) -> Tensor:

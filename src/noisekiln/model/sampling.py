@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
+from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.base import Schedule
 
 BATCH_SIZE = 64
 """Images sampled at once, by default; it changes only speed and memory."""
@@ -31,6 +35,15 @@ class Sampling:
     schedule: str | Schedule = "karras"
 
 
+class UsedSampling(NamedTuple):
+    """Settings that a model was sampled with: those of a call, and the model's own for the others."""
+
+    sampler: Sampler
+    steps: int
+    guidance: Guidance
+    schedule: Schedule
+
+
 @dataclass(frozen=True)
 class Progress:
     """State of a request after a step: the images of one batch.
@@ -43,6 +56,7 @@ class Progress:
         start: Index of the batch's first image in the request.
         count: Images in the whole request.
         finished: Whether the images of this batch are done.
+        used: Settings of sampling; None where several models make the images, each with its own settings.
     """
 
     step: int
@@ -52,6 +66,7 @@ class Progress:
     start: int
     count: int
     finished: bool
+    used: UsedSampling | None = None
 
     def images(self) -> Images:
         """The images of the batch after this step, (B, H, W, C) uint8."""

@@ -1,6 +1,6 @@
 """A model opened for use: its input images, its conditions, and a folder for the images that it generates."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.autocast import choose_precision
@@ -18,9 +17,10 @@ from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
+from noisekiln.session.image_record import ImageRecords, name_of_run
 from noisekiln.session.inputs import NoteCallback, read_image, read_sources
 from noisekiln.session.prompts import RequestedConditions
-from noisekiln.session.write_samples import describe_sample, generate_on_ranks, write_batches
+from noisekiln.session.write_samples import generate_on_ranks, write_batches
 from noisekiln.uses.fit_image import fit_to_model_size
 
 
@@ -32,6 +32,8 @@ class Session:
         out: Folder for the results: new, empty, or of earlier samples, which are replaced.
         prompts: Requested conditions, as text.
         note: Function called with each line of text for the user.
+        name: Name of the model, recorded with each image.
+        command: What generates the images, recorded with each of them: sample, edit, ...
 
     Raises:
         WouldOverwrite: If the folder holds anything else.
@@ -43,11 +45,16 @@ class Session:
         out: Path,
         prompts: RequestedConditions = RequestedConditions(),
         note: NoteCallback = lambda text: None,
+        *,
+        name: str = "",
+        command: str = "sample",
     ) -> None:
         self.model = model
         self.prompts = prompts
         self.note = note
         self.results = SampleFolder(out)
+        self.name, self.command = name, command
+        self._inputs: list[str] = []
 
     @classmethod
     def open(
@@ -60,6 +67,7 @@ class Session:
         device: str = "auto",
         allow_code: bool = False,
         note: NoteCallback = lambda text: None,
+        command: str = "sample",
     ) -> "Session":
         """A session with the model in a folder.
 
@@ -71,6 +79,7 @@ class Session:
             device: auto, cpu, cuda or mps.
             allow_code: Whether Python files that the model names may be run.
             note: Function called with each line of text for the user.
+            command: What generates the images.
 
         Raises:
             ValueError: If there is no such model, adapter or device.
@@ -81,7 +90,7 @@ class Session:
             if not isinstance(model, Diffusion):
                 raise ValueError("An adapter is merged into a single model, and this is a cascade. Omit it.")
             merge(model, place, strength)
-        return cls(model, out, prompts, note)
+        return cls(model, out, prompts, note, name=name_of_run(folder), command=command)
 
     def require_single_model(self) -> Diffusion:
         """The model, if it is a single one.
@@ -141,11 +150,12 @@ class Session:
         return read_sources(self.require_single_model(), files, self.note)
 
     def check_input(self, file: Path) -> None:
-        """Raise ValueError if an input image lies in the folder for the results, where it would be replaced."""
+        """Keep the name of an input image; raise ValueError if it lies in the folder that the results replace."""
         if file.resolve().parent == self.results.path.resolve():
             raise ValueError(
                 f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
             )
+        self._inputs.append(file.name)
 
     def sample(
         self,
@@ -176,13 +186,9 @@ class Session:
         progress = generate_on_ranks(
             self.model, conditions, seeds, ranks, batch_size=batch_size, source=source, **options
         )
-        conditioner = self.model.conditioner
-
-        def describe(part: range) -> list[dict[str, Any]]:
-            return [describe_sample(conditioner, conditions[i], seeds[i], precision) for i in part]
-
+        records = self._records(self.model, conditions.__getitem__, seeds.__getitem__, precision, options)
         noted = self._noting_earlier(progress) if ranks.is_main else progress
-        return write_batches(noted, self.results, describe, columns=columns, writes=ranks.is_main)
+        return write_batches(noted, self.results, records, columns=columns, writes=ranks.is_main)
 
     def run_use(
         self, use: Callable[..., Iterator[Progress]], image: ImageArray, *arguments: Any, **options: Any
@@ -209,7 +215,8 @@ class Session:
         seed: int | None = None,
         precision: str = "auto",
         before: ImageArray | None = None,
-        model: Diffusion | None = None,
+        model: Model | None = None,
+        requested: Mapping[str, Any] | None = None,
     ) -> Iterator[Progress]:
         """Write the images of a use while they are generated.
 
@@ -220,21 +227,34 @@ class Session:
             precision: Precision of the network.
             before: Input image, shown first in the grid.
             model: The model that generates them; the session's by default.
+            requested: Options of the request.
         """
         model = model or self.require_single_model()
-        conditioner, precision = model.conditioner, choose_precision(precision, model.device.type)
+        precision = choose_precision(precision, model.device.type)
+        records = self._records(
+            model,
+            lambda index: condition,
+            lambda index: None if seed is None else seed + index,
+            precision,
+            requested or {},
+        )
+        return write_batches(self._noting_earlier(progress), self.results, records, before=before)
 
-        def describe(part: range) -> list[dict[str, Any]]:
-            seeds = [None if seed is None else seed + i for i in part]
-            return [describe_sample(conditioner, condition, each, precision) for each in seeds]
-
-        return write_batches(self._noting_earlier(progress), self.results, describe, before=before)
+    def _records(
+        self,
+        model: Model,
+        condition: Callable[[int], Any],
+        seed: Callable[[int], int | None],
+        precision: str,
+        requested: Mapping[str, Any],
+    ) -> ImageRecords:
+        name = self.name if model is self.model else ""
+        return ImageRecords(model, self.command, name, condition, seed, precision, requested, self._inputs)
 
     def _noting_earlier(self, progress: Iterable[Progress]) -> Iterator[Progress]:
-        """The progress, with a note after the first step, when nothing can be refused any more, on earlier images."""
-        earlier = sum(file.stem.isdecimal() for file in self.results.earlier)
+        """The progress, with notes after the first step, when nothing can be refused any more, on earlier images."""
         for number, each in enumerate(progress):
-            if earlier and number == 0:
-                images, them = counted(earlier, "earlier image"), "it" if earlier == 1 else "them"
-                self.note(f"the {images} in {self.results.path} will be replaced (give another `out` to keep {them}).")
+            if number == 0:
+                for line in self.results.notes:
+                    self.note(line)
             yield each

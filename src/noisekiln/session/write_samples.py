@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from noisekiln.conditioners.base import Conditioner
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.files.pictures import ImageArray
@@ -20,7 +19,7 @@ from noisekiln.model.sampling import Progress
 def write_batches(
     progress: Iterable[Progress],
     folder: SampleFolder,
-    describe: Callable[[range], Sequence[dict[str, Any]]],
+    describe: Callable[[Progress], Sequence[dict[str, Any]]],
     *,
     columns: int | None = None,
     before: ImageArray | None = None,
@@ -33,7 +32,7 @@ def write_batches(
     Args:
         progress: Progress of the request.
         folder: Folder for the images.
-        describe: Function from the indices of images to their entries in the index.
+        describe: Function from the progress of a finished batch to the entries of its images in the index.
         columns: Columns of the grid.
         before: Input image, shown first in the grid.
         writes: Whether this process writes; only one of several does.
@@ -44,20 +43,11 @@ def write_batches(
         for each in progress:
             if each.finished and writes:
                 images: ImageArray = each.images().cpu().numpy()
-                folder.add(images, describe(range(each.start, each.start + len(images))))
+                folder.add(images, describe(each))
             yield each
     finally:
         folder.write_grid(columns, before)
         folder.remove_if_empty()
-
-
-def describe_sample(
-    conditioner: Conditioner | None, condition: Any, seed: int | None, precision: str = "fp32"
-) -> dict[str, Any]:
-    """Entry of an image in the index: its seed and its condition, if it has them, and a precision other than fp32."""
-    shows = {} if condition is None or conditioner is None else conditioner.describe(condition)
-    seeded = {} if seed is None else {"seed": seed}
-    return {**seeded, **shows, **({} if precision == "fp32" else {"precision": precision})}
 
 
 def generate_on_ranks(
