@@ -212,9 +212,9 @@ def describe_end(end: End) -> list[str]:
     if end.skipped_steps:
         steps = counted(end.skipped_steps, "step was", "steps were")
         lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")
-    if end.verdict is not None:
-        lines.append(f"held-out images: {end.verdict.advice}")
-    return [*lines, f"  grids  {end.folder / 'samples'}", f"  model  {end.folder / 'model'}"]
+    verdict = f"no verdict: {end.why_no_verdict}" if end.verdict is None else end.verdict.advice
+    lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}", f"  model  {end.folder / 'model'}"]
+    return [*lines, f"note: {end.young}"] if end.young else lines
 
 
 def command_line() -> str:

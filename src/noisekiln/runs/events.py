@@ -155,6 +155,8 @@ class End:
         skipped_steps: Steps skipped since this start, because loss or gradient were not finite.
         signal: Number of the signal that stopped the run, or 0.
         verdict: Verdict on the run, if there is one.
+        why_no_verdict: Why there is none, as the end of a sentence.
+        young: What samples show so early, and which budget would be enough, in one line; "" for a mature model.
     """
 
     why: Why
@@ -164,6 +166,8 @@ class End:
     skipped_steps: int
     signal: int
     verdict: Verdict | None
+    why_no_verdict: str = ""
+    young: str = ""
 
 
 Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Saving | Step | End

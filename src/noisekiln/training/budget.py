@@ -1,6 +1,6 @@
 """Training budget, and the learning rate as a function of the share of it that is used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -10,10 +10,12 @@ class Budget:
     Args:
         minutes: Minutes of training, including those before an interruption.
         images: Images seen, including repetitions.
+        reserved: Seconds of the minutes for what follows the last step: an evaluation, a grid, a save.
     """
 
     minutes: float | None = None
     images: int | None = None
+    reserved: float = 0.0
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.images is None:
@@ -24,6 +26,10 @@ class Budget:
             if amount is not None and not amount > 0:
                 raise ValueError(f"`{name}={amount}` trains nothing. Give a number above 0.")
 
+    def reserving(self, seconds: float) -> "Budget":
+        """The same budget, with this time for what follows the last step: at most a third of its minutes."""
+        return self if self.minutes is None else replace(self, reserved=min(seconds, 20 * self.minutes))
+
     def share(self, seconds: float, images: float) -> float:
         """The share of the budget that is used: 0 at the start, 1 or more at the end.
 
@@ -31,7 +37,7 @@ class Budget:
             seconds: Seconds of training.
             images: Images seen.
         """
-        of_time = seconds / (60 * self.minutes) if self.minutes else 0.0
+        of_time = seconds / (60 * self.minutes - self.reserved) if self.minutes else 0.0
         of_images = images / self.images if self.images else 0.0
         return max(of_time, of_images)
 

@@ -1,0 +1,16 @@
+"""Time of a budget in minutes that is kept for what follows the last step: an evaluation, a grid, a save."""
+
+from noisekiln.training.trainer import Trainer
+
+
+def reserve(trainer: Trainer, seconds: float) -> None:
+    """Keep this time of a budget in minutes; so the whole run takes these minutes. All processes call this."""
+    if trainer.budget.minutes is not None:  # all ranks must agree on the share of the budget
+        agreed = trainer.ranks.all_reduce_sum([seconds])[0] / trainer.ranks.world_size
+        trainer.budget = trainer.budget.reserving(agreed)
+
+
+def count_as_used(trainer: Trainer) -> None:
+    """Count the time that was kept, so that the saved state is that of a finished run."""
+    if trainer.budget.minutes is not None and trainer.share >= 1:
+        trainer.seconds = max(trainer.seconds, 60 * trainer.budget.minutes)
