@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._use import open_use, with_use
+from noisekiln.components.limits import MOST_IMAGES, check_at_most
 
 EXAMPLE = "noisekiln apply runs/upscaler small.png"
 
@@ -22,6 +23,7 @@ def command(
 
     if count < 1:
         raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")
+    check_at_most("count", count, MOST_IMAGES // len(images))
     session = open_use(run, "apply", options)
     source = session.read_sources(images).repeat_interleave(count, dim=0)
     seed: int = options.pop("seed")

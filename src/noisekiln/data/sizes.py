@@ -8,6 +8,7 @@ from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
 
 AS_IS = 64  # pixels: images of one size whose longer side is at most this are kept as they are
+MAX_SIDE = 4096  # pixels
 DEFAULT = 32  # pixels: small enough to train on a CPU in minutes
 
 Size = tuple[int, int]
@@ -28,6 +29,12 @@ def checked_size(size: int | tuple[int, int] | None) -> Size | None:
             f"`size={_height_by_width((height, width))}`",
             f"a side under {MIN_SIDE} pixels leaves nothing to learn",
             f"Give {MIN_SIDE} or more, for example {DEFAULT}",
+        )
+    if max(height, width) > MAX_SIDE:
+        raise DataError(
+            f"`size={_height_by_width((height, width))}`",
+            f"a network for sides over {MAX_SIDE:,} pixels fits into no memory",
+            "Give a smaller one; large images can be sampled in tiles of a smaller model",
         )
     return height, width
 

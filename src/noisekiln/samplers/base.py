@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from noisekiln.components.limits import MOST_STEPS, check_at_most
 from noisekiln.estimate import Denoise
 from noisekiln.levels import CLEAN, Level, NoiseSource
 from noisekiln.schedules.base import Schedule
@@ -51,12 +52,13 @@ def check_steps(steps: Any) -> int:
     """A number of steps, if it is one.
 
     Raises:
-        ValueError: If it is not a whole number, or not positive.
+        ValueError: If it is not a whole number, not positive, or too large.
     """
     if isinstance(steps, bool) or not isinstance(steps, Integral):
         raise ValueError(f"`steps={steps!r}`: sampling takes a whole number of steps. Give one; 20 is a good number.")
     if steps < 1:
         raise ValueError(f"`steps={steps}`: sampling takes at least one step. Give 1 or more; 20 is a good number.")
+    check_at_most("steps", int(steps), MOST_STEPS)
     return int(steps)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+from noisekiln.components.limits import MOST_IMAGES, MOST_STEPS
 from noisekiln.components.plain_values import all_plain
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, setting
@@ -20,7 +21,7 @@ class SampleOptions:
     """
 
     condition: Any = None
-    count: int = _sampling(4, "Number of images.", flag="-n", at_least=1)
+    count: int = _sampling(4, "Number of images.", flag="-n", at_least=1, at_most=MOST_IMAGES)
     seed: int = _sampling(0, "Seed of the first image; image i uses seed + i.", at_least=0, below=2**63)
     guidance: str | float | None = _sampling(
         None,
@@ -28,7 +29,7 @@ class SampleOptions:
         "see `noisekiln list guidance`.",
     )
     sampler: str | None = _sampling(None, "Sampler: see `noisekiln list samplers`.")
-    steps: int | None = _sampling(None, "Number of sampling steps.", at_least=1)
+    steps: int | None = _sampling(None, "Number of sampling steps.", at_least=1, at_most=MOST_STEPS)
     schedule: str | None = _sampling(None, "Noise schedule: see `noisekiln list schedules`.")
     # 64 is `noisekiln.model.sampling.BATCH_SIZE`, whose import would import torch, too slow for `--help`.
     batch_size: int = _sampling(
