@@ -145,8 +145,8 @@ class Text(Conditioner):
         rare = {word for words in captions for word in words} - self.index.keys()
         if rare:
             lines.append(
-                f"of {counted(len(rare) + len(self.words), 'word')}, {len(rare):,} are too rare in the captions to be "
-                f"learned, such as {min(rare)!r}"
+                f"of {counted(len(rare) + len(self.words), 'word')}, {len(rare):,} {'is' if len(rare) == 1 else 'are'} "
+                f"too rare in the captions to be learned, such as {min(rare)!r}"
             )
         return lines
 

@@ -12,6 +12,7 @@ from noisekiln.data.text_files import read_text
 from noisekiln.errors import DataError, counted
 
 ENDINGS = (".txt", ".caption")  # where an image has both, the first one counts
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xls", ".parquet")
 MAX_BYTES = 1 << 20
 BOX = re.compile(r"\d+(?:\s+-?[\d.]+(?:e-?\d+)?){4,}")  # a class and a box on each line, as detectors use it
 
@@ -61,6 +62,13 @@ def read_caption_files(seen: Sequence[Item], images: frozenset[str]) -> CaptionF
         more = f" The same is true of {counted(len(guessed) - 1, 'more file')}." if len(guessed) > 1 else ""
         found.notes.append(guessed[0] + more)
     return found
+
+
+def why_not_read(name: str) -> str:
+    """The reason why a file that may hold captions or labels is not used; "" for other files."""
+    if name.lower().endswith(ENDINGS):
+        return "a text file with the name of no image"
+    return "a table that is not called metadata.csv or metadata.jsonl" if name.lower().endswith(TABLES) else ""
 
 
 def _files_of_images(seen: Sequence[Item], images: frozenset[str]) -> list[tuple[Item, list[str]]]:

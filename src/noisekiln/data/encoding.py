@@ -23,7 +23,7 @@ def decode_text(name: str, raw: bytes) -> tuple[str, str]:
     """The text of bytes, and their encoding in words if it had to be guessed. Raises DataError if it is unknown."""
     encoding = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), _encoding_without_mark(raw))
     try:
-        return raw.decode(encoding), "Western European (cp1252)" if encoding == "cp1252" else ""
+        return raw.decode(encoding).lstrip("\ufeff"), "Western European (cp1252)" if encoding == "cp1252" else ""
     except UnicodeDecodeError as error:
         raise DataError(name, f"its text is neither UTF-8 nor UTF-16 ({error.reason})", "Save it as UTF-8") from error
 
@@ -40,8 +40,10 @@ def decode_array(name: str, values: NDArray[Any]) -> tuple[NDArray[np.str_], str
 
 def _encoding_without_mark(raw: bytes) -> str:
     """UTF-8 where it is valid; UTF-16 if every other byte is 0; cp1252 if letters above ASCII are rare and single."""
-    for zeros, encoding in ((raw[1::2], "utf-16-le"), (raw[::2], "utf-16-be")):
-        if len(raw) > 3 and 2 * zeros.count(0) > len(zeros) and 4 * raw.count(0) < 3 * len(raw):
+    text = raw.strip(b"\0")  # a file that a crash has padded with zeros
+    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        high, low = raw[place : len(text) : 2], raw[1 - place : len(text) : 2]
+        if len(text) > 3 and 2 * high.count(0) > len(high) and 20 * low.count(0) < len(low):
             return encoding
     try:
         raw.decode("utf-8")

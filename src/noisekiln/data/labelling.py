@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.dataset import Altered
 from noisekiln.data.encoding import decode_array
+from noisekiln.data.image_names import same_spelling
 from noisekiln.data.source import Source, natural_sort_key
 from noisekiln.errors import DataError, counted
 
@@ -35,6 +36,15 @@ def normalise_labels(source: Source) -> tuple[Labels, tuple[str, ...]]:
     names = sorted({word for column in words for word in column}, key=natural_sort_key)
     rank = {name: number for number, name in enumerate(names)}
     return tuple(np.array([rank[word] for word in column], np.int64) for column in words), tuple(names)
+
+
+def about_similar_names(class_names: Sequence[str]) -> list[str]:
+    """A note on classes whose names differ in case only, as in tables that are typed by hand; none without such."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(same_spelling(name), []).append(name)
+    similar = [" and ".join(names) for names in groups.values() if len(names) > 1]
+    return [f"Different classes by case only: {'; '.join(similar[:5])}."] if similar else []
 
 
 def check_captions(source: Source) -> Source:

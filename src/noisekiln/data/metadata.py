@@ -49,7 +49,7 @@ def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
         found.notes.extend([*notes, *table.notes])
         for image, row in _rows_of_images(item.name, table, images, found.notes):
             described[image] += 1
-            _add(found, image, row)
+            _add_row(found, image, row)
     twice = sum(count - 1 for count in described.values())
     if twice:
         image = next(image for image, count in described.items() if count > 1)
@@ -78,14 +78,14 @@ def _rows_of_images(name: str, table: TextTable, images: ImageNames, notes: list
         if file_name is None or image is None:
             lost.append((file_name or "", why))
         else:
-            same = str(PurePosixPath(folder, file_name.replace("\\", "/"))) == image
+            same = image in (file_name, str(PurePosixPath(folder, file_name.replace("\\", "/"))))
             (exact if same else loose).append((file_name, image, row))
     _check_names(name, table, lost)
     loose, contested = _uncontested(loose, {image for _, image, _ in exact})
     lost += contested
     if loose:
         notes.append(
-            f"{name}: {counted(len(loose), 'name differs', 'names differ')} from the image that it stands for, "
+            f"{name}: {counted(len(loose), 'name differs', 'names differ')} from the image that is meant, "
             f"such as {loose[0][0]!r} for {loose[0][1]!r}."
         )
     if lost:
@@ -106,7 +106,7 @@ def _uncontested(
         names.setdefault(image, set()).add(file_name)
     sure = [entry for entry in loose if entry[1] not in taken and len(names[entry[1]]) == 1]
     unsure = [entry for entry in loose if entry[1] in taken or len(names[entry[1]]) > 1]
-    return sure, [(file_name, f"another row is for {image!r}") for file_name, image, _ in unsure]
+    return sure, [(file_name, f"another row fits {image!r}, too") for file_name, image, _ in unsure]
 
 
 def _check_names(name: str, table: TextTable, lost: list[tuple[str, str]]) -> None:
@@ -117,11 +117,11 @@ def _check_names(name: str, table: TextTable, lost: list[tuple[str, str]]) -> No
         raise DataError(
             name,
             f"a row has no file_name ({there}), so it belongs to no image",
-            'Give every row a "file_name"; in a .csv, the first row holds the names of the columns',
+            'Give every row a "file_name"; in a .csv, the first row names the columns, as in "file_name,text"',
         )
 
 
-def _add(found: Metadata, image: str, row: Row) -> None:
+def _add_row(found: Metadata, image: str, row: Row) -> None:
     """Adds what a row says about its image."""
     caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
     if caption is not None:
@@ -135,25 +135,25 @@ def _add(found: Metadata, image: str, row: Row) -> None:
 def _field(row: Row, keys: Sequence[str]) -> str | None:
     """The first of these columns that is filled in, as text."""
     key = _filled_key(row, keys)
-    return None if key is None else _text(row[key])
+    return None if key is None else _cell_text(row[key])
 
 
 def _further(row: Row) -> Iterator[tuple[str, str]]:
     """The filled cells of columns that are neither name, caption nor label, as text; values in a value as JSON."""
     used = {_filled_key(row, keys) for keys in (NAME_KEYS, CAPTION_KEYS, LABEL_KEYS)}
     for key, value in row.items():
-        cell = str(int(value)) if isinstance(value, bool) else _text(value)
+        cell = str(int(value)) if isinstance(value, bool) else _cell_text(value)
         if key and key not in used and cell:
             yield key, cell
 
 
 def _filled_key(row: Row, keys: Sequence[str]) -> str | None:
     """The name, as it is in the table, of the first of these columns that is filled in."""
-    names = {column_key(key): key for key, value in row.items() if not isinstance(value, dict) and _text(value)}
+    names = {column_key(key): key for key, value in row.items() if not isinstance(value, dict) and _cell_text(value)}
     return next((names[key] for key in keys if key in names), None)
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     """A value as text: tags in a list are separated by commas, other values in a value are JSON."""
     if value is None:
         return ""

@@ -74,11 +74,11 @@ def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence
             cells = [*cells[:wide], delimiter.join(cells[wide : wide + extra + 1]), *cells[wide + extra + 1 :]]
             joined += 1
         dropped += extra > 0 and wide is None
-        rows.append(_row(header, cells))
+        rows.append(_row_by_name(header, cells))
     return TextTable(rows, [*notes, *_about_cells(name, header, rows, delimiter, joined, dropped)])
 
 
-def _row(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
+def _row_by_name(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
     """Cells by name; of columns of one name the first filled one, as in tables with several captions."""
     row: dict[str, Any] = {}
     for column, cell in zip(header, cells, strict=False):

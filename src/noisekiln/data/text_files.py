@@ -4,7 +4,7 @@ from PIL import Image
 
 from noisekiln.data.encoding import decode_text
 from noisekiln.data.source import Item
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, counted
 
 
 def read_text(item: Item, limit: int | None = None) -> tuple[str, list[str]]:
@@ -27,6 +27,7 @@ def read_text(item: Item, limit: int | None = None) -> tuple[str, list[str]]:
         raise DataError(item.name, f"it has over {limit:,} bytes, which is no caption", "Shorten or remove it")
     text, encoding = decode_text(item.name, raw)
     notes = [f"{item.name} is not UTF-8; it was read as {encoding}."] if encoding else []
-    if "\0" in text:
-        notes.append(f"{item.name}: {text.count(chr(0)):,} zero characters in it were left out.")
+    zeros = text.count("\0")
+    if zeros:
+        notes.append(f"{item.name}: {counted(zeros, 'zero character')} in it {'is' if zeros == 1 else 'are'} left out.")
     return text.replace("\0", ""), notes

@@ -40,7 +40,7 @@ def read(path: Path) -> Source:
     arrays = NamedArrays(archive.arrays)
     notes: list[str] = [*map(Altered, archive.notes)]
     names = _class_names(path, arrays)
-    train, test = _part(path, arrays, TRAIN, notes), _part(path, arrays, TEST, notes)
+    train, test = _part_of_side(path, arrays, TRAIN, notes), _part_of_side(path, arrays, TEST, notes)
     if train is None:
         train, test = test or _only(path, arrays, archive.unread, notes), None
     unused = [*map(repr, arrays.unused()), *(f"{name!r} ({why})" for name, why in archive.unread.items())]
@@ -59,7 +59,7 @@ def _check_read(path: Path, archive: ArrayArchive) -> None:
             )
 
 
-def _part(path: Path, arrays: NamedArrays, sides: Sequence[str], notes: list[str]) -> Part | None:
+def _part_of_side(path: Path, arrays: NamedArrays, sides: Sequence[str], notes: list[str]) -> Part | None:
     """The train, test or only part."""
     images = arrays.find(sides, IMAGES) or arrays.named(*filter(None, sides))
     if images is not None:
@@ -107,10 +107,10 @@ def _is_label_of_each(array: NDArray[Any], count: int) -> bool:
 def _captions(path: Path, arrays: NamedArrays, sides: Sequence[str]) -> tuple[str, ...] | None:
     """Captions from an array of texts, or from one text with a caption on each line, as text or as its bytes."""
     key = arrays.find(sides, CAPTIONS)
-    return None if key is None else _texts(path, arrays.take(key))
+    return None if key is None else _text_list(path, arrays.take(key))
 
 
-def _texts(path: Path, values: NDArray[Any]) -> tuple[str, ...]:
+def _text_list(path: Path, values: NDArray[Any]) -> tuple[str, ...]:
     """Texts from an array of them, or the lines of a single one."""
     if values.dtype == np.uint8 and values.ndim == 1:
         return _lines(decode_text(str(path), values.tobytes())[0])
@@ -132,7 +132,7 @@ def _class_names(path: Path, arrays: NamedArrays) -> tuple[str, ...]:
     key = arrays.named(*CLASS_NAMES)
     if key is None or len(np.unique(arrays.arrays[key])) < arrays.arrays[key].size:
         return ()
-    return _texts(path, arrays.take(key).squeeze())
+    return _text_list(path, arrays.take(key).squeeze())
 
 
 def _only(path: Path, arrays: NamedArrays, unread: dict[str, str], notes: list[str]) -> Part:
