@@ -13,7 +13,7 @@ from noisekiln.data.columns import Columns, columns_note, merge_columns, select_
 from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint, skipped_note
 from noisekiln.data.find import read_source
 from noisekiln.data.image_collection import ArrayImages
-from noisekiln.data.labelling import check_captions, normalise_labels
+from noisekiln.data.labelling import about_similar_names, check_captions, normalise_labels
 from noisekiln.data.loading_split import LoadingSplit
 from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
@@ -143,6 +143,7 @@ def _about_words(found: Source, filled: list[Split], class_names: tuple[str, ...
         origin = f" from {found.labels_from}" if found.labels_from else ""
         more = f" and {len(class_names) - 10:,} more" if len(class_names) > 10 else ""
         notes.append(f"{counted(len(class_names), 'class', 'classes')}{origin}: {', '.join(class_names[:10])}{more}.")
+    notes += about_similar_names(class_names)
     captions = [caption for images in filled for caption in images.captions or ()]
     if captions:
         notes.append(f"{sum(map(bool, captions)):,} of {len(captions):,} images have a caption.")

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
-from noisekiln.data.caption_files import CaptionFiles, read_caption_files
+from noisekiln.data.caption_files import CaptionFiles, read_caption_files, why_not_read
 from noisekiln.data.columns import Columns, parse_column
 from noisekiln.data.dataset import Altered, Skipped
 from noisekiln.data.formats import HEAD, SUFFIXES, foreign_suffix, is_readable, may_lack_suffix
@@ -44,14 +44,17 @@ def source_from_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped
     captions = texts.captions | metadata.captions
     used = names | texts.used
     other = [item for item in seen if item.name not in used and _last(item) not in FILES]
-    lost = [*found.skipped, *(Skipped(item.name, foreign_suffix(item.name)) for item in other)]
+    lost = [
+        *found.skipped,
+        *(Skipped(item.name, why_not_read(item.name) or foreign_suffix(item.name)) for item in other),
+    ]
     images, unlabelled = _labelled(images, metadata)
     trees, notes = _split_parts(images)
     notes += found.notes
     classes, origin = _classes(trees, metadata)
     notes += [origin] if classes is None else []
     notes += map(Altered, [*metadata.notes, *texts.notes, *_about_priority(texts, metadata)])
-    if described and not (metadata.captions or metadata.labels or metadata.columns):
+    if described and not (metadata.captions or metadata.labels or metadata.columns or metadata.notes):
         notes.append(f"{described[0].name} has no entry for any image.")
     parts = [
         Part(
