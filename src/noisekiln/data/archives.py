@@ -36,7 +36,8 @@ def is_archive(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(512)
-        return head[257:262] == b"ustar" or _decompress(head) is not None or zipfile.is_zipfile(path)
+        packed = head.startswith(b"PK\3\4") or head[257:262] == b"ustar" or _decompress(head) is not None
+        return packed or zipfile.is_zipfile(path)
     except OSError:
         return False
 

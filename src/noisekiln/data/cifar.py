@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from noisekiln.data.dataset import Altered
 from noisekiln.data.plain_pickle import load_plain_pickle
 from noisekiln.data.source import Item, Part, Source
 from noisekiln.errors import DataError
@@ -48,7 +49,10 @@ def cifar_source(name: str, items: Sequence[Item]) -> Source | None:
         for version in _VERSIONS:
             batches = [files[file] for file in sorted(files) if re.fullmatch(version.train, file)]
             if batches and all(file in files for file in version.names):
-                return _read(name, version, batches, files)
+                try:
+                    return _read(name, version, batches, files)
+                except (IndexError, KeyError, TypeError, AttributeError) as error:  # content of the wrong kinds
+                    raise _damaged(batches[0], str(error)) from error
     return None
 
 
@@ -58,7 +62,7 @@ def _read(name: str, version: _Version, batches: list[Item], files: dict[str, It
     test = _part([version.read_batch(files[version.test])], names) if version.test in files else None
     notes = [f"{version.title}, as downloaded."]
     if len(batches) < version.batches:
-        notes.append(f"Only {len(batches)} of its {version.batches} batches of training images are there.")
+        notes.append(Altered(f"Only {len(batches)} of its {version.batches} batches of training images are there."))
     if len(names) > 1:
         notes.append("Its fine labels are the classes; the coarse ones are the column coarse_label.")
     return Source(name, train, test, class_names=names[0], notes=tuple(notes))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from noisekiln.data import readers
 from noisekiln.data.downloads import not_downloaded
+from noisekiln.data.formats import HEAD, foreign_content, is_readable
 from noisekiln.data.in_memory import from_memory
 from noisekiln.data.source import Source
 from noisekiln.errors import DataError
@@ -68,14 +69,27 @@ def discovered() -> tuple[Reader, ...]:
 
 def _read_with_best(path: Path) -> Source:
     """The source from the best-matching reader."""
+    if not (path.is_file() or path.is_dir()):  # opening a pipe would wait forever
+        raise DataError(str(path), "this is neither a file nor a folder", "Give a folder of images")
     best = max(discovered(), key=lambda reader: reader.recognises(path))
     if not best.recognises(path):
-        raise DataError(
-            str(path),
-            "this kind of file is not a known data set",
-            f"Give one of: {'; '.join(reader.FORMATS for reader in discovered())}",
-        )
+        raise _unknown_file(path)
     return best.read(path)
+
+
+def _unknown_file(path: Path) -> DataError:
+    """The error for a file that no reader recognises, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        return DataError(str(path), f"it cannot be opened: {error.strerror}", "Check its permissions")
+    if not head:
+        return DataError(str(path), "the file is empty (0 bytes)", "Download or save it again")
+    if is_readable(head):
+        return DataError(str(path), "this is a single image", "Put it into a folder with others, and give the folder")
+    why = foreign_content(head) or "this kind of file is not a known data set"
+    return DataError(str(path), why, f"Give one of: {'; '.join(reader.FORMATS for reader in discovered())}")
 
 
 def _exists(path: Path) -> bool:
@@ -96,10 +110,13 @@ def _bundled(name: str) -> Source:
 def _missing_source(source: str | Path, path: Path) -> DataError:
     """The error for a missing path, with similar names in the same folder and among the bundled sets."""
     parent = path.parent
-    beside = [file.name for file in parent.iterdir()] if parent.is_dir() else []
+    try:
+        beside = [file.name for file in parent.iterdir()]
+    except OSError:
+        beside = []
     near = difflib.get_close_matches(path.name, beside, n=3)
     choices = [str(parent / name) for name in near] + difflib.get_close_matches(str(source), bundled_names(), n=1)
-    why = "there is no such file or folder" if parent.is_dir() else f"there is no folder {parent}"
+    why = "there is no such file or folder" if _exists(parent) else f"there is no folder {parent}"
     hint = f"Did you mean {' or '.join(choices)}?" if choices else "Check the path"
     return DataError(str(source), why, f"{hint.rstrip('?')}{'?' if choices else ''} (bundled sets: {_list()})")
 
