@@ -87,7 +87,8 @@ def check_failing_graphs(device: str) -> Figures:
     network = _Net(nn.Dropout(0.5), waits=True).to(device)
     graphed = GraphedNetwork(network, training=True)
     stream = torch.cuda.current_stream()
-    found, expected = [], []
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
     for call, outputs in ((network._call_impl, expected), (graphed, found)):
         torch.manual_seed(0)
         outputs += [_with_gradient(network, call) for _ in range(6)]

@@ -43,14 +43,16 @@ CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 )
 CHECKS = gpu_checks_training.CHECKS | gpu_checks_graphs.CHECKS | gpu_checks_sampling.CHECKS
-# What this device cannot: autocast, threads, a device's name in settings, a compiler.
-NOT_PRETENDED = ("step in bf16", "step in fp16", "sampling in bf16", "prefetched", "run", "compiled")
+# What this device cannot: autocast, threads, a device's name in settings, a compiler, CUDA graphs.
+NOT_PRETENDED = {"step in bf16", "step in fp16", "sampling in bf16", "prefetched", "run", "compiled"}
+NOT_PRETENDED |= gpu_checks_graphs.CHECKS.keys()
 
 
 @pytest.fixture
 def device():
     """The pretended device, which has no float64, and its meter."""
-    with pretended_device(float64=False) as meter, patch("noisekiln.plan.build.is_async", return_value=False):
+    plain = patch("noisekiln.images.Images.of", lambda pixels: pixels)  # a tensor is of one subclass only
+    with pretended_device(float64=False) as meter, patch("noisekiln.plan.build.is_async", return_value=False), plain:
         yield meter
 
 

@@ -7,6 +7,7 @@ capture itself is checked on a GPU, by `benchmarks/gpu_checks_graphs.py`.
 import copy
 import math
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from noisekiln.components.spec import build, class_of
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.data import DataSet, load
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.machine import graphs
+from noisekiln.machine import capture, graphs
 from noisekiln.machine.capture import CapturedCall, CapturedTraining
 from noisekiln.machine.graphs import GraphedFunction, GraphedNetwork, use_cuda_graphs
 from noisekiln.machine.memory import release_cached
@@ -68,8 +69,9 @@ class Recall(CapturedCall):
 class RecallTraining(CapturedTraining):
     """Calls again, with gradients; a second forward pass loses the activations of the first, as in a graph."""
 
-    def __init__(self, call, inputs, parameters=()):
-        self.parameters, self.last_pass = list(parameters), lambda: None
+    def __init__(self, call, inputs, network, *, in_place=True):
+        self.parameters = [each for each in network.parameters() if each.requires_grad]
+        self.last_pass = lambda: None
         self.inputs = [
             None if each is None else each.detach().clone().requires_grad_(each.requires_grad) for each in inputs
         ]
@@ -279,6 +281,51 @@ def test_gradients_are_copies(network):
     held = [parameter.grad for parameter in network.parameters()]
     with_gradients(network, [2])
     assert all(map(torch.equal, held, kept))
+
+
+@pytest.fixture
+def dry(monkeypatch) -> None:
+    """A capture in which the calls are made, and nothing is recorded."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Again(lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(capture, "_capturing", lambda pool: nullcontext())
+    monkeypatch.setattr(CapturedCall, "_recording", lambda self, graph, stream: nullcontext())
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+def test_a_capture_has_the_gradients_of_inputs_and_parameters_and_leaves_the_network_as_it_was(network, dry):
+    x, noise, _ = inputs()
+    network.conv_in.requires_grad_(False)
+    parameters = dict(network.named_parameters())
+    captured = CapturedTraining(
+        lambda x, noise, slot: network(x, noise, NOTHING), [x.requires_grad_(), noise, None], network
+    )
+    assert all(parameters[name] is each and each.grad is None for name, each in network.named_parameters())
+    y = network(x, noise, NOTHING)
+    assert torch.equal(captured.outputs[0], y)
+    captured.gradient.fill_(0.5)
+    found = CapturedTraining.backward(captured, torch.ones_like(y))  # nothing is recorded: zeros, of the right shapes
+    trained = [each for each in parameters.values() if each.requires_grad]
+    assert [None if each is None else each.shape for each in found] == [
+        x.shape,
+        None,
+        None,
+        *(each.shape for each in trained),
+    ]
+    assert torch.equal(captured.gradient, torch.ones_like(y))
+    assert captured.inputs[0] is not x
+    assert captured.inputs[0].requires_grad
+    assert not captured.outputs[0].requires_grad
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+def test_a_network_that_keeps_parameters_elsewhere_is_not_captured(network, dry):
+    """Its gradients would be lost."""
+    kept = network.conv_out.weight
+    network.conv_out.forward = lambda x: nn.functional.conv2d(x, kept, network.conv_out.bias, padding=1)
+    with pytest.raises(RuntimeError, match="keeps some of its parameters elsewhere"):
+        CapturedTraining(lambda x, noise: network(x, noise, NOTHING), inputs()[:2], network)
+    assert network.conv_out.weight is kept
 
 
 # --- the setting

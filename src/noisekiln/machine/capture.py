@@ -2,11 +2,12 @@
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 WARM_UPS = 2  # calls in the stream of the capture before it, in which libraries allocate and choose
@@ -65,15 +66,17 @@ class CapturedTraining(CapturedCall):
     """The kernels of a network's forward and backward pass; called with gradients, the result has them too.
 
     Args:
-        call: The network.
+        call: The network's call.
         inputs: Its arguments.
-        parameters: Its parameters that require gradients.
+        network: The network, whose parameters get gradients.
+        in_place: Whether the call reads its parameters where the modules hold them, as a compiled one does not.
     """
 
     def __init__(
-        self, call: Callable[..., Any], inputs: Sequence[Tensor | None], parameters: Sequence[Tensor] = ()
+        self, call: Callable[..., Any], inputs: Sequence[Tensor | None], network: nn.Module, *, in_place: bool = True
     ) -> None:
-        self.parameters = list(parameters)
+        self.parameters: list[Tensor] = _trained(network)
+        self._leaves = partial(_fresh_leaves, network) if in_place else lambda: nullcontext(self.parameters)
         self.backward_graph = torch.cuda.CUDAGraph()
         self.last_pass: Callable[[], Pass | None] = lambda: None
         super().__init__(call, inputs)
@@ -101,18 +104,21 @@ class CapturedTraining(CapturedCall):
         return [None if each is None else next(copies) for each in self.gradients]
 
     def _capture(self, call: Callable[..., Any], stream: torch.cuda.Stream) -> None:
-        tensors = [*self.inputs, *self.parameters]
-        sources = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
-        for _ in range(WARM_UPS):
-            y = call(*self.inputs)
-            _gradients(y, sources, torch.zeros_like(y))
-        with self._recording(self.graph, stream):
-            y = call(*self.inputs)
-        self.gradient = torch.zeros_like(y)
-        with self._recording(self.backward_graph, stream):
-            found = iter(_gradients(y, sources, self.gradient))
-        self.gradients = [None if each is None or not each.requires_grad else next(found) for each in tensors]
+        y = call(*self.inputs)
+        expected = _gradients(y, [*self.inputs, *self.parameters], torch.zeros_like(y))
+        with self._leaves() as leaves:
+            sources = [*self.inputs, *leaves]
+            for _ in range(WARM_UPS):
+                y = call(*self.inputs)
+                _gradients(y, sources, torch.zeros_like(y))
+            with self._recording(self.graph, stream):
+                y = call(*self.inputs)
+            self.gradient = torch.zeros_like(y)
+            with self._recording(self.backward_graph, stream):
+                self.gradients = _gradients(y, sources, self.gradient)
         self.outputs = (y.detach(),)
+        if [each is None for each in expected] != [each is None for each in self.gradients]:
+            raise RuntimeError("the network keeps some of its parameters elsewhere than in its modules")
 
 
 class Pass:
@@ -148,15 +154,47 @@ def _copy_of(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def _gradients(y: Tensor, sources: Sequence[Tensor], gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of the sources, computed without autocast, as a backward pass is."""
+def _gradients(y: Tensor, sources: Sequence[Tensor | None], gradient: Tensor) -> list[Tensor | None]:
+    """Gradients of the sources, None for those without; computed without autocast, as a backward pass is."""
+    wanted = [tensor for tensor in sources if tensor is not None and tensor.requires_grad]
     with torch.autocast("cuda", enabled=False):
-        return torch.autograd.grad(y, sources, gradient, allow_unused=True)
+        found = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
+    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in sources]
+
+
+def _trained(network: nn.Module) -> list[Tensor]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def _fresh_leaves(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it, the network's parameters are other leaves of the autograd graph in the same memory.
+
+    Where a parameter's gradient arrives is bound to the stream of the calls whose graphs still live, such as those of
+    a micro-batch before; a capture must stay in its own stream.
+    """
+    tables = [
+        (module._parameters, name, each) for module in network.modules() for name, each in module._parameters.items()
+    ]
+    fresh = {id(each): nn.Parameter(each.detach(), each.requires_grad) for _, _, each in tables if each is not None}
+    try:
+        for table, name, each in tables:
+            table[name] = None if each is None else fresh[id(each)]
+        yield _trained(network)
+    finally:
+        for table, name, each in tables:
+            table[name] = each
+
+
+@cache
+def _capture_stream(device: int) -> torch.cuda.Stream:
+    """The stream of all captures: libraries keep a workspace for each stream that they have seen."""
+    return torch.cuda.Stream(device)
 
 
 @contextmanager
 def _capturing(pool: Any) -> Iterator[torch.cuda.Stream]:
-    """A new stream, current within; autocast keeps no copies of weights, which a replay would not make again.
+    """The stream of captures, current within; autocast keeps no copies of weights, which a replay would not make again.
 
     Afterwards stream and random generators are as before, also if a capture has failed, after which torch leaves
     stream, generator and allocator in the middle of it.
@@ -165,7 +203,7 @@ def _capturing(pool: Any) -> Iterator[torch.cuda.Stream]:
     autocast = torch.autocast(
         "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
     )
-    stream = torch.cuda.Stream()
+    stream = _capture_stream(device)
     stream.wait_stream(before)
     with torch.random.fork_rng([device], device_type="cuda"):
         try:

@@ -6,7 +6,7 @@ them at once.
 
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from threading import RLock
 from typing import Any
 
@@ -150,8 +150,7 @@ class GraphedNetwork:
 
         if not torch.is_grad_enabled():
             return self.capture(call, inputs)
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return self.capture_training(call, inputs, parameters)
+        return self.capture_training(call, inputs, network, in_place=self.compiled is None)
 
     def _key(self, network: nn.Module, inputs: Sequence[Tensor | None]) -> Hashable | None:
         """What a graph of this call depends on; None if it must be eager."""
@@ -230,21 +229,27 @@ def _layout(tensor: Tensor | None) -> Hashable:
 
 
 def _state_of(network: nn.Module) -> Hashable | None:
-    """Modes, and addresses of all weights and buffers; None if the network has hooks or a replaced forward."""
+    """Modes, and addresses of all weights and buffers; None if the network has hooks or a replaced forward.
+
+    It is written for speed, as every call computes it.
+    """
     found: list[Hashable] = []
-    for module in network.modules():
-        if "forward" in module.__dict__ or any(_hooks(module)):
+    modules: list[nn.Module | None] = [network]
+    for module in modules:  # grows: `network.modules()` would take several times as long
+        if module is None:
+            continue
+        held = module.__dict__
+        if held["_forward_pre_hooks"] or held["_forward_hooks"] or "forward" in held:
             return None
-        found.append(module.training)
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                found += (tensor.data_ptr(), tensor.requires_grad)
+        if held["_backward_pre_hooks"] or held["_backward_hooks"]:
+            return None
+        found.append(held["training"])
+        for table in (held["_parameters"], held["_buffers"]):
+            for each in table.values():
+                if each is not None:
+                    found += (each.data_ptr(), each.requires_grad)
+        modules += held["_modules"].values()
     return tuple(found)
-
-
-def _hooks(module: nn.Module) -> Iterator[Any]:
-    yield from (module._forward_pre_hooks, module._forward_hooks)
-    yield from (module._backward_pre_hooks, module._backward_hooks)
 
 
 def _first_line(error: RuntimeError) -> str:
