@@ -49,7 +49,7 @@ def load(
 
     Returns:
         The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,
-        always the same. Files that cannot be used are listed in `skipped`, with the reason.
+        always the same, but never the only image of a class. Files that cannot be used are listed in `skipped`, with the reason.
 
     Raises:
         DataError: If there is no usable image, or the data cannot be interpreted; the message says what to do.
