@@ -111,20 +111,20 @@ def matches(base: type[T], spec: str, component: T) -> bool:
     kind = find(base, name)
     if name_of(kind) != name_of(type(component)):
         return False
-    values = _values(kind, settings, spec)
+    values = _read_settings(kind, settings, spec)
     return all(word in _parameters(kind) and getattr(component, word) == value for word, value in values.items())
 
 
 def is_read_back(spec: str, component: object) -> bool:
     """Whether the settings in a component's spec would be read as what they are now; no class is looked up or built."""
     try:
-        values = _values(type(component), _parse_spec(spec)[1], spec)
+        values = _read_settings(type(component), _parse_spec(spec)[1], spec)
     except ValueError:
         return False
     return all(_literal(value, True) == _literal(getattr(component, word), True) for word, value in values.items())
 
 
-def _values(kind: type[Any], settings: Mapping[str, ast.expr], spec: str) -> dict[str, object]:
+def _read_settings(kind: type[Any], settings: Mapping[str, ast.expr], spec: str) -> dict[str, object]:
     hints = typing.get_type_hints(kind.__init__)
     return {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in settings.items()}
 

@@ -53,12 +53,12 @@ def from_memory(source: Any, labels: Any = None, captions: Any = None) -> Source
         return _of_parts(source, labels, captions)
     table = read_table(source)
     kinds = _kinds(table)
-    part, names, notes = _part(table, kinds, source)
+    part, names, notes = _part_of_table(table, kinds, source)
     if labels is not None:
-        part = replace(part, labels=_words("labels", labels, part))
+        part = replace(part, labels=_requested_words("labels", labels, part))
         notes.append("The classes are those of `labels`.")
     if captions is not None:
-        part = replace(part, captions=_texts("captions", _words("captions", captions, part)))
+        part = replace(part, captions=_texts("captions", _requested_words("captions", captions, part)))
     name = "array" if isinstance(part.images, np.ndarray) else "images"
     numbers = all(not isinstance(label, str) for label in ([] if part.labels is None else part.labels))
     return Source(name, part, class_names=names if numbers else (), notes=(*table.notes, *notes))
@@ -107,12 +107,12 @@ def _kinds(table: Table) -> dict[str, str]:
     return {kind: name for kind, name in found.items() if name is not None}
 
 
-def _part(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
+def _part_of_table(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
     """The part, the names of its classes, and notes on the columns."""
-    images = _images(table.columns[kinds["images"]])
+    images = _stack_or_items(table.columns[kinds["images"]])
     if not len(images):
         raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
-    read = {kind: _listed(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
+    read = {kind: _one_by_one(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
     for kind, values in read.items():
         _check_length(kinds[kind], values, len(images))
     others = {name: values for name, values in table.columns.items() if name not in kinds.values()}
@@ -129,7 +129,7 @@ def _about_column(kind: str, name: str) -> str:
     return f"The {kind} are {name if name == SECOND else f'the column {name}'}."
 
 
-def _images(values: Any) -> NDArray[Any] | tuple[Item, ...]:
+def _stack_or_items(values: Any) -> NDArray[Any] | tuple[Item, ...]:
     """A stack of images of one shape, or one item for each image."""
     if is_stack(values):
         return as_array(values)
@@ -203,14 +203,14 @@ def _holds_images(values: Any) -> bool:
 
 def _meaning(values: Any) -> str | None:
     """Whether words are labels (numbers, or texts of one word) or captions; None for other things."""
-    words = [value for value in _listed(values) if value is not None]
+    words = [value for value in _one_by_one(values) if value is not None]
     if not words or not all(is_word(word) for word in words):
         return None
     texts = [word for word in words if isinstance(word, str)]
     return "captions" if len(texts) == len(words) and any(len(text.split()) > 1 for text in texts) else "labels"
 
 
-def _listed(values: Any) -> list[Any]:
+def _one_by_one(values: Any) -> list[Any]:
     """Values one by one, numbers as those of Python."""
     listed = _classes_of_rows(as_array(values)).tolist() if is_stack(values) else list(values)
     return [as_array(value).tolist() if getattr(value, "shape", None) == () else value for value in listed]
@@ -226,11 +226,11 @@ def _classes_of_rows(values: NDArray[Any]) -> NDArray[Any]:
     return values.argmax(1) if one_hot else values
 
 
-def _words(name: str, values: Any, part: Part) -> list[Any]:
+def _requested_words(name: str, values: Any, part: Part) -> list[Any]:
     """The values of `labels` or `captions`, one for each image."""
     if isinstance(values, str) or not (is_stack(values) or isinstance(values, Sequence)):
         raise DataError(f"`{name}`", f"a {type(values).__name__} is not one for each image", "Give a list of them")
-    listed = _listed(values)
+    listed = _one_by_one(values)
     _check_length(name, listed, len(part.images))
     return listed
 

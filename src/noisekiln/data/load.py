@@ -44,8 +44,7 @@ def load(
             they are, and others are scaled and centre-cropped to 32x32.
         cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
         progress: Function called from time to time with (images done, images in all).
-        labels: The class of each image, for data in memory.
-        captions: The caption of each image, likewise.
+        labels: The class of each image in memory; likewise `captions`.
 
     Returns:
         The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,

@@ -64,19 +64,14 @@ def denoiser(
     """
     config = getattr(net, "config", None)
     path: Schedule = build(Schedule, schedule)
-    pixels = _size(plain(size), getattr(config, "sample_size", None))
+    pixels = _chosen_size(plain(size), getattr(config, "sample_size", None))
     depth = int(plain(channels) or getattr(config, "in_channels", None) or 3)
-    names = _names(plain(classes))
-    conditioner = ClassNumber(names) if names else None
-    backbone = OwnNetwork(net, path, _time(time, path), depth, len(names) and 1, plain(no_class))
+    names = _class_names(plain(classes))
+    backbone = OwnNetwork(net, path, _time_input(time, path), depth, len(names) and 1, plain(no_class))
+    own = Denoiser(backbone, PREDICTIONS[_own_prediction(prediction)], Time(path))
     codec = Pixels(_per_channel(mean, depth), _per_channel(std, depth))
-    model = Diffusion(
-        Denoiser(backbone, PREDICTIONS[_prediction(prediction)], Time(path)),
-        codec,
-        pixels,
-        conditioner,
-        Sampling(sampler="ddim", steps=50, schedule=path),
-    )
+    sampling = Sampling(sampler="ddim", steps=50, schedule=path)
+    model = Diffusion(own, codec, pixels, ClassNumber(names) if names else None, sampling)
     place = torch.device(device) if device else next((each.device for each in backbone.parameters()), model.device)
     model = module_to_device(model, place).eval()
     _check_fits(model, net, path)
@@ -94,27 +89,27 @@ def _check_fits(model: Diffusion, net: Callable[..., Any], path: Schedule) -> No
         raise
     except Exception as error:  # somebody's own network may raise anything
         raise ValueError(
-            f"{_name(net)} raised {type(error).__name__} for x of the shape {tuple(x.shape)}: "
+            f"{_name_of_net(net)} raised {type(error).__name__} for x of the shape {tuple(x.shape)}: "
             f"{str(error).strip().rstrip('.')[:300]}. Check `size`, `channels`, `time` and `classes`; or wrap it: "
             "`lambda x, t: net(x, t)`."
         ) from error
 
 
-def _names(classes: Any) -> tuple[str, ...]:
+def _class_names(classes: Any) -> tuple[str, ...]:
     return tuple(map(str, range(classes) if isinstance(classes, int) else classes or ()))
 
 
-def _name(net: Callable[..., Any]) -> str:
+def _name_of_net(net: Callable[..., Any]) -> str:
     return f"The network {getattr(net, '__name__', type(net).__name__)}"
 
 
-def _size(size: Any, own: Any) -> tuple[int, int]:
+def _chosen_size(size: Any, own: Any) -> tuple[int, int]:
     if size is None and own is None:
         raise ValueError("`size`: a function does not tell how large its images are. Give 32, or (height, width).")
     return height_and_width(own if size is None else size)
 
 
-def _time(time: TimeInput | None, path: Schedule) -> TimeInput:
+def _time_input(time: TimeInput | None, path: Schedule) -> TimeInput:
     if time is None:
         return "steps" if isinstance(path, LinearBetas) else "continuous"
     if not callable(time) and time not in TIMES:
@@ -122,7 +117,7 @@ def _time(time: TimeInput | None, path: Schedule) -> TimeInput:
     return time
 
 
-def _prediction(name: str) -> str:
+def _own_prediction(name: str) -> str:
     own = ELSEWHERE.get(name, name)
     if own not in PREDICTIONS:
         raise ValueError(f"`prediction={name}` is not a choice. {did_you_mean(name, list(PREDICTIONS), 'types')}")

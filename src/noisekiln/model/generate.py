@@ -130,7 +130,7 @@ def resolve_seeds(conditions: Conditions, seed: int, seeds: Sequence[int] | None
     """
     values, seed = _values(plain(conditions)), plain(seed)
     check_argument("seed", seed, int)
-    chosen = [seed + i for i in range(len(values))] if seeds is None else [plain(each) for each in _listed(seeds)]
+    chosen = [seed + i for i in range(len(values))] if seeds is None else [plain(each) for each in _seed_list(seeds)]
     if len(chosen) != len(values):
         several, seeded = counted(len(values), "condition"), counted(len(chosen), "seed")
         raise ValueError(f"`seeds`: {seeded} for {several} cannot be matched. Give one seed for each image.")
@@ -156,7 +156,7 @@ def _values(conditions: Any) -> Sequence[Any]:
     return [plain(value) for value in conditions]
 
 
-def _listed(seeds: Any) -> list[Any]:
+def _seed_list(seeds: Any) -> list[Any]:
     """The seeds of a request, one by one."""
     try:
         return list(seeds)

@@ -151,7 +151,7 @@ def fine_tune_on(
     check_argument("run", run, Path)
     watch = _watch(watch)
     model = Diffusion.load(run, allow_code=allow_code)
-    data = _read(images, GENERATE, model.size, watch)
+    data = _read_data(images, GENERATE, model.size, watch)
     source = str(images) if isinstance(images, str | Path) else None
     settings, folder = lookalike_run(expand_home(run), model, data, source=source, minutes=minutes, device=device)
     return _train(settings, folder, data, watch, allow_code=allow_code)
@@ -201,12 +201,12 @@ def _prepare(
         RunFolder(out).check_is_run_or_empty()
     check_models_exist(chosen, out)
     words = {name: values for name, values in words.items() if values is not None}
-    images = _read(data, chosen.task, size_to_load(size, chosen.start, out), watch, **words)
+    images = _read_data(data, chosen.task, size_to_load(size, chosen.start, out), watch, **words)
     chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
     return chosen, images, out or default_folder(images, chosen.start)
 
 
-def _read(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch, **words: Any) -> DataSet:
+def _read_data(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch, **words: Any) -> DataSet:
     data = read_images(source, task, size=size, progress=lambda done, total: watch(Reading(done, total)), **words)
     watch(DataRead(data))
     return data
