@@ -117,7 +117,7 @@ def check(settings: Any) -> None:
             values = did_you_mean(str(value), list(rules.choices), f"values of `{name}`")
             raise ValueError(f"`{name}={value}` is not a choice. {values}")
         if isinstance(value, int | float) and not isinstance(value, bool) and not rules.allows(value):
-            shown = f"{value:g}" if isinstance(value, float) or abs(value) < 1e99 else "(a number of more than 99 digits)"
+            shown = f"{value:g}" if isinstance(value, float) or abs(value) < 1e99 else "(of more than 99 digits)"
             raise ValueError(f"`{name}={shown}` is out of range. Give {rules.range}.")
 
 

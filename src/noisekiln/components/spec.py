@@ -7,6 +7,7 @@ Specs are parsed, never evaluated: only names, calls and literals are understood
 
 import ast
 import inspect
+import math
 import re
 import types
 import typing
@@ -16,12 +17,12 @@ from typing import Any, TypeVar
 
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.registry import did_you_mean, find, name_of
-from noisekiln.errors import CodeNotAllowed
+from noisekiln.errors import CodeNotAllowed, shorten
 from noisekiln.paths import expand_home
 
 T = TypeVar("T")
 NAME, SETTINGS = r"[^\W\d]\w*", r"(\(.*\))?"
-OTHER_NAME = r"(\w[\w +-]*)()"  # "dpm++ 2m", a name of elsewhere, about which `find` says more
+OTHER_NAME = r"([^\W\d][\w +-]*)()"  # "dpm++ 2m", a name of elsewhere, about which `find` says more
 FORMS = [re.compile(form, re.DOTALL) for form in (rf"({NAME}){SETTINGS}", rf"(.+\.py:{NAME}){SETTINGS}", OTHER_NAME)]
 
 
@@ -44,7 +45,7 @@ def build(base: type[T], spec: "str | T", consent: Consent = ANY_CODE, /, **cont
         return spec
     if not isinstance(spec, str):
         raise ValueError(
-            f"A {type(spec).__name__} was given as {base.__name__}. Give its name or its spec as text, or a component."
+            f"A value of the type {type(spec).__name__} is no {base.__name__}. Give its name, its spec as text, or one."
         )
     name, settings = _parse_spec(spec)
     return _construct(find(base, name, consent), settings, context, spec)
@@ -126,7 +127,7 @@ def is_read_back(spec: str, component: object) -> bool:
 
 def _read_settings(kind: type[Any], settings: Mapping[str, ast.expr], spec: str) -> dict[str, object]:
     hints = typing.get_type_hints(kind.__init__)
-    return {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in settings.items()}
+    return {word: _value(node, hints.get(word), f"{_quoted(spec)}: {word}") for word, node in settings.items()}
 
 
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
@@ -154,14 +155,17 @@ def _parse_spec(spec: str) -> tuple[str, dict[str, ast.expr]]:
         settings = None if found is None else _settings(f"_{found[2] or '()'}")
         if found is not None and settings is not None:
             return found[1], settings
-    raise ValueError(f"{spec!r} cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class.")
+    raise ValueError(
+        f"{_quoted(spec)} cannot be read as a setting. Write name, name(setting=value, ...) or FILE.py:Class."
+    )
 
 
 def _settings(call: str) -> dict[str, ast.expr] | None:
     """The keyword arguments of a call; None if it is not one, or has others."""
     try:
         node = ast.parse(call, mode="eval").body
-    except (SyntaxError, ValueError):
+        ast.unparse(node)  # a tree that is too deep for this is too deep for whatever reads it
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return _keywords(node) if isinstance(node, ast.Call) else None
 
@@ -185,12 +189,14 @@ def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, obj
     for word in words:
         if word not in settable:
             known = did_you_mean(word, settable, "settings") if settable else "It has no settings."
-            raise ValueError(f"{spec!r}: {name_of(kind)} has no setting called {word!r}. {known}")
-    values = {word: _value(node, hints.get(word), f"{spec!r}: {word}") for word, node in words.items()}
+            raise ValueError(f"{_quoted(spec)}: {name_of(kind)} has no setting called {_quoted(word)}. {known}")
+    values = {word: _value(node, hints.get(word), f"{_quoted(spec)}: {word}") for word, node in words.items()}
     values |= {name: value for name, value in context.items() if name in parameters}
     for name, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in values:
-            raise ValueError(f"{spec!r}: {name_of(kind)} needs the setting {name!r}, which has no default. Give it.")
+            raise ValueError(
+                f"{_quoted(spec)}: {name_of(kind)} needs the setting {name!r}, which has no default. Give it."
+            )
     component = kind(**values)
     for name in parameters:
         _kept_argument(component, name)
@@ -221,12 +227,27 @@ def _value(node: ast.expr, hint: Any, where: str) -> object:
         value = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
     except ValueError:
         value = None
+    if _is_infinite(value):  # such as 1e400
+        value = None
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else None
     if hint is not None and not any(_fits(value, kind) for kind in kinds):
         expected = hint.__name__ if isinstance(hint, type) and not typing.get_origin(hint) else str(hint)
-        raise ValueError(f"{where}={text} is not of the type {expected}. Give a value of that type.")
+        shown = shorten(f"{where}={text}", 300)
+        raise ValueError(f"{shown} is not of the type {expected}. Give a value of that type.")
     return value
+
+
+def _is_infinite(value: object) -> bool:
+    """Whether a literal is a number that is too large for a float, or holds one."""
+    if isinstance(value, tuple):
+        return any(map(_is_infinite, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _quoted(spec: str) -> str:
+    """A spec in a message."""
+    return shorten(repr(spec), 200)
 
 
 def _nested(base: type[T], node: ast.expr, where: str) -> T:
@@ -234,7 +255,7 @@ def _nested(base: type[T], node: ast.expr, where: str) -> T:
     words = _keywords(node) if isinstance(node, ast.Call) else {}
     named = node.func if isinstance(node, ast.Call) else node
     if words is None or not isinstance(named, ast.Name):
-        raise ValueError(f"{where} cannot be read as a setting. Write name or name(setting=value, ...).")
+        raise ValueError(f"{shorten(where, 300)} cannot be read as a setting. Write name or name(setting=value, ...).")
     return _construct(find(base, named.id), words, {}, ast.unparse(node))
 
 

@@ -55,6 +55,9 @@ def guidance_of(spec: str | float | Guidance, consent: Consent = ANY_CODE) -> Gu
         return spec
     try:
         scale = float(spec)
+    except TypeError:
+        kind = type(spec).__name__
+        raise ValueError(f"A value of the type {kind} is no guidance. Give a scale, or a spec.") from None
     except ValueError:
         method: Guidance = build(Guidance, str(spec), consent)
         return method

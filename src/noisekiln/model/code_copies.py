@@ -95,13 +95,16 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
     if not used:
         yield found
         return
-    for file in sorted((place / CODE).rglob("*.py")):
+    for file in sorted(filter(Path.is_file, (place / CODE).rglob("*"))):  # Python also imports compiled files
         consent.check(file)
+    compiles = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     sys.path.insert(0, str(place / CODE))  # for what the copies import from beside them
     try:
         yield found
     finally:
         sys.path.remove(str(place / CODE))
+        sys.dont_write_bytecode = compiles
 
 
 def _copy(file: Path, copy: Path) -> None:

@@ -12,8 +12,9 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.consent import NO_CODE, Consent
 from noisekiln.components.spec import build, describe
 from noisekiln.conditioners.base import Conditioner
+from noisekiln.data.sizes import MAX_SIDE
 from noisekiln.denoisers import Denoiser
-from noisekiln.errors import CodeNotAllowed
+from noisekiln.errors import CodeNotAllowed, shorten
 from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.model_folder import (
     model_folder,
@@ -25,6 +26,7 @@ from noisekiln.files.model_folder import (
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.model.code_copies import CODE, copy_code, located, spec_to_save
 from noisekiln.model.sampling import Sampling
+from noisekiln.model.weights_check import check_matches_weights
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.samplers.base import Sampler, check_steps
@@ -100,13 +102,16 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Con
         )
     try:
         with located(description, place, consent) as found:
+            if consent == NO_CODE:  # somebody's own network may not be buildable without values
+                check_matches_weights(lambda: make(_build_parts(found, consent)), place / "model.safetensors")
             model = make(_build_parts(found, consent))
         model.load_state_dict(read_weights(place / "model.safetensors"))
     except CodeNotAllowed as error:
         raise CodeNotAllowed(error.file, folder) from None
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"The model in {place} is missing or damaged ({error}). Restore it from a backup, or download it again."
+            f"The model in {place} is missing or damaged ({shorten(str(error), 500)}). "
+            "Restore it from a backup, or download it again."
         ) from error
     return model
 
@@ -161,7 +166,9 @@ def _build_parts(description: Mapping[str, Any], consent: Consent) -> Parts:
 def _size_of(size: object) -> tuple[int, int]:
     """Height and width from a `model.json`."""
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise ValueError("`size` is not a height and a width")
+        raise ValueError("its size is not a height and a width")
+    if max(size) > MAX_SIDE:
+        raise ValueError(f"its size is larger than {MAX_SIDE:,} pixels")
     return size[0], size[1]
 
 

@@ -145,7 +145,9 @@ class Settings:
     ema_length: float = _optimization(
         0.1, "Width of the EMA of the weights, as a share of training.", above=0, at_most=0.25
     )
-    ema_snapshots: int = _kept(16, "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.", at_least=0)
+    ema_snapshots: int = _kept(
+        16, "Snapshots of the EMA to keep, for `noisekiln ema`; 0 keeps none.", at_least=0, at_most=10_000
+    )
     keep_checkpoints: int = _kept(2, "Number of newest checkpoints to keep.", at_least=1)
     keep_every: int | None = _kept(None, "Also keep permanently the first checkpoint after every N images.", above=0)
     sampler: str | None = _sampling(

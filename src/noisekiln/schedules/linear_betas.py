@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from noisekiln.components.limits import MOST_STEPS, check_at_most
 from noisekiln.levels import Level
 from noisekiln.schedules.base import Schedule
 
@@ -29,6 +30,7 @@ class LinearBetas(Schedule):
     last: float = 0.02
 
     def __post_init__(self) -> None:
+        check_at_most("steps", self.steps, MOST_STEPS)
         last = self.last * 1000 / self.steps if self.steps > 0 else 1.0
         if not 0 < self.first <= self.last or last >= 1:
             raise ValueError(
