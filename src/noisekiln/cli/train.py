@@ -11,7 +11,7 @@ from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
 DATA = (
-    "Folder of images (with one sub-folder for each class, or captions in a metadata.csv or in .txt files), .npz, .npy, "
+    "Folder of images (with one sub-folder for each class, or captions in a metadata.csv or .txt files), .npz, .npy, "
     "idx files, or bundled name."
 )
 
