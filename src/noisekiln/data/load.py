@@ -72,12 +72,17 @@ def load(
         raise _nothing(found, skipped)
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
-    train, test = filled[0], filled[1] if len(filled) > 1 else None
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
-    about_skipped = [skipped_note(skipped)] if skipped else []
-    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *about_skipped)
+    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *map(skipped_note, [skipped] if skipped else []))
+    return _data_set(found.name, filled, class_names, all_notes, skipped)
+
+
+def _data_set(
+    name: str, filled: list[Split], class_names: tuple[str, ...], notes: tuple[str, ...], skipped: list[Skipped]
+) -> DataSet:
+    train, test = filled[0], filled[1] if len(filled) > 1 else None
     mark = data_fingerprint((train, test), class_names)
-    return DataSet(found.name, train, test, class_names, all_notes, tuple(skipped), mark)
+    return DataSet(name, train, test, class_names, notes, tuple(skipped), mark)
 
 
 def _enter(

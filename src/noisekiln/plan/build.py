@@ -5,7 +5,7 @@ import copy
 import torch
 
 from noisekiln.backbones.base import INTERFACE, Backbone
-from noisekiln.codecs.base import Codec, check_image_size
+from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import CondSizes
@@ -60,7 +60,6 @@ def make_trainer(
         ValueError: If the codec cannot encode images of this size, or the network cannot be trained.
     """
     learner = make_learner(settings, data, base, teacher, codec)
-    check_image_size(learner.diffusion.codec, data.size, settings.device)
     check_network(learner, data.size)
     assert settings.lr is not None
     assert settings.batch_size is not None

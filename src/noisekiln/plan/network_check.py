@@ -2,7 +2,7 @@
 
 import torch
 
-from noisekiln.codecs.base import Size
+from noisekiln.codecs.base import Size, check_image_size
 from noisekiln.components.registry import name_of
 from noisekiln.conditions import NOTHING, Cond
 from noisekiln.levels import level
@@ -19,9 +19,10 @@ def check_network(learner: Learner, size: Size) -> None:
         size: Height and width of the images.
 
     Raises:
-        ValueError: If it has no trainable weight, or its output has another shape than x.
+        ValueError: If the codec cannot encode images of this size; if the network has no trainable weight, or its output has another shape than x.
     """
     diffusion = learner.diffusion
+    check_image_size(diffusion.codec, size, diffusion.device)
     if not any(weight.requires_grad for weight in diffusion.denoiser.backbone.parameters()):
         raise ValueError(
             f"The backbone {name_of(type(diffusion.denoiser.backbone))} has no trainable weight, so there is nothing "

@@ -41,6 +41,23 @@ def inpaint(
     """
     pixels, missing = as_uint8(model, single_image(image)), _read_mask(missing)
     size = (pixels.shape[1], pixels.shape[2])
+    _check_mask(missing, size)
+    padded = pad_for_codec(model, pixels[0].numpy())
+    larger = (padded.shape[0], padded.shape[1])
+    known = F.pad((missing < 0.5).float(), (0, larger[1] - size[1], 0, larger[0] - size[0]))
+    if model.task is None:
+        operator = Mask(known)
+        seen = operator(as_floats(model, padded))
+        progress = solve_inverse_problem(model, seen, operator, size=larger, method=method, **options)
+    else:
+        with_holes = torch.cat([as_uint8(model, padded), 255 * known[None, ..., None].byte()], dim=-1)
+        progress = apply_task(model, with_holes, Inpaint, method=method, **options)
+    cropped = crop_images(progress, size)
+    return map_images(cropped, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+
+
+def _check_mask(missing: Tensor, size: tuple[int, int]) -> None:
+    """Raise ValueError for a mask of another size or with other values, or one by which nothing would be generated."""
     if tuple(missing.shape) != size:
         shape = "x".join(map(str, missing.shape))
         raise ValueError(
@@ -63,25 +80,15 @@ def inpaint(
         )
     if bool((missing == 1).all()):
         raise ValueError("The mask is full: no pixel is known. Leave some unmarked, or use `sample`.")
-    padded = pad_for_codec(model, pixels[0].numpy())
-    larger = (padded.shape[0], padded.shape[1])
-    known = F.pad((missing < 0.5).float(), (0, larger[1] - size[1], 0, larger[0] - size[0]))
-    if model.task is None:
-        operator = Mask(known)
-        seen = operator(as_floats(model, padded))
-        progress = solve_inverse_problem(model, seen, operator, size=larger, method=method, **options)
-    else:
-        with_holes = torch.cat([as_uint8(model, padded), 255 * known[None, ..., None].byte()], dim=-1)
-        progress = apply_task(model, with_holes, Inpaint, method=method, **options)
-    cropped = crop_images(progress, size)
-    return map_images(cropped, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
 
 
 def _read_mask(missing: MaskLike) -> Tensor:
     """A mask as floats, (H, W): the share of each pixel that is missing."""
     if isinstance(missing, Image.Image):
         missing = missing if missing.mode in ("1", "L", "P") else missing.convert("L")
-    mask = torch.from_numpy(np.array(as_array(missing))).squeeze()
+    mask = torch.from_numpy(np.array(as_array(missing)))
+    mask = mask[0] if mask.ndim in (3, 4) and len(mask) == 1 else mask
+    mask = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
     is_picture = mask.dtype == torch.uint8 and bool((mask > 1).any())
     return mask.float() / 255 if is_picture else mask.float()
 

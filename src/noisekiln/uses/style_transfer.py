@@ -43,8 +43,7 @@ def style(
     """
     chosen = _checked_options(options)
     target = _checked_target(model, target_model or model)
-    strength, pixels = plain(strength), single_image(image)
-    height, width = as_uint8(model, pixels).shape[1:3]
+    strength, pixels = plain(strength), as_uint8(model, single_image(image))[0].numpy()
     padded = _padded(model, target, pixels)
     size = (padded.shape[0], padded.shape[1])
     target.check_conditions([chosen.condition])
@@ -67,7 +66,7 @@ def style(
         return generate(noise=inversion.unit_noise(noisiest[0]).to(start))
 
     progress = invert_and_generate([inversion], generate_result, steps=inversion.steps, count=1)
-    return crop_images(progress, (height, width))
+    return crop_images(progress, (pixels.shape[0], pixels.shape[1]))
 
 
 def _checked_options(options: dict[str, Any]) -> SampleOptions:
