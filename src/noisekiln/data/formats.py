@@ -44,9 +44,9 @@ _BY_SUFFIX = {
     **dict.fromkeys(
         (".ico", ".icns", ".dds", ".pcx", ".sgi", ".xbm", ".xpm", ".qoi", ".ras", ".fits"), "a rare format"
     ),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"), "a video"),
     **dict.fromkeys((".pdf",), "a PDF document"),
 }
+_VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
 _DATA = (".npz", ".mat", ".h5", ".hdf5", ".parquet", ".arrow", ".tfrecord", ".tfrecords", ".pkl", ".pickle", ".pt")
 
@@ -78,6 +78,8 @@ def foreign_suffix(name: str) -> str:
     suffix = suffix_of(name)
     if suffix in _BY_SUFFIX:
         return f"{_BY_SUFFIX[suffix]} ({suffix}), {CONVERT}"
+    if suffix in _VIDEOS:
+        return f"a video ({suffix}), not an image: save its frames as images"
     if suffix in _ARCHIVES:
         return f"an archive ({suffix}): to use the images in it, give that file"
     if suffix in _DATA:
