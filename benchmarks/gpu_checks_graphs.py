@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gpu_checks_training import check_memory
 from gpu_tiny import BATCH, Check, Figures, exactly, network_of, random_model, relative, restoring_switches, trainer_on
 from gpu_tiny import steps as take_steps
 from noisekiln.conditions import Cond
@@ -147,4 +149,5 @@ CHECKS: dict[str, Check] = {
     "graphs in sampling": check_sampling_graphs,
     "graphs with random numbers": check_random_graphs,
     "graphs that fail": check_failing_graphs,
+    "graphs when memory is short": partial(check_memory, graphs=True),
 }

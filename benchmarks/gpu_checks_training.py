@@ -30,6 +30,7 @@ from gpu_tiny import (
     trainer_on,
 )
 from noisekiln.conditions import Cond
+from noisekiln.machine.graphs import GraphedNetwork
 from noisekiln.machine.memory import release_cached
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.diffusion import Diffusion
@@ -37,6 +38,7 @@ from noisekiln.plan.build import make_learner
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Prefetcher
+from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
 DIFFERENCE = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}  # from the CPU in fp32, relative, at most
@@ -117,8 +119,11 @@ def _differences(device: str, *, deterministic: bool) -> tuple[float, float]:
     return away[0], away[1]
 
 
-def check_memory(device: str) -> Figures:
-    """A batch that does not fit is halved until it does, with the same loss, and training goes on."""
+def check_memory(device: str, *, graphs: bool = False) -> Figures:
+    """A batch that does not fit is halved until it does, with the same loss, and training goes on.
+
+    So it does by CUDA graphs, which keep memory, or eagerly if there is none left for a graph.
+    """
     on_cuda = device == "cuda"
     whole, short = ((_large() if on_cuda else trainer_on(device)) for _ in range(2))
     loss, needed = steps(whole, 1)[0].loss, 0
@@ -130,11 +135,15 @@ def check_memory(device: str) -> Figures:
         needed = torch.cuda.max_memory_allocated() - held
     del whole
     limit = _limited_to_more_bytes(0.6 * needed) if on_cuda else _limited_to_rows(network_of(short), 4)
+    compiler = NetworkCompiler(network_of(short), device)
+    compiler.use("graphs" if graphs else "no")
     with limit:
-        reports = steps(short, 3)
+        reports = steps(short, 4)
     assert reports[-1].micro_batch_size < short.batch_size
     assert abs(reports[0].loss / loss - 1) < 0.01, "the loss depends on how the batch is cut"
-    return {"batch": short.batch_size, "micro-batch that fits": reports[-1].micro_batch_size}
+    call = network_of(short)._compiled_call_impl
+    captured = len(call.graphs) if isinstance(call, GraphedNetwork) else 0
+    return {"batch": short.batch_size, "micro-batch that fits": reports[-1].micro_batch_size, "graphs": captured}
 
 
 def check_prefetched(device: str) -> Figures:

@@ -59,7 +59,7 @@ def device():
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("where", ["cpu", CUDA])
 def test_a_device_does_what_the_cpu_does(name, where):
-    CHECKS[name](where)
+    print(f"{name}: {CHECKS[name](where)}")  # with `pytest -rP`
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in NOT_PRETENDED])
