@@ -88,6 +88,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If they do not have the digest that the file holds; files of earlier versions hold none.
     """
+    if not file.is_file():  # reading a pipe might never end
+        raise ValueError(f"{file.name} is missing, or no plain file")
     with safe_open(file, framework="pt") as opened:
         written = (opened.metadata() or {}).get("sha256")
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)

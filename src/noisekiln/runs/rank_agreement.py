@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.atomic import atomic_write
 
 FILE = ".shared_folder_test"  # file that shows whether processes share a folder
 POLL_SECONDS = 0.05  # between attempts to read it
@@ -43,7 +44,8 @@ def is_folder_shared(folder: Path, ranks: Ranks, timeout: float) -> bool:
     number = ranks.all_reduce_sum([secrets.randbits(32) if ranks.is_main else 0])[0]
     file, until = folder / FILE, time.monotonic() + timeout
     if ranks.is_main:
-        file.write_text(f"{number:.0f}", encoding="utf-8")
+        with atomic_write(file) as draft:
+            draft.write_text(f"{number:.0f}", encoding="utf-8")
     while not (seen := _text(file) == f"{number:.0f}") and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
     shared = ranks.all_reduce_sum([seen]) == [ranks.world_size]
