@@ -82,6 +82,8 @@ def read_recorded_image(file: Path) -> RecordedImage:
     Raises:
         ValueError: If it is no image of `noisekiln sample`, or its text is damaged.
     """
+    if not file.is_file():
+        raise ValueError(f"There is no file {file}. Give a numbered PNG of a folder of samples.")
     entries = read_png_text(file)
     if entries is None:
         raise ValueError(
@@ -153,10 +155,11 @@ def open_again(recorded: RecordedImage, run: Path | None, open_session: Callable
 
 def _places(recorded: RecordedImage) -> list[Path]:
     """Folders with a model where the run may be: around the image, and by its name."""
-    near = recorded.file.absolute().parents[:3]
+    near = [*recorded.file.parents[:3], *recorded.file.absolute().parents[:3]]
     name = Path(recorded.model).name  # a name alone: the text of an image leads nowhere else
     named = [Path("runs") / name, Path(name)] if name else []
-    return [place for place in dict.fromkeys([*near, *named]) if _has_model(place)]
+    places = {place.resolve(): place for place in reversed([*near, *named])}
+    return [place for place in reversed(places.values()) if _has_model(place)]
 
 
 def _has_model(place: Path) -> bool:
@@ -174,7 +177,14 @@ def sample_again(session: Session, recorded: RecordedImage, options: Mapping[str
         session: Session with its model.
         recorded: The image.
         options: Options of `generate`.
+
+    Raises:
+        ValueError: If the condition is none of the model's.
     """
+    try:
+        session.model.check_conditions([recorded.condition])
+    except TypeError as error:
+        raise ValueError(f"The condition in {recorded.file} is of another kind. Give another file.") from error
     progress = _generate_again(session, recorded, options)
     precision = options["precision"]
     return session.write_results(

@@ -126,6 +126,7 @@ class Session:
             ValueError: If it would be replaced by the results.
         """
         self.check_input(file)
+        self._inputs.append(file.name)
         return read_image(self.require_single_model(), file, self.note, keep_transparency=keep_transparency)
 
     def read_fitted(self, file: Path, *, resize: bool = False, keep_transparency: bool = False) -> ImageArray:
@@ -147,15 +148,15 @@ class Session:
         """The sources of a model with a task, (N, h, w, c) uint8."""
         for file in files:
             self.check_input(file)
+            self._inputs.append(file.name)
         return read_sources(self.require_single_model(), files, self.note)
 
     def check_input(self, file: Path) -> None:
-        """Keep the name of an input image; raise ValueError if it lies in the folder that the results replace."""
+        """Raise ValueError if an input image lies in the folder for the results, where it would be replaced."""
         if file.resolve().parent == self.results.path.resolve():
             raise ValueError(
                 f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
             )
-        self._inputs.append(file.name)
 
     def sample(
         self,

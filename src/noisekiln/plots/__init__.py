@@ -1,0 +1,1 @@
+"""Plots: the curves of schedules and runs, contact sheets, and how images become noise and form again."""
