@@ -44,11 +44,12 @@ def load(
             they are, and others are scaled and centre-cropped to 32x32.
         cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
         progress: Function called from time to time with (images done, images in all).
-        labels: The class of each image in memory; likewise `captions`.
+        labels: The class of each image in memory.
+        captions: The caption of each image in memory.
 
     Returns:
         The data set. Without a test part of its own, a tenth (at most 10,000; none of fewer than 10) is held out,
-        always the same, but never the only image of a class. Files that cannot be used are listed in `skipped`, with the reason.
+        always the same, but never the only image of a class. Files that cannot be used are listed in `skipped`.
 
     Raises:
         DataError: If there is no usable image, or the data cannot be interpreted; the message says what to do.
@@ -57,8 +58,8 @@ def load(
     found = check_captions(read_source(source, labels, captions))
     labels, class_names = normalise_labels(found)
     columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
-    splits, skipped, notes = _enter(found, labels, columns)
-    splits = [split for split in splits if len(split)]
+    entered, skipped, notes = _enter(found, labels, columns)
+    splits = [split for split in entered if len(split)]
     if not splits:
         raise _nothing(found, skipped)
     if len(splits) == 1:
@@ -73,7 +74,7 @@ def load(
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
-    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey, *map(skipped_note, [skipped] if skipped else []))
+    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey)
     return _data_set(found.name, filled, class_names, all_notes, skipped)
 
 
@@ -82,6 +83,7 @@ def _data_set(
 ) -> DataSet:
     train, test = filled[0], filled[1] if len(filled) > 1 else None
     mark = data_fingerprint((train, test), class_names)
+    notes += (skipped_note(skipped),) if skipped else ()
     return DataSet(name, train, test, class_names, notes, tuple(skipped), mark)
 
 

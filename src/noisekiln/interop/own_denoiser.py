@@ -39,8 +39,7 @@ def denoiser(
 ) -> Diffusion:
     """A network that was trained elsewhere, as a model: ``nk.denoiser(net, nk.LinearBetas(), "eps", size=32)``.
 
-    It samples along the levels of its own schedule by default; any other schedule works too. It is put in evaluation
-    mode and called once with noise, to see that it fits.
+    It samples along its own schedule by default. It is put in evaluation mode, and called once, to see that it fits.
 
     Args:
         net: ``f(x_t, t)``, or ``f(x_t, t, class)`` with `classes`: a module or any function. x_t is
@@ -48,13 +47,13 @@ def denoiser(
             shape, or an object with one in `.sample`, or a tuple that begins with one.
         schedule: Schedule of its training, or its spec: "linear_betas", "cosine", "rectified", "karras".
         prediction: What it predicts: "eps", "v", "x0" or "flow" (eps - x; time 1 is noise).
-        size: Height and width of the images; by default ``net.config.sample_size``, as networks of diffusers have it.
+        size: Height and width of the images; by default ``net.config.sample_size``, as in diffusers.
         channels: 1 for grey, 3 for colour; by default ``net.config.in_channels``, or 3.
         time: What it reads as t: "steps" (whole numbers 0, ..., T - 1; the default for a schedule with `steps`),
             "fractional" (the same between whole steps), "continuous" (0 clean, 1 noise; the default otherwise), or a
             function of the `Level`, such as ``lambda t: t.nsr`` for EDM's sigma.
-        mean: Mean of the images of its training, ``x = (pixel / 255 - mean) / std``: 0.5 and 0.5 are [-1, 1].
-        std: Their deviation, likewise; 0 and 1 are [0, 1].
+        mean: Mean in ``x = (pixel / 255 - mean) / std``: 0.5 and 0.5 are images in [-1, 1].
+        std: Deviation, likewise; 0 and 1 are images in [0, 1].
         classes: Number or names of its classes, if it reads any.
         no_class: The class that it reads for an image without one, which guidance compares with.
         device: Device; by default that of its weights.
@@ -62,8 +61,7 @@ def denoiser(
     Raises:
         ValueError: If something does not fit, with the shapes.
     """
-    config = getattr(net, "config", None)
-    path: Schedule = build(Schedule, schedule)
+    config, path = getattr(net, "config", None), build(Schedule, schedule)
     pixels = _chosen_size(plain(size), getattr(config, "sample_size", None))
     depth = int(plain(channels) or getattr(config, "in_channels", None) or 3)
     names = _class_names(plain(classes))
@@ -72,8 +70,7 @@ def denoiser(
     codec = Pixels(_per_channel(mean, depth), _per_channel(std, depth))
     sampling = Sampling(sampler="ddim", steps=50, schedule=path)
     model = Diffusion(own, codec, pixels, ClassNumber(names) if names else None, sampling)
-    place = torch.device(device) if device else next((each.device for each in backbone.parameters()), model.device)
-    model = module_to_device(model, place).eval()
+    model = module_to_device(model, torch.device(device) if device else model.device).eval()
     _check_fits(model, net, path)
     return model
 

@@ -19,7 +19,8 @@ def check_network(learner: Learner, size: Size) -> None:
         size: Height and width of the images.
 
     Raises:
-        ValueError: If the codec cannot encode images of this size; if the network has no trainable weight, or its output has another shape than x.
+        ValueError: If the codec cannot encode images of this size; if the network has no trainable weight, or its
+            output has another shape than x.
     """
     diffusion = learner.diffusion
     check_image_size(diffusion.codec, size, diffusion.device)
