@@ -3,7 +3,6 @@ import unicodedata
 import warnings
 from collections import Counter
 from itertools import chain
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -262,15 +261,31 @@ def test_what_is_ignored_in_a_prompt_is_said_in_few_lines():
 
 
 def test_a_sample_in_python_warns_of_ignored_words(monkeypatch):
+    from noisekiln import api
+
+    class Written(Model):  # whose samples are its conditions
+        conditioner = Text(("red", "hat"), 6, 2)
+        save = check_conditions = None
+
+        def generate(self, conditions, **options):
+            return conditions
+
     monkeypatch.setattr("noisekiln.model.model.finished_images", lambda progress: progress)
-    text = SimpleNamespace(conditioner=Text(("red", "hat"), 6, 2), generate=lambda conditions, **options: conditions)
-    with pytest.warns(UserWarning, match="the word 'zebra'"):
-        Model.sample(text, ["zebra", None])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Model.sample(text, "red hat")
-        Model.sample(text, 3)
-        Model.sample(SimpleNamespace(conditioner=None, generate=text.generate), 3)
+    monkeypatch.setattr(api, "finished_images", lambda progress: torch.zeros(1, 4, 4, 1, dtype=torch.uint8))
+    monkeypatch.setattr(api.editing, "edit", lambda model, image, **options: None)
+    model = Written()
+    for call in (
+        lambda text: model.sample([text, None]),
+        lambda text: api.generate(model, text),
+        lambda text: api.edit(model, None, condition=text),
+    ):
+        with pytest.warns(UserWarning, match="the word 'zebra'") as caught:
+            call("zebra")
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call("red hat")
+    model.sample(3)
 
 
 def captioned(captions, labels=None):

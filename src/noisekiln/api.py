@@ -85,50 +85,54 @@ def generate(
             f"A {type(opened).__name__} was given as `model`, and only a model generates images. "
             "Give one that noisekiln.load returns, or its folder."
         )
-    return opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
+    progress = opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
+    opened.warn_of_ignored(conditions, stacklevel=3)
+    return progress
 
 
-def _on_cpu(progress: Iterator[Progress]) -> Images:
+def _on_cpu(model: Model, progress: Iterator[Progress], options: dict[str, Any]) -> Images:
+    """The finished images; a warning says what of the condition is ignored."""
+    model.warn_of_ignored([options.get("condition")], stacklevel=4)
     return Images.of(finished_images(progress).cpu())
 
 
 def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Any) -> Images:
     """An image changed towards a condition (image-to-image): (N, H, W, C) uint8; see `noisekiln.uses.editing.edit`."""
-    return _on_cpu(editing.edit(model, image, strength=strength, **options))
+    return _on_cpu(model, editing.edit(model, image, strength=strength, **options), options)
 
 
 def inpaint(model: Diffusion, image: ImageLike, missing: MaskLike, **options: Any) -> Images:
     """An image with its missing pixels generated: (N, H, W, C) uint8; see `noisekiln.uses.inpainting.inpaint`."""
-    return _on_cpu(inpainting.inpaint(model, image, missing, **options))
+    return _on_cpu(model, inpainting.inpaint(model, image, missing, **options), options)
 
 
 def interpolate(model: Diffusion, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Any) -> Images:
     """Images between key frames: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
-    return _on_cpu(interpolation.interpolate(model, keys, frames=frames, **options))
+    return _on_cpu(model, interpolation.interpolate(model, keys, frames=frames, **options), options)
 
 
 def outpaint(model: Diffusion, image: ImageLike, **options: Any) -> Images:
     """An image extended beyond its edges: (N, H', W', C) uint8; see `noisekiln.uses.outpainting.outpaint`."""
-    return _on_cpu(outpainting.outpaint(model, image, **options))
+    return _on_cpu(model, outpainting.outpaint(model, image, **options), options)
 
 
 def restore(
     model: Diffusion, image: ImageLike, operator: str | Operator | Sequence[str | Operator], **options: Any
 ) -> Images:
     """An image without the damage of an operator: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
-    return _on_cpu(restoration.restore(model, image, operator, **options))
+    return _on_cpu(model, restoration.restore(model, image, operator, **options), options)
 
 
 def style(model: Diffusion, image: ImageLike, **options: Any) -> Images:
     """An image with another class, prompt or model: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
-    return _on_cpu(style_transfer.style(model, image, **options))
+    return _on_cpu(model, style_transfer.style(model, image, **options), options)
 
 
 def upscale(model: Diffusion, image: ImageLike, factor: int = 4, **options: Any) -> Images:
     """An image with more pixels: (N, factor H, factor W, C) uint8; see `noisekiln.uses.upscaling.upscale`."""
-    return _on_cpu(upscaling.upscale(model, image, factor, **options))
+    return _on_cpu(model, upscaling.upscale(model, image, factor, **options), options)
 
 
 def variations(model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Any) -> Images:
     """Images similar to one: (N, H, W, C) uint8; see `noisekiln.uses.variation.variations`."""
-    return _on_cpu(variation_use.variations(model, image, strength=strength, count=count, **options))
+    return _on_cpu(model, variation_use.variations(model, image, strength=strength, count=count, **options), options)

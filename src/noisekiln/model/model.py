@@ -116,7 +116,16 @@ class Model(nn.Module, ABC):
             options: Other arguments of `generate`.
         """
         progress = self.generate(conditions, seed=seed, batch_size=batch_size, **options)
-        values = [value for value in resolve_seeds(conditions, seed, None)[0] if value is not None]
-        for line in self.conditioner.ignored(values) if self.conditioner else ():
-            warnings.warn(line, stacklevel=2)
+        self.warn_of_ignored(conditions, stacklevel=3)
         return finished_images(progress)
+
+    def warn_of_ignored(self, conditions: Conditions, *, stacklevel: int) -> None:
+        """A Python warning for whatever is ignored in conditions: unknown words, and what exceeds the length.
+
+        Args:
+            conditions: Conditions that the model can read.
+            stacklevel: 2 for the caller's line, 3 for the line of its caller, ...
+        """
+        values = [value for value in resolve_seeds(conditions, 0, None)[0] if value is not None]
+        for line in self.conditioner.ignored(values) if self.conditioner else ():
+            warnings.warn(line, stacklevel=stacklevel)

@@ -39,7 +39,7 @@ def read(path: Path) -> Source:
     _check_read(path, archive)
     arrays = NamedArrays(archive.arrays)
     notes: list[str] = [*map(Altered, archive.notes)]
-    names = _class_names(path, arrays)
+    names = _names_of_classes(path, arrays)
     train, test = _part_of_side(path, arrays, TRAIN, notes), _part_of_side(path, arrays, TEST, notes)
     if train is None:
         train, test = test or _only(path, arrays, archive.unread, notes), None
@@ -127,7 +127,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.removesuffix("\n").split("\n"))
 
 
-def _class_names(path: Path, arrays: NamedArrays) -> tuple[str, ...]:
+def _names_of_classes(path: Path, arrays: NamedArrays) -> tuple[str, ...]:
     """Names of the classes; none if a name stands in that array twice, which then holds the class of each image."""
     key = arrays.named(*CLASS_NAMES)
     if key is None or len(np.unique(arrays.arrays[key])) < arrays.arrays[key].size:
