@@ -14,7 +14,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import noisekiln
 
@@ -107,6 +110,26 @@ def test_the_blocks_of_a_page_run(page, tmp_path, a_page_changes_nothing, cli):
             raise AssertionError(
                 f"{page.name}:{block.line}: say what a block of {block.kind!r} is, or why it is not run"
             )
+
+
+@pytest.mark.slow  # twenty commands
+def test_every_line_of_the_notes_is_served(tmp_path, a_page_changes_nothing, cli):
+    """The last table of the page on the notes: its commands and calls run in order."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for name, side in [*((str(number), 16) for number in range(12)), ("small", 8)]:
+        pixels = generator.integers(0, 256, (side, side, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+    page = (ROOT / "docs" / "from-the-notes.md").read_text(encoding="utf-8").partition("## What the notes describe")[2]
+    namespace = {"nk": noisekiln, "torch": torch}
+    cells = re.findall(r"^\| .* \| (`.*`) \|$", page, re.M)
+    assert len(cells) > 25
+    for cell in cells:
+        for span in re.findall(r"`([^`]+)`", cell):
+            if span.startswith("noisekiln "):
+                run_shell(cli, span)
+            else:
+                exec(span, namespace)
 
 
 @every_page
