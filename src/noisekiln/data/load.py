@@ -58,8 +58,7 @@ def load(
     found = check_captions(read_source(source, labels, captions))
     labels, class_names = normalise_labels(found)
     columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
-    entered, skipped, notes = _enter(found, labels, columns)
-    splits = [split for split in entered if len(split)]
+    splits, skipped, notes = _enter(found, labels, columns)
     if not splits:
         raise _nothing(found, skipped)
     if len(splits) == 1:
@@ -74,8 +73,7 @@ def load(
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
-    all_notes = (*found.notes, *about, *notes, *about_size, *about_grey)
-    return _data_set(found.name, filled, class_names, all_notes, skipped)
+    return _data_set(found.name, filled, class_names, (*found.notes, *about), skipped)
 
 
 def _data_set(
@@ -105,7 +103,7 @@ def _enter(
         kept_labels = None if label is None else label[numbers]
         kept_captions = None if caption is None else tuple(caption[i] for i in numbers.tolist())
         splits.append(LoadingSplit(files, kept_labels, kept_captions, select_columns(column, numbers)))
-    return splits, [*found.skipped, *skipped], notes
+    return [split for split in splits if len(split)], [*found.skipped, *skipped], notes
 
 
 def _hold_out(images: LoadingSplit) -> tuple[list[LoadingSplit], str]:

@@ -71,7 +71,7 @@ class OwnNetwork(Backbone):
                 stacklevel=2,
             )
             y = y[:, : self.channels]
-        return y
+        return torch.as_tensor(y)
 
     def edges(self) -> list[nn.Module]:
         """None: it is not trained here."""
