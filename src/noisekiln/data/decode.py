@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from noisekiln.data import colour, deep
 from noisekiln.data.deep import Extremes, Range, Values
 from noisekiln.data.formats import ARRAY, FORMATS, HEAD, foreign_content
-from noisekiln.data.png_text import without_long_text
+from noisekiln.data.png_without_text import without_long_text
 from noisekiln.data.source import Item
 from noisekiln.data.values import MIN_SIDE, to_byte
 

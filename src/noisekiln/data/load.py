@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
+from noisekiln.data.contrast import contrast_note
 from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint, skipped_note
 from noisekiln.data.find import read_source
 from noisekiln.data.image_collection import ArrayImages
@@ -37,9 +38,9 @@ def load(
     """Reads a data set: pixels (N, H, W, C) uint8 with labels, captions and columns where the source has them.
 
     Args:
-        source: Folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), an
-            .npz, .npy or idx file, a folder of idx files, a bundled name ("portraits"); or anything in memory that
-            `noisekiln.data.in_memory.from_memory` reads: arrays, tensors, lists, pairs, data sets of torch, ...
+        source: Folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), a zip
+            or tar archive of such a folder, an .npz, .npy or idx file, a folder of idx files, CIFAR as downloaded, a
+            bundled name ("portraits"); or data in memory: see `noisekiln.data.in_memory.from_memory`.
         size: Side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
             they are, and others are scaled and centre-cropped to 32x32.
         cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
@@ -73,6 +74,7 @@ def load(
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
+    about += [*notes, *about_size, *about_grey, *contrast_note(filled)]
     return _data_set(found.name, filled, class_names, (*found.notes, *about), skipped)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.dataset import DataSet, Split, data_fingerprint
+from noisekiln.data.dataset import Altered, DataSet, Split, data_fingerprint
 from noisekiln.data.load import load
 from noisekiln.errors import DataError, counted
 from noisekiln.paths import expand_home
@@ -50,13 +50,13 @@ def load_pairs(
     assert train is not None
     note = f"{counted(len(needed), 'image has', 'images have')} a partner in {FROM}/."
     alone = len(known) - len(needed)
-    note += f" {alone:,} more in {FROM}/ have none, and are not used." if alone else ""
+    lost = [Altered(f"{alone:,} more in {FROM}/ have none, and are not used.")] if alone else []
     return replace(
         targets,
         name=folder.resolve().name,
         train=train,
         held_out=held_out,
-        notes=(*targets.notes, note),
+        notes=(*targets.notes, note, *lost, *(Altered(f"{FROM}/: {text}") for text in sources.altered)),
         skipped=(*targets.skipped, *sources.skipped),
         fingerprint=data_fingerprint((train, held_out), targets.class_names),
     )

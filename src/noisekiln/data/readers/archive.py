@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from noisekiln.data.archives import archive_contents, is_archive
-from noisekiln.data.cifar import cifar_source
+from noisekiln.data.cifar_batches import cifar_source
 from noisekiln.data.source import Source
 from noisekiln.data.tree import source_from_tree
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from noisekiln.data.cifar import cifar_source
+from noisekiln.data.cifar_batches import cifar_source
 from noisekiln.data.source import Item, Source, file_item
 
 FORMATS = "a folder or archive of CIFAR-10 or CIFAR-100 as downloaded"
