@@ -18,6 +18,7 @@ from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from noisekiln.training.activation_checkpointing import blocks_of, checkpoint_activations
+from noisekiln.training.batches import torch_seeded
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
@@ -212,3 +213,17 @@ def test_a_run_computes_in_the_requested_precision(data, name):
     assert len(losses_of(trainer)) == 1
     assert set(seen) == {{"bf16": torch.bfloat16, "fp32": torch.float32}[name]}
     assert next(network.parameters()).dtype == torch.float32
+
+
+def test_random_numbers_of_a_network_are_seeded_without_looking_for_other_devices(monkeypatch):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    state = torch.get_rng_state()
+    monkeypatch.setattr(torch, "manual_seed", None)  # which takes milliseconds within a step
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with torch_seeded(5):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert seeded == [5]
