@@ -277,6 +277,13 @@ def test_adams_is_two_step_adams_bashforth_in_the_angle():
     torch.testing.assert_close(walked[1], expected, rtol=0, atol=1e-12)
 
 
+def test_dpmpp_at_equal_levels_stays_finite():
+    """A step between equal levels has no length, so the next one cannot be extrapolated from it."""
+    levels = [level(0.6, 0.8), level(0.8, 0.6), level(0.8, 0.6), level(0.9, 0.3), CLEAN]
+    x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
+    assert bool(walk(GAUSSIAN, DPMpp2M(), levels, x).isfinite().all())
+
+
 def test_adams_at_equal_levels_is_a_first_order_step():
     """Late starts of a schedule that is not clean at time 0 visit one level several times."""
     t, s = level(1.0, 0.004), level(1.0, 0.002)
