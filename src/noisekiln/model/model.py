@@ -1,6 +1,7 @@
 """The interface of models: what a single model and a cascade have in common."""
 
 import warnings
+import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -105,6 +106,14 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write `model.json` and all weights to a folder, from which `load` reads them."""
+
+    def _repr_html_(self) -> str:
+        """A line about it, in a notebook."""
+        weights = sum(weight.numel() for weight in self.parameters())
+        height, width = self.size
+        kind = "no condition" if self.conditioner is None else self.conditioner.kind
+        facts = f"{height}x{width}, {weights:,} parameters, condition: {kind}, {self.sampling.steps} steps"
+        return f"<b>{type(self).__name__}</b>: {html.escape(f'{facts} of {self.sampling.sampler}')}"
 
     def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Images:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
