@@ -1,7 +1,7 @@
 """The interface of models: what a single model and a cascade have in common."""
 
-import warnings
 import html
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
