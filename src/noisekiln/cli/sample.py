@@ -26,7 +26,7 @@ def command(
         Path | None, option(help="Generate this PNG of `noisekiln sample` again, with the settings recorded in it.")
     ] = None,
     run_of_again: Annotated[
-        Path | None, option("--run", help="With --again: the run (or as RUN), if it is not found near the PNG or in runs.")
+        Path | None, option("--run", help="With --again: the run, if it is not found near the PNG or in runs.")
     ] = None,
     **options: Any,
 ) -> None:

@@ -16,7 +16,7 @@ DPI = 100
 LEFT = 96  # pixels on the left of figures, for labels
 INK, FAINT = "#222222", "#b9c3cf"
 COLOURS = ("#1f6fb4", "#d9541e", "#2a9d5c", "#8c56b3", "#b8860b", "#17809a", "#c2457a", "#555555")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "text.usetex": False,
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,

@@ -32,7 +32,8 @@ def wrap_text(text: str, font: Font, width: float, most: int) -> list[str]:
 
     Lines are broken at spaces, and within words that are too long, such as a sentence without spaces.
     """
-    rest, lines = " ".join(text.split()), []
+    rest = " ".join(text.split())
+    lines: list[str] = []
     while rest and len(lines) < most:
         size = _fitting(rest, font, width)
         if size < len(rest) and " " in rest[: size + 1]:

@@ -32,9 +32,8 @@ def denoising_frames(
     """
     levels = model.levels(options["schedule"], options["steps"])
     frames: list[list[ImageArray]] = [[] for _ in levels[1:]]
-    sources = {} if source is None else {"source": source}
     for progress in model.generate(
-        conditions, seeds=range(len(conditions)), batch_size=batch_size, **sources, **options
+        conditions, seeds=range(len(conditions)), batch_size=batch_size, source=source, **options
     ):
         number = (progress.step - 1) % len(frames)
         norm = levels[number + 1].norm if not progress.finished else 1.0

@@ -1,7 +1,7 @@
 """The curves of schedules: alpha, sigma and log-SNR over time."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,7 +28,7 @@ def draw_schedules(schedules: Mapping[str, Schedule]) -> "Figure":
         for number, (name, schedule) in enumerate(schedules.items()):
             level = schedule(time)
             log_snr = 2 * (level.alpha.log() - level.sigma.log())
-            style = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.8, "label": name}
+            style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.8, "label": name}
             style |= {"linestyle": ("-", "--", ":", "-.")[number // len(COLOURS) % 4]}
             alpha.plot(time.numpy(), level.alpha.numpy(), **style)
             sigma.plot(time.numpy(), level.sigma.clamp(min=1e-12).numpy(), **style)

@@ -1,11 +1,14 @@
 """Grids of samples that a run draws while it trains."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 from noisekiln.data import DataSet
+from noisekiln.files.atomic import atomic_write
 from noisekiln.files.pictures import ImageArray, save_image
 from noisekiln.monitor.plain_copies import PlainCopies
-from noisekiln.monitor.preview import preview
+from noisekiln.monitor.preview import PREVIEW, preview
 from noisekiln.plan.settings import Settings
 from noisekiln.training.trainer import Trainer
 
@@ -36,7 +39,11 @@ class Grids:
         sheet = self.sheet()
         file = self.folder / f"{self.trainer.images_seen:09d}.png"
         if self.trainer.ranks.is_main:
-            save_image(sheet, file, at_least=512)
+            about = {name: PREVIEW[name] for name in ("sampler", "steps", "schedule")}
+            text = describe_run(self.folder.parent, self.trainer.images_seen) | about
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(file) as draft:
+                save_image(sheet, draft, at_least=512, text=text)
         return file
 
     def sheet(self, **options: int) -> ImageArray:
@@ -46,3 +53,17 @@ class Grids:
         sheet = preview(models, self.data, ranks, unconditional=unconditional, precision=self.precision, **options)
         self.trainer.module.train()
         return sheet
+
+
+def delete_grids_after(folder: Path, images_seen: int) -> None:
+    """Remove later grids, and the draft of a killed run, before training continues from a checkpoint."""
+    for file in folder.glob("*.png"):
+        if file.stem.isdecimal() and int(file.stem) > images_seen:
+            file.unlink()
+    for draft in folder.glob(".*.partial"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def describe_run(folder: Path, images_seen: int) -> dict[str, Any]:
+    """Text in the pictures of a run: the name of its folder, without those above it, and how far it was."""
+    return {"command": "train", "model": folder.resolve().name, "images_seen": images_seen}

@@ -1,0 +1,127 @@
+"""Pictures of a run: its curves, its images, their way to noise, and how samples form. None of them can end the run."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from noisekiln.data import DataSet
+from noisekiln.files.atomic import atomic_write
+from noisekiln.files.png_text import png_text
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.monitor.plain_copies import PlainCopies
+from noisekiln.monitor.preview import PREVIEW, TaskPreview, preview_conditions
+from noisekiln.plan.learner import Learner
+from noisekiln.plan.settings import Settings
+from noisekiln.plots.contact_sheet import draw_data
+from noisekiln.plots.figure import save_figure
+from noisekiln.plots.forward_process import draw_forward
+from noisekiln.plots.loss_curves import draw_run, read_metrics
+from noisekiln.plots.sample_animation import COUNT, STEPS, denoising_frames, save_animation
+from noisekiln.runs.grids import describe_run
+from noisekiln.training.trainer import Trainer
+
+LOSS, DATA, FORWARD, DENOISING = "loss.png", "data.png", "forward.png", "denoising.gif"
+FORWARD_ROWS = 3
+SHARE = 0.01  # of the time, at most, for drawing the loss again and again
+FIRST_SECONDS = 0.1  # that drawing it takes, before it was measured
+
+
+class RunPictures:
+    """Draws `data.png` and `forward.png` at the start of a run, `loss.png` with its grids, `denoising.gif` at its end.
+
+    Whatever goes wrong in drawing becomes a line of text. All processes call each method; the first one draws.
+
+    Args:
+        folder: Folder of the run.
+        trainer: Trainer of a `Learner`.
+        copies: Copies of the current and the averaged weights.
+        data: The images.
+        settings: Resolved settings.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer, copies: PlainCopies, data: DataSet, settings: Settings) -> None:
+        self.folder = folder
+        self.trainer, self.copies = trainer, copies
+        self.data, self.settings = data, settings
+        self._drawn_at, self._cost = trainer.seconds, FIRST_SECONDS
+
+    def start(self) -> list[str]:
+        """Draw the images, and some of them on their way to noise; returns what went wrong, one line each."""
+        model, part = self._model, self.data.train
+        rows = torch.linspace(0, len(part) - 1, min(FORWARD_ROWS, len(part))).round().long().tolist()
+        return [
+            *self._try(DATA, lambda file: self._save(draw_data(self.data), file)),
+            *self._try(
+                FORWARD, lambda file: self._save(draw_forward(model, torch.from_numpy(part.pixels[rows])), file)
+            ),
+        ]
+
+    def after_grid(self) -> list[str]:
+        """Draw the loss so far, unless drawing it took more than a hundredth of the time since the last time."""
+        if self.trainer.seconds - self._drawn_at < self._cost / SHARE:
+            return []
+        return self._try(LOSS, self._draw_loss)
+
+    def finish(self) -> list[str]:
+        """Draw the loss and, at the end of the budget, how samples form."""
+        problems = self._try(LOSS, self._draw_loss)
+        if self.trainer.share >= 1:
+            model = self.copies.averaged().diffusion  # of all processes, if the weights are sharded
+            problems += self._try(DENOISING, lambda file: self._draw_denoising(model, file))
+        return problems
+
+    @property
+    def _model(self) -> Diffusion:
+        assert isinstance(self.trainer.module, Learner)
+        return self.trainer.module.diffusion
+
+    def _try(self, name: str, draw: Callable[[Path], None]) -> list[str]:
+        if not self.trainer.ranks.is_main:
+            return []
+        try:
+            with _without_warnings():
+                draw(self.folder / name)
+        except Exception as error:  # whatever it is: pictures are an extra, and training must go on
+            reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+            return [f"{name} could not be drawn ({reason}); training does not need it"]
+        return []
+
+    def _draw_loss(self, file: Path) -> None:
+        start = time.perf_counter()
+        figure = draw_run(read_metrics(self.folder), self.folder.resolve().name)
+        if figure is not None:
+            save_figure(figure, file, self._text())
+        self._drawn_at, self._cost = self.trainer.seconds, time.perf_counter() - start
+
+    def _draw_denoising(self, model: Diffusion, file: Path) -> None:
+        if model.task is not None:
+            preview = TaskPreview(model, self.data)
+            source, conditions = preview.source[:COUNT], preview.conditions[:COUNT]
+        else:
+            part, names = self.data.held_out or self.data.train, self.data.class_names
+            conditioner = None if self.settings.cond == "none" else model.conditioner
+            source, conditions = None, preview_conditions(conditioner, part, names, COUNT) or []
+        at_once = min(COUNT, self.trainer.micro_batch_size)
+        options: dict[str, Any] = PREVIEW | {"steps": STEPS, "precision": "fp32"}
+        save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once, **options), file)
+
+    def _save(self, sheet: Image.Image, file: Path) -> None:
+        with atomic_write(file) as draft:
+            sheet.save(draft, pnginfo=png_text(self._text()))
+
+    def _text(self) -> dict[str, Any]:
+        return describe_run(self.folder, self.trainer.images_seen)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Warnings of the drawing libraries, on a missing letter for example, say nothing about the run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
