@@ -15,5 +15,5 @@ def expand_home(path: str | Path) -> Path:
         user = Path(path).parts[0]
         raise ValueError(
             f"{path} begins with {user}, the home folder of a user who does not exist here. "
-            f"Give ~ for your own home folder, or ./{user} for a folder of that name."
+            "Give ~ for your own home folder, or the whole path, from /, of a folder of that name."
         ) from None

@@ -34,9 +34,14 @@ def png_text(entries: Mapping[str, Any]) -> PngInfo:
     info = PngInfo()
     info.add_text(SOFTWARE, f"noisekiln {VERSION}")
     for name, value in entries.items():
-        info.add_text(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    info.add_text(KEY, json.dumps({**entries, "version": VERSION}, ensure_ascii=False))
+        info.add_text(name, _as_utf8(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    info.add_text(KEY, _as_utf8(json.dumps({**entries, "version": VERSION}, ensure_ascii=False)))
     return info
+
+
+def _as_utf8(text: str) -> str:
+    """Text in which names of files that are not UTF-8 are escaped, as JSON escapes them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_png_text(file: Path) -> dict[str, Any] | None:
