@@ -20,12 +20,12 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
         return data
     how = "trained on in colour, as the model is" if channels == 3 else "trained on in grey, as the model is"
     note = Altered(f"The images are {'grey' if channels == 3 else 'in colour'}: {how}.")
-    parts = [None if part is None else _converted(part, channels) for part in (data.train, data.held_out)]
+    parts = [None if part is None else _part_in_channels(part, channels) for part in (data.train, data.held_out)]
     assert parts[0] is not None
     return replace(data, train=parts[0], held_out=parts[1], notes=(*data.notes, note))
 
 
-def _converted(part: Split, channels: int) -> Split:
+def _part_in_channels(part: Split, channels: int) -> Split:
     if channels == 3:
         return replace(part, pixels=np.broadcast_to(part.pixels, (*part.pixels.shape[:3], 3)))
     out: NDArray[np.uint8] = np.empty((*part.pixels.shape[:3], 1), np.uint8)

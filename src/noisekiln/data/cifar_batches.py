@@ -52,7 +52,7 @@ def cifar_source(name: str, items: Sequence[Item]) -> Source | None:
                 try:
                     return _read(name, version, batches, files)
                 except (IndexError, KeyError, TypeError, AttributeError) as error:  # content of the wrong kinds
-                    raise _damaged(batches[0], str(error)) from error
+                    raise _no_batch(batches[0], str(error)) from error
     return None
 
 
@@ -80,9 +80,9 @@ def _pickled(item: Item) -> dict[Any, Any]:
     try:
         found = load_plain_pickle(_content(item))
     except ValueError as error:
-        raise _damaged(item, str(error)) from error
+        raise _no_batch(item, str(error)) from error
     if not isinstance(found, dict):
-        raise _damaged(item, "it is not a dict")
+        raise _no_batch(item, "it is not a dict")
     return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in found.items()}
 
 
@@ -91,13 +91,13 @@ def _pickled_batch(item: Item) -> Batch:
     pixels = found.get("data")
     kinds = [found[key] for key in ("labels", "fine_labels", "coarse_labels") if key in found]
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
-        raise _damaged(item, f"it holds no array of {PIXELS} bytes for each image")
+        raise _no_batch(item, f"it holds no array of {PIXELS} bytes for each image")
     return pixels, [_labels(item, kind, len(pixels)) for kind in kinds]
 
 
 def _labels(item: Item, labels: Any, count: int) -> NDArray[np.int64]:
     if len(labels) != count or not all(isinstance(label, int) for label in labels):
-        raise _damaged(item, "it does not hold one label for each image")
+        raise _no_batch(item, "it does not hold one label for each image")
     return np.array(labels, np.int64)
 
 
@@ -114,7 +114,7 @@ def _binary_batch(item: Item, kinds: int) -> Batch:
     """Records of one byte for each kind of label (the coarse one first), then the pixels."""
     content = np.frombuffer(_content(item), np.uint8)
     if not len(content) or len(content) % (kinds + PIXELS):
-        raise _damaged(item, f"its length is not a multiple of {kinds + PIXELS:,} bytes")
+        raise _no_batch(item, f"its length is not a multiple of {kinds + PIXELS:,} bytes")
     records = content.reshape(-1, kinds + PIXELS)
     return records[:, kinds:], [records[:, kind].astype(np.int64) for kind in reversed(range(kinds))]
 
@@ -128,11 +128,11 @@ def _content(item: Item) -> bytes:
         assert not isinstance(handle, Image.Image)  # these items are files
         content = handle.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise _damaged(item, f"it is larger than {MAX_BYTES >> 20} MiB")
+        raise _no_batch(item, f"it is larger than {MAX_BYTES >> 20} MiB")
     return content
 
 
-def _damaged(item: Item, why: str) -> DataError:
+def _no_batch(item: Item, why: str) -> DataError:
     return DataError(item.name, f"it is not a batch of CIFAR as downloaded ({why})", "Download the archive again")
 
 

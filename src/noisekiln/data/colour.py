@@ -15,13 +15,13 @@ def on_white(image: Image.Image) -> Image.Image:
     """An 8-bit image as RGB or grey in sRGB; transparent parts become white, as hidden colours are often garbage."""
     if image.has_transparency_data:
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        opaque = _converted(layer.convert("RGB"), image.info.get("icc_profile"))
+        opaque = _in_srgb(layer.convert("RGB"), image.info.get("icc_profile"))
         opaque.putalpha(layer.getchannel("A"))
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), opaque).convert("RGB")
     if image.mode in ("1", "L"):
-        return _converted(image.convert("L"), image.info.get("icc_profile"))
+        return _in_srgb(image.convert("L"), image.info.get("icc_profile"))
     flat = image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")
-    return _converted(flat, image.info.get("icc_profile"))
+    return _in_srgb(flat, image.info.get("icc_profile"))
 
 
 def profile_name(image: Image.Image) -> str:
@@ -45,7 +45,7 @@ def _mode(image: Image.Image) -> str:
     return image.mode if image.mode in ("CMYK", "LAB") else "RGB"
 
 
-def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """An image of mode L, RGB, CMYK or LAB as RGB in sRGB; a grey one without a profile stays as it is."""
     transform = _transform(profile or b"", image.mode)
     if transform is None:

@@ -38,7 +38,7 @@ def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -
     tops = {item.name for item in files if "/" not in item.name}
     if RUN in tops and tops & RUN_CONTENT:
         raise DataError(name, "this is the folder of a run, not of images", "Give the folder of the images")
-    written = _outermost({_parent(item.name) for item in files if _last(item.name) in (RUN, SAMPLES)} - {"."})
+    written = _outermost({_parent(item.name) for item in files if _file_name(item.name) in (RUN, SAMPLES)} - {"."})
     outside = [item for item in files if not _is_inside(item.name, written)]
     visible = [item for item in outside if not is_ignored(item.name)]
     overviews = [item for item in visible if SAMPLES in tops and item.name in OVERVIEWS]
@@ -64,7 +64,7 @@ def _about_written(folders: Sequence[str]) -> list[Altered]:
 def _about_ignored(files: Sequence[Item]) -> list[Altered]:
     """Images that are hidden; a file ._1.png holds no image, but the attributes of 1.png on a Mac."""
     ignored = [item.name for item in files if is_ignored(item.name) and suffix_of(item.name) in SUFFIXES]
-    images = [file for file in ignored if not _last(file).startswith("._")]
+    images = [file for file in ignored if not _file_name(file).startswith("._")]
     if not images:
         return []
     what = counted(len(images), "hidden image, or image in a folder of the system, was", f"{_PLURAL} were")
@@ -87,5 +87,5 @@ def _parent(path: str) -> str:
     return str(PurePosixPath(path).parent)
 
 
-def _last(path: str) -> str:
+def _file_name(path: str) -> str:
     return path.rpartition("/")[2]

@@ -38,11 +38,11 @@ class _DType:
     """Kind of an array's numbers."""
 
     def __init__(self, spec: Any) -> None:
-        self.spec = _text(spec)
+        self.spec = _decoded(spec)
 
     def build(self, state: Any) -> None:
         """Set the byte order, where there is one."""
-        order = _text(state[1])
+        order = _decoded(state[1])
         self.spec = order + self.spec.lstrip("<>|=") if order in ("<", ">") else self.spec
 
 
@@ -112,9 +112,9 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         """A name, if it is one of numpy's arrays."""
-        found = _Name(_text(module).replace("numpy._core", "numpy.core"), _text(name))
+        found = _Name(_decoded(module).replace("numpy._core", "numpy.core"), _decoded(name))
         if (found.module, found.name) not in _NAMES:
-            raise ValueError(f"it names {_text(module)}.{_text(name)}, and might run code")
+            raise ValueError(f"it names {_decoded(module)}.{_decoded(name)}, and might run code")
         self.stack.append(found)
 
     def call(self, _: Any) -> None:
@@ -137,7 +137,7 @@ def _expect(kind: type[Kind], value: Any) -> Kind:
     return value
 
 
-def _text(value: Any) -> str:
+def _decoded(value: Any) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
 

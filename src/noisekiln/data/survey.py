@@ -58,7 +58,7 @@ def _notes(headers: Sequence[Header], windows: Windows) -> Iterable[str]:
     for window, real, kind in ((windows.whole, False, "of more than 8 bits"), (windows.real, True, "of floats")):
         if window is not None:
             number = sum(head.deep is not None and head.deep.real == real for head in headers)
-            yield f"{_counted(number)} {kind}: values of {_shown(window)} were scaled to 0 to 255."
+            yield f"{_counted(number)} {kind}: values of {_from_to(window)} were scaled to 0 to 255."
     facts = {
         "of 16 bits: the upper 8 are used": [head.cut for head in headers],
         "with transparency: composited onto white": [head.transparent for head in headers],
@@ -75,7 +75,7 @@ def _notes(headers: Sequence[Header], windows: Windows) -> Iterable[str]:
         yield f"{_counted(profiles.total())} with a colour profile ({names}): converted to sRGB."
 
 
-def _shown(window: Range) -> str:
+def _from_to(window: Range) -> str:
     return f"{window[0]:g} to {window[1]:g}"
 
 

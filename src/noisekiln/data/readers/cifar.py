@@ -19,7 +19,7 @@ def read(path: Path) -> Source:
     """The train batches, and the test batch as the held-out part."""
     folder = _batches(path)
     assert folder is not None  # recognises() saw it
-    found = cifar_source(path.resolve().name, _files(folder))
+    found = cifar_source(path.resolve().name, _files_in(folder))
     assert found is not None
     return found
 
@@ -40,5 +40,5 @@ def _batches(path: Path) -> Path | None:
     return None
 
 
-def _files(folder: Path) -> list[Item]:
+def _files_in(folder: Path) -> list[Item]:
     return [file_item(file.name, file) for file in sorted(folder.iterdir()) if file.is_file()]
