@@ -39,7 +39,7 @@ def data(pets: Path) -> DataSet:
 def test_samples_are_clear_after_enough_images_and_enough_steps():
     assert clear_after(Settings(batch_size=64)) == 20_000
     assert clear_after(Settings(batch_size=256)) == 76_800
-    young = Settings(batch_size=64)
+    young = Settings(batch_size=64, minutes=1)
     assert about_young_model(young, 20_000) is None
     assert about_young_model(replace(young, start="runs/a"), 10) is None
     assert about_young_model(young, 5_000, seconds=30.0) == (
@@ -50,6 +50,9 @@ def test_samples_are_clear_after_enough_images_and_enough_steps():
         "after 4,999 images samples are still mostly noise; small images become clear with about `images=20000`, "
         "larger ones later"
     )
+    by_epochs = Settings(batch_size=64, epochs=3)
+    assert "`epochs=12`" in str(about_young_model(by_epochs, 5_000, seconds=30.0))
+    assert "`images=20000`" in str(about_young_model(Settings(batch_size=64, images=5_000), 5_000, seconds=30.0))
     for seconds, minutes in ((1.0, "0.1"), (40.0, "2.7"), (60.0, "4")):
         assert f"`minutes={minutes}`" in str(about_young_model(young, 5_000, seconds=seconds))
 
@@ -58,7 +61,7 @@ def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: P
     words = ("--images", 32, "--batch-size", 16, "--backbone", TINY, "--curves", "none", "--steps", 1)
     trained = cli("train", pets, *words, "--out", tmp_path / "r")
     assert trained.out.splitlines()[-1].startswith("note: after 32 images samples are still mostly noise; ")
-    assert "--minutes " in trained.out.splitlines()[-1]
+    assert "--images 20000" in trained.out.splitlines()[-1]
     sampled = cli("sample", tmp_path / "r", "-n", 1)
     assert (
         "note: after 32 images samples are still mostly noise; small images become clear with about --images 20000"

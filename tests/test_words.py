@@ -159,3 +159,17 @@ def test_many_steps_are_noted_when_training(cli: Command, pets: Path, tmp_path: 
 def test_version(cli: Command):
     assert cli("--version").out == f"noisekiln {noisekiln.__version__}\n"
     assert "--version" in cli("--help").out
+
+
+def test_the_page_of_names_is_true():
+    page = (Path(__file__).parents[1] / "docs" / "choose.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*--.*|\w+: .*) \| (.*) \|$", page.partition("## Names from elsewhere")[2], re.MULTILINE)
+    assert len(rows) > 7
+    for elsewhere, _ in rows[1:]:
+        for option in re.findall(r"`(--[\w-]+)`", elsewhere):
+            assert answer("settings", option) or answer("options of sampling", option), option
+        kind, _, words = elsewhere.partition(": ")
+        for word in words.split(", ") if words else []:
+            kind_of_answer = "prediction types" if kind == "predictions" else kind
+            known = {as_name(name) for name in KNOWN.get(kind, ())}
+            assert as_name(word) in known or answer(kind_of_answer, word), word

@@ -21,7 +21,7 @@ from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.runs.events import DataRead, End, Epoch, Event, HeldOut, Note, Plan, Reading, Saving, Step
+from noisekiln.runs.events import DataRead, End, Epoch, Event, Grid, HeldOut, Note, Plan, Reading, Saving, Step
 from noisekiln.training.due import EverySeconds
 
 MAX_SKIPPED = 5  # files that are named
@@ -50,7 +50,7 @@ class Watcher:
         self._epoch_line = EverySeconds(1.0)  # of more than MANY_EPOCHS
         self._loss: float | None = None  # averaged over recent steps
         self._trend = ""
-        self._saved = self._ended = False
+        self._drawn = self._saved = self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +67,7 @@ class Watcher:
 
     @singledispatchmethod
     def __call__(self, event: Event) -> None:
-        """Show an event; grids print nothing."""
+        """Show an event."""
 
     @__call__.register
     def _(self, event: Saving) -> None:
@@ -114,6 +114,12 @@ class Watcher:
         self._training.update(self._task, completed=report.share, text=text)
         if self._line.due(report.seconds) and not console.is_terminal:
             say(text)
+
+    @__call__.register
+    def _(self, event: Grid) -> None:
+        if not self._drawn:  # where to look; more follow there
+            self._drawn = True
+            say(f"first grid of samples: {event.file}")
 
     @__call__.register
     def _(self, event: Epoch) -> None:

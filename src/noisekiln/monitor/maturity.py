@@ -1,5 +1,7 @@
 """From how many images on the samples of a model are clear, by what was measured on small images."""
 
+from math import ceil
+
 from noisekiln.errors import counted
 from noisekiln.plan.settings import Settings
 
@@ -20,13 +22,18 @@ def about_young_model(settings: Settings, images_seen: int, seconds: float | Non
     Args:
         settings: Resolved settings; a model that is fine-tuned, or learns from a teacher, is never young.
         images_seen: Images seen by training.
-        seconds: Seconds of training, for a budget in minutes; None if they are unknown.
+        seconds: Seconds of training at its end, for advice in minutes or epochs; None before the end.
     """
     enough = clear_after(settings)
     if images_seen >= enough or settings.start is not None or settings.teacher is not None:
         return None
     look = "mostly noise" if images_seen < RECOGNISABLE * enough else "grainy"
-    budget = f"minutes={_rounded_up(seconds / 60 * enough / max(images_seen, 1))}" if seconds else f"images={enough}"
+    times = enough / max(images_seen, 1)
+    budget = f"images={enough}"
+    if seconds and settings.epochs:
+        budget = f"epochs={ceil(settings.epochs * times)}"
+    elif seconds and settings.minutes:
+        budget = f"minutes={_rounded_up(seconds / 60 * times)}"
     return (
         f"after {counted(images_seen, 'image')} samples are still {look}; small images become clear with about "
         f"`{budget}`, larger ones later"
@@ -35,4 +42,4 @@ def about_young_model(settings: Settings, images_seen: int, seconds: float | Non
 
 def _rounded_up(minutes: float) -> str:
     """Minutes, rounded up to a tenth below 3, else to a whole number."""
-    return f"{-(-minutes * 10 // 1) / 10:g}" if minutes < 3 else f"{-(-minutes // 1):g}"
+    return f"{ceil(10 * minutes) / 10:g}" if minutes < 3 else f"{ceil(minutes)}"
