@@ -13,6 +13,7 @@ import noisekiln as nk
 from conftest import TINY, make_images
 from noisekiln.cli._watcher import Watcher
 from noisekiln.data import DataSet, load, load_pairs
+from noisekiln.errors import Diverged
 from noisekiln.monitor.held_out import RATIOS, FixedLevel, HeldOutLoss, evaluation_record
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, verdict
@@ -317,11 +318,32 @@ def test_points_follow_the_budget_up_to_a_limit(data: DataSet, tmp_path: Path):
     assert counts == [4, 24, 128]
 
 
-def test_damaged_evaluations_are_refused(data: DataSet, tmp_path: Path):
-    train(SETTINGS, data, tmp_path, stop_after=3)
-    (tmp_path / "held_out.json").write_text("{")
-    with pytest.raises(ValueError, match=r"held_out\.json is damaged .*Restore it from a backup, or remove it"):
-        Run(SETTINGS, data, tmp_path)
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"noisy_images": 3, "evaluations": [{"images_seen": 1}]}', "\x00", "ragged"]
+)
+def test_damaged_evaluations_do_not_keep_a_run_from_going_on(data: DataSet, tmp_path: Path, damage: str):
+    file, row = tmp_path / "held_out.json", [0.5] * len(RATIOS)
+    ragged = [{"images_seen": seen, "held_out": [row] * seen, "train": [row]} for seen in (1, 2)]
+    text = json.dumps({"noisy_images": 3, "evaluations": ragged}) if damage == "ragged" else damage
+    file.write_text(text)
+    run = opened(SETTINGS, data, tmp_path.parent / f"{tmp_path.name}-run")
+    loss = HeldOutLoss(tmp_path, data, run.settings)
+    assert loss.damage.startswith("held_out.json is damaged (")
+    assert loss.damage.endswith("): the run starts a new comparison of held-out losses")
+    assert (loss.history, loss.verdict) == ([], None)
+    run.held_out.damage = loss.damage
+    assert loss.damage in run.warnings
+
+
+def test_an_evaluation_that_is_not_finite_is_divergence(data: DataSet, tmp_path: Path):
+    run = opened(SETTINGS, data, tmp_path)
+    averaged = run.copies.averaged().diffusion
+    with torch.no_grad():
+        for weight in averaged.parameters():
+            weight.fill_(1e30)
+    with pytest.raises(Diverged, match="After 160 images the loss of an evaluation is not finite"):
+        run.held_out.evaluate(averaged, 160, 0.5)
+    assert not (tmp_path / "held_out.json").exists()
 
 
 def test_the_watcher_prints_the_verdict(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

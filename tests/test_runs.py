@@ -1,6 +1,7 @@
 """Run folders: what is in them, and that interrupted + resumed == uninterrupted, bit for bit."""
 
 import json
+import re
 import shutil
 import signal
 from itertools import islice
@@ -62,6 +63,14 @@ def log(folder: Path) -> list[tuple[int, float, float, float]]:
     return [(line["images_seen"], line["loss"], line["grad_norm"], line["lr"]) for line in steps]
 
 
+def content_of(file: Path) -> bytes:
+    """The bytes of a file; of an image only its pixels, as the text beside them has the name of the run's folder."""
+    if file.suffix != ".png":
+        return file.read_bytes()
+    with Image.open(file) as image:
+        return image.tobytes()
+
+
 def same(one: Path, other: Path) -> None:
     """Assert that two runs wrote the same, except times."""
     first, second = (checkpoints.load_newest(folder / "checkpoints") for folder in (one, other))
@@ -76,7 +85,7 @@ def same(one: Path, other: Path) -> None:
     made = [f"{folder}/{file.name}" for folder in ("samples", "ema") for file in sorted((one / folder).iterdir())]
     assert made == [f"{folder}/{f.name}" for folder in ("samples", "ema") for f in sorted((other / folder).iterdir())]
     for name in (*made, "model/model.safetensors", "model/model.json"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+        assert content_of(one / name) == content_of(other / name), name
 
 
 # What a run leaves
@@ -277,9 +286,11 @@ def test_automatic_settings_are_kept(data: DataSet, tmp_path: Path):
 def test_changed_settings_are_refused(data: DataSet, tmp_path: Path, change: dict[str, object], message: str):
     train(SETTINGS, data, tmp_path, stop_after=3)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a run with other settings: .* another `out` for a new one\.") as error:
+    with pytest.raises(ValueError, match=r"holds a run with other settings: .* another `out` for a new one") as error:
         Run(SETTINGS.replace(**change), data, tmp_path)
     assert message in str(error.value)
+    same_network = change.keys().isdisjoint({"prediction", "backbone"})  # a new run may start from this one's model
+    assert (f", with `start={tmp_path}` to go on from this model." in str(error.value)) == same_network
     assert contents(tmp_path) == before
 
 
@@ -300,9 +311,23 @@ def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
     assert Run(SETTINGS, load(tmp_path / "pets"), folder).opened.images_seen == 48
     save_image(tmp_path / "pets" / "dog" / "1.png", np.zeros((8, 8, 3), np.uint8))
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"are no longer those that .* was trained on\..*another `out`"):
+    way_on = f"or give another `out` for a new run, with `start={folder}` to go on from this model."
+    refusal = "are no longer those that {} was trained on{}. A run cannot change its data midway. Restore them, {}"
+    with pytest.raises(ValueError, match=re.escape(refusal.format(folder, "", way_on))):
         Run(SETTINGS, load(tmp_path / "pets"), folder)
     assert contents(folder) == before
+    save_image(tmp_path / "pets" / "dog" / "new.png", np.zeros((8, 8, 3), np.uint8))
+    more = refusal.format(folder, " (24 images then, 25 now)", way_on)
+    with pytest.raises(ValueError, match=re.escape(more)):
+        Run(SETTINGS, load(tmp_path / "pets"), folder)
+    elsewhere = (
+        rf"was trained on the images of {SETTINGS.data}, and those of other/pets are others \(24 .*25 now\)\..*out"
+    )
+    with pytest.raises(ValueError, match=elsewhere):
+        Run(SETTINGS.replace(data="other/pets"), load(tmp_path / "pets"), folder)
+    shutil.rmtree(folder / "model")
+    with pytest.raises(ValueError, match=r"another `out` for a new run\.$"):  # nothing to start from
+        Run(SETTINGS, load(tmp_path / "pets"), folder)
 
 
 def test_folders_that_are_not_runs_are_refused(data: DataSet, tmp_path: Path):
@@ -410,6 +435,18 @@ def test_a_new_prediction_is_chosen_by_its_name(pets: Path, tmp_path: Path, monk
 def test_a_nan_before_the_first_checkpoint(data: DataSet, tmp_path: Path):
     with pytest.raises(Diverged, match="holds no checkpoint yet"):
         train(SETTINGS.replace(images=100_000, lr=1e30), data, tmp_path)
+
+
+def test_weights_too_large_to_sample_are_divergence(data: DataSet, tmp_path: Path):
+    """They may be finite still, as the loss is."""
+    run = train(SETTINGS, data, tmp_path, stop_after=3)
+    with torch.no_grad():
+        for weight in run.learner.parameters():
+            weight.fill_(1e15)
+    message = r"After 48 images the weights are so large that samples are .* keeps the last checkpoint.* lower `lr`"
+    with pytest.raises(Diverged, match=message) as error:
+        run.draw_grid()
+    assert error.value.exit_code == 4
 
 
 # Odd data

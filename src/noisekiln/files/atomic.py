@@ -35,12 +35,33 @@ def atomic_write(file: Path) -> Iterator[Path]:
         raise OSError(f"{file}: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    if os.name != "nt":  # Windows cannot sync folders
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _sync_names(file.parent)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Path of an empty draft of a folder; it takes the place of `folder` when the block ends.
+
+    It is removed if the block fails. For files that are only whole together; each is written by `atomic_write`.
+    """
+    draft, aside = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    _remove(draft)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        _remove(aside)
+        if folder.exists():
+            folder.rename(aside)
+        draft.rename(folder)
+        _remove(aside)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _sync_names(folder.parent)
+
+
+def is_draft(place: Path) -> bool:
+    """Whether a file or folder is what `atomic_write` or `atomic_folder` leaves if the process is killed."""
+    return place.name.startswith(".") and place.name.endswith((".partial", ".old"))
 
 
 def open_to_append(file: Path) -> TextIO:
@@ -56,6 +77,16 @@ def open_to_append(file: Path) -> TextIO:
     if file.exists() and not file.is_file():
         raise ValueError(f"{file} is no plain file, and a run writes there. Remove it.")
     return file.open("a", encoding="utf-8")
+
+
+def _sync_names(place: Path) -> None:
+    """Wait until the names in a folder are on the disk; Windows cannot sync folders."""
+    if os.name != "nt":
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove(place: Path) -> None:

@@ -13,7 +13,7 @@ FILE = "metrics.jsonl"
 
 
 class JsonLines(Log):
-    """A file with one JSON object per line; a truncated last line is removed when a run resumes."""
+    """A file with one JSON object per line; damaged lines are left out when a run resumes, the others stay."""
 
     _file: TextIO
 
@@ -21,10 +21,9 @@ class JsonLines(Log):
         """Continue the file; lines after the checkpoint are removed, because those steps are repeated."""
         file = folder / FILE
         if file.is_file():
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _images_seen(line) <= images_seen]
+            kept = [line for line in _complete_lines(file) if _images_seen(line) <= images_seen]
             with atomic_write(file) as draft:
-                draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                draft.write_bytes(b"".join(kept))
         self._file = open_to_append(file)
 
     def write(self, line: Line) -> None:  # noqa: D102 (the base class says it)
@@ -35,9 +34,25 @@ class JsonLines(Log):
         self._file.close()
 
 
-def _images_seen(line: str) -> float:
+def damage_of_log(folder: Path) -> str:
+    """One line of text if lines of a run's `metrics.jsonl` cannot be read; otherwise ""."""
+    file = folder / FILE
+    lines = _complete_lines(file) if file.is_file() else []
+    damaged = [number for number, line in enumerate(lines, 1) if _images_seen(line) == inf]
+    if not damaged:
+        return ""
+    first = f"line {damaged[0]} is" if len(damaged) == 1 else f"{len(damaged):,} lines from line {damaged[0]} on are"
+    return f"{FILE}: {first} damaged and left out; the others stay"
+
+
+def _complete_lines(file: Path) -> list[bytes]:
+    """The lines; the rest after the last line's end, which a killed process leaves, is of steps that are repeated."""
+    return [line + b"\n" for line in file.read_bytes().split(b"\n")[:-1]]
+
+
+def _images_seen(line: bytes) -> float:
     """Images seen at a line; infinite if the line is damaged."""
     try:
         return float(json.loads(line)["images_seen"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return inf

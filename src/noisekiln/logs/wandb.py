@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from noisekiln.files.atomic import atomic_write
 from noisekiln.logs.base import Line, Log
 
 
@@ -30,7 +31,8 @@ class WandB(Log):
         wandb = importlib.import_module("wandb")
         known = folder / "wandb_id"
         if not known.exists():
-            known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+            with atomic_write(known) as draft:
+                draft.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
         options = {
             "project": self.project,
             "name": folder.name,

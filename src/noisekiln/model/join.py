@@ -7,8 +7,9 @@ from pathlib import Path
 
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import WouldOverwrite, counted
-from noisekiln.files.atomic import atomic_folder, is_draft
+from noisekiln.files.atomic import atomic_folder
 from noisekiln.files.model_folder import read_description
+from noisekiln.files.system_files import entries_of
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.paths import expand_home
@@ -60,7 +61,7 @@ def save_cascade(model: Cascade, folder: Path) -> Path:
         WouldOverwrite: If the folder holds something else.
     """
     place = folder / "model"
-    occupied = folder.is_file() or (folder.exists() and not all(map(is_draft, folder.iterdir())))
+    occupied = folder.is_file() or (folder.exists() and bool(entries_of(folder)))
     if occupied and not ((place / "model.json").is_file() and "cascade" in read_description(place / "model.json")):
         raise WouldOverwrite(folder, "something that is not a cascade")
     with atomic_folder(place) as draft:

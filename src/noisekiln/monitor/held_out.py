@@ -1,9 +1,8 @@
 """Loss on held-out images, with the same noise at every evaluation."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from noisekiln.data import DataSet, Split, batch_order
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.draws.base import Draw
-from noisekiln.files.atomic import atomic_write
+from noisekiln.errors import Diverged
+from noisekiln.files.json_file import read_json, write_json
 from noisekiln.levels import Level
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
@@ -62,6 +62,7 @@ class HeldOutLoss:
         images_per_noisy_image: Images of the budget for each noisy image of an evaluation.
 
     Attributes:
+        damage: One line of text if earlier evaluations were damaged and are lost; otherwise "".
         history: All evaluations so far, oldest first.
         noisy_images: Noisy images in an evaluation, per level and part; 0 until the first evaluation.
         verdict: Verdict on all evaluations, or None while they are too few.
@@ -82,8 +83,7 @@ class HeldOutLoss:
         self._is_denoising = class_of(Objective, settings.objective).is_denoising
         self.history: list[Evaluation] = []
         self.noisy_images = 0
-        if self.file.exists():
-            self._read()
+        self.damage = self._read() if self.file.exists() else ""
         self.verdict = verdict(self.history)
 
     def drop_evaluations_after(self, images_seen: int) -> None:
@@ -101,26 +101,43 @@ class HeldOutLoss:
             images_seen: Images seen by training.
             share: Share of the budget that is used; the first evaluation derives the number of noisy images from it.
             ranks: Processes that train together: each evaluates some images, all receive all errors, the first writes.
+
+        Raises:
+            Diverged: If an error is not finite.
         """
         held_out = self.data.held_out
         if not self.noisy_images:
             self.noisy_images = min(MAX_NOISY_IMAGES, int(images_seen / share / self.images_per_noisy_image))
-        if (
-            not self._is_denoising
-            or held_out is None
-            or len(held_out) < 2
-            or len(self.data.train) < 2
-            or self.noisy_images < MIN_NOISY_IMAGES
-        ):
+        if held_out is None or self.why_no_evaluation:
             return None
         count = min(self.noisy_images, len(held_out), len(self.data.train))
         ranks = ranks or Ranks()
         errors = [self._errors(diffusion, part, count, ranks) for part in (held_out, self.data.train)]
+        if not all(np.isfinite(each).all() for each in errors):
+            raise Diverged(f"After {images_seen} images the loss of an evaluation is not finite")
         self.history.append(Evaluation(images_seen, *errors))
         self.verdict = verdict(self.history)
         if ranks.is_main:
             self._write()
         return self.history[-1]
+
+    @property
+    def why_no_evaluation(self) -> str:
+        """Why held-out images are not evaluated, as the end of a sentence; "" if they are."""
+        if not self._is_denoising:
+            return f"the errors of `objective={self.settings.objective}` cannot be compared"
+        if self.data.held_out is None or min(len(self.data.held_out), len(self.data.train)) < 2:
+            return "it takes two images that are held out, and two that are not"
+        if self.noisy_images < MIN_NOISY_IMAGES:
+            return f"it takes a budget of {MIN_NOISY_IMAGES * self.images_per_noisy_image:,} images"
+        return ""
+
+    @property
+    def why_no_verdict(self) -> str:
+        """Why there is no verdict, as the end of a sentence; "" if there is one."""
+        if self.verdict is not None:
+            return ""
+        return self.why_no_evaluation or "it takes three evaluations"
 
     @torch.no_grad()
     def _errors(self, diffusion: Diffusion, part: Split, count: int, ranks: Ranks) -> NDArray[np.float64]:
@@ -143,19 +160,17 @@ class HeldOutLoss:
         gathered = ranks.all_gather(errors, total).view(len(noises), count, len(RATIOS))
         return gathered.mean(0).cpu().double().numpy()
 
-    def _read(self) -> None:
+    def _read(self) -> str:
+        """Read the evaluations so far; a line of text if they are damaged."""
         try:
-            content = json.loads(self.file.read_text(encoding="utf-8"))
-            self.noisy_images = int(content["noisy_images"])
-            self.history = [
-                Evaluation(int(each["images_seen"]), np.array(each["held_out"]), np.array(each["train"]))
-                for each in content["evaluations"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.file} is damaged ({error}), so the run's held-out losses are lost. "
-                "Restore it from a backup, or remove it: the run then starts a new comparison."
-            ) from error
+            content = read_json(self.file)
+            noisy_images, history = int(content["noisy_images"]), [_evaluation(each) for each in content["evaluations"]]
+            if len({(each.held_out.shape, each.train.shape) for each in history}) > 1:
+                raise ValueError("its evaluations are of different images")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{self.file.name} is damaged ({error}): the run starts a new comparison of held-out losses"
+        self.noisy_images, self.history = noisy_images, history
+        return ""
 
     def _write(self) -> None:
         evaluations = [
@@ -163,8 +178,7 @@ class HeldOutLoss:
             for each in self.history
         ]
         content = {"noisy_images": self.noisy_images, "nsr": list(RATIOS), "evaluations": evaluations}
-        with atomic_write(self.file) as draft:
-            draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_json(self.file, content, indent=None)
 
 
 def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> Tensor:
@@ -194,6 +208,13 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, float]:
         line[name] = errors.mean()
         line |= {f"{name}/nsr_{ratio:g}": mean for ratio, mean in zip(RATIOS, errors.mean(axis=0), strict=True)}
     return {name: float(f"{mean:.6g}") for name, mean in line.items()}
+
+
+def _evaluation(content: dict[str, Any]) -> Evaluation:
+    errors = [np.array(content[name], dtype=np.float64) for name in ("held_out", "train")]
+    if any(each.ndim != 2 or each.shape[1] != len(RATIOS) or not np.isfinite(each).all() for each in errors):
+        raise ValueError("an evaluation is no table of numbers")
+    return Evaluation(int(content["images_seen"]), *errors)
 
 
 def _rounded(errors: NDArray[np.float64]) -> list[list[float]]:

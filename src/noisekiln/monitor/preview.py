@@ -1,6 +1,7 @@
 """Previews: grids of samples that show what a model has learned so far."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from noisekiln.conditioners.base import Conditioner, Value
 from noisekiln.data import DataSet, Split
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
+from noisekiln.errors import NotFinite
 from noisekiln.files.pictures import ImageArray, concat_horizontally, tile
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.generate import finished_images
 
 # A few steps show what a model has learned, independent of its own defaults.
 PREVIEW: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 12, "schedule": "karras"}
@@ -82,16 +85,24 @@ def generate_previews(
         ranks: Processes; each makes some images, and all receive all.
         source: The source of each image, for a model with a task.
         options: Options of `Diffusion.generate`.
+
+    Raises:
+        NotFinite: In all processes, if images of one of them are not finite.
     """
     mine = split_balanced(len(conditions), ranks.world_size)[ranks.rank]
     part = slice(mine.start, mine.stop)
     if source is not None:
         options["source"] = source[part]
-    images = torch.zeros(0, *model.size, model.codec.image_channels, dtype=torch.uint8)
+    images = torch.zeros(len(mine), *model.size, model.codec.image_channels, dtype=torch.uint8)
+    failure: NotFinite | None = None
     if mine:
-        images = retry_with_halves(
-            lambda size: model.sample(conditions[part], seeds=mine, batch_size=size, **options).cpu(), len(mine)
-        )
+        try:
+            sample = partial(model.generate, conditions[part], seeds=mine, **options)  # without notes on rare words
+            images = retry_with_halves(lambda size: finished_images(sample(batch_size=size)).cpu(), len(mine))
+        except NotFinite as error:  # in a process that must not leave the others waiting for its images
+            failure = error
+    if ranks.all_reduce_sum([failure is not None]) != [0]:
+        raise failure or NotFinite("Sampling produced NaN or infinite values in another process.")
     return ranks.all_gather(images, len(conditions)).numpy()
 
 
@@ -103,6 +114,8 @@ class TaskPreview:
         data: Data set of the images: held-out ones, or training images if there are none.
 
     Attributes:
+        source: The sources.
+        conditions: Condition of each.
         source_sheet: Grid of the sources.
         original_sheet: Grid of the images from which the sources were computed.
     """
@@ -112,15 +125,15 @@ class TaskPreview:
         assert task is not None
         pixels = torch.from_numpy(part.pixels[:COUNT])
         seen = pixels if part.partners is None else torch.from_numpy(part.partners[:COUNT])
-        self._source = task.observe(seen, torch.Generator().manual_seed(0))
+        self.source = task.observe(seen, torch.Generator().manual_seed(0))
         values = None if model.conditioner is None else model.conditioner.values(part, data.class_names)
-        self._conditions = [None] * len(pixels) if values is None else list(values[: len(pixels)])
-        self.source_sheet = sheet_of(task.preview(self._source, data.size).numpy())
+        self.conditions = [None] * len(pixels) if values is None else list(values[: len(pixels)])
+        self.source_sheet = sheet_of(task.preview(self.source, data.size).numpy())
         self.original_sheet = sheet_of(part.pixels[:COUNT])
 
     def sheet_by(self, model: Diffusion, ranks: Ranks, **options: Any) -> ImageArray:
         """Samples of a model for the sources; options are those of `Diffusion.generate`."""
-        return sheet_of(generate_previews(model, self._conditions, ranks, source=self._source, **options))
+        return sheet_of(generate_previews(model, self.conditions, ranks, source=self.source, **options))
 
     def beside(self, models: Sequence[Diffusion], ranks: Ranks, **options: Any) -> ImageArray:
         """The sources, the samples of each model, and the originals, side by side."""

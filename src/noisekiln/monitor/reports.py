@@ -1,9 +1,11 @@
 """Reports of a run while it trains: the lines of its logs, and evaluations of held-out images."""
 
+from dataclasses import asdict
 from math import inf
+from pathlib import Path
 from types import TracebackType
 
-from noisekiln.logs.base import Logs
+from noisekiln.logs.base import Logs, make_logs
 from noisekiln.machine.speed import peak_memory, reset_peak_memory
 from noisekiln.monitor.binned import BinnedMeans
 from noisekiln.monitor.held_out import HeldOutLoss, evaluation_record
@@ -11,8 +13,9 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.throughput import Throughput
 from noisekiln.monitor.verdict import Evaluation
-from noisekiln.monitor.workload import Workload
+from noisekiln.monitor.workload import Workload, measure_workload
 from noisekiln.objectives.base import Loss
+from noisekiln.plan.settings import Settings
 from noisekiln.training.due import AtShares, EverySeconds
 from noisekiln.training.trainer import Report, Trainer, report_record
 
@@ -110,6 +113,32 @@ class Reports:
             where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
             self._logs.write(where | evaluation_record(evaluation))
         return evaluation
+
+
+def open_reports(
+    folder: Path,
+    settings: Settings,
+    trainer: Trainer,
+    held_out: HeldOutLoss,
+    copies: PlainCopies,
+    intervals: Intervals,
+) -> Reports:
+    """The reports of a run, with its logs in the first process.
+
+    Args:
+        folder: Folder of the run.
+        settings: Resolved settings.
+        trainer: Trainer of a `Learner`, at the checkpoint that the run resumes from.
+        held_out: Loss on held-out images.
+        copies: Copies of the current and the averaged weights.
+        intervals: Intervals of lines and evaluations.
+    """
+    workload = measure_workload(
+        copies.trainable(), trainer.batches, settings.device, trainer.precision.dtype, trainer.ranks
+    )
+    logs = make_logs(settings.curves) if trainer.ranks.is_main else []
+    opened = Logs(logs, folder, trainer.images_seen, asdict(settings))
+    return Reports(opened, trainer, held_out, copies, workload, intervals)
 
 
 def rounded(line: dict[str, float]) -> dict[str, float]:

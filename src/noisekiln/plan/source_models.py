@@ -26,7 +26,8 @@ def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) 
         return size
     kept = Path(out) / START if out else None
     try:
-        description = read_model_description(kept if kept and kept.is_dir() else start)
+        # A run that was killed while it copied the model has the folder, but no model.json.
+        description = read_model_description(kept if kept and (kept / "model.json").is_file() else start)
         if "cascade" in description:
             raise ValueError(
                 f"{start} is a cascade, but fine-tuning needs a single model. Give one of its stages: "

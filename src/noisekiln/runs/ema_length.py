@@ -12,7 +12,10 @@ from noisekiln.components.spec import check_specs
 from noisekiln.ema.post_hoc import Combination, fit_combination, reconstruct
 from noisekiln.ema.snapshots import list_snapshots
 from noisekiln.errors import WouldOverwrite, counted
+from noisekiln.files.atomic import atomic_folder
+from noisekiln.files.links import check_no_link_leaves
 from noisekiln.files.model_folder import read_model_description
+from noisekiln.files.system_files import entries_of
 from noisekiln.model.adapter import FILE, NEW_ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
@@ -106,16 +109,22 @@ class PostHocEma:
             out: A new or empty folder, or one with an earlier such model; by default the folder of the run.
 
         Raises:
-            ValueError: If the length is impossible, or the folder holds something else.
+            ValueError: If the length is impossible, the folder holds something else, or the run is being trained.
         """
-        place = out or self.folder
-        if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()) and not _is_ours(out))):
+        if out is not None and (out.is_file() or (out.exists() and not _is_ours(out))):
             raise WouldOverwrite(out, "other files than a model written by this command")
+        check_no_link_leaves(out or self.folder)
         model, adapter = self._make(length)
-        place.mkdir(parents=True, exist_ok=True)
+        place, about = out or self.folder, {"length": length, "images_seen": self.images_seen}
+        # A run is never without its model, not even for the moment in which folders change places.
+        if out is None:
+            with self.run.lock:
+                model.save(place / "model", ema=about)
+        else:
+            with atomic_folder(place / "model") as draft:
+                model.save(draft, ema=about)
         if adapter is not None:
             adapter.save(place / FILE)
-        model.save(place / "model", ema={"length": length, "images_seen": self.images_seen})
         return place / "model"
 
     @torch.no_grad()
@@ -145,10 +154,10 @@ def _adapter_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether `write` has written this folder."""
-    files = {file.name for file in folder.iterdir()}
-    return (
-        files <= {"model", FILE}
+    """Whether a folder is empty, or `write` has written it; a process that was killed may have left drafts."""
+    names = {file.name for file in entries_of(folder)}
+    return not names or (
+        names <= {"model", FILE}
         and (folder / "model" / "model.json").is_file()
         and "ema" in read_model_description(folder)
     )

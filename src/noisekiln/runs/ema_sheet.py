@@ -69,7 +69,8 @@ class EmaSheet:
             labels = ["source", *labels, "original"]
         file = self.averages.run.snapshots / "lengths.png"
         with atomic_write(file) as draft:
-            save_image(concat_with_labels(sheets, labels), draft)
+            text = {"command": "ema", "model": self.averages.folder.resolve().name, "lengths": labels}
+            save_image(concat_with_labels(sheets, labels), draft, text=text)
         return file
 
     def _sheet_by(self, model: Diffusion) -> ImageArray:

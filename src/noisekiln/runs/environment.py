@@ -1,7 +1,6 @@
 """Environment of a run: versions, device, git commit, command line."""
 
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from noisekiln.files.atomic import atomic_write
+from noisekiln.files.json_file import read_json, write_json
 
 FILE = "environment.json"
 PACKAGES = ("noisekiln", "torch", "numpy", "pillow", "safetensors")
@@ -26,10 +25,8 @@ def append_environment(folder: Path, images_seen: int, device: str, world_size: 
         device: Device of the training.
         world_size: Number of processes that train together.
     """
-    file = folder / FILE
-    entries = [*_read_entries(file), environment(images_seen, device) | {"world_size": world_size}]
-    with atomic_write(file) as draft:
-        draft.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    earlier = [] if damage_of_environment(folder) else _read_entries(folder / FILE)
+    write_json(folder / FILE, [*earlier, environment(images_seen, device) | {"world_size": world_size}])
 
 
 def environment(images_seen: int, device: str) -> dict[str, Any]:
@@ -46,12 +43,23 @@ def environment(images_seen: int, device: str) -> dict[str, Any]:
     }
 
 
-def _read_entries(file: Path) -> list[Any]:
+def damage_of_environment(folder: Path) -> str:
+    """One line of text if a run's `environment.json` cannot be read, which must not prevent a start; otherwise ""."""
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing or damaged, which must not prevent a run from starting
+        _read_entries(folder / FILE)
+    except (OSError, ValueError) as error:
+        return f"{FILE} is damaged ({error}): a new one replaces it, without the run's earlier starts"
+    return ""
+
+
+def _read_entries(file: Path) -> list[Any]:
+    """The entries so far, none if there is no file; raises ValueError or OSError if it is damaged."""
+    if not file.exists():
         return []
-    return entries if isinstance(entries, list) else []
+    entries = read_json(file)
+    if not isinstance(entries, list):
+        raise ValueError("it holds no list")
+    return entries
 
 
 def version_of(package: str) -> str | None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from math import isfinite
 
 from noisekiln.data import DataSet
-from noisekiln.errors import BatchTooLarge, CompileFailed, Diverged, counted
+from noisekiln.errors import BatchTooLarge, CompileFailed, Diverged, NotFinite, counted
 from noisekiln.monitor.diagnosis import diagnose
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run_folder import RunFolder
@@ -39,11 +39,17 @@ class Failures:
             return "the gradient is too large for fp16, so the loss scale is lowered"
         return diagnose(self.trainer, self.data, self.settings.seed)
 
+    def check_finite(self) -> None:
+        """Raise Diverged before NaN or infinite weights are used."""
+        with self.explaining_divergence():
+            self.trainer.check_finite()
+
     @contextmanager
     def explaining_divergence(self) -> Iterator[None]:
-        """Add to `Diverged` where the error was largest, what was saved, and what to do."""
+        """Add to `Diverged` where the error was largest, what was saved, and what to do; samples may show it first."""
         try:
-            yield
+            with self._samples_as_divergence():
+                yield
         except Diverged as error:
             self.background.wait()
             saved = checkpoints.list_images_seen(self.folder.checkpoints)
@@ -54,6 +60,15 @@ class Failures:
                 error.losses,
                 remedy="Use a lower `lr` and another `out`, and check the data",
             ) from None
+
+    @contextmanager
+    def _samples_as_divergence(self) -> Iterator[None]:
+        """Convert `NotFinite` of the run's own samples, whose settings are harmless, to `Diverged`."""
+        try:
+            yield
+        except NotFinite:
+            seen = self.trainer.images_seen
+            raise Diverged(f"After {seen} images the weights are so large that samples are NaN or infinite") from None
 
     @contextmanager
     def explaining_lack_of_memory(self) -> Iterator[None]:

@@ -1,23 +1,22 @@
 """A training run in a folder: resumable, with logs, grids, checkpoints and a loadable model."""
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema.snapshots import make_write_task
-from noisekiln.logs.base import Logs, make_logs
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.maturity import about_young_model
 from noisekiln.monitor.plain_copies import PlainCopies
-from noisekiln.monitor.reports import Reports
-from noisekiln.monitor.workload import measure_workload
+from noisekiln.monitor.reports import Reports, open_reports
 from noisekiln.plan.build import make_learner, make_trainer
-from noisekiln.plan.fine_tune import notes
+from noisekiln.plan.conditioning import about_conditions
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
@@ -26,8 +25,11 @@ from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving,
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.rank_agreement import check_ranks_agree
+from noisekiln.runs.reserved_time import count_as_used, reserve
 from noisekiln.runs.run_folder import RunFolder
+from noisekiln.runs.run_pictures import RunPictures
 from noisekiln.runs.save_job import SaveJob
+from noisekiln.runs.start_notes import start_notes
 from noisekiln.runs.step_changes import StepChanges
 from noisekiln.runs.trial_run import check_memory_and_compilation
 from noisekiln.training.background import BackgroundWriter
@@ -56,6 +58,7 @@ class Run:
         compiler: Compiler of the network.
         copies: Copies of the current and the averaged weights.
         grids: Grids of samples.
+        pictures: Other pictures of the run.
         held_out: Loss on held-out images.
         background: Writer of files while `events` runs.
 
@@ -75,18 +78,20 @@ class Run:
         self.folder, self.intervals = RunFolder(folder), intervals
         self.opened = self.folder.look(settings, data, allow_code=allow_code)
         chosen = self.settings
+        data = self.opened.data
         base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
         limited = chosen.replace(micro_batch_size=self.opened.micro_batch_size)
         self.trainer = make_trainer(limited, data, base, teacher=teacher, codec=codec, ranks=self.ranks)
         assert isinstance(self.trainer.module, Learner)
         self.learner: Learner = self.trainer.module
-        self.compiler = NetworkCompiler(self.learner.diffusion.denoiser.backbone, chosen.device, self.ranks)
-        if chosen.compile == "yes":
-            self.compiler.compile()
+        network = self.learner.diffusion.denoiser.backbone
+        self.compiler = NetworkCompiler(network, chosen.device, self.ranks)
+        self.compiler.use(chosen.compile, static_graph=network.static_graph)
         fresh = partial(make_learner, chosen, data, base, teacher, codec)
         self.copies = PlainCopies(self.trainer, fresh, compiled=self.compiler.active)
         self.grids = Grids(self.folder.samples, self.trainer, self.copies, data, chosen)
+        self.pictures = RunPictures(folder, self.trainer, self.copies, data, chosen)
         self.held_out = HeldOutLoss(folder, data, chosen, images_per_noisy_image=intervals.images_per_noisy_image)
         self.background = BackgroundWriter()
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
@@ -95,6 +100,7 @@ class Run:
             self.opened = self.opened.without_tensors()
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
         self._skipped_steps = 0
+        self._auto_cond = settings.cond == "auto" and base is None
 
     @property
     def settings(self) -> Settings:
@@ -114,21 +120,17 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about the start of the run, one line each."""
-        base = self.opened.base
-        lines = notes(self.settings, self.data, base, self.learner.diffusion) if base else []
         before, now = self.trainer.previous_world_size, self.ranks.world_size
-        if before != now:
-            lines.append(
-                f"trained by {before} process{'es' * (before > 1)} before, by {now} from here on: "
-                "the same images and noise, but sums are rounded differently"
-            )
-        return lines
+        diffusion = self.learner.diffusion
+        return start_notes(self.settings, self.data, self.opened.base, diffusion, before=before, now=now)
 
     @property
     def warnings(self) -> list[str]:
         """Problems at the start that do not prevent training, one line each."""
-        failure = self.compiler.failure
-        return [*self.opened.warnings, *([f"the network is not compiled: {failure}"] if failure else [])]
+        conditioner = self.learner.diffusion.conditioner
+        unused = about_conditions(self.settings.cond, self.data, conditioner, auto=self._auto_cond)
+        damage = filter(None, [self.held_out.damage])
+        return [*self.settings.notes, *self.opened.warnings, *damage, *unused, *self.compiler.failures]
 
     @property
     def plan(self) -> Plan:
@@ -197,8 +199,9 @@ class Run:
 
     def draw_grid(self) -> Path:
         """Write a grid of samples into `samples/`; see `Grids`."""
-        self._check_finite()
-        return self.grids.draw()
+        self.failures.check_finite()
+        with self.failures.explaining_divergence():
+            return self.grids.draw()
 
     def _train(self, interrupt: Interrupt) -> Iterator[Event]:
         self.ranks.barrier()  # no process writes while another still removes old files
@@ -206,11 +209,13 @@ class Run:
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
         check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
         yield from self._changes.notes()
+        yield from map(Note, self.pictures.start())
         due = DueActions(settings, self.intervals, trainer)
         epochs = EpochCounter(settings, len(self.data.train), trainer)
-        with self._reports() as reports:
+        with open_reports(folder.path, settings, trainer, self.held_out, self.copies, self.intervals) as reports:
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
+                started = time.perf_counter()
                 yield from self._log(report, reports, due)
                 epoch = epochs.add(report)
                 if epoch is not None:
@@ -218,27 +223,27 @@ class Run:
                 drawn = due.grid(report, epoch_ended=epoch is not None)
                 if drawn:
                     yield Grid(self.draw_grid())
+                    yield from map(Note, self.pictures.after_grid())
                 if due.checkpoint(report, drawn=drawn):
                     yield self._saving()
+                if drawn:  # the end of the run does the same, and draws an animation
+                    reserve(trainer, 2 * (time.perf_counter() - started))
                 # Last, so that a caller that stops here misses nothing.
                 yield Step(report, reports.throughput.images_per_second, reports.throughput.seconds_left)
             if trainer.share >= 1:
-                self._check_finite()
-                if (evaluation := reports.evaluate_at_end()) is not None:
+                self.failures.check_finite()
+                with self.failures.explaining_divergence():
+                    evaluation = reports.evaluate_at_end()
+                if evaluation is not None:
                     yield HeldOut(evaluation, self.held_out.verdict)
         if trainer.share >= 1:
             self._snapshot_if_due(due)
             yield Grid(self.draw_grid())
+            yield from map(Note, self.pictures.finish())  # before the save, after which a killed run is complete
+            count_as_used(trainer)
         yield self._saving()
-
-    def _reports(self) -> Reports:
-        trainer, settings = self.trainer, self.settings
-        workload = measure_workload(
-            self.copies.trainable(), trainer.batches, settings.device, trainer.precision.dtype, self.ranks
-        )
-        logs = make_logs(settings.curves) if self.ranks.is_main else []
-        opened = Logs(logs, self.folder.path, trainer.images_seen, asdict(settings))
-        return Reports(opened, trainer, self.held_out, self.copies, workload, self.intervals)
+        if trainer.share < 1:
+            yield from map(Note, self.pictures.finish())
 
     def _reports_of_steps(self, interrupt: Interrupt) -> Iterator[Report]:
         """The trainer's reports; a network that fails to compile during training is run eagerly."""
@@ -251,7 +256,9 @@ class Run:
         if report.applied:  # otherwise the averages have not changed
             self._snapshot_if_due(due)
             reports.add_step(report)
-            if (evaluation := reports.evaluate_if_due(report)) is not None:
+            with self.failures.explaining_divergence():
+                evaluation = reports.evaluate_if_due(report)
+            if evaluation is not None:
                 yield HeldOut(evaluation, self.held_out.verdict)
         else:
             self._skipped_steps += 1
@@ -263,7 +270,7 @@ class Run:
 
     def _snapshot_if_due(self, due: DueActions) -> None:
         if due.snapshot(self.trainer.share):
-            self._check_finite()
+            self.failures.check_finite()
             task = make_write_task(self.folder.snapshots, self.trainer.ema)
             if self.ranks.is_main:
                 self.background.submit(task)
@@ -277,13 +284,10 @@ class Run:
             skipped_steps=self._skipped_steps,
             signal=self.trainer.stopped_by if why == "stopped" else 0,
             verdict=self.held_out.verdict,
+            why_no_verdict=self.held_out.why_no_verdict,
+            young=about_young_model(self.settings, self.trainer.images_seen, self.trainer.seconds) or "",
         )
 
     def _saving(self) -> Saving:
         self.save()
         return Saving(self.trainer.images_seen)
-
-    def _check_finite(self) -> None:
-        """Raise Diverged before NaN or infinite weights are used."""
-        with self.failures.explaining_divergence():
-            self.trainer.check_finite()

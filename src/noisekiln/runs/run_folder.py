@@ -2,9 +2,9 @@
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +13,31 @@ import torch
 from noisekiln.codecs.base import Codec
 from noisekiln.components.consent import Consent
 from noisekiln.components.spec import check_specs, consent_to
-from noisekiln.data import DataSet
+from noisekiln.data import DataSet, with_channels
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.json_file import read_json
+from noisekiln.files.links import check_no_link_leaves
+from noisekiln.files.system_files import entries_of
+from noisekiln.logs.json_lines import damage_of_log
 from noisekiln.machine.lock import FILE as LOCK
 from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import load_codec, save_codec
+from noisekiln.paths import expand_home
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import START, TEACHER, keep_model, load_start, load_teacher, moved_models
 from noisekiln.plan.teacher import settings_from_teacher
-from noisekiln.runs.environment import append_environment
+from noisekiln.runs.environment import append_environment, damage_of_environment
+from noisekiln.runs.grids import delete_grids_after
+from noisekiln.runs.opened import Opened
+from noisekiln.runs.refusals import other_images, other_settings
 from noisekiln.training import checkpoints
-from noisekiln.training.checkpoints import Checkpoint
 
 LEFTOVERS = (LOCK, ".run.yaml.partial")  # files of a run that was killed before it had a run.yaml
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Contents of a run's folder when it was opened.
-
-    Attributes:
-        settings: Resolved settings, with those of the run's last start where none were requested.
-        data: The images.
-        base: Model to fine-tune, if any.
-        teacher: Model that the objective distils, if any.
-        codec: The codec with weights that an earlier start made, if any.
-        checkpoint: Newest checkpoint that is intact, or None.
-        images_seen_of_checkpoints: Images seen by each checkpoint.
-        micro_batch_size: Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory.
-        has_model: Whether the folder holds a model.
-    """
-
-    settings: Settings
-    data: DataSet
-    base: Diffusion | None
-    teacher: Diffusion | None
-    codec: Codec | None
-    checkpoint: Checkpoint | None
-    images_seen_of_checkpoints: Sequence[int]
-    micro_batch_size: int | None
-    has_model: bool
-
-    @property
-    def images_seen(self) -> int:
-        """Images seen by the checkpoint that the run resumes from; 0 for a new run."""
-        return int(self.checkpoint.state["images_seen"]) if self.checkpoint else 0
-
-    def without_tensors(self) -> "Opened":
-        """The same without the tensors of the checkpoint, to free their memory once they are loaded."""
-        return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(shards=[]))
-
-    @property
-    def warnings(self) -> list[str]:
-        """Problems of the folder that do not prevent the run from starting, one line each."""
-        lines = list(self.checkpoint.skipped) if self.checkpoint else []
-        if self.checkpoint is None and self.has_model:
-            lines.append(
-                "there is no checkpoint to resume from: training starts from scratch and overwrites the existing model"
-            )
-        return lines
 
 
 class RunFolder:
@@ -87,7 +48,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, Lock(path)
+        self.path = path = expand_home(path)
+        self.lock = Lock(path)
         self.settings_file, self.data_file = path / "run.yaml", path / "dataset.json"
         self.memory_file = path / "memory.json"  # written by a sharded run that ran out of memory
         self.checkpoints = path / "checkpoints"
@@ -96,11 +58,13 @@ class RunFolder:
         self.model, self.codec = path / "model", path / "codec"
 
     def check_free(self) -> None:
-        """Raise ValueError if another process trains here."""
-        self.lock.check()
+        """Raise ValueError if another process trains here, or SaveFailed if nothing can be written."""
+        with self.writing():
+            self.lock.check()
 
     def check_is_run_or_empty(self) -> None:
-        """Raise ValueError if the folder is a file, or holds files of something else than a run."""
+        """Raise ValueError if the folder is a file, holds files of something else than a run, or links out of it."""
+        check_no_link_leaves(self.path)
         if not self.settings_file.exists():
             self._check_empty()
 
@@ -118,11 +82,13 @@ class RunFolder:
         with torch.random.fork_rng(devices=[]):  # building components draws their first weights
             base = load_start(settings, self.path, allow_code=allow_code)
             teacher = load_teacher(settings, self.path, allow_code=allow_code)
+            loaded, model = data, base or teacher
+            data = data if model is None else with_channels(data, model.codec.image_channels)
             own = settings if teacher is None or base is not None else settings_from_teacher(settings, teacher)
             consent = consent_to(asdict(own), allow_code)
             resolved = self._resume_settings(own, data, base, consent)
             codec = load_codec(self.codec, consent)
-        self._check_same_data(data)
+        self._check_same_data(settings, data)
         return Opened(
             settings=resolved,
             data=data,
@@ -133,6 +99,8 @@ class RunFolder:
             images_seen_of_checkpoints=checkpoints.list_images_seen(self.checkpoints),
             micro_batch_size=self._micro_batch_size(resolved),
             has_model=self.model.exists(),
+            conversions=data.altered[len(loaded.altered) :],
+            damage=tuple(filter(None, (damage_of_log(self.path), damage_of_environment(self.path)))),
         )
 
     def has_whole_model(self) -> bool:
@@ -153,7 +121,7 @@ class RunFolder:
             ValueError: If another process trains here, or has trained here since `look`.
             SaveFailed: If something cannot be written.
         """
-        with self.locked(ranks), self.writing():
+        with self.writing(), self.locked(ranks):
             if ranks.is_main:
                 self._check_not_overtaken(opened, images_seen)
                 self.write_metadata(opened.settings, opened.data)
@@ -164,6 +132,7 @@ class RunFolder:
                     codec.state_dict() and not (self.codec / "codec.json").is_file()
                 ):  # codecs without weights are made again identically
                     save_codec(codec, self.codec)
+                delete_grids_after(self.samples, images_seen)
                 snapshots.delete_snapshots_after(self.snapshots, images_seen)
                 checkpoints.delete_checkpoints_after(self.checkpoints, images_seen)
             yield
@@ -176,13 +145,19 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Convert errors of a full or broken disk to SaveFailed, which says what is intact and what to do."""
+        """Convert errors of a full, broken or read-only disk to SaveFailed, which says what to do."""
         try:
             yield
         except OSError as error:
             if error.errno == errno.ENOMEM:
                 raise
-            raise SaveFailed.of(f"{error.filename or self.path} could not be written", error) from error
+            what = f"{error.filename or self.path} could not be written"
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise SaveFailed(
+                    f"{what}: {error.strerror}. What was saved before is intact. Give a folder as `out` in which you "
+                    "may write."
+                ) from error
+            raise SaveFailed.of(what, error) from error
 
     def write_metadata(self, settings: Settings, data: DataSet) -> None:
         """Write `run.yaml` and `dataset.json`."""
@@ -198,14 +173,8 @@ class RunFolder:
         Raises:
             ValueError: If it is missing or damaged.
         """
-        try:
-            described = json.loads(self.data_file.read_text(encoding="utf-8"))
-            return str(described["fingerprint"]), tuple(described["class_names"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
-                "Restore it from a backup, or give another `out` for a new run."
-            ) from error
+        described = self._read_data_file()
+        return described["fingerprint"], tuple(described["class_names"])
 
     def limit_micro_batch(self, size: int) -> None:
         """Record that a sharded run should use micro-batches of at most `size` images from its next start on."""
@@ -239,18 +208,27 @@ class RunFolder:
         # What was requested as before and differs now was limited by the data, which are checked next.
         conflicts = {name: pair for name, pair in conflicts.items() if getattr(resumed, name) != pair[1]}
         if conflicts:
-            shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
-            raise ValueError(
-                f"{self.path} holds a run with other settings: {shown}. A run cannot change them midway. "
-                "Give the same settings to resume it, or another `out` for a new one."
-            )
+            raise other_settings(self.path, conflicts, has_model=self.has_whole_model())
         return resolved
+
+    def _read_data_file(self) -> dict[str, Any]:
+        try:
+            described = read_json(self.data_file)
+            if isinstance(described["fingerprint"], str) and isinstance(described["class_names"], list):
+                return dict(described)
+            raise ValueError("it does not describe a data set")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.data_file} is missing or damaged, so it is unknown what this run was trained on. "
+                f"Restore it from a backup, or give another `out` for a new run, with `start={self.path}` to go on "
+                "from this model."
+            ) from error
 
     def _check_empty(self) -> None:
         """Raise ValueError if the folder holds other files than those of a run that was killed at its very start."""
         if self.path.is_file():
             raise ValueError(f"{self.path} is a file, but a run needs a folder. Give a new folder as `out`.")
-        if self.path.exists() and any(not self._is_leftover(file) for file in self.path.iterdir()):
+        if self.path.exists() and any(not self._is_leftover(file) for file in entries_of(self.path)):
             raise ValueError(
                 f"{self.path} holds files, but no run: there is no run.yaml. Nothing was changed. "
                 "Give an empty or new folder as `out`."
@@ -259,16 +237,16 @@ class RunFolder:
     def _is_leftover(self, file: Path) -> bool:
         return file.name in LEFTOVERS or (file == self.checkpoints and file.is_dir() and not any(file.iterdir()))
 
-    def _check_same_data(self, data: DataSet) -> None:
-        """Raise ValueError if the run was trained on other images."""
+    def _check_same_data(self, settings: Settings, data: DataSet) -> None:
+        """Raise ValueError if the run was trained on other images than these, which `settings.data` names."""
         if not checkpoints.list_images_seen(self.checkpoints):
             return
-        before, _ = self.read_data_description()
-        if before != data.fingerprint:
-            raise ValueError(
-                f"The images of {data.name} are no longer those that {self.path} was trained on. "
-                "A run cannot change its data midway. Restore them, or give another `out` for a new run."
-            )
+        described = self._read_data_file()
+        if described["fingerprint"] != data.fingerprint:
+            counts = [described.get(name) for name in ("images", "held_out")]
+            count = sum(counts) if all(isinstance(each, int) for each in counts) else None
+            before = Settings.read(self.settings_file)
+            raise other_images(self.path, before, count, data, settings.data, has_model=self.has_whole_model())
 
     def _check_not_overtaken(self, opened: Opened, images_seen: int) -> None:
         """Raise ValueError if newer checkpoints than the one to continue from have appeared since `look`."""
@@ -293,8 +271,3 @@ def _describe_data(data: DataSet) -> dict[str, Any]:
         "notes": list(data.notes),
         "skipped": [asdict(skipped) for skipped in data.skipped],
     }
-
-
-def _shown(value: object) -> str:
-    """A setting's value as the user writes it: 24x48 for a size."""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -119,7 +119,7 @@ def measure(
             watch(Note(text))
         opened = run.opened
         return measure_run(
-            opened.settings, images, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+            opened.settings, opened.data, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
         )
 
 
@@ -167,6 +167,8 @@ def warn(event: Event) -> None:
             warn_caller(line)
     if isinstance(event, Note):
         warn_caller(event.text)
+    if isinstance(event, End) and event.why == "done" and event.young:
+        warn_caller(event.young)
     if isinstance(event, End) and event.why == "stopped":
         images = counted(event.images_seen, "image")
         warn_caller(f"Stopped and saved after {images}; the same call resumes.")

@@ -1,0 +1,66 @@
+"""Refusals to resume a run with other settings or images: what differs, and each way out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from noisekiln.components.setting import rules_of
+from noisekiln.data import DataSet
+from noisekiln.errors import counted
+from noisekiln.plan.settings import Settings
+
+NETWORK = "Network"  # group of the settings that a run copies from the model that it starts from
+
+
+def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_model: bool) -> ValueError:
+    """The error for settings that a resumed run cannot change.
+
+    Args:
+        run: Folder of the run.
+        conflicts: Settings, as name -> (now, before).
+        has_model: Whether the run holds a model to start from.
+    """
+    shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
+    same_network = not any(rules_of(Settings)[name].group == NETWORK for name in conflicts)
+    return ValueError(
+        f"{run} holds a run with other settings: {shown}. A run cannot change them midway. "
+        f"Give the same settings to resume it, or another `out` for a new one"
+        f"{_way_on(run) if has_model and same_network else ''}."
+    )
+
+
+def other_images(
+    run: Path, before: Settings, count: int | None, data: DataSet, now: str, *, has_model: bool
+) -> ValueError:
+    """The error for images that are not those of the run.
+
+    Args:
+        run: Folder of the run.
+        before: Settings of its last start.
+        count: Number of its images, if that is known.
+        data: The images now.
+        now: Their place.
+        has_model: Whether the run holds a model to start from.
+    """
+    total = len(data.train) + (len(data.held_out) if data.held_out else 0)
+    counts = "" if count is None or count == total else f" ({counted(count, 'image')} then, {total:,} now)"
+    end = f"another `out` for a new run{_way_on(run) if has_model else ''}."
+    if os.path.abspath(before.data) != os.path.abspath(now):
+        return ValueError(
+            f"{run} was trained on the images of {before.data}, and those of {now} are others{counts}. "
+            f"A run cannot change its data midway. Give {end}"
+        )
+    return ValueError(
+        f"The images of {data.name} are no longer those that {run} was trained on{counts}. "
+        f"A run cannot change its data midway. Restore them, or give {end}"
+    )
+
+
+def _way_on(run: Path) -> str:
+    return f", with `start={run}` to go on from this model"
+
+
+def _shown(value: object) -> str:
+    """A setting's value as the user writes it: 24x48 for a size."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,28 @@
+"""What the user is told when a run starts or resumes."""
+
+from noisekiln.data import DataSet
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.fine_tune import notes
+from noisekiln.plan.settings import Settings
+
+
+def start_notes(
+    settings: Settings, data: DataSet, base: Diffusion | None, diffusion: Diffusion, *, before: int, now: int
+) -> list[str]:
+    """Notes about the model that a run starts from and about its processes, one line each.
+
+    Args:
+        settings: Resolved settings.
+        data: The images.
+        base: Model to fine-tune, if any.
+        diffusion: The model that is trained.
+        before: Number of processes that trained the state which is resumed.
+        now: Number of processes.
+    """
+    lines = notes(settings, data, base, diffusion) if base else []
+    if before != now:
+        lines.append(
+            f"trained by {before} process{'es' * (before > 1)} before, by {now} from here on: "
+            "the same images and noise, but sums are rounded differently"
+        )
+    return lines
