@@ -1,10 +1,14 @@
 """Low-rank differences and adapters: nothing at the start, what was trained in the end, and off again."""
 
 import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import noisekiln as nk
@@ -16,7 +20,16 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.text import Text
 from noisekiln.denoisers import Denoiser
 from noisekiln.levels import level
-from noisekiln.model.adapter import FILE, Adapter, merge, network_fingerprint, parse_adapter_option, unmerge
+from noisekiln.model.adapter import (
+    FILE,
+    NEW_ROWS,
+    Adapter,
+    AdapterMetadata,
+    merge,
+    network_fingerprint,
+    parse_adapter_option,
+    unmerge,
+)
 from noisekiln.model.diffusion import Diffusion
 
 LAYERS = {
@@ -224,8 +237,6 @@ def test_no_adapter(tmp_path: Path):
 
 
 def test_an_adapter_never_runs_code():
-    from dataclasses import replace
-
     base = make_model(conditioner=ClassLabel(("a",), 16))
     adapter = adapted(base)[1]
     about = replace(adapter.about, conditioner="evil.py:Conditioner()", added=("b",))
@@ -233,6 +244,84 @@ def test_an_adapter_never_runs_code():
     with pytest.raises(ValueError, match="Code that an adapter names is never run"):
         merge(base, Adapter(about, adapter.tensors | {"conditioner.vectors.weight": torch.zeros(1, 16)}))
     assert torch.equal(weights(base), before)
+
+
+def changed_adapters() -> dict[str, Callable[[AdapterMetadata, dict[str, Tensor]], object]]:
+    """Changes of an adapter's metadata or tensors, by name; "n" is the first of its weights."""
+
+    def replaced(name: str, change: Callable[[Tensor], Tensor]) -> Callable[..., object]:
+        return lambda about, tensors: tensors.update({name: change(tensors[name])})
+
+    first = "condition_embed.0.weight"
+    return {
+        "another name": lambda about, tensors: tensors.update({"x.up": tensors.pop(f"{first}.up")}),
+        "one factor": lambda about, tensors: tensors.pop(f"{first}.up"),
+        "no suffix": lambda about, tensors: tensors.update({"x": torch.zeros(1)}),
+        "turned": replaced(f"{first}.up", lambda up: up.T.contiguous()),
+        "another rank": replaced(f"{first}.down", lambda down: down[:1]),
+        "not a matrix": replaced(f"{first}.up", torch.flatten),
+        "integers": replaced(f"{first}.up", Tensor.long),
+        "infinite": replaced(f"{first}.up", lambda up: up / 0),
+        "another conditioner": lambda about, tensors: object.__setattr__(about, "conditioner", "text(words=('b',))"),
+        "no conditioner": lambda about, tensors: object.__setattr__(about, "conditioner", "nothing_like_this"),
+        "added without rows": lambda about, tensors: object.__setattr__(about, "added", ("a",)),
+        "added unknown": lambda about, tensors: (
+            object.__setattr__(about, "added", ("q",)), tensors.update({NEW_ROWS: torch.zeros(1, 16)})
+        ),
+        "rows of another width": lambda about, tensors: (
+            object.__setattr__(about, "added", ("a",)), tensors.update({NEW_ROWS: torch.zeros(1, 7)})
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", changed_adapters())
+def test_a_changed_adapter_is_refused_and_leaves_the_model_as_it_is(name: str):
+    base = make_model(conditioner=ClassLabel(("a",), 16))
+    adapter = adapted(base)[1]
+    before, tensors = weights(base), dict(adapter.tensors)
+    first = "condition_embed.0.weight"
+    source = next(key.removesuffix(".up") for key in sorted(tensors) if key.endswith(".up"))
+    tensors = {key.replace(source, first): tensor for key, tensor in tensors.items()}
+    about = replace(adapter.about)
+    changed_adapters()[name](about, tensors)
+    tensors = {key.replace(first, source): tensor for key, tensor in tensors.items()}
+    with pytest.raises(ValueError):
+        merge(base, Adapter(about, tensors))
+    assert torch.equal(weights(base), before)
+    assert base.conditioner is not None
+    assert base.conditioner.choices == ("a",)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"scale": None}, {"scale": "1"}, {"scale": float("inf")}, {"rank": "2"}, {"rank": 2.5}, {"base": None},
+     {"conditioner": 5.0}, {"added": [1]}, {"added": None}, {"start": []}],
+    ids=str,
+)  # fmt: skip
+def test_metadata_of_another_type_are_refused_when_an_adapter_is_read(tmp_path: Path, entry: dict[str, object]):
+    adapter = adapted(make_model())[1]
+    adapter.save(tmp_path / FILE)
+    about = {**asdict(adapter.about), **entry}
+    save_file(adapter.tensors, tmp_path / FILE, metadata={"adapter": json.dumps(about)})
+    with pytest.raises(ValueError, match="is not an adapter of noisekiln, or damaged"):
+        Adapter.load(tmp_path)
+
+
+def test_any_flipped_bit_of_an_adapter_is_noticed_and_files_without_a_sum_are_read(tmp_path: Path):
+    file, adapter = tmp_path / FILE, adapted(make_model())[1]
+    adapter.save(file)
+    assert Adapter.load(file).about == adapter.about
+    written = file.read_bytes()
+    start = int.from_bytes(written[:8], "little") + 8
+    scale = written.index(b'scale\\": ') + 9
+    for place, bit in ((start, 0), (start + 5, 3), (len(written) - 1, 6), (scale + 3, 0)):
+        flipped = bytearray(written)
+        flipped[place] ^= 1 << bit
+        file.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"damaged|SHA-256"):
+            Adapter.load(file)
+    save_file(adapter.tensors, file, metadata={"adapter": json.dumps(asdict(adapter.about))})
+    assert Adapter.load(file).about == adapter.about
 
 
 def test_a_place_and_a_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -212,11 +212,11 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             "one. Give that model, or use the run of the adapter by itself."
         )
     longer = _longer_conditioner(model.conditioner, about)  # whatever is refused, the model is not changed
-    changes = _changes(model.denoiser.backbone, adapter, strength)
+    factors = _factors(model.denoiser.backbone, adapter)
     if about.added:
         _check_rows(longer, about.added, tensors.get(NEW_ROWS))
-    for weight, change in changes:
-        weight.add_(change)
+    for weight, up, down in factors:
+        weight.add_((strength * about.scale * (up.to(weight) @ down.to(weight))).view_as(weight))
     if longer is not model.conditioner and longer is not None:
         model.conditioner = longer.to(model.device).eval()
     if about.added:
@@ -224,15 +224,15 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
     return model
 
 
-def _changes(backbone: nn.Module, adapter: Adapter, strength: float) -> list[tuple[Tensor, Tensor]]:
-    """The weights that an adapter changes, each with the difference to add.
+def _factors(backbone: nn.Module, adapter: Adapter) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The weights that an adapter changes, each with both factors of the difference.
 
     Raises:
         ValueError: If the tensors of the adapter are not those of this network.
     """
     weights = dict(backbone.named_parameters())
     tensors = {name: tensor for name, tensor in adapter.tensors.items() if name != NEW_ROWS}
-    changes: list[tuple[Tensor, Tensor]] = []
+    factors: list[tuple[Tensor, Tensor, Tensor]] = []
     for name in sorted({name.rpartition(".")[0] for name in tensors}):
         up, down, weight = tensors.pop(f"{name}.up", None), tensors.pop(f"{name}.down", None), weights.get(name)
         if up is None or down is None or weight is None or not _fit(up, down, weight):
@@ -240,14 +240,13 @@ def _changes(backbone: nn.Module, adapter: Adapter, strength: float) -> list[tup
                 f"The adapter's tensors {name}.up and {name}.down do not fit the model's weights: its file was changed "
                 "or is damaged. Restore it from a backup, or download it again."
             )
-        change = strength * adapter.about.scale * (up.to(weight) @ down.to(weight))
-        changes.append((weight, change.view_as(weight)))
+        factors.append((weight, up, down))
     if tensors:
         raise ValueError(
             f"The adapter has a tensor {next(iter(tensors))!r}, which is no difference to a weight. Its file was "
             "changed or is damaged. Restore it from a backup, or download it again."
         )
-    return changes
+    return factors
 
 
 def _fit(up: Tensor, down: Tensor, weight: Tensor) -> bool:
