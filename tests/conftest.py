@@ -91,6 +91,19 @@ def python_receives_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no pictures beside their grids, which takes half a second, unless a test has `draws_pictures`."""
+    if "draws_pictures" not in request.fixturenames:
+        for moment in ("start", "finish"):
+            monkeypatch.setattr(f"noisekiln.runs.run_pictures.RunPictures.{moment}", lambda self: [])
+
+
+@pytest.fixture
+def draws_pictures() -> None:
+    """Runs of this test draw their pictures, as they do for users."""
+
+
 @pytest.fixture
 def measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time three steps, and not two seconds of them."""

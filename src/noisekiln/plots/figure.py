@@ -78,7 +78,7 @@ def save_figure(figure: "Figure", file: Path, text: Mapping[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with atomic_write(file) as draft:
+    with plotting(), atomic_write(file) as draft:
         if file.suffix.lower() == ".svg":
             figure.savefig(draft, format="svg", metadata={"Date": None, "Creator": f"noisekiln {VERSION}"})
         else:
