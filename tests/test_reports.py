@@ -216,7 +216,7 @@ def test_operations_are_reported_per_image(data: DataSet, tmp_path: Path):
 def test_counting_leaves_no_trace(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     counted = opened(SETTINGS, data, tmp_path / "counted")
     list(islice(counted.steps(), 3))
-    monkeypatch.setattr("noisekiln.runs.run.measure_workload", lambda *_: Workload(None, None))
+    monkeypatch.setattr("noisekiln.monitor.reports.measure_workload", lambda *_: Workload(None, None))
     plain = opened(SETTINGS, data, tmp_path / "plain")
     list(islice(plain.steps(), 3))
     assert all(map(torch.equal, counted.learner.parameters(), plain.learner.parameters()))
