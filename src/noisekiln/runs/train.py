@@ -4,6 +4,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -189,10 +191,19 @@ def _watch(watch: Watch | None) -> Watch:
     return (watch or warn) if torchrun.rank() == 0 else lambda event: None
 
 
+def _check_own_arguments(settings: dict[str, Any]) -> None:
+    """Raise ValueError for a name that is like one of this call's arguments, and no setting."""
+    for name in set(settings) - {each.name for each in fields(Settings)}:
+        near = get_close_matches(name, ("labels", "captions", "out", "watch", "intervals", "allow_code"), n=1)
+        if near:
+            raise ValueError(f"There is no argument called {name!r}. Did you mean {near[0]!r}?")
+
+
 def _prepare(
     data: Any, words: dict[str, Any], out: str | Path | None, settings: dict[str, Any], watch: Watch
 ) -> tuple[Settings, DataSet, Path]:
     """The settings, the images and the folder of a run; whatever needs no images is checked before they are read."""
+    _check_own_arguments(settings)
     size = settings.pop("size", None)
     chosen = Settings.of(**all_plain(settings))
     check_components(chosen)
