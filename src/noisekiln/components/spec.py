@@ -272,4 +272,6 @@ def _fits(value: object, kind: Any) -> bool:
 def _literal(value: object, include_defaults: bool) -> str:
     if isinstance(value, str | int | float | bool | tuple | None):
         return repr(value)
+    if type(value).__module__ == "builtins":
+        raise ValueError(f"{value!r} is a {type(value).__name__}, which no setting can be. Use a tuple, or text.")
     return describe(value, include_defaults=include_defaults)
