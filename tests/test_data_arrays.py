@@ -190,6 +190,12 @@ def test_npy_of_objects(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.array([{}, 1], object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot read it safely"):
         load(tmp_path / "a.npy")
+    whole = (tmp_path / "a.npy").read_bytes()
+    for damaged in (whole.replace(b"}", b"("), whole[:40], b"\x93NUMPY\x01\0\xff\xff" + b"'" * 70_000):
+        (tmp_path / "a.npy").write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot read it safely") as caught:
+            load(tmp_path / "a.npy")
+        assert len(str(caught.value)) < 600
 
 
 def idx(path: Path, array: np.ndarray) -> None:
@@ -225,6 +231,25 @@ def test_idx_without_labels_and_cut_short(tmp_path: Path):
     broken.write_bytes(broken.read_bytes()[:-30])
     with pytest.raises(DataError):
         load(broken)
+
+
+@pytest.mark.parametrize("inside", ["raw", "MNIST/raw", "FashionMNIST/raw"])
+def test_idx_where_torchvision_keeps_it(tmp_path: Path, inside: str):
+    (tmp_path / inside).mkdir(parents=True)
+    idx(tmp_path / inside / "train-images-idx3-ubyte", GREY)
+    assert np.array_equal(load(tmp_path).train.pixels[..., 0], GREY)
+
+
+def test_idx_files_that_promise_too_much(tmp_path: Path):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12 + b"x" * 100)
+    with pytest.raises(DataError, match=r"promises .* but it ends before"):
+        load(path)
+    damaged = bytearray(gzip.compress(bytes([0, 0, 8, 3]) + np.array(GREY.shape, ">u4").tobytes() + GREY.tobytes()))
+    damaged[20:60] = b"\xff" * 40
+    (tmp_path / "a.gz").write_bytes(damaged)
+    with pytest.raises(DataError):
+        load(tmp_path / "a.gz")
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from noisekiln.data import load
+from noisekiln.data import load, with_channels
 from noisekiln.data.deep import Extremes, windows_of
 
 RNG = np.random.default_rng(0)
@@ -173,3 +173,30 @@ def test_print_and_lab_colours_are_named(tmp_path: Path):
 )
 def test_every_mode_of_pillow_is_read(mode: str):
     assert len(load([Image.new(mode, (8, 8))]).train) == 1
+
+
+def test_other_channels(tmp_path: Path):
+    grey, colour = load(RNG.integers(0, 256, (20, 8, 8), np.uint8)), load(RNG.integers(0, 256, (20, 8, 8, 3), np.uint8))
+    assert with_channels(grey, 1) is grey
+    assert with_channels(colour, 4) is colour
+    shown = with_channels(grey, 3)
+    assert np.array_equal(shown.train.pixels, grey.train.pixels.repeat(3, -1))
+    assert np.array_equal(shown.held_out.pixels, grey.held_out.pixels.repeat(3, -1))
+    assert shown.altered == ("The images are grey: trained on in colour, as the model is.",)
+    flat = with_channels(colour, 1)
+    expected = [np.asarray(Image.fromarray(image).convert("L")) for image in colour.train.pixels]
+    assert np.abs(flat.train.pixels[..., 0].astype(int) - expected).max() <= 1
+    assert flat.altered == ("The images are in colour: trained on in grey, as the model is.",)
+    assert flat.fingerprint == colour.fingerprint
+
+
+def test_images_of_one_colour_are_noted():
+    masks = RNG.integers(0, 2, (12, 8, 8), np.uint8)  # 0 and 1 of 255: black
+    (note,) = load(masks).altered
+    assert note.startswith("Almost all values lie between 0 and 1 of 255")
+    assert not load(masks.astype(bool)).altered[1:]
+    hot = RNG.random((40, 40)).astype(np.float32)
+    hot[3, 2:4] = 0, 1e6  # one pixel stretches the range
+    (scaled, note) = load([Image.fromarray(hot)], size=40).altered
+    assert scaled == "1 image of floats: values of 0 to 1e+06 were scaled to 0 to 255."
+    assert "look like one colour" in note

@@ -1,6 +1,7 @@
 """Fine-tuning: what is kept, what is learned, what is refused; and that it resumes bit for bit."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command, make_images, save_image
+from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, load
 from noisekiln.model.diffusion import Diffusion
@@ -308,15 +310,22 @@ def test_the_same_network_may_be_named(plain_run: Path, greens: DataSet, tmp_pat
     Run(fine_tune_settings(plain_run, backbone=TINY, prediction="v", noise_label="angle"), greens, tmp_path / "run")
 
 
-def test_other_data_are_refused(plain_run: Path, class_run: Path, greens: DataSet, tmp_path: Path):
-    grey = load(np.full((20, 8, 8, 1), 90, np.uint8))
-    refused(
-        fine_tune_settings(plain_run),
-        grey,
-        tmp_path / "run",
-        r"has images of 1 channel, and .* was trained on 3 .*Convert",
-    )
+def test_grey_images_fine_tune_a_colour_model(plain_run: Path, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    grey = load(pixels)
+    run = Run(fine_tune_settings(plain_run), grey, tmp_path)
+    assert (run.data.channels, run.data.fingerprint) == (3, grey.fingerprint)
+    assert np.array_equal(run.data.train.pixels, grey.train.pixels.repeat(3, -1))
+    assert "The images are grey: trained on in colour, as the model is." in run.warnings
+    assert math.isfinite(next(run.trainer.run()).loss)
+
+
+def test_data_that_do_not_fit_are_refused(
+    plain_run: Path, class_run: Path, greens: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     refused(fine_tune_settings(class_run, cond="class"), greens, tmp_path / "run", "`cond=class` needs classes")
+    monkeypatch.setattr(Pixels, "image_channels", 2)  # as a codec of one's own may have
+    refused(fine_tune_settings(plain_run), greens, tmp_path / "run", r"has images of 3 channels, and .* trained on 2 ")
 
 
 def test_no_start(greens: DataSet, tmp_path: Path):

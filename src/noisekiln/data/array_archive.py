@@ -75,7 +75,7 @@ def _read_member(archive: zipfile.ZipFile, member: str, found: ArrayArchive) -> 
         found.unread[name] = str(error.args[1])
     except Exception as error:  # on damaged bytes, zip and numpy raise errors of many classes
         objects = "Object arrays" in str(error)
-        reason = "Python objects, which can run code when opened" if objects else f"damaged: {error}"
+        reason = "Python objects, which can run code when opened" if objects else f"damaged: {str(error)[:200]}"
         found.unread[name] = reason
 
 

@@ -19,6 +19,7 @@ from noisekiln.data.values import MIN_SIDE, to_byte
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a small file that claims more counts as a decompression bomb
 LARGE = 1 << 25  # pixels: larger images are decoded one at a time, to bound the memory of all threads
+MAX_REASON = 200  # characters of a reason, which may quote the file
 GREY = frozenset({"1", "L", "LA", "La"})
 SIDEWAYS = frozenset({5, 6, 7, 8})  # the EXIF orientations that swap width and height
 ORIENTATION = 0x0112
@@ -224,7 +225,7 @@ def _reason(error: Exception) -> str:
         return "too large for the memory"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be opened: {error.strerror}"
-    return f"cut short or damaged: {error}"
+    return f"cut short or damaged: {str(error)[:MAX_REASON]}"
 
 
 def _finite(extremes: Extremes) -> Extremes:

@@ -8,6 +8,7 @@ from noisekiln.data.array_archive import is_archive
 from noisekiln.data.source import Part, Source
 from noisekiln.errors import DataError
 
+MAX_REASON = 200  # characters of numpy's reason, which may quote the whole file
 FORMATS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
 
 
@@ -20,8 +21,7 @@ def read(path: Path) -> Source:
     """Opens it without reading it; object arrays, which can run code, are refused."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            str(path), f"numpy cannot read it safely ({error})", "Save a plain number array with numpy.save"
-        ) from error
+    except Exception as error:  # numpy raises errors of any class on a broken header
+        why = f"numpy cannot read it safely ({str(error)[:MAX_REASON]})"
+        raise DataError(str(path), why, "Save a plain number array with numpy.save") from error
     return Source(path.stem, Part(array))
