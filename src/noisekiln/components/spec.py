@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from noisekiln.components.consent import ANY_CODE, Consent
+from noisekiln.components.plain_values import plain
 from noisekiln.components.registry import did_you_mean, find, name_of
 from noisekiln.errors import CodeNotAllowed, shorten
 from noisekiln.paths import expand_home
@@ -270,8 +271,9 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def _literal(value: object, include_defaults: bool) -> str:
+    value = plain(value)
     if isinstance(value, str | int | float | bool | tuple | None):
         return repr(value)
-    if type(value).__module__ == "builtins":
+    if not any(map(inspect.isabstract, type(value).__mro__)):  # no component
         raise ValueError(f"{value!r} is a {type(value).__name__}, which no setting can be. Use a tuple, or text.")
     return describe(value, include_defaults=include_defaults)
