@@ -41,7 +41,7 @@ def spec_to_save(component: object | None) -> str | None:
     spec = describe(component, include_defaults=True)
     if not is_read_back(spec, component):
         raise ValueError(
-            f"{kind.__name__} has a setting that cannot be read back from text: {spec[-200:]}. "
+            f"{kind.__name__} has a setting that could not be read back from text: {spec[-200:]}. "
             "Give it numbers, texts, tuples of them, or components."
         )
     return spec

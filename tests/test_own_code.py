@@ -1,0 +1,199 @@
+"""A model with somebody's own files can be moved, runs them only with consent, and is not saved if it could not be
+loaded; a network that cannot be trained is refused before training."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import noisekiln as nk
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.pixels import Pixels
+from noisekiln.components.consent import Consent
+from noisekiln.components.spec import build
+from noisekiln.data import load
+from noisekiln.denoisers import Denoiser
+from noisekiln.plan.build import make_trainer
+from noisekiln.plan.defaults import resolve
+
+BLOCKS = "from torch import nn\n\n\ndef layer(i, o):\n    return nn.Conv2d(i, o, 3, padding=1)\n"
+NET = """
+import torch
+from torch import nn
+from my_own_blocks import layer
+from noisekiln.backbones.base import Backbone
+
+
+class Net(Backbone):
+    def __init__(self, channels: int, width: int = 8, name: str = "a(b)") -> None:
+        super().__init__()
+        self.channels, self.width, self.name = channels, width, name
+        self.layers = nn.ModuleList([layer(channels, width), layer(width, channels)])
+
+    def forward(self, x, noise, cond):
+        return self.layers[1](self.layers[0](x).relu())
+
+
+class Half(Net):
+    def forward(self, x, noise, cond):
+        return super().forward(x, noise, cond)[..., ::2]
+
+
+class Pair(Net):
+    def forward(self, x, noise, cond):
+        return super().forward(x, noise, cond), noise
+
+
+class Hidden(Net):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        layers = list(self.layers)
+        del self.layers
+        self.layers = layers
+
+
+class Frozen(Net):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.requires_grad_(False)
+
+
+class Random(Net):
+    def forward(self, x, noise, cond):
+        return nn.functional.dropout(super().forward(x, noise, cond), 0.5, self.training)
+
+
+class Listed(Net):
+    def __init__(self, channels: int, widths: list = [8]) -> None:
+        super().__init__(channels)
+        self.widths = widths
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The path of a user's file, which imports another one beside it."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "my_own_blocks.py").write_text(BLOCKS, encoding="utf-8")
+    (folder / "my_own_net.py").write_text(NET, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "my_own_blocks", raising=False)
+    yield folder / "my_own_net.py"
+    sys.modules.pop("my_own_blocks", None)
+
+
+def model_of(spec):
+    torch.manual_seed(0)
+    network = build(Backbone, spec, channels=3)
+    return nk.Diffusion(Denoiser(network), Pixels((0.5,) * 3, (0.25,) * 3), (8, 8)).eval()
+
+
+def test_a_model_is_moved_with_the_files_of_its_author(own, tmp_path, monkeypatch):
+    model = model_of(f"{own}:Net(width=4)")
+    model.save(tmp_path / "model")
+    assert sorted(file.name for file in (tmp_path / "model" / "code").iterdir()) == [
+        "my_own_blocks.py",
+        "my_own_net.py",
+    ]
+    expected = model.sample(1, seed=1, steps=2)
+    (tmp_path / "model").rename(tmp_path / "moved")
+    shutil.rmtree(own.parent)
+    sys.modules.pop("my_own_blocks", None)
+    with pytest.raises(ValueError, match=r"moved runs the Python code of .*code/my_own_(blocks|net).py"):
+        nk.load(tmp_path / "moved")
+    moved = nk.load(tmp_path / "moved", allow_code=True)
+    assert torch.equal(moved.sample(1, seed=1, steps=2), expected)
+    assert str(tmp_path / "moved" / "code") not in sys.path
+    moved.save(tmp_path / "again")
+    assert torch.equal(nk.load(tmp_path / "again", allow_code=True).sample(1, seed=1, steps=2), expected)
+
+
+def test_consent_to_one_file_is_not_consent_to_what_it_imports(own, tmp_path):
+    model_of(f"{own}:Net").save(tmp_path / "model")
+    kept = tmp_path / "my_own_net.py"
+    shutil.copy(own, kept)
+    shutil.rmtree(own.parent)
+    (tmp_path / "model" / "code" / "my_own_blocks.py").write_text("raise SystemExit", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"my_own_blocks\.py"):
+        nk.Diffusion.load(tmp_path / "model", allow_code=Consent(frozenset({kept})))
+
+
+def test_while_the_file_is_there_it_is_used(own, tmp_path):
+    model_of(f"{own}:Net").save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert description["backbone"].startswith(f"{own}:Net(")
+    assert description["code"] == {str(own): "code/my_own_net.py"}
+    loaded = nk.load(tmp_path / "model", allow_code=True)
+    assert type(loaded.denoiser.backbone) is type(model_of(f"{own}:Net").denoiser.backbone)
+    model_of(f"{own}:Net").save(tmp_path / "model")  # once more into the same folder
+
+
+def test_a_model_without_own_files_has_no_code(tmp_path):
+    network = nk.Unet(3, 0, widths=(32,), blocks=(1,), patch=1, condition=32)
+    sampling = nk.Sampling(sampler=nk.DDIM(eta=1), schedule=nk.Cosine())
+    model = nk.Diffusion(Denoiser(network), Pixels((0.5,) * 3, (0.25,) * 3), (8, 8), sampling=sampling).eval()
+    model.save(tmp_path)
+    assert not (tmp_path / "code").exists()
+    assert "code" not in json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert nk.load(tmp_path).sampling.schedule == "cosine(offset=0.008)"
+
+
+class AtTheTop(Backbone):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x, noise, cond):
+        return x
+
+
+def test_what_could_not_be_loaded_is_not_saved(own, tmp_path):
+    class Inside(AtTheTop):
+        pass
+
+    for network, says in (
+        (Inside(3), "Inside is not at the top of a Python file"),
+        (build(Backbone, f"{own}:Listed", channels=3), r"\[8\] is a list, which no setting can be. Use a tuple"),
+        (build(Backbone, f"{own}:Net", channels=3, name=torch.device("cpu")), "is a device, which no setting can be"),
+    ):
+        model = nk.Diffusion(Denoiser(network), Pixels((0.5,) * 3, (0.25,) * 3), (8, 8))
+        with pytest.raises(ValueError, match=says):
+            model.save(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+    numbered = build(Backbone, f"{own}:Net", channels=3, width=np.int64(4))
+    nk.Diffusion(Denoiser(numbered), Pixels((0.5,) * 3, (0.25,) * 3), (8, 8)).save(tmp_path / "numbered")
+    assert nk.load(tmp_path / "numbered", allow_code=True).denoiser.backbone.width == 4
+    nk.Diffusion(Denoiser(AtTheTop(3)), Pixels((0.5,) * 3, (0.25,) * 3), (8, 8)).save(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Half", r"Half returned the shape \(1, 3, 8, 4\) for images of \(1, 3, 8, 8\), but has to keep it"),
+        ("Pair", "Pair returned a tuple, and has to return a tensor of the shape of x"),
+        ("Hidden", "Hidden has no trainable weight, so there is nothing to train. Make its layers attributes"),
+        ("Frozen", "Frozen has no trainable weight"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused_before_training(own, name, says, tmp_path):
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=says):
+        nk.train(images, backbone=f"{own}:{name}", images=8, curves="none", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_check_of_a_network_changes_nothing(own):
+    """No random number is drawn, and what is in training mode stays so."""
+    data = load(np.zeros((4, 8, 8, 3), np.uint8))
+    settings = resolve(nk.Settings(backbone=f"{own}:Random", images=8, curves="none"), data)
+    torch.manual_seed(3)
+    trainer = make_trainer(settings, data)
+    drawn = torch.rand(2)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(2))
+    assert trainer.module.diffusion.denoiser.training
+    assert not trainer.module.diffusion.codec.training
