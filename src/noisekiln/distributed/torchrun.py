@@ -10,26 +10,26 @@ ADDRESS = ("MASTER_ADDR", "MASTER_PORT")  # where the processes find each other
 
 def is_launched() -> bool:
     """Whether torchrun, or a launcher that sets the same variables, has started this process."""
-    number, count = _number("RANK"), _number("WORLD_SIZE")
+    number, count = _variable("RANK"), _variable("WORLD_SIZE")
     return 0 <= number < count and all(os.environ.get(name) for name in ADDRESS)
 
 
 def rank() -> int:
     """Number of this process; 0 without torchrun."""
-    return _number("RANK") if is_launched() else 0
+    return _variable("RANK") if is_launched() else 0
 
 
 def world_size() -> int:
     """Number of processes; 1 without torchrun."""
-    return _number("WORLD_SIZE") if is_launched() else 1
+    return _variable("WORLD_SIZE") if is_launched() else 1
 
 
 def local_rank() -> int:
     """Number of this process among those of its machine, which is the number of its GPU; 0 without torchrun."""
-    return max(0, _number("LOCAL_RANK")) if is_launched() else 0
+    return max(0, _variable("LOCAL_RANK")) if is_launched() else 0
 
 
-def _number(name: str) -> int:
+def _variable(name: str) -> int:
     """The number in an environment variable; -1 if there is none."""
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() and len(text) < 10 else -1

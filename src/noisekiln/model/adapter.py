@@ -9,18 +9,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisekiln.blocks.low_rank import LowRank, RowDelta, adaptable_layers, lora_modules, scale
-from noisekiln.components.registry import name_of
 from noisekiln.components.setting import check_argument
-from noisekiln.components.spec import build, consent_to, describe
+from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.denoisers import Denoiser
-from noisekiln.errors import CodeNotAllowed
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.json_file import parse_json
 from noisekiln.files.model_folder import digest, refuse_pickle
+from noisekiln.model.adapter_checks import check_rows, longer_conditioner, matching_factors
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.paths import expand_home
 
@@ -90,7 +89,7 @@ class Adapter:
 
     def save(self, file: Path) -> None:
         """Write it atomically."""
-        about = {**asdict(self.about), "sha256": _checksum(self)}
+        about = {**asdict(self.about), "sha256": _adapter_checksum(self)}
         metadata = {"adapter": json.dumps(about)}  # one entry: the file's bytes do not depend on an order
         with atomic_write(file) as draft:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, draft, metadata=metadata)
@@ -117,7 +116,7 @@ class Adapter:
             about["added"] = tuple(about["added"])
             known = {field.name: about[field.name] for field in fields(AdapterMetadata)}
             adapter = cls(AdapterMetadata(**known), tensors)
-            if about.get("sha256", _checksum(adapter)) != _checksum(adapter):  # files of earlier versions hold none
+            if about.get("sha256", _adapter_checksum(adapter)) != _adapter_checksum(adapter):  # files of earlier versions hold none
                 raise ValueError("its content is not what was written, by its SHA-256")
             return adapter
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -211,10 +210,11 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
             f"The adapter was trained for another model ({about.start} at that time) and cannot be merged into this "
             "one. Give that model, or use the run of the adapter by itself."
         )
-    longer = _longer_conditioner(model.conditioner, about)  # whatever is refused, the model is not changed
-    factors = _factors(model.denoiser.backbone, adapter)
+    without_rows = {name: tensor for name, tensor in tensors.items() if name != NEW_ROWS}
+    longer = longer_conditioner(model.conditioner, about.conditioner)  # whatever is refused, the model is not changed
+    factors = matching_factors(model.denoiser.backbone, without_rows)
     if about.added:
-        _check_rows(longer, about.added, tensors.get(NEW_ROWS))
+        check_rows(longer, about.added, tensors.get(NEW_ROWS))
     for weight, up, down in factors:
         weight.add_((strength * about.scale * (up.to(weight) @ down.to(weight))).view_as(weight))
     if longer is not model.conditioner and longer is not None:
@@ -224,74 +224,7 @@ def _add(model: Diffusion, adapter: str | Path | Adapter, strength: float) -> Di
     return model
 
 
-def _factors(backbone: nn.Module, adapter: Adapter) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The weights that an adapter changes, each with both factors of the difference.
-
-    Raises:
-        ValueError: If the tensors of the adapter are not those of this network.
-    """
-    weights = dict(backbone.named_parameters())
-    tensors = {name: tensor for name, tensor in adapter.tensors.items() if name != NEW_ROWS}
-    factors: list[tuple[Tensor, Tensor, Tensor]] = []
-    for name in sorted({name.rpartition(".")[0] for name in tensors}):
-        up, down, weight = tensors.pop(f"{name}.up", None), tensors.pop(f"{name}.down", None), weights.get(name)
-        if up is None or down is None or weight is None or not _fit(up, down, weight):
-            raise ValueError(
-                f"The adapter's tensors {name}.up and {name}.down do not fit the model's weights: its file was changed "
-                "or is damaged. Restore it from a backup, or download it again."
-            )
-        factors.append((weight, up, down))
-    if tensors:
-        raise ValueError(
-            f"The adapter has a tensor {next(iter(tensors))!r}, which is no difference to a weight. Its file was "
-            "changed or is damaged. Restore it from a backup, or download it again."
-        )
-    return factors
-
-
-def _fit(up: Tensor, down: Tensor, weight: Tensor) -> bool:
-    """Whether the product of two factors is as large as a weight, and finite."""
-    plain = all(each.ndim == 2 and each.is_floating_point() and bool(each.isfinite().all()) for each in (up, down))
-    return plain and up.shape[1] == down.shape[0] and (len(up), down.shape[1]) == (len(weight), weight[0].numel())
-
-
-def _longer_conditioner(conditioner: Conditioner | None, about: AdapterMetadata) -> Conditioner | None:
-    """The conditioner with the adapter's new classes or words; the same one if there are none.
-
-    Raises:
-        ValueError: If the adapter names a conditioner of another class, or one from a file that the model does not use.
-    """
-    if about.conditioner is None:
-        return conditioner
-    own = consent_to({"cond": describe(conditioner)} if conditioner else {})  # the code of the model has run already
-    try:
-        longer: Conditioner = build(Conditioner, about.conditioner, own)
-    except CodeNotAllowed as error:
-        raise ValueError(
-            f"The adapter brings new words or classes for a conditioner in the Python file {error.file}, which the "
-            "model does not use. Code that an adapter names is never run. Use the run of the adapter by itself."
-        ) from error
-    if conditioner is None or name_of(type(longer)) != name_of(type(conditioner)):
-        raise ValueError(
-            f"The adapter brings new words or classes for the conditioner {name_of(type(longer))}, and the model has "
-            f"{name_of(type(conditioner)) if conditioner else 'none'}. Give the model that it was trained from."
-        )
-    return conditioner.extended(longer)
-
-
-def _check_rows(conditioner: Conditioner | None, names: tuple[str, ...], rows: Tensor | None) -> None:
-    """Raise ValueError if the rows of an adapter's new classes or words do not fit the conditioner's table."""
-    table = conditioner.table() if conditioner else None
-    known = set(table[1]) if table else set()
-    width = conditioner.get_parameter(table[0]).shape[1] if conditioner and table else 0
-    if rows is None or not set(names) <= known or rows.shape != (len(names), width) or not rows.isfinite().all():
-        raise ValueError(
-            "The adapter's new classes or words do not fit the model's conditioner: its file was changed or is "
-            "damaged. Restore it from a backup, or download it again."
-        )
-
-
-def _checksum(adapter: Adapter) -> str:
+def _adapter_checksum(adapter: Adapter) -> str:
     """SHA-256 of an adapter's metadata and tensors."""
     about = json.dumps(asdict(adapter.about), sort_keys=True)
     return hashlib.sha256(f"{about} {digest(adapter.tensors)}".encode()).hexdigest()
