@@ -182,6 +182,11 @@ def test_gradients_of_sampling_counters_and_transformations_are_eager(network):
                 network(x, noise, cond)
     assert call.graphs == []
     assert call._captures._calls == 0
+    call = graphed(network.eval(), training=True)
+    for _ in range(4):
+        network(x, noise, cond).sum().backward()  # as in previews of a run
+    assert call.graphs == []
+    assert call._captures._calls == 0
 
 
 def test_few_graphs_are_kept_and_an_idle_one_makes_room(network, monkeypatch):
@@ -192,7 +197,7 @@ def test_few_graphs_are_kept_and_an_idle_one_makes_room(network, monkeypatch):
         for count in (1, 2, 3):
             for _ in range(4):
                 network(*inputs(count=count))
-        assert len(call.graphs) == 2
+        assert [len(each.inputs[0]) for each in call.graphs] == [1, 2]  # of shapes in turn none drives out another
         monkeypatch.setattr(graphs, "IDLE_CALLS", 4)
         network(*inputs(count=3))
         assert [len(each.inputs[0]) for each in call.graphs] == [2, 3]
@@ -277,8 +282,9 @@ def test_a_second_backward_pass_after_another_forward_pass_is_refused(network):
 def test_gradients_are_copies(network):
     graphed(network.train(), training=True)
     for _ in range(3):
-        kept = with_gradients(network, [1])
-    held = [parameter.grad for parameter in network.parameters()]
+        with_gradients(network, [1])
+    held = torch.autograd.grad(network(*inputs(1)).sum(), list(network.parameters()))
+    kept = [each.clone() for each in held]
     with_gradients(network, [2])
     assert all(map(torch.equal, held, kept))
 
