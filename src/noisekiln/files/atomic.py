@@ -23,7 +23,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
     """
     # In a folder of its own, as safetensors adds a temporary file: the next draft removes what a killed process left.
     place = file.with_name(f".{file.name}.partial")
-    _remove(place)
+    _remove_whatever(place)
     place.mkdir()
     draft = place / file.name
     try:
@@ -45,15 +45,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     It is removed if the block fails. For files that are only whole together; each is written by `atomic_write`.
     """
     draft, aside = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
-    _remove(draft)
+    _remove_whatever(draft)
     draft.mkdir(parents=True)
     try:
         yield draft
-        _remove(aside)
+        _remove_whatever(aside)
         if folder.exists():
             folder.rename(aside)
         draft.rename(folder)
-        _remove(aside)
+        _remove_whatever(aside)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _sync_names(folder.parent)
@@ -89,7 +89,7 @@ def _sync_names(place: Path) -> None:
             os.close(handle)
 
 
-def _remove(place: Path) -> None:
+def _remove_whatever(place: Path) -> None:
     """Remove a folder with its content, or whatever else has this name; a link is not followed."""
     if place.is_symlink() or place.is_file():
         place.unlink()
