@@ -1,5 +1,7 @@
 """Captions and labels of files as people save them: any dialect, any encoding, names that are almost right."""
 
+import contextlib
+import csv
 import json
 import time
 import unicodedata
@@ -50,6 +52,7 @@ def said(data, *parts: str) -> bool:
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_table_of_any_dialect(tmp_path: Path, table: str, encoding: str):
+    table = "\ufeff" + table if encoding == "utf-8-sig" else table  # two marks, as some editors write
     assert load(folder(tmp_path, csv=table.encode(encoding))).train.captions == ("a, b", "c", "")
 
 
@@ -73,6 +76,7 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path: Path):
 def test_fields_of_any_length_and_zero_characters(tmp_path: Path):
     data = load(folder(tmp_path, csv=f"{HEAD}0.png,{'word ' * 100_000}\n1.png,a\0b\n"))
     assert len(data.train.captions[0]) == 499_999
+    assert csv.field_size_limit() == 131_072  # as before, for others
     assert data.train.captions[1] == "ab"
     assert said(data, "metadata.csv: 1 zero character in it is left out.")
     data = load(folder(tmp_path, csv=f"{HEAD}0.png,a\n{chr(0) * 60}"))  # as a crash leaves a file
@@ -99,8 +103,10 @@ def test_a_json_line_ends_at_its_line_end_only(tmp_path: Path, separator: str):
 def test_json_of_many_kinds(tmp_path: Path):
     rows = [{"file_name": "0.png", "text": ["red", "hat"]}, {"file_name": "1.png", "text": "a\ud800"}]
     assert load(folder(tmp_path, jsonl=json.dumps(rows))).train.captions == ("red, hat", "a?", "")
-    deep = '{"file_name": "0.png", "x": ' + "[" * 900 + "]" * 900 + "}"
-    assert load(folder(tmp_path, jsonl=deep)).train.captions is None
+    for depth in range(800, 1000, 4):  # a depth can be just small enough to be read, and too large to be written
+        row = '{"file_name": "0.png", "text": "a", "x": ' + "[" * depth + "]" * depth + "}"
+        with contextlib.suppress(DataError):
+            assert load(folder(tmp_path, jsonl=row)).train.captions[0] == "a"
     for text in ("[" * 200_000, '{"a":' * 100_000, '{"file_name": 1' + "9" * 5000 + "}", '["a"]'):
         with pytest.raises(DataError, match="not a JSON object"):
             load(folder(tmp_path, jsonl=text))

@@ -40,7 +40,8 @@ def test_arrays_of_uncertain_names_are_named(tmp_path: Path):
     data = load(npz(tmp_path, data=IMAGES, targets=LABELS))
     assert 'The array "data" is read as the images.' in data.notes
     assert 'The array "targets" is read as the labels.' in data.notes
-    other = load(npz(tmp_path, images=IMAGES, data=LABELS * 1.5, targets=np.zeros((12, 4)), arr_1=np.zeros((3, 3))))
+    further = {"data": LABELS * 1.5, "targets": np.zeros((12, 4), int), "arr_1": np.zeros((3, 3))}
+    other = load(npz(tmp_path, images=IMAGES, **further))
     assert other.train.labels is None
     assert sorted(other.train.columns) == ["data"]
     assert other.altered == ("Not used: 'targets', 'arr_1'.",)
@@ -101,8 +102,9 @@ def test_class_names_of_any_form(tmp_path: Path, names: object):
         ({"images": np.zeros((12, 8, 8), [("r", "u1")])}, "holds no pixels"),
         ({"images": np.full((12, 8, 8), "x")}, "holds no pixels"),
         ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array(3)}, "do not cut the bytes"),
-        ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array([0, 9, 5])}, "do not cut the bytes"),
-        ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array([-9, 99])}, "do not cut the bytes"),
+        ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array([0, 9, 5, 9])}, "do not cut the bytes"),
+        ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array([-9, 9])}, "do not cut the bytes"),
+        ({"jpeg": np.zeros(9, np.uint8), "offsets": np.array([0, 10])}, "do not cut the bytes"),
         ({"jpeg": np.zeros(9), "offsets": np.array([0, 9])}, "do not cut the bytes"),
     ],
 )

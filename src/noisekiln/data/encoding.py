@@ -42,8 +42,8 @@ def _encoding_without_mark(raw: bytes) -> str:
     """UTF-8 where it is valid; UTF-16 if every other byte is 0; cp1252 if letters above ASCII are rare and single."""
     text = raw.strip(b"\0")  # a file that a crash has padded with zeros
     for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        high, low = raw[place : len(text) : 2], raw[1 - place : len(text) : 2]
-        if len(text) > 3 and 2 * high.count(0) > len(high) and 20 * low.count(0) < len(low):
+        every_other = raw[place : len(text) : 2]
+        if len(text) > 3 and 2 * every_other.count(0) > len(every_other):
             return encoding
     try:
         raw.decode("utf-8")

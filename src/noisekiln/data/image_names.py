@@ -2,17 +2,18 @@
 
 import posixpath
 import unicodedata
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import PurePosixPath
+from itertools import islice
 
 Steps = tuple[str, ...]
 
 
 def same_spelling(name: str) -> str:
     """A key that is equal for names that differ in case, or in the way their accents are encoded (NFC or NFD)."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
 class ImageNames:
@@ -36,37 +37,54 @@ class ImageNames:
             return path, ""
         if path.startswith("../") or path == "..":
             return None, "outside the data's folder"
-        steps = _steps(name)
-        for wanted, ending in ((steps, True), (steps, False), (_without_ending(steps), False)):
-            found = self._agreeing(wanted, _steps(folder), ending=ending)
+        steps, below = _steps(name), _steps(folder)
+        for wanted, index in (
+            (steps, self._whole),
+            (steps, self._without_endings),
+            (_without_ending(steps), self._without_endings),
+        ):
+            found = index.agreeing(wanted, below)
             if found:
-                return (found[0], "") if len(found) == 1 else (None, f"it fits {len(found)} images")
+                return (found[0], "") if len(found) == 1 else (None, "it fits several images")
         return None, "not there"
 
-    def _agreeing(self, wanted: Steps, folder: Steps, *, ending: bool) -> Sequence[str]:
-        """The images in the folder that agree with the last steps of a name best, and up to the end of one of both."""
-        best = 0
-        found: list[str] = []
-        for image in self._by_last_step[ending].get(wanted[-1], ()) if wanted else ():
-            path = _steps(image) if ending else _without_ending(_steps(image))
-            if path[: len(folder)] != folder:
-                continue
-            length = max(_agreement(wanted, path), _agreement(wanted, path[len(folder) :]))
-            if length > best:
-                best, found = length, []
-            if length and length == best:
-                found.append(image)
-        return found
+    @cached_property
+    def _whole(self) -> "_Paths":
+        return _Paths((_steps(image), image) for image in self.images)
 
     @cached_property
-    def _by_last_step(self) -> Mapping[bool, Mapping[str, list[str]]]:
-        """Images by the last step of their path, with its ending (True) and without (False)."""
-        index: dict[bool, dict[str, list[str]]] = {True: defaultdict(list), False: defaultdict(list)}
-        for image in sorted(self.images):
-            steps = _steps(image)
-            index[True][steps[-1]].append(image)
-            index[False][_without_ending(steps)[-1]].append(image)
-        return index
+    def _without_endings(self) -> "_Paths":
+        return _Paths((_without_ending(_steps(image)), image) for image in self.images)
+
+
+class _Paths:
+    """Images by their path, found by the end of it."""
+
+    def __init__(self, paths: Iterable[tuple[Steps, str]]) -> None:
+        self.equal: dict[Steps, list[str]] = defaultdict(list)
+        for steps, image in paths:
+            self.equal[steps].append(image)
+        self.backwards = sorted((steps[::-1], image) for steps, images in self.equal.items() for image in images)
+
+    def agreeing(self, wanted: Steps, folder: Steps) -> list[str]:
+        """Up to two images in the folder that end with these steps; else those that the steps end with, the longest."""
+        longer = (image for steps, image in self._ending_with(wanted) if steps[: len(folder)] == folder)
+        found = list(islice(longer, 2)) if wanted else []
+        for start in range(1, len(wanted)):
+            if found:
+                break
+            rest = wanted[start:]
+            found = [*(self.equal[rest] if rest[: len(folder)] == folder else ()), *self.equal[(*folder, *rest)]]
+        return list(dict.fromkeys(found))
+
+    def _ending_with(self, wanted: Steps) -> Iterator[tuple[Steps, str]]:
+        """Paths with this end, and their images."""
+        backwards = wanted[::-1]
+        for number in range(bisect_left(self.backwards, (backwards, "")), len(self.backwards)):
+            steps, image = self.backwards[number]
+            if steps[: len(backwards)] != backwards:
+                return
+            yield steps[::-1], image
 
 
 def _steps(path: str) -> Steps:
@@ -75,11 +93,5 @@ def _steps(path: str) -> Steps:
     return tuple(piece for piece in pieces if piece not in ("", "."))
 
 
-def _agreement(one: Steps, other: Steps) -> int:
-    """The number of steps in the shorter path if the longer one ends with it; else 0."""
-    length = min(len(one), len(other))
-    return length if length and one[-length:] == other[-length:] else 0
-
-
 def _without_ending(steps: Steps) -> Steps:
-    return (*steps[:-1], PurePosixPath(steps[-1]).stem) if steps else ()
+    return (*steps[:-1], posixpath.splitext(steps[-1])[0]) if steps else ()

@@ -1,8 +1,9 @@
 """Reading of metadata.jsonl and metadata.csv: a file_name, its text (or caption), its label, and further columns."""
 
 import json
+import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,7 +19,15 @@ NAME_KEYS = ("file_name", "filename", "file", "image", "image_path", "image_name
 CAPTION_KEYS = ("text", "caption", "prompt", "captions")
 LABEL_KEYS = ("label", "class", "labels")
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Entry:
+    """What a row says about an image: "" and no further cells for what it does not say."""
+
+    file_name: str
+    caption: str
+    label: str
+    further: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,9 @@ def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
         csv = item.name.lower().endswith(".csv")
         table = read_csv(item.name, text, NAME_KEYS, CAPTION_KEYS) if csv else read_json_lines(item.name, text)
         found.notes.extend([*notes, *table.notes])
-        for image, row in _rows_of_images(item.name, table, images, found.notes):
+        for image, entry in _entries_of_images(item.name, table, images, found.notes):
             described[image] += 1
-            _add_row(found, image, row)
+            _add_entry(found, image, entry)
     twice = sum(count - 1 for count in described.values())
     if twice:
         image = next(image for image, count in described.items() if count > 1)
@@ -66,27 +75,29 @@ def read_metadata(items: Sequence[Item], images: ImageNames) -> Metadata:
     return found
 
 
-def _rows_of_images(name: str, table: TextTable, images: ImageNames, notes: list[str]) -> Iterable[tuple[str, Row]]:
+def _entries_of_images(
+    name: str, table: TextTable, images: ImageNames, notes: list[str]
+) -> Iterable[tuple[str, Entry]]:
     """Every row with its image; notes say which names were not exact, and which rows have no image."""
     folder = str(PurePosixPath(name).parent).removeprefix(".")
     lost: list[tuple[str, str]] = []
-    exact: list[tuple[str, str, Row]] = []
-    loose: list[tuple[str, str, Row]] = []
+    exact: list[tuple[str, Entry]] = []
+    loose: list[tuple[str, Entry]] = []
     for row in table.rows:
-        file_name = _field(row, NAME_KEYS)
-        image, why = (None, "the cell is empty") if file_name is None else images.find(file_name, folder)
-        if file_name is None or image is None:
-            lost.append((file_name or "", why))
+        entry = _entry_of(row)
+        image, why = images.find(entry.file_name, folder) if entry.file_name else (None, "the cell is empty")
+        if image is None:
+            lost.append((entry.file_name, why))
         else:
-            same = image in (file_name, str(PurePosixPath(folder, file_name.replace("\\", "/"))))
-            (exact if same else loose).append((file_name, image, row))
+            same = image in (entry.file_name, posixpath.join(folder, entry.file_name))
+            (exact if same else loose).append((image, entry))
     _check_names(name, table, lost)
-    loose, contested = _uncontested(loose, {image for _, image, _ in exact})
+    loose, contested = _uncontested(loose, {image for image, _ in exact})
     lost += contested
     if loose:
         notes.append(
             f"{name}: {counted(len(loose), 'name differs', 'names differ')} from the image that is meant, "
-            f"such as {loose[0][0]!r} for {loose[0][1]!r}."
+            f"such as {loose[0][1].file_name!r} for {loose[0][0]!r}."
         )
     if lost:
         rows = f"{len(lost):,} of {counted(len(table.rows), 'row')} {'belongs' if len(lost) == 1 else 'belong'}"
@@ -94,19 +105,19 @@ def _rows_of_images(name: str, table: TextTable, images: ImageNames, notes: list
             f"{name}: {rows} to no image, the first is {lost[0][0]!r} ({lost[0][1]}). "
             "Give the path of each image, from the folder of this file on."
         )
-    return [(image, row) for _, image, row in (*exact, *loose)]
+    return (*exact, *loose)
 
 
 def _uncontested(
-    loose: list[tuple[str, str, Row]], taken: set[str]
-) -> tuple[list[tuple[str, str, Row]], list[tuple[str, str]]]:
-    """The rows whose inexact name is the only one for its image; the others, with the reason."""
+    loose: list[tuple[str, Entry]], taken: set[str]
+) -> tuple[list[tuple[str, Entry]], list[tuple[str, str]]]:
+    """The entries whose inexact name is the only one for its image; the names of the others, with the reason."""
     names: dict[str, set[str]] = {}
-    for file_name, image, _ in loose:
-        names.setdefault(image, set()).add(file_name)
-    sure = [entry for entry in loose if entry[1] not in taken and len(names[entry[1]]) == 1]
-    unsure = [entry for entry in loose if entry[1] in taken or len(names[entry[1]]) > 1]
-    return sure, [(file_name, f"another row fits {image!r}, too") for file_name, image, _ in unsure]
+    for image, entry in loose:
+        names.setdefault(image, set()).add(entry.file_name)
+    sure = [(image, entry) for image, entry in loose if image not in taken and len(names[image]) == 1]
+    unsure = [(image, entry) for image, entry in loose if image in taken or len(names[image]) > 1]
+    return sure, [(entry.file_name, f"another row fits {image!r}, too") for image, entry in unsure]
 
 
 def _check_names(name: str, table: TextTable, lost: list[tuple[str, str]]) -> None:
@@ -121,36 +132,25 @@ def _check_names(name: str, table: TextTable, lost: list[tuple[str, str]]) -> No
         )
 
 
-def _add_row(found: Metadata, image: str, row: Row) -> None:
+def _add_entry(found: Metadata, image: str, entry: Entry) -> None:
     """Adds what a row says about its image."""
-    caption, label = _field(row, CAPTION_KEYS), _field(row, LABEL_KEYS)
-    if caption is not None:
-        found.captions[image] = caption
-    if label is not None:
-        found.labels[image] = label
-    for key, cell in _further(row):
+    if entry.caption:
+        found.captions[image] = entry.caption
+    if entry.label:
+        found.labels[image] = entry.label
+    for key, cell in entry.further.items():
         found.columns.setdefault(key, {})[image] = cell
 
 
-def _field(row: Row, keys: Sequence[str]) -> str | None:
-    """The first of these columns that is filled in, as text."""
-    key = _filled_key(row, keys)
-    return None if key is None else _cell_text(row[key])
-
-
-def _further(row: Row) -> Iterator[tuple[str, str]]:
-    """The filled cells of columns that are neither name, caption nor label, as text; values in a value as JSON."""
-    used = {_filled_key(row, keys) for keys in (NAME_KEYS, CAPTION_KEYS, LABEL_KEYS)}
-    for key, value in row.items():
-        cell = str(int(value)) if isinstance(value, bool) else _cell_text(value)
-        if key and key not in used and cell:
-            yield key, cell
-
-
-def _filled_key(row: Row, keys: Sequence[str]) -> str | None:
-    """The name, as it is in the table, of the first of these columns that is filled in."""
-    names = {column_key(key): key for key, value in row.items() if not isinstance(value, dict) and _cell_text(value)}
-    return next((names[key] for key in keys if key in names), None)
+def _entry_of(row: dict[str, Any]) -> Entry:
+    """The filled cells of a row as text, by their meaning."""
+    texts = {key: text for key, value in row.items() if (text := _cell_text(value))}
+    names = {column_key(key): key for key in texts if not isinstance(row[key], dict)}
+    used = [next((names[key] for key in keys if key in names), None) for keys in (NAME_KEYS, CAPTION_KEYS, LABEL_KEYS)]
+    further = {key: text for key, text in texts.items() if key and key not in used}
+    further |= {key: str(int(row[key])) for key in further if isinstance(row[key], bool)}
+    file_name, caption, label = (texts[key] if key is not None else "" for key in used)
+    return Entry(file_name, caption, label, further)
 
 
 def _cell_text(value: Any) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from noisekiln.errors import DataError, counted
@@ -29,6 +30,7 @@ class TextTable:
     notes: list[str]
 
 
+@lru_cache(maxsize=4096)
 def column_key(name: str) -> str:
     """A column's name as it is compared: "File Name" is "file_name"."""
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
