@@ -277,7 +277,7 @@ def test_no_data(cli: Command, pets: Path, tmp_path: Path):
     )
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("x")
-    refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used (a.txt: not an image file)")
+    refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used (a.txt: not an image file")
     (tmp_path / "notes" / "b.png").write_bytes(b"\x89PNG broken")
     refused(cli("train", tmp_path / "notes", *out), 3, "no image in it can be used")
     refused(cli("train", tmp_path / "notes" / "a.txt", *out), 3, "this kind of file is not a known data set")
@@ -295,7 +295,7 @@ def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
     assert result.code == 0, result
     assert result.err == ""
     assert "2 files were skipped (" in result.out
-    assert "  skipped notes.txt: not an image file (.txt)" in result.out
+    assert "  skipped notes.txt: a text file" in result.out
     assert "  skipped 3.png: " in result.out
     assert "2 different sizes, 8x8 to 20x30: scaled and centre-cropped to 32x32 (--size changes it)." in result.out
     described = json.loads((out / "dataset.json").read_text())
@@ -350,7 +350,7 @@ def test_what_needs_no_images_is_refused_before_they_are_read(
 def test_other_data_of_fewer_images_are_the_reason_and_not_the_batch(pets: Path, tmp_path: Path):
     words = {"images": 32, "batch_size": 16, "backbone": TINY, "curves": "none", "cond": "none"}
     noisekiln.train(pets, out=tmp_path, **words)
-    with pytest.raises(ValueError, match=r"The images of .* are no longer those that"):
+    with pytest.raises(ValueError, match=r"was trained on the images of .*, and those of array are others"):
         noisekiln.train(np.zeros((1, 8, 8, 3), np.uint8), out=tmp_path, **words)
     with pytest.raises(ValueError, match=r"`batch_size=16` \(now 8\)"):
         noisekiln.train(pets, out=tmp_path, **{**words, "batch_size": 8})

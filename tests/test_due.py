@@ -91,7 +91,7 @@ def test_snapshots_are_due_at_equal_shares_of_what_is_left():
 
 def test_a_change_of_steps_is_noted_once():
     trainer, copies = SimpleNamespace(micro_batch_size=8), SimpleNamespace(compiled=True)
-    compiler = SimpleNamespace(failure=None)
+    compiler = SimpleNamespace(failure=None, graphs_failure=None)
     changes = StepChanges(trainer, compiler, copies)
     assert list(changes.notes()) == []
     trainer.micro_batch_size, compiler.failure = 4, "no compiler"

@@ -100,12 +100,12 @@ def test_the_command_line_takes_epochs_and_prints_one_line_for_each(cli: Command
     words = (pets, "--epochs", 2, "--batch-size", 8, "--backbone", TINY, "--curves", "none", "--out", tmp_path / "r")
     dry = cli("train", *words, "--dry-run")
     assert "2 epochs on cpu" in dry.out
-    assert "2.0 times through the data" in dry.out
+    assert "2.2 times through the data" in dry.out
     result = cli("train", *words)
     assert result.code == 0, result
     assert "epoch 1 of 2 · " in result.out
     assert "epoch 2 of 2 · " in result.out
-    assert len(list((tmp_path / "r" / "samples").glob("*.png"))) == 2
+    assert {"000000024", "000000048"} <= {file.stem for file in (tmp_path / "r" / "samples").iterdir()}
 
 
 def test_an_epoch_in_words():
