@@ -131,6 +131,17 @@ def test_the_own_sampler_works_from_the_command_line(tmp_path):
     assert len(list((tmp_path / "own").glob("0000*.png"))) == 2
 
 
+# --- a network of one's own
+
+
+def test_the_own_network_is_used_in_five_lines(tmp_path):
+    runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](["--images", "128", "--out", str(tmp_path)])
+    assert Image.open(tmp_path / "ddim.png").size == (137, 137)  # 8 x 8 images of 16 pixels, with gaps
+    assert Image.open(tmp_path / "dpmpp_2m.png").size == (137, 137)
+    assert Image.open(tmp_path / "inpainted.png").size == (69, 69)
+    assert len((EXAMPLES / "own_network.py").read_text(encoding="utf-8").splitlines()) < 60
+
+
 def test_every_example_says_how_to_run_it_and_is_tested_here():
     here = Path(__file__).read_text(encoding="utf-8")
     for file in EXAMPLES.glob("*.py"):
