@@ -135,7 +135,7 @@ def test_the_own_sampler_works_from_the_command_line(tmp_path):
 
 
 def test_the_own_network_is_used_in_five_lines(tmp_path):
-    runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](["--images", "128", "--out", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](128, tmp_path)
     assert Image.open(tmp_path / "ddim.png").size == (137, 137)  # 8 x 8 images of 16 pixels, with gaps
     assert Image.open(tmp_path / "dpmpp_2m.png").size == (137, 137)
     assert Image.open(tmp_path / "inpainted.png").size == (69, 69)
