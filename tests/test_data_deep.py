@@ -60,6 +60,18 @@ def test_16_bit_png_keeps_the_bits_that_it_uses(tmp_path: Path, kind: int, chann
     assert f"1 image of more than 8 bits: values of 0 to {top} were scaled to 0 to 255." in data.altered
 
 
+def test_16_bits_keep_their_transparency(tmp_path: Path):
+    values = np.zeros((8, 8, 4), np.uint16)
+    values[:4, :, 3] = 65535  # black above, and nothing below
+    save_png16(tmp_path / "a.png", values, 6)
+    save_png16(tmp_path / "b.png", values[..., 2:], 4)
+    np.save(tmp_path / "c.npy", values)
+    data = load(tmp_path)
+    assert (data.train.pixels[:, :4] == 0).all()
+    assert (data.train.pixels[:, 4:] == 255).all()
+    assert "3 images with transparency: composited onto white." in data.altered
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_16_bit_tiff_in_colour(tmp_path: Path, order: str, packed: bool):

@@ -11,8 +11,8 @@ from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln train photos/ --minutes 10"
 DATA = (
-    "Folder of images (with one sub-folder for each class, or captions in a metadata.csv or .txt files), .npz, .npy, "
-    "idx files, or bundled name."
+    "Folder of images (with one sub-folder for each class, or captions in a metadata.csv or .txt files), a .zip or "
+    ".tar of one, .npz, .npy, idx files, CIFAR as downloaded, or bundled name."
 )
 
 
