@@ -24,7 +24,7 @@ from noisekiln.conditions import NOTHING, Cond
 from noisekiln.data import DataSet, load
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine import capture, graphs
-from noisekiln.machine.capture import CapturedCall, CapturedTraining
+from noisekiln.machine.capture import Captured, CapturedCall, CapturedTraining
 from noisekiln.machine.graphs import GraphedFunction, GraphedNetwork, use_cuda_graphs
 from noisekiln.machine.memory import release_cached
 from noisekiln.optimizers.muon import MuonOptimizer, orthogonal_together
@@ -295,7 +295,7 @@ def dry(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Again(lambda: None))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(capture, "_capturing", lambda pool: nullcontext())
-    monkeypatch.setattr(CapturedCall, "_recording", lambda self, graph, stream: nullcontext())
+    monkeypatch.setattr(Captured, "_recording", lambda self, graph, stream: nullcontext())
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
@@ -343,6 +343,7 @@ def test_the_budget_decides_between_compiling_and_graphs(monkeypatch):
 
     assert [way(minutes=each) for each in (0.5, COMPILE_MINUTES - 1, COMPILE_MINUTES)] == ["graphs", "graphs", "yes"]
     assert [way(images=each) for each in (1000, COMPILE_IMAGES)] == ["graphs", "yes"]
+    assert [default_compile("cuda", Settings(epochs=10), images=each) for each in (1, 10**6)] == ["graphs", "yes"]
     assert way(minutes=1, activation_checkpointing=True) == "no"
     assert way(minutes=60, deterministic=True) == "no"
     assert [default_compile(device, Settings(minutes=60)) for device in ("cpu", "mps")] == ["no", "no"]

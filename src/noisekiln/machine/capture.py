@@ -1,6 +1,7 @@
 """CUDA graphs: the kernels of a call, captured once and then replayed without launching each of them."""
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
@@ -13,8 +14,8 @@ from torch.autograd.function import once_differentiable
 WARM_UPS = 2  # calls in the stream of the capture before it, in which libraries allocate and choose
 
 
-class CapturedCall:
-    """The kernels of ``call(*inputs)``, to be replayed for other inputs of the same shapes, without gradients.
+class Captured(ABC):
+    """The kernels of ``call(*inputs)``, to be replayed for other inputs of the same shapes.
 
     Weights are read where they are: a replay sees what has been changed in place. Random numbers continue those of
     torch's generator, as in a call. The memory of all intermediate results is kept.
@@ -28,7 +29,6 @@ class CapturedCall:
     """
 
     device: ClassVar[str] = "cuda"
-    busy = False  # whether a replay would overwrite what an earlier one still needs
 
     def __init__(self, call: Callable[..., Any], inputs: Sequence[Tensor | None]) -> None:
         self.inputs = [_copy_of(tensor) for tensor in inputs]
@@ -42,7 +42,20 @@ class CapturedCall:
         """Number of the current stream, whose calls must not share graphs with another's; None within a capture."""
         return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream().cuda_stream
 
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a replay would overwrite what an earlier one still needs."""
+
+    @abstractmethod
     def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """The results for these inputs."""
+
+    @abstractmethod
+    def _capture(self, call: Callable[..., Any], stream: torch.cuda.Stream) -> None:
+        """Capture the call for `inputs`, and set `outputs`."""
+
+    def replay(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Copy the inputs, and replay; the results are overwritten by the next replay."""
         for kept, tensor in zip(self.inputs, inputs, strict=True):
             if kept is not None and tensor is not None:
@@ -54,6 +67,18 @@ class CapturedCall:
         """A context whose kernels become a graph; other threads may allocate and copy meanwhile."""
         return torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local")
 
+
+class CapturedCall(Captured):
+    """The kernels of a call without gradients."""
+
+    @property
+    def busy(self) -> bool:  # noqa: D102 (the base class says it)
+        return False
+
+    def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """The results, which are overwritten by the next replay."""
+        return self.replay(inputs)
+
     def _capture(self, call: Callable[..., Any], stream: torch.cuda.Stream) -> None:
         for _ in range(WARM_UPS):
             call(*self.inputs)
@@ -62,7 +87,7 @@ class CapturedCall:
             self.outputs = (found,) if isinstance(found, Tensor) else tuple(found)
 
 
-class CapturedTraining(CapturedCall):
+class CapturedTraining(Captured):
     """The kernels of a network's forward and backward pass; called with gradients, the result has them too.
 
     Args:
@@ -75,14 +100,14 @@ class CapturedTraining(CapturedCall):
     def __init__(
         self, call: Callable[..., Any], inputs: Sequence[Tensor | None], network: nn.Module, *, in_place: bool = True
     ) -> None:
-        self.parameters: list[Tensor] = _trained(network)
+        self.parameters: list[Tensor] = _parameters_to_train(network)
         self._leaves = partial(_fresh_leaves, network) if in_place else lambda: nullcontext(self.parameters)
         self.backward_graph = torch.cuda.CUDAGraph()
         self.last_pass: Callable[[], Pass | None] = lambda: None
         super().__init__(call, inputs)
 
     @property
-    def busy(self) -> bool:  # type: ignore[override]
+    def busy(self) -> bool:
         """Whether a forward pass still waits for its backward pass, whose activations another would overwrite."""
         last = self.last_pass()
         return last is not None and not last.done
@@ -93,7 +118,7 @@ class CapturedTraining(CapturedCall):
 
     def forward(self, inputs: Sequence[Tensor | None]) -> Tensor:
         """Replay the forward pass; the result is a copy."""
-        return super().__call__(*inputs[: len(self.inputs)])[0].clone()
+        return self.replay(inputs[: len(self.inputs)])[0].clone()
 
     def backward(self, gradient: Tensor) -> list[Tensor | None]:
         """Replay the backward pass; copies of the gradients of all inputs and parameters."""
@@ -162,7 +187,7 @@ def _gradients(y: Tensor, sources: Sequence[Tensor | None], gradient: Tensor) ->
     return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in sources]
 
 
-def _trained(network: nn.Module) -> list[Tensor]:
+def _parameters_to_train(network: nn.Module) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
@@ -180,7 +205,7 @@ def _fresh_leaves(network: nn.Module) -> Iterator[list[Tensor]]:
     try:
         for table, name, each in tables:
             table[name] = None if each is None else fresh[id(each)]
-        yield _trained(network)
+        yield _parameters_to_train(network)
     finally:
         for table, name, each in tables:
             table[name] = each

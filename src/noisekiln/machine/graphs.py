@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisekiln.machine.capture import CapturedCall, CapturedTraining
+from noisekiln.machine.capture import Captured, CapturedCall, CapturedTraining
 from noisekiln.machine.memory import is_out_of_memory, release_cached, release_on_demand
 
 EAGER_CALLS = 2  # before a capture: most shapes of a last, smaller batch do not come again
@@ -38,13 +38,13 @@ class Captures:
     def __init__(self, most: int = MOST_GRAPHS) -> None:
         self.most = most
         self.failure: str | None = None
-        self.graphs: dict[Hashable, CapturedCall] = {}
+        self.graphs: dict[Hashable, Captured] = {}
         self._last_use: dict[Hashable, int] = {}
         self._counts: dict[Hashable, int] = {}
         self._calls = 0
         release_on_demand(self)
 
-    def find(self, key: Hashable, capture: Callable[[], CapturedCall]) -> CapturedCall | None:
+    def find(self, key: Hashable, capture: Callable[[], Captured]) -> Captured | None:
         """The graph for a key, captured if its time has come; None to call eagerly.
 
         Args:
@@ -121,7 +121,7 @@ class GraphedNetwork:
         return self._captures.failure
 
     @property
-    def graphs(self) -> list[CapturedCall]:
+    def graphs(self) -> list[Captured]:
         """The graphs of now."""
         return list(self._captures.graphs.values())
 
@@ -144,7 +144,7 @@ class GraphedNetwork:
         y: Tensor = network._call_impl(*inputs) if self.compiled is None else self.compiled(*inputs)
         return y
 
-    def _captured(self, network: nn.Module, inputs: Sequence[Tensor | None], cond: Any) -> CapturedCall:
+    def _captured(self, network: nn.Module, inputs: Sequence[Tensor | None], cond: Any) -> Captured:
         def call(x: Tensor, noise: Tensor, *slots: Tensor | None) -> Tensor:
             return self._eager(network, x, noise, type(cond)(*slots))
 

@@ -50,7 +50,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
         lr=settings.lr or default_lr(settings),
         precision=settings.precision or default_precision(device, shard=settings.shard),
-        compile=settings.compile if settings.compile != "auto" else default_compile(device, settings),
+        compile=settings.compile if settings.compile != "auto" else default_compile(device, settings, len(data.train)),
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
         schedule=settings.schedule or default.schedule,
@@ -69,15 +69,21 @@ def default_precision(device: str, *, shard: bool = False) -> str:
     return "fp16" if device == "cuda" and not shard and has_fast_half() else best_precision(device)
 
 
-def default_compile(device: str, settings: Settings) -> str:
+def default_compile(device: str, settings: Settings, images: int = 0) -> str:
     """How the network runs on an Nvidia GPU: compiled if the budget pays for it, otherwise by CUDA graphs.
 
     Neither if the run has to be repeatable to the bit, nor on other devices. CUDA graphs are for a single process, and
     for a network that says that it has a static graph.
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        settings: The settings.
+        images: Images of an epoch.
     """
     if device != "cuda" or settings.deterministic:
         return "no"
-    if (settings.minutes or 0) >= COMPILE_MINUTES or (settings.images or 0) >= COMPILE_IMAGES:
+    budget = max(settings.images or 0, (settings.epochs or 0) * images)
+    if (settings.minutes or 0) >= COMPILE_MINUTES or budget >= COMPILE_IMAGES:
         return "yes"
     static = class_of(Backbone, settings.backbone or "unet").static_graph and not settings.activation_checkpointing
     return "graphs" if static and world_size() == 1 else "no"
