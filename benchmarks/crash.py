@@ -200,6 +200,7 @@ def left_behind(folder: Path) -> dict[str, dict[Any, Any]]:
     assert found is not None
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     files = sorted(file for place in ("samples", "model", "ema") for file in (folder / place).iterdir())
+    files += [folder / name for name in ("data.png", "forward.png", "denoising.gif")]
     return {
         "tensors": {name: (str(t.dtype), t.numpy().tobytes()) for name, t in found.tensors.items()},
         "numbers": found.state | {"seconds": 0},
@@ -354,16 +355,17 @@ def main() -> None:
     work = Path(tempfile.mkdtemp())
     Run(settings, data, work / "never")  # what torch loads late is loaded here, once
     start_time = time.perf_counter()
-    assert set(ended(injection.start(work / "whole"))) == {FINISHED}
+    folder = work / "whole" / "run"  # pictures hold the name of their run's folder, which is the same for both
+    assert set(ended(injection.start(folder))) == {FINISHED}
     injection.seconds = time.perf_counter() - start_time
-    whole = left_behind(work / "whole")
+    whole = left_behind(folder)
     named = [line["skipped_step"] for line in whole["log"].values() if "skipped_step" in line]
     assert len(named) == 1, named
     if arguments.tmpfs:
         injection.disk = work / "disk"
         injection.disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(injection.disk)], check=True)
-    faulty = (injection.disk or work) / "faulty"
+    faulty = (injection.disk or work) / "run"
     try:
         while any(injection.left.values()):
             injection.train_through(faulty)

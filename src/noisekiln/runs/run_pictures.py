@@ -112,8 +112,9 @@ class RunPictures:
         save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once, **options), file)
 
     def _save(self, sheet: Image.Image, file: Path) -> None:
+        text = describe_run(self.folder, 0)  # of the images, whenever the run is resumed and they are drawn again
         with atomic_write(file) as draft:
-            sheet.save(draft, pnginfo=png_text(self._text()))
+            sheet.save(draft, pnginfo=png_text(text))
 
     def _text(self) -> dict[str, Any]:
         return describe_run(self.folder, self.trainer.images_seen)
