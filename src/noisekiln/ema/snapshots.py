@@ -19,6 +19,7 @@ from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.json_file import parse_json
 from noisekiln.files.model_folder import digest
+from noisekiln.files.plain_file import check_plain
 from noisekiln.machine.transfer import finish_copies, start_copy
 
 SUM = "sha256"  # name of a description's own checksum in it
@@ -131,6 +132,7 @@ def _snapshot_files(folder: Path) -> list[Path]:
 
 def _read_header(file: Path) -> Snapshot:
     try:
+        check_plain(file)
         with safe_open(file, framework="pt") as opened:
             about = _description(opened.metadata())
         return Snapshot(file, int(about["images_seen"]), tuple(map(float, about["lengths"])))

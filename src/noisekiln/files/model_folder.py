@@ -12,6 +12,7 @@ from torch import Tensor
 
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.json_file import read_json, write_json
+from noisekiln.files.plain_file import check_plain
 from noisekiln.paths import expand_home
 
 FORMAT = 1
@@ -88,8 +89,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If they do not have the digest that the file holds; files of earlier versions hold none.
     """
-    if not file.is_file():  # reading a pipe might never end
-        raise ValueError(f"{file.name} is missing, or no plain file")
+    check_plain(file)  # reading a pipe might never end
     with safe_open(file, framework="pt") as opened:
         written = (opened.metadata() or {}).get("sha256")
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)

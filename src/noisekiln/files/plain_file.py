@@ -7,6 +7,12 @@ from pathlib import Path
 MAX_BYTES = 64 << 20
 
 
+def check_plain(file: Path) -> None:
+    """Raise OSError if a file does not exist, and ValueError if it is a pipe, a device or a folder."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError(f"{file.name} is no plain file")
+
+
 def read_plain_text(file: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of a file, in UTF-8.
 

@@ -116,7 +116,8 @@ class Adapter:
             about["added"] = tuple(about["added"])
             known = {field.name: about[field.name] for field in fields(AdapterMetadata)}
             adapter = cls(AdapterMetadata(**known), tensors)
-            if about.get("sha256", _adapter_checksum(adapter)) != _adapter_checksum(adapter):  # files of earlier versions hold none
+            found = _adapter_checksum(adapter)
+            if about.get("sha256", found) != found:  # files of earlier versions hold none
                 raise ValueError("its content is not what was written, by its SHA-256")
             return adapter
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:

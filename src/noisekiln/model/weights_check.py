@@ -9,6 +9,8 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from noisekiln.files.plain_file import check_plain
+
 
 def check_matches_weights(make: Callable[[], nn.Module], file: Path) -> None:
     """Check that a model has the parameters of a file, from its header alone; nothing is allocated.
@@ -22,6 +24,7 @@ def check_matches_weights(make: Callable[[], nn.Module], file: Path) -> None:
     Raises:
         ValueError: If it has more parameters, or others; building it ends early then.
     """
+    check_plain(file)
     with safe_open(file, framework="pt") as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (no dict)
     owner, made = get_ident(), 0

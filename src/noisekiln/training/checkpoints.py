@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from noisekiln.errors import SaveFailed
+from noisekiln.files.plain_file import check_plain, read_plain_text
 from noisekiln.training.due import EveryImages
 
 SUMS, STATE = "SHA256SUMS", "state.json"
@@ -108,7 +109,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for place in reversed(_list_checkpoints(folder)):
         try:
             _verify(place)
-            state = json.loads((place / STATE).read_text(encoding="utf-8"))
+            state = _read_state(place / STATE)
             return Checkpoint([load_file(file) for file in sorted(place.glob("part-*.safetensors"))], state, skipped)
         except (OSError, ValueError, SafetensorError) as error:
             why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else error
@@ -237,9 +238,20 @@ def _remove(place: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
 
 
+def _read_state(file: Path) -> dict[str, Any]:
+    """The state in a checkpoint; raises ValueError if it is none, as somebody may have written it."""
+    try:
+        state = json.loads(read_plain_text(file))
+    except RecursionError:
+        state = None
+    if not isinstance(state, dict):
+        raise ValueError(f"{file.name}: not the state of a training")
+    return state
+
+
 def _verify(place: Path) -> None:
     """Raise OSError or ValueError unless all files are as they were written."""
-    written = (place / SUMS).read_bytes().decode()
+    written = read_plain_text(place / SUMS)
     found = [_line(file) for file in (place / STATE, *sorted(place.glob("part-*.safetensors")))]
     if "".join(found) != written:
         odd = {line.split("  ", 1)[-1] for line in set(found) ^ set(written.splitlines(keepends=True))}
@@ -249,6 +261,7 @@ def _verify(place: Path) -> None:
 
 def _line(file: Path) -> str:
     """The checksum line of a file."""
+    check_plain(file)
     with file.open("rb") as handle:
         return f"{hashlib.file_digest(handle, 'sha256').hexdigest()}  {file.name}\n"
 
