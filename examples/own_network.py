@@ -6,7 +6,6 @@ The loop is DDPM's (Ho et al. 2020, algorithm 1). A network of diffusers or of a
 """
 
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +32,8 @@ class Net(nn.Module):
 
 def train(images: Tensor, count: int, batch: int = 64) -> Net:
     """DDPM's loop over `count` images of (N, 3, 16, 16) in [-1, 1]."""
-    net = Net()
+    net, alpha_bar = Net(), torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
     for _ in range(max(1, count // batch)):
         x, t = images[torch.randint(len(images), (batch,))], torch.randint(1000, (batch,))
         eps, kept = torch.randn_like(x), alpha_bar[t].view(-1, 1, 1, 1)
@@ -46,16 +44,16 @@ def train(images: Tensor, count: int, batch: int = 64) -> Net:
     return net
 
 
-def main(count: int, out: Path = Path("own_network")) -> None:
+def main(count: int = 100_000, out: str = "own_network") -> None:
     """Train, and use the network."""
     faces = torch.from_numpy(load("portraits").train.pixels).permute(0, 3, 1, 2) / 127.5 - 1
     net = train(faces, count)
     model = nk.denoiser(net, schedule=nk.LinearBetas(), prediction="eps", size=16)
-    model.sample(64, steps=50).save(out / "ddim.png")
-    model.sample(64, sampler="dpmpp_2m", steps=20, schedule="karras").save(out / "dpmpp_2m.png")
+    model.sample(64, steps=50).save(f"{out}/ddim.png")
+    model.sample(64, sampler="dpmpp_2m", steps=20, schedule="karras").save(f"{out}/dpmpp_2m.png")
     lower = torch.arange(16)[:, None].expand(16, 16) >= 8
-    nk.inpaint(model, faces[0], lower, count=16, steps=20).save(out / "inpainted.png")
+    nk.inpaint(model, faces[0], lower, count=16, steps=20).save(f"{out}/inpainted.png")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    main(*map(int, sys.argv[1:]))
