@@ -96,7 +96,13 @@ class Run:
         self.background = BackgroundWriter()
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
         if self.opened.checkpoint is not None:
-            self.trainer.load_state_dict(self.opened.checkpoint.shards, self.opened.checkpoint.state)
+            try:
+                self.trainer.load_state_dict(self.opened.checkpoint.shards, self.opened.checkpoint.state)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"The newest checkpoint in {folder} does not fit this run ({error}): it was changed. "
+                    "Restore one from a backup, or give another `out` for a new run."
+                ) from error
             self.opened = self.opened.without_tensors()
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
         self._skipped_steps = 0

@@ -185,7 +185,7 @@ class RunFolder:
         """Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory."""
         requested = settings.micro_batch_size
         try:
-            recorded = int(json.loads(self.memory_file.read_text(encoding="utf-8"))["micro_batch_size"])
+            recorded = int(read_json(self.memory_file)["micro_batch_size"])
         except (OSError, ValueError, KeyError, TypeError):  # no record, or an unreadable one
             return requested
         return min(requested or recorded, recorded) if settings.shard else requested
@@ -226,8 +226,10 @@ class RunFolder:
 
     def _check_empty(self) -> None:
         """Raise ValueError if the folder holds other files than those of a run that was killed at its very start."""
-        if self.path.is_file():
-            raise ValueError(f"{self.path} is a file, but a run needs a folder. Give a new folder as `out`.")
+        for place in (self.path, *self.path.parents):
+            if place.is_file():
+                inside = "" if place == self.path else f", so {self.path} cannot be made"
+                raise ValueError(f"{place} is a file, but a run needs a folder{inside}. Give a new folder as `out`.")
         if self.path.exists() and any(not self._is_leftover(file) for file in entries_of(self.path)):
             raise ValueError(
                 f"{self.path} holds files, but no run: there is no run.yaml. Nothing was changed. "
