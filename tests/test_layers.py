@@ -24,7 +24,7 @@ LAYERS = [
     *("denoisers", "objectives", "optimizers"),
     *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
     *("ema", "logs", "training", "metrics"),  # know nothing of diffusion
-    *("model", "uses"),
+    *("model", "uses", "plots"),
     *("plan", "monitor", "session", "runs", "interop"),
     *("api", "public", "cli", "web"),
     *("__init__", "__main__"),

@@ -22,7 +22,7 @@ from noisekiln.plots.contact_sheet import draw_data
 from noisekiln.plots.forward_process import draw_forward, noisy_images
 from noisekiln.plots.lettering import fit_text, font_for, wrap_text
 from noisekiln.plots.loss_curves import curve_of, draw_run, read_metrics, smoothed
-from noisekiln.plots.sample_animation import denoising_frames, save_animation
+from noisekiln.plots.sample_animation import OPTIONS, denoising_frames, save_animation
 from noisekiln.plots.schedule_curves import draw_schedules
 from noisekiln.plots.sheet import MARGIN, TITLE, fit_into
 from noisekiln.runs import run_pictures
@@ -213,13 +213,13 @@ def test_images_on_their_way_to_noise(class_run: Path):
     assert np.abs(first.astype(int) - pixels[0].numpy().repeat(14, 0).repeat(14, 1)).max() <= 2
 
 
-def test_an_animation_ends_with_the_samples(class_run: Path, tmp_path: Path):
+def test_an_animation_ends_with_the_samples(class_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = Diffusion.load(class_run)
-    options = {"sampler": "dpmpp_2m", "schedule": "karras", "steps": 4}
-    frames = denoising_frames(model, ["dog", "Cat", None], source=None, batch_size=2, **options)
+    monkeypatch.setitem(OPTIONS, "steps", 4)
+    frames = denoising_frames(model, ["dog", "Cat", None], source=None, batch_size=2)
     assert frames.shape == (4, 3, 8, 8, 3)
     assert np.array_equal(
-        frames[-1], torch.as_tensor(model.sample(["dog", "Cat", None], seeds=range(3), **options)).numpy()
+        frames[-1], torch.as_tensor(model.sample(["dog", "Cat", None], seeds=range(3), **OPTIONS)).numpy()
     )
     save_animation(frames, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as animation:

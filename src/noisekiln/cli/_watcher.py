@@ -219,7 +219,9 @@ def describe_end(end: End) -> list[str]:
         steps = counted(end.skipped_steps, "step was", "steps were")
         lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")
     verdict = f"no verdict: {end.why_no_verdict}" if end.verdict is None else end.verdict.advice
-    lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}", f"  model  {end.folder / 'model'}"]
+    lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}"]
+    lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
+    lines += [f"  model  {end.folder / 'model'}"]
     return [*lines, f"note: {end.young}"] if end.young else lines
 
 

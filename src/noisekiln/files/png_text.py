@@ -15,14 +15,14 @@ KEY = "noisekiln"  # all entries together, as JSON, with their types
 SOFTWARE = "Software"  # a keyword of the PNG standard
 
 
-def _version() -> str:
+def _installed_version() -> str:
     try:
         return importlib.metadata.version("noisekiln")
     except importlib.metadata.PackageNotFoundError:  # run from its source, without an installation
         return "unknown"
 
 
-VERSION = _version()
+VERSION = _installed_version()
 
 
 def png_text(entries: Mapping[str, Any]) -> PngInfo:

@@ -13,13 +13,14 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plots.sheet import fit_into
 
 COUNT, COLUMNS = 9, 3
-STEPS = 16
+# Steps of equal angle: most of them are where images form, not in pure noise or among the last details.
+OPTIONS: dict[str, Any] = {"sampler": "dpmpp_2m", "schedule": "cosine", "steps": 16, "precision": "fp32"}
 SIDE = 96  # of an image, in pixels
 MILLISECONDS, LAST = 90, 1800  # of a frame, and of the finished images
 
 
 def denoising_frames(
-    model: Diffusion, conditions: list[Value | None], *, source: Tensor | None, batch_size: int, **options: Any
+    model: Diffusion, conditions: list[Value | None], *, source: Tensor | None, batch_size: int
 ) -> ImageArray:
     """Samples after each step, scaled to unit variance: (steps, N, H, W, C) uint8.
 
@@ -28,12 +29,11 @@ def denoising_frames(
         conditions: Condition of each sample; their seeds are 0, 1, ...
         source: Source of each sample, for a model with a task.
         batch_size: Samples in memory at once.
-        options: Options of `Diffusion.generate`, with `schedule` and `steps`.
     """
-    levels = model.levels(options["schedule"], options["steps"])
+    levels = model.levels(OPTIONS["schedule"], OPTIONS["steps"])
     frames: list[list[ImageArray]] = [[] for _ in levels[1:]]
     for progress in model.generate(
-        conditions, seeds=range(len(conditions)), batch_size=batch_size, source=source, **options
+        conditions, seeds=range(len(conditions)), batch_size=batch_size, source=source, **OPTIONS
     ):
         number = (progress.step - 1) % len(frames)
         norm = levels[number + 1].norm if not progress.finished else 1.0

@@ -15,14 +15,14 @@ from noisekiln.files.atomic import atomic_write
 from noisekiln.files.png_text import png_text
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
-from noisekiln.monitor.preview import PREVIEW, TaskPreview, preview_conditions
+from noisekiln.monitor.preview import TaskPreview, preview_conditions
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.plots.contact_sheet import draw_data
 from noisekiln.plots.figure import save_figure
 from noisekiln.plots.forward_process import draw_forward
 from noisekiln.plots.loss_curves import draw_run, read_metrics
-from noisekiln.plots.sample_animation import COUNT, STEPS, denoising_frames, save_animation
+from noisekiln.plots.sample_animation import COUNT, denoising_frames, save_animation
 from noisekiln.runs.grids import describe_run
 from noisekiln.training.trainer import Trainer
 
@@ -108,8 +108,7 @@ class RunPictures:
             conditioner = None if self.settings.cond == "none" else model.conditioner
             source, conditions = None, preview_conditions(conditioner, part, names, COUNT) or []
         at_once = min(COUNT, self.trainer.micro_batch_size)
-        options: dict[str, Any] = PREVIEW | {"steps": STEPS, "precision": "fp32"}
-        save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once, **options), file)
+        save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once), file)
 
     def _save(self, sheet: Image.Image, file: Path) -> None:
         text = describe_run(self.folder, 0)  # of the images, whenever the run is resumed and they are drawn again
