@@ -13,8 +13,9 @@ from conftest import TINY, Command
 from noisekiln.data import DataSet, load
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_folder, is_draft
+from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.logs.json_lines import JsonLines, damage_of_log
-from noisekiln.machine.lock import Lock
+from noisekiln.machine.lock import Lock, locked_in_place
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import size_to_load
@@ -187,3 +188,25 @@ def test_samples_that_cannot_be_written_name_another_folder(
     assert refusal in result.flat
     monkeypatch.undo()
     assert cli("sample", run, "-n", 1, "--steps", 1, "--out", tmp_path / "images").code == 0
+
+
+def test_two_commands_do_not_write_images_into_one_folder(cli: Command, run: Path, tmp_path: Path):
+    out = tmp_path / "images"
+    words = ("sample", run, "-n", 2, "--steps", 1, "--out", out)
+    assert cli(*words).code == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with locked_in_place(out):
+        result = cli(*words, "--seed", 7)
+    assert result.code == 2
+    assert f"{out} is in use by another process, which writes its images there. Wait for it, or give" in result.flat
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert cli(*words).code == 0
+
+
+def test_images_that_another_command_wrote_meanwhile_are_replaced_too(tmp_path: Path):
+    late, images = SampleFolder(tmp_path / "images"), np.zeros((3, 8, 8, 3), dtype=np.uint8)
+    first = SampleFolder(tmp_path / "images")
+    first.add(images, [{}] * 3)
+    late.look()
+    late.add(images[:1], [{}])
+    assert sorted(file.name for file in (tmp_path / "images").iterdir()) == ["00000.png", "samples.json"]

@@ -81,7 +81,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], images_seen: int, lengths
     file = folder / f"{images_seen:012d}.safetensors"
     about = {"images_seen": images_seen, "lengths": list(lengths), "tensors": digest(tensors)}
     # One entry: with two, their order in the file would vary.
-    metadata = {"snapshot": json.dumps({**about, SUM: _checksum(about)})}
+    metadata = {"snapshot": json.dumps({**about, SUM: _sum_of(about)})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as draft:
@@ -144,12 +144,12 @@ def _description(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     about = parse_json((metadata or {})["snapshot"])
     if not isinstance(about, dict):
         raise ValueError("its description is no table")
-    if about.pop(SUM, _checksum(about)) != _checksum(about):
+    if about.pop(SUM, _sum_of(about)) != _sum_of(about):
         raise ValueError(NOT_WRITTEN)
     return about
 
 
-def _checksum(about: Mapping[str, Any]) -> str:
+def _sum_of(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

@@ -49,7 +49,7 @@ class SampleFolder:
         self._made: list[Path] = []  # the innermost first
         self._index: list[dict[str, Any]] = []
         if path.exists() or any(parent.is_file() for parent in path.parents):
-            self._look()
+            self.look()
 
     @property
     def images(self) -> ImageArray:
@@ -123,8 +123,9 @@ class SampleFolder:
         sheet = tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49))
         save_image(sheet, self.path / GRID, at_least=512, text=self.shared)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Find the earlier samples; raises WouldOverwrite if there is anything else."""
+        self.notes = []
         entries, index = entries_of(self.path), self.path / INDEX
         listed = _listed(index)
         self._is_damaged = listed is None

@@ -7,6 +7,8 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -73,6 +75,33 @@ class Lock:
         if self._handle is not None:
             os.close(self._handle)  # which releases it
             self._handle = None
+
+
+@contextmanager
+def locked_in_place(folder: Path) -> Iterator[None]:
+    """While the context is open, no other process can open one for the same folder; no file is written for it.
+
+    Windows, and some network disks, cannot lock a folder: there nothing is locked.
+
+    Raises:
+        ValueError: If another process has it open.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            _acquire(handle)
+        except OSError as error:
+            if error.errno in HELD_BY_ANOTHER:
+                raise ValueError(
+                    f"{folder} is in use by another process, which writes its images there. "
+                    "Wait for it, or give another `out`."
+                ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def _open_plain(file: Path) -> int:

@@ -1,6 +1,7 @@
 """Writing of images to a folder while they are generated, by one process or several."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
+from noisekiln.machine.lock import locked_in_place
 from noisekiln.model.generate import generate_in_batches
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
@@ -36,18 +38,24 @@ def write_batches(
         columns: Columns of the grid.
         before: Input image, shown first in the grid.
         writes: Whether this process writes; only one of several does.
+
+    Raises:
+        ValueError: If the folder cannot be written, or another process writes there.
     """
     if writes:
         folder.create()
-    try:
-        for each in progress:
-            if each.finished and writes:
-                images: ImageArray = each.images().cpu().numpy()
-                folder.add(images, describe(each))
-            yield each
-    finally:
-        folder.write_grid(columns, before)
-        folder.remove_if_empty()
+    with locked_in_place(folder.path) if writes else nullcontext():
+        if writes:
+            folder.look()  # another process may have written there until now
+        try:
+            for each in progress:
+                if each.finished and writes:
+                    images: ImageArray = each.images().cpu().numpy()
+                    folder.add(images, describe(each))
+                yield each
+        finally:
+            folder.write_grid(columns, before)
+            folder.remove_if_empty()
 
 
 def generate_on_ranks(
