@@ -57,7 +57,8 @@ class Model(nn.Module, ABC):
                 f"The weights of a model were to become {dtype}. They stay torch.float32, as noise, levels and images "
                 "do. To compute the network in 16 bits, sample with `precision=bf16` or `precision=fp16`."
             )
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # which returns this module
+        return self
 
     @abstractmethod
     def generate(

@@ -245,8 +245,9 @@ class RunFolder:
             return
         described = self._read_data_file()
         if described["fingerprint"] != data.fingerprint:
-            counts = [described.get(name) for name in ("images", "held_out")]
-            count = sum(counts) if all(isinstance(each, int) for each in counts) else None
+            parts = [described.get(name) for name in ("images", "held_out")]
+            counts = [part for part in parts if isinstance(part, int)]
+            count = sum(counts) if len(counts) == len(parts) else None
             before = Settings.read(self.settings_file)
             raise other_images(self.path, before, count, data, settings.data, has_model=self.has_whole_model())
 
