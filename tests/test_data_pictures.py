@@ -1,6 +1,7 @@
 """Single files, good and bad: every kind becomes upright 8-bit pixels, or is listed with its reason."""
 
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisekiln.data import DataError, DataSet, load
+from noisekiln.data import DataError, DataSet, decode, image_collection, load
 from noisekiln.data.decode import MAX_PIXELS
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
@@ -88,6 +89,26 @@ def test_bomb_is_refused_before_decoding_and_without_a_warning(tmp_path: Path):
         why = reasons(load(tmp_path))
     assert set(why) == {"large.png", "huge.png"}
     assert all("million pixels" in text for text in why.values())
+
+
+def test_large_images_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for number in range(8):
+        save_valid_image(tmp_path, f"{number}.png", (9, 9))
+    at_once: list[int] = []
+    seen: list[int] = []
+
+    def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        at_once.append(1)
+        time.sleep(0.01)
+        seen.append(len(at_once))
+        at_once.pop()
+        return image.resize(size)
+
+    monkeypatch.setattr(image_collection, "resize_and_crop", fitted)
+    monkeypatch.setattr(image_collection, "THREADS", 4)
+    monkeypatch.setattr(decode, "LARGE", 80)
+    load(tmp_path, size=8)
+    assert seen == [1] * 8
 
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path):

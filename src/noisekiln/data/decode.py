@@ -3,9 +3,9 @@
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -38,7 +38,7 @@ UPRIGHT = dict(
         strict=True,
     )
 )
-_one_large = threading.Lock()
+_one_large = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def decode(item: Item, *, in_colour: bool, window: Range | None, about: tuple[in
             image.draft(None, (2 * max(about), 2 * max(about)))
             image.load()
         shown = image if values is None or window is None else _in_8_bits(image, values, window)
-        plain = colour.on_white(shown).convert("RGB" if in_colour else "L")
+        plain, mode = colour.on_white(shown), "RGB" if in_colour else "L"
+        plain = plain if plain.mode == mode else plain.convert(mode)  # a large image is not copied without need
         turn = UPRIGHT.get(_orientation(image))
         return plain if turn is None else plain.transpose(turn)
 
@@ -127,6 +128,11 @@ def transparency(item: Item) -> Values | None:
         return (1 - np.asarray(opacity if turn is None else opacity.transpose(turn), np.float32) / 255).astype(
             np.float32
         )
+
+
+def one_large(pixels: int) -> AbstractContextManager[Any]:
+    """Waits until no other thread holds a large image, if this one is large by its number of pixels."""
+    return _one_large if pixels > LARGE else nullcontext()
 
 
 @contextmanager
@@ -148,7 +154,7 @@ def _open_item(item: Item) -> Iterator[_Opened]:
                 raise Unusable(
                     f"{opened.image.height}x{opened.image.width} is over {MAX_PIXELS / 1e6:.0f} million pixels"
                 )
-            with _one_large if pixels > LARGE else nullcontext():
+            with one_large(pixels):
                 yield opened if opened.values is not None else _Opened(opened.image, deep.deep_values(opened.image))
     except Unusable:
         raise

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from noisekiln.data.decode import Header, Unusable, decode, silent
+from noisekiln.data.decode import Header, Unusable, decode, one_large, silent
 from noisekiln.data.deep import Windows
 from noisekiln.data.resize import resize_and_crop
 from noisekiln.data.source import Item
@@ -128,8 +128,9 @@ class FileImages:
         def frame(entry: tuple[Item, Header]) -> DecodedImage:
             item, header = entry
             try:
-                image = decode(item, in_colour=channels == 3, window=self.windows.of(header.deep), about=size)
-                return _to_array(resize_and_crop(image, size))
+                with one_large(header.height * header.width):
+                    image = decode(item, in_colour=channels == 3, window=self.windows.of(header.deep), about=size)
+                    return _to_array(resize_and_crop(image, size))
             except Unusable as error:
                 return str(error)
 
