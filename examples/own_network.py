@@ -56,4 +56,4 @@ def main(count: int = 100_000, out: str = "own_network") -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]) if sys.argv[1:] else 100_000)

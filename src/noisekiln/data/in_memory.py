@@ -27,6 +27,7 @@ from noisekiln.data.rows import (
 from noisekiln.data.source import Item, Part, Source, file_item
 from noisekiln.errors import DataError, counted
 from noisekiln.paths import expand_home
+from noisekiln.paths import expand_home
 
 IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data")
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label")
@@ -109,7 +110,7 @@ def _kinds(table: Table) -> dict[str, str]:
 
 def _part_of_table(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
     """The part, the names of its classes, and notes on the columns."""
-    images = _stack_or_items(table.columns[kinds["images"]])
+    images: Any = _stack_or_items(table.columns[kinds["images"]])
     if not len(images):
         raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
     read = {kind: _one_by_one(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
@@ -157,7 +158,7 @@ def _(entry: str, number: int) -> Item:
 
 @_item.register
 def _(entry: Path, number: int) -> Item:
-    return file_item(str(entry), entry.expanduser())
+    return file_item(str(entry), expand_home(entry))
 
 
 @_item.register
