@@ -27,7 +27,6 @@ from noisekiln.data.rows import (
 from noisekiln.data.source import Item, Part, Source, file_item
 from noisekiln.errors import DataError, counted
 from noisekiln.paths import expand_home
-from noisekiln.paths import expand_home
 
 IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data")
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label")
@@ -135,10 +134,10 @@ def _stack_or_items(values: Any) -> NDArray[Any] | tuple[Item, ...]:
     if is_stack(values):
         return as_array(values)
     entries = [as_array(value) if is_stack(value) else value for value in values]
-    shapes = {value.shape if isinstance(value, np.ndarray) else None for value in entries}
-    if len(shapes) == 1 and None not in shapes and len(next(iter(shapes))) in (2, 3):
-        stack = np.stack(entries)
-        return stack if stack.dtype != object else tuple(_item(entry, number) for number, entry in enumerate(entries))
+    arrays = [entry for entry in entries if isinstance(entry, np.ndarray)]
+    shapes = {array.shape for array in arrays}
+    if entries and len(arrays) == len(entries) and len(shapes) == 1 and arrays[0].ndim in (2, 3):
+        return np.stack(arrays)
     return tuple(_item(entry, number) for number, entry in enumerate(entries))
 
 
