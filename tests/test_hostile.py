@@ -27,6 +27,7 @@ from noisekiln.model.generate import resolve_seeds
 from noisekiln.model.saving import load_codec
 from noisekiln.paths import expand_home
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import size_to_load
 from noisekiln.samplers.base import Sampler, check_steps
 from noisekiln.session.prompts import repeat_conditions
 from noisekiln.uses.request import SampleOptions
@@ -174,6 +175,14 @@ def test_a_model_that_is_not_changed_has_the_weights_of_its_file(model: Path):
     loaded = Diffusion.load(model)
     assert all(parameter.device.type == "cpu" and parameter.isfinite().all() for parameter in loaded.parameters())
     assert torch.nn.Linear(2, 2).weight.device.type == "cpu"  # nothing is left of the check
+
+
+@pytest.mark.parametrize("size", [5, None, [8], ["8", 8], [10**9, 8]])
+def test_the_size_of_a_changed_model_to_start_from_is_checked(model: Path, size: object):
+    assert size_to_load(None, model, None) == (8, 8)
+    change(model, "size", size)
+    with pytest.raises(ValueError, match=r"The model of .* is damaged"):
+        size_to_load(None, model, None)
 
 
 @pytest.mark.parametrize("value", [[[1, 2], 3], {"a": 1}, [8], ["8", 8], True, 8.5])

@@ -156,14 +156,14 @@ def _build_parts(description: Mapping[str, Any], consent: Consent) -> Parts:
     return Parts(
         Denoiser(backbone, PREDICTIONS[description["prediction"]], label),
         codec,
-        _checked_size_of(description["size"]),
+        checked_model_size(description["size"]),
         None if conditioner is None else build(Conditioner, conditioner, consent),
         _sampling_of(description["sampling"], consent),
         None if task is None else build(Task, task, consent),
     )
 
 
-def _checked_size_of(size: object) -> tuple[int, int]:
+def checked_model_size(size: object) -> tuple[int, int]:
     """Height and width from a `model.json`."""
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise ValueError("its size is not a height and a width")

@@ -1,5 +1,6 @@
 """Models that a run starts from or learns from: found, loaded, and kept as copies in the run."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.saving import checked_model_size
 from noisekiln.plan.settings import Settings
 
 START = "start"  # folder in a run with a copy of its initial model, so that it can always be resumed
@@ -33,11 +35,10 @@ def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) 
                 f"{start} is a cascade, but fine-tuning needs a single model. Give one of its stages: "
                 f"{Path(start) / 'model' / 'stage0'}, ..."
             )
-        height, width = description["size"]
+        return _size_of_model(description, start)
     except ValueError as error:
         hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
         raise ValueError(f"{error}{hint}") from None
-    return height, width
 
 
 def default_folder(data: DataSet, start: str | Path | None) -> Path:
@@ -110,6 +111,16 @@ def start_name(settings: Settings) -> str:
     """The path of the model that a run starts from, relative to the working directory if it lies there."""
     start = Path(str(settings.start))
     return str(start.relative_to(Path.cwd()) if start.is_relative_to(Path.cwd()) else start)
+
+
+def _size_of_model(description: Mapping[str, object], place: str | Path) -> tuple[int, int]:
+    """Height and width of a model's images, from its `model.json`."""
+    try:
+        return checked_model_size(description.get("size"))
+    except ValueError as error:
+        raise ValueError(
+            f"The model of {place} is damaged ({error}). Restore it from a backup, or download it again."
+        ) from None
 
 
 def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: bool) -> Diffusion | None:
