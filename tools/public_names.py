@@ -37,7 +37,7 @@ def main() -> None:
 def public_names() -> str:
     """The module that imports every public name."""
     of_rooms = [f"{room}/{name}" for room in rooms() for name in ("base", *names(room))]
-    found = {}
+    found: dict[str, str] = {}
     for module in dict.fromkeys((*WHOLE, *CLASSES, *of_rooms)):
         for name in defined(SOURCE / f"{module}.py", classes_only=module not in WHOLE):
             found.setdefault(name, module.replace("/", "."))
