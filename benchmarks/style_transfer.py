@@ -43,7 +43,7 @@ def main() -> None:
         before, target = part.pixels[rows], data.class_names.index(requested)
         ways: dict[str, Tensor] = {"from noise": model.sample([requested] * len(rows))}
         for strength in (0.8, 0.95, 1.0):
-            made = [
+            made: list[Tensor] = [
                 style(model, image, source_condition=shown, condition=requested, strength=strength) for image in before
             ]
             ways[f"strength {strength:g}"] = torch.cat(made)
