@@ -167,7 +167,7 @@ def test_the_page_of_names_is_true():
     assert len(rows) > 7
     for elsewhere, _ in rows[1:]:
         for option in re.findall(r"`(--[\w-]+)`", elsewhere):
-            assert answer("settings", option) or answer("options of sampling", option), option
+            assert answer("settings", option) or answer("options", option), option
         kind, _, words = elsewhere.partition(": ")
         for word in words.split(", ") if words else []:
             kind_of_answer = "prediction types" if kind == "predictions" else kind

@@ -30,7 +30,7 @@ class Command(TyperCommand):
             if synonym in known and not (training and synonym == "--steps"):
                 args[position] = synonym + equals + value
                 continue
-            found = answer("settings" if training else "options of sampling", option)
+            found = answer("settings" if training else "options", option)
             if found is not None:
                 raise ValueError(f"There is no option {option}. {found}")
         return list(super().parse_args(ctx, args))
