@@ -66,7 +66,7 @@ class Rules:
     def allows(self, number: float) -> bool:
         """Whether a number is finite and in the range."""
         return (
-            (isinstance(number, Integral) or math.isfinite(number))  # no float has the value of a huge integer
+            (isinstance(number, int) or math.isfinite(number))  # no float has the value of a huge integer
             and (self.above is None or number > self.above)
             and (self.at_least is None or number >= self.at_least)
             and (self.below is None or number < self.below)
