@@ -51,6 +51,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, call: int) -> Iterator[None]:
         return run
 
     with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "fsync", lambda handle: None)
         for owner, name in [
             (Path, "unlink"), (Path, "mkdir"), (Path, "write_text"), (Image.Image, "save"), (atomic.os, "replace"),
         ]:  # fmt: skip
@@ -64,7 +65,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, call: int) -> Iterator[None]:
         raise AssertionError("not killed")
 
 
-CALLS = 40  # more than a folder of samples needs
+CALLS = 80  # more than a folder of samples needs
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -73,13 +74,13 @@ def test_a_kill_at_any_moment_leaves_a_folder_that_can_be_used(
 ):
     for call in range(1, CALLS):
         folder = tmp_path / str(call)
-        write(folder, 3, value=1)
+        write(folder, 2, value=1)
         (folder / "strip.png").write_bytes(b"")
         if damaged:
             (folder / INDEX).write_text("[{")
         try:
             with killed_at(monkeypatch, call):
-                write(folder, 4, value=2)
+                write(folder, 2, batch=1, value=2)
         except AssertionError:
             break
         write(folder, 1, value=3)

@@ -106,7 +106,7 @@ def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sampl
     )
     young = about_young_run(run)
     if young is not None:
-        session.results.notes.append(young)  # shown with the first step, if nothing is refused before
+        session.later_notes.append(young)
     return session
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from noisekiln.errors import WouldOverwrite, counted
+from noisekiln.files.atomic import is_draft
 from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile
 from noisekiln.files.png_text import read_png_text
@@ -151,6 +153,9 @@ class SampleFolder:
         """Remove the earlier samples. Their index stays until the new one replaces it: it says whose the others are."""
         for file in self.earlier:
             file.unlink(missing_ok=True)
+        for entry in self.path.iterdir():
+            if is_draft(entry) and entry.is_dir() and _is_ours(entry.name[1:].rpartition(".")[0]):
+                shutil.rmtree(entry, ignore_errors=True)  # a process was killed while it wrote this file
         if self._is_damaged:
             os.replace(self.path / INDEX, self.path / DAMAGED)
 
@@ -158,6 +163,10 @@ class SampleFolder:
 def _says_it_is_a_sample(entry: Path) -> bool:
     """Whether it is an image that noisekiln has written, by its name and the text in it."""
     return _is_numbered(entry.name) and entry.is_file() and read_png_text(entry) is not None
+
+
+def _is_ours(name: str) -> bool:
+    return name in (INDEX, *OVERVIEWS) or _is_numbered(name)
 
 
 def _is_numbered(name: str) -> bool:

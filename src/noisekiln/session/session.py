@@ -37,6 +37,9 @@ class Session:
 
     Raises:
         WouldOverwrite: If the folder holds anything else.
+
+    Attributes:
+        later_notes: Lines for the user that are noted after the first step, when nothing can be refused any more.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Session:
         self.prompts = prompts
         self.note = note
         self.results = SampleFolder(out)
+        self.later_notes: list[str] = []
         self.name, self.command = name, command
         self._inputs: list[str] = []
 
@@ -256,6 +260,6 @@ class Session:
         """The progress, with notes after the first step, when nothing can be refused any more, on earlier images."""
         for number, each in enumerate(progress):
             if number == 0:
-                for line in self.results.notes:
+                for line in [*self.later_notes, *self.results.notes]:
                     self.note(line)
             yield each
