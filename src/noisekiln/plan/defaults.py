@@ -17,8 +17,8 @@ from noisekiln.plan.fine_tune import settings_from_base_model
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import task_of
 
-COMPILE_MINUTES = 20  # budget from which the minute that compiling takes is gained back
-COMPILE_IMAGES = 5_000_000  # about as long: 20 minutes at 4,000 images per second
+COMPILE_MINUTES = 10  # twice the budget from which the minute that compiling takes is gained back (records/gpu.json)
+COMPILE_IMAGES = 2_500_000  # about as long: 10 minutes at 4,000 images per second
 
 
 def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:

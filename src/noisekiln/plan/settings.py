@@ -115,7 +115,7 @@ class Settings:
     compile: str = _machine(
         "auto",
         "On an Nvidia GPU: graphs (CUDA graphs: launch all kernels of the network at once), yes (torch.compile, too: "
-        "faster, after a minute), no, or auto: yes for 20 minutes or more, otherwise graphs.",
+        "faster, after a minute), no, or auto: yes for 10 minutes or more, otherwise graphs.",
         choices=("auto", "yes", "graphs", "no"),
     )
     deterministic: bool = _machine(
