@@ -50,7 +50,7 @@ def refuse_pickle(file: Path) -> None:
         raise ValueError(
             f"{str(file)!r} is a pickle, and opening one runs any code that is in it; noisekiln reads none. "
             "Give the folder of a run. If you trust the file and have its network: load it in Python with "
-            "torch.load(..., weights_only=True), put it into a noisekiln.model.diffusion.Diffusion, and save that."
+            "torch.load(..., weights_only=True), and give the network to noisekiln.denoiser."
         )
 
 
