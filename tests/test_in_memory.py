@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from noisekiln.data import DataError, load
-from noisekiln.data.rows import LIMIT
+from noisekiln.data.rows import ENTRY
 from noisekiln.images import Images
 from noisekiln.plan.task_data import read_images
 
@@ -225,8 +225,8 @@ def test_what_cannot_be_read_is_refused_in_words(data, words, says):
 
 
 def test_an_iterator_without_an_end_is_refused(monkeypatch):
-    monkeypatch.setattr("noisekiln.data.rows.LIMIT", LIMIT >> 16)
-    with pytest.raises(DataError, match="or there is no end of them"):
+    monkeypatch.setattr("noisekiln.data.rows.LIMIT", 20 * ENTRY)
+    with pytest.raises(DataError, match="the first 17 of them take more than .* or there is no end of them"):
         load(itertools.repeat(PIL[0]))
 
 
