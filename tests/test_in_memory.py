@@ -226,7 +226,7 @@ def test_what_cannot_be_read_is_refused_in_words(data, words, says):
 
 def test_an_iterator_without_an_end_is_refused(monkeypatch):
     monkeypatch.setattr("noisekiln.data.rows.LIMIT", 20 * ENTRY)
-    with pytest.raises(DataError, match="the first 17 of them take more than .* or there is no end of them"):
+    with pytest.raises(DataError, match=r"the first 17 of them take more than .* or there is no end of them"):
         load(itertools.repeat(PIL[0]))
 
 
