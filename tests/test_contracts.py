@@ -579,7 +579,7 @@ def test_an_optimizer_resumes_to_the_bit(pets, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "spec", "says"),
     [
-        ("--codec", "pixel", "There is no codec called 'pixel'. Did you mean 'pixels'?"),
+        ("--codec", "pixel", "There is no codec called 'pixel'. It is 'pixels' here."),
         ("--cond", "txt", "There is no conditioner called 'txt'. Did you mean 'text'?"),
         ("--objective", "denoise", "There is no objective called 'denoise'. Did you mean 'denoising'?"),
         ("--optimizer", "muoon", "There is no optimizer called 'muoon'. Did you mean 'muon'?"),
