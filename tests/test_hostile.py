@@ -201,6 +201,7 @@ def test_settings_of_several_types_are_checked(value: Any):
         lambda: SampleOptions(count=10**12),
         lambda: SampleOptions(steps=10**400),
         lambda: check_steps(10**12),
+        lambda: Unet(3, widths=(32,), blocks=(10**9,)),
         lambda: Settings(minutes=1e300),
         lambda: Settings(ema_snapshots=10**400),
         lambda: Settings(timeout=1e30),

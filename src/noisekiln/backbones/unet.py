@@ -13,6 +13,7 @@ from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.group_norm import GroupNorm
 from noisekiln.blocks.residual import Residual
 from noisekiln.blocks.shape import concat_condition_image, depth_to_space, match_size, pad_to_multiple, space_to_depth
+from noisekiln.components.limits import MOST_BLOCKS, check_at_most
 from noisekiln.conditions import Cond
 
 
@@ -55,7 +56,7 @@ class Unet(Backbone):
         image: int = 0,
     ) -> None:
         super().__init__()
-        if len(widths) != len(blocks) or any(width % 32 for width in widths) or not widths:
+        if len(widths) != len(blocks) or any(width % 32 or width < 32 for width in widths) or not widths:
             raise ValueError(
                 f"unet(widths={widths}, blocks={blocks}): every level needs a width that is a multiple of 32, "
                 "and a number of blocks. Give two tuples of the same length."
@@ -65,6 +66,7 @@ class Unet(Backbone):
                 f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
                 f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
             )
+        check_at_most("blocks", sum(blocks), MOST_BLOCKS)
         self.channels = channels
         self.vector = vector
         self.widths = widths

@@ -2,6 +2,7 @@
 
 MOST_IMAGES = 1_000_000  # sampled by one request, whose conditions and seeds are lists
 MOST_STEPS = 10_000  # of sampling, each with a level
+MOST_BLOCKS = 1_000  # of a network
 LONGEST_MINUTES = 60 * 24 * 3660  # ten years
 
 
