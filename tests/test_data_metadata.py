@@ -158,6 +158,13 @@ def test_names_are_relative_to_their_file_and_matched_below_it(tmp_path: Path):
     assert not said(data, "differs")
 
 
+def test_a_file_in_a_sub_folder_describes_the_images_there():
+    images = ImageNames(["train/1.png", "2.png", "val/1.png"])
+    assert images.find("photos/1.png", "train")[0] == "train/1.png"
+    assert images.find("photos/2.png", "train")[0] is None
+    assert images.find("2.jpg", "train")[0] is None
+
+
 def test_names_that_do_not_fit_exactly_are_said(tmp_path: Path):
     data = load(folder(tmp_path, csv=HEAD + "photos/0.png,a\n1.jpg,b\nz.png,c\n"))
     assert data.train.captions == ("a", "b", "")
