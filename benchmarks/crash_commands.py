@@ -1,6 +1,6 @@
 r"""Can every command be killed at any moment, and does the end stay the same to the byte?
 
-    python benchmarks/crash_commands.py --kills 200 --record records/crash_commands.json
+    python benchmarks/crash_commands.py --kills 200 --images 160 --record records/crash_commands.json
 
 Commands run as they are typed, on tiny images: `train` on plain images, on classes, on captions, with a task, as an
 adapter of another run, and in two processes; `sample`; `ema` into another folder and into the run. Each is killed

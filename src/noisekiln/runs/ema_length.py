@@ -111,7 +111,7 @@ class PostHocEma:
         Raises:
             ValueError: If the length is impossible, the folder holds something else, or the run is being trained.
         """
-        if out is not None and (out.is_file() or (out.exists() and not _is_ours(out))):
+        if out is not None and (out.is_file() or (out.exists() and not _is_replaceable(out))):
             raise WouldOverwrite(out, "other files than a model written by this command")
         check_no_link_leaves(out or self.folder)
         model, adapter = self._make(length)
@@ -153,7 +153,7 @@ def _adapter_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_replaceable(folder: Path) -> bool:
     """Whether a folder is empty, or `write` has written it; a process that was killed may have left drafts."""
     names = {file.name for file in entries_of(folder)}
     return not names or (
