@@ -206,6 +206,7 @@ def test_images_on_their_way_to_noise(class_run: Path):
     shown, ratios = noisy_images(model, pixels, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
     assert shown.shape == (3, 2, 8, 8, 3)
     assert np.abs(shown[0].astype(int) - pixels.numpy()).max() <= 2  # Karras' curve begins at 0.004
+    assert np.isin(shown[2], (0, 255)).mean() < 0.6  # not as bright as noise of 160 times the image
     schedule = build(Schedule, model.sampling.schedule)
     assert ratios == [float(schedule(torch.tensor(time, dtype=torch.float64)).nsr) for time in (0.0, 0.5, 1.0)]
     sheet = draw_forward(model, pixels)

@@ -13,7 +13,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plots.sheet import fit_into
 
 COUNT, COLUMNS = 9, 3
-# Steps of equal angle: most of them are where images form, not in pure noise or among the last details.
+# Of unit variance, so that no frame is too bright, and of equal angle: most steps are where images form, not in pure noise or among the last details.
 OPTIONS: dict[str, Any] = {"sampler": "dpmpp_2m", "schedule": "cosine", "steps": 16, "precision": "fp32"}
 SIDE = 96  # of an image, in pixels
 MILLISECONDS, LAST = 90, 1800  # of a frame, and of the finished images
@@ -22,7 +22,7 @@ MILLISECONDS, LAST = 90, 1800  # of a frame, and of the finished images
 def denoising_frames(
     model: Diffusion, conditions: list[Value | None], *, source: Tensor | None, batch_size: int
 ) -> ImageArray:
-    """Samples after each step, scaled to unit variance: (steps, N, H, W, C) uint8.
+    """Samples after each step: (steps, N, H, W, C) uint8.
 
     Args:
         model: The model.
@@ -36,8 +36,7 @@ def denoising_frames(
         conditions, seeds=range(len(conditions)), batch_size=batch_size, source=source, **OPTIONS
     ):
         number = (progress.step - 1) % len(frames)
-        norm = levels[number + 1].norm if not progress.finished else 1.0
-        frames[number].append(progress.decode((progress.x / norm).to(progress.x.dtype)).cpu().numpy())
+        frames[number].append(progress.images().cpu().numpy())
     return np.stack([np.concatenate(parts) for parts in frames])
 
 
