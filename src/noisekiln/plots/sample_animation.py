@@ -13,7 +13,8 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plots.sheet import fit_into
 
 COUNT, COLUMNS = 9, 3
-# Of unit variance, so that no frame is too bright, and of equal angle: most steps are where images form, not in pure noise or among the last details.
+# A schedule of unit variance, so that no frame is too bright, and of equal angles: most steps are where images form,
+# not in pure noise or among the last details.
 OPTIONS: dict[str, Any] = {"sampler": "dpmpp_2m", "schedule": "cosine", "steps": 16, "precision": "fp32"}
 SIDE = 96  # of an image, in pixels
 MILLISECONDS, LAST = 90, 1800  # of a frame, and of the finished images
