@@ -77,11 +77,11 @@ def run_shell(cli, command):
 @pytest.fixture
 def a_page_changes_nothing(monkeypatch, tmp_path):
     """`nk.train` is short as the command is; readers of data that a page adds are gone after it."""
-    from noisekiln import api
+    from noisekiln import public
     from noisekiln.data import readers
 
-    train = api.train
-    monkeypatch.setattr(api, "train", lambda data, **settings: train(data, **SHORT | settings))
+    train = public.train
+    monkeypatch.setattr(public, "train", lambda data, **settings: train(data, **SHORT | settings))
     monkeypatch.setattr(readers, "__path__", list(readers.__path__))
     monkeypatch.chdir(tmp_path)
 

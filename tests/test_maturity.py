@@ -120,14 +120,18 @@ def test_all_processes_reserve_the_same_time():
     assert trainer.budget.reserved == 2.0
 
 
-@pytest.mark.parametrize(("share", "seconds"), [(1.0, 60.0), (0.9, 50.0)])
-def test_a_run_that_has_ended_has_used_its_minutes(share: float, seconds: float):
-    trainer: Any = SimpleNamespace(budget=Budget(minutes=1), seconds=50.0, share=share)
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [
+        (Budget(minutes=1).reserving(10.0), 60.0),
+        (Budget(minutes=1).reserving(9.0), 50.0),  # not ended, or ended by images
+        (Budget(images=9), 50.0),
+    ],
+)
+def test_a_run_that_its_minutes_ended_has_used_them(budget: Budget, seconds: float):
+    trainer: Any = SimpleNamespace(budget=budget, seconds=50.0)
     count_as_used(trainer)
     assert trainer.seconds == seconds
-    by_images: Any = SimpleNamespace(budget=Budget(images=9), seconds=50.0, share=1.0)
-    count_as_used(by_images)
-    assert by_images.seconds == 50.0
 
 
 def test_a_run_in_minutes_keeps_time_for_its_last_grid_and_is_then_finished(

@@ -11,6 +11,6 @@ def reserve(trainer: Trainer, seconds: float) -> None:
 
 
 def count_as_used(trainer: Trainer) -> None:
-    """Count the time that was kept, so that the saved state is that of a finished run."""
-    if trainer.budget.minutes is not None and trainer.share >= 1:
+    """Count the time that was kept, if the minutes ended the run, so that the saved state is that of a finished one."""
+    if trainer.budget.minutes is not None and trainer.budget.share(trainer.seconds, images=0) >= 1:
         trainer.seconds = max(trainer.seconds, 60 * trainer.budget.minutes)
