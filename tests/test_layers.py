@@ -15,7 +15,7 @@ MODULES = sorted(str(file.relative_to(SOURCE).with_suffix("")) for file in FILES
 
 # From the ground up: a module or room may import what stands before it, and its own room.
 LAYERS = [
-    *("errors", "paths"),
+    *("version", "errors", "paths"),
     *("levels", "estimate", "predictions", "posterior", "conditions"),  # the mathematics
     "components",  # what is chosen by name
     *("files", "data", "machine", "distributed", "images"),  # know nothing of diffusion
@@ -34,7 +34,7 @@ WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they
     "errors": set(),
     "paths": set(),
     "components": {"errors", "paths"},
-    "files": {"errors", "paths"},
+    "files": {"version", "errors", "paths"},
     "data": {"errors", "paths"},
     "machine": {"errors"},
     "distributed": {"errors"},

@@ -7,7 +7,9 @@ import importlib
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from noisekiln.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from noisekiln.public import *  # noqa: F403 (all that it imports)

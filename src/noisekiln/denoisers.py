@@ -47,8 +47,8 @@ class Denoiser(nn.Module):
             y: Tensor = self.backbone(x_in, labels, cond)
         if not isinstance(y, Tensor):
             raise ValueError(
-                f"The backbone {name_of(type(self.backbone))} returned a {type(y).__name__}, and has to return a tensor "
-                "of the shape of x. Correct its `forward`."
+                f"The backbone {name_of(type(self.backbone))} returned a {type(y).__name__}, and has to return a "
+                "tensor of the shape of x. Correct its `forward`."
             )
         if y.shape != x_t.shape:
             raise ValueError(

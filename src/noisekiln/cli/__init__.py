@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from noisekiln import __version__
 from noisekiln.cli._stop import stoppable, stopped_before_saving
 from noisekiln.cli._streams import prepare_streams
 from noisekiln.cli._usage import UsageError, explain_usage
@@ -20,6 +19,7 @@ from noisekiln.cli._words import Command, Group
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
 from noisekiln.errors import NoisekilnError, printable, shorten
+from noisekiln.version import VERSION
 
 app = typer.Typer(
     name="noisekiln",
@@ -37,7 +37,7 @@ app = typer.Typer(
 def _version(requested: bool) -> None:
     """Print the version and stop."""
     if requested:
-        typer.echo(f"noisekiln {__version__}")
+        typer.echo(f"noisekiln {VERSION}")
         raise typer.Exit
 
 

@@ -1,6 +1,5 @@
 """Text in PNG files: how an image was made, as any image viewer can show it and noisekiln can read it again."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,19 +9,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from noisekiln.files.json_file import parse_json
+from noisekiln.version import VERSION
 
 KEY = "noisekiln"  # all entries together, as JSON, with their types
 SOFTWARE = "Software"  # a keyword of the PNG standard
-
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("noisekiln")
-    except importlib.metadata.PackageNotFoundError:  # run from its source, without an installation
-        return "unknown"
-
-
-VERSION = _installed_version()
 
 
 def png_text(entries: Mapping[str, Any]) -> PngInfo:

@@ -17,8 +17,8 @@ from noisekiln.machine.devices import pick_device
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
-from noisekiln.plan.task_data import task_of
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.task_data import task_of
 from noisekiln.predictions import PREDICTIONS
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule

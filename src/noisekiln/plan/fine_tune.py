@@ -15,9 +15,9 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
-from noisekiln.plan.task_data import GENERATE
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import start_name
+from noisekiln.plan.task_data import GENERATE
 from noisekiln.tasks.base import Task
 
 

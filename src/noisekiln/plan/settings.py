@@ -172,8 +172,8 @@ class Settings:
         if self.steps is not None and self.steps > MOST_STEPS:
             raise ValueError(
                 f"`steps={self.steps}` is the number of sampling steps of the model's images, not that of training "
-                f"steps, and more than {MOST_STEPS:,} show no more. Set how long to train by `epochs`, by `minutes`, or "
-                f"by `images`: so many training steps are `images={self.steps * (self.batch_size or 64)}`."
+                f"steps, and more than {MOST_STEPS:,} show no more. Set how long to train by `epochs`, `minutes` or "
+                f"`images`: so many training steps are `images={self.steps * (self.batch_size or 64)}`."
             )
         if self.lora is not None and self.start is None:
             raise ValueError(

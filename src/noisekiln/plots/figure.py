@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.png_text import VERSION, png_text
+from noisekiln.files.png_text import png_text
+from noisekiln.version import VERSION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ from typing import Any
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.files.model_folder import digest
-from noisekiln.files.png_text import VERSION
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress, UsedSampling
+from noisekiln.version import VERSION
 
 MOST_NAMED = 3  # input images
 SETTINGS = ("sampler", "steps", "guidance", "schedule")
