@@ -33,7 +33,7 @@ def test_flat_in_natural_order(tmp_path: Path):
     assert list(data.train.files) == sorted(data.train.files, key=lambda name: int(name[:-4]))
     assert data.train.labels is None
     assert data.class_names == ()
-    assert any("There are no classes" in note for note in data.notes)
+    assert any("There are no classes" in note and "column label in metadata.csv" in note for note in data.notes)
     assert data.train.pixels[:, 0, 0, 0].tolist() == [int(name[:-4]) for name in data.train.files]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from noisekiln.data import DataError, batch_order, load
 from noisekiln.data.split import held_out
@@ -75,3 +76,15 @@ def test_parts_do_not_overlap():
     assert sorted(seen.tolist()) == list(range(40))
     assert "4 of 40 images are held out, as there is no test part." in data.notes
     assert load(np.zeros((9, 8, 8), np.uint8)).held_out is None
+
+
+@pytest.mark.parametrize("held", [4, 3])  # 3: the damaged one would be held out
+def test_held_out_images_are_counted_without_those_that_are_damaged(tmp_path, held):
+    for i in range(40):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    chosen = np.flatnonzero(held_out(40)).tolist()
+    file = tmp_path / f"{chosen[0] if held == 3 else chosen[0] + 1}.png"
+    file.write_bytes(file.read_bytes()[:150])
+    data = load(tmp_path)
+    assert (len(data.train), len(data.held_out)) == (39 - held, held)
+    assert f"{held} of 39 images are held out, as there is no test part." in data.notes

@@ -18,7 +18,7 @@ from noisekiln.data.labelling import about_similar_names, check_captions, normal
 from noisekiln.data.loading_split import LoadingSplit
 from noisekiln.data.sizes import checked_size, choose
 from noisekiln.data.source import Source
-from noisekiln.data.split import about_held_out, held_out, only_trained_classes
+from noisekiln.data.split import about_held_out, held_out, only_of_their_class, only_trained_classes
 from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
 from noisekiln.errors import DataError, counted
@@ -62,15 +62,17 @@ def load(
     splits, skipped, notes = _enter(found, labels, columns)
     if not splits:
         raise _nothing(found, skipped)
-    if len(splits) == 1:
-        splits, about_split = _hold_out(splits[0])
-        notes.append(about_split)
+    whole = len(splits) == 1
+    splits, only = _hold_out(splits[0]) if whole else (splits, 0)
     target, about_size = choose(requested, sum((split.images.sizes for split in splits), Counter()))
     channels = max(split.images.channels for split in splits)
     filled, broken = _fill(splits, target, channels, cache, progress)
     skipped += broken
     if not filled:
         raise _nothing(found, skipped)
+    if whole:
+        lengths = [len(part) for part in filled]
+        notes.append(about_held_out(sum(lengths[1:]), sum(lengths), only))
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
@@ -108,12 +110,11 @@ def _enter(
     return [split for split in splits if len(split)], [*found.skipped, *skipped], notes
 
 
-def _hold_out(images: LoadingSplit) -> tuple[list[LoadingSplit], str]:
-    """Train and held-out split, if there are enough images, and a note."""
+def _hold_out(images: LoadingSplit) -> tuple[list[LoadingSplit], int]:
+    """Train and held-out split, if there are enough images, and how many stay as the only ones of a class."""
     out = held_out(len(images), images.labels)
-    if not out.any():
-        return [images], about_held_out(out)
-    return [images.take(np.flatnonzero(~out)), images.take(np.flatnonzero(out))], about_held_out(out)
+    parts = [images.take(np.flatnonzero(chosen)) for chosen in (~out, out)] if out.any() else [images]
+    return parts, only_of_their_class(out)
 
 
 def _fill(

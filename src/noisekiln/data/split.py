@@ -28,16 +28,19 @@ def held_out(count: int, labels: NDArray[np.int64] | None = None) -> NDArray[np.
     return chosen
 
 
-def about_held_out(out: NDArray[np.bool_]) -> str:
-    """A note on a split of `held_out`."""
-    count = len(out)
-    if count < MIN_IMAGES:
+def only_of_their_class(out: NDArray[np.bool_]) -> int:
+    """How many images a split of `held_out` keeps for training because they are the only ones of a class."""
+    return min(len(out) // 10, MAX_HELD_OUT) - int(out.sum()) if len(out) >= MIN_IMAGES else 0
+
+
+def about_held_out(held: int, count: int, only: int) -> str:
+    """A note on `held` of `count` images that are held out; `only` more are the only ones of a class."""
+    if not held and count < MIN_IMAGES:
         return f"There are fewer than {MIN_IMAGES} images, so none is held out."
-    kept = min(count // 10, MAX_HELD_OUT) - int(out.sum())
-    note = f"{out.sum():,} of {count:,} images are held out, as there is no test part"
-    if not kept:
+    note = f"{held:,} of {count:,} images are held out, as there is no test part"
+    if not only:
         return f"{note}."
-    return f"{note}; {kept:,} more would be, but {'is the only one' if kept == 1 else 'are the only ones'} of a class."
+    return f"{note}; {only:,} more would be, but {'is the only one' if only == 1 else 'are the only ones'} of a class."
 
 
 def only_trained_classes(
