@@ -125,7 +125,7 @@ def _classes(trees: list[dict[Item, Steps]], metadata: Metadata) -> tuple[dict[s
         return None, "Some images lie in sub-folders and some do not, so the sub-folders are not read as classes."
     return (
         None,
-        "There are no classes: two or more sub-folders with images, or a column label in metadata.csv, would be some.",
+        "There are no classes: two sub-folders with images, or a column label in metadata.csv, would give some.",
     )
 
 
