@@ -1,6 +1,7 @@
 """Pictures that a run draws by itself, and the plot of schedules."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,19 @@ def test_a_contact_sheet_shows_the_pixels_that_are_trained_on():
         assert np.array_equal(sheet[top : top + 96, left : left + 96], pixels[column].repeat(12, 0).repeat(12, 1))
 
 
+def test_a_contact_sheet_shows_the_conditions_that_are_trained():
+    """Of images with classes and few captions, classes are trained; the sheet does not say "(no caption)" then."""
+    pixels, classes = images(12, 8, 8, 3), {"labels": np.arange(12) % 2, "class_names": ("left", "right")}
+    captions = ("a red fish", *[""] * 11)
+    both = data_of(pixels, captions=captions, **classes)
+    for kind, alone in {"class": data_of(pixels, **classes), "text": data_of(pixels, captions=captions)}.items():
+        drawn, expected = (np.asarray(draw_data(*args))[MARGIN + TITLE :] for args in ((both, kind), (alone,)))
+        assert np.array_equal(drawn, expected)
+    assert np.array_equal(
+        np.asarray(draw_data(both, ""))[MARGIN + TITLE :], np.asarray(draw_data(data_of(pixels)))[MARGIN + TITLE :]
+    )
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -265,6 +279,19 @@ def test_every_run_draws_them(tmp_path: Path, kind: str):
     text = read_png_text(tmp_path / "run" / "loss.png")
     assert text is not None
     assert (text["command"], text["model"], text["images_seen"]) == ("train", "run", run.trainer.images_seen)
+
+
+@pytest.mark.usefixtures("draws_pictures")
+@pytest.mark.parametrize(("cond", "kind"), [("auto", "class"), ("text", "text"), ("none", "")])
+def test_a_run_shows_the_conditions_that_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cond: str, kind: str
+):
+    data = load(make_images(tmp_path / "data", classes=("Cat", "dog")))
+    data = replace(data, train=replace(data.train, captions=("a cat",) * 4 + ("",) * (len(data.train) - 4)))
+    drawn: list[str | None] = []
+    monkeypatch.setattr("noisekiln.runs.run_pictures.draw_data", lambda data, kind=None: drawn.append(kind))
+    Run(SETTINGS.replace(cond=cond), data, tmp_path / "run").pictures.start()
+    assert drawn == [kind]
 
 
 @pytest.mark.usefixtures("draws_pictures")

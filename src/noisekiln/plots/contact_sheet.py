@@ -21,16 +21,18 @@ NARROW = 720  # least width of a sheet, for its title
 GAP, LINE, LINES = 8, 17, 3  # between images; of text; of a caption
 
 
-def draw_data(data: DataSet) -> Image.Image:
+def draw_data(data: DataSet, kind: str | None = None) -> Image.Image:
     """A sheet of some of the training images, as training sees them; pairs beside each other.
 
     Args:
         data: The images, cropped and resized.
+        kind: Kind of the conditions that are trained: "class", "text", ..., "" for none. If None, captions, or classes
+            without them.
     """
     title, part = f"{data.name}: what is trained on", data.train
-    if part.captions is not None:
+    if part.captions is not None and kind not in ("class", ""):
         return _with_captions(part, part.captions, title, _describe_images(data))
-    if part.labels is not None and data.class_names:
+    if part.labels is not None and data.class_names and kind not in ("text", ""):
         return _by_class(part, part.labels, data.class_names, title, _describe_images(data))
     cells = Cells(part, SIDE)
     rows = _spread(np.arange(len(part)), COLUMNS // cells.across * ROWS)

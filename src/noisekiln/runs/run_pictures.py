@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.png_text import png_text
@@ -54,9 +55,10 @@ class RunPictures:
     def start(self) -> list[str]:
         """Draw the images, and some of them on their way to noise; returns what went wrong, one line each."""
         model, part = self._model, self.data.train
+        kind = "" if self._conditioner is None else self._conditioner.kind
         rows = torch.linspace(0, len(part) - 1, min(FORWARD_ROWS, len(part))).round().long().tolist()
         return [
-            *self._try(DATA, lambda file: self._save(draw_data(self.data), file)),
+            *self._try(DATA, lambda file: self._save(draw_data(self.data, kind), file)),
             *self._try(
                 FORWARD, lambda file: self._save(draw_forward(model, torch.from_numpy(part.pixels[rows])), file)
             ),
@@ -80,6 +82,11 @@ class RunPictures:
     def _model(self) -> Diffusion:
         assert isinstance(self.trainer.module, Learner)
         return self.trainer.module.diffusion
+
+    @property
+    def _conditioner(self) -> Conditioner | None:
+        """The conditioner, if conditions are trained."""
+        return None if self.settings.cond == "none" else self._model.conditioner
 
     def _try(self, name: str, draw: Callable[[Path], None]) -> list[str]:
         if not self.trainer.ranks.is_main:
@@ -105,8 +112,7 @@ class RunPictures:
             source, conditions = preview.source[:COUNT], preview.conditions[:COUNT]
         else:
             part, names = self.data.held_out or self.data.train, self.data.class_names
-            conditioner = None if self.settings.cond == "none" else model.conditioner
-            source, conditions = None, preview_conditions(conditioner, part, names, COUNT) or []
+            source, conditions = None, preview_conditions(self._conditioner, part, names, COUNT) or []
         at_once = min(COUNT, self.trainer.micro_batch_size)
         save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once), file)
 
