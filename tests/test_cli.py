@@ -436,6 +436,8 @@ def test_train_prints_data_plan_and_progress(cli: Command, pets: Path, tmp_path:
     longer = cli("train", pets, "--out", tmp_path / "run", *QUICK, "--images", 64)
     assert longer.code == 0
     assert "resuming after 32 images, 50% of the budget" in longer.out
+    assert "next grid of samples" in longer.out
+    assert "first grid" not in longer.out
     assert "done: 64 images" in longer.out
 
 

@@ -119,7 +119,7 @@ class Watcher:
     def _(self, event: Grid) -> None:
         if not self._drawn:  # where to look; more follow there
             self._drawn = True
-            say(f"first grid of samples: {event.file}")
+            say(f"{'next' if self.plan.images_seen else 'first'} grid of samples: {event.file}")
 
     @__call__.register
     def _(self, event: Epoch) -> None:
