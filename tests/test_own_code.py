@@ -112,6 +112,23 @@ def test_a_model_is_moved_with_the_files_of_its_author(own, tmp_path, monkeypatc
     assert torch.equal(nk.load(tmp_path / "again", allow_code=True).sample(1, seed=1, steps=2), expected)
 
 
+def test_two_models_whose_files_have_one_name_each_use_their_own(own, tmp_path):
+    images = []
+    for place, factor in (("one", "1"), ("other", "-5")):
+        own.with_name("my_own_blocks.py").write_text(BLOCKS + f"\n\nFACTOR = {factor}\n", encoding="utf-8")
+        sys.modules.pop("my_own_blocks", None)
+        own.write_text(NET.replace("import layer", "import FACTOR, layer").replace("relu())", "relu()) * FACTOR"))
+        model = model_of(f"{own}:Net")
+        model.save(tmp_path / place)
+        images.append(model.sample(1, seed=1, steps=2))
+    shutil.rmtree(own.parent)
+    users = sys.modules["my_own_blocks"]
+    loaded = [nk.load(tmp_path / place, allow_code=True).sample(1, seed=1, steps=2) for place in ("one", "other")]
+    assert [torch.equal(*pair) for pair in zip(images, loaded, strict=True)] == [True, True]
+    assert not torch.equal(*images)
+    assert sys.modules["my_own_blocks"] is users
+
+
 def test_consent_to_one_file_is_not_consent_to_what_it_imports(own, tmp_path):
     model_of(f"{own}:Net").save(tmp_path / "model")
     kept = tmp_path / "my_own_net.py"

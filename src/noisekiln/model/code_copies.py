@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from noisekiln.components.consent import Consent
@@ -97,14 +98,29 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
         return
     for file in sorted(filter(Path.is_file, (place / CODE).rglob("*"))):  # Python also imports compiled files
         consent.check(file)
-    compiles = sys.dont_write_bytecode
+    compiles, others = sys.dont_write_bytecode, _namesakes(place / CODE)
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(place / CODE))  # for what the copies import from beside them
+    for name in others:
+        del sys.modules[name]
     try:
         yield found
     finally:
+        sys.modules.update(others)
         sys.path.remove(str(place / CODE))
         sys.dont_write_bytecode = compiles
+
+
+def _namesakes(folder: Path) -> dict[str, ModuleType]:
+    """Imported modules with the name of a copy that come from elsewhere, such as the code of another model."""
+    names, kept = {file.stem for file in folder.iterdir()}, (*INSTALLED, folder.resolve())
+    found = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in names}
+    files = {name: getattr(module, "__file__", None) for name, module in found.items()}
+    return {
+        name: found[name]
+        for name, file in files.items()
+        if file is not None and not any(Path(file).resolve().is_relative_to(place) for place in kept)
+    }
 
 
 def _copy(file: Path, copy: Path) -> None:
