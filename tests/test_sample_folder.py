@@ -90,6 +90,15 @@ def test_a_kill_at_any_moment_leaves_a_folder_that_can_be_used(
     assert call > 15
 
 
+def test_images_are_not_synced_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Syncing 10,000 of them would take longer than sampling them."""
+    synced: list[int] = []
+    monkeypatch.setattr(atomic.os, "fsync", synced.append)
+    write(tmp_path, 20, batch=20)
+    assert len(synced) == 2  # the index, and its name
+    assert len((tmp_path / INDEX).read_text(encoding="utf-8").splitlines()) == 20 + 2
+
+
 def test_a_damaged_index_is_set_aside_and_said(tmp_path: Path):
     write(tmp_path, 3)
     (tmp_path / INDEX).write_bytes(b"")

@@ -32,7 +32,11 @@ def read_json(file: Path) -> Any:
 
 def write_json(file: Path, value: object, *, indent: int | None = 2) -> None:
     """Write a JSON file atomically, as readable UTF-8; names of files that are not UTF-8 are escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    write_json_text(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def write_json_text(file: Path, text: str) -> None:
+    """Write the text of a JSON file atomically, as `write_json` does."""
     with atomic_write(file) as draft:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # of a lone surrogate: JSON's own escape
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from noisekiln.files.atomic import atomic_write
+from noisekiln.files.atomic import unsynced_write
 from noisekiln.files.png_text import png_text
 
 ImageArray = NDArray[np.uint8]
@@ -70,8 +70,8 @@ def save_image(pixels: ImageArray, file: Path, *, at_least: int = 0, text: Mappi
     image = to_pil(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
     large = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    with atomic_write(file) as draft:
-        large.save(draft, pnginfo=png_text(text) if text else None)
+    with unsynced_write(file) as draft:
+        large.save(draft, "PNG", pnginfo=png_text(text) if text else None)
 
 
 def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:

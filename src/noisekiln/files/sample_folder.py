@@ -1,9 +1,9 @@
 """A folder of samples: numbered images, their index `samples.json`, and a grid of all of them."""
 
 import errno
+import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from noisekiln.errors import WouldOverwrite, counted
-from noisekiln.files.atomic import is_draft
-from noisekiln.files.json_file import read_json, write_json
+from noisekiln.files.atomic import is_draft, remove_whatever
+from noisekiln.files.json_file import read_json, write_json_text
 from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile
 from noisekiln.files.png_text import read_png_text
 from noisekiln.files.system_files import entries_of
@@ -50,6 +50,7 @@ class SampleFolder:
         self._images: list[ImageArray] = []
         self._made: list[Path] = []  # the innermost first
         self._index: list[dict[str, Any]] = []
+        self._lines: list[str] = []  # of the index, one for each image
         if path.exists() or any(parent.is_file() for parent in path.parents):
             self.look()
 
@@ -105,9 +106,11 @@ class SampleFolder:
             self._remove_earlier()
         names = [f"{self.count + i:05d}.png" for i in range(len(images))]
         self._images.append(images)
-        self._index += [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
+        entries = [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
+        self._index += entries
+        self._lines += [json.dumps(entry, ensure_ascii=False) for entry in entries]
         # The index first, so that every image file is recognised as a sample even if the process is killed here.
-        write_json(self.path / INDEX, self._index, indent=1)
+        write_json_text(self.path / INDEX, "[\n" + ",\n".join(self._lines) + "\n]\n")
         for name, image, entry in zip(names, images, metadata, strict=True):
             save_image(image, self.path / name, text=entry)
 
@@ -129,11 +132,11 @@ class SampleFolder:
         """Find the earlier samples; raises WouldOverwrite if there is anything else."""
         self.notes = []
         entries, index = entries_of(self.path), self.path / INDEX
-        listed = _listed(index)
-        self._is_damaged = listed is None
-        if listed is None:
-            listed = [entry.name for entry in entries if _says_it_is_a_sample(entry)]
-        ours = {DAMAGED, *((*listed, *OVERVIEWS, INDEX) if index.is_file() else ())}
+        samples = _listed(index)
+        self._is_damaged = samples is None
+        if samples is None:
+            samples = [entry.name for entry in entries if _says_it_is_a_sample(entry)]
+        ours = {DAMAGED, *((*samples, *OVERVIEWS, INDEX) if index.is_file() else ())}
         others = [entry.name for entry in entries if entry.name not in ours or not entry.is_file()]
         if others:
             more = ", ..." if len(others) > 3 else ""
@@ -154,8 +157,8 @@ class SampleFolder:
         for file in self.earlier:
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
-            if is_draft(entry) and entry.is_dir() and _is_ours(entry.name[1:].rpartition(".")[0]):
-                shutil.rmtree(entry, ignore_errors=True)  # a process was killed while it wrote this file
+            if is_draft(entry) and _is_ours(entry.name[1:].rpartition(".")[0]):
+                remove_whatever(entry)  # a process was killed while it wrote this file
         if self._is_damaged:
             os.replace(self.path / INDEX, self.path / DAMAGED)
 

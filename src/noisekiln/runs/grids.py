@@ -1,11 +1,10 @@
 """Grids of samples that a run draws while it trains."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from noisekiln.data import DataSet
-from noisekiln.files.atomic import atomic_write
+from noisekiln.files.atomic import remove_whatever
 from noisekiln.files.pictures import ImageArray, save_image
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.preview import PREVIEW, preview
@@ -41,9 +40,7 @@ class Grids:
         if self.trainer.ranks.is_main:
             about = {name: PREVIEW[name] for name in ("sampler", "steps", "schedule")}
             text = describe_run(self.folder.parent, self.trainer.images_seen) | about
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(file) as draft:
-                save_image(sheet, draft, at_least=512, text=text)
+            save_image(sheet, file, at_least=512, text=text)
         return file
 
     def sheet(self, **options: int) -> ImageArray:
@@ -61,7 +58,7 @@ def delete_grids_after(folder: Path, images_seen: int) -> None:
         if file.stem.isdecimal() and int(file.stem) > images_seen:
             file.unlink()
     for draft in folder.glob(".*.partial"):
-        shutil.rmtree(draft, ignore_errors=True)
+        remove_whatever(draft)
 
 
 def describe_run(folder: Path, images_seen: int) -> dict[str, Any]:
