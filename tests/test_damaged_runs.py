@@ -48,6 +48,15 @@ class Killed(BaseException):
 # The log and other records
 
 
+def test_names_of_classes_with_half_a_character_are_kept(tmp_path: Path):
+    """Text of Python may hold what no file in UTF-8 can."""
+    names = ["caf\udce9", "tea"]
+    data = load(np.zeros((12, 8, 8), np.uint8), labels=names * 6)
+    folder = RunFolder(tmp_path / "run")
+    folder.write_metadata(SETTINGS, data)
+    assert folder.read_data_description() == (data.fingerprint, tuple(names))
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"\xff\n", b"[" * 10**5 + b"\n", b"{}\n", b"7\n", b'{"images_seen": "x"}\n', b"\n", b"a\rb\x00c\n"]
 )

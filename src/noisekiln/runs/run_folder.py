@@ -1,7 +1,6 @@
 """Folder of a run: its contents, checks before a run is started or resumed, and the lock for training."""
 
 import errno
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.ema import snapshots
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.json_file import read_json
+from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.links import check_no_link_leaves
 from noisekiln.files.system_files import entries_of
 from noisekiln.logs.json_lines import damage_of_log
@@ -164,8 +163,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.settings_file) as draft:
             settings.write(draft)
-        with atomic_write(self.data_file) as draft:
-            draft.write_text(json.dumps(_describe_data(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.data_file, _describe_data(data))
 
     def read_data_description(self) -> tuple[str, tuple[str, ...]]:
         """Fingerprint and class names of the images, from `dataset.json`.
@@ -178,8 +176,7 @@ class RunFolder:
 
     def limit_micro_batch(self, size: int) -> None:
         """Record that a sharded run should use micro-batches of at most `size` images from its next start on."""
-        with atomic_write(self.memory_file) as draft:
-            draft.write_text(json.dumps({"micro_batch_size": size}) + "\n", encoding="utf-8")
+        write_json(self.memory_file, {"micro_batch_size": size}, indent=None)
 
     def _micro_batch_size(self, settings: Settings) -> int | None:
         """Requested micro-batch, or the smaller one recorded after a sharded run ran out of memory."""
