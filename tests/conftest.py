@@ -154,3 +154,11 @@ def text_run(captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def plain_run(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _run(plain, tmp_path_factory)
+
+
+def content_of(file: Path) -> bytes:
+    """The bytes of a file; of an image only its pixels, as the text beside them has the name of the run's folder."""
+    if file.suffix != ".png":
+        return file.read_bytes()
+    with Image.open(file) as image:
+        return image.tobytes()

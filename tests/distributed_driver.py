@@ -9,7 +9,6 @@ import sys
 import traceback
 from itertools import islice
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -20,8 +19,7 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import gather, shard_like
 from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import RanksDiffer
-from noisekiln.optimizers import muon
-from noisekiln.optimizers.muon import MuonOptimizer
+from noisekiln.optimizers.muon import MuonOptimizer, orthogonal_together
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.trainer import Trainer
@@ -168,20 +166,20 @@ class Matrices(nn.Module):
 
 def muon_steps(ranks, count=3):
     """Some steps of Muon, sharded if there are several processes: the weights, and matrices orthogonalised here."""
-    module, computed, original = Matrices(), [], muon.orthogonal_together
+    module, computed = Matrices(), []
 
     def counted(stacks, iterations):
         computed.extend(map(len, stacks))
-        return original(stacks, iterations)
+        return orthogonal_together(stacks, iterations)
 
     wrap(module, ranks, [])
     optimizer = MuonOptimizer(module.parameters(), lr=0.1)
+    optimizer._orthogonal = counted
     generator = torch.Generator().manual_seed(7)
-    with patch.object(muon, "orthogonal_together", counted):
-        for _ in range(count):
-            for shape, weight in zip(Matrices.SHAPES, module.parameters(), strict=True):
-                weight.grad = shard_like(torch.randn(shape, dtype=torch.float64, generator=generator), weight)
-            optimizer.step()
+    for _ in range(count):
+        for shape, weight in zip(Matrices.SHAPES, module.parameters(), strict=True):
+            weight.grad = shard_like(torch.randn(shape, dtype=torch.float64, generator=generator), weight)
+        optimizer.step()
     return {"weights": [gather(weight.detach()) for weight in module.parameters()], "computed": sum(computed)}
 
 

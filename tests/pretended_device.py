@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -48,10 +47,8 @@ class Backend(_DummyBackendModule):
         return False
 
 
-@cache
-def register() -> None:
-    """Make the device known to torch, for good: from then on torch takes it for the accelerator, also beside a GPU."""
-    _setup_privateuseone_for_python_backend(DEVICE, Backend())
+if not torch.cuda.is_available():  # once known to torch, it is the accelerator, also beside a GPU
+    _setup_privateuseone_for_python_backend(DEVICE, Backend())  # before any gradient is computed
 
 
 @dataclass
@@ -198,7 +195,6 @@ def pretended_device(*, float64: bool = True) -> Iterator[Meter]:
     def tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
         return make_tensor(data, **options).to(device)  # its constructor in C++ knows nothing of this device
 
-    register()
     meter.reset()
     meter.float64 = float64
     with patch("torch.tensor", tensor), _Factories():

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 import noisekiln as nk
-from conftest import TINY, Command, make_images, save_image
+from conftest import TINY, Command, content_of, make_images, save_image
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, load
@@ -539,7 +539,7 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
         more = [word for adapter in adapters for word in ("--adapter", adapter)]
         result = cli("sample", "runs/base", "-n", 2, "--steps", 2, "--out", "pictures", *more)
         assert result.code == 0, result
-        return Path("pictures/grid.png").read_bytes()
+        return content_of(Path("pictures/grid.png"))
 
     plain = sampled()
     assert sampled("runs/style:0") == plain

@@ -35,7 +35,7 @@ WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they
     "paths": set(),
     "components": {"errors", "paths"},
     "files": {"version", "errors", "paths"},
-    "data": {"errors", "paths"},
+    "data": {"errors", "paths", "files"},
     "machine": {"errors"},
     "distributed": {"errors"},
     "ema": {"errors", "files", "distributed", "machine"},

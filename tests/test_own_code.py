@@ -139,6 +139,20 @@ def test_consent_to_one_file_is_not_consent_to_what_it_imports(own, tmp_path):
         nk.Diffusion.load(tmp_path / "model", allow_code=Consent(frozenset({kept})))
 
 
+def test_a_file_imports_others_from_beside_it_wherever_the_command_runs(own, tmp_path, monkeypatch):
+    before = [place for place in sys.path if place != str(own.parent)]
+    monkeypatch.setattr(sys, "path", list(before))
+    model_of(f"{own}:Net")
+    assert sys.path == before
+    stranger = tmp_path / "stranger"  # a copy is as good as the file, but what lies beside the copy is a stranger's
+    stranger.mkdir()
+    shutil.copy(own, stranger)
+    (stranger / "my_own_blocks.py").write_text("raise SystemExit", encoding="utf-8")
+    sys.modules.pop("my_own_blocks")
+    build(Backbone, f"{stranger / own.name}:Net", Consent(frozenset({own})), channels=3)
+    assert sys.modules["my_own_blocks"].__file__ == str(own.parent / "my_own_blocks.py")
+
+
 def test_while_the_file_is_there_it_is_used(own, tmp_path):
     model_of(f"{own}:Net").save(tmp_path / "model")
     description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))

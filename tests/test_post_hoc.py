@@ -627,7 +627,7 @@ def test_runs_that_have_none(cli: Command, class_run: Path, trained: Path, tmp_p
 def test_a_number_of_snapshots_below_none_is_refused(cli: Command, pets: Path, tmp_path: Path):
     result = cli("train", pets, "--ema-snapshots", -1, "--out", tmp_path / "run")
     assert result.code == 2
-    assert "--ema-snapshots -1 is out of range. Give 0 or more." in result.err
+    assert "--ema-snapshots -1 is out of range. Give 0 or more and at most 10000." in result.err
 
 
 def test_a_comparison_that_is_stopped_keeps_the_lengths_so_far(

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import noisekiln as nk
-from conftest import TINY, Command, make_images, save_image
+from conftest import TINY, Command, content_of, make_images, save_image
 from noisekiln.data import DataSet, batch_order, load
 from noisekiln.errors import Diverged
 from noisekiln.machine.interrupt import Interrupt
@@ -44,14 +44,6 @@ EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))
 @pytest.fixture(scope="module")
 def data(pets: Path) -> DataSet:
     return load(pets)
-
-
-def content_of(file: Path) -> bytes:
-    """The bytes of a file; of an image only its pixels, as the text beside them has the name of the run's folder."""
-    if file.suffix != ".png":
-        return file.read_bytes()
-    with Image.open(file) as image:
-        return image.tobytes()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

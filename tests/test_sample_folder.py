@@ -132,7 +132,10 @@ def test_a_folder_with_the_name_of_a_sample_is_none(tmp_path: Path):
         SampleFolder(tmp_path)
 
 
-LEFT = [".DS_Store", "Thumbs.db", "desktop.ini", "._00000.png", ".directory", "Icon\r", "@eaDir", ".localized"]
+LEFT = [
+    *(".DS_Store", "Thumbs.db", "desktop.ini", "._00000.png", ".directory", "Icon\r", "@eaDir", ".localized"),
+    *("System Volume Information", "$RECYCLE.BIN", "lost+found", "@tmp"),
+]
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import noisekiln as nk
-from conftest import TINY, Command, make_images, save_image
+from conftest import TINY, Command, content_of, make_images, save_image
 from noisekiln.backbones.base import Backbone
 from noisekiln.backbones.simple_unet import SimpleUnet
 from noisekiln.codecs.pixels import Pixels
@@ -416,7 +416,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: str, pets: Path, tmp
     first, second = (Diffusion.load(tmp_path / name).state_dict() for name in ("one", "other"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     grids = [sorted((tmp_path / name / "samples").iterdir()) for name in ("one", "other")]
-    assert [file.read_bytes() for file in grids[0]] == [file.read_bytes() for file in grids[1]]
+    assert [content_of(file) for file in grids[0]] == [content_of(file) for file in grids[1]]
 
 
 def test_the_grid_shows_four_sheets(pets: Path, tmp_path: Path):

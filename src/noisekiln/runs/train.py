@@ -192,10 +192,14 @@ def _watch(watch: Watch | None) -> Watch:
 
 
 def _check_own_arguments(settings: dict[str, Any]) -> None:
-    """Raise ValueError for a name that is like one of this call's arguments, and no setting."""
-    for name in set(settings) - {each.name for each in fields(Settings)}:
-        near = get_close_matches(name, ("labels", "captions", "out", "watch", "intervals", "allow_code"), n=1)
-        if near:
+    """Raise ValueError for a name that is like one of this call's arguments, and less like any setting."""
+    own, known = (
+        ("labels", "captions", "out", "watch", "intervals", "allow_code"),
+        {each.name for each in fields(Settings)},
+    )
+    for name in set(settings) - known:
+        near = get_close_matches(name, (*own, *known), n=1)
+        if near and near[0] in own:
             raise ValueError(f"There is no argument called {name!r}. Did you mean {near[0]!r}?")
 
 
