@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from noisekiln.data.image_file import read_image_file, read_image_item
+from noisekiln.data.rows import as_array
 from noisekiln.data.source import Item
 from noisekiln.data.values import scaled_to_bytes
 from noisekiln.errors import counted
@@ -166,17 +167,6 @@ def single_image(image: ImageLike) -> ImageArray:
         raise _not_an_image(pixels, image)
     scaled: ImageArray = scaled_to_bytes("the image", [pixels[None]], [])[0][0]
     return scaled
-
-
-def as_array(values: Any) -> NDArray[Any]:
-    """Numbers of any kind as an array: of a tensor on any device, bfloat16 as float32."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
-    try:
-        return np.asarray(values)
-    except ValueError:  # lists of several lengths
-        return np.asarray(None)
 
 
 def _not_an_image(pixels: NDArray[Any], image: Any) -> ValueError:

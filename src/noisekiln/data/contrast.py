@@ -6,7 +6,7 @@ import numpy as np
 
 from noisekiln.data.dataset import Altered, Split
 
-LOOKED_AT = 64  # images
+LOOKED_AT, SIDE = 64, 128  # images; and pixels of a side, at least
 ALMOST_ALL = (0.1, 99.9)  # percentiles
 SEEN = 16  # of 255: a smaller range of values looks like one colour
 
@@ -14,7 +14,8 @@ SEEN = 16  # of 255: a smaller range of values looks like one colour
 def contrast_note(parts: Sequence[Split]) -> list[Altered]:
     """The note, if nearly all values of some images of the training part are nearly equal."""
     pixels = parts[0].pixels
-    low, high = np.percentile(pixels[:: max(1, len(pixels) // LOOKED_AT)], ALMOST_ALL)
+    every, step = max(1, len(pixels) // LOOKED_AT), max(1, min(pixels.shape[1:3]) // SIDE)
+    low, high = np.percentile(pixels[::every, ::step, ::step], ALMOST_ALL)
     if high - low >= SEEN:
         return []
     return [

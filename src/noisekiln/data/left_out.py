@@ -7,14 +7,10 @@ from pathlib import PurePosixPath
 from noisekiln.data.dataset import Altered, Skipped
 from noisekiln.data.formats import SUFFIXES, suffix_of
 from noisekiln.data.source import Item
-from noisekiln.errors import DataError, counted
+from noisekiln.errors import DataError, counted, listed
+from noisekiln.files.system_files import is_system_file
 
-SYSTEM = frozenset(
-    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini", "__pycache__", "node_modules"}
-    | {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "~snapshot", "@tmp", "@sharebin"}  # NAS
-    | {"$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "$extend", "lost+found"}
-    | {"lost.dir", "_gsdata_"}
-)
+PROGRAMS = frozenset({"__macosx", "picasa.ini", "__pycache__", "node_modules"})  # beside what systems leave anywhere
 RUN, SAMPLES = "run.yaml", "samples.json"  # files by which the folder of a run, or of samples, is recognised
 RUN_CONTENT = frozenset({"dataset.json", "metrics.jsonl", "environment.json"})
 OVERVIEWS = frozenset({"grid.png", "strip.png", "animation.gif", "animation.webp"})  # of all samples together
@@ -50,15 +46,14 @@ def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -
 
 def is_ignored(path: str) -> bool:
     """Whether it is a hidden file, or one that an operating system creates."""
-    return any(step.startswith(".") or step.lower() in SYSTEM for step in path.split("/"))
+    return any(step.startswith(".") or step.lower() in PROGRAMS or is_system_file(step) for step in path.split("/"))
 
 
 def _about_written(folders: Sequence[str]) -> list[Altered]:
     if not folders:
         return []
-    named = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
     what = counted(len(folders), "folder of runs or samples was", "folders of runs or samples were")
-    return [Altered(f"{what} left out: {named} (to train on samples, give their folder).")]
+    return [Altered(f"{what} left out: {listed(folders, 3)} (to train on samples, give their folder).")]
 
 
 def _about_ignored(files: Sequence[Item]) -> list[Altered]:

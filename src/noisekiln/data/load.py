@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.columns import Columns, columns_note, merge_columns, select_columns
+from noisekiln.data.columns import columns_note, merge_columns, select_columns
 from noisekiln.data.contrast import contrast_note
 from noisekiln.data.dataset import DataSet, Skipped, Split, data_fingerprint, skipped_note
 from noisekiln.data.find import read_source
@@ -21,7 +21,7 @@ from noisekiln.data.source import Source
 from noisekiln.data.split import about_held_out, held_out, only_of_their_class, only_trained_classes
 from noisekiln.data.survey import survey
 from noisekiln.data.values import as_bytes
-from noisekiln.errors import DataError, counted
+from noisekiln.errors import DataError, counted, listed
 
 ReadProgress = Callable[[int, int], None]  # called with the number of images read, and of all
 
@@ -58,8 +58,7 @@ def load(
     requested = checked_size(size)
     found = check_captions(read_source(source, labels, captions))
     labels, class_names = normalise_labels(found)
-    columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
-    splits, skipped, notes = _enter(found, labels, columns)
+    splits, skipped, notes = _enter(found, labels)
     if not splits:
         raise _nothing(found, skipped)
     whole = len(splits) == 1
@@ -71,8 +70,7 @@ def load(
     if not filled:
         raise _nothing(found, skipped)
     if whole:
-        lengths = [len(part) for part in filled]
-        notes.append(about_held_out(sum(lengths[1:]), sum(lengths), only))
+        notes.append(about_held_out(sum(map(len, filled[1:])), sum(map(len, filled)), only))
     filled, class_names, about_classes = only_trained_classes(filled, class_names, numbered=bool(found.class_names))
     filled, about_grey = _grey(filled, found)
     about = [*_about_words(found, filled, class_names), *about_classes, *columns_note(filled[0].columns)]
@@ -90,9 +88,10 @@ def _data_set(
 
 
 def _enter(
-    found: Source, labels: Sequence[NDArray[np.int64] | None], columns: Sequence[Columns]
+    found: Source, labels: Sequence[NDArray[np.int64] | None]
 ) -> tuple[list[LoadingSplit], list[Skipped], list[str]]:
     """The splits while they are loaded, without unusable files, which are listed."""
+    columns = merge_columns([part.columns for part in found.parts], [len(part.images) for part in found.parts])
     captions = [None if part.captions is None else tuple(part.captions) for part in found.parts]
     arrays = [part.images for part in found.parts if isinstance(part.images, np.ndarray)]
     if arrays:
@@ -148,8 +147,7 @@ def _about_words(found: Source, filled: list[Split], class_names: tuple[str, ...
     notes = []
     if class_names:
         origin = f" from {found.labels_from}" if found.labels_from else ""
-        more = f" and {len(class_names) - 10:,} more" if len(class_names) > 10 else ""
-        notes.append(f"{counted(len(class_names), 'class', 'classes')}{origin}: {', '.join(class_names[:10])}{more}.")
+        notes.append(f"{counted(len(class_names), 'class', 'classes')}{origin}: {listed(class_names, 10)}.")
     notes += about_similar_names(class_names)
     captions = [caption for images in filled for caption in images.captions or ()]
     if captions:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.dataset import Altered, DataSet, Split, data_fingerprint
 from noisekiln.data.load import load
-from noisekiln.errors import DataError, counted
+from noisekiln.errors import DataError, counted, listed
 from noisekiln.paths import expand_home
 
 FROM, TO = "from", "to"
@@ -87,9 +87,8 @@ def _check_partners(folder: Path, needed: Sequence[str], known: Container[str]) 
     """Raise DataError if an image of `to` has no partner."""
     missing = [file for file in needed if _key(file) not in known]
     if missing:
-        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
-        named = ", ".join(f"{TO}/{file}" for file in missing[:3])
-        raise DataError(str(folder), f"{named}{more} have no partner in {FROM}/ that can be read", REMEDY)
+        named = listed([f"{TO}/{file}" for file in missing], 3)
+        raise DataError(str(folder), f"{named} have no partner in {FROM}/ that can be read", REMEDY)
 
 
 def _paired(part: Split | None, known: dict[str, NDArray[np.uint8]]) -> Split | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisekiln.data.dataset import Altered, Split
-from noisekiln.errors import counted
+from noisekiln.errors import counted, listed
 
 MIN_IMAGES = 10  # with fewer images, holding one out costs more than it is worth
 MAX_HELD_OUT = 10_000
@@ -57,10 +57,10 @@ def only_trained_classes(
     trained = np.zeros(0, np.int64) if labels is None else np.unique(labels)
     if not names or len(trained) == len(names):
         return list(parts), names, []
-    lacking = [name for label, name in enumerate(names) if label not in set(trained.tolist())]
-    more = f" and {len(lacking) - MAX_NAMED:,} more" if len(lacking) > MAX_NAMED else ""
+    known = set(trained.tolist())
+    lacking = [name for label, name in enumerate(names) if label not in known]
     which = f"No training image is of the {'class' if len(lacking) == 1 else 'classes'} "
-    which += f"{', '.join(lacking[:MAX_NAMED])}{more}, so {'it' if len(lacking) == 1 else 'they'} will never be learned"
+    which += f"{listed(lacking, MAX_NAMED)}, so {'it' if len(lacking) == 1 else 'they'} will never be learned"
     if numbered:
         return list(parts), names, [Altered(f"{which}.")]
     kept = [part.take(np.flatnonzero(np.isin(part.labels, trained))) for part in parts[1:] if part.labels is not None]

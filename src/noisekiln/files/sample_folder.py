@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from noisekiln.errors import WouldOverwrite, counted
+from noisekiln.errors import WouldOverwrite, counted, listed
 from noisekiln.files.atomic import is_draft, remove_whatever
 from noisekiln.files.json_file import read_json, write_json_text
 from noisekiln.files.pictures import ImageArray, enlarge_to_fit, save_image, tile
@@ -139,8 +139,7 @@ class SampleFolder:
         ours = {DAMAGED, *((*samples, *OVERVIEWS, INDEX) if index.is_file() else ())}
         others = [entry.name for entry in entries if entry.name not in ours or not entry.is_file()]
         if others:
-            more = ", ..." if len(others) > 3 else ""
-            raise WouldOverwrite(self.path, f"files that are not samples ({', '.join(others[:3])}{more})")
+            raise WouldOverwrite(self.path, f"files that are not samples ({listed(others, 3)})")
         self.earlier = [entry for entry in entries if entry.name not in (INDEX, DAMAGED)]
         self._note_earlier()
 

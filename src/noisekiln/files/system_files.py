@@ -1,4 +1,4 @@
-"""Files that file managers leave in every folder they show: they belong to no person and to no program."""
+"""Files that systems and file managers leave in any folder: they belong to no person and to no program."""
 
 from pathlib import Path
 
@@ -8,15 +8,18 @@ NAMES = frozenset(
     {
         *(".ds_store", ".localized", "icon\r", ".appledouble", ".fseventsd", ".spotlight-v100", ".trashes"),  # macOS
         *("thumbs.db", "ehthumbs.db", "desktop.ini"),  # Windows
-        *(".directory", ".nomedia"),  # KDE, Android
-        *("@eadir", "#recycle"),  # network storage
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "$extend"),
+        *("lost+found", ".directory"),  # Linux, KDE
+        *(".nomedia", "lost.dir"),  # Android
+        *("@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "~snapshot", "@tmp", "@sharebin"),  # NAS
+        "_gsdata_",  # GoodSync
         ".ipynb_checkpoints",  # Jupyter
     }
 )
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file or folder of this name was left by a file manager; "._NAME" is macOS's companion of NAME."""
+    """Whether a file or folder of this name was left by a system; "._NAME" is macOS's companion of NAME."""
     return name.lower() in NAMES or name.startswith("._")
 
 

@@ -5,6 +5,7 @@ from typing import cast
 import torch
 
 from noisekiln.data import DataSet, batch_order
+from noisekiln.errors import listed
 from noisekiln.objectives.base import Loss
 from noisekiln.training.trainer import Trainer
 
@@ -30,8 +31,4 @@ def diagnose(trainer: Trainer, data: DataSet, seed: int) -> str:
     bad = torch.where(~errors.isfinite())[0].tolist() or [int(errors.argmax())]
     order = batch_order(len(images), seed=seed, start=trainer.step_start, count=trainer.batch_size)
     files = [images.files[row] if images.files else f"image {row} of {data.name}" for row in order[bad]]
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return (
-        f"the largest error was at the noise-to-signal ratio {float(nsr[bad[0]]):.3g}, "
-        f"in {', '.join(files[:MAX_NAMED])}{more}"
-    )
+    return f"the largest error was at the noise-to-signal ratio {float(nsr[bad[0]]):.3g}, in {listed(files, MAX_NAMED)}"

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisekiln.images import ImageLike, as_array, single_image
+from noisekiln.data.rows import as_array
+from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
