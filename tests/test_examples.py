@@ -93,11 +93,11 @@ def test_the_digit_check_separates_digits_from_noise():
 
 @pytest.mark.slow
 def test_its_digits_can_be_recognised(tmp_path):
-    """After half of the images that its docstring names, nearly half are recognised; of noise, none."""
-    study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 30_000, "-n", 1, "--steps", 50)
+    """After a quarter of the images that its docstring names, a third is recognised; of noise, none."""
+    study_notes(tmp_path, "--network", "strided_unet", "--width", 32, "--images", 15_000, "-n", 1, "--steps", 50)
     images = Diffusion.load(tmp_path / "model").sample(200, steps=50, batch_size=200)
     share, names = share_of_digits(images.reshape(200, 64).numpy() / 255 * 16)
-    assert share > 0.35
+    assert share > 0.2  # 0.32 with this seed, 0.46 after 30,000 images
     assert len(names) == 10
 
 
