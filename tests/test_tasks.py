@@ -226,6 +226,19 @@ def test_unknown_pixels_are_not_shown():
     assert torch.equal(image[:, :3], torch.where(known, CODEC.encode(pixels), 0.0))
 
 
+@pytest.mark.parametrize(("value", "known"), [(0, 0), (100, 0), (127, 0), (128, 255), (200, 255)])
+def test_a_mask_is_cut_at_its_middle(value, known):
+    """Masks that were scaled or saved as JPEG have greys between."""
+    task = Inpaint()
+    image = torch.full((1, 4, 4, 4), 90, dtype=torch.uint8)
+    seen = []
+    for opacity in (value, known):
+        image[..., -1] = opacity
+        seen.append((task.condition_image(image, CODEC, (4, 4), None), task.preview(image.clone(), (4, 4))))
+    assert torch.equal(seen[0][0], seen[1][0])
+    assert torch.equal(seen[0][1], seen[1][1])
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_a_position_of_x_is_known_where_all_its_pixels_are(size):
     codec, source = Halving(), Inpaint().observe(pictures(40, size), seeded())
