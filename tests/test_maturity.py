@@ -15,14 +15,14 @@ from noisekiln.cli._watcher import describe_end
 from noisekiln.data import DataSet, load
 from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.maturity import about_young_model, clear_after
+from noisekiln.monitor.maturity import about_undertrained_model, clear_after
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import End
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.reserved_time import count_as_used, reserve
 from noisekiln.runs.run import Run
-from noisekiln.runs.young import about_young_run
+from noisekiln.runs.undertrained import about_undertrained_run
 from noisekiln.training.budget import Budget
 
 SETTINGS = Settings(images=32, batch_size=16, backbone=TINY, curves="none", steps=1)
@@ -33,28 +33,28 @@ def data(pets: Path) -> DataSet:
     return load(pets)
 
 
-# Samples of a young model
+# Samples of an undertrained model
 
 
 def test_samples_are_clear_after_enough_images_and_enough_steps():
     assert clear_after(Settings(batch_size=64)) == 20_000
     assert clear_after(Settings(batch_size=256)) == 76_800
-    young = Settings(batch_size=64, minutes=1)
-    assert about_young_model(young, 20_000) is None
-    assert about_young_model(replace(young, start="runs/a"), 10) is None
-    assert about_young_model(young, 5_000, seconds=30.0) == (
+    undertrained = Settings(batch_size=64, minutes=1)
+    assert about_undertrained_model(undertrained, 20_000) is None
+    assert about_undertrained_model(replace(undertrained, start="runs/a"), 10) is None
+    assert about_undertrained_model(undertrained, 5_000, seconds=30.0) == (
         "after 5,000 images samples are still grainy; small images become clear with about `minutes=2`, "
         "larger ones later"
     )
-    assert about_young_model(young, 4_999) == (
+    assert about_undertrained_model(undertrained, 4_999) == (
         "after 4,999 images samples are still mostly noise; small images become clear with about `images=20000`, "
         "larger ones later"
     )
     by_epochs = Settings(batch_size=64, epochs=3)
-    assert "`epochs=12`" in str(about_young_model(by_epochs, 5_000, seconds=30.0))
-    assert "`images=20000`" in str(about_young_model(Settings(batch_size=64, images=5_000), 5_000, seconds=30.0))
+    assert "`epochs=12`" in str(about_undertrained_model(by_epochs, 5_000, seconds=30.0))
+    assert "`images=20000`" in str(about_undertrained_model(Settings(batch_size=64, images=5_000), 5_000, seconds=30.0))
     for seconds, minutes in ((1.0, "0.1"), (40.0, "2.7"), (60.0, "4")):
-        assert f"`minutes={minutes}`" in str(about_young_model(young, 5_000, seconds=seconds))
+        assert f"`minutes={minutes}`" in str(about_undertrained_model(undertrained, 5_000, seconds=seconds))
 
 
 def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: Path, tmp_path: Path):
@@ -67,9 +67,9 @@ def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: P
         "note: after 32 images samples are still mostly noise; small images become clear with about --images 20000"
         in (sampled.flat)
     )
-    assert about_young_run(tmp_path / "r" / "model") is None  # it is unknown how long it was trained
+    assert about_undertrained_run(tmp_path / "r" / "model") is None  # it is unknown how long it was trained
     (tmp_path / "r" / "run.yaml").write_text("no settings")
-    assert about_young_run(tmp_path / "r") is None
+    assert about_undertrained_run(tmp_path / "r") is None
     with pytest.warns(UserWarning, match="samples are still mostly noise"):
         nk.train(pets, images=16, batch_size=16, backbone=TINY, curves="none", out=tmp_path / "p")
 
@@ -96,7 +96,7 @@ def test_the_end_in_words(tmp_path: Path):
     lines = describe_end(end)
     assert "held-out images: no verdict: it takes three evaluations" in lines
     assert lines[-1] == "note: so early"
-    assert describe_end(replace(end, young="", verdict=Verdict("flat", 9)))[1].startswith(
+    assert describe_end(replace(end, undertrained="", verdict=Verdict("flat", 9)))[1].startswith(
         "held-out images: flat since 9"
     )
 

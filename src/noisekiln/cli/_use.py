@@ -90,7 +90,7 @@ def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sampl
         common: Options of the command.
         name: Name of the command.
     """
-    from noisekiln.runs.young import about_young_run
+    from noisekiln.runs.undertrained import about_undertrained_run
     from noisekiln.session.prompts import RequestedConditions
     from noisekiln.session.session import Session
 
@@ -104,9 +104,9 @@ def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sampl
         note=show_note,
         command=name,
     )
-    young = about_young_run(run)
-    if young is not None:
-        session.later_notes.append(young)
+    undertrained = about_undertrained_run(run)
+    if undertrained is not None:
+        session.later_notes.append(undertrained)
     return session
 
 

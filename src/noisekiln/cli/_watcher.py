@@ -222,7 +222,7 @@ def describe_end(end: End) -> list[str]:
     lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}"]
     lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
     lines += [f"  model  {end.folder / 'model'}"]
-    return [*lines, f"note: {end.young}"] if end.young else lines
+    return [*lines, f"note: {end.undertrained}"] if end.undertrained else lines
 
 
 def command_line() -> str:

@@ -16,11 +16,11 @@ def clear_after(settings: Settings) -> int:
     return max(CLEAR_IMAGES, CLEAR_STEPS * (settings.batch_size or 1))
 
 
-def about_young_model(settings: Settings, images_seen: int, seconds: float | None = None) -> str | None:
-    """What samples show so early, and which budget would be enough, in one line; None for a mature model.
+def about_undertrained_model(settings: Settings, images_seen: int, seconds: float | None = None) -> str | None:
+    """What samples show so early, and which budget would be enough, in one line; None after longer training.
 
     Args:
-        settings: Resolved settings; a model that is fine-tuned, or learns from a teacher, is never young.
+        settings: Resolved settings; a model that is fine-tuned, or learns from a teacher, is never undertrained.
         images_seen: Images seen by training.
         seconds: Seconds of training at its end, for advice in minutes or epochs; None before the end.
     """

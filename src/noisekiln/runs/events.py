@@ -156,7 +156,7 @@ class End:
         signal: Number of the signal that stopped the run, or 0.
         verdict: Verdict on the run, if there is one.
         why_no_verdict: Why there is none, as the end of a sentence.
-        young: What samples show so early, and which budget would be enough, in one line; "" for a mature model.
+        undertrained: What samples show so early, and which budget would be enough, in one line; "" if this was.
     """
 
     why: Why
@@ -167,7 +167,7 @@ class End:
     signal: int
     verdict: Verdict | None
     why_no_verdict: str = ""
-    young: str = ""
+    undertrained: str = ""
 
 
 Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Saving | Step | End

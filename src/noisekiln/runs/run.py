@@ -12,7 +12,7 @@ from noisekiln.ema.snapshots import make_write_task
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.maturity import about_young_model
+from noisekiln.monitor.maturity import about_undertrained_model
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.reports import Reports, open_reports
 from noisekiln.plan.build import make_learner, make_trainer
@@ -291,7 +291,7 @@ class Run:
             signal=self.trainer.stopped_by if why == "stopped" else 0,
             verdict=self.held_out.verdict,
             why_no_verdict=self.held_out.why_no_verdict,
-            young=about_young_model(self.settings, self.trainer.images_seen, self.trainer.seconds) or "",
+            undertrained=about_undertrained_model(self.settings, self.trainer.images_seen, self.trainer.seconds) or "",
         )
 
     def _saving(self) -> Saving:

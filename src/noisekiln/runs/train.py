@@ -169,8 +169,8 @@ def warn(event: Event) -> None:
             warn_caller(line)
     if isinstance(event, Note):
         warn_caller(event.text)
-    if isinstance(event, End) and event.why == "done" and event.young:
-        warn_caller(event.young)
+    if isinstance(event, End) and event.why == "done" and event.undertrained:
+        warn_caller(event.undertrained)
     if isinstance(event, End) and event.why == "stopped":
         images = counted(event.images_seen, "image")
         warn_caller(f"Stopped and saved after {images}; the same call resumes.")
