@@ -85,8 +85,8 @@ def python_file(spec: object) -> Path | None:
 def consent_to(specs: Mapping[str, object], allow_code: bool = False) -> Consent:
     """Consent to run the Python files that the settings of a user name; all files with `allow_code`."""
     files = frozenset(file for spec in specs.values() if (file := python_file(spec)) is not None)
-    given = Consent.of(allow_code)
-    return given if given.files is None else Consent(files)
+    consent = Consent.of(allow_code)
+    return consent if consent.files is None else Consent(files)
 
 
 def check_specs(specs: Mapping[str, object], consent: Consent, place: Path) -> None:

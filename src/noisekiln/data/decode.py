@@ -177,15 +177,15 @@ def _identified(handle: BinaryIO) -> _Opened:
 
 def _from_array(array: Values) -> _Opened:
     """An array (H, W), (H, W, C) or (C, H, W) as an image; of more than 8 bits, the image has its size and opacity."""
-    given = array
+    saved = array
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not fits or min(array.shape[:2]) < MIN_SIDE or array.dtype.kind not in "buif":
-        stack = "; to use a stack of images, give that file" if given.ndim in (3, 4) else ""
-        raise Unusable(f"an array of {given.dtype} of shape {given.shape}, not one image (H, W) or (H, W, C){stack}")
+        stack = "; to use a stack of images, give that file" if saved.ndim in (3, 4) else ""
+        raise Unusable(f"an array of {saved.dtype} of shape {saved.shape}, not one image (H, W) or (H, W, C){stack}")
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint8:

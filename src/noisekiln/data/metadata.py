@@ -109,14 +109,14 @@ def _entries_of_images(
 
 
 def _uncontested(
-    loose: list[tuple[str, Entry]], taken: set[str]
+    loose: list[tuple[str, Entry]], exact: set[str]
 ) -> tuple[list[tuple[str, Entry]], list[tuple[str, str]]]:
     """The entries whose inexact name is the only one for its image; the names of the others, with the reason."""
     names: dict[str, set[str]] = {}
     for image, entry in loose:
         names.setdefault(image, set()).add(entry.file_name)
-    sure = [(image, entry) for image, entry in loose if image not in taken and len(names[image]) == 1]
-    unsure = [(image, entry) for image, entry in loose if image in taken or len(names[image]) > 1]
+    sure = [(image, entry) for image, entry in loose if image not in exact and len(names[image]) == 1]
+    unsure = [(image, entry) for image, entry in loose if image in exact or len(names[image]) > 1]
     return sure, [(entry.file_name, f"another row fits {image!r}, too") for image, entry in unsure]
 
 

@@ -172,7 +172,7 @@ def _entries(source: Any) -> Iterator[Any]:
             number += 1
     except DataError:
         raise
-    except Exception as error:  # the data set of somebody else may raise anything
+    except Exception as error:  # the data set of another library may raise anything
         raise DataError(
             f"image number {number}",
             f"reading it raised {type(error).__name__}: {str(error).strip().rstrip('.')[:300]}",

@@ -84,7 +84,7 @@ def _check_fits(model: Diffusion, net: Callable[..., Any], path: Schedule) -> No
         model.bind(conditions)(x, path(torch.ones((), dtype=torch.float64)))
     except ValueError:
         raise
-    except Exception as error:  # somebody's own network may raise anything
+    except Exception as error:  # a user's own network may raise anything
         raise ValueError(
             f"{_name_of_net(net)} raised {type(error).__name__} for x of the shape {tuple(x.shape)}: "
             f"{str(error).strip().rstrip('.')[:300]}. Check `size`, `channels`, `time` and `classes`; or wrap it: "

@@ -101,7 +101,7 @@ class OwnNetwork(Backbone):
 
 
 class ClassNumber(Conditioner):
-    """The number of a class, as somebody's own network reads it; -1 for none.
+    """The number of a class, as a user's own network reads it; -1 for none.
 
     Args:
         names: The classes.

@@ -1,4 +1,4 @@
-"""Whether the content of an adapter, which anybody could have written, fits a model; nothing is changed."""
+"""Whether the content of an adapter, which may come from another person, fits a model; nothing is changed."""
 
 from collections.abc import Mapping
 

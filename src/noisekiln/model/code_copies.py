@@ -1,4 +1,4 @@
-"""Python files of somebody's own components, copied into the folder of a model, so that it can be moved."""
+"""Python files of a user's own components, copied into the folder of a model, so that it can be moved."""
 
 import ast
 import importlib.util

@@ -42,7 +42,7 @@ class Model(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        weights = chain(self.parameters(), self.buffers())  # somebody's own network may have none
+        weights = chain(self.parameters(), self.buffers())  # a user's own network may have none
         return next((weight.device for weight in weights), torch.device("cpu"))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

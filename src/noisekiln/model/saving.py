@@ -102,7 +102,7 @@ def load_parts(make: Callable[[Parts], Loaded], folder: str | Path, consent: Con
         )
     try:
         with located(description, place, consent) as found:
-            if consent == NO_CODE:  # somebody's own network may not be buildable without values
+            if consent == NO_CODE:  # a user's own network may not be buildable without values
                 check_matches_weights(lambda: make(_build_parts(found, consent)), place / "model.safetensors")
             model = make(_build_parts(found, consent))
         model.load_state_dict(read_weights(place / "model.safetensors"))

@@ -15,7 +15,7 @@ from noisekiln.files.plain_file import check_plain
 def check_matches_weights(make: Callable[[], nn.Module], file: Path) -> None:
     """Check that a model has the parameters of a file, from its header alone; nothing is allocated.
 
-    A description that anybody could have written may ask for any number of layers of any size.
+    A description from another person may ask for any number of layers of any size.
 
     Args:
         make: Function that builds the model, on torch's meta device.

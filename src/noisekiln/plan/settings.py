@@ -17,7 +17,7 @@ from noisekiln.files.yaml_file import read_yaml
 from noisekiln.paths import expand_home
 
 LARGEST_SEED = 2**63 - 1
-MANY_STEPS, MOST_STEPS = 100, 1000  # of sampling
+MANY_SAMPLING_STEPS, MOST_SAMPLING_STEPS = 100, 1000  # more must be meant as steps of training
 
 # Fields of one group: its heading in the help, and the rules that all of them share.
 _data = partial(setting, group="Data and budget")
@@ -169,11 +169,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.steps is not None and self.steps > MOST_STEPS:
+        if self.steps is not None and self.steps > MOST_SAMPLING_STEPS:
             raise ValueError(
                 f"`steps={self.steps}` is the number of sampling steps of the model's images, not that of training "
-                f"steps, and more than {MOST_STEPS:,} show no more. Set how long to train by `epochs`, `minutes` or "
-                f"`images`: so many training steps are `images={self.steps * (self.batch_size or 64)}`."
+                f"steps, and more than {MOST_SAMPLING_STEPS:,} show no more. Set how long to train by `epochs`, "
+                f"`minutes` or `images`: so many training steps are `images={self.steps * (self.batch_size or 64)}`."
             )
         if self.lora is not None and self.start is None:
             raise ValueError(
@@ -187,7 +187,7 @@ class Settings:
     @property
     def notes(self) -> list[str]:
         """Settings that may not be what was meant, one line each."""
-        if self.steps is None or self.steps < MANY_STEPS:
+        if self.steps is None or self.steps < MANY_SAMPLING_STEPS:
             return []
         return [
             f"`steps={self.steps}` is the number of sampling steps of the model's images; how long to train is set by "

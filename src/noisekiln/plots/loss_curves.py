@@ -119,8 +119,8 @@ def _draw_loss(panel: "Axes", loss: Curve, smooth: NDArray[np.float64], skipped:
         )
     if smooth.max() > FAR * smooth.min() > 0:
         panel.set_yscale("log")
-        usual = np.percentile(loss.values[loss.values > 0], (1, 99))
-        panel.set_ylim(min(smooth.min(), usual[0]) * 0.9, max(smooth.max(), usual[1]) * 1.1)
+        typical = np.percentile(loss.values[loss.values > 0], (1, 99))
+        panel.set_ylim(min(smooth.min(), typical[0]) * 0.9, max(smooth.max(), typical[1]) * 1.1)
     panel.set_ylabel("training loss")
     panel.legend(frameon=False, loc="upper right", fontsize=9)
 

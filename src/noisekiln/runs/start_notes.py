@@ -1,4 +1,4 @@
-"""What the user is told when a run starts or resumes."""
+"""Notes for the user at the start of a run, or when it is resumed."""
 
 from noisekiln.data import DataSet
 from noisekiln.model.diffusion import Diffusion

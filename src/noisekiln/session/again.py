@@ -58,8 +58,8 @@ class RecordedImage:
             ValueError: If a setting is not possible.
         """
         consent, chosen = Consent.of(allow_code), dict(self.settings)
-        given = {name: value for name, value in overrides.items() if value is not None}
-        for name in given:
+        requested = {name: value for name, value in overrides.items() if value is not None}
+        for name in requested:
             chosen.pop(name, None)
         if "sampler" in chosen:
             chosen["sampler"] = build(Sampler, chosen["sampler"], consent)
@@ -67,7 +67,7 @@ class RecordedImage:
             chosen["schedule"] = build(Schedule, chosen["schedule"], consent)
         if "guidance" in chosen:
             chosen["guidance"] = guidance_of(chosen["guidance"], consent)
-        return chosen | given
+        return chosen | requested
 
     def pixels(self) -> NDArray[np.uint8]:
         """The image in the file, (H, W, C)."""

@@ -116,7 +116,7 @@ def _guidance(guidance: Guidance) -> str | float:
 
 
 def _without_folders(spec: str) -> str:
-    """A spec in which a Python file has its name alone: where it lies concerns nobody who is sent an image."""
+    """A spec in which a Python file has its name alone: its folders are of no use to people who get the image."""
     return re.sub(r"^.*?[/\\](?=[^/\\]+\.py:\w+(\(|$))", "", spec)
 
 

@@ -239,7 +239,7 @@ def _remove(place: Path) -> None:
 
 
 def _read_state(file: Path) -> dict[str, Any]:
-    """The state in a checkpoint; raises ValueError if it is none, as somebody may have written it."""
+    """The state in a checkpoint; raises ValueError if it is none, as another person may have written it."""
     try:
         state = json.loads(read_plain_text(file))
     except RecursionError:
