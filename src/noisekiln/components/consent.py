@@ -39,6 +39,10 @@ class Consent:
         if self.files is not None and not any(_is_same(file, each) for each in self.files):
             raise CodeNotAllowed(file)
 
+    def folder(self, file: Path) -> Path:
+        """The folder from which this file may import others: that of the file which is allowed, not that of a copy."""
+        return next((each for each in self.files or () if _is_same(file, each)), file).resolve().parent
+
 
 ANY_CODE, NO_CODE = Consent(None), Consent()
 

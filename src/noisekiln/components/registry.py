@@ -75,7 +75,7 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
     """
     if ":" in name:
         consent.check(expand_home(name.rpartition(":")[0]))
-        return _from_file(base, name)
+        return _from_file(base, name, consent)
     room = room_of(base)
     known = names(room)
     if name not in known:
@@ -120,12 +120,12 @@ def _is_component(kind: object, base: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, base) and not inspect.isabstract(kind)
 
 
-def _from_file(base: type[T], name: str) -> type[T]:
+def _from_file(base: type[T], name: str, consent: Consent) -> type[T]:
     written, _, attribute = name.rpartition(":")
     file = str(expand_home(written))
     if not Path(file).is_file():
         raise ValueError(f"{name!r} names a component in the file {file!r}, which does not exist. Give FILE.py:Class.")
-    kind: type[T] | None = getattr(_module(file), attribute, None)
+    kind: type[T] | None = getattr(_module(file, consent.folder(Path(file))), attribute, None)
     if not isinstance(kind, type) or kind is base or not issubclass(kind, base):
         raise ValueError(f"{file!r} has no {base.__name__} called {attribute!r}. Derive one from {base.__module__}.")
     lacking = _lacking(kind, base)
@@ -145,8 +145,12 @@ def _lacking(kind: type, base: type) -> list[str]:
     return [*sorted(getattr(kind, "__abstractmethods__", ())), *variables]
 
 
-def _module(file: str) -> ModuleType:
+def _module(file: str, folder: Path) -> ModuleType:
     """A Python file as a module; it runs again only if the file has changed.
+
+    Args:
+        file: The file.
+        folder: Where it finds what it imports from beside it, as under `python FILE`.
 
     Raises:
         ValueError: If it is not a Python file, or raises an error.
@@ -159,6 +163,7 @@ def _module(file: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
+    sys.path.insert(0, str(folder))
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may raise anything
@@ -167,5 +172,8 @@ def _module(file: str) -> ModuleType:
             f"{file!r} cannot be imported ({type(error).__name__}: {str(error).rstrip('.')}). "
             f"Correct it: `python {file}` has to run without an error."
         ) from error
+    finally:
+        if str(folder) in sys.path:  # the file may have set another path
+            sys.path.remove(str(folder))
     _modules[path] = version, module
     return module
