@@ -28,8 +28,8 @@ from noisekiln.data.source import Item, Part, Source, file_item
 from noisekiln.errors import DataError, counted
 from noisekiln.paths import expand_home
 
-IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data")
-LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label")
+IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data", "x_train", "train_images")
+LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label", "y_train", "train_labels")
 CAPTIONS = ("caption", "captions", "text", "prompt", "description")
 TESTS = ("test", "validation", "valid", "val")
 
@@ -93,7 +93,14 @@ def _kinds(table: Table) -> dict[str, str]:
         for kind, names in (("images", IMAGES), ("labels", LABELS), ("captions", CAPTIONS))
     }
     if found["images"] is None:
-        found["images"] = next((name for name, values in table.columns.items() if _holds_images(values)), None)
+        images = [name for name, values in table.columns.items() if _holds_images(values)]
+        if len(images) > 1:
+            raise DataError(
+                "the data",
+                f"several columns hold images ({', '.join(images[:8])}), and none of them is called `image`",
+                "Name the one to train on `image`; of a column for each class, make (images, labels)",
+            )
+        found["images"] = images[0] if images else None
     if SECOND in table.columns:
         meaning = _meaning(table.columns[SECOND])
         found |= {meaning: SECOND} if meaning else {}
@@ -213,11 +220,13 @@ def _meaning(values: Any) -> str | None:
 def _one_by_one(values: Any) -> list[Any]:
     """Values one by one, numbers as those of Python."""
     listed = _classes_of_rows(as_array(values)).tolist() if is_stack(values) else list(values)
-    return [as_array(value).tolist() if getattr(value, "shape", None) == () else value for value in listed]
+    return [as_array(value).item() if getattr(value, "shape", None) in ((), (1,)) else value for value in listed]
 
 
 def _classes_of_rows(values: NDArray[Any]) -> NDArray[Any]:
-    """One-hot rows, (N, K) with a single 1 in each, as the numbers of their classes; anything else unchanged."""
+    """Rows of one, (N, 1), as (N,), and one-hot rows, (N, K), as numbers of their classes; anything else unchanged."""
+    if values.ndim == 2 and values.shape[1] == 1:  # CIFAR of Keras, MedMNIST
+        return values[:, 0]
     one_hot = (
         values.ndim == 2
         and values.shape[1] > 1
