@@ -149,16 +149,17 @@ def work(connection: Connection, run: Path, name: str, seeds: Sequence[int]) -> 
     os.dup2(null, 2)
     with tempfile.TemporaryDirectory() as folder:
         outside = _watch_writes((Path(folder), Path(tempfile.gettempdir())))
-        _use(examples[0], use, Path(folder))  # imports are made before memory is limited
+        use_input(examples[0], use, Path(folder))  # imports are made before memory is limited
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY,) * 2)
         for seed in seeds:
-            outcome = _use(make_input(examples, name, seed), use, Path(folder))
+            outcome = use_input(make_input(examples, name, seed), use, Path(folder))
             if outside:
                 outcome = "writes outside", outside.pop()
             connection.send(outcome)
 
 
-def _use(data: bytes, use: Use, folder: Path) -> tuple[str, str]:
+def use_input(data: bytes, use: Use, folder: Path) -> tuple[str, str]:
+    """Use an input in an empty folder of this folder: its outcome and details."""
     box = folder / "box"
     box.mkdir()
     start_time = time.process_time()

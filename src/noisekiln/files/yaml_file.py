@@ -29,12 +29,9 @@ def read_yaml(file: Path) -> Any:
         ValueError: If it is damaged, too large, nested too deeply, has aliases, or is no plain file.
     """
     text = read_plain_text(file, MAX_BYTES)
-    loader = _TreeLoader(text)
     try:
-        return loader.get_single_data()
+        return yaml.load(text, _TreeLoader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from None
-    finally:
-        loader.dispose()
