@@ -131,6 +131,17 @@ def test_the_terminal_shows_the_speed_and_the_time_left_of_the_event(
     assert capsys.readouterr().out.splitlines() == [" 10% · 160 images · 1,234/s · loss 0.5000 · 1:02:34 left"] * 2
 
 
+def test_the_first_loss_does_not_outlast_a_short_run(data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """After 20 steps from 1 to 0.7 the line shows 0.8, the mean with weights 1, 2, ..., 20"""
+    losses = [*np.linspace(1.0, 0.7, 20), *[0.7] * 400]
+    with Watcher(line_seconds=0.0) as watcher:
+        watcher(opened(SETTINGS, data, tmp_path).plan)
+        for step, loss in enumerate(losses, 1):
+            watcher(Step(Report(step * 16, float(step), 0.1, loss, 1.0, 0.1), None, None))
+    shown = [line.rpartition("loss ")[2] for line in capsys.readouterr().out.splitlines() if "loss" in line]
+    assert (shown[0], shown[19], shown[-1]) == ("1.0000", "0.8000", "0.7000")
+
+
 # The machine
 
 

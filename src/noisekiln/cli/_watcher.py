@@ -49,6 +49,7 @@ class Watcher:
         self._line = EverySeconds(line_seconds)
         self._epoch_line = EverySeconds(1.0)  # of more than MANY_EPOCHS
         self._loss: float | None = None  # averaged over recent steps
+        self._steps = 0  # in this average
         self._trend = ""
         self._drawn = self._saved = self._ended = False
 
@@ -109,11 +110,17 @@ class Watcher:
             self._task = self._training.add_task(self.plan.folder.name, total=1.0, text="")
             self._training.start()
         if report.applied:
-            self._loss = report.loss if self._loss is None else 0.98 * self._loss + 0.02 * report.loss
+            self._average(report.loss)
         text = describe_step(event, self._loss, self._trend)
         self._training.update(self._task, completed=report.share, text=text)
         if self._line.due(report.seconds) and not console.is_terminal:
             say(text)
+
+    def _average(self, loss: float) -> None:
+        """Of the first 100 steps, the latest have the largest weights: the first loss would outlast a short run."""
+        self._steps += 1
+        before = loss if self._loss is None else self._loss
+        self._loss = before + max(0.02, 2 / (self._steps + 1)) * (loss - before)
 
     @__call__.register
     def _(self, event: Grid) -> None:
