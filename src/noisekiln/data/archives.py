@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from noisekiln.data.dataset import Skipped
-from noisekiln.data.names import printable
+from noisekiln.data.names import printable_name
 from noisekiln.data.source import Item
 from noisekiln.errors import DataError
 
@@ -77,7 +77,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     if not info.flag_bits & 0x800:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return printable(name.replace("\\", "/"))
+    return printable_name(name.replace("\\", "/"))
 
 
 def _refused_in_zip(info: zipfile.ZipInfo) -> str:
@@ -101,7 +101,7 @@ def _tar_contents(path: Path) -> Contents:
     for member in _members(content):
         if member.isdir():
             continue
-        name = printable(member.name)
+        name = printable_name(member.name)
         why = _refused(name, member.size) or ("" if member.isreg() else "a link or a special file")
         why = why or ("a sparse file" if member.issparse() else "")
         end = member.offset_data + member.size

@@ -28,7 +28,7 @@ class ArrayArchive:
     notes: list[str] = field(default_factory=list)
 
 
-def is_archive(path: Path) -> bool:
+def is_array_archive(path: Path) -> bool:
     """Whether it is an .npz file, by its suffix, or by its content if that is an archive's or a single array's."""
     try:
         with path.open("rb") as file:

@@ -38,12 +38,12 @@ class ImageNames:
         if path.startswith("../") or path == "..":
             return None, "outside the data's folder"
         steps, below = _steps(name), _steps(folder)
-        for wanted, index in (
+        for tail, index in (
             (steps, self._whole),
             (steps, self._without_endings),
             (_without_ending(steps), self._without_endings),
         ):
-            found = index.agreeing(wanted, below)
+            found = index.agreeing(tail, below)
             if found:
                 return (found[0], "") if len(found) == 1 else (None, "it fits several images")
         return None, "not there"
@@ -66,20 +66,20 @@ class _Paths:
             self.equal[steps].append(image)
         self.backwards = sorted((steps[::-1], image) for steps, images in self.equal.items() for image in images)
 
-    def agreeing(self, wanted: Steps, folder: Steps) -> list[str]:
+    def agreeing(self, tail: Steps, folder: Steps) -> list[str]:
         """Up to two images in the folder that end with these steps; else those that the steps end with, the longest."""
-        longer = (image for steps, image in self._ending_with(wanted) if steps[: len(folder)] == folder)
-        found = list(islice(longer, 2)) if wanted else []
-        for start in range(1, len(wanted)):
+        longer = (image for steps, image in self._ending_with(tail) if steps[: len(folder)] == folder)
+        found = list(islice(longer, 2)) if tail else []
+        for start in range(1, len(tail)):
             if found:
                 break
-            rest = wanted[start:]
+            rest = tail[start:]
             found = [*(self.equal[rest] if rest[: len(folder)] == folder else ()), *self.equal[(*folder, *rest)]]
         return list(dict.fromkeys(found))
 
-    def _ending_with(self, wanted: Steps) -> Iterator[tuple[Steps, str]]:
+    def _ending_with(self, tail: Steps) -> Iterator[tuple[Steps, str]]:
         """Paths with this end, and their images."""
-        backwards = wanted[::-1]
+        backwards = tail[::-1]
         for number in range(bisect_left(self.backwards, (backwards, "")), len(self.backwards)):
             steps, image = self.backwards[number]
             if steps[: len(backwards)] != backwards:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from noisekiln.data.columns import Columns
 from noisekiln.data.dataset import Skipped
-from noisekiln.data.names import printable
+from noisekiln.data.names import printable_name
 
 MAX_DIGITS = 4000  # of a number in a name: Python refuses to read one of more than 4,300
 
@@ -27,7 +27,7 @@ class Item:
 
 def file_item(name: str, path: Path) -> Item:
     """An image in a file of its own."""
-    return Item(printable(name), partial(_open_file, path))
+    return Item(printable_name(name), partial(_open_file, path))
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,9 @@ def _copy_of(tensor: Tensor | None) -> Tensor | None:
 
 def _gradients(y: Tensor, sources: Sequence[Tensor | None], gradient: Tensor) -> list[Tensor | None]:
     """Gradients of the sources, None for those without; computed without autocast, as a backward pass is."""
-    wanted = [tensor for tensor in sources if tensor is not None and tensor.requires_grad]
+    leaves = [tensor for tensor in sources if tensor is not None and tensor.requires_grad]
     with torch.autocast("cuda", enabled=False):
-        found = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
+        found = iter(torch.autograd.grad(y, leaves, gradient, allow_unused=True))
     return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in sources]
 
 

@@ -114,7 +114,7 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
 def _namesakes(folder: Path) -> dict[str, ModuleType]:
     """Imported modules with the name of a copy that come from elsewhere, such as the code of another model."""
     names, kept = {file.stem for file in folder.iterdir()}, (*INSTALLED, folder.resolve())
-    found = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in names}
+    found = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in names}
     files = {name: getattr(module, "__file__", None) for name, module in found.items()}
     return {
         name: found[name]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.left_out import is_ignored
-from noisekiln.data.names import printable
+from noisekiln.data.names import printable_name
 from noisekiln.data.source import Item, Source, file_item
 from noisekiln.data.tree import source_from_tree
 
@@ -24,7 +24,7 @@ def read(path: Path) -> Source:
     visited: set[str] = set()
 
     def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(printable(str(error.filename)), f"the folder cannot be listed: {error.strerror}"))
+        skipped.append(Skipped(printable_name(str(error.filename)), f"the folder cannot be listed: {error.strerror}"))
 
     for folder, below, files in os.walk(path, followlinks=True, onerror=unreadable):
         real = os.path.realpath(folder)
@@ -35,7 +35,7 @@ def read(path: Path) -> Source:
         below.sort()
         inside = Path(folder).relative_to(path).as_posix()
         if not below and not files and inside != "." and not is_ignored(inside):
-            skipped.append(Skipped(printable(inside), "an empty folder"))
+            skipped.append(Skipped(printable_name(inside), "an empty folder"))
         for file in sorted(files):
             full = Path(folder, file)
             name = full.relative_to(path).as_posix()
@@ -43,9 +43,9 @@ def read(path: Path) -> Source:
                 items.append(file_item(name, full))
             elif not is_ignored(name):
                 skipped.append(
-                    Skipped(printable(name), "a link to nowhere" if full.is_symlink() else "not a regular file")
+                    Skipped(printable_name(name), "a link to nowhere" if full.is_symlink() else "not a regular file")
                 )
-    return source_from_tree(printable(path.resolve().name), items, skipped)
+    return source_from_tree(printable_name(path.resolve().name), items, skipped)
 
 
 def _is_file(path: Path) -> bool:

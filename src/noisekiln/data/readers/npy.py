@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisekiln.data.array_archive import is_archive
+from noisekiln.data.array_archive import is_array_archive
 from noisekiln.data.source import Part, Source
 from noisekiln.errors import DataError
 
@@ -14,7 +14,7 @@ FORMATS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
 
 def recognises(path: Path) -> int:
     """By suffix; an .npz archive that is called .npy, or the other way round, by its content."""
-    return 2 * (path.is_file() and path.suffix.lower() in (".npy", ".npz") and not is_archive(path))
+    return 2 * (path.is_file() and path.suffix.lower() in (".npy", ".npz") and not is_array_archive(path))
 
 
 def read(path: Path) -> Source:

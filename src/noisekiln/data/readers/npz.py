@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.data.array_archive import ArrayArchive, is_archive, read_archive
+from noisekiln.data.array_archive import ArrayArchive, is_array_archive, read_archive
 from noisekiln.data.columns import from_arrays
 from noisekiln.data.dataset import Altered
 from noisekiln.data.encoding import decode_text
@@ -26,7 +26,7 @@ LIKELY_LABELS = ("targets", "target", "class", "fine_labels", "arr_1", "classes"
 
 def recognises(path: Path) -> int:
     """By suffix; a single array or an archive of arrays under the other's suffix is found by its content."""
-    return 2 * (path.is_file() and path.suffix.lower() in (".npz", ".npy") and is_archive(path))
+    return 2 * (path.is_file() and path.suffix.lower() in (".npz", ".npy") and is_array_archive(path))
 
 
 def read(path: Path) -> Source:
