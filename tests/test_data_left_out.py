@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from noisekiln.cli import plot
 from noisekiln.data import DataError, load
 from noisekiln.data.dataset import Altered, Skipped, skipped_note
 from noisekiln.data.resize import resize_and_crop
@@ -20,6 +21,16 @@ def save(folder: Path, name: str, value: int = 200) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (value, 10, 10)).save(path)
+
+
+def test_a_plot_in_the_folder_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    plot.command("schedules")
+    save(tmp_path, "1.png")
+    save(tmp_path, "other/schedules.png")  # of somebody else
+    data = load(tmp_path)
+    assert (len(data.train), data.train.pixels.shape[1]) == (2, 8)
+    assert [(one.file, one.why) for one in data.skipped] == [("schedules.png", "a plot of noisekiln")]
 
 
 def test_runs_and_samples_in_the_folder_are_no_data(tmp_path: Path):

@@ -120,6 +120,7 @@ def test_plot_schedules(cli: Command, tmp_path: Path, monkeypatch: pytest.Monkey
     for words, message in [
         (("schedules", "--out", "a.pdf"), "--out a.pdf has the ending '.pdf', and plots are written as PNG or SVG."),
         (("schedules", "--out", "a"), "has the ending 'none'"),
+        (("schedules", "--out", "."), "Give a file such as schedules.png"),
         (("schedule",), "There is no plot called 'schedule'. Did you mean 'schedules'?"),
     ]:
         result = cli("plot", *words)

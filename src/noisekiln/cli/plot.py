@@ -30,7 +30,7 @@ def command(
     if file.suffix.lower() not in ENDINGS:
         raise ValueError(
             f"`out={file}` has the ending {file.suffix or 'none'!r}, and plots are written as PNG or SVG. "
-            f"Give a file such as {file.with_suffix('.png').name}."
+            f"Give a file such as {file.stem or SCHEDULES}.png."
         )
     replaced = file.exists()
     _plot_schedules(file)

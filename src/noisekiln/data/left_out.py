@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from PIL import Image
+
 from noisekiln.data.dataset import Altered, Skipped
 from noisekiln.data.formats import SUFFIXES, suffix_of
 from noisekiln.data.source import Item
@@ -13,6 +15,7 @@ from noisekiln.files.system_files import is_system_file
 PROGRAMS = frozenset({"__macosx", "picasa.ini", "__pycache__", "node_modules"})  # beside what systems leave anywhere
 RUN, SAMPLES = "run.yaml", "samples.json"  # files by which the folder of a run, or of samples, is recognised
 RUN_CONTENT = frozenset({"dataset.json", "metrics.jsonl", "environment.json"})
+PLOT, PLOT_TEXT = "schedules.png", b"command\0plot"  # `noisekiln plot` writes this text into its first bytes
 OVERVIEWS = frozenset({"grid.png", "strip.png", "animation.gif", "animation.webp"})  # of all samples together
 
 
@@ -38,15 +41,29 @@ def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -
     outside = [item for item in files if not _is_inside(item.name, written)]
     visible = [item for item in outside if not is_ignored(item.name)]
     overviews = [item for item in visible if SAMPLES in tops and item.name in OVERVIEWS]
+    plots = [item for item in visible if _is_plot(item)]
     kept = [item for item in visible if item not in overviews and not (SAMPLES in tops and item.name == SAMPLES)]
+    kept = [item for item in kept if item not in plots]
     lost = [one for one in skipped if not _is_inside(one.file, written)]
     lost += [Skipped(item.name, "an overview of the samples beside it") for item in overviews]
+    lost += [Skipped(item.name, "a plot of noisekiln") for item in plots]
     return Tree(kept, lost, [*_about_written(written), *_about_ignored(outside)])
 
 
 def is_ignored(path: str) -> bool:
     """Whether it is a hidden file, or one that an operating system creates."""
     return any(step.startswith(".") or step.lower() in PROGRAMS or is_system_file(step) for step in path.split("/"))
+
+
+def _is_plot(item: Item) -> bool:
+    """Whether it is the plot that a command of noisekiln has drawn into this folder."""
+    if _file_name(item.name) != PLOT:
+        return False
+    try:
+        with item.open() as handle:
+            return not isinstance(handle, Image.Image) and PLOT_TEXT in handle.read(256)
+    except OSError:
+        return False
 
 
 def _about_written(folders: Sequence[str]) -> list[Altered]:
