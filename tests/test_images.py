@@ -207,3 +207,13 @@ def test_a_warning_names_the_line_that_called(tmp_path):
     skipped = [each for each in caught if "gone.png" in str(each.message)]
     assert len(skipped) == 1
     assert Path(skipped[0].filename) == Path(__file__)
+
+
+def test_no_images_are_refused_where_something_is_to_be_seen(tmp_path: Path):
+    none = Images.of(torch.empty(0, 4, 4, 3, dtype=torch.uint8))
+    assert none.pil() == []
+    assert none._repr_png_() is None
+    for place in ("a", "a.png", "a.gif"):
+        with pytest.raises(ValueError, match="There are no images"):
+            none.save(tmp_path / place)
+    assert list(tmp_path.iterdir()) == []

@@ -50,8 +50,11 @@ class Images(Tensor):
 
         Args:
             columns: Images in a row; by default about as many as rows.
+
+        Raises:
+            ValueError: If there is no image.
         """
-        stack = self._stack()
+        stack = self._some()
         return Images.of(torch.from_numpy(tile(stack, columns or math.ceil(math.sqrt(len(stack))))))
 
     def save(self, place: str | Path) -> list[Path]:
@@ -62,9 +65,9 @@ class Images(Tensor):
                 grid of several, or (.gif) an animation of them.
 
         Raises:
-            ValueError: If the ending is that of no image format.
+            ValueError: If the ending is that of no image format, or there is no image.
         """
-        path = expand_home(place)
+        path, stack = expand_home(place), self._some()
         suffix = path.suffix.lower()
         if suffix and not path.is_dir() and suffix not in Image.registered_extensions():
             raise ValueError(
@@ -72,7 +75,7 @@ class Images(Tensor):
                 "Give a folder, or a file that ends in .png, .jpg, .webp or .gif."
             )
         if path.is_dir() or not suffix:
-            files = [path / f"{number:05d}.png" for number in range(len(self._stack()))]
+            files = [path / f"{number:05d}.png" for number in range(len(stack))]
         else:
             files = [path]
         replaced = sum(file.exists() for file in files)
@@ -80,14 +83,13 @@ class Images(Tensor):
             warnings.warn(f"{counted(replaced, 'file')} in {files[0].parent} replaced by new images.", stacklevel=2)
         files[0].parent.mkdir(parents=True, exist_ok=True)
         if path not in files:
-            for file, image in zip(files, self._stack(), strict=True):
+            for file, image in zip(files, stack, strict=True):
                 save_image(image, file)
         elif suffix == ".gif":
-            first, *others = self.pil()
+            first, *others = map(to_pil, stack)
             first.save(path, save_all=True, append_images=others, duration=100, loop=0)
         else:
-            sheet = self if self.ndim == 3 or len(self) == 1 else self.grid()
-            (picture,) = sheet.pil()
+            (picture,) = self.pil() if len(stack) == 1 else self.grid().pil()
             picture.convert("RGB" if suffix in (".jpg", ".jpeg") and picture.mode != "L" else picture.mode).save(path)
         return files
 
@@ -127,8 +129,19 @@ class Images(Tensor):
         count = f"{len(self)} of " if self.ndim == 4 else ""
         return f"Images({count}{height}x{width}, {kind})"
 
-    def _repr_png_(self) -> bytes:
-        """A grid of them in a notebook, small images enlarged; of many, the first."""
+    def _some(self) -> ImageArray:
+        """(N, H, W, C), with one image or more."""
+        stack = self._stack()
+        if not len(stack):
+            raise ValueError(
+                "There are no images: their number is 0, so there is nothing to show or save. Sample one or more."
+            )
+        return stack
+
+    def _repr_png_(self) -> bytes | None:
+        """A grid of them in a notebook, small images enlarged; of many, the first; None if there are none."""
+        if not len(self):
+            return None
         shown = self if self.ndim == 3 else Images.of(self[:SHOWN]).grid()
         (picture,) = Images.of(shown).pil()
         factor = max(1, 256 // max(picture.size))
