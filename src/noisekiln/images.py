@@ -74,15 +74,13 @@ class Images(Tensor):
                 f"{str(path)!r} ends in {path.suffix!r}, which is no format of images. "
                 "Give a folder, or a file that ends in .png, .jpg, .webp or .gif."
             )
-        if path.is_dir() or not suffix:
-            files = [path / f"{number:05d}.png" for number in range(len(stack))]
-        else:
-            files = [path]
+        in_folder = path.is_dir() or not suffix
+        files = [path / f"{number:05d}.png" for number in range(len(stack))] if in_folder else [path]
         replaced = sum(file.exists() for file in files)
         if replaced:
             warnings.warn(f"{counted(replaced, 'file')} in {files[0].parent} replaced by new images.", stacklevel=2)
         files[0].parent.mkdir(parents=True, exist_ok=True)
-        if path not in files:
+        if in_folder:
             for file, image in zip(files, stack, strict=True):
                 save_image(image, file)
         elif suffix == ".gif":
@@ -133,9 +131,7 @@ class Images(Tensor):
         """(N, H, W, C), with one image or more."""
         stack = self._stack()
         if not len(stack):
-            raise ValueError(
-                "There are no images: their number is 0, so there is nothing to show or save. Sample one or more."
-            )
+            raise ValueError("There are no images: their number is 0. Sample one or more to see or save them.")
         return stack
 
     def _repr_png_(self) -> bytes | None:
