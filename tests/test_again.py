@@ -133,6 +133,9 @@ def test_images_that_need_more_than_their_text_are_refused(sampled: Path, cli: C
     }  # fmt: skip
     result = cli("sample", "--again", tmp_path / "e" / "00000.png")
     assert result.code == 2
+    enemy = rewrite(file, tmp_path / "enemy.png", command="edit; rm -r ~")  # a message quotes only what is a name
+    assert (said := cli("sample", "--again", enemy)).code == 2
+    assert "rm" not in said.err
     assert "was made by `noisekiln edit` from the image 00002.png, and only its own settings are in it" in result.err
     assert "with that image and with the --seed, 8." in result.err
     for picture in ("pictures/grid.png", "pictures/../again/grid.png"):

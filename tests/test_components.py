@@ -331,6 +331,7 @@ class Mine(OptimizerFactory):
         ("class Mine(:", "cannot be imported (SyntaxError: invalid syntax"),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'). Correct it"),
         ("1 / 0", "ZeroDivisionError: division by zero). Correct it"),
+        ("raise SystemExit", "cannot be imported (SystemExit: ). Correct it"),
         (BROKEN.replace("lr = ", "rate = ") % ("", "momentum"), "it lacks lr. Define it in the class"),
         (BROKEN.replace("__call__", "step") % ("", "momentum"), "no complete OptimizerFactory: it lacks __call__."),
         (BROKEN % ("", "momentum"), "needs the setting 'momentum', which has no default. Give it"),
@@ -344,6 +345,20 @@ def test_mistakes_in_a_file_are_explained(tmp_path, text, says):
         build(OptimizerFactory, f"{file}:Mine")
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+def test_a_script_that_uses_its_own_component_unguarded_is_told_how(tmp_path):
+    file = tmp_path / "mine.py"
+    for _ in range(2):
+        file.write_text(
+            f"{MINE % 0.5}\nfrom noisekiln.components.spec import build\nbuild(Sampler, __file__ + ':Mine')"
+        )
+        with pytest.raises(
+            ValueError, match=r'mine.py. uses its own component .* under `if __name__ == "__main__":`.$'
+        ):
+            build(Sampler, f"{file}:Mine")
+        file.write_text(MINE % 0.25)
+        assert build(Sampler, f"{file}:Mine").much == 0.25
 
 
 def test_a_file_runs_once_until_it_changes(tmp_path):

@@ -18,14 +18,19 @@ from typing import ClassVar, TypeVar, get_origin
 
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.words import answer
-from noisekiln.errors import listed, shorten
+from noisekiln.errors import NoisekilnError, listed, shorten
 from noisekiln.paths import expand_home
 
 PACKAGE = Path(__file__).parents[1]
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
 _modules: dict[Path, tuple[Version, ModuleType]] = {}  # Python files that have run
+_running: set[Path] = set()  # those that run at this moment
 _from_files: dict[Path, dict[str, tuple[str, str]]] = {}  # file -> class -> room and spec, of components of one's own
+
+
+class RunsItself(NoisekilnError, ValueError):
+    """A file starts, while it runs, what needs its components."""
 
 
 @cache
@@ -162,17 +167,27 @@ def _module(file: str, folder: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"from_file_{path}", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file!r} cannot be imported: it is not a Python file. Give FILE.py:Class.")
+    if path in _running:
+        raise RunsItself(
+            f"{file!r} uses its own component while it runs, and noisekiln runs it to find the component. "
+            'Put what uses it, such as noisekiln.train, under `if __name__ == "__main__":`.'
+        )
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
     sys.path.insert(0, str(folder))
+    _running.add(path)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may raise anything
+    except RunsItself:
+        del sys.modules[spec.name]
+        raise
+    except (Exception, SystemExit) as error:  # a file of the user may raise anything, and call sys.exit
         del sys.modules[spec.name]
         raise ValueError(
             f"{file!r} cannot be imported ({type(error).__name__}: {str(error).rstrip('.')}). "
             f"Correct it: `python {file}` has to run without an error."
         ) from error
     finally:
+        _running.remove(path)
         if str(folder) in sys.path:  # the file may have set another path
             sys.path.remove(str(folder))
     _modules[path] = version, module

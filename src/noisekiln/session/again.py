@@ -22,6 +22,7 @@ from noisekiln.session.session import Session
 from noisekiln.uses.request import SampleOptions
 
 LARGEST_BATCH = 1024  # images of a batch that is repeated for the sake of one
+MAX_COMMAND = 20  # letters of the name of a command
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def _check_can_be_repeated(file: Path, entries: Mapping[str, Any]) -> None:
     command, source = entries.get("command"), entries.get("source")
     if "images" in entries or command in ("train", "ema", "plot"):
         raise ValueError(f"{file} is a picture of several images. Give one of the numbered files beside it.")
+    if not (isinstance(command, str) and command.isalpha() and len(command) <= MAX_COMMAND):
+        raise ValueError(f"The text in {file} on how it was made is damaged (command). Give another file.")
     if command != "sample":
         image = f"the image {source}" if source else "other images"
         raise ValueError(
