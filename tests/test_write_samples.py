@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,23 @@ def test_conditions_are_repeated():
 
 
 # What is there already
+
+
+STARTS_SLOWLY = ("torch._dynamo", "torch.distributed.tensor", "sympy")  # each takes a second or more
+IMPORTED = f"""
+import sys, torch
+before = set(sys.modules)
+from noisekiln.cli import main
+main()
+print(*({set(STARTS_SLOWLY)} & set(sys.modules) - before))
+"""
+
+
+@pytest.mark.slow
+def test_sampling_starts_without_what_only_training_needs(text_run: Path, tmp_path: Path):
+    words = ["sample", str(text_run), "-n", "1", "--steps", "1", "--out", str(tmp_path / "o")]
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_earlier_samples_are_replaced(cli: Command, plain_run: Path, tmp_path: Path):
