@@ -1,6 +1,8 @@
 """A folder of samples survives kills and file managers, and the files of other people survive it."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +90,24 @@ def test_a_kill_at_any_moment_leaves_a_folder_that_can_be_used(
     else:
         raise AssertionError("more calls than expected")
     assert call > 15
+
+
+def test_a_full_disk_leaves_a_folder_that_can_be_used_and_says_which_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    samples = SampleFolder(tmp_path / "new")
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        samples.add(np.zeros((2, 4, 5, 3), np.uint8), [{"seed": 0}, {"seed": 1}])
+    monkeypatch.undo()
+    assert Path(caught.value.filename).name == INDEX
+    samples.write_grid()  # as at the end of every request
+    samples.remove_if_empty()
+    assert not (tmp_path / "new").exists()
+    write(tmp_path / "new", 1)
 
 
 def test_images_are_not_synced_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

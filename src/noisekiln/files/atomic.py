@@ -33,6 +33,9 @@ def atomic_write(file: Path) -> Iterator[Path]:
         os.replace(draft, file)
     except SafetensorError as error:
         raise OSError(f"{file}: {error}") from error
+    except OSError as error:
+        _add_name(error, file)
+        raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
     _sync_names(file.parent)
@@ -49,8 +52,17 @@ def unsynced_write(file: Path) -> Iterator[Path]:
     try:
         yield draft
         os.replace(draft, file)
+    except OSError as error:
+        _add_name(error, file)
+        raise
     finally:
         remove_whatever(draft)
+
+
+def _add_name(error: OSError, file: Path) -> None:
+    """Add the name of the file to an error that has none: on a full disk, `write` does not say it."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(file)
 
 
 @contextmanager

@@ -105,12 +105,14 @@ class SampleFolder:
             self.create()
             self._remove_earlier()
         names = [f"{self.count + i:05d}.png" for i in range(len(images))]
-        self._images.append(images)
         entries = [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
+        lines = [*self._lines, *(json.dumps(entry, ensure_ascii=False) for entry in entries)]
+        # The index first, so that every image file is recognised as a sample even if the process is killed here. Where
+        # it cannot be written, these images were not added, and no grid of them is written that would be somebody's.
+        write_json_text(self.path / INDEX, "[\n" + ",\n".join(lines) + "\n]\n")
+        self._images.append(images)
         self._index += entries
-        self._lines += [json.dumps(entry, ensure_ascii=False) for entry in entries]
-        # The index first, so that every image file is recognised as a sample even if the process is killed here.
-        write_json_text(self.path / INDEX, "[\n" + ",\n".join(self._lines) + "\n]\n")
+        self._lines = lines
         for name, image, entry in zip(names, images, metadata, strict=True):
             save_image(image, self.path / name, text=entry)
 
