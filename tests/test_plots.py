@@ -73,6 +73,8 @@ def test_a_figure_of_a_run_has_its_numbers():
     assert held_out.lines[0].get_xydata().tolist() == [[150, 0.3]]
     assert rate.get_xlabel() == "images seen"
     assert "held-out loss 0.3" in " ".join(text.get_text() for text in figure.texts)
+    ended = draw_run([*lines, {"images_seen": 205, "held_out": 0.2, "train_frozen": 0.2}], "a")
+    assert "after 205 images" in " ".join(text.get_text() for text in plain(ended).texts)
     assert draw_run([], "a") is None
     assert draw_run([{"loss": 1.0}, {"images_seen": 3, "held_out": 1.0}], "a") is None
     negative = draw_run([{"images_seen": 1, "loss": -1.0}, {"images_seen": 9, "loss": 5.0}], "a")

@@ -85,7 +85,10 @@ def draw_run(lines: Sequence[Mapping[str, Any]], name: str) -> "Figure | None":
         panels[-1].set(xlabel="images seen", ylim=(0, max([*rate.values, 1e-9]) * 1.5))
         panels[-1].legend(frameon=False, loc="upper right", fontsize=9)
         _format_axes(panels, float(loss.images[-1]))
-        numbers = f"after {loss.images[-1]:,.0f} images: loss {smooth[-1]:.4g}"
+        seen = max(
+            line["images_seen"] for line in lines
+        )  # the last step has no loss where a second holds several steps
+        numbers = f"after {seen:,.0f} images: loss {smooth[-1]:.4g}"
         numbers += f", held-out loss {held_out.values[-1]:.4g}" if len(held_out.images) else ""
         figure.text(LEFT / 900, 1 - 26 / tall, _short(name), fontsize=14, weight="bold", color=INK, va="center")
         figure.text(LEFT / 900, 1 - 52 / tall, numbers, fontsize=10, color=INK, va="center")
