@@ -417,11 +417,13 @@ def test_code_of_a_model_is_not_run_without_permission(tmp_path):
     tiny().save(tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
     mine = tmp_path / "mine.py"
-    mine.write_text("raise SystemExit('it ran')")
+    mine.write_text("from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\nraise SystemExit('it ran')")
     for spec in (f"{mine}:Mine", f"time(schedule={mine}:Mine)", f"{mine}c:Mine"):
         (tmp_path / "model.json").write_text(json.dumps(description | {"noise_label": spec}))
         with pytest.raises(ValueError):
             Diffusion.load(tmp_path)
+    assert not mine.with_suffix(".ran").exists()
     (tmp_path / "model.json").write_text(json.dumps(description | {"noise_label": f"{mine}:Mine"}))
-    with pytest.raises(SystemExit, match="it ran"):
+    with pytest.raises(ValueError, match="SystemExit: it ran"):
         Diffusion.load(tmp_path, allow_code=True)
+    assert mine.with_suffix(".ran").exists()

@@ -276,7 +276,7 @@ def test_the_home_folder_is_meant_wherever_a_path_is_taken(model: Path, monkeypa
     load("~/model").save("~/copy")
     assert (model.parent / "copy" / "model.json").is_file()
     (model.parent / "own.py").write_text("raise SystemExit('home')")
-    with pytest.raises(SystemExit, match="home"):
+    with pytest.raises(ValueError, match="SystemExit: home"):
         build(Sampler, "~/own.py:Mine")
     assert Settings(start="~/model").with_absolute_paths().start == str(model)
 
