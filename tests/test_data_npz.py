@@ -113,6 +113,19 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path: Path, arrays: dict[str, 
         load(npz(tmp_path, **arrays))
 
 
+def test_a_member_without_a_name_is_left_out(tmp_path: Path):
+    file = npz(tmp_path, images=IMAGES, labels=LABELS)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("x", b"nothing")
+    damaged = bytearray(file.read_bytes())
+    at = damaged.rindex(b"PK\x01\x02")
+    assert damaged[at + 28] == 1  # the length of the name in the central directory
+    damaged[at + 28] = 0
+    damaged[at + 30] = 1  # the name becomes an extra field
+    file.write_bytes(damaged)
+    assert load(file).class_names == ("0", "1", "2")
+
+
 def test_suffixes_that_were_changed(tmp_path: Path):
     np.save(tmp_path / "a.npy", IMAGES)
     (tmp_path / "a.npy").rename(tmp_path / "array.npz")

@@ -60,7 +60,7 @@ def _zip_contents(path: Path) -> Contents:
     items: dict[str, Item] = {}
     skipped: list[Skipped] = []
     for info in archive.infolist():
-        if info.is_dir():
+        if is_folder(info):
             continue
         name = _zip_name(info)
         if why := _refused(name, info.file_size) or _refused_in_zip(info):
@@ -69,6 +69,11 @@ def _zip_contents(path: Path) -> Contents:
             name = str(PurePosixPath(name))
             items[name] = Item(name, partial(_open_in_zip, archive, info))
     return list(items.values()), skipped
+
+
+def is_folder(info: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip archive is a folder, or has no name, on which Python's own check fails."""
+    return info.filename[-1:] in ("", "/")
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

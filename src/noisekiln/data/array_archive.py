@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisekiln.data.archives import is_folder
 from noisekiln.data.encoding import decode_array
 from noisekiln.errors import DataError
 
@@ -46,7 +47,7 @@ def read_archive(path: Path) -> ArrayArchive:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+            members = {info.filename: info.file_size for info in archive.infolist() if not is_folder(info)}
             _check_memory(path, sum(members.values()))
             found = ArrayArchive()
             for member in members:
