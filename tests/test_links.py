@@ -91,6 +91,14 @@ def test_links_that_leave_a_folder_are_found_before_anything_is_written(precious
         check_no_link_leaves(folder)
 
 
+def test_a_link_to_itself_leads_nowhere(tmp_path: Path):
+    for link in (tmp_path / "loop", tmp_path / "run" / "loop"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(link.name)
+        check_no_link_leaves(link.parent)
+    check_no_link_leaves(tmp_path / "loop")
+
+
 def test_a_run_whose_model_is_a_link_that_leads_out_is_refused(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.yaml").write_text("images: 64")

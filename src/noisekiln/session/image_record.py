@@ -1,6 +1,7 @@
 """What is recorded with an image: its condition and seed, the settings of sampling, and the model."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def describe_model(model: Model, name: str) -> dict[str, Any]:
 
 def name_of_run(folder: Path) -> str:
     """The name of a run, from its folder or that of its model."""
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))
     return place.parent.name if place.name == "model" else place.name
 
 

@@ -1,5 +1,6 @@
 """A model opened for use: its input images, its conditions, and a folder for the images that it generates."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -157,7 +158,7 @@ class Session:
 
     def check_input(self, file: Path) -> None:
         """Raise ValueError if an input image lies in the folder for the results, where it would be replaced."""
-        if file.resolve().parent == self.results.path.resolve():
+        if os.path.dirname(os.path.realpath(file)) == os.path.realpath(self.results.path):
             raise ValueError(
                 f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
             )
