@@ -30,7 +30,7 @@ def read_yaml(file: Path) -> Any:
     """
     text = read_plain_text(file, MAX_BYTES)
     try:
-        return yaml.load(text, _TreeLoader)
+        return _TreeLoader(text).get_single_data()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
