@@ -200,6 +200,13 @@ def test_conditions_are_repeated():
     assert repeat_conditions([3], 1) == ([3], 1)
 
 
+def test_conditions_that_get_no_image_are_noted(cli, class_run, tmp_path):
+    result = cli("sample", class_run, "--class", "all", "-n", 1, "--steps", 2, "--out", tmp_path / "few")
+    assert "note: -n 1 is too small for 2 conditions: 1 of them gets no image." in result.out
+    result = cli("sample", class_run, "--class", "all", "-n", 2, "--steps", 2, "--out", tmp_path / "all")
+    assert "too small" not in result.out
+
+
 # What is there already
 
 

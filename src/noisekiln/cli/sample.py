@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import Classes, Conditions, CountInAll, Prompts, option
-from noisekiln.cli._use import open_session, pop_common, with_use
+from noisekiln.cli._use import open_session, pop_common, show_note, with_use
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
@@ -59,7 +59,7 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
         )
     if len(seeds) > 1 and count not in (None, len(seeds)):
         raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
-    values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count)
+    values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count, show_note)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
     show(session.sample(values, seeds, columns=columns, ranks=ranks, **options), session, ranks)
 

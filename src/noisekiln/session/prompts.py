@@ -99,10 +99,17 @@ class RequestedConditions:
 NAMES = {"class": "classes", "text": "prompts"}  # kinds of conditions that have their own option
 
 
-def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[list[Any], int]:
+def repeat_conditions(
+    conditions: Sequence[Any], count: int | None, note: NoteCallback = lambda text: None
+) -> tuple[list[Any], int]:
     """`count` conditions in all, equal ones in sequence, and the number of grid columns for one row per condition.
 
     By default there are 16 images of a single condition, or 8 of each of several.
+
+    Args:
+        conditions: The conditions, each once.
+        count: Images in all.
+        note: Called if there are too few images for all conditions.
 
     Raises:
         ValueError: If the count is below 1, or too large.
@@ -112,6 +119,10 @@ def repeat_conditions(conditions: Sequence[Any], count: int | None) -> tuple[lis
     check_at_most("count", count or 0, MOST_IMAGES)
     if count is None:
         count = 16 if len(conditions) == 1 else 8 * len(conditions)
+    if count < len(conditions):
+        left = len(conditions) - count
+        verb = "gets" if left == 1 else "get"
+        note(f"`count={count}` is too small for {len(conditions):,} conditions: {left:,} of them {verb} no image.")
     repeated = [conditions[i * len(conditions) // count] for i in range(count)]
     row = count // len(conditions)
     one_row_each = len(conditions) > 1 and row * len(conditions) == count
