@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from conftest import Command
+from noisekiln.components.limits import MOST_IMAGES
 from noisekiln.components.registry import names
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.sample_folder import MAX_INDEX_BYTES, SampleFolder
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.session.prompts import repeat_conditions
@@ -469,3 +471,13 @@ def test_models_with_code_of_their_own_are_not_run(cli: Command, class_run: Path
     assert result.code == 2
     assert "runs the Python code of" in result.err
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_index_of_the_most_images_that_are_sampled_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An entry has about 400 bytes; what is read otherwise is bounded far below a million of them."""
+    assert MAX_INDEX_BYTES > 400 * MOST_IMAGES
+    sizes = []
+    monkeypatch.setattr("noisekiln.files.json_file.read_plain_text", lambda file, most: sizes.append(most) or "[]")
+    (tmp_path / "samples.json").write_text("[]")
+    SampleFolder(tmp_path)
+    assert set(sizes) == {MAX_INDEX_BYTES}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisekiln.files.atomic import atomic_write
-from noisekiln.files.plain_file import read_plain_text
+from noisekiln.files.plain_file import MAX_BYTES, read_plain_text
 
 
 def parse_json(text: str) -> Any:
@@ -20,14 +20,18 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, max_bytes: int = MAX_BYTES) -> Any:
     """The value in a JSON file.
+
+    Args:
+        file: The file.
+        max_bytes: Size above which it is not read.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is damaged, too large, or no plain file.
     """
-    return parse_json(read_plain_text(file))
+    return parse_json(read_plain_text(file, max_bytes))
 
 
 def write_json(file: Path, value: object, *, indent: int | None = 2) -> None:

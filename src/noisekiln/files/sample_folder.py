@@ -19,6 +19,7 @@ from noisekiln.files.png_text import read_png_text
 from noisekiln.files.system_files import entries_of
 
 INDEX = "samples.json"
+MAX_INDEX_BYTES = 1 << 29  # of a million images, the most that are sampled at once
 DAMAGED = "samples.json.damaged"  # an index that could not be read, set aside
 GRID = "grid.png"
 OVERVIEWS = (GRID, "strip.png", "animation.gif", "animation.webp")  # files of all images together
@@ -182,7 +183,7 @@ def _listed(index: Path) -> list[str] | None:
     if not index.is_file():
         return []
     try:
-        names = [str(entry["file"]) for entry in read_json(index)]
+        names = [str(entry["file"]) for entry in read_json(index, MAX_INDEX_BYTES)]
     except (ValueError, KeyError, TypeError):
         return None
     return [name for name in names if _is_numbered(name)]
