@@ -117,6 +117,13 @@ def test_steps_carry_the_speed_and_the_time_left_that_are_logged(data: DataSet, 
         assert [line[name] for line in logged[1:]] == pytest.approx(numbers, rel=1e-5)
 
 
+def test_the_last_step_has_a_line_however_short_the_run(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path, intervals=Intervals(log_seconds=1e9))
+    for _ in run.events():
+        pass
+    assert [line["images_seen"] for line in lines(tmp_path) if "loss" in line] == [16, run.trainer.images_seen]
+
+
 def test_the_terminal_shows_the_speed_and_the_time_left_of_the_event(
     data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -70,12 +70,12 @@ class Reports:
         self._logs.__exit__(kind, error, trace)
 
     def add_step(self, report: Report) -> None:
-        """Add a step that was applied, and write a line if one is due."""
+        """Add a step that was applied, and write a line if one is due, or if it is the last step."""
         for loss in self._trainer.losses:
             assert isinstance(loss, Loss)
             self._losses.add(loss.level.nsr, loss.per_sample)
         self.throughput.add(report.seconds, report.images_seen)
-        if self._line.due(report.seconds):
+        if self._line.due(report.seconds) or report.share >= 1:
             means = self._losses.read(self._trainer.ranks.all_reduce_sum)
             self._logs.write(report_record(report) | rounded(means | self._machine()))
 
