@@ -402,3 +402,15 @@ def test_a_repeated_step_does_not_discard_what_was_made_ahead():
         assert rows(seen)[0].tolist() == list(range(seen, seen + 8))
     rows(16)
     assert (made.count(0), made.count(8), made.count(16)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "named"), [((3, 4), (3, 5), "0.weight"), ((3, 4), (3, 4, 2), "1.weight")])
+def test_weights_of_another_network_are_refused_by_name(ours, theirs, named):
+    """As of a run.yaml that was changed by hand."""
+
+    def net(sizes):
+        return nn.Sequential(*(nn.Linear(before, after) for before, after in pairwise(sizes)))
+
+    tensors = {f"module.{name}": value for name, value in net(theirs).state_dict().items()}
+    with pytest.raises(ValueError, match=f"weights of another network: they differ in these tensors: .*{named}"):
+        restore_tensors(tensors, net(ours), Ema(net(ours), [0.1]), [])

@@ -42,8 +42,9 @@ def restore_tensors(
 @torch.no_grad()
 def _restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     own = module.state_dict()
-    if own.keys() != tensors.keys():
-        differ = ", ".join(sorted(own.keys() ^ tensors.keys())[:4])
+    other = own.keys() ^ tensors.keys() or {name for name in own if own[name].shape != tensors[name].shape}
+    if other:
+        differ = ", ".join(sorted(other)[:4])
         raise ValueError(
             f"The checkpoint holds the weights of another network: they differ in these tensors: {differ}. "
             "Give another `out` for a new run."
