@@ -172,6 +172,12 @@ class _Wrapped(nn.Module):
         (lambda: nk.denoiser(discrete, "linear_bets", size=8), "Did you mean 'linear_betas'"),
         (lambda: nk.denoiser("net", size=8), "raised TypeError"),
         (lambda: nk.denoiser(discrete, size="8"), "is neither a side in pixels"),
+        (lambda: nk.denoiser(discrete, size=0), "`size=0` is not possible. Give a whole number from 1 to 32,768"),
+        (lambda: nk.denoiser(discrete, size=(8, 10**6)), "`size=1000000` is not possible"),
+        (lambda: nk.denoiser(discrete, size=8, channels=-1), "`channels=-1` is not possible"),
+        (lambda: nk.denoiser(discrete, size=8, classes=0), "`classes=0` is not possible"),
+        (lambda: nk.denoiser(discrete, size=8, classes=10**12), "from 1 to 1,000,000"),
+        (lambda: nk.denoiser(discrete, size=8, prediction=None), "`prediction=None` is not possible. Give one of"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_once(make, says):

@@ -138,6 +138,22 @@ def test_names_of_elsewhere_in_python(pets: Path, tmp_path: Path):
     assert did_you_mean("hein", ["heun"], "samplers") == "Did you mean 'heun'? Known samplers: heun."
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("num_inference_steps", "It is `steps` here"),
+        ("guidance_scale", "It is `guidance` here"),
+        ("prompt", "It is the first argument here"),
+        ("num_images", "It is the first argument here"),
+        ("generator", "It is `seed` here"),
+        ("stepps", "Did you mean 'steps'"),
+    ],
+)
+def test_names_of_elsewhere_in_sample(class_run: Path, name: str, says: str):
+    with pytest.raises(ValueError, match=f"There is no option called '{name}'. {says}"):
+        noisekiln.load(class_run).sample(1, **{name: 1})
+
+
 def test_steps_of_training_are_not_silently_those_of_sampling(pets: Path):
     with pytest.raises(ValueError, match=r"`steps=10000` is the number of sampling steps .* `images=160000`"):
         Settings(steps=10000, batch_size=16)

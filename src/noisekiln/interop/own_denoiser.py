@@ -19,6 +19,7 @@ from noisekiln.predictions import PREDICTIONS
 from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.linear_betas import LinearBetas
 
+MAX_SIDE, MAX_CHANNELS, MAX_CLASSES = 1 << 15, 1 << 12, 1_000_000  # what no memory holds is refused at once
 TIMES = ("steps", "fractional", "continuous")
 ELSEWHERE = {"epsilon": "eps", "noise": "eps", "sample": "x0", "v_prediction": "v", "velocity": "flow"}
 
@@ -63,7 +64,7 @@ def denoiser(
     """
     config, path = getattr(net, "config", None), build(Schedule, schedule)
     pixels = _chosen_size(plain(size), getattr(config, "sample_size", None))
-    depth = int(plain(channels) or getattr(config, "in_channels", None) or 3)
+    depth = _in_range("channels", channels, getattr(config, "in_channels", None) or 3, MAX_CHANNELS)
     names = _class_names(plain(classes))
     backbone = OwnNetwork(net, path, _time_input(time, path), depth, len(names) and 1, plain(no_class))
     own = Denoiser(backbone, PREDICTIONS[_own_prediction(prediction)], Time(path))
@@ -92,8 +93,18 @@ def _check_fits(model: Diffusion, net: Callable[..., Any], path: Schedule) -> No
         ) from error
 
 
+def _in_range(name: str, value: Any, default: int, largest: int) -> int:
+    """A whole number of 1 or more, or the default for None. Raises ValueError."""
+    number = default if value is None else plain(value)
+    if type(number) is not int or not 1 <= number <= largest:
+        raise ValueError(f"`{name}={number!r}` is not possible. Give a whole number from 1 to {largest:,}.")
+    return number
+
+
 def _class_names(classes: Any) -> tuple[str, ...]:
-    return tuple(map(str, range(classes) if isinstance(classes, int) else classes or ()))
+    if isinstance(classes, int):
+        return tuple(map(str, range(_in_range("classes", classes, 1, MAX_CLASSES))))
+    return tuple(map(str, classes or ()))
 
 
 def _name_of_net(net: Callable[..., Any]) -> str:
@@ -103,7 +114,8 @@ def _name_of_net(net: Callable[..., Any]) -> str:
 def _chosen_size(size: Any, own: Any) -> tuple[int, int]:
     if size is None and own is None:
         raise ValueError("`size`: a function does not tell how large its images are. Give 32, or (height, width).")
-    return height_and_width(own if size is None else size)
+    height, width = height_and_width(own if size is None else size)
+    return _in_range("size", height, 1, MAX_SIDE), _in_range("size", width, 1, MAX_SIDE)
 
 
 def _time_input(time: TimeInput | None, path: Schedule) -> TimeInput:
@@ -115,6 +127,8 @@ def _time_input(time: TimeInput | None, path: Schedule) -> TimeInput:
 
 
 def _own_prediction(name: str) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"`prediction={name!r}` is not possible. Give one of {', '.join(PREDICTIONS)}, as text.")
     own = ELSEWHERE.get(name, name)
     if own not in PREDICTIONS:
         raise ValueError(f"`prediction={name}` is not a choice. {did_you_mean(name, list(PREDICTIONS), 'types')}")

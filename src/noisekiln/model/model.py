@@ -1,9 +1,10 @@
 """The interface of models: what a single model and a cascade have in common."""
 
 import html
+import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.codecs.base import Codec, Size
+from noisekiln.components.registry import did_you_mean
+from noisekiln.components.words import answer
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
@@ -125,9 +128,18 @@ class Model(nn.Module, ABC):
             batch_size: Images sampled at once; it changes only speed and memory.
             options: Other arguments of `generate`.
         """
+        self._check_options(options)
         progress = self.generate(conditions, seed=seed, batch_size=batch_size, **options)
         self.warn_of_ignored(conditions, stacklevel=3)
         return finished_images(progress)
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ValueError for an argument that `generate` does not have, with its name here."""
+        known = [name for name in inspect.signature(self.generate).parameters if name != "conditions"]
+        for name in options:
+            if name not in known:
+                found = answer("arguments", name) or did_you_mean(name, known, "options")
+                raise ValueError(f"There is no option called {name!r}. {found}")
 
     def warn_of_ignored(self, conditions: Conditions, *, stacklevel: int) -> None:
         """A Python warning for whatever is ignored in conditions: unknown words, and what exceeds the length.
