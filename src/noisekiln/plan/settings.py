@@ -124,7 +124,7 @@ class Settings:
         "compiled by default.",
     )
     activation_checkpointing: bool = _machine(
-        False, "Recompute activations in the backward pass: far less memory, a third slower."
+        False, "Recompute activations in the backward pass: about a third less memory, a third slower."
     )
     shard: bool = _machine(
         False, "Distributed training: shard the weights (FSDP2), for networks that do not fit into memory."
