@@ -136,4 +136,4 @@ def test_data_without_further_columns_has_none_and_no_note(tmp_path: Path):
     (tmp_path / "metadata.csv").write_text("file_name,text,\na.png,one,0\n")
     data = load(tmp_path)
     assert dict(data.train.columns) == {}
-    assert not any("column" in note for note in data.notes)
+    assert not any("further column" in note for note in data.notes)
