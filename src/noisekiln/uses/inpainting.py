@@ -87,7 +87,13 @@ def _read_mask(missing: MaskLike) -> Tensor:
     """A mask as floats, (H, W): the share of each pixel that is missing."""
     if isinstance(missing, Image.Image):
         missing = missing if missing.mode in ("1", "L", "P") else missing.convert("L")
-    mask = torch.from_numpy(np.array(as_array(missing)))
+    array = np.array(as_array(missing))
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`missing` is a {type(missing).__name__}, and a mask is numbers or truth values. "
+            "Give an array or a tensor (height, width), or a PIL image, such as PIL.Image.open(file)."
+        )
+    mask = torch.from_numpy(array)
     mask = mask[0] if mask.ndim in (3, 4) and len(mask) == 1 else mask
     mask = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
     is_picture = mask.dtype == torch.uint8 and bool((mask > 1).any())

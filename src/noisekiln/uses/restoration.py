@@ -37,7 +37,11 @@ def restore(
     Raises:
         ValueError: If the restored image would be smaller than the model's images.
     """
-    several = [operator] if isinstance(operator, str | Operator) else list(operator)
+    several = [operator] if isinstance(operator, str | Operator) else operator
+    if not isinstance(several, Sequence) or not several:
+        raise ValueError(
+            f"`operator={operator!r}` is no damage. Give an operator such as `blur(sigma=2)`, or a list of them."
+        )
     damage = reduce(Compose, [build(Operator, one) for one in several])
     image = single_image(image)
     y = as_floats(model, image)
