@@ -67,6 +67,12 @@ def test_derivative_and_its_transpose_belong_together(spec):
     assert float((jvp(v) * u).sum()) == pytest.approx(float((v * vjp(u)).sum()), rel=1e-10)
 
 
+def test_the_residual_is_what_an_image_lacks():
+    x, y = images(), images(height=4, width=6, seed=1)
+    residual, _, _ = Observation(y, Downsample(2)).linearize(x)
+    torch.testing.assert_close(residual, y - Downsample(2)(x))
+
+
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("mask")])
 def test_a_flat_image_is_seen_flat(spec):
     """No operator changes the brightness, not even at the border."""
