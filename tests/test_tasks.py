@@ -161,6 +161,17 @@ def test_enlarging_is_bicubic_and_in_place():
     torch.testing.assert_close(middle, 2 * CODEC.encode(edge)[0, 0, 0, [0, -1]].mean() - middle.flip(0))
 
 
+def test_a_noisy_source_keeps_its_variance():
+    """With a share a of noise it is sqrt(1 - a^2) x + a z."""
+    source = pictures(2, (4, 4))
+    clean, zero, full = (
+        Upscale(2, share, most=0.8).condition_image(source, CODEC, (8, 8), noise)[:, :3]
+        for share, noise in ((0.0, torch.zeros_like), (0.6, torch.zeros_like), (0.6, torch.ones_like))
+    )
+    torch.testing.assert_close(zero, 0.8 * clean)
+    torch.testing.assert_close(full, 0.8 * clean + 0.6)
+
+
 def test_the_last_channel_is_the_share_of_noise():
     pixels = torch.full((64, 32, 32, 3), 128, dtype=torch.uint8)
     image = Upscale(2, most=0.8).training_condition(pixels, CODEC, seeded())
