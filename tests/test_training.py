@@ -15,8 +15,8 @@ from noisekiln.training.batches import CHUNK, Prefetcher, derive_seed, make_batc
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.state import restore_tensors
-from noisekiln.training.trainer import report_record
-from toy_training import adamw, assert_same_state, muon_and_adamw, sgd, toy
+from noisekiln.training.trainer import Trainer, report_record
+from toy_training import DATA, Net, adamw, assert_same_state, batches_of, muon_and_adamw, sgd, toy
 
 
 def test_the_source_of_rows_is_an_argument_and_not_changed_later():
@@ -414,3 +414,28 @@ def test_weights_of_another_network_are_refused_by_name(ours, theirs, named):
     tensors = {f"module.{name}": value for name, value in net(theirs).state_dict().items()}
     with pytest.raises(ValueError, match=f"weights of another network: they differ in these tensors: .*{named}"):
         restore_tensors(tensors, net(ours), Ema(net(ours), [0.1]), [])
+
+
+class Drawing(Net):
+    """Draws a number in every call, as dropout does."""
+
+    def __init__(self):
+        super().__init__(norm=False)
+        self.drawn = []
+
+    def forward(self, x, noise):
+        self.drawn.append(float(torch.rand(())))
+        return super().forward(x, noise)
+
+
+def test_micro_batches_of_a_step_draw_numbers_of_their_own():
+    def drawn(micro):
+        placement = Placement(micro_batch_size=micro)
+        module = Drawing()
+        batches, lr = batches_of(DATA), LearningRate(0.01)
+        trainer = Trainer(module, batches, adamw, budget=Budget(images=16), lr=lr, batch_size=8, placement=placement)
+        list(trainer.run())
+        return module.drawn
+
+    assert len(set(drawn(4))) == len(drawn(4)) == 4
+    assert drawn(4) == drawn(4)
