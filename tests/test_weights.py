@@ -89,6 +89,7 @@ def test_uncertainty_is_computed_in_its_own_precision_under_autocast():
         inside = weight(error, LEVELS, V)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, weight(error, LEVELS, V))
+    torch.testing.assert_close(inside.double(), weight.double()(error.double(), LEVELS, V), rtol=1e-5, atol=1e-6)
 
 
 def test_uncertainty_learns_the_mean_error_of_each_level():

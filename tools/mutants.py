@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/noisekiln")
 LIST = ROOT / "tools" / "mutants.txt"
 MOST_FILES = 4  # of tests, for one mistake
+SLOW = "test_distributed.py"  # its tests of two processes are slow ones
 SECONDS = 240  # for the tests of one mistake; a mistake that makes them hang is caught
 SWAPS = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "+": "-", "-": "+", "*": "/", "/": "*",
@@ -177,8 +178,9 @@ def tests_pass_as_they_are(tree: Path, tests: tuple[str, ...]) -> bool:
 
 
 def tests_pass(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether all quick tests of some files pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider"]
+    """Whether all tests of some files pass, apart from slow ones, unless two processes are needed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    command += [] if SLOW in tests else ["-m", "not slow"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     try:
         result = subprocess.run(
