@@ -117,10 +117,10 @@ class Watcher:
             say(text)
 
     def _average(self, loss: float) -> None:
-        """Of the first 100 steps, the latest have the largest weights: the first loss would outlast a short run."""
+        """Over about the last fifth of a short run, and the last 50 steps of a long one: losses fall fast at first."""
         self._steps += 1
         before = loss if self._loss is None else self._loss
-        self._loss = before + max(0.02, 2 / (self._steps + 1)) * (loss - before)
+        self._loss = before + max(0.02, 5 / (self._steps + 4)) * (loss - before)
 
     @__call__.register
     def _(self, event: Grid) -> None:
