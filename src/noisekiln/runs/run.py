@@ -12,7 +12,6 @@ from noisekiln.ema.snapshots import make_write_task
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.maturity import about_undertrained_model
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.reports import Reports, open_reports
 from noisekiln.plan.build import make_learner, make_trainer
@@ -32,6 +31,7 @@ from noisekiln.runs.save_job import SaveJob
 from noisekiln.runs.start_notes import start_notes
 from noisekiln.runs.step_changes import StepChanges
 from noisekiln.runs.trial_run import check_memory_and_compilation
+from noisekiln.runs.undertrained import about_undertrained_model
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Report

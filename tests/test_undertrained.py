@@ -15,14 +15,13 @@ from noisekiln.cli._watcher import describe_end
 from noisekiln.data import DataSet, load
 from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.maturity import about_undertrained_model, clear_after
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import End
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.reserved_time import count_as_used, reserve
 from noisekiln.runs.run import Run
-from noisekiln.runs.undertrained import about_undertrained_run
+from noisekiln.runs.undertrained import about_undertrained_model, about_undertrained_run, clear_after
 from noisekiln.training.budget import Budget
 
 SETTINGS = Settings(images=32, batch_size=16, backbone=TINY, curves="none", steps=1)
