@@ -198,7 +198,13 @@ def _construct(kind: type[T], words: dict[str, ast.expr], context: dict[str, obj
             raise ValueError(
                 f"{_quoted(spec)}: {name_of(kind)} needs the setting {name!r}, which has no default. Give it."
             )
-    component = kind(**values)
+    try:
+        component = kind(**values)
+    except (RuntimeError, OverflowError, ZeroDivisionError) as error:
+        if ":" in name_of(kind):  # of a user's own file, where `own_code` names the line
+            raise
+        reason = shorten(str(error).partition("\n")[0].rstrip("."), 200)
+        raise ValueError(f"{_quoted(spec)} cannot be built: {reason}. Give other numbers.") from error
     for name in parameters:
         _kept_argument(component, name)
     return component

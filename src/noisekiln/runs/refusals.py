@@ -7,7 +7,7 @@ from typing import Any
 
 from noisekiln.components.setting import rules_of
 from noisekiln.data import DataSet
-from noisekiln.errors import counted
+from noisekiln.errors import counted, shorten
 from noisekiln.plan.settings import Settings
 
 NETWORK = "Network"  # group of the settings that a run copies from the model that it starts from
@@ -63,4 +63,4 @@ def _way_on(run: Path) -> str:
 
 def _shown(value: object) -> str:
     """A setting's value as the user writes it: 24x48 for a size."""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "x".join(map(str, value)) if isinstance(value, tuple) else shorten(str(value), 120)
