@@ -57,7 +57,7 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.run import Run
-from noisekiln.training import checkpoints
+from noisekiln.training import checkpoints, shards
 from noisekiln.training.batches import Batch
 
 SETTINGS = Settings(
@@ -127,7 +127,7 @@ def ruin_a_weight(run: Run) -> None:
 def fill_disk(after: int) -> None:
     """Make every write from number `after` on fail in this process: synced files, and halves of tensors' files."""
     calls = count()
-    sync, saves = os.fsync, {module: module.save_file for module in (checkpoints, model_folder)}
+    sync, saves = os.fsync, {module: module.save_file for module in (shards, model_folder)}
 
     def fsync(handle: int) -> None:
         if next(calls) >= after:

@@ -22,7 +22,8 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import NetworkCompiler
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.report import Report
+from noisekiln.training.trainer import Trainer
 
 SAMPLING_STEPS = 20
 WARM_UP_STEPS = 5  # memory is allocated, kernels are chosen or compiled, and captured in the third

@@ -17,7 +17,8 @@ from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.report import Report
+from noisekiln.training.trainer import Trainer
 
 Figures = dict[str, float]
 Check = Callable[[str], Figures]

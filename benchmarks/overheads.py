@@ -47,7 +47,7 @@ from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.run import Run
 from noisekiln.training.batches import Batch, make_batch
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 BUDGET = 10_000  # steps: with more, the first learning rates would leave denormal weights, which are slow
 NETWORKS: dict[str, dict[str, Any]] = {

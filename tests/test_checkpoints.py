@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from noisekiln.errors import SaveFailed
 from noisekiln.files.atomic import atomic_write
 from noisekiln.machine.lock import Lock
-from noisekiln.training import checkpoints
+from noisekiln.training import checkpoints, shards
 from noisekiln.training.background import BackgroundWriter
 
 FILES = ["SHA256SUMS", "part-00000-of-00001.safetensors", "state.json"]
@@ -186,7 +186,7 @@ def quick_disk(monkeypatch):
 
 
 CALLS = [
-    (checkpoints, "save_file"), (os, "fsync"), (os, "replace"), (Path, "rename"), (Path, "write_text"),
+    (shards, "save_file"), (os, "fsync"), (os, "replace"), (Path, "rename"), (Path, "write_text"),
     (Path, "mkdir"), (Path, "unlink"), (shutil, "rmtree"),
 ]  # fmt: skip
 
@@ -267,7 +267,7 @@ def test_half_a_tensor_file_is_removed_too(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoints, "save_file", save_half)
+    monkeypatch.setattr(shards, "save_file", save_half)
     with pytest.raises(SaveFailed, match=r"No space left on device .*No earlier checkpoint exists"):
         save(tmp_path, 20)
     assert names(tmp_path) == []
@@ -275,7 +275,7 @@ def test_half_a_tensor_file_is_removed_too(tmp_path, monkeypatch):
 
 def test_too_little_space_is_detected_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: type("Usage", (), {"free": 7}))
-    monkeypatch.setattr(checkpoints, "save_file", None)  # would be an error of another kind
+    monkeypatch.setattr(shards, "save_file", None)  # would be an error of another kind
     with pytest.raises(SaveFailed, match=r"MB are needed, and 0\.0 MB free"):
         save(tmp_path, 20)
     assert names(tmp_path) == []

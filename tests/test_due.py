@@ -10,7 +10,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
 from noisekiln.runs.step_changes import StepChanges
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 
 def due_at(due, values):

@@ -16,7 +16,7 @@ from noisekiln.runs.due_actions import DueActions
 from noisekiln.runs.epochs import EpochCounter
 from noisekiln.runs.events import Epoch, Grid, Step
 from noisekiln.runs.run import Run
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 QUIET = Intervals(grids_at=(), held_out_at=())
 SETTINGS = Settings(epochs=2, batch_size=5, backbone=TINY, curves="none", steps=1)

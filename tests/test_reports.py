@@ -37,7 +37,7 @@ from noisekiln.runs.environment import append_environment
 from noisekiln.runs.events import Step
 from noisekiln.runs.run import Run
 from noisekiln.training.budget import Budget
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
 EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))

@@ -222,7 +222,7 @@ def test_killed_while_saving(data: DataSet, tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.os, "fsync", die)
+        patched.setattr("os.fsync", die)
         with pytest.raises(KeyboardInterrupt):
             run.save()
     again = train(SETTINGS, data, tmp_path / "other")

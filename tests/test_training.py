@@ -14,8 +14,9 @@ from noisekiln.training import checkpoints
 from noisekiln.training.batches import CHUNK, Prefetcher, derive_seed, make_batch
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
+from noisekiln.training.report import report_record
 from noisekiln.training.state import restore_tensors
-from noisekiln.training.trainer import Trainer, report_record
+from noisekiln.training.trainer import Trainer
 from toy_training import DATA, Net, adamw, assert_same_state, batches_of, muon_and_adamw, sgd, toy
 
 

@@ -158,5 +158,5 @@ from noisekiln.tasks.inpaint import Inpaint as Inpaint
 from noisekiln.tasks.translate import Translate as Translate
 from noisekiln.tasks.upscale import Upscale as Upscale
 from noisekiln.textbook import Chain as Chain
-from noisekiln.training.trainer import Report as Report
+from noisekiln.training.report import Report as Report
 from noisekiln.training.trainer import Trainer as Trainer

@@ -28,8 +28,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
     draft = place / file.name
     try:
         yield draft
-        with draft.open("r+b") as handle:
-            os.fsync(handle.fileno())
+        sync(draft)
         os.replace(draft, file)
     except SafetensorError as error:
         raise OSError(f"{file}: {error}") from error
@@ -38,7 +37,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    _sync_names(file.parent)
+    sync(file.parent)
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         remove_whatever(aside)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    _sync_names(folder.parent)
+    sync(folder.parent)
 
 
 def is_draft(place: Path) -> bool:
@@ -106,14 +105,15 @@ def open_to_append(file: Path) -> TextIO:
     return file.open("a", encoding="utf-8")
 
 
-def _sync_names(place: Path) -> None:
-    """Wait until the names in a folder are on the disk; Windows cannot sync folders."""
-    if os.name != "nt":
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def sync(place: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if place.is_dir() and os.name == "nt":
+        return  # Windows syncs no folders
+    handle = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_whatever(place: Path) -> None:

@@ -17,7 +17,8 @@ from noisekiln.monitor.workload import Workload, measure_workload
 from noisekiln.objectives.base import Loss
 from noisekiln.plan.settings import Settings
 from noisekiln.training.due import AtShares, EverySeconds
-from noisekiln.training.trainer import Report, Trainer, report_record
+from noisekiln.training.report import Report, report_record
+from noisekiln.training.trainer import Trainer
 
 BINS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, inf)  # borders between noise-to-signal ratios
 GIB = 2.0**30

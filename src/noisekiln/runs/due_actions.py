@@ -3,7 +3,8 @@
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.report import Report
+from noisekiln.training.trainer import Trainer
 
 FEW_EPOCHS, SECONDS_OF_GRIDS = 20, 10.0  # each of a few epochs draws a grid; of more, at most one in so many seconds
 

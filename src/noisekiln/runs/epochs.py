@@ -2,7 +2,8 @@
 
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import Epoch
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.report import Report
+from noisekiln.training.trainer import Trainer
 
 
 class EpochCounter:

@@ -7,7 +7,7 @@ from typing import Literal
 from noisekiln.data import DataSet
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 Why = Literal["done", "stopped", "finished before"]
 

@@ -11,7 +11,8 @@ from noisekiln.plan.settings import Settings
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.training import checkpoints
 from noisekiln.training.background import BackgroundWriter
-from noisekiln.training.trainer import Report, Trainer
+from noisekiln.training.report import Report
+from noisekiln.training.trainer import Trainer
 
 
 class Failures:

@@ -8,6 +8,7 @@ from noisekiln.data import DataSet
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.training.checkpoints import Checkpoint
+from noisekiln.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,22 @@ class Opened:
         """Images seen by the checkpoint that the run resumes from; 0 for a new run."""
         return int(self.checkpoint.state["images_seen"]) if self.checkpoint else 0
 
-    def without_tensors(self) -> "Opened":
-        """The same without the tensors of the checkpoint, to free their memory once they are loaded."""
-        return self if self.checkpoint is None else replace(self, checkpoint=self.checkpoint._replace(shards=[]))
+    def load_into(self, trainer: Trainer) -> "Opened":
+        """Load the checkpoint, if there is one; the same without its tensors, whose memory is freed.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
+        if self.checkpoint is None:
+            return self
+        try:
+            trainer.load_state_dict(self.checkpoint.shards, self.checkpoint.state)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"The newest checkpoint of the run does not fit it ({error}): it was changed. "
+                "Restore one from a backup, or give another `out` for a new run."
+            ) from error
+        return replace(self, checkpoint=self.checkpoint._replace(shards=[]))
 
     @property
     def warnings(self) -> list[str]:

@@ -34,7 +34,7 @@ from noisekiln.runs.trial_run import check_memory_and_compilation
 from noisekiln.runs.undertrained import about_undertrained_model
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
-from noisekiln.training.trainer import Report
+from noisekiln.training.report import Report
 
 
 class Run:
@@ -95,15 +95,7 @@ class Run:
         self.held_out = HeldOutLoss(folder, data, chosen, images_per_noisy_image=intervals.images_per_noisy_image)
         self.background = BackgroundWriter()
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
-        if self.opened.checkpoint is not None:
-            try:
-                self.trainer.load_state_dict(self.opened.checkpoint.shards, self.opened.checkpoint.state)
-            except (LookupError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"The newest checkpoint in {folder} does not fit this run ({error}): it was changed. "
-                    "Restore one from a backup, or give another `out` for a new run."
-                ) from error
-            self.opened = self.opened.without_tensors()
+        self.opened = self.opened.load_into(self.trainer)
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
         self._skipped_steps = 0
         self._auto_cond = settings.cond == "auto" and base is None

@@ -6,28 +6,27 @@ one process (one such file per process), `state.json`, everything else, and `SHA
 """
 
 import errno
-import hashlib
 import json
-import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from noisekiln.errors import SaveFailed
-from noisekiln.files.plain_file import check_plain, read_plain_text
+from noisekiln.files.atomic import sync
+from noisekiln.files.json_file import read_json
+from noisekiln.training.checksums import SUMS, checksum_line, verify_sums, write_synced
 from noisekiln.training.due import EveryImages
+from noisekiln.training.shards import wait_for_commit, wait_for_shard, write_shard
 
-SUMS, STATE = "SHA256SUMS", "state.json"
+STATE = "state.json"
 NAME = re.compile(r"(\d{12,})(\.old)?")  # .old exists for a moment, while one checkpoint replaces another
-POLL_SECONDS = 0.02  # between checks of what other processes have written
 
 
 class Checkpoint(NamedTuple):
@@ -88,13 +87,13 @@ def save(
             shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True, exist_ok=True)
         _check_space(draft, tensors)
-        line = _write_shard(draft, _shard_name(shard, num_shards), tensors)
+        line = write_shard(draft, shard, num_shards, tensors)
         if shard > 0:
-            _wait_for_commit(place, draft, line, timeout)
+            wait_for_commit(place, draft, line, timeout)
             return
-        lines = [line] + [_wait_for_shard(draft, other, num_shards, timeout) for other in range(1, num_shards)]
-        _write_text(draft / STATE, json.dumps(dict(state), indent=2))
-        _write_text(draft / SUMS, "".join([_line(draft / STATE), *lines]))
+        lines = [line] + [wait_for_shard(draft, other, num_shards, timeout) for other in range(1, num_shards)]
+        write_synced(draft / STATE, json.dumps(dict(state), indent=2))
+        write_synced(draft / SUMS, "".join([checksum_line(draft / STATE), *lines]))
         _commit(draft, place)
     _prune(folder, images_seen, keep, keep_every)
 
@@ -108,9 +107,9 @@ def load_newest(folder: Path) -> Checkpoint | None:
     skipped: list[str] = []
     for place in reversed(_list_checkpoints(folder)):
         try:
-            _verify(place)
-            state = _read_state(place / STATE)
-            return Checkpoint([load_file(file) for file in sorted(place.glob("part-*.safetensors"))], state, skipped)
+            parts = sorted(place.glob("part-*.safetensors"))
+            verify_sums(place, [place / STATE, *parts])
+            return Checkpoint([load_file(file) for file in parts], _read_state(place / STATE), skipped)
         except (OSError, ValueError, SafetensorError) as error:
             why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else error
             skipped.append(f"checkpoint {place.name} is damaged: {why}")
@@ -156,65 +155,18 @@ def _check_space(draft: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e6:,.1f} MB are needed, and {free / 1e6:,.1f} MB free")
 
 
-def _write_shard(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
-    """Write a shard, then a file with its checksum line: then process 0 knows that the shard is complete."""
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft / name)
-    _sync(draft / name)
-    line = _line(draft / name)
-    sums = draft / f"{name}.sum"
-    _write_text(sums.with_suffix(".writing"), line)
-    os.replace(sums.with_suffix(".writing"), sums)
-    return line
-
-
-def _shard_name(shard: int, num_shards: int) -> str:
-    return f"part-{shard:05d}-of-{num_shards:05d}.safetensors"
-
-
-def _wait_for_shard(draft: Path, shard: int, num_shards: int, timeout: float) -> str:
-    name = _shard_name(shard, num_shards)
-    sums = draft / f"{name}.sum"
-    until = time.monotonic() + timeout
-    while not sums.exists():
-        if not draft.exists():
-            raise OSError(f"process {shard} could not write its part, {name}")
-        if time.monotonic() > until:
-            raise OSError(f"process {shard} has not written its part, {name}, in {timeout:g} s. It hangs or has died")
-        time.sleep(POLL_SECONDS)
-    return sums.read_text(encoding="utf-8")
-
-
-def _wait_for_commit(place: Path, draft: Path, line: str, timeout: float) -> None:
-    """Wait until process 0 has completed the checkpoint."""
-    until = time.monotonic() + timeout
-    while not _holds(place, line):
-        if not draft.exists() and not _holds(place, line):
-            raise OSError("process 0 or another one could not write its part")
-        if time.monotonic() > until:
-            raise OSError(f"process 0 has not completed it in {timeout:g} s. It hangs or has died")
-        time.sleep(POLL_SECONDS)
-
-
-def _holds(place: Path, line: str) -> bool:
-    """Whether the checkpoint is complete and contains the file of this checksum line."""
-    try:
-        return line in (place / SUMS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-
-
 def _commit(draft: Path, place: Path) -> None:
     for done in draft.glob("*.sum"):
         done.unlink()
-    _sync(draft)
+    sync(draft)
     aside = place.with_name(f"{place.name}.old")
     if place.exists():  # at every moment at least one of the two exists
         if aside.exists():
             _remove(aside)
         place.rename(aside)
     draft.rename(place)
-    _sync(place.parent)
-    _sync(place.parent.parent)
+    sync(place.parent)
+    sync(place.parent.parent)
 
 
 def _prune(folder: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
@@ -240,46 +192,10 @@ def _remove(place: Path) -> None:
 
 def _read_state(file: Path) -> dict[str, Any]:
     """The state in a checkpoint; raises ValueError if it is none, as another person may have written it."""
-    try:
-        state = json.loads(read_plain_text(file))
-    except RecursionError:
-        state = None
+    state = read_json(file)
     if not isinstance(state, dict):
         raise ValueError(f"{file.name}: not the state of a training")
     return state
-
-
-def _verify(place: Path) -> None:
-    """Raise OSError or ValueError unless all files are as they were written."""
-    written = read_plain_text(place / SUMS)
-    found = [_line(file) for file in (place / STATE, *sorted(place.glob("part-*.safetensors")))]
-    if "".join(found) != written:
-        odd = {line.split("  ", 1)[-1] for line in set(found) ^ set(written.splitlines(keepends=True))}
-        files = ", ".join(sorted(repr(name.strip()) for name in odd)) or SUMS
-        raise ValueError(f"{files}: not what was written, by its {SUMS}")
-
-
-def _line(file: Path) -> str:
-    """The checksum line of a file."""
-    check_plain(file)
-    with file.open("rb") as handle:
-        return f"{hashlib.file_digest(handle, 'sha256').hexdigest()}  {file.name}\n"
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8", newline="\n")
-    _sync(file)
-
-
-def _sync(place: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    if place.is_dir() and os.name == "nt":
-        return  # Windows syncs no folders
-    handle = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _save_failed(error: Exception, place: Path) -> SaveFailed:

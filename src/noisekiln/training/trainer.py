@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -22,35 +21,11 @@ from noisekiln.training.micro_batch import largest_micro_batch
 from noisekiln.training.placement import Placement
 from noisekiln.training.precision import Precision
 from noisekiln.training.recovery import Recovery
+from noisekiln.training.report import Report
 from noisekiln.training.state import collect_tensors, restore_tensors
 from noisekiln.training.trial import restoring_state
 
 BAD_STEP_DECAY = 0.125  # of a bad step, by each good one after it
-
-
-@dataclass(frozen=True)
-class Report:
-    """State of training after a step.
-
-    Attributes:
-        images_seen: Images seen in all.
-        seconds: Seconds of training before the step, interruptions not counted.
-        share: Share of the budget that is used, 0 to 1.
-        loss: Mean loss of the step, over all processes.
-        grad_norm: Norm of the gradient before clipping.
-        lr: Learning rate of the step.
-        applied: Whether the weights were changed: not, if loss or gradient are not finite.
-        micro_batch_size: Images in memory at once, in each process.
-    """
-
-    images_seen: int
-    seconds: float
-    share: float
-    loss: float
-    grad_norm: float
-    lr: float
-    applied: bool = True
-    micro_batch_size: int = 0
 
 
 def no_stop_signal() -> int:
@@ -289,10 +264,3 @@ class Trainer:
                 f"Memory ran out while the weights were updated ({str(error).splitlines()[0]}): the optimizer's "
                 "moments do not fit. What was saved before is intact. Choose a smaller `model`, or `optimizer=adamw`."
             ) from error
-
-
-def report_record(report: Report) -> dict[str, float]:
-    """A report as a line of a log: rounded numbers by name."""
-    values = asdict(report)
-    logged = ("seconds", "share", "loss", "grad_norm", "lr")
-    return {"images_seen": report.images_seen} | {name: float(f"{values[name]:.6g}") for name in logged}
