@@ -465,7 +465,7 @@ def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: p
         ("--optimizer", "adamw", "--loss-weight", "min_snr", "--draw", "uniform", "--noise-label", "time"),
         ("--prediction", "flow", "--draw", "logit_normal", "--schedule", "rectified", "--sampler", "heun"),
         ("--prediction", "eps", "--sampler", "ddim(eta=1)", "--steps", 5, "--cond", "none", "--size", "6x10"),
-        ("--backbone", "simple_unet"), ("--backbone", "strided_unet"),
+        ("--backbone", "simple_unet"), pytest.param(("--backbone", "strided_unet"), marks=pytest.mark.slow),
         ("--model", "xs", "--cooldown", 0, "--cond-dropout", 0),
     ],
 )  # fmt: skip
@@ -619,6 +619,7 @@ def test_a_second_ctrl_c_says_that_what_was_saved_is_intact(capsys: pytest.Captu
         assert ("what was saved before is intact" in capsys.readouterr().out) == saved
 
 
+@pytest.mark.slow  # processes
 def test_exit_codes_of_the_process(tmp_path: Path):
     for words, code in [
         (["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")], 3),

@@ -81,6 +81,7 @@ def test_killed_commands_go_on(only: str, tmp_path: Path):
     assert record["bitwise_equal"] == record["ends"] >= 1
 
 
+@pytest.mark.slow  # a process of its own
 def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets: Path, tmp_path: Path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", run, "--images", 10**6, *WORDS]
@@ -123,6 +124,7 @@ def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, 
     assert list(Run(SETTINGS.replace(images=16), data, tmp_path).steps())
 
 
+@pytest.mark.slow  # a process of its own
 def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_path: Path):
     command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", tmp_path / "run", "--images", 256, *WORDS]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -401,6 +401,7 @@ def out_of_memory(*_: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.slow  # six runs
 def test_the_micro_batch_that_a_sharded_run_should_try_is_kept(tmp_path, monkeypatch):
     """Out of memory, a sharded run ends; the same command resumes with a smaller micro-batch."""
     settings, data = Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True), load("portraits")

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(noisekiln.__file__).parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+QUICK = ("architecture", "CONTRIBUTING", "data", "design-changes", "many-machines", "noise", "python")  # to run
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 BLOCK = re.compile(
     r"^(?P<marker><!-- not run: .+? -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -86,7 +87,10 @@ def a_page_changes_nothing(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=() if page.stem in QUICK else pytest.mark.slow, id=page.stem) for page in PAGES],
+)
 def test_the_blocks_of_a_page_run(page, tmp_path, a_page_changes_nothing, cli):
     namespace, printed = {"__name__": f"docs_{page.stem}"}, None
     for block in blocks(page):

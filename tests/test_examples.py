@@ -1,8 +1,6 @@
 """The examples run, and do what they say: their digits are digits, their sampler has its order."""
 
 import runpy
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +36,7 @@ def study_notes(out, *words):
 
 
 @pytest.mark.parametrize("data", ["digits", "portraits"])
-@pytest.mark.parametrize("network", ["simple_unet", "strided_unet"])
+@pytest.mark.parametrize("network", ["simple_unet", pytest.param("strided_unet", marks=pytest.mark.slow)])
 def test_the_notes_networks_train_and_sample(network, data, tmp_path):
     words = ["--network", network, "--data", data, "--width", 8, "--images", 1600, "--steps", 10, "-n", 4]
     losses = study_notes(tmp_path, *words)
@@ -126,16 +124,17 @@ def test_the_own_sampler_refuses_a_place_outside_of_the_step():
         build(Sampler, f"{MIDPOINT}(place=1.0)")
 
 
-def test_the_own_sampler_works_from_the_command_line(tmp_path):
+def test_the_own_sampler_works_from_the_command_line(tmp_path, cli):
     study_notes(tmp_path, "--width", 8, "--images", 64, "--steps", 3, "-n", 1)
     words = ["sample", str(tmp_path), "-n", "2", "--sampler", MIDPOINT, "--steps", "4", "--out", str(tmp_path / "own")]
-    subprocess.run([sys.executable, "-m", "noisekiln", *words], check=True, timeout=120)
+    assert cli(*words).code == 0
     assert len(list((tmp_path / "own").glob("0000*.png"))) == 2
 
 
 # --- a network of one's own
 
 
+@pytest.mark.slow
 def test_the_own_network_is_used_in_five_lines(tmp_path):
     runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](128, tmp_path)
     assert Image.open(tmp_path / "ddim.png").size == (137, 137)  # 8 x 8 images of 16 pixels, with gaps

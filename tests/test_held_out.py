@@ -277,6 +277,7 @@ def test_a_longer_budget_keeps_the_points(data: DataSet, tmp_path: Path):
     assert [one.images_seen for one in longer.held_out.history][8:] == [384, 480, 576, 640]
 
 
+@pytest.mark.slow  # six runs
 def test_text_tasks_pairs_and_adapters(captioned: Path, data: DataSet, tmp_path: Path):
     texts = load(captioned)
     assert len(train(SETTINGS, texts, tmp_path / "text").held_out.history) == 8

@@ -465,10 +465,10 @@ def test_measuring_measures_and_writes_nothing(data: DataSet, tmp_path: Path, mo
 
 
 def test_measuring_finds_a_network_that_takes_more(data: DataSet):
-    small = measure(Run(SETTINGS, data, Path("nowhere")).settings, data, seconds=0.2)
-    wide = SETTINGS.replace(backbone=TINY.replace("32,", "512,"))
-    large = measure(Run(wide, data, Path("nowhere")).settings, data, seconds=0.2)
-    weights = 512 * 512 * 9 * 4  # bytes of one convolution: trained, averaged, with a gradient and a momentum
+    small = measure(Run(SETTINGS, data, Path("nowhere")).settings, data, seconds=0.1)
+    wide = SETTINGS.replace(backbone=TINY.replace("32,", "256,"))
+    large = measure(Run(wide, data, Path("nowhere")).settings, data, seconds=0.1)
+    weights = 256 * 256 * 9 * 4  # bytes of one convolution: trained, averaged, with a gradient and a momentum
     assert (large.memory or 0) > (small.memory or 0) + 4 * weights
     assert large.checkpoint > 10 * small.checkpoint
     assert (large.flops_per_image or 0) > 10 * (small.flops_per_image or 0)

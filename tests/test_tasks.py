@@ -460,6 +460,7 @@ def blocks(count, seed=0):
     return pixels
 
 
+@pytest.mark.slow
 def test_an_upscaler_learns(tmp_path: Path):
     """Better than the enlarged image by PSNR, and its small image is nearly its source."""
     chosen = Settings(task="upscale", images=8_000, batch_size=64, backbone=TINY, lr=0.01, data="blocks")

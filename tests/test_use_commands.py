@@ -208,6 +208,7 @@ def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
 
 
+@pytest.mark.slow  # two runs
 def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
     for task in ("upscale(factor=2)", "inpaint"):
         result = cli("train", plain, "--task", task, "--out", tmp_path / task[:5], *TRAINING[:2], *TRAINING[4:])
@@ -233,6 +234,7 @@ def test_models_that_were_trained_for_it(cli, plain, red, tmp_path):
         assert (result.code, says in result.flat) == (2, True), (words, result)
 
 
+@pytest.mark.slow  # three seconds of training
 def test_style_like_some_images(cli, plain_run, red, pets, tmp_path):
     """Fine-tuned on blue pictures, the run makes a red one bluer; the fine-tuned run is kept, and used again.
 
