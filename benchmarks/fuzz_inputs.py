@@ -23,6 +23,7 @@ from noisekiln.components.spec import build, python_file
 from noisekiln.data import load
 from noisekiln.draws.base import Draw
 from noisekiln.ema.snapshots import list_snapshots
+from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
@@ -76,7 +77,7 @@ def kinds(run: Path) -> dict[str, tuple[list[bytes], Use]]:
 
 
 def make_run(folder: Path) -> None:
-    """Train a tiny run with captions, and an adapter of it."""
+    """Train a tiny run with captions, and an adapter of it, with samples and with what only longer runs write."""
     folder.mkdir(parents=True)
     images = [Image.fromarray(each) for each in _pixels(12)]
     data = folder.parent / "images"
@@ -90,6 +91,13 @@ def make_run(folder: Path) -> None:
     other = folder.parent / "adapted"
     nk.train(data, out=other, start=str(folder), lora=1, **small)
     shutil.copy(next(other.rglob("adapter*.safetensors")), folder / "adapter.safetensors")
+    samples = SampleFolder(folder / "pictures")
+    samples.add(_pixels(2), [{"seed": number, "prompt": "a red shoe"} for number in range(2)])
+    RunFolder(folder).limit_micro_batch(2)
+    errors = [[0.5, 0.4, 0.3, 0.2, 0.1, 0.1]] * 5
+    evaluations = [{"images_seen": 16, "held_out": errors, "train": errors}]
+    content = {"noisy_images": 5, "nsr": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0], "evaluations": evaluations}
+    (folder / "held_out.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _pixels(count: int = 4) -> np.ndarray:
@@ -199,6 +207,9 @@ def _use_run(run: Path, name: str, data: bytes, folder: Path) -> object:
         return nk.merge(Diffusion.load(place), place / name)
     if first == "checkpoints":
         return checkpoints.load_newest(place / "checkpoints")
+    if first == "pictures":
+        SampleFolder(place / "pictures").add(_pixels(1), [{"seed": 0}])  # which looks first
+        return None
     if name == "dataset.json":
         return RunFolder(place).read_data_description()
     Settings.read(place / "run.yaml")
