@@ -1,6 +1,7 @@
 """A model with somebody's own files can be moved, runs them only with consent, and is not saved if it could not be
 loaded; a network that cannot be trained is refused before training."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -13,9 +14,10 @@ import noisekiln as nk
 from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.consent import Consent
-from noisekiln.components.spec import build
+from noisekiln.components.spec import build, class_of
 from noisekiln.data import load
 from noisekiln.denoisers import Denoiser
+from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.plan.build import make_trainer
 from noisekiln.plan.defaults import resolve
 
@@ -228,3 +230,90 @@ def test_the_check_of_a_network_changes_nothing(own):
     assert torch.equal(drawn, torch.rand(2))
     assert trainer.module.diffusion.denoiser.training
     assert not trainer.module.diffusion.codec.training
+
+
+@pytest.fixture
+def two_own(tmp_path):
+    """Files of a user in two folders, each of which imports a file of the same name from beside it."""
+    files = []
+    for number in (1, 2):
+        folder = tmp_path / f"folder{number}"
+        folder.mkdir()
+        (folder / "my_twin.py").write_text(f"NUMBER = {number}\n", encoding="utf-8")
+        (folder / "component.py").write_text(TWINS, encoding="utf-8")
+        files.append(folder / "component.py")
+    sys.modules.pop("my_twin", None)
+    yield files
+    sys.modules.pop("my_twin", None)
+
+
+TWINS = """
+import my_twin
+from dataclasses import dataclass
+from torch import nn
+from noisekiln.backbones.base import Backbone
+from noisekiln.noise_labels.base import NoiseLabel
+
+class TwinNet(Backbone):
+    number = my_twin.NUMBER
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.layer = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x, noise, cond):
+        return self.layer(x)
+
+@dataclass(frozen=True)
+class TwinLabel(NoiseLabel):
+    number = my_twin.NUMBER
+
+    def __call__(self, level):
+        return level.angle
+"""
+
+
+def test_files_in_two_folders_each_import_their_own(two_own, tmp_path, monkeypatch):
+    first, second = (class_of(Backbone, f"{file}:TwinNet") for file in two_own)
+    assert (first.number, second.number) == (1, 2)
+    assert sys.modules["my_twin"].NUMBER == 1  # as whoever has imported it knows it
+    monkeypatch.syspath_prepend(str(two_own[1].parent))
+    sys.modules.pop("my_twin")
+    importlib.import_module("my_twin")
+    two_own[1].write_text(TWINS + "\n", encoding="utf-8")
+    two_own[0].write_text(TWINS + "\n", encoding="utf-8")
+    assert [class_of(Backbone, f"{file}:TwinNet").number for file in two_own] == [1, 2]
+    assert sys.modules["my_twin"].NUMBER == 2
+
+
+def test_a_model_is_moved_with_files_of_one_name_from_two_folders(two_own, tmp_path):
+    network = build(Backbone, f"{two_own[0]}:TwinNet", channels=3)
+    label = build(NoiseLabel, f"{two_own[1]}:TwinLabel")
+    pixels = Pixels((0.5,) * 3, (0.25,) * 3)
+    for _ in range(2):  # once more into the same folder
+        nk.Diffusion(Denoiser(network, label=label), pixels, (8, 8)).save(tmp_path / "model")
+    code = tmp_path / "model" / "code"
+    assert sorted(str(file.relative_to(code)) for file in code.rglob("*.py")) == [
+        "2/component.py", "2/my_twin.py", "component.py", "my_twin.py"
+    ]  # fmt: skip
+    for file in two_own:
+        shutil.rmtree(file.parent)
+    sys.modules.pop("my_twin", None)
+    moved = nk.load(tmp_path / "model", allow_code=True)
+    assert (moved.denoiser.backbone.number, moved.denoiser.noise_label.number) == (1, 2)
+    moved.save(tmp_path / "again")
+    again = nk.load(tmp_path / "again", allow_code=True)
+    assert (again.denoiser.backbone.number, again.denoiser.noise_label.number) == (1, 2)
+
+
+def test_a_copy_outside_of_the_model_is_not_used(own, tmp_path):
+    model_of(f"{own}:Net").save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    own.rename(tmp_path / "elsewhere.py")
+    for copy in ("../elsewhere.py", "code/../../elsewhere.py", str(tmp_path / "elsewhere.py")):
+        description = json.loads(file.read_text(encoding="utf-8"))
+        description["code"] = {str(own): copy}
+        file.write_text(json.dumps(description), encoding="utf-8")
+        with pytest.raises(ValueError, match="which does not exist"):
+            nk.load(tmp_path / "model", allow_code=True)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import ClassVar, TypeVar, get_origin
 
 from noisekiln.components.consent import ANY_CODE, Consent
+from noisekiln.components.own_imports import importing_from
 from noisekiln.components.words import answer
 from noisekiln.errors import NoisekilnError, listed, shorten
 from noisekiln.paths import expand_home
@@ -173,10 +174,10 @@ def _module(file: str, folder: Path) -> ModuleType:
             'Put what uses it, such as noisekiln.train, under `if __name__ == "__main__":`.'
         )
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # so that its classes find it
-    sys.path.insert(0, str(folder))
     _running.add(path)
     try:
-        spec.loader.exec_module(module)
+        with importing_from(folder):
+            spec.loader.exec_module(module)
     except RunsItself:
         del sys.modules[spec.name]
         raise
@@ -188,7 +189,5 @@ def _module(file: str, folder: Path) -> ModuleType:
         ) from error
     finally:
         _running.remove(path)
-        if str(folder) in sys.path:  # the file may have set another path
-            sys.path.remove(str(folder))
     _modules[path] = version, module
     return module

@@ -3,19 +3,17 @@
 import ast
 import importlib.util
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from noisekiln.components.consent import Consent
+from noisekiln.components.own_imports import INSTALLED, importing_from
 from noisekiln.components.spec import describe, is_read_back, python_file
 from noisekiln.files.atomic import atomic_write
 
 CODE = "code"  # folder in a model's folder
-INSTALLED = {Path(path).resolve() for path in sysconfig.get_paths().values()} | {Path(__file__).parents[2].resolve()}
 
 
 def spec_to_save(component: object | None) -> str | None:
@@ -55,15 +53,17 @@ def copy_code(specs: Mapping[str, Any], folder: Path) -> dict[str, str]:
         The copy of each file that a spec names, relative to the folder.
     """
     copies: dict[str, str] = {}
+    written: dict[Path, Path] = {}  # copy -> file
     for file in dict.fromkeys(filter(None, map(python_file, specs.values()))):
-        name, number = file.name, 1
-        while f"{CODE}/{name}" in copies.values():
-            number += 1
-            name = f"{file.stem}_{number}.py"
-        copies[str(file)] = f"{CODE}/{name}"
-        _copy(file, folder / CODE / name)
-        for imported, place in _imported_files(file, {}).items():
-            _copy(place, folder / CODE / imported)
+        files = {file.name: file, **_imported_files(file, {})}
+        place, number = folder / CODE, 1
+        while not all(_is_same(written.get(place / name, each), each) for name, each in files.items()):
+            number += 1  # a folder of its own, as another component's file has this name
+            place = folder / CODE / str(number)
+        for name, each in files.items():
+            _copy(each, place / name)
+            written[place / name] = each
+        copies[str(file)] = (place / file.name).relative_to(folder).as_posix()
     return copies
 
 
@@ -81,50 +81,35 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
     """
     copies = description.get(CODE)
     found = dict(description)
-    used = False
     for name, spec in description.items():
         file = python_file(spec)
         copy = copies.get(str(file)) if isinstance(copies, Mapping) and file is not None else None
-        if (
-            isinstance(copy, str)
-            and file is not None
-            and not file.is_file()
-            and (place / CODE / Path(copy).name).is_file()
-        ):
-            found[name] = spec.replace(str(file), str(place / CODE / Path(copy).name), 1)
-            used = True
-    if not used:
+        if isinstance(copy, str) and file is not None and not file.is_file() and _is_copy(place / copy, place / CODE):
+            found[name] = spec.replace(str(file), str(place / copy), 1)
+    if found == description:
         yield found
         return
     for file in sorted(filter(Path.is_file, (place / CODE).rglob("*"))):  # Python also imports compiled files
         consent.check(file)
-    compiles, others = sys.dont_write_bytecode, _namesakes(place / CODE)
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(place / CODE))  # for what the copies import from beside them
-    for name in others:
-        del sys.modules[name]
+    compiles, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        yield found
+        with importing_from(place / CODE):
+            yield found
     finally:
-        sys.modules.update(others)
-        sys.path.remove(str(place / CODE))
         sys.dont_write_bytecode = compiles
 
 
-def _namesakes(folder: Path) -> dict[str, ModuleType]:
-    """Imported modules with the name of a copy that come from elsewhere, such as the code of another model."""
-    names, kept = {file.stem for file in folder.iterdir()}, (*INSTALLED, folder.resolve())
-    found = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in names}
-    files = {name: getattr(module, "__file__", None) for name, module in found.items()}
-    return {
-        name: found[name]
-        for name, file in files.items()
-        if file is not None and not any(Path(file).resolve().is_relative_to(place) for place in kept)
-    }
+def _is_copy(file: Path, folder: Path) -> bool:
+    """Whether a file that a `model.json` names is in the folder of the copies, and nowhere else."""
+    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or one.read_bytes() == other.read_bytes()
 
 
 def _copy(file: Path, copy: Path) -> None:
-    if file.resolve() == copy.resolve() or (copy.is_file() and copy.read_bytes() == file.read_bytes()):
+    if copy.is_file() and _is_same(copy, file):
         return
     copy.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(copy) as draft:
