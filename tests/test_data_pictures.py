@@ -11,6 +11,7 @@ from PIL import Image
 
 from noisekiln.data import DataError, DataSet, decode, image_collection, load
 from noisekiln.data.decode import MAX_PIXELS
+from noisekiln.data.image_file import read_image_file
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -220,6 +221,15 @@ def test_float_pictures(tmp_path: Path):
     data = load(tmp_path)
     assert data.train.pixels[0, 0, 0, 0] == 128
     assert reasons(data) == {"b.tif": "it holds values that are not finite numbers"}
+
+
+def test_one_image_of_12_bits_is_no_darker_than_in_a_data_set(tmp_path: Path):
+    values = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    pixels = read_image_file(tmp_path / "a.png", channels=1)
+    assert (int(pixels.min()), int(pixels.max())) == (0, 255)
+    Image.fromarray(values).save(tmp_path / "b.png")
+    assert np.array_equal(pixels, load(tmp_path, size=8).train.pixels[0])
 
 
 def test_16_bit_colour_becomes_8_bit(tmp_path: Path):
