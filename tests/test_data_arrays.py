@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,30 @@ def test_idx(tmp_path: Path, end: str, dot: str):
     idx(tmp_path / f"t10k-labels{dot}idx1-ubyte{end}", labels[:2])
     both = load(tmp_path)
     assert (len(both.train), len(both.held_out), both.class_names) == (5, 2, ("0", "1"))
+
+
+def test_idx_files_called_test(tmp_path: Path):
+    idx(tmp_path / "train-images-idx3-ubyte", GREY)
+    idx(tmp_path / "test-images-idx3-ubyte", GREY[:2])
+    assert len(load(tmp_path).held_out) == 2
+
+
+@pytest.mark.parametrize("damage", ["first bytes", "later ones", "one pixel"])
+def test_idx_files_that_are_not_what_was_compressed(tmp_path: Path, damage: str):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    idx(path, GREY)
+    content, compressor = gzip.decompress(path.read_bytes()), zlib.compressobj(0, wbits=31)  # as it is, in blocks
+    if damage == "first bytes":
+        path.write_bytes(path.read_bytes()[:10] + b"\xff" * 90)
+    elif damage == "later ones":
+        path.write_bytes(compressor.compress(content[:100]) + compressor.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 90)
+    else:
+        packed = bytearray(compressor.compress(content) + compressor.flush())
+        packed[100] ^= 1
+        path.write_bytes(packed)
+    for place in (tmp_path, path):
+        with pytest.raises(DataError, match=None if damage == "first bytes" else "damaged"):
+            load(place)
 
 
 def test_idx_without_labels_and_cut_short(tmp_path: Path):

@@ -77,6 +77,21 @@ def test_part_folders_without_classes(tmp_path: Path):
     assert (len(data.train), len(data.held_out), data.class_names) == (3, 1, ())
 
 
+def test_folders_that_all_images_of_the_parts_lie_in_are_no_classes(tmp_path: Path):
+    for part, names in (("train", ("cat", "dog")), ("test", ("cat",))):
+        for name in names:
+            many(tmp_path, 2, f"{part}/images/{name}/")
+    data = load(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert (data.train.labels.tolist(), data.held_out.labels.tolist()) == ([0, 0, 1, 1], [0, 0])
+
+
+def test_beside_a_third_folder_train_and_test_are_classes(tmp_path: Path):
+    for name in ("train", "test", "plane"):
+        many(tmp_path, 2, f"{name}/")
+    assert load(tmp_path).class_names == ("plane", "test", "train")
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_metadata(tmp_path: Path, kind: str):
     many(tmp_path, 3, "images/")

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from noisekiln.cli import plot
 from noisekiln.data import DataError, load
 from noisekiln.data.dataset import Altered, Skipped, skipped_note
+from noisekiln.data.formats import HEAD, foreign_content, is_readable
 from noisekiln.data.resize import resize_and_crop
 from noisekiln.data.source import natural_sort_key
 
@@ -227,3 +228,34 @@ def test_images_of_every_size_can_be_cropped():
                 resize_and_crop(Ruler(other, side), target)
     for side in (49, 98, 103, 206, 478):
         assert resize_and_crop(Image.new("L", (side, 2 * side)), (32, 32)).size == (32, 32)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "TIFF of a Mac", "NPY"])
+def test_a_file_without_a_suffix_is_recognised_by_its_first_bytes(tmp_path: Path, form: str):
+    with (tmp_path / "scan").open("wb") as file:
+        if form == "NPY":
+            np.save(file, np.zeros((8, 8, 3), np.uint8))
+        elif form == "TIFF of a Mac":
+            file.write(b"MM\0*" + bytes(60))
+        else:
+            Image.new("RGB", (8, 8)).save(file, form)
+    head = (tmp_path / "scan").read_bytes()[:HEAD]
+    assert is_readable(head)
+    assert foreign_content(head) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        *((b"\0\0\0\x18ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")),
+        (b"\xff\x0a\0", "JPEG XL"), (b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
+        (b"8BPS", "Photoshop"), (b"%PDF-1.7", "PDF"), (b"v/1\x01", "high dynamic range"), (b"#?RADIANCE", "high dyn"),
+        (b"<?xml version='1.0'?>\n<svg>", "SVG"), (b"\xef\xbb\xbf <SVG>", "SVG"), (b"<!DOCTYPE html>", "a web page"),
+        (b"version https://git-lfs.github.com", "git lfs pull"), (b"PK\x03\x04", "zip"),
+        (b"\0\0\0\x20ftypisom", "video"), (b"\x1aE\xdf\xa3", "video"),
+    ],
+)  # fmt: skip
+def test_what_other_files_are_is_said_by_their_first_bytes(head: bytes, says: str):
+    assert not is_readable(head)
+    assert says in str(foreign_content(head))

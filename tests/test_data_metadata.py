@@ -213,6 +213,13 @@ def test_caption_files_of_all_habits(tmp_path: Path):
     assert [one.file for one in data.skipped] == ["notes.txt"]
 
 
+def test_the_metadata_s_captions_have_priority_over_files_for_their_images_only(tmp_path: Path):
+    folder(tmp_path, csv=HEAD + "0.png,from the table\n")
+    for name in ("0.txt", "1.txt"):
+        (tmp_path / name).write_text("from a file")
+    assert load(tmp_path).train.captions == ("from the table", "from a file", "")
+
+
 def test_caption_files_that_are_none(tmp_path: Path):
     folder(tmp_path, csv=HEAD + "1.png,x\n")
     (tmp_path / "0.txt").write_bytes(b"\x93\xff\xfe\x81" * 9)  # not text

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
 
 from noisekiln.data import DataError, load
 from noisekiln.data.rows import ENTRY
@@ -155,6 +155,13 @@ def test_captions_come_with_the_images(kind):
     assert data.train.captions == load(PIXELS, captions=CAPTIONS).train.captions
 
 
+def test_entries_without_a_caption_have_an_empty_one():
+    """The first, the last, or any between."""
+    rows = [{"image": image, "caption": "a"} if 0 < i < 18 else {"image": image} for i, image in enumerate(PIL)]
+    numbers = load(PIL, captions=list(map(str, range(COUNT)))).train.captions
+    assert load(rows).train.captions == tuple("a" if 0 < int(number) < 18 else "" for number in numbers)
+
+
 def test_labels_and_captions_may_be_given_apart(expected):
     data = load(FIRST, labels=torch.from_numpy(LABELS), captions=CAPTIONS)
     assert np.array_equal(data.train.labels, expected.train.labels)
@@ -189,6 +196,8 @@ def test_a_loader_says_what_it_leaves_out_or_changes():
         TensorDataset(FIRST), 6, shuffle=True, collate_fn=lambda rows: torch.stack([row[0] for row in rows])
     )
     assert any("order of its own" in note for note in load(own).altered)
+    replaced = DataLoader(TensorDataset(FIRST), 6, sampler=RandomSampler(FIRST, replacement=True))
+    assert any("order of its own" in note for note in load(replaced).altered)
     random = load(Rows(lambda number: torch.rand(3, 8, 8)))
     assert any("random transforms" in note for note in random.altered)
 

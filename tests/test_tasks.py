@@ -542,10 +542,20 @@ def test_missing_partners_and_folders_are_named(pairs: Path, pets: Path):
     (pairs / "from" / "7.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"to/3\.bmp, to/7\.bmp have no partner in from/ that can be read\. Give"):
         load_pairs(pairs)
+    (pairs / "to" / "3.bmp").unlink()
+    (pairs / "to" / "7.bmp").unlink()
+    assert [one.file for one in load_pairs(pairs).skipped] == ["7.png"]
     with pytest.raises(DataError, match=r"there is no folder 'from' in it, which pairs of images need\. Give"):
         load_pairs(pets)
     with pytest.raises(DataError, match="a ndarray: pairs of images are read from a folder only"):
         load_pairs(np.zeros((3, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("side", ["from", "to"])
+def test_two_files_of_one_name_have_no_clear_partner(pairs: Path, side: str):
+    save_image(pairs / side / "3.webp", np.zeros((6, 6), np.uint8))
+    with pytest.raises(DataError, match=rf"{side}/ holds several files called '3'"):
+        load_pairs(pairs)
 
 
 def test_translating_is_trained_on_pairs(pairs: Path, tmp_path: Path):
