@@ -16,13 +16,14 @@ from noisekiln.components.registry import names
 from noisekiln.components.spec import build
 from noisekiln.data import DataSet, Split, load
 from noisekiln.files.png_text import read_png_text
+from noisekiln.logs.json_lines import read_metrics
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
 from noisekiln.plots.contact_sheet import draw_data
 from noisekiln.plots.forward_process import draw_forward, noisy_images
 from noisekiln.plots.lettering import fit_text, font_for, wrap_text
-from noisekiln.plots.loss_curves import curve_of, draw_run, read_metrics, smoothed
+from noisekiln.plots.loss_curves import curve_of, draw_run, smoothed
 from noisekiln.plots.sample_animation import OPTIONS, denoising_frames, save_animation
 from noisekiln.plots.schedule_curves import draw_schedules
 from noisekiln.plots.sheet import MARGIN, TITLE, fit_into
@@ -88,7 +89,7 @@ def plain(figure: Any) -> Any:
 
 def test_damaged_lines_of_a_log_are_left_out(tmp_path: Path):
     assert read_metrics(tmp_path) == []
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"images_seen": 1}\n\xff\n[1]\n{"a"\n' + b"[" * 10_000 + b"\n{}")
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"images_seen": 1}\n\xff\n[1]\n{"a"\n' + b"[" * 10_000 + b"\n{}\n{")
     assert read_metrics(tmp_path) == [{"images_seen": 1}, {}]
 
 

@@ -31,6 +31,12 @@ def shorten(text: str, longest: int = LONGEST_MESSAGE) -> str:
     return f"{text[:half]} ... ({len(text) - 2 * half:,} more characters) ... {text[-half:]}"
 
 
+def reason_of(error: BaseException, longest: int = 200) -> str:
+    """An error of another library inside of a message: its first line without the full stop, else its class."""
+    line = str(error).strip().partition("\n")[0].rstrip(". ")
+    return shorten(line, longest) or type(error).__name__
+
+
 def listed(names: Sequence[object], most: int = 30) -> str:
     """Names in a message, with commas: of many the first ones, "and 1,480 more"."""
     shown = ", ".join(shorten(str(name), 80) for name in names[:most])

@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from noisekiln.errors import reason_of
+
 Size = tuple[int, int]  # (height, width)
 Limits = tuple[Tensor, Tensor]
 LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
@@ -105,8 +107,9 @@ def check_image_size(codec: Codec, size: Size, device: torch.device | str) -> No
         except RuntimeError as error:
             if fits or isinstance(error, torch.OutOfMemoryError):
                 raise
-            why = str(error).partition("\n")[0].rstrip(".")
-            raise ValueError(f"Images of {pixels} cannot be encoded by {name}: {why}. {remedy}.") from error
+            raise ValueError(
+                f"Images of {pixels} cannot be encoded by {name}: {reason_of(error)}. {remedy}."
+            ) from error
         if tuple(x.shape[1:]) != declared:
             raise ValueError(
                 f"The codec {name} makes x of the shape {tuple(x.shape[1:])} from images of {pixels}, and its "

@@ -1,13 +1,12 @@
 """Errors in a user's own component: the setting, the file and the line that they come from."""
 
-import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from noisekiln.components.registry import components_of_file
-from noisekiln.errors import NoisekilnError
+from noisekiln.errors import NoisekilnError, reason_of
 
 SETTINGS = {"conditioners": "cond", "logs": "curves", "inverse": "method"}  # where the setting is not named by its room
 MAX_LENGTH = 300
@@ -30,8 +29,8 @@ def explain_own_code(error: BaseException) -> str | None:
         named = code.co_qualname.partition(".")[0]
         room, spec = components.get(named) or next(iter(components.values()))
         setting = SETTINGS.get(room, room.removesuffix("s"))
-        text = textwrap.shorten(str(error), MAX_LENGTH, placeholder=" ...").rstrip(".")
-        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        kind, reason = type(error).__name__, reason_of(error, MAX_LENGTH)
+        what = kind if reason == kind else f"{kind}: {reason}"
         file = spec.rpartition(":")[0]
         return (
             f"`{setting}={spec}` raised {what}. The error comes from {file}:{line}, in {code.co_name}. "

@@ -21,11 +21,10 @@ from typing import IO, Any, BinaryIO, cast
 from noisekiln.data.dataset import Skipped
 from noisekiln.data.names import printable_name
 from noisekiln.data.source import Item
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, reason_of
 
 MAX_FILE = 1 << 27  # bytes of one file in an archive: a larger image is not what it says
 MAX_RATIO, SMALL = 100, 1 << 28  # a tar that grows by more than this factor, above this many bytes, is a bomb
-MAX_REASON = 200  # characters of a reason, which may quote the file
 OUTSIDE = "its path leads outside of the archive"
 _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -51,7 +50,7 @@ def archive_contents(path: Path) -> Contents:
         raise
     except Exception as error:  # a broken archive raises errors of any class
         raise DataError(
-            str(path), f"the archive is damaged ({str(error)[:MAX_REASON]})", "Download or pack it again"
+            str(path), f"the archive is damaged ({reason_of(error)})", "Download or pack it again"
         ) from error
 
 

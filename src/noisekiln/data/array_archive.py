@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisekiln.data.archives import is_folder
 from noisekiln.data.encoding import decode_array
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, reason_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _read_member(archive: zipfile.ZipFile, member: str, found: ArrayArchive) -> 
         found.unread[name] = str(error.args[1])
     except Exception as error:  # on damaged bytes, zip and numpy raise errors of many classes
         objects = "Object arrays" in str(error)
-        reason = "Python objects, which can run code when opened" if objects else f"damaged: {str(error)[:200]}"
+        reason = "Python objects, which can run code when opened" if objects else f"damaged: {reason_of(error)}"
         found.unread[name] = reason
 
 

@@ -16,10 +16,10 @@ from noisekiln.data.formats import ARRAY, FORMATS, HEAD, foreign_content
 from noisekiln.data.png_without_text import without_long_text
 from noisekiln.data.source import Item
 from noisekiln.data.values import MIN_SIDE, to_byte
+from noisekiln.errors import reason_of
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a small file that claims more counts as a decompression bomb
 LARGE = 1 << 25  # pixels: larger images are decoded one at a time, to bound the memory of all threads
-MAX_REASON = 200  # characters of a reason, which may quote the file
 GREY = frozenset({"1", "L", "LA", "La"})
 SIDEWAYS = frozenset({5, 6, 7, 8})  # the EXIF orientations that swap width and height
 ORIENTATION = 0x0112
@@ -231,7 +231,7 @@ def _reason(error: Exception) -> str:
         return "too large for the memory"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be opened: {error.strerror}"
-    return f"cut short or damaged: {str(error)[:MAX_REASON]}"
+    return f"cut short or damaged: {reason_of(error)}"
 
 
 def _finite(extremes: Extremes) -> Extremes:

@@ -10,13 +10,13 @@ from noisekiln.data.dataset import Altered, Skipped
 from noisekiln.data.formats import SUFFIXES, suffix_of
 from noisekiln.data.source import Item
 from noisekiln.errors import DataError, counted, listed
+from noisekiln.files.sample_folder import INDEX, OVERVIEWS
 from noisekiln.files.system_files import is_system_file
 
 PROGRAMS = frozenset({"__macosx", "picasa.ini", "__pycache__", "node_modules"})  # beside what systems leave anywhere
-RUN, SAMPLES = "run.yaml", "samples.json"  # files by which the folder of a run, or of samples, is recognised
+RUN = "run.yaml"  # by which the folder of a run is recognised
 RUN_CONTENT = frozenset({"dataset.json", "metrics.jsonl", "environment.json"})
 PLOT, PLOT_TEXT = "schedules.png", b"command\0plot"  # `noisekiln plot` writes this text into its first bytes
-OVERVIEWS = frozenset({"grid.png", "strip.png", "animation.gif", "animation.webp"})  # of all samples together
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -
     tops = {item.name for item in files if "/" not in item.name}
     if RUN in tops and tops & RUN_CONTENT:
         raise DataError(name, "this is the folder of a run, not of images", "Give the folder of the images")
-    written = _outermost({_parent(item.name) for item in files if _file_name(item.name) in (RUN, SAMPLES)} - {"."})
+    written = _outermost({_parent(item.name) for item in files if _file_name(item.name) in (RUN, INDEX)} - {"."})
     outside = [item for item in files if not _is_inside(item.name, written)]
     visible = [item for item in outside if not is_ignored(item.name)]
-    overviews = [item for item in visible if SAMPLES in tops and item.name in OVERVIEWS]
+    overviews = [item for item in visible if INDEX in tops and item.name in OVERVIEWS]
     plots = [item for item in visible if _is_plot(item)]
-    kept = [item for item in visible if item not in overviews and not (SAMPLES in tops and item.name == SAMPLES)]
+    kept = [item for item in visible if item not in overviews and not (INDEX in tops and item.name == INDEX)]
     kept = [item for item in kept if item not in plots]
     lost = [one for one in skipped if not _is_inside(one.file, written)]
     lost += [Skipped(item.name, "an overview of the samples beside it") for item in overviews]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisekiln.data.dataset import Altered
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, reason_of
 
 IMAGE, SECOND = "image", "the second of each pair"
 LIMIT = 4 << 30  # bytes: an iterator without an end must not fill the memory
@@ -175,7 +175,7 @@ def _entries(source: Any) -> Iterator[Any]:
     except Exception as error:  # the data set of another library may raise anything
         raise DataError(
             f"image number {number}",
-            f"reading it raised {type(error).__name__}: {str(error).strip().rstrip('.')[:300]}",
+            f"reading it raised {type(error).__name__}: {reason_of(error, 300)}",
             f"Correct the {type(source).__name__}, or leave this image out",
         ) from error
 

@@ -1,8 +1,8 @@
 """Common size of the images, and sizes as text."""
 
 from collections import Counter
-from collections.abc import Sequence
 from operator import index
+from typing import Any
 
 from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
@@ -14,16 +14,30 @@ DEFAULT = 32  # pixels: small enough to train on a CPU in minutes
 Size = tuple[int, int]
 
 
+def height_and_width(size: Any) -> Size:
+    """A size as (height, width): of one side, or of two; also in numbers of numpy or torch.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    try:
+        return index(size), index(size)
+    except TypeError:  # no single number
+        pass
+    try:
+        height, width = map(index, size)
+    except (TypeError, ValueError) as error:  # text, a float, three sides
+        raise ValueError(
+            f"`size={size!r}` is neither a side in pixels nor a height and a width. Give 64, or (64, 96)."
+        ) from error
+    return height, width
+
+
 def checked_size(size: int | tuple[int, int] | None) -> Size | None:
-    """The requested size as (height, width); raises DataError if it is not two lengths of at least 4 pixels."""
+    """The requested size as (height, width); raises ValueError if it is not two lengths of at least 4 pixels."""
     if size is None:
         return None
-    try:
-        height, width = map(index, size if isinstance(size, Sequence) else (size, size))
-    except (TypeError, ValueError) as error:  # text, a float, three sides
-        raise DataError(
-            f"`size={size!r}`", "it is neither a side in pixels nor a height and a width", "Give 64, or (64, 96)"
-        ) from error
+    height, width = height_and_width(size)
     if min(height, width) < MIN_SIDE:
         raise DataError(
             f"`size={_height_by_width((height, width))}`",

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from yaml.events import AliasEvent
 
+from noisekiln.errors import reason_of
 from noisekiln.files.plain_file import read_plain_text
 
 MAX_BYTES = 1 << 20
@@ -34,4 +35,4 @@ def read_yaml(file: Path) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
-        raise ValueError(str(error).partition("\n")[0]) from None
+        raise ValueError(reason_of(error)) from None

@@ -34,10 +34,14 @@ class JsonLines(Log):
         self._file.close()
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, without damaged ones; none if there is no such file."""
+    return [entries for entries in map(_parse_line, _complete_lines(folder / FILE)) if entries is not None]
+
+
 def damage_of_log(folder: Path) -> str:
     """One line of text if lines of a run's `metrics.jsonl` cannot be read; otherwise ""."""
-    file = folder / FILE
-    lines = _complete_lines(file) if file.is_file() else []
+    lines = _complete_lines(folder / FILE)
     damaged = [number for number, line in enumerate(lines, 1) if _images_seen(line) == inf]
     if not damaged:
         return ""
@@ -47,12 +51,21 @@ def damage_of_log(folder: Path) -> str:
 
 def _complete_lines(file: Path) -> list[bytes]:
     """The lines; the rest after the last line's end, which a killed process leaves, is of steps that are repeated."""
-    return [line + b"\n" for line in file.read_bytes().split(b"\n")[:-1]]
+    return [line + b"\n" for line in file.read_bytes().split(b"\n")[:-1]] if file.is_file() else []
 
 
 def _images_seen(line: bytes) -> float:
     """Images seen at a line; infinite if the line is damaged."""
     try:
-        return float(json.loads(line)["images_seen"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return float((_parse_line(line) or {})["images_seen"])
+    except (ValueError, KeyError, TypeError):
         return inf
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    """The numbers by name; None for a damaged line. A loss may be NaN, which JSON itself does not know."""
+    try:
+        entries = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entries if isinstance(entries, dict) else None

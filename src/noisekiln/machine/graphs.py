@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisekiln.errors import reason_of
 from noisekiln.machine.capture import Captured, CapturedCall, CapturedTraining
 from noisekiln.machine.memory import is_out_of_memory, release_cached, release_on_demand
 
@@ -255,4 +256,4 @@ def _state_of(network: nn.Module) -> Hashable | None:
 def _first_line(error: RuntimeError) -> str:
     """What a failed capture stumbled over; the end of the capture raises as well, and hides it."""
     cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
-    return "memory is short" if is_out_of_memory(cause) else str(cause).strip().partition("\n")[0]
+    return "memory is short" if is_out_of_memory(cause) else reason_of(cause)

@@ -1,15 +1,12 @@
 """The curves of a run over the images seen: loss, held-out loss, learning rate."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisekiln.logs.json_lines import FILE
 from noisekiln.plots.figure import COLOURS, FAINT, INK, LEFT, add_panels, new_figure, plotting
 
 if TYPE_CHECKING:
@@ -27,21 +24,6 @@ class Curve(NamedTuple):
 
     images: NDArray[np.float64]
     values: NDArray[np.float64]
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, without damaged ones; none if there is no such file."""
-    file = folder / FILE
-    lines = file.read_bytes().splitlines() if file.is_file() else []
-    return [line for line in map(_parsed, lines) if line is not None]
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        entries = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return entries if isinstance(entries, dict) else None
 
 
 def curve_of(lines: Sequence[Mapping[str, Any]], name: str) -> Curve:

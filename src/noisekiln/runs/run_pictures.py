@@ -12,8 +12,10 @@ from PIL import Image
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
+from noisekiln.errors import reason_of
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.png_text import png_text
+from noisekiln.logs.json_lines import read_metrics
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.preview import TaskPreview, preview_conditions
@@ -22,7 +24,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.plots.contact_sheet import draw_data
 from noisekiln.plots.figure import save_figure
 from noisekiln.plots.forward_process import draw_forward
-from noisekiln.plots.loss_curves import draw_run, read_metrics
+from noisekiln.plots.loss_curves import draw_run
 from noisekiln.plots.sample_animation import COUNT, denoising_frames, save_animation
 from noisekiln.runs.grids import describe_run
 from noisekiln.training.trainer import Trainer
@@ -95,8 +97,7 @@ class RunPictures:
             with _without_warnings():
                 draw(self.folder / name)
         except Exception as error:  # whatever it is: pictures are an extra, and training must go on
-            reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
-            return [f"{name} could not be drawn ({reason}); training does not need it"]
+            return [f"{name} could not be drawn ({reason_of(error)}); training does not need it"]
         return []
 
     def _draw_loss(self, file: Path) -> None:

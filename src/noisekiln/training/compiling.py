@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.errors import CompileFailed
+from noisekiln.errors import CompileFailed, reason_of
 from noisekiln.machine.graphs import GraphedNetwork
 
 Result = TypeVar("Result")
@@ -134,5 +134,5 @@ def _why_nothing_compiles(device: str) -> str | None:
     try:
         torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8, device=device))
     except Exception as error:  # errors of the compiler, of its back end, and of what they call: any class
-        return str(error).strip().splitlines()[0]
+        return reason_of(error)
     return None

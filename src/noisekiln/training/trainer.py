@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from noisekiln.distributed.checksum import check_same_weights
 from noisekiln.distributed.sharded import local_shard, merge_shards, to_local
 from noisekiln.ema.power import Ema
-from noisekiln.errors import Diverged
+from noisekiln.errors import Diverged, reason_of
 from noisekiln.machine.devices import prepare_for_training
 from noisekiln.machine.memory import is_out_of_memory
 from noisekiln.training.batches import Batch, BatchSource, Prefetcher, derive_seed
@@ -261,6 +261,6 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"Memory ran out while the weights were updated ({str(error).splitlines()[0]}): the optimizer's "
+                f"Memory ran out while the weights were updated ({reason_of(error)}): the optimizer's "
                 "moments do not fit. What was saved before is intact. Choose a smaller `model`, or `optimizer=adamw`."
             ) from error

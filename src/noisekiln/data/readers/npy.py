@@ -6,9 +6,8 @@ import numpy as np
 
 from noisekiln.data.array_archive import is_array_archive
 from noisekiln.data.source import Part, Source
-from noisekiln.errors import DataError
+from noisekiln.errors import DataError, reason_of
 
-MAX_REASON = 200  # characters of numpy's reason, which may quote the whole file
 FORMATS = "an .npy file of one array (N, H, W) or (N, H, W, C)"
 
 
@@ -22,6 +21,6 @@ def read(path: Path) -> Source:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises errors of any class on a broken header
-        why = f"numpy cannot read it safely ({str(error)[:MAX_REASON]})"
+        why = f"numpy cannot read it safely ({reason_of(error)})"
         raise DataError(str(path), why, "Save a plain number array with numpy.save") from error
     return Source(path.stem, Part(array))
