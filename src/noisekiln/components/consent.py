@@ -36,18 +36,18 @@ class Consent:
 
     def check(self, file: Path) -> None:
         """Raise CodeNotAllowed if this file must not run."""
-        if self.files is not None and not any(_is_same(file, each) for each in self.files):
+        if self.files is not None and not any(is_same_file(file, each) for each in self.files):
             raise CodeNotAllowed(file)
 
     def folder(self, file: Path) -> Path:
         """The folder from which this file may import others: that of the file which is allowed, not that of a copy."""
-        return next((each for each in self.files or () if _is_same(file, each)), file).resolve().parent
+        return next((each for each in self.files or () if is_same_file(file, each)), file).resolve().parent
 
 
 ANY_CODE, NO_CODE = Consent(None), Consent()
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def is_same_file(one: Path, other: Path) -> bool:
     """Whether two files are one, or have the same content."""
     try:
         return one.resolve() == other.resolve() or filecmp.cmp(one, other, shallow=False)

@@ -1,10 +1,7 @@
 """Data in memory as a source: which column holds the images, which the classes, which the captions."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial, singledispatch
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ from PIL import Image
 
 from noisekiln.data.columns import Columns, from_arrays
 from noisekiln.data.dataset import Altered
+from noisekiln.data.memory_images import stack_or_items
 from noisekiln.data.rows import (
     IMAGE,
     SECOND,
@@ -24,9 +22,8 @@ from noisekiln.data.rows import (
     names_of_classes,
     read_table,
 )
-from noisekiln.data.source import Item, Part, Source, file_item
+from noisekiln.data.source import Part, Source
 from noisekiln.errors import DataError, counted
-from noisekiln.paths import expand_home
 
 IMAGES = (IMAGE, "images", "img", "pixel_values", "picture", "x", "data", "x_train", "train_images")
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "fine_label", "y_train", "train_labels")
@@ -116,7 +113,7 @@ def _kinds(table: Table) -> dict[str, str]:
 
 def _part_of_table(table: Table, kinds: dict[str, str], source: Any) -> tuple[Part, tuple[str, ...], list[str]]:
     """The part, the names of its classes, and notes on the columns."""
-    images: Any = _stack_or_items(table.columns[kinds["images"]])
+    images: Any = stack_or_items(table.columns[kinds["images"]])
     if not len(images):
         raise DataError("an empty sequence", "there is nothing to train on", "Give at least one image")
     read = {kind: _one_by_one(table.columns[name]) for kind, name in kinds.items() if kind != "images"}
@@ -134,71 +131,6 @@ def _part_of_table(table: Table, kinds: dict[str, str], source: Any) -> tuple[Pa
 
 def _about_column(kind: str, name: str) -> str:
     return f"The {kind} are {name if name == SECOND else f'the column {name}'}."
-
-
-def _stack_or_items(values: Any) -> NDArray[Any] | tuple[Item, ...]:
-    """A stack of images of one shape, or one item for each image."""
-    if is_stack(values):
-        return as_array(values)
-    entries = [as_array(value) if is_stack(value) else value for value in values]
-    arrays = [entry for entry in entries if isinstance(entry, np.ndarray)]
-    shapes = {array.shape for array in arrays}
-    if entries and len(arrays) == len(entries) and len(shapes) == 1 and arrays[0].ndim in (2, 3):
-        return np.stack(arrays)
-    return tuple(_item(entry, number) for number, entry in enumerate(entries))
-
-
-@singledispatch
-def _item(entry: Any, number: int) -> Item:
-    """One image before decoding."""
-    what = "nothing (None)" if entry is None else f"something of the type {type(entry).__name__}"
-    raise DataError(
-        f"image number {number}", f"{what} is not an image", "Give PIL images, paths, or arrays (H, W) or (H, W, C)"
-    )
-
-
-@_item.register
-def _(entry: str, number: int) -> Item:
-    return file_item(entry, expand_home(entry))
-
-
-@_item.register
-def _(entry: Path, number: int) -> Item:
-    return file_item(str(entry), expand_home(entry))
-
-
-@_item.register
-def _(entry: Image.Image, number: int) -> Item:
-    return Item(f"number {number}", entry.copy)  # a copy, as it is closed after use
-
-
-@_item.register
-def _(entry: bytes, number: int) -> Item:
-    return Item(f"number {number}", partial(io.BytesIO, entry))
-
-
-@_item.register
-def _(entry: dict, number: int) -> Item:  # type: ignore[type-arg] # of Hugging Face: the bytes or the path of a file
-    content, path = entry.get("bytes"), entry.get("path")
-    return _item(path if content is None else content, number)
-
-
-@_item.register
-def _(entry: np.ndarray, number: int) -> Item:
-    if entry.ndim not in (2, 3) or entry.dtype.kind not in "biuf":
-        raise DataError(
-            f"image number {number}",
-            f"{entry.dtype} of shape {entry.shape} is not an image",
-            "Give arrays (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels",
-        )
-    return Item(f"number {number}", partial(_as_file, entry))
-
-
-def _as_file(array: NDArray[Any]) -> io.BytesIO:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    file.seek(0)
-    return file
 
 
 def _holds_images(values: Any) -> bool:

@@ -1,6 +1,6 @@
 """Data sets of other libraries as columns: pairs, rows, batches and tables, each read once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,17 +50,10 @@ class _Indexed(Protocol):
 
 def read_table(source: Any) -> Table:
     """The columns of data in memory. Raises DataError."""
-    if isinstance(source, _Keyed):
-        return Table({str(name): source[name] for name in source.keys()})  # noqa: SIM118 (no dict)
-    if is_stack(source):
-        return Table({IMAGE: as_array(source)})
-    if isinstance(source, Image.Image):
-        return Table({IMAGE: [source]})
-    if is_images_and_words(source):
-        return Table({IMAGE: source[0], SECOND: source[1]})
-    if isinstance(source, set | frozenset | bytes) or not isinstance(source, Iterable | _Indexed):
+    read = next((read for fits, read in _READERS if fits(source)), None)
+    if read is None:
         raise DataError(f"`data`: {type(source).__name__}", "this is neither a path nor a sequence of images", GIVE)
-    return _read_rows(source)
+    return read(source)
 
 
 def as_array(values: Any) -> NDArray[Any]:
@@ -233,3 +226,18 @@ def _same(one: Any, other: Any) -> bool:
     if not isinstance(one, Image.Image) and not is_stack(one):
         return True
     return np.array_equal(as_array(one), as_array(other))
+
+
+_READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Table]], ...] = (  # the first that fits
+    (
+        lambda source: isinstance(source, _Keyed),
+        lambda source: Table({str(name): source[name] for name in source.keys()}),  # noqa: SIM118 (no dict)
+    ),
+    (is_stack, lambda source: Table({IMAGE: as_array(source)})),
+    (lambda source: isinstance(source, Image.Image), lambda source: Table({IMAGE: [source]})),
+    (is_images_and_words, lambda source: Table({IMAGE: source[0], SECOND: source[1]})),
+    (
+        lambda source: isinstance(source, Iterable | _Indexed) and not isinstance(source, set | frozenset | bytes),
+        _read_rows,
+    ),
+)

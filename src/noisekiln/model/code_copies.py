@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from noisekiln.components.consent import Consent
+from noisekiln.components.consent import Consent, is_same_file
 from noisekiln.components.own_imports import INSTALLED, importing_from
 from noisekiln.components.spec import describe, is_read_back, python_file
 from noisekiln.files.atomic import atomic_write
@@ -57,7 +57,7 @@ def copy_code(specs: Mapping[str, Any], folder: Path) -> dict[str, str]:
     for file in dict.fromkeys(filter(None, map(python_file, specs.values()))):
         files = {file.name: file, **_imported_files(file, {})}
         place, number = folder / CODE, 1
-        while not all(_is_same(written.get(place / name, each), each) for name, each in files.items()):
+        while not all(is_same_file(written.get(place / name, each), each) for name, each in files.items()):
             number += 1  # a folder of its own, as another component's file has this name
             place = folder / CODE / str(number)
         for name, each in files.items():
@@ -104,12 +104,8 @@ def _is_copy(file: Path, folder: Path) -> bool:
     return file.is_file() and file.resolve().is_relative_to(folder.resolve())
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve() or one.read_bytes() == other.read_bytes()
-
-
 def _copy(file: Path, copy: Path) -> None:
-    if copy.is_file() and _is_same(copy, file):
+    if copy.is_file() and is_same_file(copy, file):
         return
     copy.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(copy) as draft:
