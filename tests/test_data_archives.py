@@ -112,6 +112,16 @@ def test_damaged_archives(tmp_path: Path):
 
 
 @pytest.mark.timeout(20)
+def test_files_with_a_password_are_named(tmp_path: Path):
+    content = bytearray(pack_zip(tmp_path / "set.zip", {"1.png": png(1), "2.png": png(2)}).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of a file, and of its entry in the list
+        content[content.rindex(mark) + flags] |= 1
+    (tmp_path / "set.zip").write_bytes(content)
+    data = load(tmp_path / "set.zip")
+    assert data.train.files == ("1.png",)
+    assert [(one.file, one.why[:15]) for one in data.skipped] == [("2.png", "it is encrypted")]
+
+
 def test_a_tar_that_goes_backwards_ends(tmp_path: Path):
     content = bytearray(pack_tar(tmp_path / "a.tar", {"a.png": png(), "b.png": png()}).read_bytes())
     header = 1024  # of b.png; with a size of -512, it would follow itself for ever

@@ -259,3 +259,9 @@ def test_a_file_without_a_suffix_is_recognised_by_its_first_bytes(tmp_path: Path
 def test_what_other_files_are_is_said_by_their_first_bytes(head: bytes, says: str):
     assert not is_readable(head)
     assert says in str(foreign_content(head))
+
+
+def test_a_run_yaml_alone_makes_no_run(tmp_path: Path):
+    save(tmp_path, "1.png")
+    (tmp_path / "run.yaml").write_text("of: another program")
+    assert load(tmp_path).train.files == ("1.png",)
