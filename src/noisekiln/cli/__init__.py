@@ -80,7 +80,7 @@ def run() -> None:
         for line in usage:
             print(printable(line), file=sys.stderr)
         _exit_with(message, error.exit_code)
-    except Exception as error:
+    except Exception as error:  # of any class: what `_explain` does not know is raised again, with its traceback
         _exit_with(*_explain(error))
     except KeyboardInterrupt:  # before the command has begun
         sys.exit(stopped_before_saving())

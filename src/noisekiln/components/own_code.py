@@ -44,7 +44,7 @@ def noting_own_code() -> Iterator[None]:
     """Add the message of `explain_own_code` as a note to an error that passes; the error itself is not changed."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a note for errors of any class; all are raised again
         message = explain_own_code(error)
         if message is not None:
             error.add_note(message)

@@ -94,6 +94,7 @@ def _open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
     try:
         with archive.open(info) as file:
             return io.BytesIO(file.read(MAX_FILE))
+    # Of zipfile: NotImplementedError for an unknown compression, RuntimeError for an encrypted file.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise OSError(f"{error}") from error
 

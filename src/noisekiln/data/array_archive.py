@@ -52,7 +52,7 @@ def read_archive(path: Path) -> ArrayArchive:
             found = ArrayArchive()
             for member in members:
                 _read_member(archive, member, found)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:  # the last for a version
         if isinstance(error, DataError):
             raise
         raise DataError(

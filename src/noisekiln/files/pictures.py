@@ -75,7 +75,7 @@ def save_image(pixels: ImageArray, file: Path, *, at_least: int = 0, text: Mappi
 
 
 def enlarge_to_fit(pixels: ImageArray, size: tuple[int, ...]) -> ImageArray:
-    """A image in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
+    """An image in the middle of a sheet of (height, width), as large as whole factors and the sheet allow."""
     height, width = size
     factor = max(1, min(height // pixels.shape[0], width // pixels.shape[1]))
     shown = pixels.repeat(factor, 0).repeat(factor, 1)[:height, :width]

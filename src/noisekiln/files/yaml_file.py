@@ -16,7 +16,7 @@ class _TreeLoader(yaml.SafeLoader):
     """Loader of plain values: without aliases, by which a short file could stand for endless lists, and tags."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # yaml has no types here
         if isinstance(event, AliasEvent) or getattr(event, "tag", None) is not None:
             raise ValueError("it has an alias or a tag, which noisekiln never writes")
         return super().compose_node(parent, index)

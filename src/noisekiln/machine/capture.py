@@ -114,7 +114,7 @@ class CapturedTraining(Captured):
 
     def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         """The results, which are the caller's own, with gradients for inputs and parameters."""
-        return (_Replay.apply(self, *inputs, *self.parameters),)  # type: ignore[no-untyped-call]
+        return (_Replay.apply(self, *inputs, *self.parameters),)  # type: ignore[no-untyped-call]  # torch has no types here
 
     def forward(self, inputs: Sequence[Tensor | None]) -> Tensor:
         """Replay the forward pass; the result is a copy."""

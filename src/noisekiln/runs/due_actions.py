@@ -28,7 +28,7 @@ class DueActions:
         self._checkpoints = EverySeconds(intervals.checkpoint_seconds, start=trainer.seconds)
 
     def snapshot(self, share: float) -> bool:
-        """Whether a snapshot is due at this share of the budget; to be asked after applied steps, and at the end."""
+        """Whether a snapshot is due at this share of the budget; called after applied steps, and at the end."""
         return self._snapshots.due(share)
 
     def grid(self, report: Report, *, epoch_ended: bool = False) -> bool:

@@ -1,6 +1,7 @@
 """Notes for the user at the start of a run, or when it is resumed."""
 
 from noisekiln.data import DataSet
+from noisekiln.errors import counted
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.fine_tune import notes
 from noisekiln.plan.settings import Settings
@@ -22,7 +23,7 @@ def start_notes(
     lines = notes(settings, data, base, diffusion) if base else []
     if before != now:
         lines.append(
-            f"trained by {before} process{'es' * (before > 1)} before, by {now} from here on: "
+            f"trained by {counted(before, 'process', 'processes')} before, by {now} from here on: "
             "the same images and noise, but sums are rounded differently"
         )
     return lines

@@ -15,7 +15,7 @@ class StepChanges:
     Args:
         trainer: Trainer of the run.
         compiler: Compiler of the network.
-        copies: Copies of the weights, which are told once the network is no longer compiled.
+        copies: Copies of the weights, which must know whether the network is compiled.
     """
 
     def __init__(self, trainer: Trainer, compiler: NetworkCompiler, copies: PlainCopies) -> None:

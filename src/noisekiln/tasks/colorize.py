@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Size
+from noisekiln.errors import counted
 from noisekiln.levels import NoiseSource
 from noisekiln.operators.grayscale import Grayscale
 from noisekiln.tasks.base import Task, signed
@@ -18,8 +19,8 @@ class Colorize(Task):
     def source_channels(self, channels: int) -> int:  # noqa: D102 (the base class says it)
         if channels != 3:
             raise ValueError(
-                f"`task=colorize` turns grey into colour, and these images have {channels} "
-                f"{'channel' if channels == 1 else 'channels'}, not red, green and blue. Train on images in colour."
+                f"`task=colorize` turns grey into colour, and these images have "
+                f"{counted(channels, 'channel')}, not red, green and blue. Train on images in colour."
             )
         return 1
 
