@@ -61,6 +61,10 @@ def test_a_resumed_run_counts_on_and_other_budgets_have_no_epochs():
     assert EpochCounter(Settings(images=100), 10, at()).add(step(10)) is None
 
 
+def test_a_batch_of_more_images_than_there_are_ends_no_epoch_beyond_the_last():
+    assert EpochCounter(Settings(epochs=2), 10, at()).add(step(32)) == Epoch(2, 2, 32, 0.0, 0.5)
+
+
 def test_each_of_a_few_epochs_draws_a_grid_and_of_many_at_most_one_in_ten_seconds():
     few, many = (DueActions(Settings(epochs=epochs), Intervals(), at()) for epochs in (20, 21))
     assert all(few.grid(step(0, seconds=second), epoch_ended=True) for second in range(3))
