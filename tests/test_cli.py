@@ -155,7 +155,7 @@ def test_doctor(cli: Command):
     assert result.code == 0
     lines = result.out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "python", "torch", "vision", "device", "memory", "disk", "tensorboard", "wandb", "speed",
+        "python", "torch", "device", "memory", "disk", "tensorboard", "wandb", "speed",
     ]  # fmt: skip
     assert {line.split()[0] for line in lines} <= {"ok", "warn"}
     assert torch.__version__ in result.out

@@ -9,7 +9,7 @@ from torch import nn
 
 from noisekiln.ema.power import Ema
 from noisekiln.errors import Diverged
-from noisekiln.optimizers.muon import MuonOptimizer, orthogonal, orthogonal_together
+from noisekiln.optimizers.muon import MuonOptimizer, orthogonal_together
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import CHUNK, Prefetcher, derive_seed, make_batch
 from noisekiln.training.budget import Budget, LearningRate
@@ -218,7 +218,7 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix():
     """Every singular value becomes about 1, and the directions stay: U S V^T -> U V^T."""
     matrices = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(0))
     for matrix in (matrices, matrices.mT.contiguous(), 1e-4 * matrices):
-        near = orthogonal(matrix)
+        (near,) = orthogonal_together([matrix])
         u, values, v = torch.linalg.svd(near, full_matrices=False)
         assert near.shape == matrix.shape
         assert float(values.min()) > 0.6
@@ -238,7 +238,7 @@ def test_two_steps_of_muon_by_hand():
         weight.grad = gradient.clone()
         optimizer.step()
         mean = 0.8 * mean + 0.2 * gradient
-        direction = orthogonal((0.2 * gradient + 0.8 * mean)[None])[0]
+        direction = orthogonal_together([(0.2 * gradient + 0.8 * mean)[None]])[0][0]
         expected -= 0.1 * 3.0 * 0.2 * 7**0.5 * direction
     torch.testing.assert_close(weight.detach(), expected)
     assert float(direction.square().mean() * 7) == pytest.approx(1, abs=0.25)  # so the entries have a size of 0.2
@@ -248,7 +248,7 @@ def test_matrices_with_one_smaller_side_are_computed_together():
     generator = torch.Generator().manual_seed(0)
     stacks = [torch.randn(*shape, generator=generator) for shape in ((3, 12, 5), (1, 5, 7), (2, 5, 5))]
     for together, stack in zip(orthogonal_together(stacks), stacks, strict=True):
-        torch.testing.assert_close(together, orthogonal(stack), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together, orthogonal_together([stack])[0], rtol=1e-4, atol=1e-5)
 
 
 # --- numbers that are none

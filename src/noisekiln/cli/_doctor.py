@@ -1,6 +1,5 @@
 """Checks of `noisekiln doctor`."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -37,7 +36,6 @@ def findings() -> Iterator[Finding]:
     """Results of all checks, the fastest first."""
     yield Finding(True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding(True, "torch", torch.__version__)
-    yield _torchvision()
     yield Finding(True, "device", _device())
     yield _memory_size()
     yield _disk()
@@ -45,17 +43,6 @@ def findings() -> Iterator[Finding]:
         missing = f'not installed; needed for {feature}: pip install "{source}"'
         yield Finding(True, package, version_of(package) or missing)
     yield _matrix_speed()
-
-
-def _torchvision() -> Finding:
-    if importlib.util.find_spec("torchvision") is None:
-        return Finding(True, "vision", "torchvision is not installed, and not needed")
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError) as error:
-        text = f"torchvision fails to import ({error}) and will break diffusers: pip uninstall torchvision"
-        return Finding(False, "vision", text)
-    return Finding(True, "vision", "torchvision works; noisekiln does not use it")
 
 
 def _device() -> str:

@@ -113,7 +113,7 @@ def _computed_with(weight: Tensor) -> Hashable:
 
 
 def _cost(weight: Tensor) -> float:
-    """About proportional to the operations of `orthogonal` for a weight."""
+    """About proportional to the operations of `orthogonal_together` for a weight."""
     small, large = sorted((weight.shape[0], math.prod(weight.shape[1:])))
     return float(small**2 * (large + 8 * small))
 
@@ -128,19 +128,14 @@ def _in_order_of_memory(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1) if rearranged else weight
 
 
-def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The (semi-)orthogonal matrices nearest to these, (N, rows, columns), roughly: singular values 0.7 to 1.2."""
-    return orthogonal_together([matrices], iterations)[0]
-
-
 def orthogonal_together(stacks: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
-    """`orthogonal` for several shapes whose smaller sides are equal.
+    """The (semi-)orthogonal matrices nearest to these, roughly: singular values 0.7 to 1.2.
 
     Newton-Schulz, ``x <- (A + B g + C g^2) x`` with ``g = x x^T``, computed on the small square g alone, for all stacks
     at once: the factors commute with it, so their product is accumulated and applied to each wide x once.
 
     Args:
-        stacks: Matrices of one shape each, (N, rows, columns).
+        stacks: Matrices of one shape each, (N, rows, columns); the smaller sides of all shapes are equal.
         iterations: Number of iterations.
     """
     tall = [stack.shape[1] > stack.shape[2] for stack in stacks]
