@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import noisekiln
+import noisekiln as nk
 from noisekiln.backbones.base import Backbone
 from noisekiln.components.registry import find, name_of, names, room_of, summary
 from noisekiln.components.spec import build, describe
@@ -331,7 +332,7 @@ class Mine(OptimizerFactory):
         ("class Mine(:", "cannot be imported (SyntaxError: invalid syntax"),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'). Correct it"),
         ("1 / 0", "ZeroDivisionError: division by zero). Correct it"),
-        ("raise SystemExit", "cannot be imported (SystemExit: ). Correct it"),
+        ("raise SystemExit", "cannot be imported (SystemExit). Correct it"),
         (BROKEN.replace("lr = ", "rate = ") % ("", "momentum"), "it lacks lr. Define it in the class"),
         (BROKEN.replace("__call__", "step") % ("", "momentum"), "no complete OptimizerFactory: it lacks __call__."),
         (BROKEN % ("", "momentum"), "needs the setting 'momentum', which has no default. Give it"),
@@ -390,3 +391,42 @@ def test_only_python_source_is_a_file_of_ones_own(tmp_path):
 def test_what_torch_cannot_build_is_refused_in_words(spec):
     with pytest.raises(ValueError, match=r"cannot be built: .*\. Give other numbers\."):
         build(Backbone, spec, channels=3, vector=0, image=0, tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "component", "spec"),
+    [
+        ("sampler", nk.DDIM(eta=0.5), "ddim(eta=0.5)"),
+        ("schedule", nk.Cosine(), "cosine"),
+        ("guidance", nk.ClassifierFree(3.0), "classifier_free(scale=3.0)"),
+        ("draw", nk.Uniform(schedule=nk.Rectified()), "uniform(schedule=rectified)"),
+        ("optimizer", nk.AdamW(weight_decay=0.1), "adamw(weight_decay=0.1)"),
+        ("task", nk.Upscale(2), "upscale(factor=2)"),
+        ("objective", nk.Denoising(), "denoising(loss_weight=unit)"),
+    ],
+)
+def test_a_component_without_weights_is_a_setting_as_its_spec(setting, component, spec):
+    assert getattr(Settings(**{setting: component}), setting) == spec
+
+
+class InThisTest(nk.Sampler):
+    def step(self, denoise, x_t, t, s, carry, noise):
+        return denoise(x_t, t).at(s), None
+
+
+def test_a_component_that_no_spec_would_make_again_is_refused_as_a_setting():
+    with pytest.raises(ValueError, match=r"`loss_weight`: a Uncertainty object .* holds weights.*=uncertainty`"):
+        Settings(loss_weight=nk.Uncertainty())
+    with pytest.raises(ValueError, match=r"`backbone`: a Unet object was given, which holds weights"):
+        Settings(backbone=nk.Unet(1, 0, widths=(32,), blocks=(1,)))
+    with pytest.raises(ValueError, match=r"`sampler`: the class DDIM itself was given. Give an object of it, DDIM\(\)"):
+        Settings(sampler=nk.DDIM)
+    with pytest.raises(ValueError, match="There is no sampler called 'cosine'"):
+        check_components(Settings(sampler=nk.Cosine()))
+
+    class Local(InThisTest):
+        pass
+
+    with pytest.raises(ValueError, match="the class Local is in no file"):
+        Settings(sampler=Local())
+    assert Settings(sampler=InThisTest()).sampler == f"{__file__}:InThisTest"

@@ -166,12 +166,20 @@ def test_classes_go_by_name_in_any_encoding_of_accents():
         (-1, "There is no class number -1"),
         (2.5, "2.5 is neither the name nor the number of a class. Give a name, or a whole number from 0 to 2."),
         ("12", "There is no class number 12"),
+        (["cat"], "['cat'] is neither the name nor the number of a class"),
+        ({"a": 1}, "{'a': 1} is neither the name nor the number of a class"),
+        (b"cat", "b'cat' is neither the name nor the number of a class"),
     ],
 )
 def test_an_unknown_class_is_an_error_that_lists_the_known_ones(value, says):
     with pytest.raises(ValueError) as caught:
         ClassLabel(("cat", "Dog", "7")).encode([value])
     assert says in str(caught.value)
+
+
+def test_classes_whose_names_are_their_numbers_are_listed_once():
+    with pytest.raises(ValueError, match=r"has 3 classes: 0, 1, 2 cat\. Use one"):
+        ClassLabel(("0", "1", "cat")).encode([3])
 
 
 def test_conditions_are_joined_slot_by_slot():

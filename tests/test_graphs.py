@@ -463,3 +463,10 @@ def test_muon_by_graphs_is_muon(monkeypatch):
     expected = trained()
     for largest in (10**6, 10):
         assert all(map(torch.equal, trained(largest=largest, capture=Recall), expected))
+
+
+def test_a_function_s_graphs_know_the_setting_that_they_were_captured_with():
+    scaled = GraphedFunction(lambda tensors, factor: [tensors[0] * factor], largest=100, capture=Recall)
+    found = [float(scaled([torch.ones(1)], factor)[0]) for factor in (2, 3) * 4]
+    assert found == [2, 3] * 4
+    assert len(scaled._captures.graphs) == 2

@@ -1,5 +1,6 @@
 """Models, runs and names of strangers: their code runs only by consent, and nothing else of theirs does harm."""
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -169,6 +170,32 @@ def test_a_changed_model_json_is_refused_at_once_in_a_short_sentence(model: Path
         Diffusion.load(model)
     assert time.process_time() - begin < 2
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [("widths=(32,), blocks=(900,)", "more layers than its weights"), ("widths=(64,), blocks=(1,)", "another shape")],
+)
+def test_a_network_is_compared_with_its_weights_before_it_takes_memory(
+    model: Path, network: str, says: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It is built without values; another one has no weights to read."""
+    built: list[torch.device] = []
+    monkeypatch.setattr(Unet, "__init__", _noting(Unet.__init__, built))
+    monkeypatch.setattr("noisekiln.model.saving.read_weights", None)
+    change(model, "backbone", f"unet(channels=3, vector=8, {network}, patch=1, condition=32)")
+    with pytest.raises(ValueError, match=says):
+        Diffusion.load(model)
+    assert built == [torch.device("meta")]
+
+
+def _noting(init: Callable[..., None], devices: list[torch.device]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def noted(network: Unet, *args: Any, **options: Any) -> None:
+        devices.append(torch.empty(1).device)
+        init(network, *args, **options)
+
+    return noted
 
 
 def test_a_model_that_is_not_changed_has_the_weights_of_its_file(model: Path):

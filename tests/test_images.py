@@ -217,3 +217,88 @@ def test_no_images_are_refused_where_something_is_to_be_seen(tmp_path: Path):
         with pytest.raises(ValueError, match="There are no images"):
             none.save(tmp_path / place)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pil_numpy_torch_and_matplotlib_take_images_as_they_are():
+    images = Images.of(PIXELS)
+    grey = Images.of(PIXELS[..., :1])
+    for one in (images[0], images[1:2][0], Images.of(PIXELS.transpose(1, 2))[0]):  # not in order in memory, too
+        assert np.array_equal(np.asarray(Image.fromarray(one)), one.numpy())
+    assert Image.fromarray(grey[0][..., 0].as_subclass(Images)).mode == "L"
+    assert np.shares_memory(np.asarray(images), PIXELS.numpy())
+    assert np.array_equal(np.stack(list(images)), PIXELS.numpy())
+    assert torch.equal(torch.as_tensor(images), PIXELS)
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    shown = figure.subplots().imshow(images[0])
+    assert np.array_equal(shown.get_array(), PIXELS[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        (lambda images: Images.of(None), "A NoneType was given, which is no tensor of images"),
+        (lambda images: Images.of([1]), "A list was given"),
+        (lambda images: nk.Images([]).save("x"), "holds no images"),
+        (lambda images: images.save(None), "A NoneType was given, which is no path"),
+        (lambda images: images.grid("a"), "`columns='a'` is not possible"),
+        (lambda images: images.grid(0), "`columns=0`: a row of a grid holds one image or more"),
+    ],
+)
+def test_a_slip_with_images_is_answered_in_words(slip, says):
+    with pytest.raises(ValueError, match=says):
+        slip(Images.of(PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        (lambda m: m.sample(1, steps=1, precision=["fp32"]), "is not a precision of networks"),
+        (lambda m: m.sample(1, steps=1, size=-1), "-1x-1"),
+        (lambda m: m.sample(1, steps=1, size=10**9), "overlapping tiles"),
+        (lambda m: m.sample(1, steps=1, start="x"), "`start`: str was given, and it is x, in the model's units"),
+        (lambda m: m.sample(1, steps=1, noise=3), "`noise`: int was given"),
+        (lambda m: m.sample(1, steps=1, start=torch.zeros(1, 3, 8, 8).byte()), "`start`: torch.uint8 was given"),
+        (lambda m: m.sample(1, steps=1, noise=torch.zeros(1, 3, 4, 4)), r"`noise`: the shape \(1, 3, 4, 4\)"),
+        (lambda m: m.sample(2, steps=1, start=torch.zeros(3, 3, 8, 8)), "for 2 images.*Give one row for each"),
+        (lambda m: m.sample(1, steps=1, source=3), "`source`: a int was given"),
+        (lambda m: m.sample(1, steps=1, wrap_denoiser=3), "`wrap_denoiser`: a int cannot be called"),
+        (lambda m: m.sample(1, steps=1, wrap_denoiser=lambda denoise: None), "a NoneType cannot be called"),
+        (lambda m: m.generate(1, stepz=3), "no option called 'stepz'. Did you mean 'steps'"),
+        (lambda m: nk.generate(m, 1, num_inference_steps=3), "It is `steps` here"),
+        (lambda m: m.save(None), "A NoneType was given, which is no path"),
+        (lambda m: nk.Diffusion.load(None), "`folder=None` is not possible"),
+        (lambda m: nk.load("x", devise="cpu"), "no option called 'devise'. Did you mean 'device'"),
+        (lambda m: nk.edit(m, None), "A NoneType is not an image"),
+        (lambda m: nk.edit(m, PIXELS[0], strenght=1), "'strenght'. Did you mean 'strength'"),
+        (lambda m: nk.edit(m, PIXELS[0], prompt="red"), "It is `condition` here"),
+        (lambda m: nk.edit(m, PIXELS[0], sampler=nk.DDIM), r"the class DDIM itself was given. Give .* DDIM\(\)"),
+        (lambda m: nk.edit(m, PIXELS[0], sampler=nk.Cosine()), "`sampler`: a Cosine was given"),
+        (lambda m: nk.outpaint(m, PIXELS[0], lefft=1), "Did you mean 'left'"),
+        (lambda m: nk.interpolate(m, 3), "`keys`: a int is no list of key frames"),
+        (lambda m: nk.interpolate(m, [True, 2]), "is not an image"),
+        (lambda m: nk.interpolate(m, [1, 2], count=3), "no option called 'count'"),
+        (lambda m: nk.style(m, PIXELS[0], count=3), "no option called 'count'"),
+        (lambda m: nk.style(m, PIXELS[0], target_model="runs/a"), "This is a str, and this function needs a single"),
+        (lambda m: nk.style(m, PIXELS[0], sampler=nk.DDIM(eta=1)), "inverted with ddim"),
+    ],
+)
+def test_a_slip_with_a_model_is_answered_in_words(model, slip, says):
+    with pytest.raises(ValueError, match=says):
+        slip(model)
+
+
+def test_a_component_is_an_option_of_every_use(model):
+    for sampler, schedule in ((nk.Heun(), nk.Cosine()), ("heun", "cosine")):
+        made = nk.edit(model, PIXELS[0], sampler=sampler, schedule=schedule, steps=2, count=1)
+        assert torch.equal(made, nk.edit(model, PIXELS[0], sampler="heun", schedule="cosine", steps=2, count=1))
+    assert nk.style(model, PIXELS[0], sampler=nk.DDIM(), steps=1).shape == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize(("device", "says"), [("gpu", "'gpu' is not available; available: "), (99, "99 is not")])
+def test_a_device_that_is_none_is_refused(model, tmp_path, device, says):
+    model.save(tmp_path)
+    assert nk.load(tmp_path, device="auto").device.type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match=says):
+        nk.load(tmp_path, device=device)
+    with pytest.raises(ValueError, match=says):
+        nk.denoiser(lambda x, t: x, size=8, device=device)

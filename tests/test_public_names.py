@@ -16,7 +16,7 @@ TOOL = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(TOOL)
 
 
-@pytest.mark.parametrize(("file", "made"), [(TOOL.NAMES, TOOL.public_names), (TOOL.SETTINGS, TOOL.settings_by_name)])
+@pytest.mark.parametrize(("file", "made"), TOOL.WRITTEN.items())
 def test_the_lists_are_up_to_date(file, made):
     assert file.read_text(encoding="utf-8") == made(), "run python tools/public_names.py"
 
@@ -74,6 +74,9 @@ def right() -> nk.Images:
     level: nk.Level = nk.level(1.0, 0.0)
     sampler: Sampler = nk.DDIM(eta=0.5)
     model.sample(3).save("a").pop()
+    nk.load("runs/a").sample(2, size=(8, 16), sampler=nk.DDIM(), guidance=nk.ClassifierFree(2.0))
+    nk.inpaint(model, "a.png", np.eye(8), method=nk.Replacement(), schedule=nk.Cosine(), count=2)
+    nk.train("x", sampler=nk.DDIM(), schedule=nk.Cosine(), optimizer=nk.AdamW(), draw="uniform")
     return nk.edit(model, model.sample(3)[0])
 
 def wrong() -> None:
@@ -82,6 +85,18 @@ def wrong() -> None:
     nk.Cosinus
     nk.DDIM(etta=1)
     nk.measure("x", batchsize=3)
+    model = nk.load("runs/a")
+    model.sample(3, stepz=1)
+    nk.generate(model, 3, guidence=1)
+    one = nk.Diffusion.load("runs/a")
+    nk.edit(one, "a.png", strenght=1)
+    nk.inpaint(one, "a.png", np.eye(8), conditon="a")
+    nk.outpaint(one, "a.png", lefft=1)
+    nk.restore(one, "a.png", "blur", cuont=1)
+    nk.style(one, "a.png", count=1)
+    nk.upscale(one, "a.png", 2, steps="3")
+    nk.variations(one, "a.png", sampler=3)
+    nk.interpolate(one, [1, 2], seed=1)
 """
 
 
@@ -101,6 +116,10 @@ def test_a_type_checker_knows_names_and_settings(tmp_path):
     found = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True).stdout
     lines = [line for line in found.splitlines() if line.startswith("typed.py") and "error" in line]
     expected = ['"minuets" for "train"; did you mean "minutes"?', '"minutes" to "train" has incompatible type "str"',
-                'has no attribute "Cosinus"', '"etta" for "DDIM"', '"batchsize" for "measure"']  # fmt: skip
+                'has no attribute "Cosinus"', '"etta" for "DDIM"', '"batchsize" for "measure"',
+                '"stepz" for "sample"', '"guidence" for "generate"', '"strenght" for "edit"',
+                '"conditon" for "inpaint"',
+                '"lefft" for "outpaint"', '"cuont" for "restore"', '"count" for "style"', '"steps" to "upscale"',
+                '"sampler" to "variations"', '"seed" for "interpolate"']  # fmt: skip
     assert len(lines) == len(expected), found
     assert all(part in line for part, line in zip(expected, lines, strict=True)), found

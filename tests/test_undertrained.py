@@ -46,8 +46,8 @@ def test_samples_are_clear_after_enough_images_and_enough_steps():
         "larger ones later"
     )
     assert about_undertrained_model(undertrained, 4_999) == (
-        "after 4,999 images samples are still mostly noise; small images become clear with about `images=20000`, "
-        "larger ones later"
+        "after 4,999 images samples are still mostly noise; small images become clear with about 20,000 images of "
+        "training, larger ones later"
     )
     by_epochs = Settings(batch_size=64, epochs=3)
     assert "`epochs=12`" in str(about_undertrained_model(by_epochs, 5_000, seconds=30.0))
@@ -63,7 +63,7 @@ def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: P
     assert "--images 20000" in trained.out.splitlines()[-1]
     sampled = cli("sample", tmp_path / "r", "-n", 1)
     assert (
-        "note: after 32 images samples are still mostly noise; small images become clear with about --images 20000"
+        "note: after 32 images samples are still mostly noise; small images become clear with about 20,000 images of t"
         in (sampled.flat)
     )
     assert about_undertrained_run(tmp_path / "r" / "model") is None  # it is unknown how long it was trained

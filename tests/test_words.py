@@ -42,7 +42,7 @@ def test_answers_name_what_exists_and_words_that_do_not(kind: str):
     for word, text in answers.items():
         assert word == as_name(word), word
         for setting, value in SETTING.findall(text):
-            assert setting in OPTIONS, text
+            assert setting in OPTIONS | {"condition", "missing", "channels"}, text
             assert not value or Settings.of(**{setting: _number_or_text(value)}), text
         for name in re.findall(r"'([^']*)'", text.replace("Euler's", "").replace("DDPM's", "")):
             assert name in KNOWN.get(kind, ()) or name in {"rectified", "flow"}, text

@@ -75,11 +75,12 @@ def settings_by_name() -> str:
 def options_by_name() -> str:
     """The module with TypedDicts of the fields of `SampleOptions`."""
     lines = field_lines("uses/request", "SampleOptions")
-    own = {name: lines.pop(name) for name in ("seed", "count")}
+    one = {name: line for name, line in lines.items() if name != "count"}
+    path = {name: line for name, line in one.items() if name != "seed"}
     kinds = [
-        typed_dict("SamplingByName", "The fields of `SampleOptions` apart from `seed` and `count`.", lines),
-        typed_dict("SeedByName", "The fields apart from `count`.", {"seed": own["seed"]}, "SamplingByName"),
-        typed_dict("OptionsByName", "The fields of `SampleOptions`.", {"count": own["count"]}, "SeedByName"),
+        typed_dict("OptionsByName", "The fields of `SampleOptions`.", lines),
+        typed_dict("SeedByName", "The fields of `SampleOptions` apart from `count`.", one),
+        typed_dict("SamplingByName", "The fields of `SampleOptions` apart from `count` and `seed`.", path),
     ]
     return module_of("Options of the uses of a model as keyword arguments, for type checkers.", kinds)
 
@@ -108,10 +109,10 @@ def module_of(docstring: str, kinds: list[str]) -> str:
     return f'"""{docstring}\n\n{BY}\n"""\n\n' + "\n\n".join(groups) + f"\n\n\n{body}"
 
 
-def typed_dict(name: str, docstring: str, lines: dict[str, str], base: str = "TypedDict") -> str:
+def typed_dict(name: str, docstring: str, lines: dict[str, str]) -> str:
     """The source of a TypedDict without required keys."""
     body = "".join(f"    {field}: {kind}\n" for field, kind in lines.items())
-    return f'class {name}({base}, total=False):\n    """{docstring}"""\n\n{body}'
+    return f'class {name}(TypedDict, total=False):\n    """{docstring}"""\n\n{body}'
 
 
 def field_lines(module: str, kind: str) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """The Python API: each command of the command line is one function here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
 from noisekiln.images import ImageLike, Images
 from noisekiln.interop.own_denoiser import denoiser
+from noisekiln.inverse.base import Inverse
 from noisekiln.model.adapter import merge, unmerge
+from noisekiln.model.arguments_by_name import ArgumentsByName
 from noisekiln.model.cascade import load as load_model
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
@@ -20,6 +23,7 @@ from noisekiln.runs.train import fine_tune_on, measure, train
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
 from noisekiln.uses.inpainting import MaskLike
+from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [
     "Diffusion", "cascade", "denoiser", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure",
@@ -27,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@answering_unknown_names("settings")
 def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -> Model:
     """A model or a cascade, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
 
@@ -39,6 +44,7 @@ def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -
     return load_model(folder, device=device, allow_code=allow_code)
 
 
+@answering_unknown_names("settings")
 def post_hoc_ema(run: str | Path, length: float, *, device: str = "cpu", allow_code: bool = False) -> Diffusion:
     """A trained run's model with another average of its weights, combined from the snapshots of the run.
 
@@ -65,7 +71,7 @@ def generate(
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
     allow_code: bool = False,
-    **options: Any,
+    **options: Unpack[ArgumentsByName],
 ) -> Iterator[Progress]:
     """Sample step by step: a `Progress` after every step, whose ``images()`` are those of the current batch.
 
@@ -85,54 +91,100 @@ def generate(
             f"A {type(opened).__name__} was given as `model`, and only a model generates images. "
             "Give one that noisekiln.load returns, or its folder."
         )
-    progress = opened.generate(conditions, seed=seed, batch_size=batch_size, **options)
+    generate: Callable[..., Iterator[Progress]] = opened.generate  # of a cascade, it refuses some of the options
+    progress = generate(conditions, seed=seed, batch_size=batch_size, **options)
     opened.warn_of_ignored(conditions, stacklevel=3)
     return progress
 
 
-def _on_cpu(model: Model, progress: Iterator[Progress], options: dict[str, Any]) -> Images:
+def _on_cpu(model: Model, progress: Iterator[Progress], options: SamplingByName) -> Images:
     """The finished images; a warning says what of the condition is ignored."""
     model.warn_of_ignored([options.get("condition")], stacklevel=4)
     return Images.of(finished_images(progress).cpu())
 
 
-def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Any) -> Images:
+def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Unpack[OptionsByName]) -> Images:
     """An image changed towards a condition (image-to-image): (N, H, W, C) uint8; see `noisekiln.uses.editing.edit`."""
     return _on_cpu(model, editing.edit(model, image, strength=strength, **options), options)
 
 
-def inpaint(model: Diffusion, image: ImageLike, missing: MaskLike, **options: Any) -> Images:
+def inpaint(
+    model: Diffusion,
+    image: ImageLike,
+    missing: MaskLike,
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
+) -> Images:
     """An image with its missing pixels generated: (N, H, W, C) uint8; see `noisekiln.uses.inpainting.inpaint`."""
-    return _on_cpu(model, inpainting.inpaint(model, image, missing, **options), options)
+    return _on_cpu(model, inpainting.inpaint(model, image, missing, method=method, **options), options)
 
 
-def interpolate(model: Diffusion, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Any) -> Images:
+def interpolate(
+    model: Diffusion, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Unpack[SamplingByName]
+) -> Images:
     """Images between key frames: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
     return _on_cpu(model, interpolation.interpolate(model, keys, frames=frames, **options), options)
 
 
-def outpaint(model: Diffusion, image: ImageLike, **options: Any) -> Images:
+def outpaint(
+    model: Diffusion,
+    image: ImageLike,
+    *,
+    left: int = 0,
+    top: int = 0,
+    right: int = 0,
+    bottom: int = 0,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
+) -> Images:
     """An image extended beyond its edges: (N, H', W', C) uint8; see `noisekiln.uses.outpainting.outpaint`."""
-    return _on_cpu(model, outpainting.outpaint(model, image, **options), options)
+    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
+    return _on_cpu(model, outpainting.outpaint(model, image, **sides, method=method, **options), options)
 
 
 def restore(
-    model: Diffusion, image: ImageLike, operator: str | Operator | Sequence[str | Operator], **options: Any
+    model: Diffusion,
+    image: ImageLike,
+    operator: str | Operator | Sequence[str | Operator],
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Images:
     """An image without the damage of an operator: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
-    return _on_cpu(model, restoration.restore(model, image, operator, **options), options)
+    return _on_cpu(model, restoration.restore(model, image, operator, method=method, **options), options)
 
 
-def style(model: Diffusion, image: ImageLike, **options: Any) -> Images:
+def style(
+    model: Diffusion,
+    image: ImageLike,
+    *,
+    source_condition: Any = None,
+    strength: float = 0.95,
+    target_model: Diffusion | None = None,
+    **options: Unpack[SeedByName],
+) -> Images:
     """An image with another class, prompt or model: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
-    return _on_cpu(model, style_transfer.style(model, image, **options), options)
+    progress = style_transfer.style(
+        model, image, source_condition=source_condition, strength=strength, target_model=target_model, **options
+    )
+    return _on_cpu(model, progress, options)
 
 
-def upscale(model: Diffusion, image: ImageLike, factor: int = 4, **options: Any) -> Images:
+def upscale(
+    model: Diffusion,
+    image: ImageLike,
+    factor: int = 4,
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
+) -> Images:
     """An image with more pixels: (N, factor H, factor W, C) uint8; see `noisekiln.uses.upscaling.upscale`."""
-    return _on_cpu(model, upscaling.upscale(model, image, factor, **options), options)
+    return _on_cpu(model, upscaling.upscale(model, image, factor, method=method, **options), options)
 
 
-def variations(model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Any) -> Images:
+def variations(
+    model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Unpack[SeedByName]
+) -> Images:
     """Images similar to one: (N, H, W, C) uint8; see `noisekiln.uses.variation.variations`."""
     return _on_cpu(model, variation_use.variations(model, image, strength=strength, count=count, **options), options)

@@ -37,6 +37,12 @@ def reason_of(error: BaseException, longest: int = 200) -> str:
     return shorten(line, longest) or type(error).__name__
 
 
+def class_and_reason(error: BaseException, longest: int = 200) -> str:
+    """An error of a user's own code inside of a message: "KeyError: 'x'", or its class alone if it says nothing."""
+    kind, reason = type(error).__name__, reason_of(error, longest)
+    return kind if reason == kind else f"{kind}: {reason}"
+
+
 def listed(names: Sequence[object], most: int = 30) -> str:
     """Names in a message, with commas: of many the first ones, "and 1,480 more"."""
     shown = ", ".join(shorten(str(name), 80) for name in names[:most])

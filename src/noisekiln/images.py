@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from noisekiln.components.setting import check_argument
 from noisekiln.data.image_file import read_image_file, read_image_item
 from noisekiln.data.rows import as_array
 from noisekiln.data.source import Item
@@ -39,6 +40,11 @@ class Images(Tensor):
     @staticmethod
     def of(pixels: Tensor) -> "Images":
         """A tensor of images as `Images`; they share its memory."""
+        if not isinstance(pixels, Tensor):
+            raise ValueError(
+                f"A {type(pixels).__name__} was given, which is no tensor of images. Give one (N, H, W, C) of bytes, "
+                "such as torch.from_numpy(array)."
+            )
         return pixels.detach().as_subclass(Images)
 
     def pil(self) -> list[Image.Image]:
@@ -52,10 +58,14 @@ class Images(Tensor):
             columns: Images in a row; by default about as many as rows.
 
         Raises:
-            ValueError: If there is no image.
+            ValueError: If there is no image, or no column.
         """
         stack = self._some()
-        return Images.of(torch.from_numpy(tile(stack, columns or math.ceil(math.sqrt(len(stack))))))
+        columns = math.ceil(math.sqrt(len(stack))) if columns is None else columns
+        check_argument("columns", columns, int)
+        if columns < 1:
+            raise ValueError(f"`columns={columns}`: a row of a grid holds one image or more. Give 1 or more.")
+        return Images.of(torch.from_numpy(tile(stack, columns)))
 
     def save(self, place: str | Path) -> list[Path]:
         """Write the images, and return their files; a file of the same name is replaced, which a warning says.
@@ -105,6 +115,16 @@ class Images(Tensor):
                 "Give (N, H, W, C) or (H, W, C) of uint8."
             )
         return pixels if pixels.ndim == 4 else pixels[None]
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """What PIL's ``Image.fromarray`` reads; the array is a part of it, and so lives as long."""
+        pixels = np.ascontiguousarray(self.numpy())
+        return {**pixels.__array_interface__, "data": pixels, "strides": pixels.strides}
+
+    def tobytes(self) -> bytes:
+        """The pixels, one after another."""
+        return self.numpy().tobytes()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype) if copy else np.asarray(self.numpy(), dtype=dtype)

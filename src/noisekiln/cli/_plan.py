@@ -1,8 +1,11 @@
 """The measured plan of `noisekiln train --dry-run`."""
 
+from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
 from noisekiln.runs.events import Plan
+
+MAX_SKIPPED = 100  # files that are named
 
 
 def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
@@ -19,6 +22,13 @@ def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
         "disk": f"{_size(measured.checkpoint)} per checkpoint; {kept} are kept, plus the model and the grids",
     }
     return [f"  {name:<12}{text}" for name, text in rows.items()]
+
+
+def describe_skipped(data: DataSet) -> list[str]:
+    """The files that cannot be used, a line each; the note on the data has only the first of each kind."""
+    lines = [f"  skipped     {one.file}: {one.why}" for one in data.skipped[:MAX_SKIPPED]]
+    more = len(data.skipped) - MAX_SKIPPED
+    return [*lines, f"  ... and {more:,} more, which a run lists in its dataset.json"] if more > 0 else lines
 
 
 def _work(measured: Measurement, batch_size: int) -> str:

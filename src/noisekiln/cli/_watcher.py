@@ -24,7 +24,6 @@ from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import DataRead, End, Epoch, Event, Grid, HeldOut, Note, Plan, Reading, Saving, Step
 from noisekiln.training.due import EverySeconds
 
-MAX_SKIPPED = 5  # files that are named
 MANY_EPOCHS = 100  # of more, at most one line a second is printed
 
 
@@ -185,10 +184,7 @@ def describe_data(data: DataSet) -> list[str]:
     held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
     pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
     lines = [f"{data.name}: {counted(len(data.train), 'image')} of {pixels}, {kind}{held_out}"]
-    lines += [f"  {note}" for note in data.notes]
-    lines += [f"  skipped {skipped.file}: {skipped.why}" for skipped in data.skipped[:MAX_SKIPPED]]
-    more = len(data.skipped) - MAX_SKIPPED
-    return [*lines, f"  ... and {more} more, listed in the run's dataset.json"] if more > 0 else lines
+    return [*lines, *(f"  {note}" for note in data.notes)]
 
 
 def describe_plan(plan: Plan) -> list[str]:

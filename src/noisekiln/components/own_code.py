@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from noisekiln.components.registry import components_of_file
-from noisekiln.errors import NoisekilnError, reason_of
+from noisekiln.errors import NoisekilnError, class_and_reason
 
 SETTINGS = {"conditioners": "cond", "logs": "curves", "inverse": "method"}  # where the setting is not named by its room
 MAX_LENGTH = 300
@@ -29,8 +29,7 @@ def explain_own_code(error: BaseException) -> str | None:
         named = code.co_qualname.partition(".")[0]
         room, spec = components.get(named) or next(iter(components.values()))
         setting = SETTINGS.get(room, room.removesuffix("s"))
-        kind, reason = type(error).__name__, reason_of(error, MAX_LENGTH)
-        what = kind if reason == kind else f"{kind}: {reason}"
+        what = class_and_reason(error, MAX_LENGTH)
         file = spec.rpartition(":")[0]
         return (
             f"`{setting}={spec}` raised {what}. The error comes from {file}:{line}, in {code.co_name}. "

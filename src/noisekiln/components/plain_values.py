@@ -1,8 +1,7 @@
 """Numbers of numpy and torch as those of Python."""
 
 from collections.abc import Callable
-from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 
 def plain(value: Any) -> Any:
@@ -14,19 +13,3 @@ def plain(value: Any) -> Any:
 def all_plain(values: dict[str, Any]) -> dict[str, Any]:
     """The same names, each with its plain value."""
     return {name: plain(value) for name, value in values.items()}
-
-
-def height_and_width(size: Any) -> tuple[int, int]:
-    """A size as (height, width): of one side, or of two.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    size = plain(size)
-    try:
-        height, width = map(index, (size, size) if isinstance(size, SupportsIndex) else size)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`size={size!r}` is neither a side in pixels nor a height and a width. Give 64, or (64, 96)."
-        ) from error
-    return height, width

@@ -19,7 +19,7 @@ from typing import ClassVar, TypeVar, get_origin
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.own_imports import importing_from
 from noisekiln.components.words import answer
-from noisekiln.errors import NoisekilnError, listed, reason_of, shorten
+from noisekiln.errors import NoisekilnError, class_and_reason, listed, shorten
 from noisekiln.paths import expand_home
 
 PACKAGE = Path(__file__).parents[1]
@@ -184,7 +184,7 @@ def _module(file: str, folder: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # a file of the user may raise anything, and call sys.exit
         del sys.modules[spec.name]
         raise ValueError(
-            f"{file!r} cannot be imported ({type(error).__name__}: {reason_of(error)}). "
+            f"{file!r} cannot be imported ({class_and_reason(error)}). "
             f"Correct it: `python {file}` has to run without an error."
         ) from error
     finally:

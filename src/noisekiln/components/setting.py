@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from noisekiln.components.as_spec import check_no_class, is_component
 from noisekiln.components.registry import did_you_mean
 from noisekiln.errors import shorten
 
@@ -37,6 +38,7 @@ class Rules:
         may_change: Whether a resumed run may have another value.
         keep_on_resume: Whether a resumed run keeps its earlier value if none is requested.
         folder: Whether it is the folder of a run or a model.
+        room: Room of components, such as "samplers", an object of which may be given instead of its spec.
     """
 
     help: str
@@ -50,6 +52,7 @@ class Rules:
     may_change: bool = False
     keep_on_resume: bool = False
     folder: bool = False
+    room: str | None = None
 
     @property
     def range(self) -> str:
@@ -123,6 +126,9 @@ def check(settings: Any) -> None:
 
 def _check_kind(name: str, value: object, hint: Any, rules: Rules) -> None:
     """Raise ValueError for a value of the wrong type, for example from Python or an edited run.yaml."""
+    check_no_class(name, value)
+    if rules.room is not None and is_component(value, rules.room):
+        return
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     if len(kinds) == 1:
         named = "Give the folder of a run or a model." if rules.folder else "Give its name or its spec as text."

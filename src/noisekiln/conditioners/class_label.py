@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
 from noisekiln.data.image_names import same_spelling
-from noisekiln.errors import counted, listed
+from noisekiln.errors import counted, listed, shorten
 
 
 class ClassLabel(Conditioner):
@@ -64,6 +64,8 @@ class ClassLabel(Conditioner):
         Raises:
             ValueError: For a class that does not exist.
         """
+        for value in values:
+            _check_is_one(value, len(self.names))
         known = {value: self._label(value) for value in dict.fromkeys(values)}
         return torch.tensor([known[value] for value in values], dtype=torch.int64)
 
@@ -107,15 +109,19 @@ class ClassLabel(Conditioner):
                 return folded.index(same_spelling(value))
             if not value.isdecimal():
                 raise ValueError(f"There is no class called {value!r}. {did_you_mean(value, self.names, 'classes')}")
-        try:
-            number = int(value) if isinstance(value, str) else operator.index(value)
-        except TypeError as error:  # such as 2.5, which is between two classes
-            raise ValueError(
-                f"{value!r} is neither the name nor the number of a class. Give a name, or a whole number from 0 to "
-                f"{len(self.names) - 1}."
-            ) from error
+        _check_is_one(value, len(self.names))
+        number = int(value) if isinstance(value, str) else operator.index(value)
         if 0 <= number < len(self.names):
             return number
-        known = listed([f"{i} {name}" for i, name in enumerate(self.names)])
+        known = listed([name if name == str(i) else f"{i} {name}" for i, name in enumerate(self.names)])
         count = counted(len(self.names), "class", "classes")
         raise ValueError(f"There is no class number {value}; the model has {count}: {known}. Use one of these.")
+
+
+def _check_is_one(value: object, classes: int) -> None:
+    """Raise ValueError for what can be no class, such as a list, or 2.5, which is between two of them."""
+    if not isinstance(value, str | SupportsIndex):
+        raise ValueError(
+            f"{shorten(repr(value), 100)} is neither the name nor the number of a class. Give a name, or a whole "
+            f"number from 0 to {classes - 1}."
+        )

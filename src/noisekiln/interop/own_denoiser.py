@@ -1,21 +1,26 @@
 """`nk.denoiser`: any function f(x, t) that was trained elsewhere, as a model for every sampler and every use."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
 
 from noisekiln.codecs.pixels import Pixels
-from noisekiln.components.plain_values import height_and_width, plain
+from noisekiln.components.argument_names import answering_unknown_names
+from noisekiln.components.plain_values import plain
 from noisekiln.components.registry import did_you_mean
+from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import build
+from noisekiln.data.sizes import height_and_width
 from noisekiln.denoisers import Denoiser
+from noisekiln.errors import reason_of
 from noisekiln.interop.own_network import ClassNumber, OwnNetwork, TimeInput
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
-from noisekiln.predictions import PREDICTIONS
+from noisekiln.predictions import PREDICTIONS, Prediction
 from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.linear_betas import LinearBetas
 
@@ -24,10 +29,11 @@ TIMES = ("steps", "fractional", "continuous")
 ELSEWHERE = {"epsilon": "eps", "noise": "eps", "sample": "x0", "v_prediction": "v", "velocity": "flow"}
 
 
+@answering_unknown_names("arguments of denoiser")
 def denoiser(
     net: Callable[..., Any],
     schedule: Schedule | str = "linear_betas",
-    prediction: str = "eps",
+    prediction: str | Prediction = "eps",
     *,
     size: int | Sequence[int] | None = None,
     channels: int | None = None,
@@ -47,7 +53,7 @@ def denoiser(
             ``alpha x + sigma eps`` of its schedule, (B, C, H, W); t and class are (B,). It returns a tensor of x_t's
             shape, or an object with one in `.sample`, or a tuple that begins with one.
         schedule: Schedule of its training, or its spec: "linear_betas", "cosine", "rectified", "karras".
-        prediction: What it predicts: "eps", "v", "x0" or "flow" (eps - x; time 1 is noise).
+        prediction: What it predicts: "eps", "v", "x0" or "flow" (eps - x; time 1 is noise), or a `Prediction`.
         size: Height and width of the images; by default ``net.config.sample_size``, as in diffusers.
         channels: 1 for grey, 3 for colour; by default ``net.config.in_channels``, or 3.
         time: What it reads as t: "steps" (whole numbers 0, ..., T - 1; the default for a schedule with `steps`),
@@ -63,15 +69,15 @@ def denoiser(
         ValueError: If something does not fit, with the shapes.
     """
     config, path = getattr(net, "config", None), build(Schedule, schedule)
-    pixels = _chosen_size(plain(size), getattr(config, "sample_size", None))
+    pixels = _chosen_size(size, getattr(config, "sample_size", None))
     depth = _in_range("channels", channels, getattr(config, "in_channels", None) or 3, MAX_CHANNELS)
     names = _class_names(plain(classes))
-    backbone = OwnNetwork(net, path, _time_input(time, path), depth, len(names) and 1, plain(no_class))
-    own = Denoiser(backbone, PREDICTIONS[_own_prediction(prediction)], Time(path))
-    codec = Pixels(_per_channel(mean, depth), _per_channel(std, depth))
+    backbone = OwnNetwork(net, path, _time_input(time, path), depth, len(names) and 1, _checked_class(no_class))
+    codec = Pixels(_per_channel("mean", mean, depth), _per_channel("std", std, depth))
     sampling = Sampling(sampler="ddim", steps=50, schedule=path)
+    own = Denoiser(backbone, _own_prediction(prediction), Time(path))
     model = Diffusion(own, codec, pixels, ClassNumber(names) if names else None, sampling)
-    model = module_to_device(model, torch.device(device) if device else model.device).eval()
+    module_to_device(model, device or model.device).eval()
     _check_fits(model, net, path)
     return model
 
@@ -88,7 +94,7 @@ def _check_fits(model: Diffusion, net: Callable[..., Any], path: Schedule) -> No
     except Exception as error:  # a user's own network may raise anything
         raise ValueError(
             f"{_name_of_net(net)} raised {type(error).__name__} for x of the shape {tuple(x.shape)}: "
-            f"{str(error).strip().rstrip('.')[:300]}. Check `size`, `channels`, `time` and `classes`; or wrap it: "
+            f"{reason_of(error, 300)}. Check `size`, `channels`, `time` and `classes`; or wrap it: "
             "`lambda x, t: net(x, t)`."
         ) from error
 
@@ -101,10 +107,22 @@ def _in_range(name: str, value: Any, default: int, largest: int) -> int:
     return number
 
 
+def _checked_class(no_class: Any) -> int | None:
+    number: int | None = plain(no_class)
+    if number is not None:
+        check_argument("no_class", number, int)
+    return number
+
+
 def _class_names(classes: Any) -> tuple[str, ...]:
     if isinstance(classes, int):
         return tuple(map(str, range(_in_range("classes", classes, 1, MAX_CLASSES))))
-    return tuple(map(str, classes or ()))
+    if classes is not None and not isinstance(classes, list | tuple):
+        raise ValueError(f"`classes={classes!r}` is no number and no list of names. Give 10, or ['cat', 'dog'].")
+    names = tuple(map(str, classes or ()))
+    if classes is not None and not 1 <= len(set(names)) == len(names):
+        raise ValueError(f"`classes={classes!r}`: there is none, or one twice. Give each class once, in order.")
+    return names
 
 
 def _name_of_net(net: Callable[..., Any]) -> str:
@@ -126,15 +144,20 @@ def _time_input(time: TimeInput | None, path: Schedule) -> TimeInput:
     return time
 
 
-def _own_prediction(name: str) -> str:
+def _own_prediction(name: str | Prediction) -> Prediction:
+    if isinstance(name, Prediction):
+        return name
     if not isinstance(name, str):
         raise ValueError(f"`prediction={name!r}` is not possible. Give one of {', '.join(PREDICTIONS)}, as text.")
     own = ELSEWHERE.get(name, name)
     if own not in PREDICTIONS:
         raise ValueError(f"`prediction={name}` is not a choice. {did_you_mean(name, list(PREDICTIONS), 'types')}")
-    return own
+    return PREDICTIONS[own]
 
 
-def _per_channel(values: float | Sequence[float], channels: int) -> tuple[float, ...]:
+def _per_channel(name: str, values: float | Sequence[float], channels: int) -> tuple[float, ...]:
     listed = plain(values)
-    return (float(listed),) * channels if isinstance(listed, int | float) else tuple(map(float, listed))
+    each = [listed] * channels if isinstance(listed, int | float) else listed
+    if not isinstance(each, list | tuple) or not all(isinstance(one, int | float) and isfinite(one) for one in each):
+        raise ValueError(f"`{name}={values!r}` is no number, and none for each channel. Give 0.5, or one for each.")
+    return tuple(map(float, each))

@@ -25,7 +25,7 @@ def choose_precision(requested: str, device: str) -> str:
     """
     if requested == "auto":
         return best_precision(device)
-    if requested not in DTYPES:
+    if not isinstance(requested, str) or requested not in DTYPES:
         raise ValueError(
             f"`precision={requested}` is not a precision of networks. Give auto, {', '.join(DTYPES)}; auto is bf16 on "
             "a GPU that has it, else fp32."

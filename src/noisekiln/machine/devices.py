@@ -23,6 +23,27 @@ def pick_device(requested: str) -> str:
     return requested
 
 
+def as_device(requested: str | torch.device | None) -> torch.device:
+    """A device of torch, by its name, "auto" for the best, or None for the CPU.
+
+    Raises:
+        ValueError: If there is no such device, or it is not available.
+    """
+    if isinstance(requested, torch.device):
+        return requested
+    name = requested or "cpu"
+    if not isinstance(name, str) or name in ("auto", "cuda", "mps"):
+        return torch.device(pick_device(name))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device(pick_device(name))  # raises
+    index = device.index or 0
+    if device.type == "cuda" and index >= torch.cuda.device_count():
+        pick_device(name)  # raises
+    return device
+
+
 def prepare_for_training(device: str, *, deterministic: bool = False) -> None:
     """Make training on CUDA as fast as possible without changing what is learned; other devices are unchanged.
 
@@ -47,7 +68,7 @@ def prepare_for_training(device: str, *, deterministic: bool = False) -> None:
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
         # All memory is written before it is read.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made at run time
 
 
 def nondeterminism(error: Exception) -> ValueError | None:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from noisekiln.machine.devices import as_device
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -17,9 +19,9 @@ def to_device(tensor: Tensor, device: str | torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy lives until the transfer has ended
 
 
-def module_to_device(module: Module, device: str | torch.device) -> Module:
+def module_to_device(module: Module, device: str | torch.device | None) -> Module:
     """The module, moved to a device, with channels-last weights: the layout in which convolutions are fastest."""
-    module.to(device)
+    module.to(as_device(device))
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's type hints lack the argument
     return module
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
@@ -47,6 +48,7 @@ class Cascade(Model):
         self.codec, self.size = last.codec, last.size
         self.task = first.task  # none: a cascade starts from noise
 
+    @answering_unknown_names("arguments")
     def generate(
         self,
         conditions: Conditions,

@@ -1,6 +1,6 @@
 """A diffusion model: everything between a condition and an image, in one object that can be saved and loaded."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from noisekiln.codecs.base import Codec, Size, check_image_size
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.consent import Consent
-from noisekiln.components.plain_values import height_and_width, plain
+from noisekiln.components.plain_values import plain
+from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditions import NOTHING, Cond
+from noisekiln.data.sizes import height_and_width
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
@@ -24,14 +27,16 @@ from noisekiln.machine.graphs import use_cuda_graphs
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.generate import (
     Conditions,
+    check_rows,
     generate_batch,
     generate_in_batches,
     resolve_seeds,
     rows_of_batch,
     with_used,
+    wrapped,
 )
 from noisekiln.model.model import Model
-from noisekiln.model.sampling import Progress, Sampling, UsedSampling
+from noisekiln.model.sampling import Progress, Sampling, UsedSampling, WrapDenoiser
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
@@ -40,8 +45,6 @@ from noisekiln.paths import expand_home
 from noisekiln.samplers.base import Sampler, SeededNoise, check_steps
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
-
-WrapDenoiser = Callable[[Denoise], Denoise]
 
 
 class Diffusion(Model):
@@ -78,6 +81,7 @@ class Diffusion(Model):
         self.sampling = sampling
         self.task = task
 
+    @answering_unknown_names("arguments")
     def generate(
         self,
         conditions: Conditions,
@@ -124,25 +128,26 @@ class Diffusion(Model):
         source = check_source(self.task, source, len(values), self.codec.image_channels)
         size = size or output_size(self.task, source, self.size)
         if size != self.size:
+            if source is None:
+                windows(size, self.size)  # raises if they do not cover it, or are too many
             check_image_size(self.codec, size, self.device)
+        shape = (self.codec.x_channels, *self.codec.x_size(size))
+        for name, x in (("start", start), ("noise", noise)):
+            check_rows(x, shape, len(values), name)
 
         def generate(part: range) -> Iterator[Progress]:
             fresh = SeededNoise([seeds[i] for i in part])
             image = None
             if source is not None:
-                own = rows_of_batch(source, part, len(values), "source").to(self.device)
+                own = rows_of_batch(source, part).to(self.device)
                 image = condition_image(self.task, own, self.codec, self.size, fresh)
             denoise = self.bind([values[i] for i in part], guide, size, image, precision)
-            denoise = wrap_denoiser(denoise) if wrap_denoiser else denoise
-            first = (
-                fresh(self.empty_x(len(part), size))
-                if noise is None
-                else rows_of_batch(noise, part, len(values), "noise")
-            )
+            denoise = denoise if wrap_denoiser is None else wrapped(denoise, wrap_denoiser)
+            first = fresh(self.empty_x(len(part), size)) if noise is None else rows_of_batch(noise, part)
             if start is None:
                 x = levels[0].norm * first
             else:
-                x = renoise(rows_of_batch(start, part, len(values), "start"), CLEAN, levels[0], first)
+                x = renoise(rows_of_batch(start, part), CLEAN, levels[0], first)
             return generate_batch(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
 
         progress = generate_in_batches(generate, len(values), batch_size)
@@ -245,6 +250,7 @@ class Diffusion(Model):
         Raises:
             ValueError: If there is no model, or it is damaged, from a later version, or names Python files.
         """
+        check_argument("folder", folder, Path)
         model = load_parts(lambda parts: cls(*parts), folder, Consent.of(allow_code))
         return module_to_device(model, device).eval()
 

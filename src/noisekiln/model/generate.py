@@ -172,21 +172,47 @@ def _check_count(count: int) -> None:
     check_at_most("count", count, MOST_IMAGES)
 
 
-def rows_of_batch(tensor: Tensor, part: range, count: int, name: str) -> Tensor:
+def rows_of_batch(tensor: Tensor, part: range) -> Tensor:
     """The rows of one batch, from a tensor with one row per image or a single row for all.
 
     Args:
         tensor: (count, ...) or (1, ...).
         part: Indices of the batch's images.
+    """
+    return tensor.expand(len(part), *tensor.shape[1:]) if len(tensor) == 1 else tensor[part.start : part.stop]
+
+
+def check_rows(tensor: Tensor | None, shape: tuple[int, ...], count: int, name: str) -> None:
+    """Raise ValueError for a tensor with other rows than one of the shape for each image, or one for all.
+
+    Args:
+        tensor: The tensor; None if none was given.
+        shape: Shape of x, (C', H', W').
         count: Images in all.
         name: Name of the argument, for the message.
-
-    Raises:
-        ValueError: If it has another number of rows.
     """
-    if len(tensor) not in (1, count):
+    if tensor is None:
+        return
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ValueError(
-            f"`{name}` has {counted(len(tensor), 'row')} for {counted(count, 'image')}. "
-            "Give one for each image, or one for all."
+            f"`{name}`: {kind} was given, and it is x, in the model's units. Give a tensor of floats, (images, "
+            f"{', '.join(map(str, shape))}), such as `codec.encode` returns; or an image to `noisekiln.edit`."
         )
-    return tensor.expand(len(part), *tensor.shape[1:]) if len(tensor) == 1 else tensor[part.start : part.stop]
+    if len(tensor) not in (1, count) or tuple(tensor.shape[1:]) != shape:
+        raise ValueError(
+            f"`{name}`: the shape {tuple(tensor.shape)} was given for {counted(count, 'image')}, each of the shape "
+            f"{shape} in the model's units. Give one row for each image, or one for all."
+        )
+
+
+def wrapped(denoise: Denoise, wrap: Callable[[Denoise], Denoise]) -> Denoise:
+    """A denoiser wrapped by a function of the caller; raises ValueError if that is none, or returns none."""
+    inner: Any = wrap(denoise) if callable(wrap) else wrap
+    if not callable(inner):
+        raise ValueError(
+            f"`wrap_denoiser`: a {type(inner).__name__} cannot be called as a denoiser. Give a function from one "
+            "denoiser to another: `wrap_denoiser=lambda denoise: denoise` changes nothing."
+        )
+    result: Denoise = inner
+    return result

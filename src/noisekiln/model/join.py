@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import WouldOverwrite, counted
 from noisekiln.files.atomic import atomic_folder
@@ -16,6 +17,7 @@ from noisekiln.paths import expand_home
 from noisekiln.tasks.upscale import Upscale
 
 
+@answering_unknown_names("settings")
 def cascade(
     stages: Sequence[str | Path | Diffusion],
     *,

@@ -1,23 +1,21 @@
 """The interface of models: what a single model and a cascade have in common."""
 
 import html
-import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from noisekiln.codecs.base import Codec, Size
-from noisekiln.components.registry import did_you_mean
-from noisekiln.components.words import answer
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
+from noisekiln.model.arguments_by_name import ArgumentsByName
 from noisekiln.model.generate import Conditions, finished_images, resolve_seeds
 from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
 from noisekiln.samplers.base import Sampler
@@ -119,7 +117,9 @@ class Model(nn.Module, ABC):
         facts = f"{height}x{width}, {weights:,} parameters, condition: {kind}, {self.sampling.steps} steps"
         return f"<b>{type(self).__name__}</b>: {html.escape(f'{facts} of {self.sampling.sampler}')}"
 
-    def sample(self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Any) -> Images:
+    def sample(
+        self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Unpack[ArgumentsByName]
+    ) -> Images:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
 
         Args:
@@ -128,18 +128,10 @@ class Model(nn.Module, ABC):
             batch_size: Images sampled at once; it changes only speed and memory.
             options: Other arguments of `generate`.
         """
-        self._check_options(options)
-        progress = self.generate(conditions, seed=seed, batch_size=batch_size, **options)
+        generate: Callable[..., Iterator[Progress]] = self.generate  # of a cascade, it refuses some of the options
+        progress = generate(conditions, seed=seed, batch_size=batch_size, **options)
         self.warn_of_ignored(conditions, stacklevel=3)
         return finished_images(progress)
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise ValueError for an argument that `generate` does not have, with its name here."""
-        known = [name for name in inspect.signature(self.generate).parameters if name != "conditions"]
-        for name in options:
-            if name not in known:
-                found = answer("arguments", name) or did_you_mean(name, known, "options")
-                raise ValueError(f"There is no option called {name!r}. {found}")
 
     def warn_of_ignored(self, conditions: Conditions, *, stacklevel: int) -> None:
         """A Python warning for whatever is ignored in conditions: unknown words, and what exceeds the length.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
 from noisekiln.samplers.base import Sampler
@@ -13,6 +14,9 @@ from noisekiln.schedules.base import Schedule
 
 BATCH_SIZE = 64
 """Images sampled at once, by default; it changes only speed and memory."""
+
+WrapDenoiser = Callable[[Denoise], Denoise]
+"""Function from the conditioned and guided denoiser to the one that is sampled."""
 
 Decode = Callable[[Tensor], Tensor]
 """Function from x, (B, C', H', W'), to images, (B, H, W, C) uint8."""

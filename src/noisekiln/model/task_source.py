@@ -19,6 +19,8 @@ def check_source(task: Task | None, source: Tensor | None, count: int, channels:
     Raises:
         ValueError: If the task cannot start from it, or there is no task.
     """
+    if source is not None and not isinstance(source, Tensor):
+        raise ValueError(f"`source`: a {type(source).__name__} was given. Give a tensor (images, h, w, c) of bytes.")
     if task is not None:
         one = source is not None and source.ndim == 4 and len(source) == 1
         source = source.expand(count, -1, -1, -1) if one and source is not None else source

@@ -3,13 +3,14 @@
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from noisekiln.components.as_spec import as_spec
 from noisekiln.components.limits import LONGEST_MINUTES
+from noisekiln.components.plain_values import all_plain
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, rules_of, setting
 from noisekiln.errors import shorten
@@ -34,6 +35,8 @@ _sampling = partial(setting, group="Sampling, as saved with the model", may_chan
 class Settings:
     """Settings of a run, as stored in `run.yaml`; None means the default.
 
+    A component that holds no weights may be given as such, and is stored as its spec.
+
     In resolved settings, only unused features and a budget that was not requested are None. The `Rules` of a field hold
     its description, its possible values, and whether a resumed run may change it; the flags are derived from them.
     """
@@ -45,7 +48,9 @@ class Settings:
     lora: int | None = _fine_tuning(None, "With `start`: train an adapter of this rank. Default: all weights.", above=0)
     size: int | tuple[int, int] | None = _data(None, "Side in pixels, or (height, width).")
     task: str = _data(
-        "generate", "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`."
+        "generate",
+        "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`.",
+        room="tasks",
     )
     cond: str = _data(
         "auto",
@@ -56,6 +61,7 @@ class Settings:
         None,
         "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
         "`noisekiln list codecs`. Default: pixels.",
+        room="codecs",
     )
     minutes: float | None = _data(
         None,
@@ -87,11 +93,13 @@ class Settings:
     )
     prediction: str | None = _network(None, "What the network predicts, such as v, eps, x0 or flow. Default: v.")
     noise_label: str | None = _network(
-        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle."
+        None, "Encoding of the noise level: see `noisekiln list noise_labels`. Default: angle.", room="noise_labels"
     )
-    draw: str = _loss("log_normal", "Distribution of training noise levels: see `noisekiln list draws`.")
-    loss_weight: str = _loss("unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.")
-    objective: str = _loss("denoising", "Training loss: see `noisekiln list objectives`.")
+    draw: str = _loss("log_normal", "Distribution of training noise levels: see `noisekiln list draws`.", room="draws")
+    loss_weight: str = _loss(
+        "unit", "Loss weight of each noise level: see `noisekiln list loss_weights`.", room="loss_weights"
+    )
+    objective: str = _loss("denoising", "Training loss: see `noisekiln list objectives`.", room="objectives")
     teacher: str | None = _loss(None, "Run or model folder of the teacher, for an objective that distils.", folder=True)
     cond_dropout: float = _loss(
         0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
@@ -132,7 +140,7 @@ class Settings:
     timeout: float = _machine(
         300.0, "Distributed training: seconds before an unresponsive process is treated as lost.", above=0, at_most=1e6
     )
-    optimizer: str = _optimization("muon", "Optimizer: see `noisekiln list optimizers`.")
+    optimizer: str = _optimization("muon", "Optimizer: see `noisekiln list optimizers`.", room="optimizers")
     lr: float | None = _optimization(
         None,
         "Peak learning rate. Default: the optimizer's; a third of it when fine-tuning all weights, three times it for "
@@ -151,7 +159,7 @@ class Settings:
     keep_checkpoints: int = _kept(2, "Number of newest checkpoints to keep.", at_least=1)
     keep_every: int | None = _kept(None, "Also keep permanently the first checkpoint after every N images.", above=0)
     sampler: str | None = _sampling(
-        None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m."
+        None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", room="samplers"
     )
     steps: int | None = _sampling(None, "Default number of sampling steps of the model. Default: 20.", above=0)
     guidance: str | float | None = _sampling(
@@ -159,15 +167,20 @@ class Settings:
         "Default guidance of the model: a scale (1: no guidance), or a method: see `noisekiln list guidance`. "
         "Default: 1.5; 1 with a task.",
         at_least=0,
+        room="guidance",
     )
     schedule: str | None = _sampling(
-        None, "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras."
+        None,
+        "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
+        room="schedules",
     )
     curves: str = _kept(
         "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`."
     )
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, as_spec(each.name, getattr(self, each.name)))
         check(self)
         if self.steps is not None and self.steps > MOST_SAMPLING_STEPS:
             raise ValueError(
@@ -205,9 +218,9 @@ class Settings:
 
     def write(self, file: Path) -> None:
         """Write them as YAML."""
-        plain = {name: _plain(value) for name, value in asdict(self).items()}
-        plain["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
-        file.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        values = all_plain(asdict(self))  # YAML supports only numbers of Python
+        values["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
+        file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     @classmethod
     def read(cls, file: Path) -> "Settings":
@@ -264,10 +277,3 @@ class Settings:
     def replace(self, **changes: Any) -> "Settings":
         """These settings with some changed."""
         return replace(self, **changes)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of numpy as numbers of Python, because YAML supports only these."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)

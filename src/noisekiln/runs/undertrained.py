@@ -24,21 +24,23 @@ def about_undertrained_model(settings: Settings, images_seen: int, seconds: floa
     Args:
         settings: Resolved settings; a model that is fine-tuned, or learns from a teacher, is never undertrained.
         images_seen: Images seen by training.
-        seconds: Seconds of training at its end, for advice in minutes or epochs; None before the end.
+        seconds: Seconds of training at its end, for advice in settings; None when a model is sampled.
     """
     enough = clear_after(settings)
     if images_seen >= enough or settings.start is not None or settings.teacher is not None:
         return None
     look = "mostly noise" if images_seen < RECOGNISABLE * enough else "grainy"
     times = enough / max(images_seen, 1)
-    budget = f"images={enough}"
-    if seconds and settings.epochs:
-        budget = f"epochs={ceil(settings.epochs * times)}"
-    elif seconds and settings.minutes:
-        budget = f"minutes={_rounded_up(seconds / 60 * times)}"
+    budget = f"`images={enough}`"
+    if not seconds:  # sampling has no such setting
+        budget = f"{enough:,} images of training"
+    elif settings.epochs:
+        budget = f"`epochs={ceil(settings.epochs * times)}`"
+    elif settings.minutes:
+        budget = f"`minutes={_rounded_up(seconds / 60 * times)}`"
     return (
         f"after {counted(images_seen, 'image')} samples are still {look}; small images become clear with about "
-        f"`{budget}`, larger ones later"
+        f"{budget}, larger ones later"
     )
 
 

@@ -1,16 +1,21 @@
 """Image-to-image: add noise to an image and denoise it again."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
+from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.request import SampleOptions
 
 
-def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Any) -> Iterator[Progress]:
+@answering_unknown_names("arguments of uses")
+def edit(
+    model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Unpack[OptionsByName]
+) -> Iterator[Progress]:
     """Add noise to an image and remove it again under a condition (Meng et al. 2022, SDEdit).
 
     Args:

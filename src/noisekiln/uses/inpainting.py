@@ -1,7 +1,7 @@
 """Inpainting: generate the missing pixels of an image."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.data.rows import as_array
 from noisekiln.images import ImageLike, single_image
+from noisekiln.inverse.base import Inverse
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
@@ -19,13 +21,20 @@ from noisekiln.operators.mask import Mask
 from noisekiln.tasks.inpaint import Inpaint
 from noisekiln.uses.fit_image import as_floats, as_uint8, crop_images, pad_for_codec
 from noisekiln.uses.inverse_problem import solve_inverse_problem
+from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.task_model import apply_task
 
 MaskLike = NDArray[Any] | Tensor | Image.Image
 
 
+@answering_unknown_names("arguments of uses")
 def inpaint(
-    model: Diffusion, image: ImageLike, missing: MaskLike, *, method: str | None = None, **options: Any
+    model: Diffusion,
+    image: ImageLike,
+    missing: MaskLike,
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Iterator[Progress]:
     """Generate the missing pixels of an image; the known ones do not change.
 

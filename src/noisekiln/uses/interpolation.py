@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import counted
@@ -17,12 +19,16 @@ from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
 from noisekiln.uses.fit_image import as_uint8, check_single, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
+from noisekiln.uses.options_by_name import SamplingByName
 from noisekiln.uses.request import SampleOptions
 
 Key = int | ImageLike
 
 
-def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **options: Any) -> Iterator[Progress]:
+@answering_unknown_names("arguments of uses")
+def interpolate(
+    model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **options: Unpack[SamplingByName]
+) -> Iterator[Progress]:
     """A sequence of images from key to key, along great circles between the noises that lead to them.
 
     Args:
@@ -37,6 +43,10 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
         ValueError: For fewer than two keys, an image of another size, or an invalid option.
     """
     check_single(model)
+    if not isinstance(keys, Sequence | np.ndarray | Tensor) or isinstance(keys, str):
+        raise ValueError(
+            f"`keys`: a {type(keys).__name__} is no list of key frames. Give two or more: seeds, images, or both."
+        )
     read, frames = [_read_key(key) for key in keys], plain(frames)
     check_argument("frames", frames, int)
     if len(read) < 2 or frames < 1:
@@ -70,7 +80,7 @@ def interpolate(model: Diffusion, keys: Sequence[Key], *, frames: int = 8, **opt
 def _read_key(key: Any) -> int | ImageArray:
     """A seed, or an image (H, W, C)."""
     seed = plain(key) if getattr(key, "ndim", None) == 0 else key
-    return seed if isinstance(seed, int) else single_image(seed)
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else single_image(seed)
 
 
 def _inversion(model: Diffusion, key: ImageArray, options: SampleOptions) -> Inversion:

@@ -1,7 +1,7 @@
 """Inverse problems: images that agree with the observation of an operator."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Observation, Operator
 from noisekiln.samplers.base import Sampler
+from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.request import SampleOptions
 
 METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 20  # by records/README.md: near the best everywhere
@@ -24,8 +25,8 @@ def solve_inverse_problem(
     operator: Operator,
     *,
     size: tuple[int, int] | None = None,
-    method: str | None = None,
-    **options: Any,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Iterator[Progress]:
     """Samples of p(x | y): images that are likely under the model and from which the operator produces y.
 

@@ -1,12 +1,11 @@
 """Sampling options that all uses share."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from noisekiln.components.limits import MOST_IMAGES, MOST_STEPS
 from noisekiln.components.plain_values import all_plain
-from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, setting
 
 _sampling = partial(setting, group="Sampling")
@@ -27,10 +26,11 @@ class SampleOptions:
         None,
         "Guidance scale (1: no guidance; higher follows the condition more closely), or a method: "
         "see `noisekiln list guidance`.",
+        room="guidance",
     )
-    sampler: str | None = _sampling(None, "Sampler: see `noisekiln list samplers`.")
+    sampler: str | None = _sampling(None, "Sampler: see `noisekiln list samplers`.", room="samplers")
     steps: int | None = _sampling(None, "Number of sampling steps.", at_least=1, at_most=MOST_STEPS)
-    schedule: str | None = _sampling(None, "Noise schedule: see `noisekiln list schedules`.")
+    schedule: str | None = _sampling(None, "Noise schedule: see `noisekiln list schedules`.", room="schedules")
     # 64 is `noisekiln.model.sampling.BATCH_SIZE`, whose import would import torch, too slow for `--help`.
     batch_size: int = _sampling(
         64, "Images sampled at once; changes only speed and memory.", flag="--batch-size --batch", at_least=1
@@ -51,12 +51,8 @@ class SampleOptions:
         """Options from names and values, which may be numbers of numpy and torch.
 
         Raises:
-            ValueError: If an option is unknown; the message suggests the most similar one.
+            ValueError: If an option has an impossible value.
         """
-        known = [each.name for each in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ValueError(f"There is no option called {name!r}. {did_you_mean(name, known, 'options')}")
         return cls(**all_plain(values))
 
     def arguments(self, **defaults: Any) -> dict[str, Any]:

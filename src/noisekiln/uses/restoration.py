@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import Any
+from typing import Unpack
 
 import torch
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.spec import build
 from noisekiln.images import ImageLike, single_image
+from noisekiln.inverse.base import Inverse
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Operator
@@ -15,15 +17,17 @@ from noisekiln.operators.compose import Compose
 from noisekiln.operators.grayscale import Grayscale
 from noisekiln.uses.fit_image import as_floats, crop_images, pad_for_codec, size_for_codec
 from noisekiln.uses.inverse_problem import solve_inverse_problem
+from noisekiln.uses.options_by_name import OptionsByName
 
 
+@answering_unknown_names("arguments of uses")
 def restore(
     model: Diffusion,
     image: ImageLike,
     operator: str | Operator | Sequence[str | Operator],
     *,
-    method: str | None = None,
-    **options: Any,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Iterator[Progress]:
     """Images as they could have been before an operator acted on them: deblurred, denoised, coloured, ...
 

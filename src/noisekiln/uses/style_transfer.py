@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
+from noisekiln.components.argument_names import answering_unknown_names
+from noisekiln.components.as_spec import as_spec
 from noisekiln.components.plain_values import plain
+from noisekiln.components.spec import describe
 from noisekiln.files.pictures import ImageArray
 from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
+from noisekiln.uses.fit_image import as_uint8, check_single, crop_images, pad_for_codec, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, invert_and_generate, prepare_inversion
+from noisekiln.uses.options_by_name import SeedByName
 from noisekiln.uses.request import SampleOptions
 
 
+@answering_unknown_names("arguments of uses")
 def style(
     model: Diffusion,
     image: ImageLike,
@@ -24,7 +29,7 @@ def style(
     source_condition: Any = None,
     strength: float = 0.95,
     target_model: Diffusion | None = None,
-    **options: Any,
+    **options: Unpack[SeedByName],
 ) -> Iterator[Progress]:
     """Invert an image to the noise that leads to it, and sample from that noise under another condition.
 
@@ -42,7 +47,7 @@ def style(
         ValueError: For models that differ in size or in the shape of x, and for invalid options.
     """
     chosen = _checked_options(options)
-    target = _checked_target(model, target_model or model)
+    target = _checked_target(model, model if target_model is None else target_model)
     strength, pixels = plain(strength), as_uint8(model, single_image(image))[0].numpy()
     padded = _padded(model, target, pixels)
     size = (padded.shape[0], padded.shape[1])
@@ -69,16 +74,17 @@ def style(
     return crop_images(progress, (pixels.shape[0], pixels.shape[1]))
 
 
-def _checked_options(options: dict[str, Any]) -> SampleOptions:
-    if options.get("sampler") not in (None, "ddim"):
-        raise ValueError(
-            f"`sampler={options['sampler']}`: the image is inverted with ddim, and sampled with the same. Omit it."
-        )
+def _checked_options(options: SeedByName) -> SampleOptions:
+    sampler = options.get("sampler")
+    if sampler is not None and as_spec("sampler", sampler) != describe(SAMPLER):
+        raise ValueError(f"`sampler={sampler}`: the image is inverted with ddim, and sampled with the same. Omit it.")
     return SampleOptions.of(**{**options, "count": 1})
 
 
 def _checked_target(model: Diffusion, target: Diffusion) -> Diffusion:
     """The model that samples, if noise of the first model is noise of it too."""
+    check_single(model)
+    check_single(target)
     if _size_of(target) != _size_of(model):
         raise ValueError(
             f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "

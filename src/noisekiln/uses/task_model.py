@@ -1,20 +1,27 @@
 """Models that were trained for a task, applied to one source image."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor
 
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
+from noisekiln.inverse.base import Inverse
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.tasks.base import Task
+from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.request import SampleOptions
 
 
 def apply_task(
-    model: Diffusion, source: Tensor, task: type[Task], *, method: str | None = None, **options: Any
+    model: Diffusion,
+    source: Tensor,
+    task: type[Task],
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Iterator[Progress]:
     """Images generated from one source by a model with a task.
 

@@ -1,22 +1,31 @@
 """Upscaling: generate an image with more pixels."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
 from noisekiln.images import ImageLike, single_image
+from noisekiln.inverse.base import Inverse
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.downsample import Downsample
 from noisekiln.tasks.upscale import Upscale
 from noisekiln.uses.fit_image import as_floats, as_uint8
 from noisekiln.uses.inverse_problem import solve_inverse_problem
+from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.task_model import apply_task
 
 
+@answering_unknown_names("arguments of uses")
 def upscale(
-    model: Diffusion, image: ImageLike, factor: int = 4, *, method: str | None = None, **options: Any
+    model: Diffusion,
+    image: ImageLike,
+    factor: int = 4,
+    *,
+    method: str | Inverse | None = None,
+    **options: Unpack[OptionsByName],
 ) -> Iterator[Progress]:
     """Images with factor x factor pixels for each of an image's own, which are their means.
 

@@ -1,16 +1,19 @@
 """Variations: images similar to one image."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
+from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.images import ImageLike
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.uses.editing import edit
+from noisekiln.uses.options_by_name import SeedByName
 
 
+@answering_unknown_names("arguments of uses")
 def variations(
-    model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Any
+    model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Unpack[SeedByName]
 ) -> Iterator[Progress]:
     """Images similar to this one: `edit` without a condition.
 
