@@ -1,5 +1,6 @@
 """Run folders: what is in them, and that interrupted + resumed == uninterrupted, bit for bit."""
 
+import base64
 import json
 import re
 import shutil
@@ -743,3 +744,13 @@ def test_a_run_that_starts_over_with_an_existing_model_notes_it(data: DataSet, t
 
 def test_numbers_of_numpy_are_numbers():
     assert Settings(keep_checkpoints=np.int64(3), lr=np.float32(0.5), minutes=2).keep_checkpoints == 3
+
+
+def test_a_run_shows_itself_in_a_notebook(data: DataSet, tmp_path: Path):
+    run = Run(SETTINGS, data, tmp_path / "<run>")
+    assert run._repr_html_() == "<b>&lt;run&gt;</b>: 0% of the budget, 0 images seen"
+    next(run.steps())
+    grid = run.draw_grid()
+    line, _, image = run._repr_html_().partition("<br>")
+    assert f"{SETTINGS.batch_size} images seen" in line
+    assert base64.b64encode(grid.read_bytes()).decode() in image

@@ -23,6 +23,7 @@ from noisekiln.runs.epochs import EpochCounter
 from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step, Why
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
+from noisekiln.runs.notebook import as_html
 from noisekiln.runs.rank_agreement import check_ranks_agree
 from noisekiln.runs.reserved_time import count_as_used, reserve
 from noisekiln.runs.run_folder import RunFolder
@@ -99,6 +100,10 @@ class Run:
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
         self._skipped_steps = 0
         self._auto_cond = settings.cond == "auto" and base is None
+
+    def _repr_html_(self) -> str:
+        """Its progress and its newest grid, in a notebook."""
+        return as_html(self.folder, self.trainer)
 
     @property
     def settings(self) -> Settings:
