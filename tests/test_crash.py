@@ -155,7 +155,7 @@ def test_memory_that_is_short_when_something_is_saved(data: DataSet, tmp_path: P
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 147456 bytes.")
 
     run = Run(SETTINGS, data, tmp_path)
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr("noisekiln.training.shards.save_file", full)
     with pytest.raises(SaveFailed, match=r"memory ran out\. What was saved before is intact\. Run the same"):
         list(run.steps())
 

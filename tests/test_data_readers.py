@@ -11,7 +11,7 @@ from PIL import Image
 from noisekiln.data import load, readers
 from noisekiln.data.find import discovered
 
-ALLOWED = ("noisekiln.errors", "noisekiln.paths", "noisekiln.files.system_files")
+ALLOWED = ("noisekiln.errors", "noisekiln.paths", "noisekiln.files.system_files", "noisekiln.files.sample_folder")
 
 # a reader as someone would add it: files named inside an archive mean what they would mean in a folder
 ZIPPED = """
