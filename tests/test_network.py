@@ -112,7 +112,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(data, tmp_path, monke
     monkeypatch.setattr(torch, "compile", missing)
     run = Run(SETTINGS.replace(images=16, compile="yes"), data, tmp_path)
     assert run.compiler.failure == "No working C++ compiler found"
-    assert any("not compiled: No working C++ compiler found." in warning for warning in run.warnings)
+    assert any("not compiled: No working C++ compiler found" in warning for warning in run.warnings)
     assert len(list(run.steps())) == 1
 
 
