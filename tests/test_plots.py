@@ -21,9 +21,10 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
 from noisekiln.plots.contact_sheet import draw_data
+from noisekiln.plots.curve import MOST_POINTS, Curve, curve_of, smoothed, thinned
 from noisekiln.plots.forward_process import draw_forward, noisy_images
 from noisekiln.plots.lettering import fit_text, font_for, wrap_text
-from noisekiln.plots.loss_curves import curve_of, draw_run, smoothed
+from noisekiln.plots.run_curves import draw_run, in_words
 from noisekiln.plots.sample_animation import OPTIONS, denoising_frames, save_animation
 from noisekiln.plots.schedule_curves import draw_schedules
 from noisekiln.plots.sheet import MARGIN, TITLE, fit_into
@@ -48,10 +49,10 @@ def images(count: int, height: int, width: int, channels: int) -> np.ndarray:
 
 
 def test_curves_are_the_finite_values_of_a_log():
-    values = [2.0, float("nan"), None, 1, "x", True]
+    values = [2.0, float("nan"), None, 1, "x", True, 10**400, 1e300]
     lines = [{"images_seen": 8 * (i + 1), "loss": value} for i, value in enumerate(values)]
     curve = curve_of(lines, "loss")
-    assert (curve.images.tolist(), curve.values.tolist()) == ([8, 32], [2, 1])
+    assert (curve.x.tolist(), curve.values.tolist()) == ([8, 32], [2, 1])
 
 
 def test_the_running_mean_keeps_a_straight_line_and_has_no_lag():
@@ -80,6 +81,75 @@ def test_a_figure_of_a_run_has_its_numbers():
     assert draw_run([{"loss": 1.0}, {"images_seen": 3, "held_out": 1.0}], "a") is None
     negative = draw_run([{"images_seen": 1, "loss": -1.0}, {"images_seen": 9, "loss": 5.0}], "a")
     assert plain(negative).axes[0].get_yscale() == "linear"
+
+
+def test_a_complete_figure_of_a_run_has_all_that_its_log_has():
+    lines: list[dict[str, Any]] = [
+        {
+            "images_seen": i,
+            "seconds": i / 2,
+            "loss": 1 / i,
+            "lr": 0.01,
+            "grad_norm": 2.0,
+            "loss/nsr_0-0.05": 1.0,
+            "loss/nsr_5-inf": 0.5 / i,
+            "loss/other": 3.0,
+        }
+        for i in range(1, 300)
+    ]
+    lines += [{"images_seen": 150, "held_out": 0.3, "train_frozen": 0.2}]
+    lines += [
+        {"images_seen": i, "kid": 0.2, "kid_error": error, "mind": 3.0 - i / 100, "score_images": 500}
+        for i, error in ((100, 0.01), (200, None), (250, float("nan")))
+    ]
+    figure = plain(draw_run(lines, "a", complete=True))
+    names = ["training loss", "loss by noise level", "error at fixed noise", "KID", "MIND"]
+    assert [panel.get_ylabel() for panel in figure.axes] == [*names, "gradient norm", "learning rate"]
+    _, levels, _, kid, mind, gradient, _ = figure.axes
+    assert [line.get_label() for line in levels.lines] == ["0 to 0.05", "over 5"]
+    assert levels.get_legend().get_title().get_text() == "noise-to-signal ratio"
+    assert [bar.get_label() for bar in kid.containers] == ["KID of 500 images"]
+    (bars,) = kid.containers[0].lines[2]
+    assert [np.ptp(segment[:, 1]) for segment in bars.get_segments()] == pytest.approx([0.02, 0, 0])
+    assert mind.lines[1].get_xydata().tolist() == [[250, 0.5]]
+    assert gradient.lines[1].get_ydata().tolist() == pytest.approx([2.0] * 299)
+    assert "after 299 images in 150 s: loss 0.00" in figure.texts[1].get_text()
+    assert "MIND 0.5" in figure.texts[1].get_text()
+    assert draw_run([{"images_seen": 3, "skipped_step": "nan"}], "a", complete=True) is None
+    lonely = plain(draw_run([{"images_seen": 3, "mind": 1.0}, {"images_seen": 4}], "a", complete=True))
+    assert [panel.get_ylabel() for panel in lonely.axes] == ["MIND"]
+
+
+def test_legends_stand_beside_the_panels_and_hide_no_curve():
+    lines = [
+        {"images_seen": i, "loss": 1 / i, "lr": 0.1, "grad_norm": 1.0}
+        | {f"loss/nsr_{low}-{low + 1}": 1.0 for low in range(12)}
+        for i in range(1, 50)
+    ]
+    figure = plain(draw_run(lines, "a", complete=True))
+    figure.canvas.draw()
+    for panel in figure.axes:
+        legend, box = panel.get_legend().get_window_extent(), panel.get_window_extent()
+        assert legend.x0 > box.x1
+        assert legend.x1 < figure.bbox.x1
+        assert legend.y0 > box.y0 - 25
+
+
+def test_a_long_log_is_drawn_by_few_points_of_its_whole_length():
+    count = 100_000
+    curve = Curve(np.arange(count, dtype=np.float64), np.ones(count))
+    drawn = thinned(curve)
+    assert len(drawn.x) <= MOST_POINTS
+    assert (drawn.x[0], drawn.x[-1]) == (0, count - 1)
+    assert thinned(drawn) is drawn
+    lines = [{"images_seen": i, "loss": float(i % 2)} for i in range(count)]
+    panel = plain(draw_run(lines, "a")).axes[0]
+    assert max(len(line.get_xdata()) for line in panel.lines) <= MOST_POINTS
+    assert np.ptp(panel.lines[1].get_ydata()) < 0.01  # of all values, not of those that are drawn
+
+
+def test_durations_are_short():
+    assert [in_words(seconds) for seconds in (0.4, 48, 720, 40_000)] == ["0 s", "48 s", "12 min", "11.1 h"]
 
 
 def plain(figure: Any) -> Any:
@@ -128,6 +198,45 @@ def test_plot_schedules(cli: Command, tmp_path: Path, monkeypatch: pytest.Monkey
     ]:
         result = cli("plot", *words)
         assert (result.code, message in result.err) == (2, True), result
+
+
+def test_plot_of_a_run(cli: Command, tmp_path: Path):
+    run = tmp_path / "cats $x$ 猫"
+    run.mkdir()
+    log = run / "metrics.jsonl"
+    log.write_text('{"images_seen": 8, "loss": 2.0}\n', encoding="utf-8")
+    assert cli("plot", run).out == f"wrote {run / 'curves.png'}\nwrote {run / 'curves.svg'}\n"
+    text = read_png_text(run / "curves.png")
+    assert text is not None
+    assert (text["command"], text["model"]) == ("plot", "cats $x$ 猫")
+    svg = (run / "curves.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<?xml")
+    assert cli("plot", run).out.startswith("replaced")
+    assert (run / "curves.svg").read_text(encoding="utf-8") == svg
+    log.write_text('{"images_seen": 8, "loss": 2.0}\n{"images_\n', encoding="utf-8")
+    result = cli("plot", run, "--out", tmp_path / "new" / "a.svg")
+    assert result.out.splitlines() == [
+        "note: metrics.jsonl: line 2 is damaged and left out; the others stay",
+        f"wrote {tmp_path / 'new' / 'a.svg'}",
+    ]
+
+
+def test_what_has_no_curves_is_refused_in_words(cli: Command, tmp_path: Path, class_run: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text("", encoding="utf-8")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "metrics.jsonl").write_text("x\n", encoding="utf-8")
+    for place, message in [
+        (tmp_path / "none", "no folder of a run"),
+        (tmp_path, "is not a run: it holds neither run.yaml nor metrics.jsonl"),
+        (tmp_path / "run" / "run.yaml", "is not a run"),
+        (tmp_path / "run", "has nothing to plot: it holds no metrics.jsonl yet"),
+        (tmp_path / "broken", "has nothing to plot: metrics.jsonl: line 1 is damaged"),
+        (class_run / "model", f"Give the folder of the run that trained it, such as {class_run}."),
+    ]:
+        result = cli("plot", place)
+        assert (result.code, message in result.err) == (2, True), result
+        assert result.err.count("\n") == 1
 
 
 def test_matplotlib_is_imported_only_to_draw_and_pyplot_never():

@@ -7,34 +7,59 @@ import typer
 
 from noisekiln.cli._options import option
 
-EXAMPLE = "noisekiln plot schedules --out schedules.svg"
+EXAMPLE = "noisekiln plot runs/demo"
 SCHEDULES = "schedules"
 ENDINGS = (".png", ".svg")
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="What to plot: schedules.")],
-    out: Annotated[Path | None, option(help="File for the plot: .png or .svg. Default: schedules.png.")] = None,
+    what: Annotated[str, typer.Argument(help="Folder of a run; or the word schedules, for all noise schedules.")],
+    out: Annotated[
+        Path | None,
+        option(help="File for the plot: .png or .svg. Default: RUN/curves.png and curves.svg, or schedules.png."),
+    ] = None,
 ) -> None:
-    """Plot the noise schedules: alpha, sigma and log-SNR over time. Runs draw their own plots while they train."""
+    """Plot the curves of a run: loss, loss by noise level, held-out loss, scores, gradient norm, learning rate."""
     from noisekiln.cli._show import say
     from noisekiln.components.registry import did_you_mean
     from noisekiln.paths import expand_home
 
-    if what != SCHEDULES:
+    run = expand_home(Path(what))
+    if what != SCHEDULES and not run.exists():
         raise ValueError(
-            f"There is no plot called {what!r}. {did_you_mean(what, [SCHEDULES], 'plots')} "
-            "The curves of a run are in loss.png in its folder."
+            f"There is no plot called {what!r}, and no folder of a run. {did_you_mean(what, [SCHEDULES], 'plots')} "
+            "For the curves of a run, give its folder, such as runs/demo."
         )
-    file = expand_home(out or Path(f"{SCHEDULES}.png"))
+    files = [_checked(expand_home(out))] if out else _defaults(what, run)
+    replaced = {file for file in files if file.exists()}
+    if what == SCHEDULES:
+        _plot_schedules(files[0])
+    else:
+        from noisekiln.runs.run_plot import plot_run
+
+        left_out = plot_run(run, files)
+        if left_out:
+            say(f"note: {left_out}")
+    for file in files:
+        say(f"{'replaced' if file in replaced else 'wrote'} {file}")
+
+
+def _defaults(what: str, run: Path) -> list[Path]:
+    """The files without `out`."""
+    if what == SCHEDULES:
+        return [Path(f"{SCHEDULES}.png")]
+    from noisekiln.runs.run_plot import NAMES
+
+    return [run / name for name in NAMES]
+
+
+def _checked(file: Path) -> Path:
     if file.suffix.lower() not in ENDINGS:
         raise ValueError(
             f"`out={file}` has the ending {file.suffix or 'none'!r}, and plots are written as PNG or SVG. "
             f"Give a file such as {file.stem or SCHEDULES}.png."
         )
-    replaced = file.exists()
-    _plot_schedules(file)
-    say(f"{'replaced' if replaced else 'wrote'} {file}")
+    return file
 
 
 def _plot_schedules(file: Path) -> None:

@@ -1,6 +1,7 @@
 """Figures of matplotlib, without its global state: no window, no backend, no style of the user's own."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,9 @@ def new_figure(width: int, height: int) -> "Figure":
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
 
-def add_panels(figure: "Figure", shares: tuple[float, ...], *, top: float, bottom: float) -> list["Axes"]:
+def add_panels(
+    figure: "Figure", shares: tuple[float, ...], *, top: float, bottom: float, left: float = LEFT, right: float = 24.0
+) -> list["Axes"]:
     """Axes one below the other, with one horizontal axis; each as tall as its share of the space.
 
     Args:
@@ -53,24 +56,62 @@ def add_panels(figure: "Figure", shares: tuple[float, ...], *, top: float, botto
         shares: Share of each.
         top: Pixels above the first one, for a title.
         bottom: Pixels below the last one.
+        left: Pixels on their left, for labels.
+        right: Pixels on their right.
     """
     width, height = figure.get_size_inches() * DPI
-    gap, right = 30.0, 24.0
+    gap = 30.0
     space = height - top - bottom - gap * (len(shares) - 1)
     axes: list[Axes] = []
     upper = height - top
     for share in shares:
         tall = space * share / sum(shares)
-        place = (LEFT / width, (upper - tall) / height, 1 - (LEFT + right) / width, tall / height)
+        place = (left / width, (upper - tall) / height, 1 - (left + right) / width, tall / height)
         axes.append(figure.add_axes(place, sharex=axes[0] if axes else None))
         upper -= tall + gap
     for each in axes:
         each.grid(True, color="#e6e6e6", linewidth=0.8)
         each.set_axisbelow(True)
-        each.yaxis.set_label_coords(-66 / (width - LEFT - right), 0.5)  # in one column
+        each.yaxis.set_label_coords(-66 / (width - left - right), 0.5)  # in one column
     for each in axes[:-1]:
         each.tick_params(labelbottom=False)
     return axes
+
+
+def legend_beside(panel: "Axes") -> None:
+    """The legend of a panel on its right, where it hides no curve; a title that it has stays."""
+    before = panel.get_legend()
+    title = before.get_title().get_text() if before else None
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.015, 1.04), "borderaxespad": 0.0}
+    legend = panel.legend(**place, frameon=False, fontsize=9, title=title, title_fontsize=9, alignment="left")
+    legend.set_in_layout(False)
+
+
+def format_axes(panels: Sequence["Axes"], last: float, first: float = 0.0) -> None:
+    """Few ticks, with few digits.
+
+    Args:
+        panels: Axes one below the other, with one horizontal axis.
+        last: Its end.
+        first: Its beginning.
+    """
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    panels[0].set_xlim(first, last * 1.01 or 1)
+    panels[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
+    for panel in panels:
+        tall = panel.get_position().height * panel.figure.get_size_inches()[1] * DPI
+        panel.yaxis.set_major_locator(MaxNLocator(max(3, int(tall // 45))))
+        if panel.get_yscale() == "log":
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.4g}"))
+        panel.yaxis.set_minor_locator(NullLocator())
+
+
+def plain_text(text: str, most: int = 60) -> str:
+    """A name that fits into a title or a legend; a dollar sign would begin a formula."""
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return text.replace("$", r"\$")
 
 
 def save_figure(figure: "Figure", file: Path, text: Mapping[str, Any]) -> None:
@@ -79,7 +120,8 @@ def save_figure(figure: "Figure", file: Path, text: Mapping[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with plotting(), atomic_write(file) as draft:
+    with plotting(), atomic_write(file) as draft, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a sign that the font lacks, which is drawn as a box
         if file.suffix.lower() == ".svg":
             figure.savefig(draft, format="svg", metadata={"Date": None, "Creator": f"noisekiln {VERSION}"})
         else:

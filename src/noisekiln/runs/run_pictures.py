@@ -24,7 +24,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.plots.contact_sheet import draw_data
 from noisekiln.plots.figure import save_figure
 from noisekiln.plots.forward_process import draw_forward
-from noisekiln.plots.loss_curves import draw_run
+from noisekiln.plots.run_curves import draw_run
 from noisekiln.plots.sample_animation import COUNT, denoising_frames, save_animation
 from noisekiln.runs.grids import describe_run
 from noisekiln.training.trainer import Trainer
