@@ -23,7 +23,7 @@ LAYERS = [
     *("blocks", "operators", "codecs", "conditioners", "backbones", "tasks"),  # what is learned, what is seen
     *("denoisers", "objectives", "optimizers"),
     *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
-    *("ema", "logs", "training", "metrics"),  # know nothing of diffusion
+    *("ema", "logs", "training", "metrics", "features"),  # know nothing of diffusion
     *("model", "uses", "plots"),
     *("plan", "monitor", "session", "runs", "interop"),
     *("api", "public", "cli", "web"),
@@ -42,6 +42,7 @@ WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they
     "logs": {"components", "files"},
     "training": {"errors", "files", "distributed", "machine", "ema"},
     "metrics": set(),
+    "features": {"errors", "paths"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Features: frozen networks whose outputs scores compare, one per file."""

@@ -1,0 +1,1 @@
+"""Architectures of the networks that features come from."""
