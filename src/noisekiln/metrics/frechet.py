@@ -20,12 +20,11 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         ValueError: If the shapes do not fit, or a feature is not finite.
     """
     check_features(first, second)
-    means, covariances = zip(*(_moments(features) for features in (first, second)), strict=True)
-    # tr (S1 S2)^(1/2) = sum of the roots of the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2).
-    root = _root(covariances[0])
-    middle = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp(min=0).sqrt().sum()
-    traces = sum(covariance.trace() for covariance in covariances)
-    return float((means[0] - means[1]).square().sum() + traces - 2 * middle)
+    means = [features.mean(0, dtype=torch.float64) for features in (first, second)]
+    one, two = (_factor(features, mean) for features, mean in zip((first, second), means, strict=True))
+    # With S1 = A'A and S2 = B'B, tr (S1 S2)^(1/2) is the sum of the singular values of A B'.
+    middle = torch.linalg.svdvals(one @ two.T).sum()
+    return float((means[0] - means[1]).square().sum() + one.square().sum() + two.square().sum() - 2 * middle)
 
 
 def frechet_bias(n: int, m: int, dimensions: int) -> float:
@@ -44,16 +43,11 @@ def frechet_bias(n: int, m: int, dimensions: int) -> float:
     return (1 / n + 1 / m) * dimensions * (1 + (dimensions + 1) / 4)
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D), in float64 and without a copy of the set."""
-    mean = features.mean(0, dtype=torch.float64)
-    covariance = mean.new_zeros(len(mean), len(mean))
+def _factor(features: Tensor, mean: Tensor) -> Tensor:
+    """A matrix A of at most (D, D) with ``A'A`` = the covariance, (D, D), of the features."""
+    factor = mean.new_empty(0, len(mean))
     for _, block in row_blocks(features):
-        covariance.addmm_((block - mean).T, block - mean)
-    return mean, covariance / (len(features) - 1)
-
-
-def _root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    return root
+        factor = torch.cat([factor, block - mean])
+        if len(factor) > len(mean):
+            factor = torch.linalg.qr(factor, mode="r").R
+    return factor.div_((len(features) - 1) ** 0.5)

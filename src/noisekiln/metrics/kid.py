@@ -17,7 +17,9 @@ def kernel_distance(first: Tensor, second: Tensor) -> Estimated:
     are used, no random subsets, so the value is the same at every call. Cost: ``(N + M)^2 D``.
 
     The standard error is the standard deviation of the estimate over samples of these sizes: the variance of a
-    U-statistic by its Hoeffding decomposition, each term of it estimated without bias (as Sutherland & Deka 2019).
+    U-statistic by its Hoeffding decomposition, each term of it estimated without bias (as Sutherland & Deka 2019). For
+    two samples of one distribution the terms of first order are 0 but their estimates are not, so the variance may
+    come out too small, even negative: it is at least half of that of the terms of second order.
 
     Args:
         first: Features, (N, D), N >= 4.
@@ -34,7 +36,8 @@ def kernel_distance(first: Tensor, second: Tensor) -> Estimated:
     linear = 4 * witness_variance(one, cross.rows, cross.by_row, cross.disjoint, m) / n
     linear += 4 * witness_variance(two, cross.columns, cross.by_column, cross.disjoint, n) / m
     pairs = one.interaction_variance + two.interaction_variance + 4 * cross.interaction_variance
-    return Estimated(one.mean + two.mean - 2 * cross.mean, max(0.0, max(0.0, linear) + pairs) ** 0.5)
+    variance = max(linear + pairs, pairs / 2, 0.0)  # pairs < 0 is rounding: equal rows
+    return Estimated(one.mean + two.mean - 2 * cross.mean, variance**0.5)
 
 
 def permutation_p_value(first: Tensor, second: Tensor, *, permutations: int = 1000, seed: int = 0) -> float:

@@ -114,8 +114,8 @@ def _distinct_rows(training: Tensor, repeated: Tensor | None) -> Tensor:
     rows = (~(duplicates(training) if repeated is None else repeated)).nonzero()[:, 0]
     if len(rows) < LEAST:
         raise ValueError(
-            f"Of {len(training):,} training images {len(rows):,} are distinct. With fewer than {LEAST}, the nearest can be "
-            "much nearer than the second nearest by chance, so nothing can be concluded about copying. "
+            f"Of {len(training):,} training images {len(rows):,} are distinct. With fewer than {LEAST}, the nearest is "
+            "often much nearer than the second nearest by chance, so nothing can be concluded about copying. "
             "Look at the pictures yourself, or train with more images."
         )
     return rows
