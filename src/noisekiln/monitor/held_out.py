@@ -163,13 +163,9 @@ class HeldOutLoss:
     def _read(self) -> str:
         """Read the evaluations so far; a line of text if they are damaged."""
         try:
-            content = read_json(self.file)
-            noisy_images, history = int(content["noisy_images"]), [_evaluation(each) for each in content["evaluations"]]
-            if len({(each.held_out.shape, each.train.shape) for each in history}) > 1:
-                raise ValueError("its evaluations are of different images")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.noisy_images, self.history = read_evaluations(self.file)
+        except (OSError, ValueError) as error:
             return f"{self.file.name} is damaged ({error}): the run starts a new comparison of held-out losses"
-        self.noisy_images, self.history = noisy_images, history
         return ""
 
     def _write(self) -> None:
@@ -179,6 +175,23 @@ class HeldOutLoss:
         ]
         content = {"noisy_images": self.noisy_images, "nsr": list(RATIOS), "evaluations": evaluations}
         write_json(self.file, content, indent=None)
+
+
+def read_evaluations(file: Path) -> tuple[int, list[Evaluation]]:
+    """The number of noisy images and all evaluations in a run's `held_out.json`, oldest first.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged.
+    """
+    content = read_json(file)
+    try:
+        noisy_images, history = int(content["noisy_images"]), [_evaluation(each) for each in content["evaluations"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    if len({(each.held_out.shape, each.train.shape) for each in history}) > 1:
+        raise ValueError("its evaluations are of different images")
+    return noisy_images, history
 
 
 def errors_at(diffusion: Diffusion, rows: Batch, ratio: float, at_once: int) -> Tensor:

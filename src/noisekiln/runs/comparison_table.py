@@ -1,0 +1,174 @@
+"""The table of a comparison of runs, as text: a row for each property, a column for each run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from noisekiln.errors import counted, shorten
+from noisekiln.plots.curve import curve_of, is_number
+from noisekiln.plots.run_curves import SCORES, in_words
+from noisekiln.runs.run_summary import RunSummary
+
+NOT_KNOWN = "-"
+MOST_SETTINGS = 12  # rows of settings that differ
+MOST_SCORES = 20
+SHOWN_ELSEWHERE = frozenset({
+    *("data", "size", "task", "cond", "backbone", "model", "start", "lora", "minutes", "images", "epochs"),
+    *("sampler", "steps", "guidance", "schedule"),  # beside the samples
+    *("curves", "keep_checkpoints", "keep_every", "ema_snapshots", "timeout"),  # change nothing that is compared
+})  # fmt: skip
+
+Row = tuple[str, list[str]]
+
+
+def rows_of_runs(runs: Sequence[RunSummary]) -> list[Row]:
+    """The rows: title, and the value of each run; rows that no run has a value for are left out."""
+    rows = [(title, [value(run) or NOT_KNOWN for run in runs]) for title, value in ROWS]
+    settings = [(name, [_setting(run, name) for run in runs]) for name in differing_settings(runs)[:MOST_SETTINGS]]
+    place = next(number for number, (title, _) in enumerate(rows) if title == "budget")
+    rows[place:place] = settings
+    names = dict.fromkeys(name for run in runs for name in run.scores)
+    rows += [(_title(name), [_score(run, name) for run in runs]) for name in list(names)[:MOST_SCORES]]
+    rows += [(f"last {title} in training", [_last(run, name) for run in runs]) for name, title in SCORES.items()]
+    questions = dict.fromkeys(question for run in runs for question in _conclusions(run))
+    rows += [(question, [_conclusions(run).get(question, NOT_KNOWN) for run in runs]) for question in questions]
+    return [(title, values) for title, values in rows if any(value != NOT_KNOWN for value in values)]
+
+
+def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
+    """Names of the settings that two runs have different values of, apart from those with rows of their own."""
+    known = [run for run in runs if run.settings]
+    names = dict.fromkeys(name for run in known for name in run.settings)
+    return [
+        name for name in names if name not in SHOWN_ELSEWHERE and len({str(run.setting(name)) for run in known}) > 1
+    ]
+
+
+def _data(run: RunSummary) -> str:
+    name, images = run.data.get("name") or run.setting("data"), run.data.get("images")
+    count = f" ({counted(images, 'image')})" if isinstance(images, int) else ""
+    return f"{shorten(str(name), 60)}{count}" if name else ""
+
+
+def _size(run: RunSummary) -> str:
+    if run.model is not None:
+        size, channels = run.model.size, run.model.channels
+    else:
+        size, channels = run.data.get("size"), run.data.get("channels")
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        return ""
+    kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
+    return f"{size[0]}x{size[1]} {kind}"
+
+
+def _task(run: RunSummary) -> str:
+    task = run.model.task if run.model else run.setting("task")
+    return "" if task in ("generate", None) else str(task)
+
+
+def _condition(run: RunSummary) -> str:
+    if run.model is None:
+        return str(run.setting("cond") or "")
+    conditioner = run.model.conditioner
+    if conditioner is None or run.setting("cond") == "none":
+        return "none"
+    if conditioner.choices:
+        return f"{len(conditioner.choices):,} {conditioner.plural}"
+    return conditioner.kind
+
+
+def _network(run: RunSummary) -> str:
+    specs = run.model.networks if run.model and run.model.networks else [run.setting("backbone") or ""]
+    return "; ".join(shorten(str(spec), 200) for spec in specs)
+
+
+def _parameters(run: RunSummary) -> str:
+    return "" if run.model is None else count_in_words(run.model.parameters)
+
+
+def count_in_words(count: int) -> str:
+    """A number of parameters: "0.78M", "12.4k"."""
+    return f"{count / 1e6:.3g}M" if count >= 100_000 else f"{count / 1e3:.3g}k" if count >= 1000 else str(count)
+
+
+def _start(run: RunSummary) -> str:
+    start, rank = run.setting("start"), run.setting("lora")
+    if not start:
+        return ""
+    return f"adapter of rank {rank} for {start}" if rank else str(start)
+
+
+def _budget(run: RunSummary) -> str:
+    units = {"minutes": "minute", "images": "image", "epochs": "epoch"}
+    budgets = {noun: run.setting(name) for name, noun in units.items()}
+    return ", ".join(counted(value, noun) for noun, value in budgets.items() if is_number(value))
+
+
+def _state(run: RunSummary) -> str:
+    share = "" if run.share is None else "done" if run.share >= 1 else f"{run.share:.0%} of the budget"
+    now = "trains at this moment" if run.trains else ""
+    return ", ".join(filter(None, [now, "" if run.trains and share == "done" else share]))
+
+
+def _held_out(run: RunSummary) -> str:
+    if run.held_out is None:
+        return ""
+    value, images = run.held_out
+    last = images == max(curve_of(run.lines, "held_out").x)
+    return f"{value:.4f}" if last else f"{value:.4f} (after {images:,} images)"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+ROWS: list[tuple[str, Callable[[RunSummary], str]]] = [
+    ("data", _data),
+    ("images", _size),
+    ("task", _task),
+    ("condition", _condition),
+    ("network", _network),
+    ("parameters", _parameters),
+    ("started from", _start),
+    ("budget", _budget),
+    ("progress", _state),
+    ("images seen", lambda run: _number(run.images_seen, ",")),
+    ("training time", lambda run: "" if run.seconds is None else in_words(run.seconds)),
+    ("images/s", lambda run: _number(run.images_per_second, ",.0f")),
+    ("training loss", lambda run: _number(run.loss, ".4f")),
+    ("best held-out loss", _held_out),
+    ("verdict", lambda run: run.verdict),
+]
+
+
+def _setting(run: RunSummary, name: str) -> str:
+    value = run.setting(name)
+    return NOT_KNOWN if value is None else shorten(str(value), 100)
+
+
+def _score(run: RunSummary, name: str) -> str:
+    score = run.scores.get(name)
+    if score is None:
+        return NOT_KNOWN
+    spread = f" ± {score['spread']:.2g}" if "spread" in score else ""
+    real = f" (real {score['real']:.3g})" if "real" in score else ""
+    return f"{score['value']:.4g}{spread}{real}"
+
+
+def _title(name: str) -> str:
+    return SCORES.get(name, shorten(name, 30))
+
+
+def _last(run: RunSummary, name: str) -> str:
+    values = curve_of(run.lines, name).values
+    return f"{values[-1]:.4g}" if len(values) else NOT_KNOWN
+
+
+def _conclusions(run: RunSummary) -> dict[str, str]:
+    """The grade of each question of an evaluation."""
+    found: Any = run.evaluation.get("conclusions")
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return {
+        shorten(str(entry["question"]), 30): shorten(str(entry["grade"]), 30)
+        for entry in entries
+        if entry.get("question") and entry.get("grade")
+    }
