@@ -73,15 +73,15 @@ def test_checkpoints_are_due_by_time_at_multiples_and_with_grids():
     due = due_actions()
     steps = [(100, 4), (200, 8), (250, 12), (350, 14), (400, 20), (450, 25), (500, 31)]
     drawn = {200}
-    made = [images for images, seconds in steps if due.checkpoint(step(images, seconds), drawn=images in drawn)]
+    made = [images for images, seconds in steps if due.checkpoint(step(images, seconds), now=images in drawn)]
     assert made == [200, 350, 450], "each restarts the ten seconds"
 
 
 def test_no_checkpoint_of_a_skipped_step_or_the_last_one():
     due = due_actions()
-    assert not due.checkpoint(step(300, 99, applied=False), drawn=False)
-    assert not due.checkpoint(step(1000, 99), drawn=True), "the last one is saved after the last grid"
-    assert due.checkpoint(step(310, 99), drawn=False)
+    assert not due.checkpoint(step(300, 99, applied=False), now=False)
+    assert not due.checkpoint(step(1000, 99), now=True), "the last one is saved after the last grid"
+    assert due.checkpoint(step(310, 99), now=False)
 
 
 def test_snapshots_are_due_at_equal_shares_of_what_is_left():

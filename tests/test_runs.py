@@ -95,7 +95,7 @@ def test_run_folder(class_run: Path):
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2
     settings = yaml.safe_load((class_run / "run.yaml").read_text())
-    left_open = {"minutes", "epochs", "start", "lora", "teacher", "micro_batch_size", "keep_every"}
+    left_open = {"minutes", "epochs", "start", "lora", "teacher", "micro_batch_size", "keep_every", "score"}
     assert {name for name, value in settings.items() if value is None} == left_open
     assert "auto" not in settings.values()
     assert (settings["cond"], settings["images"], settings["size"]) == ("class_label", 1600, [8, 8])

@@ -21,7 +21,7 @@ from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.runs.events import DataRead, End, Epoch, Event, Grid, HeldOut, Note, Plan, Reading, Saving, Step
+from noisekiln.runs.events import DataRead, End, Epoch, Event, Grid, HeldOut, Note, Plan, Reading, Saving, Score, Step
 from noisekiln.training.due import EverySeconds
 
 MANY_EPOCHS = 100  # of more, at most one line a second is printed
@@ -50,7 +50,7 @@ class Watcher:
         self._loss: float | None = None  # averaged over recent steps
         self._steps = 0  # in this average
         self._trend = ""
-        self._drawn = self._saved = self._ended = False
+        self._drawn = self._scored = self._saved = self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +128,11 @@ class Watcher:
             say(f"{'next' if self.plan.images_seen else 'first'} grid of samples: {event.file}")
 
     @__call__.register
+    def _(self, event: Score) -> None:
+        say(describe_score(event, first=not self._scored))
+        self._scored = True
+
+    @__call__.register
     def _(self, event: Epoch) -> None:
         often = event.epochs > MANY_EPOCHS and event.number < event.epochs
         if not often or self._epoch_line.due(event.seconds):
@@ -175,6 +180,19 @@ def describe_epoch(epoch: Epoch, trend: str) -> str:
         trend,
     ]
     return " · ".join(filter(None, parts))
+
+
+def describe_score(score: Score, *, first: bool = False) -> str:
+    """A score of samples, in one line.
+
+    Args:
+        score: The event.
+        first: Whether to say what was compared.
+    """
+    distances = f"KID {score.kid:.4g} ± {score.kid_error:.2g}, MIND {score.mind:.4g}"
+    compared = f" ({counted(score.samples, 'sample')} against {score.against})" if first else ""
+    best = " (best so far)" if score.is_best else ""
+    return f"score after {counted(score.images_seen, 'image')}: {distances}{best}{compared}"
 
 
 def describe_data(data: DataSet) -> list[str]:
@@ -225,6 +243,9 @@ def describe_end(end: End) -> list[str]:
     lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}"]
     lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
     lines += [f"  model  {end.folder / 'model'}"]
+    if end.best is not None:
+        after = counted(end.best.images_seen, "image")
+        lines += [f"  best   {end.folder / 'model-best'}, after {after}: MIND {end.best.mind:.4g}"]
     return [*lines, f"note: {end.undertrained}"] if end.undertrained else lines
 
 

@@ -75,6 +75,7 @@ def generate_previews(
     ranks: Ranks,
     *,
     source: Tensor | None = None,
+    at_once: int | None = None,
     **options: Any,
 ) -> ImageArray:
     """One image per condition, (N, H, W, C); it depends on its seed, not on the process that makes it.
@@ -84,6 +85,7 @@ def generate_previews(
         conditions: One condition per image.
         ranks: Processes; each makes some images, and all receive all.
         source: The source of each image, for a model with a task.
+        at_once: Images that a process samples at once, at most; None for all of its own.
         options: Options of `Diffusion.generate`.
 
     Raises:
@@ -98,7 +100,8 @@ def generate_previews(
     if mine:
         try:
             sample = partial(model.generate, conditions[part], seeds=mine, **options)  # without notes on rare words
-            images = retry_with_halves(lambda size: finished_images(sample(batch_size=size)).cpu(), len(mine))
+            size = min(len(mine), at_once or len(mine))
+            images = retry_with_halves(lambda size: finished_images(sample(batch_size=size)).cpu(), size)
         except NotFinite as error:  # in a process that must not leave the others waiting for its images
             failure = error
     if ranks.all_reduce_sum([failure is not None]) != [0]:

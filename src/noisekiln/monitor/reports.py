@@ -84,6 +84,10 @@ class Reports:
         """Write a line about a step that was not applied."""
         self._logs.write({"images_seen": report.images_seen, "skipped_step": reason})
 
+    def add_score(self, score: dict[str, float]) -> None:
+        """Write a line about a score of samples."""
+        self._logs.write(self._where() | rounded(score))
+
     def evaluate_if_due(self, report: Report) -> Evaluation | None:
         """Evaluate held-out images if it is due; None if it is not, or there are too few images."""
         return self._evaluate() if report.share < 1 and self._evaluation.due(report.share) else None
@@ -111,9 +115,17 @@ class Reports:
         self._evaluated_at = seen
         evaluation = self._held_out.evaluate(self._copies.averaged().diffusion, seen, share, trainer.ranks)
         if evaluation is not None:
-            where = {"images_seen": seen, "seconds": trainer.seconds, "share": share}
-            self._logs.write(where | evaluation_record(evaluation))
+            self._logs.write(self._where() | evaluation_record(evaluation))
         return evaluation
+
+    def _where(self) -> dict[str, float]:
+        """How far the run is, as the beginning of a line."""
+        trainer = self._trainer
+        return {
+            "images_seen": trainer.images_seen,
+            "seconds": trainer.seconds,
+            "share": min(trainer.share, 1.0),
+        }
 
 
 def open_reports(

@@ -158,6 +158,13 @@ class Settings:
     )
     keep_checkpoints: int = _kept(2, "Number of newest checkpoints to keep.", at_least=1)
     keep_every: int | None = _kept(None, "Also keep permanently the first checkpoint after every N images.", above=0)
+    score: int | None = _kept(
+        None,
+        "Times in the run at which 500 samples are compared with images of the data (KID and MIND); the best averaged "
+        "weights are kept in model-best/. Default: never.",
+        above=0,
+        at_most=1000,
+    )
     sampler: str | None = _sampling(
         None, "Default sampler of the model: see `noisekiln list samplers`. Default: dpmpp_2m.", room="samplers"
     )

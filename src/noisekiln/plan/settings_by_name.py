@@ -56,6 +56,7 @@ class SettingsByName(TypedDict, total=False):
     ema_snapshots: int
     keep_checkpoints: int
     keep_every: int | None
+    score: int | None
     sampler: str | Sampler | None
     steps: int | None
     guidance: str | Guidance | float | None

@@ -43,18 +43,18 @@ class DueActions:
         by_epoch = epoch_ended and self._grids_of_epochs.due(report.seconds)
         return self._grids.due(report.share) or by_epoch
 
-    def checkpoint(self, report: Report, *, drawn: bool) -> bool:
+    def checkpoint(self, report: Report, *, now: bool) -> bool:
         """Whether a checkpoint is due.
 
         The last step is saved after the last grid: a run that is killed before it draws the grid again.
 
         Args:
             report: The step.
-            drawn: Whether a grid was drawn after it, which is saved together with a checkpoint.
+            now: Whether a grid was drawn, or the best weights were found after it: they are saved with a checkpoint.
         """
         if not report.applied or report.share >= 1:
             return False
         permanent, timed = self._permanent_checkpoints.due(report.images_seen), self._checkpoints.due(report.seconds)
-        if permanent or drawn:
+        if permanent or now:
             self._checkpoints.restart(report.seconds)
-        return permanent or timed or drawn
+        return permanent or timed or now

@@ -118,6 +118,29 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Score:
+    """Samples of the averaged weights were compared with images of the data; lower is better.
+
+    Attributes:
+        images_seen: Images seen by the weights.
+        samples: Number of samples.
+        against: Images and features: "2,000 training images by efficientnet".
+        kid: Kernel distance of their features, an unbiased estimate.
+        kid_error: Its standard error.
+        mind: Sliced Wasserstein distance of their features, by which weights are compared.
+        is_best: Whether these are the best weights of the run so far, which are kept in `model-best/`.
+    """
+
+    images_seen: int
+    samples: int
+    against: str
+    kid: float
+    kid_error: float
+    mind: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
 class Saving:
     """A checkpoint and the averaged model are being written in the background.
 
@@ -157,6 +180,7 @@ class End:
         verdict: Verdict on the run, if there is one.
         why_no_verdict: Why there is none, as the end of a sentence.
         undertrained: What samples show so early, and which budget would be enough, in one line; "" if this was.
+        best: Score of the weights in `model-best/`, if the run keeps them.
     """
 
     why: Why
@@ -168,9 +192,10 @@ class End:
     verdict: Verdict | None
     why_no_verdict: str = ""
     undertrained: str = ""
+    best: Score | None = None
 
 
-Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Saving | Step | End
+Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Score | Saving | Step | End
 
 
 def check_watch(watch: object) -> None:

@@ -29,6 +29,7 @@ from noisekiln.runs.reserved_time import count_as_used, reserve
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.run_pictures import RunPictures
 from noisekiln.runs.save_job import SaveJob
+from noisekiln.runs.scoring import Scoring
 from noisekiln.runs.start_notes import start_notes
 from noisekiln.runs.step_changes import StepChanges
 from noisekiln.runs.trial_run import check_memory_and_compilation
@@ -61,6 +62,7 @@ class Run:
         grids: Grids of samples.
         pictures: Other pictures of the run.
         held_out: Loss on held-out images.
+        scoring: Scores of samples, and the best weights.
         background: Writer of files while `events` runs.
 
     Raises:
@@ -96,10 +98,10 @@ class Run:
         self.held_out = HeldOutLoss(folder, data, chosen, images_per_noisy_image=intervals.images_per_noisy_image)
         self.background = BackgroundWriter()
         self.failures = Failures(self.folder, chosen, data, self.trainer, self.background)
+        self.scoring = Scoring(self.trainer, self.copies, data, chosen, self.failures)
         self.opened = self.opened.load_into(self.trainer)
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
-        self._skipped_steps = 0
-        self._auto_cond = settings.cond == "auto" and base is None
+        self._skipped_steps, self._auto_cond = 0, settings.cond == "auto" and base is None
 
     def _repr_html_(self) -> str:
         """Its progress and its newest grid, in a notebook."""
@@ -123,30 +125,28 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about the start of the run, one line each."""
-        before, now = self.trainer.previous_world_size, self.ranks.world_size
-        diffusion = self.learner.diffusion
-        return start_notes(self.settings, self.data, self.opened.base, diffusion, before=before, now=now)
+        model, before, now = self.learner.diffusion, self.trainer.previous_world_size, self.ranks.world_size
+        return start_notes(self.settings, self.data, self.opened.base, model, before=before, now=now)
 
     @property
     def warnings(self) -> list[str]:
         """Problems at the start that do not prevent training, one line each."""
         conditioner = self.learner.diffusion.conditioner
         unused = about_conditions(self.settings.cond, self.data, conditioner, auto=self._auto_cond)
-        damage = filter(None, [self.held_out.damage])
-        return [*self.settings.notes, *self.opened.warnings, *damage, *unused, *self.compiler.failures]
+        damaged = [self.held_out.damage] if self.held_out.damage else []
+        return [*self.settings.notes, *self.opened.warnings, *damaged, *unused, *self.compiler.failures]
 
     @property
     def plan(self) -> Plan:
         """Plan of the run: what will be trained."""
-        trainer = self.trainer
         return Plan(
             folder=self.folder.path,
             settings=self.settings,
             data=self.data,
             parameters=self.parameters,
-            images_seen=trainer.images_seen,
-            seconds=trainer.seconds,
-            share=min(trainer.share, 1.0),
+            images_seen=self.trainer.images_seen,
+            seconds=self.trainer.seconds,
+            share=min(self.trainer.share, 1.0),
             notes=tuple(self.notes),
             verdict=self.held_out.verdict,
         )
@@ -193,7 +193,7 @@ class Run:
         """
         self.background.wait()
         with self.failures.explaining_divergence():
-            job = SaveJob(self.trainer, self.copies, self.settings, self.opened.base)
+            job = SaveJob(self.trainer, self.copies, self.settings, self.opened.base, self.scoring.new_best)
         if self.background.open:
             self.background.submit(partial(job.write, self.folder.path))
         else:
@@ -212,12 +212,14 @@ class Run:
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
         check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
         yield from self._changes.notes()
-        yield from map(Note, self.pictures.start())
+        yield from map(Note, [*self.pictures.start(), *self.scoring.start()])
         due = DueActions(settings, self.intervals, trainer)
         epochs = EpochCounter(settings, len(self.data.train), trainer)
         with open_reports(folder.path, settings, trainer, self.held_out, self.copies, self.intervals) as reports:
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
+                if report.applied:
+                    yield from self.scoring.after_step(reports)
                 started = time.perf_counter()
                 yield from self._log(report, reports, due)
                 epoch = epochs.add(report)
@@ -227,10 +229,10 @@ class Run:
                 if drawn:
                     yield Grid(self.draw_grid())
                     yield from map(Note, self.pictures.after_grid())
-                if due.checkpoint(report, drawn=drawn):
+                if due.checkpoint(report, now=drawn or self.scoring.new_best is not None):
                     yield self._saving()
                 if drawn:  # the end of the run does the same, and draws an animation
-                    reserve(trainer, 2 * (time.perf_counter() - started))
+                    reserve(trainer, 2 * (time.perf_counter() - started) + self.scoring.seconds)
                 # Last, so that a caller that stops here misses nothing.
                 yield Step(report, reports.throughput.images_per_second, reports.throughput.seconds_left)
             if trainer.share >= 1:
@@ -239,6 +241,7 @@ class Run:
                     evaluation = reports.evaluate_at_end()
                 if evaluation is not None:
                     yield HeldOut(evaluation, self.held_out.verdict)
+                yield from self.scoring.after_step(reports)
         if trainer.share >= 1:
             self._snapshot_if_due(due)
             yield Grid(self.draw_grid())
@@ -289,6 +292,7 @@ class Run:
             verdict=self.held_out.verdict,
             why_no_verdict=self.held_out.why_no_verdict,
             undertrained=about_undertrained_model(self.settings, self.trainer.images_seen, self.trainer.seconds) or "",
+            best=self.scoring.best.score if self.scoring.best else None,
         )
 
     def _saving(self) -> Saving:

@@ -11,6 +11,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import start_name
+from noisekiln.runs.best_model import BestScore
 from noisekiln.training import checkpoints
 from noisekiln.training.trainer import Trainer
 
@@ -25,15 +26,23 @@ class SaveJob:
         copies: Copies of the current and the averaged weights.
         settings: Resolved settings.
         base: Model that is fine-tuned, if any.
+        best: Score of the averaged weights, if they are the best so far.
     """
 
-    def __init__(self, trainer: Trainer, copies: PlainCopies, settings: Settings, base: Diffusion | None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        copies: PlainCopies,
+        settings: Settings,
+        base: Diffusion | None,
+        best: BestScore | None = None,
+    ) -> None:
         tensors, self.state = trainer.state_dict()
         averaged = copies.averaged().diffusion
         self.ranks = trainer.ranks
         self.images_seen = trainer.images_seen
         self.settings = settings
-        self.base = base
+        self.base, self.best = base, best
         self.num_shards = self.ranks.world_size if copies.sharded else 1
         if self.ranks.rank < self.num_shards:
             self.tensors = copy_to_host(tensors)
@@ -87,3 +96,5 @@ class SaveJob:
             merged.size, merged.sampling = model.size, model.sampling
             model = merge(merged, adapter)
         model.save(folder / "model")
+        if self.best is not None:
+            self.best.write(folder, model)
