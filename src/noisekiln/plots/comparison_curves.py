@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, COLUMN, MIDDLE = 1500, 550, 84  # pixels: of the figure, of a column of panels, between the columns
-TOP, BOTTOM, SHARE = 76, 58, 84
+TOP, BOTTOM, SHARE = 62, 58, 84
 DASHES = ("-", "--", ":", "-.")  # for more runs than colours
 LONGEST = 26  # letters of a name in the legend
 IN_LEGEND = 32  # runs

@@ -12,7 +12,7 @@ from noisekiln.plots.sheet import Sheet, fit_into
 
 CELL, LEAST_CELL, MOST_CELL = 400, 48, 128  # pixels: all cells of a row, and the longer side of one
 GAP, BETWEEN = 4, 32  # pixels between images, and between grids
-HEADING, LINE, LINES = 66, 13, 3  # pixels of a grid's title and its two lines; of a label; lines of a label
+HEADING, LINE, LINES = 66, 13, 4  # pixels of a grid's title and its two lines; of a label; lines of a label
 NARROW = 232  # least width of a grid, for its title
 WIDE = 1800  # width beyond which the next grid begins a new row
 

@@ -100,8 +100,7 @@ def format_axes(panels: Sequence["Axes"], last: float, first: float = 0.0) -> No
     panels[0].set_xlim(first, last * 1.01 or 1)
     panels[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
     for panel in panels:
-        tall = panel.get_position().height * panel.figure.get_size_inches()[1] * DPI
-        panel.yaxis.set_major_locator(MaxNLocator(max(3, int(tall // 45))))
+        panel.yaxis.set_major_locator(MaxNLocator(max(3, int(panel.bbox.height // 45))))
         if panel.get_yscale() == "log":
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.4g}"))

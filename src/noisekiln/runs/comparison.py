@@ -1,5 +1,6 @@
 """Runs side by side: a table, their curves in one figure, and what of them cannot be compared."""
 
+import html
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from noisekiln.version import VERSION
 
 JSON_FILE, GRIDS = "compare.json", "grids.png"
 CURVES = ("curves.png", "curves.svg")
-HELD_OUT_KEYS = ("images", "size", "task", "prediction", "codec", "number of noisy images")
+HELD_OUT_KEYS = ("images", "size", "task", "prediction", "codec")
 EVALUATION_KEYS = ("number of images", "real images", "features")
 
 
@@ -47,11 +48,13 @@ class Comparison:
         Raises:
             ValueError: If there are fewer than two runs or models.
         """
-        notes, different = [], list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
+        different: dict[Path, Path] = {}
+        for folder in folders:
+            different.setdefault(folder.resolve(), folder)
+        notes, runs = [], []
         if len(different) < len(folders):
-            notes.append(f"{counted(len(folders) - len(different), 'folder')} given twice; each is compared once")
-        runs = []
-        for folder, name in zip(different, unique_names(different), strict=True):
+            notes.append("the same folder was given more than once; it is compared once")
+        for folder, name in zip(different.values(), unique_names(list(different)), strict=True):
             try:
                 runs.append(read_summary(folder, name, allow_code=allow_code))
             except ValueError as error:
@@ -108,6 +111,12 @@ class Comparison:
             written.append(out / name)
         return written
 
+    def _repr_html_(self) -> str:
+        """The table, in a notebook."""
+        lines = [("", [run.name for run in self.runs]), *self.rows()]
+        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in (title, *values)) for title, values in lines]
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
 
 def check_out(out: Path) -> None:
     """Raise an error if a folder for a comparison holds anything else."""
@@ -126,7 +135,7 @@ def held_out_key(run: RunSummary) -> tuple[str, ...]:
     size = run.model.size if run.model else run.data.get("size")
     codec = run.setting("codec")
     parts = (run.data.get("fingerprint"), tuple(size or ()), run.setting("task"), run.setting("prediction"))
-    return tuple(map(str, (*parts, "pixels" if codec is None else codec, run.noisy_images)))
+    return tuple(map(str, (*parts, "pixels" if codec is None else codec)))
 
 
 def evaluation_key(run: RunSummary) -> tuple[str, ...]:
@@ -148,6 +157,11 @@ def _incomparable(runs: Sequence[RunSummary]) -> list[str]:
     lines = []
     if len(with_losses) > 1 and (parts := _differing(with_losses, held_out_key, HELD_OUT_KEYS)):
         lines.append(f"held-out losses are not comparable between all of these runs: they differ in {', '.join(parts)}")
+    elif len({run.noisy_images for run in with_losses}) > 1:
+        counts = ", ".join(f"{run.name}: {run.noisy_images}" for run in with_losses)
+        lines.append(
+            f"held-out losses are of different numbers of noisy images ({counts}): small differences say little"
+        )
     if len(with_scores) > 1 and (parts := _differing(with_scores, evaluation_key, EVALUATION_KEYS)):
         lines.append(f"scores are not comparable between all of these runs: they differ in {', '.join(parts)}")
     return lines

@@ -101,7 +101,7 @@ class SharedConditions:
         return self._shared[kind]
 
     def _with_kind(self, kind: str) -> list[tuple[RunSummary, Conditioner]]:
-        found = [(run, trained_conditioner(run, run.model and run.model.conditioner)) for run in self.runs]
+        found = [(run, trained_conditioner(run, run.model.conditioner if run.model else None)) for run in self.runs]
         return [(run, conditioner) for run, conditioner in found if conditioner and conditioner.kind == kind]
 
     def _classes(self, kind: str) -> list[Value] | None:

@@ -1,6 +1,7 @@
 """The table of a comparison of runs, as text: a row for each property, a column for each run."""
 
 from collections.abc import Callable, Sequence
+from math import floor
 from typing import Any
 
 from noisekiln.errors import counted, shorten
@@ -50,10 +51,8 @@ def _data(run: RunSummary) -> str:
 
 
 def _size(run: RunSummary) -> str:
-    if run.model is not None:
-        size, channels = run.model.size, run.model.channels
-    else:
-        size, channels = run.data.get("size"), run.data.get("channels")
+    size: Any = run.model.size if run.model else run.data.get("size")
+    channels: Any = run.model.channels if run.model else run.data.get("channels")
     if not isinstance(size, list | tuple) or len(size) != 2:
         return ""
     kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
@@ -104,7 +103,7 @@ def _budget(run: RunSummary) -> str:
 
 
 def _state(run: RunSummary) -> str:
-    share = "" if run.share is None else "done" if run.share >= 1 else f"{run.share:.0%} of the budget"
+    share = "" if run.share is None else "done" if run.share >= 1 else f"{floor(100 * run.share)}% of the budget"
     now = "trains at this moment" if run.trains else ""
     return ", ".join(filter(None, [now, "" if run.trains and share == "done" else share]))
 

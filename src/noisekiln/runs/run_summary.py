@@ -178,12 +178,18 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False) -> RunSum
 
 
 def unique_names(folders: list[Path]) -> list[str]:
-    """The name of each folder, with as many of those above it as it takes to tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
+    """The name of each folder, with as many of those above it as it takes to tell them apart.
+
+    Args:
+        folders: Resolved paths, all different. Of the model in a run, the run is always named, too.
+    """
+    parts = [folder.parts for folder in folders]
     names = []
     for own in parts:
         others = [other for other in parts if other != own]
-        count = next((n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others)), len(own))
+        least = 2 if own[-1].startswith("model") else 1
+        longer = range(least, len(own))
+        count = next((each for each in longer if all(own[-each:] != other[-each:] for other in others)), len(own))
         names.append("/".join(own[-count:]))
     return names
 
