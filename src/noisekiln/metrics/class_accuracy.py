@@ -37,8 +37,9 @@ def classification_accuracy_score(samples: Tensor, classes: Tensor, real: Tensor
     Raises:
         ValueError: If the shapes do not fit, or a feature is not finite.
     """
+    rows = nearest(real, samples).rows[:, 0]
     _check_classes(classes, samples[:, 0])
-    return class_accuracy(classes[nearest(real, samples).rows[:, 0]], real_classes)
+    return class_accuracy(classes[rows], real_classes)
 
 
 def _check_classes(classes: Tensor, others: Tensor) -> None:

@@ -33,8 +33,7 @@ class ClippedReference:
             raise ValueError(f"`k={k}` leaves no neighbours to compare with. Take 1 or more; 5 is the default.")
         check_features(real, least=k + 1)
         self.real, self.k = real, k
-        self._neighbours = nearest(real, real, k, leave_one_out=True)
-        self._radii = self._neighbours.distances[:, -1]
+        self._radii = nearest(real, real, k, leave_one_out=True).distances[:, -1]
         self._median = self._radii.median()
         if not self._median:
             raise ValueError(
@@ -67,9 +66,8 @@ class ClippedReference:
     @cached_property
     def _density_of_real(self) -> float:
         """What `density` averages, for the real images in the balls of the others."""
-        inside = self._neighbours.distances <= self._radii.clamp(max=self._median)[:, None]
-        counts = self._neighbours.rows[inside].bincount(minlength=len(self.real))
-        return float((counts / self.k).clamp(max=1).double().mean())
+        by_others = self.density_of_each(self.real) - 1 / self.k  # each lies in its own ball
+        return float(by_others.clamp(max=1).mean())
 
     def coverage(self, samples: Tensor) -> float:
         """Clipped coverage, from 0 to 1: the share of samples that, if they were real, would cover as much.

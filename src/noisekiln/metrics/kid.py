@@ -7,7 +7,7 @@ from noisekiln.metrics.estimated import Estimated
 from noisekiln.metrics.kernel_sums import InnerKernelSums, KernelSums, kernel, witness_variance
 from noisekiln.metrics.rows import check_features, row_blocks
 
-TIED = 1e-9  # of the largest permuted value: closer than this is equal, whatever the order of summation
+TIED = 1e-13  # of the largest value of the kernel: values nearer than this are equal, but for rounding
 
 
 def kernel_distance(first: Tensor, second: Tensor) -> Estimated:
@@ -62,10 +62,11 @@ def permutation_p_value(first: Tensor, second: Tensor, *, permutations: int = 10
     pooled = torch.cat([first, second])
     direction = torch.randn(pooled.shape[1], generator=generator, dtype=torch.float64)
     order = torch.cat([block @ direction for _, block in row_blocks(pooled)]).argsort(stable=True)
+    largest = max(float(1 + block.square().mean(1).max()) ** 3 for _, block in row_blocks(pooled))
     ranks = torch.stack([torch.randperm(len(pooled), generator=generator) for _ in range(permutations)], dim=1)
     groups = torch.cat([order[:, None], ranks], dim=1) < len(first)
     values = _distances_of_groups(pooled[order], groups)
-    reached = values[1:] >= values[0] - TIED * values.abs().max()
+    reached = values[1:] >= values[0] - TIED * largest
     return (1 + int(reached.sum())) / (1 + permutations)
 
 

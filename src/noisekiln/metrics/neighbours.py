@@ -11,14 +11,17 @@ ROUNDING = 1e-12  # of the squared norms: smaller squared distances are rounding
 
 
 class Neighbours(NamedTuple):
-    """The nearest rows of each query, the nearest first: `distances` (N, k) float64 and `rows` (N, k) int64."""
+    """The nearest rows of each query, the nearest first: `distances` (N, k) float64 and `rows` (N, k) int64.
+
+    Which of equally near ones come first is not defined.
+    """
 
     distances: Tensor
     rows: Tensor
 
 
 def nearest(queries: Tensor, points: Tensor, k: int = 1, *, leave_one_out: bool = False) -> Neighbours:
-    """The `k` nearest rows of `points` for each row of `queries`, by Euclidean distance; of equal ones the first.
+    """The `k` nearest rows of `points` for each row of `queries`, by Euclidean distance.
 
     Args:
         queries: Features, (N, D).
@@ -61,6 +64,5 @@ def _merge(best: Neighbours, squared: Tensor, first: int, k: int) -> Neighbours:
     """The k nearest of those known, and of a block of points that begins with the row `first`."""
     values, columns = squared.topk(min(k, squared.shape[1]), dim=1, largest=False)
     values, rows = torch.cat([best.distances, values], 1), torch.cat([best.rows, columns + first], 1)
-    rows, order = rows.sort(dim=1)  # so that a stable sort by distance leaves the first of equal ones in front
-    values, nearer = values.gather(1, order).sort(dim=1, stable=True)
-    return Neighbours(values[:, :k], rows.gather(1, nearer)[:, :k])
+    values, order = values.topk(min(k, values.shape[1]), dim=1, largest=False)
+    return Neighbours(values, rows.gather(1, order))
