@@ -12,6 +12,7 @@ from noisekiln.components.registry import names, rooms
 
 SOURCE = Path(__file__).parents[1] / "src" / "noisekiln"
 NAMES, SETTINGS = SOURCE / "public.py", SOURCE / "plan" / "settings_by_name.py"
+EVALUATION = SOURCE / "evaluation" / "evaluation_by_name.py"
 OPTIONS, ARGUMENTS = SOURCE / "uses" / "options_by_name.py", SOURCE / "model" / "arguments_by_name.py"
 WHOLE = (
     "api",
@@ -26,6 +27,7 @@ CLASSES = (
     *("errors", "posterior", "images", "data/dataset", "plan/settings"),
     *("model/model", "model/diffusion", "model/cascade", "model/sampling"),
     *("training/report", "training/trainer", "runs/run", "runs/events", "monitor/intervals", "monitor/measure"),
+    *("evaluation/evaluation_report", "evaluation/score_table", "evaluation/conclusions"),
 )
 BY = "Written by `python tools/public_names.py`, from the files themselves."
 
@@ -83,6 +85,13 @@ def options_by_name() -> str:
         typed_dict("SamplingByName", "The fields of `SampleOptions` apart from `count` and `seed`.", path),
     ]
     return module_of("Options of the uses of a model as keyword arguments, for type checkers.", kinds)
+
+
+def evaluation_by_name() -> str:
+    """The module with a TypedDict of the fields of `EvaluationOptions`."""
+    lines = field_lines("evaluation/evaluation_options", "EvaluationOptions")
+    kinds = [typed_dict("EvaluationByName", "The fields of `EvaluationOptions`.", lines)]
+    return module_of("Options of an evaluation as keyword arguments, for type checkers.", kinds)
 
 
 def arguments_by_name() -> str:
@@ -159,7 +168,9 @@ IMPORTS = {
     "WrapDenoiser": "from noisekiln.model.sampling import WrapDenoiser",
     **{base_of(room): f"from noisekiln.{room}.base import {base_of(room)}" for room in rooms()},
 }
-WRITTEN = {NAMES: public_names, SETTINGS: settings_by_name, OPTIONS: options_by_name, ARGUMENTS: arguments_by_name}
+WRITTEN = {NAMES: public_names, SETTINGS: settings_by_name, OPTIONS: options_by_name, ARGUMENTS: arguments_by_name} | {
+    EVALUATION: evaluation_by_name,
+}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from noisekiln.cli._usage import UsageError, explain_usage
 from noisekiln.cli._words import Command, Group
 from noisekiln.components.own_code import explain_own_code
 from noisekiln.distributed import torchrun
-from noisekiln.errors import NoisekilnError, printable, shorten
+from noisekiln.errors import NoisekilnError, listed, printable, shorten
 from noisekiln.version import VERSION
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, cls=Command, epilog=f"Example: {module.EXAMPLE}")(stoppable(module.command))
 
-DISTRIBUTED = ("train", "sample")  # commands that may run in several processes
+DISTRIBUTED = ("train", "sample", "evaluate")  # commands that may run in several processes
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def _check_distributed() -> None:
     if count > 1 and command and command not in DISTRIBUTED:
         raise ValueError(
             f"{command} was started in {count} processes, but it runs in one: all would write the same files. "
-            f"Start it without torchrun, which is for {' and '.join(DISTRIBUTED)}."
+            f"Start it without torchrun, which is for {listed(DISTRIBUTED)}."
         )
 
 

@@ -1,0 +1,32 @@
+"""`noisekiln evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisekiln.cli._options import option, with_settings
+from noisekiln.evaluation.evaluation_options import EvaluationOptions
+
+EXAMPLE = "noisekiln evaluate runs/demo --fast"
+
+
+@with_settings(EvaluationOptions)
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, a model or a cascade; or a folder of samples.")],
+    against: Annotated[
+        Path | None, option(help="Real images to compare with. Default: those that the run was trained on.")
+    ] = None,
+    out: Annotated[Path | None, option(help="Folder for the report. Default: that of the run.")] = None,
+    device: Annotated[str, option(help="auto, cpu, cuda or mps.")] = "auto",
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Allow the model to run its own Python code.")
+    ] = False,
+    **options: Any,
+) -> None:
+    """Evaluate a model: quality, variety and copying in numbers, words and pictures."""
+    from noisekiln.cli._evaluation import evaluate_with_bar, say_report
+
+    place = out or run
+    report = evaluate_with_bar(run, against=against, out=place, device=device, allow_code=allow_code, **options)
+    say_report(report, place)

@@ -1,0 +1,1 @@
+"""Evaluation: how good a model is, how varied its images are, and whether it copies what it was trained on."""

@@ -1,0 +1,75 @@
+"""What scores mean, in words: quality, variety, copying."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from noisekiln.evaluation.score_table import ComparedScore
+
+CLEAR = 2.0  # standard errors by which two shares must differ to count as different
+
+
+class Conclusion(NamedTuple):
+    """A conclusion on one question.
+
+    Attributes:
+        question: quality, variety, copying or classes.
+        grade: good, fair or poor; or unknown.
+        text: The conclusion, in a sentence.
+    """
+
+    question: str
+    grade: str
+    text: str
+
+
+def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
+    """Conclusions from the scores of samples.
+
+    Args:
+        scores: The scores, by name.
+    """
+    found = [_quality(scores["density"]), _variety(scores["coverage"])]
+    if "accuracy" in scores:
+        found.append(_classes(scores["accuracy"]))
+    found.append(_copying(scores.get("memorised")))
+    return found
+
+
+def _grade(share: float) -> str:
+    return "good" if share >= 0.8 else "fair" if share >= 0.5 else "poor"
+
+
+def _quality(density: ComparedScore) -> Conclusion:
+    grade = _grade(density.value)
+    share = f"{density.value:.0%} of the samples lie where real images lie"
+    advice = {"good": "most look real", "fair": "many look real, others do not", "poor": "most do not look real"}
+    return Conclusion("quality", grade, f"{share}: {advice[grade]}")
+
+
+def _variety(coverage: ComparedScore) -> Conclusion:
+    grade = _grade(coverage.value)
+    share = f"samples reach {coverage.value:.0%} of the variety of real images"
+    advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
+    return Conclusion("variety", grade, f"{share}: {advice[grade]}")
+
+
+def _classes(accuracy: ComparedScore) -> Conclusion:
+    assert accuracy.real is not None
+    grade = _grade(accuracy.value / max(accuracy.real, 1e-9))
+    text = f"{accuracy.value:.0%} of the samples show the class that was requested"
+    return Conclusion("classes", grade, f"{text}; of real images {accuracy.real:.0%} are recognised")
+
+
+def _copying(memorised: ComparedScore | None) -> Conclusion:
+    if memorised is None:
+        return Conclusion("copying", "unknown", "it is unknown which images the model learned, or they are too few")
+    expected = memorised.real or 0.0
+    error = (memorised.spread**2 + (memorised.real_spread or 0.0) ** 2) ** 0.5
+    excess = memorised.value - expected
+    share = f"{memorised.value:.1%} of the samples are copies of a training image"
+    calibration = "" if memorised.real is None else f"; of real held-out images {expected:.1%} would count as copies"
+    if excess <= max(CLEAR * error, 0.005):
+        return Conclusion("copying", "good", f"no more copies than by chance ({share}{calibration})")
+    grade = "fair" if excess < 0.1 else "poor"
+    cause = "train on more images, or for a shorter time"
+    return Conclusion("copying", grade, f"{share}{calibration}: {cause}")

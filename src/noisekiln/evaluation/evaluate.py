@@ -1,0 +1,175 @@
+"""Evaluation as one call: the model and its data are opened, samples compared, the report returned and saved."""
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+
+import torch
+from torch import Tensor
+
+from noisekiln.components.argument_names import answering_unknown_names
+from noisekiln.components.setting import check_argument
+from noisekiln.data import DataSet, load, with_channels
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import reason_of
+from noisekiln.evaluation.choose_features import choose_features
+from noisekiln.evaluation.compute import EvaluationProgress
+from noisekiln.evaluation.evaluated_model import (
+    EvaluatedModel,
+    open_model,
+    read_other_data,
+    read_training_data,
+)
+from noisekiln.evaluation.evaluation_by_name import EvaluationByName
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.evaluation.evaluation_options import EvaluationOptions
+from noisekiln.evaluation.evaluation_report import EvaluationReport
+from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples, sample_model
+from noisekiln.evaluation.real_images import RealImages, choose_real_images, spread_rows
+from noisekiln.machine.devices import pick_device
+from noisekiln.model.model import Model
+from noisekiln.paths import expand_home
+
+CACHE = "evaluation"  # folder in a run for samples and features of earlier evaluations
+
+Result = TypeVar("Result")
+Watch = Callable[[EvaluationProgress], None]
+"""Callback of an evaluation: called with its progress, in the first process."""
+
+
+@answering_unknown_names("arguments")
+def evaluate(
+    source: Model | str | Path | Any,
+    *,
+    against: Any = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    allow_code: bool = False,
+    watch: Watch | None = None,
+    **options: Unpack[EvaluationByName],
+) -> EvaluationReport:
+    """How good a model is: its samples beside real images, in numbers, words and pictures.
+
+    Scores compare n samples with n real images, and n other real images with the same ones: the second number is what a
+    perfect model would reach. The report is saved as `evaluation.json` and `evaluation.html` in the folder of a run.
+
+    Args:
+        source: Folder of a run, a model or a cascade; a model in memory; or samples: images in a folder or in memory.
+        against: Real images, as in `train`; by default those that the run was trained on.
+        out: Folder for the report; by default that of the run.
+        device: Device: auto, cpu, cuda or mps.
+        allow_code: Whether the model may run components from Python files of its author.
+        watch: Callback for the progress.
+        options: Fields of `EvaluationOptions`, such as ``count=500`` or ``fast=True``.
+
+    Raises:
+        ValueError: If there is no model, there are no real images or too few of them, or an option is invalid.
+    """
+    chosen = EvaluationOptions.of(**options).resolved
+    device = pick_device(device)
+    ranks = Ranks.join(device)
+    show = watch if watch is not None and ranks.is_main else _ignore
+    place = _folder_of(source, out)
+    cache = EvaluationCache(None if place is None else place / CACHE, ranks)
+    if is_model(source):
+        evaluated = open_model(source, chosen.model_weights, device=device, allow_code=allow_code)
+        real, notes = _real_images(evaluated, against, chosen, show)
+        extractor = choose_features(chosen.features, chosen.weights, real, device=device, allow_code=allow_code)
+        sampled = _run(sample_model(evaluated, real, chosen, cache=cache, ranks=ranks), show)
+    else:
+        sampled, real, notes = _given_samples(source, against, chosen, show)
+        extractor = choose_features(chosen.features, chosen.weights, real, device=device, allow_code=allow_code)
+    sampled = replace(sampled, notes=(*notes, *sampled.notes))
+    report = _run(evaluate_samples(sampled, real, extractor, chosen, cache=cache, device=device, ranks=ranks), show)
+    if place is not None and ranks.is_main:
+        report.save(place)
+    return report
+
+
+def is_model(source: Any) -> bool:
+    """Whether this is a model, or names a folder or file that is meant to be one, and no folder of images."""
+    if isinstance(source, Model):
+        return True
+    if not isinstance(source, str | Path):
+        return False
+    place = expand_home(source)
+    holds_model = any((place / name).exists() for name in ("model.json", "model", "run.yaml"))
+    return holds_model or not place.exists()
+
+
+def _real_images(
+    evaluated: EvaluatedModel, against: Any, options: EvaluationOptions, show: Watch
+) -> tuple[RealImages, list[str]]:
+    """The real images of a model's evaluation, and notes on them."""
+
+    def reading(done: int, total: int) -> None:
+        show(EvaluationProgress("reading images", done, total))
+
+    other = None if against is None else read_other_data(against, evaluated, reading)
+    trained: DataSet | None = None
+    try:
+        trained, notes = read_training_data(evaluated, reading)
+    except ValueError as error:
+        if other is None:
+            raise
+        notes = [f"copies are not looked for: {reason_of(error)}"]
+    if other is not None and trained is not None and other.fingerprint == trained.fingerprint:
+        other = None
+    return choose_real_images(options.count, options.seed, trained, other), notes
+
+
+def _given_samples(
+    source: Any, against: Any, options: EvaluationOptions, show: Watch
+) -> tuple[Sampled, RealImages, list[str]]:
+    """Samples that exist as images, with the real images that they are compared with."""
+    if against is None:
+        raise ValueError(
+            f"{_shown(source)} is no model, so it was taken for samples; they need real images to be compared with. "
+            "Give them as `against`, or the folder of a run."
+        )
+    data = against if isinstance(against, DataSet) else load(against)
+    made = source if isinstance(source, DataSet) else load(source, size=data.size)
+    made = with_channels(made, data.channels)
+    parts = [made.train] if made.held_out is None else [made.train, made.held_out]
+    images = torch.cat([torch.from_numpy(part.pixels) for part in parts])
+    real = choose_real_images(min(options.count, len(images)), options.seed, data, None)
+    labels = _labels_by_name(made, data)
+    rows = spread_rows(len(images), real.count)
+    name = str(source) if isinstance(source, str | Path) else made.name
+    return Sampled(name, {"samples": images[rows]}, None if labels is None else labels[rows]), real, []
+
+
+def _labels_by_name(made: DataSet, data: DataSet) -> Tensor | None:
+    """The class of each sample, if samples and real images have the same classes."""
+    if not made.class_names or made.class_names != data.class_names:
+        return None
+    labels = [part.labels for part in (made.train, made.held_out) if part is not None and part.labels is not None]
+    return torch.cat([torch.from_numpy(each) for each in labels])
+
+
+def _folder_of(source: Any, out: str | Path | None) -> Path | None:
+    if out is not None:
+        check_argument("out", out, Path)
+        return expand_home(out)
+    if isinstance(source, str | Path) and is_model(source):
+        return expand_home(source)
+    return None
+
+
+def _run(steps: Generator[EvaluationProgress, None, Result], show: Watch) -> Result:
+    """The result of a generator, whose progress is shown."""
+    while True:
+        try:
+            show(next(steps))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def _ignore(progress: EvaluationProgress) -> None:
+    """The default callback: progress is not shown."""
+
+
+def _shown(source: Any) -> str:
+    return repr(str(source)) if isinstance(source, str | Path) else f"A {type(source).__name__}"

@@ -1,0 +1,79 @@
+"""Arrays of earlier evaluations: samples and features, by the content of what was asked."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.atomic import unsynced_write
+
+MOST_BYTES = 2**30  # above which the oldest arrays are deleted
+
+
+class EvaluationCache:
+    """A folder of arrays, each named by a key of everything that it depends on; damaged files are made again.
+
+    All processes call each method; the first one writes.
+
+    Args:
+        folder: The folder; None to keep nothing.
+        ranks: The processes.
+    """
+
+    def __init__(self, folder: Path | None, ranks: Ranks = Ranks()) -> None:
+        self.folder = folder
+        self.ranks = ranks
+
+    def read(self, name: str) -> Tensor | None:
+        """An array that was kept; None unless all processes can read it."""
+        found = self._read(name)
+        all_found = self.ranks.all_reduce_sum([found is not None]) == [self.ranks.world_size]
+        return found if all_found else None
+
+    def keep(self, name: str, array: Tensor) -> None:
+        """Keep an array. A disk on which it cannot be written is no error: it is computed again."""
+        if self.folder is None or not self.ranks.is_main:
+            return
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._delete_oldest(self.folder, MOST_BYTES - array.nbytes)
+            with unsynced_write(self.folder / f"{name}.npy") as draft, draft.open("wb") as file:
+                np.save(file, array.numpy(), allow_pickle=False)
+
+    def _read(self, name: str) -> Tensor | None:
+        if self.folder is None:
+            return None
+        file = self.folder / f"{name}.npy"
+        try:
+            array = torch.from_numpy(np.load(file, allow_pickle=False))
+            os.utime(file)  # used now
+        except (OSError, ValueError, EOFError):
+            return None
+        return array
+
+    @staticmethod
+    def _delete_oldest(folder: Path, most: int) -> None:
+        files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
+        total = 0
+        for file in files:
+            total += file.stat().st_size
+            if total > most:
+                file.unlink()
+
+
+def key_of(*parts: object) -> str:
+    """20 hex digits that depend on the text of all parts."""
+    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=10).hexdigest()
+
+
+def content_key(images: Tensor) -> str:
+    """20 hex digits that depend on the pixels of images (N, H, W, C) and on their order."""
+    found = hashlib.blake2b(str(tuple(images.shape)).encode(), digest_size=10)
+    for part in images.split(4096):
+        found.update(part.contiguous().numpy().data)
+    return found.hexdigest()

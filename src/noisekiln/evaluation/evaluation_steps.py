@@ -1,0 +1,177 @@
+"""The steps of an evaluation: samples, their features, scores and conclusions."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.evaluation.class_scores import class_scores
+from noisekiln.evaluation.compute import EvaluationProgress, features_of_images, sample_images
+from noisekiln.evaluation.conclusions import conclude
+from noisekiln.evaluation.copying import Copying, find_copies
+from noisekiln.evaluation.evaluated_model import EvaluatedModel
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.evaluation.evaluation_options import SPLITS, EvaluationOptions
+from noisekiln.evaluation.evaluation_report import EvaluationReport, ReportImages
+from noisekiln.evaluation.real_images import MEANINGFUL, RealImages, halvings
+from noisekiln.evaluation.requested_samples import request_samples
+from noisekiln.evaluation.score_table import ComparedScore, density_of_each, scores_of_features, similarity_scores
+from noisekiln.features.base import FeatureExtractor
+
+SHOWN, EXTREMES = 96, 32  # images in the report: samples and real ones; best and worst
+
+Evaluating = Generator[EvaluationProgress, None, EvaluationReport]
+"""Progress, and the report at its end."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples to evaluate, and what is known of them.
+
+    Attributes:
+        name: Name of their model.
+        images: The samples by the weights that made them, each (N, H, W, C) uint8; the first are examined closely.
+        labels: Class that each sample should show, (N,) int64; None if they have none.
+        originals: Images that samples should restore, (N, H, W, C) uint8.
+        sampling: Settings of sampling.
+        images_seen: Images seen by training.
+        notes: What was left out or replaced, one line each.
+    """
+
+    name: str
+    images: Mapping[str, Tensor]
+    labels: Tensor | None = None
+    originals: Tensor | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    images_seen: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def sample_model(
+    evaluated: EvaluatedModel,
+    real: RealImages,
+    options: EvaluationOptions,
+    *,
+    cache: EvaluationCache,
+    ranks: Ranks = Ranks(),
+) -> Generator[EvaluationProgress, None, Sampled]:
+    """Samples of each of a model's weights, with the conditions and sources of real images.
+
+    All processes call this; each makes a share of the samples.
+    """
+    part = real.training if real.training is not None else real.pool
+    requested = request_samples(evaluated.model, part, real.class_names, real.count, options.seed)
+    images = {}
+    for weights, model in evaluated.models.items():
+        images[weights] = yield from sample_images(
+            model,
+            requested.conditions,
+            options.seed,
+            cache,
+            part="samples" if len(evaluated.models) == 1 else f"samples of the {weights} weights",
+            batch_size=options.batch_size,
+            source=requested.source,
+            ranks=ranks,
+            **options.sampling,
+        )
+    own = evaluated.model.sampling
+    chosen = {name: value for name, value in options.sampling.items() if value is not None}
+    defaults = {name: str(getattr(own, name)) for name in ("sampler", "steps", "guidance", "schedule")}
+    return Sampled(
+        evaluated.name,
+        images,
+        requested.labels,
+        requested.originals,
+        defaults | chosen | {"seed": options.seed},
+        evaluated.images_seen,
+        (*evaluated.notes, *requested.notes),
+    )
+
+
+def evaluate_samples(
+    sampled: Sampled,
+    real: RealImages,
+    extractor: FeatureExtractor,
+    options: EvaluationOptions,
+    *,
+    cache: EvaluationCache,
+    device: str = "cpu",
+    ranks: Ranks = Ranks(),
+) -> Evaluating:
+    """Evaluate samples beside real images. All processes call this; each computes a share of the features.
+
+    Args:
+        sampled: The samples, `real.count` of each of the weights.
+        real: The real images.
+        extractor: A fitted extractor of features.
+        options: Options.
+        cache: Where earlier features are found.
+        device: Device that computes features.
+        ranks: The processes.
+    """
+    pool = torch.from_numpy(real.pool.pixels)
+    features_of = partial(features_of_images, extractor, cache=cache, device=device, ranks=ranks)
+    pool_features = yield from features_of(pool, part="features of real images")
+    halves, features = halvings(real.count, SPLITS, options.seed), []
+    tables: list[list[ComparedScore]] = []
+    for images in sampled.images.values():
+        features.append((yield from features_of(images, part="features of samples")))
+        yield EvaluationProgress("scores", len(tables), len(sampled.images))
+        tables.append(scores_of_features(features[-1], pool_features, halves))
+    samples = next(iter(sampled.images.values()))
+    yield EvaluationProgress("copies and classes", 0, len(samples))
+    copying = None if real.training is None else find_copies(samples, real.training, real.held_out)
+    found = [
+        *tables[0],
+        *([] if copying is None else [copying.score]),
+        *similarity_scores(samples, sampled.originals),
+        *([] if options.fast else class_scores(samples, sampled.labels, real)),
+    ]
+    scores = {score.name: score for score in found}
+    return EvaluationReport(
+        name=sampled.name,
+        scores=scores,
+        conclusions=conclude(scores),
+        count=real.count,
+        real=real.shown,
+        features=extractor.describe(),
+        sampling=sampled.sampling,
+        images_seen=sampled.images_seen,
+        raw_scores={score.name: score for table in tables[1:] for score in table},
+        notes=_notes(sampled, real, options, copying),
+        images=_images(samples, pool, density_of_each(features[0], pool_features), real, copying),
+    )
+
+
+def _notes(sampled: Sampled, real: RealImages, options: EvaluationOptions, copying: Copying | None) -> list[str]:
+    notes = list(sampled.notes)
+    if real.count < options.count:
+        notes.append(
+            f"{real.count:,} samples instead of {options.count:,}: scores compare equally many samples and real images "
+            "with other real images"
+        )
+    if real.count < MEANINGFUL:
+        notes.append(f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something")
+    if copying is None:
+        notes.append("copies were not looked for: the training images are not known, or too few")
+    return notes
+
+
+def _images(samples: Tensor, pool: Tensor, density: Tensor, real: RealImages, copying: Copying | None) -> ReportImages:
+    order = density.argsort(descending=True, stable=True)
+    pairs = None
+    if copying is not None and real.training is not None:
+        rows = [(samples[row], torch.from_numpy(real.training.pixels[nearest])) for row, nearest in copying.pairs]
+        pairs = torch.stack([image for pair in rows for image in pair]) if rows else None
+    return ReportImages(
+        samples=samples[:SHOWN],
+        real=pool[:SHOWN],
+        best=samples[order[:EXTREMES]],
+        worst=samples[order.flip(0)[:EXTREMES]],
+        pairs=pairs,
+        ratios=[] if copying is None else copying.ratios,
+    )

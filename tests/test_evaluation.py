@@ -1,0 +1,281 @@
+"""Evaluation: the same answer whatever the order, the batch and the cache; planted copies; mistakes in words."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import noisekiln as nk
+from conftest import make_images
+from noisekiln.data import load
+from noisekiln.evaluation import evaluation_steps
+from noisekiln.evaluation.conclusions import conclude
+from noisekiln.evaluation.copying import find_copies
+from noisekiln.evaluation.evaluated_model import open_model
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.evaluation.evaluation_options import EvaluationOptions
+from noisekiln.evaluation.real_images import choose_real_images
+from noisekiln.evaluation.score_table import describe_score
+from noisekiln.metrics.estimated import Estimated
+from noisekiln.training.checkpoints import load_newest
+
+OWN = """
+from dataclasses import dataclass
+from noisekiln.features.base import FeatureExtractor
+
+@dataclass(frozen=True)
+class Blocks(FeatureExtractor):
+    def features_of(self, images):
+        x = images.permute(0, 3, 1, 2).float() / 255
+        return x.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)).flatten(1)
+
+    def describe(self):
+        return {"name": "means of 4x4 pixels", "version": "1", "preprocessing": "none"}
+"""
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    """An extractor that costs nothing."""
+    file = tmp_path_factory.mktemp("features") / "own.py"
+    file.write_text(OWN)
+    return f"{file}:Blocks"
+
+
+@pytest.fixture
+def run(class_run, tmp_path):
+    """A trained run that may be written to."""
+    return shutil.copytree(class_run, tmp_path / "run")
+
+
+def numbers(report):
+    return {name: (score.value, score.real) for name, score in report.scores.items()}
+
+
+def images_of(count, seed=0, size=8):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
+
+
+def test_the_command_prints_a_table_and_writes_a_page(cli, run, blocks):
+    result = cli("evaluate", run, "-n", 12, "--steps", 2, "--features", blocks)
+    assert result.code == 0, result
+    for text in ("Fréchet distance", "KID", "MIND", "density", "coverage", "memorised", "real images", "last step"):
+        assert text in result.flat
+    for question in ("quality: ", "variety: ", "copying: "):
+        assert question in result.flat
+    assert "scores of 12 samples are mostly chance; from 200 on they mean something" in result.flat
+    saved = json.loads((run / "evaluation.json").read_text("utf-8"))
+    assert set(saved["scores"]["mind"]) >= {"value", "spread", "real", "real_spread"}
+    assert saved["features"]["name"] == "means of 4x4 pixels"
+    assert saved["images_seen"] == 1600
+    assert saved["scores"]["mind"]["value"] != saved["raw_scores"]["mind"]["value"]
+    page = (run / "evaluation.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") == 5 - (saved["scores"].get("memorised") is None)
+    assert "<script" not in page
+
+
+def test_neither_files_nor_batches_nor_the_cache_change_a_score(plain_run, plain, blocks, tmp_path, monkeypatch):
+    words = {"count": 12, "steps": 2, "features": blocks, "model_weights": "averaged"}
+    first = nk.evaluate(plain_run, out=tmp_path / "first", **words)
+    other = tmp_path / "other"
+    for place, file in enumerate(sorted(plain.rglob("*.png"), reverse=True)):
+        other.mkdir(exist_ok=True)
+        shutil.copy(file, other / f"{place:03d}.png")
+    again = nk.evaluate(plain_run, against=other, out=tmp_path / "again", batch_size=5, **words)
+    assert again.features == first.features
+    for name in ("frechet", "kid", "mind", "density", "coverage", "diversity"):
+        assert numbers(again)[name] == pytest.approx(numbers(first)[name], abs=1e-4), name
+
+    def forbidden(*_, **__):
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr("noisekiln.evaluation.compute.generate_on_ranks", forbidden)
+    cached = nk.evaluate(plain_run, out=tmp_path / "first", **words)
+    assert numbers(cached) == numbers(first)
+    with pytest.raises(AssertionError, match="sampled again"):
+        nk.evaluate(plain_run, out=tmp_path / "first", **words | {"seed": 1})
+
+
+def test_an_interrupted_evaluation_goes_on_after_the_samples_that_are_kept(plain_run, blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.evaluation.compute.KEPT_TOGETHER", 4)
+    words = {"count": 12, "steps": 2, "features": blocks, "model_weights": "averaged"}
+
+    def interrupt(progress):
+        if progress.part == "samples" and progress.done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nk.evaluate(plain_run, out=tmp_path / "one", watch=interrupt, **words)
+    made = []
+    real = evaluation_steps.sample_images.__globals__["generate_on_ranks"]
+    monkeypatch.setattr(
+        "noisekiln.evaluation.compute.generate_on_ranks",
+        lambda model, conditions, *rest, **more: made.append(len(conditions)) or real(model, conditions, *rest, **more),
+    )
+    went_on = nk.evaluate(plain_run, out=tmp_path / "one", **words)
+    assert made == [4]
+    whole = nk.evaluate(plain_run, out=tmp_path / "two", **words)
+    assert numbers(went_on) == numbers(whole)
+
+
+def test_damaged_files_of_the_cache_are_made_again(tmp_path):
+    cache = EvaluationCache(tmp_path)
+    cache.keep("a", torch.arange(6))
+    assert torch.equal(cache.read("a"), torch.arange(6))
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
+    assert cache.read("a") is None
+    assert EvaluationCache(None).read("a") is None
+
+
+def test_the_cache_deletes_what_was_not_used_for_longest(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.evaluation.evaluation_cache.MOST_BYTES", 3000)
+    cache = EvaluationCache(tmp_path)
+    for number, name in enumerate("abcd"):
+        cache.keep(name, torch.zeros(100))
+        import os
+
+        os.utime(tmp_path / f"{name}.npy", (number, number))
+    assert not (tmp_path / "a.npy").exists() or len(list(tmp_path.iterdir())) == 4
+    cache.keep("e", torch.zeros(400))
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["c.npy", "d.npy", "e.npy"]
+
+
+def test_the_raw_weights_are_those_of_the_newest_checkpoint(class_run):
+    opened = open_model(class_run, "raw").models["raw"].state_dict()
+    averaged = open_model(class_run, "averaged").models["averaged"].state_dict()
+    saved = load_newest(class_run / "checkpoints").tensors
+    names = [name for name in opened if f"module.diffusion.{name}" in saved]
+    assert len(names) > 10
+    assert all(torch.equal(opened[name], saved[f"module.diffusion.{name}"]) for name in names)
+    assert not all(torch.equal(opened[name], averaged[name]) for name in names)
+
+
+def test_samples_are_given_the_classes_of_the_data(class_run, pets, tmp_path):
+    from noisekiln.evaluation.requested_samples import request_samples
+
+    model, data = nk.load(class_run), load(pets)
+    requested = request_samples(model, data.train, data.class_names, 100, seed=0)
+    share = requested.labels.double().mean()
+    assert share == pytest.approx(data.train.labels.mean(), abs=0.03)
+    assert [int(each) for each in requested.labels] == [
+        data.class_names.index(each) if isinstance(each, str) else int(each) for each in requested.conditions
+    ]
+
+
+def test_planted_copies_are_found_and_duplicates_do_not_raise_them(tmp_path):
+    training, others = images_of(300, seed=1), images_of(200, seed=2)
+    data = load({"images": training}) if False else load(training)
+    samples = torch.from_numpy(np.concatenate([data.train.pixels[:50], others[:150]]))
+    copies = find_copies(samples, data.train, data.held_out)
+    assert copies.score.value == pytest.approx(0.25, abs=0.01)
+    assert {row for row, _ in copies.pairs} <= set(range(50))
+    assert all(row == image for row, image in copies.pairs)
+    twice = load(np.concatenate([training, training[:100]]))
+    assert find_copies(torch.from_numpy(others), twice.train, None).score.value == 0
+
+
+def test_too_few_training_images_tell_nothing_of_copies():
+    assert find_copies(torch.from_numpy(images_of(20)), load(images_of(12, seed=1)).train, None) is None
+
+
+def test_images_are_evaluated_as_samples(blocks):
+    real, other = images_of(80, seed=3), images_of(40, seed=4)
+    report = nk.evaluate(other, against=real, count=30, features=blocks)
+    assert report.count == 30
+    assert report.scores["density"].value > 0.7
+    bad = nk.evaluate(np.zeros_like(other), against=real, count=30, features=blocks)
+    assert bad.scores["density"].value == 0
+    assert {each.question: each.grade for each in bad.conclusions}["quality"] == "poor"
+    assert bad._repr_html_().startswith("<iframe")
+
+
+def test_a_run_is_evaluated_against_other_images(plain_run, blocks, tmp_path):
+    grey = np.random.default_rng(5).integers(0, 256, (60, 20, 20)).astype(np.uint8)
+    report = nk.evaluate(plain_run, against=grey, count=10, steps=2, features=blocks, out=tmp_path)
+    assert "other images than those of training" in report.real
+    assert report.scores["mind"].value > report.scores["mind"].real
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"source": "runs/none"}, r"There is no folder 'runs/none'\. Give the folder of a run"),
+        ({"features": "efficientnot"}, r"There is no .*efficientnot"),
+        ({"weights": "file.pt"}, r"`weights=file\.pt` was given without a network that reads this file"),
+        ({"against": images_of(8)}, r"it has 8 images, and one half is compared with the other: 20 are needed"),
+        ({"count": 0}, r"count"),
+        ({"cuont": 3}, r"There is no option called 'cuont'\. Did you mean 'count'"),
+        ({"model_weights": "best"}, r"model_weights"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_words(plain_run, words, message, tmp_path):
+    words = {"source": plain_run, "out": tmp_path} | words
+    with pytest.raises(ValueError, match=message):
+        nk.evaluate(words.pop("source"), **words)
+
+
+def test_a_run_without_a_model_and_a_model_without_data_are_refused(plain_run, tmp_path, cli):
+    run = shutil.copytree(plain_run, tmp_path / "run")
+    shutil.rmtree(run / "model")
+    with pytest.raises(ValueError, match=r"is not a run: it holds no model/model\.json"):
+        nk.evaluate(run)
+    model = shutil.copytree(plain_run / "model", tmp_path / "model")
+    with pytest.raises(ValueError, match=r"model is no run, so it is unknown which images it learned\. Give real images"):
+        nk.evaluate(model)
+    with pytest.raises(ValueError, match=r"is no model, so it was taken for samples; they need real images"):
+        nk.evaluate(images_of(30))
+
+
+def test_data_that_moved_are_asked_for(tmp_path, blocks):
+    data = make_images(tmp_path / "data")
+    run = tmp_path / "run"
+    nk.train(str(data), out=run, images=16, batch_size=8, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)",
+             curves="none")  # fmt: skip
+    data.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"cannot be read where training found them.*Give the same images.*`against`"):
+        nk.evaluate(run, features=blocks)
+    report = nk.evaluate(run, against=tmp_path / "moved", features=blocks, count=10, steps=1)
+    assert any("copies are not looked for" in note for note in report.notes)
+
+
+def test_the_choice_of_real_images_depends_on_their_content():
+    images = images_of(50, seed=6)
+    one, two = (choose_real_images(15, 0, load(part), None) for part in (images, images[::-1].copy()))
+    assert (one.pool.pixels == two.pool.pixels).all()
+    other = choose_real_images(15, 1, load(images), None)
+    assert not (one.pool.pixels == other.pool.pixels).all()
+    assert len(one.pool) == 30
+
+
+def score(name, value, real, spread=0.0):
+    return describe_score(name, Estimated(value, spread), None if real is None else Estimated(real, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "grades"),
+    [
+        ({"density": 0.95, "coverage": 0.9, "memorised": 0.0}, {"quality": "good", "variety": "good", "copying": "good"}),
+        ({"density": 0.6, "coverage": 0.1, "memorised": 0.04}, {"quality": "fair", "variety": "poor", "copying": "fair"}),
+        ({"density": 0.2, "coverage": 0.6, "memorised": 0.5}, {"quality": "poor", "variety": "fair", "copying": "poor"}),
+    ],
+)  # fmt: skip
+def test_conclusions(values, grades):
+    scores = {name: score(name, value, 1.0 if name != "memorised" else 0.0, 0.005) for name, value in values.items()}
+    assert {each.question: each.grade for each in conclude(scores)} == grades
+
+
+def test_copies_that_held_out_images_have_too_are_no_copies():
+    scores = {"density": score("density", 1, 1), "coverage": score("coverage", 1, 1)}
+    scores["memorised"] = score("memorised", 0.1, 0.09, 0.01)
+    assert {each.question: each.grade for each in conclude(scores)}["copying"] == "good"
+    unknown = conclude({name: each for name, each in scores.items() if name != "memorised"})
+    assert {each.question: each.grade for each in unknown}["copying"] == "unknown"
+
+
+def test_fast_is_fewer_samples_of_fewer_steps():
+    fast = EvaluationOptions.of(fast=True).resolved
+    assert (fast.count, fast.steps, fast.model_weights) == (200, 10, "averaged")
+    assert EvaluationOptions.of(fast=True, steps=3, model_weights="raw").resolved.steps == 3
+    assert EvaluationOptions.of().resolved.count == 1000
