@@ -8,7 +8,7 @@ from torch import Tensor
 
 from noisekiln.data import DataSet
 from noisekiln.errors import counted
-from noisekiln.features.default import default_extractor
+from noisekiln.evaluation.default_features import default_extractor
 from noisekiln.monitor.plain_copies import PlainCopies
 from noisekiln.monitor.reports import Reports
 from noisekiln.plan.settings import Settings
