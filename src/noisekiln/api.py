@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
+from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.images import ImageLike, Images
 from noisekiln.interop.own_denoiser import denoiser
 from noisekiln.inverse.base import Inverse
@@ -18,6 +19,7 @@ from noisekiln.model.join import cascade
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.operators.base import Operator
+from noisekiln.runs.compare_runs import compare
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.train import fine_tune_on, measure, train
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
@@ -26,8 +28,9 @@ from noisekiln.uses.inpainting import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [
-    "Diffusion", "cascade", "denoiser", "edit", "fine_tune_on", "generate", "inpaint", "interpolate", "load", "measure",
-    "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge", "upscale", "variations",
+    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "fine_tune_on", "generate", "inpaint",
+    "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge",
+    "upscale", "variations",
 ]  # fmt: skip
 
 

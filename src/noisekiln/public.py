@@ -7,6 +7,7 @@ from noisekiln.api import Diffusion as Diffusion
 from noisekiln.api import cascade as cascade
 from noisekiln.api import denoiser as denoiser
 from noisekiln.api import edit as edit
+from noisekiln.api import evaluate as evaluate
 from noisekiln.api import fine_tune_on as fine_tune_on
 from noisekiln.api import generate as generate
 from noisekiln.api import inpaint as inpaint
@@ -60,6 +61,12 @@ from noisekiln.errors import WouldOverwrite as WouldOverwrite
 from noisekiln.estimate import Denoise as Denoise
 from noisekiln.estimate import DenoiseBoth as DenoiseBoth
 from noisekiln.estimate import Estimate as Estimate
+from noisekiln.evaluation.conclusions import Conclusion as Conclusion
+from noisekiln.evaluation.evaluation_report import EvaluationReport as EvaluationReport
+from noisekiln.evaluation.evaluation_report import ReportImages as ReportImages
+from noisekiln.evaluation.score_table import ComparedScore as ComparedScore
+from noisekiln.features.base import FeatureExtractor as FeatureExtractor
+from noisekiln.features.efficientnet import EfficientNet as EfficientNet
 from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
@@ -137,6 +144,7 @@ from noisekiln.runs.events import Note as Note
 from noisekiln.runs.events import Plan as Plan
 from noisekiln.runs.events import Reading as Reading
 from noisekiln.runs.events import Saving as Saving
+from noisekiln.runs.events import Score as Score
 from noisekiln.runs.events import Step as Step
 from noisekiln.runs.run import Run as Run
 from noisekiln.samplers.adams import Adams as Adams
