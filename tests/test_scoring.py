@@ -388,7 +388,7 @@ def test_time_is_kept_for_the_last_score(data: DataSet, tmp_path: Path):
 
 def test_without_features_the_run_is_refused(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
-    monkeypatch.setattr("noisekiln.features.default.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.evaluation.default_features.find_spec", lambda name: None)
     unlabelled = replace(data, train=replace(data.train, labels=None), class_names=())
     with pytest.raises(ValueError, match=r'no features to compare them by\. Install it: pip install "noisekiln\[eval'):
         make_run(unlabelled, tmp_path / "run", score=1, cond="none")

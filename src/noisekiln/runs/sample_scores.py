@@ -19,7 +19,8 @@ from noisekiln.monitor.preview import generate_previews
 
 SAMPLES = 500  # at this number, KID and MIND rank the checkpoints of a run
 MOST_REAL = 2_000  # images of the data that samples are compared with
-MOST_FITTED = 10_000  # images that an extractor is fitted to
+BYTES_FITTED = 128 << 20  # of the images that an extractor is fitted to: 40,000 of 32x32 in colour
+AT_ONCE = 512  # images on the device
 LEAST_REAL, MEANINGFUL = 20, 200
 
 
@@ -56,9 +57,9 @@ class SampleScores:
         held_out = data.held_out if data.held_out is not None and len(data.held_out) >= SAMPLES else None
         self.conditioned_on = held_out if task and held_out is not None else data.train
         real = data.train if task or held_out is None else held_out
-        self.real = some_images(real, min(MOST_REAL, len(real)))
-        self.real_name = counted(len(self.real), "held-out image" if real is held_out else "training image")
-        if len(self.real) < LEAST_REAL:
+        self._real, self._count = real, min(MOST_REAL, len(real))
+        self.real_name = counted(self._count, "held-out image" if real is held_out else "training image")
+        if self._count < LEAST_REAL:
             raise DataError(
                 data.name,
                 f"`score` compares samples with its images, and {self.real_name} are too few",
@@ -71,7 +72,7 @@ class SampleScores:
     @property
     def notes(self) -> list[str]:
         """A note on too few images, if they are."""
-        if len(self.real) >= MEANINGFUL:
+        if self._count >= MEANINGFUL:
             return []
         return [f"scores against {self.real_name} are mostly chance; from {MEANINGFUL} on they mean something"]
 
@@ -84,16 +85,18 @@ class SampleScores:
         """Fit the extractor, and compute the features of the real images, in the first process."""
         if not ranks.is_main:
             return
-        part = some_images(self.data.train, min(MOST_FITTED, len(self.data.train)))
+        train = self.data.train
+        most = max(LEAST_REAL, BYTES_FITTED // train.pixels[:1].nbytes)
+        part = some_images(train, min(most, len(train)))
         labels = None if part.labels is None else torch.from_numpy(part.labels)
         self.extractor = self.extractor.fit(torch.from_numpy(part.pixels), labels)
         start = time.perf_counter()
-        self._features = self.features(torch.from_numpy(self.real.pixels), device)
-        self.seconds_per_image = (time.perf_counter() - start) / len(self.real)
+        self._features = self.features(torch.from_numpy(some_images(self._real, self._count).pixels), device)
+        self.seconds_per_image = (time.perf_counter() - start) / self._count
 
     def features(self, images: Tensor, device: str) -> Tensor:
         """Features of images (N, H, W, C) uint8, computed on the device."""
-        return self.extractor.extract(images.to(device))
+        return torch.cat([self.extractor.extract(part.to(device)) for part in images.split(AT_ONCE)])
 
     def samples(self, model: Diffusion, count: int, ranks: Ranks, **options: Any) -> Tensor:
         """Samples, (count, H, W, C) uint8. All processes call this, each makes some, and all receive all.
@@ -121,6 +124,6 @@ class SampleScores:
         return Distances(*ranks.all_reduce_sum(found))
 
     def _conditions(self, model: Diffusion, rows: Split) -> list[Value | None]:
-        unconditional = self.unconditional or model.conditioner is None
-        values = None if unconditional else model.conditioner.values(rows, self.data.class_names)
+        conditioner = None if self.unconditional else model.conditioner
+        values = None if conditioner is None else conditioner.values(rows, self.data.class_names)
         return [None] * len(rows) if values is None else list(values)
