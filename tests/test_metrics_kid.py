@@ -127,6 +127,13 @@ def test_p_values_of_equal_distributions_are_uniform(sizes: tuple[int, int]):
     assert float((values <= 0.05).double().mean()) < 0.09
 
 
+def test_p_values_do_not_depend_on_the_order_of_rows():
+    x, y = features(30, 3, random(5)), features(40, 3, random(6))
+    found = permutation_p_value(x, y, permutations=199)
+    assert 0.1 < found < 0.9
+    assert permutation_p_value(x.flip(0), y[torch.randperm(40, generator=random())], permutations=199) == found
+
+
 def test_p_values_of_different_distributions_are_small():
     x, y = features(40, 3, random()), features(40, 3, random(1), shift=1)
     assert permutation_p_value(x, y, permutations=199) == 1 / 200

@@ -48,6 +48,21 @@ def test_duplicates_in_the_training_set_change_nothing(noise: float):
     assert memorised(samples, more, repeated=duplicates(more)).fraction == memorised(samples, more).fraction
 
 
+def test_an_image_that_fills_the_neighbourhood_of_a_sample_is_one_image():
+    samples = torch.cat([TRAINING[:1] + 0.6 * features(1, 32, 5), TRAINING[1:2]])  # near the first, no copy of it
+    alone = memorised(samples, TRAINING)
+    more = torch.cat([TRAINING, TRAINING[:2].repeat_interleave(100, 0)])
+    torch.testing.assert_close(memorised(samples, more).ratio, alone.ratio)
+    assert 0.5 < float(alone.ratio[0]) < 1
+    assert alone.ratio[1] == 0
+
+
+def test_copies_of_an_image_that_has_many_duplicates_are_copies():
+    crowd = TRAINING[:1] + 0.01 * features(200, 32, 6)
+    samples = TRAINING[:1] + 0.01 * features(50, 32, 7)
+    assert memorised(samples, torch.cat([TRAINING, crowd])).fraction == 1
+
+
 def test_real_images_give_what_chance_gives():
     assert memorised(HELD_OUT, TRAINING).fraction == 0
     assert leave_one_out(TRAINING).fraction == 0

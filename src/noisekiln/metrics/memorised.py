@@ -10,6 +10,9 @@ from noisekiln.metrics.neighbours import nearest, squared_distances
 from noisekiln.metrics.rows import check_features, row_blocks
 
 THRESHOLD = 1 / 3  # of nearest to second nearest distance (Yoon et al. 2023; Bonnaire et al. 2025)
+TOLERATED = 0.1  # of the typical distance of an image to its nearest: what is nearer is a duplicate
+NEAR = 8  # training images near a sample, among which duplicates are looked for first
+SOME = 1000  # rows that the typical distance is computed from
 LEAST = 20  # distinct training images
 
 
@@ -39,14 +42,16 @@ def memorised(samples: Tensor, training: Tensor, *, repeated: Tensor | None = No
     Args:
         samples: Features, (N, D).
         training: Features of the training images, (M, D).
-        repeated: The training images to leave out, (M,) bool; by default those that `duplicates` finds.
+        repeated: The training images to leave out, (M,) bool; by default those that `duplicates` finds among the ones
+            that are near a sample: the others decide nothing, and comparing all would cost ``M^2 D``.
 
     Raises:
         ValueError: If the shapes do not fit, a feature is not finite, or there are fewer than 20 distinct training
             images.
     """
     check_features(samples, training, least=1)
-    rows = _distinct_rows(training, repeated)
+    rows = _distinct_rows_near(samples, training) if repeated is None else (~repeated).nonzero()[:, 0]
+    _check_count(len(rows), len(training))
     found = nearest(samples, training[rows], 2)
     return _summary(found.distances, rows[found.rows[:, 0]])
 
@@ -54,10 +59,11 @@ def memorised(samples: Tensor, training: Tensor, *, repeated: Tensor | None = No
 def leave_one_out(training: Tensor, *, repeated: Tensor | None = None) -> Memorised:
     """`memorised` for each training image and all others, duplicates left out: what chance alone gives.
 
-    `ratio` and `nearest` have one entry for each training image that is no duplicate, in order.
+    `ratio` and `nearest` have one entry for each training image that is no duplicate, in order. Cost: ``M^2 D``.
     """
     check_features(training, least=1)
-    rows = _distinct_rows(training, repeated)
+    rows = (~(duplicates(training) if repeated is None else repeated)).nonzero()[:, 0]
+    _check_count(len(rows), len(training))
     found = nearest(training[rows], training[rows], 2, leave_one_out=True)
     return _summary(found.distances, rows[found.rows[:, 0]])
 
@@ -68,11 +74,11 @@ def closest_pairs(found: Memorised, count: int = 16) -> Tensor:
     return torch.stack([order, found.nearest[order]], dim=1)
 
 
-def duplicates(features: Tensor, tolerance: float = 0.1) -> Tensor:
-    """Rows that repeat an earlier row: (N,) bool.
+def duplicates(features: Tensor, tolerance: float = TOLERATED) -> Tensor:
+    """Rows that repeat an earlier row: (N,) bool. Cost: ``N^2 D``.
 
-    A row repeats another if their distance is at most `tolerance` times the median distance of a row to its nearest
-    row that does not equal it.
+    A row repeats another if their distance is at most `tolerance` times the median distance of a row to the nearest row
+    that does not equal it (of up to 1,000 rows); and if it repeats one that repeats it.
 
     Args:
         features: Features, (N, D).
@@ -82,15 +88,23 @@ def duplicates(features: Tensor, tolerance: float = 0.1) -> Tensor:
         ValueError: If the shape does not fit, or a feature is not finite.
     """
     check_features(features, least=1)
-    repeats = torch.zeros(len(features), dtype=torch.bool)
-    if len(features) < 2:
-        return repeats
-    distances = nearest(features, features, leave_one_out=True).distances[:, 0]
+    return _repeats(features, _distance_of_duplicates(features, tolerance))
+
+
+def _distance_of_duplicates(features: Tensor, tolerance: float) -> float:
+    some = features[:: -(-len(features) // SOME)]
+    distances = nearest(some, features, min(2, len(features))).distances[:, -1]  # the nearest is the row itself
     apart = distances[distances > 0]
-    limit = tolerance * float(apart.median()) if len(apart) else 0.0
-    rows = (distances <= limit).nonzero()[:, 0]  # all rows that have a duplicate, and no other
-    groups = _groups(features[rows], limit)
-    repeats[rows] = groups < torch.arange(len(rows))
+    return tolerance * float(apart.median()) if len(apart) else 0.0
+
+
+def _repeats(features: Tensor, limit: float) -> Tensor:
+    """Rows that are connected with an earlier one by steps of at most `limit`, (N,) bool."""
+    repeats = torch.zeros(len(features), dtype=torch.bool)
+    if len(features) > 1:
+        distances = nearest(features, features, leave_one_out=True).distances[:, 0]
+        rows = (distances <= limit).nonzero()[:, 0]  # all rows of groups of more than one
+        repeats[rows] = _groups(features[rows], limit) < torch.arange(len(rows))
     return repeats
 
 
@@ -110,15 +124,27 @@ def _groups(features: Tensor, limit: float) -> Tensor:
         groups = found[found]  # a step to the group of the group
 
 
-def _distinct_rows(training: Tensor, repeated: Tensor | None) -> Tensor:
-    rows = (~(duplicates(training) if repeated is None else repeated)).nonzero()[:, 0]
-    if len(rows) < LEAST:
+def _distinct_rows_near(samples: Tensor, training: Tensor) -> Tensor:
+    """Training images without duplicates, among them the two distinct ones nearest to each sample."""
+    limit = _distance_of_duplicates(training, TOLERATED)
+    count = min(NEAR, len(training))
+    while True:
+        near = nearest(samples, training, count).rows
+        rows: Tensor = near.unique()
+        rows = rows[~_repeats(training[rows], limit)]
+        enough = len(rows) >= LEAST and bool((torch.isin(near, rows).sum(1) >= 2).all())
+        if enough or count == len(training):
+            return rows
+        count = min(8 * count, len(training))
+
+
+def _check_count(distinct: int, count: int) -> None:
+    if distinct < LEAST:
         raise ValueError(
-            f"Of {len(training):,} training images {len(rows):,} are distinct. With fewer than {LEAST}, the nearest is "
+            f"Of {count:,} training images {distinct:,} are distinct. With fewer than {LEAST}, the nearest is "
             "often much nearer than the second nearest by chance, so nothing can be concluded about copying. "
             "Look at the pictures yourself, or train with more images."
         )
-    return rows
 
 
 def _summary(distances: Tensor, rows: Tensor) -> Memorised:
