@@ -1,8 +1,13 @@
 """`score`: samples are compared with images of the data while a run trains, and its best weights are kept."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +38,7 @@ from noisekiln.runs.run import Run
 from noisekiln.runs.sample_scores import SampleScores
 from noisekiln.runs.scoring import affordable
 from noisekiln.training import checkpoints
+from noisekiln.training.trainer import Trainer
 
 SETTINGS = Settings(images=128, batch_size=16, backbone=TINY, curves="none", steps=2, lr=0.01, ema_snapshots=0)
 SAMPLES = 24
@@ -264,6 +270,23 @@ def test_a_resumed_run_knows_the_best_so_far(data: DataSet, tmp_path: Path, monk
     assert equal(weights(tmp_path / "model-best"), before)
 
 
+def test_a_resumed_run_keeps_the_number_of_samples(data: DataSet, tmp_path: Path):
+    """MIND depends on it."""
+    train(data, tmp_path, 2)
+    file = tmp_path / "model-best" / "score.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"samples": 9}))
+    assert {score.samples for score in scores_of(make_run(data, tmp_path, score=4))} == {9}
+
+
+def test_after_a_skipped_step_nothing_is_scored(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compute = Trainer._compute_gradient
+    monkeypatch.setattr(
+        Trainer, "_compute_gradient", lambda self: (nan, 1.0) if self.images_seen == 16 else compute(self)
+    )
+    scores = scores_of(make_run(data, tmp_path, score=4))
+    assert [score.images_seen for score in scores] == [48, 64, 96, 128]
+
+
 class Killed(BaseException):
     pass
 
@@ -440,3 +463,46 @@ def test_the_command_shows_scores(plain: Path, tmp_path: Path, cli: Command):
     refused = cli("train", plain, "--out", tmp_path / "other", *words, "--score", 0)
     assert refused.code == 2
     assert "--score 0 is out of range. Give a number above 0" in refused.flat
+
+
+# Several processes
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from noisekiln.data import load
+from noisekiln.runs import sample_scores, scoring
+import test_scoring
+
+scoring.default_extractor = lambda labels: test_scoring.Colours()
+scoring.SAMPLES = sample_scores.SAMPLES = 7
+for shard in (False, True):
+    run = test_scoring.make_run(load(sys.argv[1]), Path(sys.argv[2]) / f"shard={shard}", score=2, shard=shard)
+    print(f"{run.ranks.rank}: {[score.mind for score in test_scoring.scores_of(run)]};", flush=True)
+os._exit(0)  # at exit, Python sometimes aborts while threads of torch still run
+"""
+
+
+@pytest.mark.slow  # starts torch twice
+def test_processes_share_samples_and_agree(
+    data: DataSet, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (scoring, sample_scores):
+        monkeypatch.setattr(module, "SAMPLES", 7)
+    alone = [score.mind for score in scores_of(make_run(data, tmp_path / "alone", score=2))]
+    (tmp_path / "driver.py").write_text(DRIVER)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(tmp_path / "driver.py"), str(pets), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        timeout=200, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    for shard in (False, True):
+        folder = tmp_path / f"shard={shard}"
+        assert [line["mind"] for line in lines(folder)] == pytest.approx(alone, rel=1e-3)
+        assert json.loads((folder / "model-best" / "score.json").read_text())["mind"] == pytest.approx(min(alone), 1e-3)
+    of_ranks = [re.findall(rf"{rank}: (\[.*?\]);", done.stdout) for rank in range(2)]
+    assert len(of_ranks[0]) == 2
+    assert of_ranks[0] == of_ranks[1], "all processes know the same distances"
