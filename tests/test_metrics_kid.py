@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.metrics.kernel_sums import InnerKernelSums, KernelSums, centred_kernel, kernel
-from noisekiln.metrics.kid import kernel_distance, permutation_p_value
+from noisekiln.metrics.kid import distances_of_groups, kernel_distance, permutation_p_value
 
 
 def features(n: int, d: int, generator: torch.Generator, scale: float = 1, shift: float = 0) -> Tensor:
@@ -125,6 +125,13 @@ def test_p_values_of_equal_distributions_are_uniform(sizes: tuple[int, int]):
     between_steps = values - torch.rand(300, generator=generator) / 100  # p is one of 0.01, 0.02, ..., 1
     assert scipy.stats.kstest(between_steps.numpy(), "uniform").pvalue > 0.01
     assert float((values <= 0.05).double().mean()) < 0.09
+
+
+def test_regrouped_rows_have_the_distance_of_their_groups():
+    pooled = features(12, 3, random(7))
+    groups = torch.stack([torch.randperm(12, generator=random(seed)) < 5 for seed in range(6)], dim=1)
+    expected = [kernel_distance(pooled[group], pooled[~group]).value for group in groups.T]
+    assert distances_of_groups(pooled, groups).tolist() == pytest.approx(expected)
 
 
 def test_p_values_do_not_depend_on_the_order_of_rows():

@@ -65,12 +65,12 @@ def permutation_p_value(first: Tensor, second: Tensor, *, permutations: int = 10
     largest = max(float(1 + block.square().mean(1).max()) ** 3 for _, block in row_blocks(pooled))
     ranks = torch.stack([torch.randperm(len(pooled), generator=generator) for _ in range(permutations)], dim=1)
     groups = torch.cat([order[:, None], ranks], dim=1) < len(first)
-    values = _distances_of_groups(pooled[order], groups)
+    values = distances_of_groups(pooled[order], groups)
     reached = values[1:] >= values[0] - TIED * largest
     return (1 + int(reached.sum())) / (1 + permutations)
 
 
-def _distances_of_groups(pooled: Tensor, groups: Tensor) -> Tensor:
+def distances_of_groups(pooled: Tensor, groups: Tensor) -> Tensor:
     """MMD of the rows with True in each column of `groups`, (N, P), from those with False: (P,)."""
     inside = groups.new_zeros(groups.shape[1], dtype=torch.float64)
     by_row = groups.new_zeros(len(pooled), dtype=torch.float64)
