@@ -63,8 +63,8 @@ def permutation_p_value(first: Tensor, second: Tensor, *, permutations: int = 10
     direction = torch.randn(pooled.shape[1], generator=generator, dtype=torch.float64)
     order = torch.cat([block @ direction for _, block in row_blocks(pooled)]).argsort(stable=True)
     largest = max(float(1 + block.square().mean(1).max()) ** 3 for _, block in row_blocks(pooled))
-    ranks = torch.stack([torch.randperm(len(pooled), generator=generator) for _ in range(permutations)], dim=1)
-    groups = torch.cat([order[:, None], ranks], dim=1) < len(first)
+    drawn = [torch.randperm(len(pooled), generator=generator) < len(first) for _ in range(permutations)]
+    groups = torch.stack([order < len(first), *drawn], dim=1)
     values = distances_of_groups(pooled[order], groups)
     reached = values[1:] >= values[0] - TIED * largest
     return (1 + int(reached.sum())) / (1 + permutations)
@@ -86,6 +86,7 @@ def distances_of_groups(pooled: Tensor, groups: Tensor) -> Tensor:
             pairs = (chosen * (values @ groups[other : other + len(others)].double())).sum(0)
             inside += pairs * (1 if other == start else 2)
     n, m = int(groups[:, 0].sum()), int((~groups[:, 0]).sum())
-    touching = by_row @ groups.double()  # pairs with a first row in the group: inside, and across once
+    # Pairs with their first row in the group: those inside, and each one across once.
+    touching = torch.stack([by_row[start:][: len(block)] @ block for start, block in row_blocks(groups)]).sum(0)
     outside, across = by_row.sum() - 2 * touching + inside, touching - inside
     return inside / (n * (n - 1)) + outside / (m * (m - 1)) - 2 * across / (n * m)
