@@ -41,6 +41,7 @@ TOYS = Path(__file__).parent / "toys"
 CODEC = f"{TOYS / 'thirds_codec.py'}:Thirds(costly=True)"
 STUDENT = ("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--codec", CODEC, "--teacher")
 COARSE = TINY.replace("patch=1", "patch=2")
+EVALUATION = ("-n", 15, "--steps", 2, "--batch-size", 4)
 LARGE = ("train", "portraits", "--backbone", COARSE, "--images", "8000", "--batch-size", "256")
 
 
@@ -201,6 +202,7 @@ def main(folder, names, ranks):
             *SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"
         ),
         "sample": noisekiln("sample", folder / "whole", *picture),
+        "evaluate": noisekiln("evaluate", folder / "whole", *EVALUATION, "--out", folder / "evaluated"),
     }
     (folder / f"printed{ranks.rank}.json").write_text(json.dumps(printed))
     train("short", folder, ranks)  # which leaves torch otherwise than it was

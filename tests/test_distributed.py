@@ -23,7 +23,7 @@ from torch.distributed.run import get_args_parser
 
 import noisekiln as nk
 from conftest import TINY, content_of
-from distributed_driver import LARGE, SMALL, Matrices, make, muon_steps
+from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, make, muon_steps
 from noisekiln.cli import app
 from noisekiln.data import load
 from noisekiln.distributed import torchrun
@@ -213,6 +213,20 @@ def test_two_processes_sample_what_one_does(two_process_run, cli, tmp_path):
     for entry in (*entries[0], *entries[1]):
         entry.pop("batch", None)  # two processes sample twice as many at once
     assert entries[0] == entries[1]
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_does(two_process_run, cli, tmp_path):
+    outputs = printed(two_process_run, "evaluate")
+    assert [out.count("copying: ") for out in outputs] == [1, 0]
+    assert cli("evaluate", two_process_run / "whole", *EVALUATION, "--out", tmp_path / "alone").code == 0
+    folders = (tmp_path / "alone", two_process_run / "evaluated")
+    alone, shared = (json.loads((folder / "evaluation.json").read_text("utf-8")) for folder in folders)
+    assert alone["count"] == shared["count"] == 15
+    for part in ("scores", "raw_scores"):
+        for name, score in alone[part].items():
+            assert shared[part][name]["value"] == pytest.approx(score["value"], rel=1e-4, abs=1e-5), name
+    assert alone["conclusions"] == shared["conclusions"]
 
 
 # What processes agree on
