@@ -9,12 +9,10 @@ from torch.nn import functional as F
 from noisekiln.data import Split
 from noisekiln.evaluation.score_table import ComparedScore, describe_score
 from noisekiln.metrics.estimated import Estimated
-from noisekiln.metrics.memorised import LEAST, Memorised, closest_pairs, memorised
-from noisekiln.metrics.neighbours import nearest
+from noisekiln.metrics.memorised import closest_pairs, memorised
 
 SIDE = 32  # pixels to which larger images are reduced: copies stay copies, and there are fewer numbers to compare
 PAIRS = 12
-NEIGHBOURS = 8  # nearest training images of a sample, among which duplicates are looked for
 
 
 class Copying(NamedTuple):
@@ -41,10 +39,10 @@ def find_copies(samples: Tensor, training: Split, held_out: Split | None) -> Cop
     """
     points = small_pixels(torch.from_numpy(training.pixels))
     try:
-        found = memorised_among(small_pixels(samples), points)
+        found = memorised(small_pixels(samples), points)
         real = None
         if held_out is not None and len(held_out):
-            real = memorised_among(small_pixels(torch.from_numpy(held_out.pixels[: len(samples)])), points)
+            real = memorised(small_pixels(torch.from_numpy(held_out.pixels[: len(samples)])), points)
     except ValueError:  # fewer than 20 different training images
         return None
     score = describe_score(
@@ -54,19 +52,6 @@ def find_copies(samples: Tensor, training: Split, held_out: Split | None) -> Cop
     )
     pairs = [(int(sample), int(image)) for sample, image in closest_pairs(found, PAIRS)]
     return Copying(score, pairs, [float(found.ratio[sample]) for sample, _ in pairs])
-
-
-def memorised_among(samples: Tensor, points: Tensor) -> Memorised:
-    """As `memorised`, with duplicates looked for only near the samples: among all, it would take minutes.
-
-    Args:
-        samples: Rows of samples, (N, D).
-        points: Rows of training images, (M, D).
-    """
-    rows = nearest(samples, points, min(NEIGHBOURS, len(points))).rows.unique()
-    rows = rows if len(rows) >= 2 * LEAST else torch.arange(len(points))  # all samples may be copies of a few
-    found = memorised(samples, points[rows])
-    return found._replace(nearest=rows[found.nearest])
 
 
 def small_pixels(images: Tensor) -> Tensor:

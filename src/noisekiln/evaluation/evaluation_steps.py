@@ -129,7 +129,7 @@ def evaluate_samples(
         *tables[0],
         *([] if copying is None else [copying.score]),
         *similarity_scores(samples, sampled.originals),
-        *([] if options.fast else class_scores(samples, sampled.labels, real)),
+        *([] if options.fast else class_scores(samples, sampled.labels, real, cache)),
     ]
     scores = {score.name: score for score in found}
     return EvaluationReport(

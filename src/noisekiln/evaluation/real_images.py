@@ -12,7 +12,7 @@ from noisekiln.errors import DataError, counted
 
 LEAST = 20  # real images: half of them are compared with the other half
 MEANINGFUL = 200  # samples below which a difference is mostly chance
-MOST_TRAINING = 50_000  # training images that samples are looked for in
+MOST_TRAINING, MOST_BYTES = 50_000, 1 << 30  # training images that samples are looked for in
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def choose_real_images(count: int, seed: int, trained_on: DataSet | None, agains
     trained = trained_on is not None
     return RealImages(
         pool=_joined(parts, _drawn_by_content(parts, 2 * min(count, total // 2), seed)),
-        training=_at_most(trained_on.train, seed) if trained_on else None,
-        held_out=trained_on.held_out if trained_on else None,
+        training=_by_content(trained_on.train, seed) if trained_on else None,
+        held_out=_by_content(trained_on.held_out, seed) if trained_on and trained_on.held_out else None,
         class_names=data.class_names,
         shown=f"{data.name} ({'other images than those of training' if against and trained else 'its images'})",
     )
@@ -105,11 +105,10 @@ def _label(part: Split, row: int) -> int:
     return 0 if part.labels is None else int(part.labels[row])
 
 
-def _at_most(part: Split, seed: int) -> Split:
-    """The images, or as many of them as samples are looked for in."""
-    if len(part) <= MOST_TRAINING:
-        return part
-    return part.take(np.array([row for _, row in _drawn_by_content([part], MOST_TRAINING, seed)]))
+def _by_content(part: Split, seed: int) -> Split:
+    """The images in the order of their hashes, or the first of them, as many as samples are looked for in."""
+    most = min(MOST_TRAINING, MOST_BYTES // part.pixels[:1].nbytes)
+    return part.take(np.array([row for _, row in _drawn_by_content([part], most, seed)], dtype=np.int64))
 
 
 def _joined(parts: Sequence[Split], drawn: Sequence[tuple[int, int]]) -> Split:
