@@ -31,12 +31,13 @@ def command(
     from noisekiln.cli._show import say
     from noisekiln.machine.devices import pick_device
     from noisekiln.runs.comparison import Comparison, check_out
-    from noisekiln.runs.comparison_samples import ComparedSamples, check_count
+    from noisekiln.runs.comparison_samples import ComparedSamples, check_count, check_sampling
     from noisekiln.session.prompts import RequestedConditions
     from noisekiln.uses.request import SampleOptions
 
     common = pop_common(options)
-    SampleOptions(**options, seed=seed)  # raises for invalid options, before anything is read
+    SampleOptions(**options, seed=seed)  # these raise for invalid options, before anything is read
+    check_sampling(options)
     if count:
         check_count(count)
     check_out(out)

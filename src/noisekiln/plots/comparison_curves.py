@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 WIDTH, COLUMN, MIDDLE = 1500, 550, 84  # pixels: of the figure, of a column of panels, between the columns
 TOP, BOTTOM, SHARE = 62, 58, 84
 DASHES = ("-", "--", ":", "-.")  # for more runs than colours
-LONGEST = 26  # letters of a name in the legend
+NAME = 145  # pixels of a name in the legend
 IN_LEGEND = 32  # runs
+MUCH_LONGER = 12.0  # times that a run is longer than another one
+MOST_SHOWN = 1e4  # ends of a logarithmic axis: one is at most so many times the other
 AXES = ("images_seen", "seconds")
 
 
@@ -77,32 +79,53 @@ def _draw_column(
     titled: bool,
 ) -> None:
     unit, label = (1.0, "images seen") if over == "images_seen" else _unit_of_time(runs)
-    furthest = 0.0
     for panel, row in zip(panels, rows, strict=True):
         heights = []
         for number, (_, lines) in enumerate(runs):
             curve = curve_of(lines, row.name, over)
             curve = mean_curve(curve) if row.smooth else curve
-            if not len(curve.x):
-                continue
-            panel.plot(curve.x / unit, curve.values, **_style(number), **_markers(curve, row))
-            heights.append(curve.values)
-            furthest = max(furthest, float(curve.x.max()) / unit)
+            if len(curve.x):
+                panel.plot(curve.x / unit, curve.values, **_style(number), **_markers(curve, row))
+                heights.append(curve.values)
         if heights and is_far(np.concatenate(heights)):
             panel.set_yscale("log")
         if titled:
             panel.set_ylabel(row.title)
     panels[-1].set_xlabel(label)
-    format_axes(panels, furthest)
+    _limit(panels, rows, runs, over, unit)
+    if over == "seconds":  # no "10m" for a hundredth
+        panels[-1].xaxis.set_major_formatter(lambda value, place: f"{value:,g}")
+
+
+def _limit(
+    panels: Sequence["Axes"],
+    rows: Sequence[ComparedCurve],
+    runs: Sequence[tuple[str, Lines]],
+    over: str,
+    unit: float,
+) -> None:
+    """The horizontal axis: logarithmic where one run is much longer than another, which would be a line at its edge."""
+    curves = [curve_of(lines, row.name, over).x / unit for _, lines in runs for row in rows]
+    found = [x for x in curves if len(x)]
+    ends = [float(x.max()) for x in found]
+    positive = [float(x[x > 0].min()) for x in found if (x > 0).any()]
+    longest = max(ends, default=0.0)
+    if longest > MUCH_LONGER * min(ends, default=0.0) and positive:
+        for panel in panels:
+            panel.set_xscale("log")
+        format_axes(panels, longest, max(min(positive), longest / MOST_SHOWN))
+    else:
+        format_axes(panels, longest)
 
 
 def _unit_of_time(runs: Sequence[tuple[str, Lines]]) -> tuple[float, str]:
-    """Seconds in the unit of the axis, and its label."""
+    """Seconds in the unit of the axis, and its label: by the longest run, or the shortest on a logarithmic axis."""
     times = [curve_of(lines, "seconds").values for _, lines in runs]
-    longest = max((float(values.max()) for values in times if len(values)), default=0.0)
-    if longest < 300:
+    ends = [float(values.max()) for values in times if len(values)] or [0.0]
+    length = min(ends) if max(ends) > MUCH_LONGER * min(ends) else max(ends)
+    if length < 300:
         return 1.0, "seconds of training"
-    return (60.0, "minutes of training") if longest < 300 * 60 else (3600.0, "hours of training")
+    return (60.0, "minutes of training") if length < 300 * 60 else (3600.0, "hours of training")
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -117,7 +140,7 @@ def _markers(curve: Curve, row: ComparedCurve) -> dict[str, Any]:
 def _draw_legend(figure: "Figure", names: Sequence[str], left: float, tall: float) -> None:
     from matplotlib.lines import Line2D
 
-    shown = [plain_text(name, LONGEST) for name in names[:IN_LEGEND]]
+    shown = [plain_text(name, 10, NAME) for name in names[:IN_LEGEND]]
     handles = [Line2D([], [], **_style(number)) for number in range(len(shown))]
     if len(names) > IN_LEGEND:
         handles.append(Line2D([], [], linestyle="none"))

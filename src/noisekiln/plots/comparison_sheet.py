@@ -13,7 +13,7 @@ from noisekiln.plots.sheet import Sheet, fit_into
 CELL, LEAST_CELL, MOST_CELL = 400, 48, 128  # pixels: all cells of a row, and the longer side of one
 GAP, BETWEEN = 4, 32  # pixels between images, and between grids
 HEADING, LINE, LINES = 66, 13, 4  # pixels of a grid's title and its two lines; of a label; lines of a label
-NARROW = 232  # least width of a grid, for its title
+NARROW, NARROW_SHEET = 232, 560  # least width of a grid and of the sheet, for their titles
 WIDE = 1800  # width beyond which the next grid begins a new row
 
 
@@ -42,14 +42,15 @@ def draw_grids(grids: Sequence[LabelledGrid], title: str, subtitle: str) -> Imag
         subtitle: Line below it.
     """
     cells = [GridCells(grid) for grid in grids]
-    wide, tall = max(cell.width for cell in cells), max(cell.height for cell in cells)
+    wide = max(cell.width for cell in cells)
     across = max(1, min(len(cells), (WIDE + BETWEEN) // (wide + BETWEEN)))
-    rows = ceil(len(cells) / across)
-    across = ceil(len(cells) / rows)  # rows of equal length
-    width = across * (wide + BETWEEN) - BETWEEN
-    sheet = Sheet(max(width, 560), rows * (tall + BETWEEN) - BETWEEN, title, subtitle)
-    for place, cell in enumerate(cells):
-        cell.draw(sheet, place % across * (wide + BETWEEN), place // across * (tall + BETWEEN), wide)
+    across = ceil(len(cells) / ceil(len(cells) / across))  # rows of equal length
+    rows = [cells[first : first + across] for first in range(0, len(cells), across)]
+    heights = [max(cell.height for cell in row) + BETWEEN for row in rows]
+    sheet = Sheet(max(across * (wide + BETWEEN) - BETWEEN, NARROW_SHEET), sum(heights) - BETWEEN, title, subtitle)
+    for number, row in enumerate(rows):
+        for place, cell in enumerate(row):
+            cell.draw(sheet, place * (wide + BETWEEN), sum(heights[:number]), wide)
     return sheet.image
 
 

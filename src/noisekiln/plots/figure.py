@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.png_text import png_text
+from noisekiln.plots.lettering import fit_text, font_for
 from noisekiln.version import VERSION
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ def format_axes(panels: Sequence["Axes"], last: float, first: float = 0.0) -> No
         panel.yaxis.set_minor_locator(NullLocator())
 
 
-def plain_text(text: str, most: int = 60) -> str:
-    """A name that fits into a title or a legend; a dollar sign would begin a formula."""
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    return text.replace("$", r"\$")
+def plain_text(text: str, points: int, width: float, *, bold: bool = False) -> str:
+    """A name that fits into a width in pixels, for a title or a legend; a dollar sign would begin a formula."""
+    font = font_for(text, round(points * DPI / 72), bold=bold)
+    return fit_text(text, font, width).replace("$", r"\$")
 
 
 def save_figure(figure: "Figure", file: Path, text: Mapping[str, Any]) -> None:

@@ -68,7 +68,8 @@ def draw_run(lines: Lines, name: str, *, complete: bool = False) -> "Figure | No
         axes[-1].set_xlabel("images seen")
         seen = max(line["images_seen"] for line in lines)
         format_axes(axes, float(seen))
-        figure.text(LEFT / WIDTH, 1 - 26 / tall, plain_text(name), fontsize=14, weight="bold", color=INK, va="center")
+        title = plain_text(name, 14, WIDTH - 2 * LEFT, bold=True)
+        figure.text(LEFT / WIDTH, 1 - 26 / tall, title, fontsize=14, weight="bold", color=INK, va="center")
         figure.text(LEFT / WIDTH, 1 - 52 / tall, _last_numbers(lines, seen), fontsize=10, color=INK, va="center")
     return figure
 

@@ -9,7 +9,7 @@ from noisekiln.guidance.base import Guidance
 from noisekiln.model.sampling import BATCH_SIZE
 from noisekiln.paths import expand_home
 from noisekiln.runs.comparison import Comparison, check_out
-from noisekiln.runs.comparison_samples import COUNT, ComparedSamples
+from noisekiln.runs.comparison_samples import COUNT, ComparedSamples, check_sampling
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 from noisekiln.session.prompts import RequestedConditions
@@ -68,6 +68,7 @@ def compare(
         check_argument("runs", run, Path)
     options = {"sampler": sampler, "steps": steps, "guidance": guidance, "schedule": schedule}
     chosen = SampleOptions.of(**options, count=count or 1, seed=seed, batch_size=batch_size, precision=precision)
+    check_sampling(options)
     place = None if out is None else expand_home(out)
     if place is not None:
         check_out(place)

@@ -104,7 +104,7 @@ class Comparison:
             remove_whatever(out / name)
         write_json(out / JSON_FILE, self.as_dict())
         written = [out / JSON_FILE]
-        figure = draw_comparison([(run.name, run.lines) for run in self.runs])
+        figure = draw_comparison([(run.name, run.lines) for run in self.runs if run.lines])
         for name in CURVES if figure is not None else ():
             assert figure is not None
             save_figure(figure, out / name, {"command": "compare", "models": [run.name for run in self.runs]})

@@ -9,7 +9,7 @@ from torch import Tensor
 from noisekiln.conditioners.base import Conditioner, Value
 from noisekiln.data import DataSet
 from noisekiln.data.image_names import same_spelling
-from noisekiln.errors import reason_of
+from noisekiln.errors import listed, reason_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
 from noisekiln.plan.task_data import read_images
@@ -80,9 +80,13 @@ class SharedConditions:
         if shared is None:
             own = conditioner.choices
             return [None] * self.count if not own else spread(own, self.count)
-        for line in conditioner.ignored(list(dict.fromkeys(shared)) if conditioner.vocabulary else []):
-            self.note(f"{run.name}: {line}")
-        return spread(shared, self.count)
+        values = spread(shared, self.count)
+        unknown = dict.fromkeys(word for value in values for word in conditioner.unknown_words(value))
+        if unknown:
+            self.note(
+                f"{run.name}: its training captions lack some words, which it ignores: {listed(list(unknown), 8)}"
+            )
+        return values
 
     def _requested(self, run: RunSummary, model: Model, conditioner: Conditioner | None) -> list[Value | None]:
         try:

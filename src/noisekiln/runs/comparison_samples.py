@@ -1,17 +1,19 @@
 """Samples of several models with equal seeds and equal conditions."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from noisekiln.components.limits import check_at_most
+from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner, Value
 from noisekiln.errors import reason_of
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.png_text import png_text
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
@@ -21,6 +23,8 @@ from noisekiln.runs.comparison import GRIDS, Comparison
 from noisekiln.runs.comparison_conditions import ImagesOfRuns, SharedConditions, sources_of, trained_conditioner
 from noisekiln.runs.comparison_table import count_in_words
 from noisekiln.runs.run_summary import RunSummary
+from noisekiln.samplers.base import Sampler
+from noisekiln.schedules.base import Schedule
 from noisekiln.session.image_record import describe_sampling
 from noisekiln.session.prompts import RequestedConditions
 
@@ -104,8 +108,9 @@ class ComparedSamples:
         if not self.finished:
             return None
         last = f" to {self.seed + self.count - 1}" if self.count > 1 else ""
-        labelled = any(grid.labels for grid in self.grids)
-        subtitle = f"seeds {self.seed}{last} for each model" + (", with the same conditions" if labelled else "")
+        labels = {tuple(grid.labels) for grid in self.grids if grid.labels}
+        same = ["", ", with the same conditions", ", with the same conditions where models know the same kind"]
+        subtitle = f"seeds {self.seed}{last} for each model{same[min(len(labels), 2)]}"
         sheet = draw_grids(self.grids, "Samples side by side", subtitle)
         with atomic_write(out / GRIDS) as draft:
             sheet.save(draft, pnginfo=png_text({"command": "compare", "models": self.finished, "seed": self.seed}))
@@ -144,6 +149,15 @@ class ComparedSamples:
         self._sources.append(shown)
         assert run.model is not None
         return [LabelledGrid("sources", [f"of {run.name}", run.model.task], shown)]
+
+
+def check_sampling(options: Mapping[str, Any]) -> None:
+    """Raise ValueError if a sampler, guidance or schedule does not exist; before any run is read."""
+    for base, name in ((Sampler, "sampler"), (Schedule, "schedule")):
+        if options.get(name) is not None:
+            build(base, options[name])
+    if options.get("guidance") is not None:
+        guidance_of(options["guidance"])
 
 
 def check_count(count: int) -> None:
