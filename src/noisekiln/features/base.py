@@ -88,6 +88,6 @@ def colour_input(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)
 
 
-def resized(x: Tensor, side: int, mode: str = "bilinear") -> Tensor:
-    """Images (B, C, H, W) as (B, C, side, side), antialiased; the aspect ratio is not kept."""
-    return torch.nn.functional.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) as (B, C, *size), bilinear and antialiased; the aspect ratio is not kept."""
+    return torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

@@ -37,7 +37,7 @@ class EfficientNet(FeatureExtractor):
             )
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        x = resized(colour_input(images), self.side).sub(MEAN).div(STD)
+        x = resized(colour_input(images), (self.side, self.side)).sub(MEAN).div(STD)
         features: Tensor = _network(images.device)(x.contiguous(memory_format=torch.channels_last))
         return features
 
