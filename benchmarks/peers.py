@@ -1,0 +1,185 @@
+"""Fashion-MNIST, equal time: noisekiln at its defaults beside other packages, each as its own README has it.
+
+    python benchmarks/peers.py --install
+    python benchmarks/peers.py --minutes 5 --record records/peers.json
+
+One run each, one after the other on a quiet machine: N minutes of training from its first step, then 1,000 samples, 100
+of each class, which one judge compares with test images. Every peer has an environment of its own in .bench/peers, made
+by --install, and a script `peer_NAME.py`, which says what differs from the README. With --only, what the record has of
+the others stays. Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import commands
+from classifier import Judge, trained_classifier
+from hardware import commit, hardware, hardware_line, is_busy
+from noisekiln.data import load
+from noisekiln.files.pictures import save_image, tile
+
+COUNT = 1000
+HERE = Path(__file__).resolve().parent
+OURS = "noisekiln"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A package to compare with.
+
+    Attributes:
+        package: Its release.
+        needs: What it needs, as far as training does.
+        alone: Whether it is installed without what it asks for, because that is torchvision.
+    """
+
+    package: str
+    needs: tuple[str, ...]
+    alone: bool = True
+
+
+PEERS = {
+    "diffusers": Peer("diffusers==0.42.1", ("accelerate",), alone=False),
+    "azula": Peer("azula==0.11.1", ("einops", "tqdm")),
+    "smalldiffusion": Peer("smalldiffusion==0.5.0", ("accelerate", "einops", "tqdm", "torch-ema")),
+    "lucidrains": Peer("denoising-diffusion-pytorch==2.3.4", ("accelerate", "einops", "ema-pytorch", "scipy", "tqdm")),
+}
+
+
+def main() -> None:
+    """Install, or train, sample and judge all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--install", action="store_true", help="make the environments, and do nothing else")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--only", nargs="+", choices=[OURS, *PEERS], default=[OURS, *PEERS])
+    parser.add_argument("--data", default=commands.FASHION_MNIST)
+    parser.add_argument("--environments", type=Path, default=Path(".bench/peers"))
+    parser.add_argument("--work", type=Path, default=Path(".bench/peers/work"))
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
+    if arguments.install:
+        for name in arguments.only:
+            if name != OURS:
+                install(PEERS[name], arguments.environments / name)
+        return
+    machine = hardware()
+    if is_busy(machine):
+        print("Something else is running on this machine: equal time is not equal work.", flush=True)
+    results = {name: result for name, result in contest(arguments).items() if result}
+    print(json.dumps(recorded(arguments, machine, results), indent=2))
+
+
+def install(peer: Peer, folder: Path) -> None:
+    """Make a peer's environment, with the torch of constraints.txt and without torchvision."""
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
+    pinned = os.environ | {"PIP_CONSTRAINT": str(HERE.parent / "constraints.txt")}
+    subprocess.run([*pip, "torch", "numpy", "pillow", *peer.needs], check=True, env=pinned)
+    subprocess.run([*pip, *(["--no-deps"] if peer.alone else []), peer.package], check=True, env=pinned)
+
+
+def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The figures of every contender, by name; without those whose environment is missing, which is said."""
+    whole = load(str(arguments.data))
+    assert whole.held_out is not None
+    train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    judge = Judge(trained_classifier(*train, arguments.work / "classifier.pt"), train, test, n=COUNT)
+    requested = torch.arange(10).repeat_interleave(COUNT // 10)
+    images = train[0].squeeze(-1).numpy()
+    np.savez(arguments.work / "data.npz", images=images, labels=train[1].numpy(), requested=requested.numpy())
+    results = {}
+    for name in arguments.only:
+        python = arguments.environments / name / "bin" / "python"
+        if name == OURS:
+            results[name] = ours(arguments, judge)
+        elif python.exists():
+            script = HERE / f"peer_{name}.py"
+            results[name] = peer_result(script, str(python), arguments.work, arguments.minutes, judge)
+        else:
+            print(f"{name} is left out: {python} does not exist. `python benchmarks/peers.py --install` makes it.")
+            continue
+        print(json.dumps({name: results[name]}, indent=2), flush=True)
+    return results
+
+
+def ours(arguments: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+    """The two commands, everything left at its default."""
+    run = arguments.work / f"run_{arguments.minutes:g}min"
+    trained = commands.train(arguments.data, run, ["--minutes", f"{arguments.minutes:g}"])
+    samples = commands.sample(run, run / "pictures", len(judge.reference), [])
+    figures = {
+        "images_seen": trained.images_seen,
+        "images_per_second": round(trained.images_per_second, 1),
+        "sampled_per_second": round(len(samples.images) / samples.seconds, 1),
+    }
+    return judged(samples.images, samples.labels, judge, arguments.work / f"{OURS}.png") | figures
+
+
+def peer_result(script: Path, python: str, work: Path, minutes: float, judge: Judge) -> dict[str, Any]:
+    """Run a peer's script in its environment, and judge what it has left.
+
+    Args:
+        script: The script; called with the archive of the data, a file for its samples, and --minutes.
+        python: Interpreter of its environment.
+        work: Folder that holds `data.npz`.
+        minutes: Minutes of training.
+        judge: Judge of the samples.
+
+    Raises:
+        subprocess.CalledProcessError: If the script fails.
+    """
+    data, out = work / "data.npz", work / f"{script.stem}.npz"
+    start_time = time.perf_counter()
+    subprocess.run([python, str(script), str(data), str(out), "--minutes", str(minutes)], check=True)
+    seconds = time.perf_counter() - start_time - 60 * minutes  # start and sampling, so the rate is at least this
+    with np.load(out) as archive, np.load(data) as asked:
+        images = torch.from_numpy(archive["images"]).unsqueeze(-1)
+        figures: dict[str, Any] = json.loads(str(archive["figures"]))
+        labels = torch.from_numpy(asked["requested"])
+    rate = {"sampled_per_second": round(len(images) / max(seconds, 1e-3), 1)}
+    return judged(images, labels, judge, work / f"{script.stem}.png") | figures | rate
+
+
+def judged(images: torch.Tensor, labels: torch.Tensor, judge: Judge, picture: Path) -> dict[str, Any]:
+    """Fréchet ratio and accuracy of samples sorted by class; some of each class are written as a picture."""
+    ratio, accuracy = judge(images, labels)
+    each = len(images) // (int(labels.max()) + 1)
+    rows = torch.cat([torch.nonzero(labels == c).flatten()[: min(16, each)] for c in labels.unique().tolist()])
+    save_image(tile(images[rows].numpy(), columns=min(16, each)), picture, at_least=960)
+    return {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4)}
+
+
+def recorded(
+    arguments: argparse.Namespace, machine: dict[str, Any], results: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The record: these results, and those that it has of others at the same budget; written to --record."""
+    earlier: dict[str, Any] = {}
+    if arguments.record and arguments.record.exists():
+        earlier = json.loads(arguments.record.read_text(encoding="utf-8"))
+    same = earlier.get("results", {}) if earlier.get("minutes") == arguments.minutes else {}
+    versions = {name: PEERS[name].package for name in results if name in PEERS}
+    about = {"hardware": hardware_line(machine), "load": machine["load"], "torch": torch.__version__}
+    record = {
+        "minutes": arguments.minutes,
+        "results": same | {name: result | about for name, result in results.items()},
+        "releases": earlier.get("releases", {}) | versions | {OURS: commit()},
+    }
+    if arguments.record:
+        arguments.record.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+if __name__ == "__main__":
+    main()
