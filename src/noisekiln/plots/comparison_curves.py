@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WIDTH, COLUMN, MIDDLE = 1500, 550, 84  # pixels: of the figure, of a column of panels, between the columns
 TOP, BOTTOM, SHARE = 62, 58, 84
 DASHES = ("-", "--", ":", "-.")  # for more runs than colours
-NAME = 145  # pixels of a name in the legend
+NAME = 130  # pixels of a name in the legend
 IN_LEGEND = 32  # runs
 MUCH_LONGER = 12.0  # times that a run is longer than another one
 MOST_SHOWN = 1e4  # ends of a logarithmic axis: one is at most so many times the other
