@@ -25,6 +25,7 @@ from noisekiln.cli._watcher import describe_end, describe_score
 from noisekiln.data import DataSet, load
 from noisekiln.errors import DataError, Diverged
 from noisekiln.features.base import FeatureExtractor
+from noisekiln.features.classifier import Classifier
 from noisekiln.metrics.mind import sliced_distance
 from noisekiln.model import saving
 from noisekiln.model.diffusion import Diffusion
@@ -212,10 +213,7 @@ def test_the_best_weights_are_kept(data: DataSet, tmp_path: Path, monkeypatch: p
     events = [event for event in run.events() if isinstance(event, Score | Saving | End)]
     assert [event.is_best for event in events if isinstance(event, Score)] == [True, True, False, False]
     assert {32, 64} <= {event.images_seen for event in events if isinstance(event, Saving)}
-    other = make_run(data, tmp_path / "until")
-    for _ in islice(other.steps(), 4):
-        pass
-    averaged = other.copies.averaged().diffusion.state_dict()
+    averaged = averaged_after(64, data, tmp_path / "until")
     assert equal(weights(tmp_path / "model-best"), averaged)
     assert not equal(weights(tmp_path / "model"), averaged)
     record = json.loads((tmp_path / "model-best" / "score.json").read_text())
@@ -307,6 +305,29 @@ def test_a_run_that_is_killed_between_two_writes_resumes(
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_the_record_is_that_of_the_weights_also_after_a_kill(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where steps are not repeated to the bit, the scores after the kill may be worse than those before."""
+    pretend(monkeypatch, {32: 0.5, 64: 0.2})
+    with monkeypatch.context() as during:
+        kill_in(during, "description")
+        with pytest.raises(Killed):
+            train(data, tmp_path / "killed")
+    pretend(monkeypatch, {64: 0.6, 96: 0.7, 128: 0.8})
+    train(data, tmp_path / "killed")
+    assert json.loads((tmp_path / "killed" / "model-best" / "score.json").read_text())["images_seen"] == 64
+    assert equal(weights(tmp_path / "killed" / "model-best"), averaged_after(64, data, tmp_path / "until"))
+
+
+def averaged_after(images: int, data: DataSet, folder: Path) -> dict[str, Tensor]:
+    """The averaged weights after so many images."""
+    run = make_run(data, folder)
+    for _ in islice(run.steps(), images // 16):
+        pass
+    return run.copies.averaged().diffusion.state_dict()
+
+
 def kill_in(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Kill the run before this is written of the second best weights, those of 64 images."""
     module, name = {
@@ -377,7 +398,7 @@ def test_scores_take_a_share_of_the_minutes(seconds: float, keep: bool, expected
         (0.001, None, 2),
         (0.3, "2 scores of 24 samples would take about 0.2 of 0.5 minutes: there is 1, of 24 samples each", 1),
         (9.0, "2 scores of 24 samples would take about 7.2 of 0.5 minutes: there are none. Give more `minutes`, or "
-         "score the finished model", 0),
+         "use `noisekiln evaluate` afterwards", 0),
     ],
 )  # fmt: skip
 def test_a_run_in_minutes_says_which_scores_it_leaves_out(
@@ -413,9 +434,14 @@ def test_without_features_the_run_is_refused(data: DataSet, tmp_path: Path, monk
     monkeypatch.undo()
     monkeypatch.setattr("noisekiln.evaluation.default_features.find_spec", lambda name: None)
     unlabelled = replace(data, train=replace(data.train, labels=None), class_names=())
-    with pytest.raises(ValueError, match=r'no features to compare them by\. Install it: pip install "noisekiln\[eval'):
-        make_run(unlabelled, tmp_path / "run", score=1, cond="none")
+    rare = replace(data, train=replace(data.train, labels=np.arange(len(data.train.pixels)) // 15))
+    for images in (unlabelled, rare):
+        with pytest.raises(
+            ValueError, match=r"no classes of 10 images or more: there are no .* \"noisekiln\[evaluate\]\""
+        ):
+            make_run(images, tmp_path / "run", score=1, cond="none")
     assert not (tmp_path / "run").exists()
+    assert isinstance(make_run(data, tmp_path / "run", score=1).scoring._scores.extractor, Classifier)
 
 
 def test_weights_that_cannot_be_sampled_end_the_run(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

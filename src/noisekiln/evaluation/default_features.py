@@ -2,9 +2,11 @@
 
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from noisekiln.features.base import FeatureExtractor
+from noisekiln.features.classifier import FEWEST, Classifier
 from noisekiln.features.efficientnet import PACKAGE, EfficientNet
 
 
@@ -19,11 +21,10 @@ def default_extractor(labels: Tensor | None) -> FeatureExtractor:
     """
     if find_spec(PACKAGE) is not None:
         return EfficientNet()
-    if labels is not None and len(labels.unique()) > 1:
-        from noisekiln.features.classifier import Classifier
-
+    counts = torch.zeros(0) if labels is None else labels.unique(return_counts=True)[1]
+    if len(counts) > 1 and counts.min() >= FEWEST:
         return Classifier()
     raise ValueError(
-        f"The package {PACKAGE.replace('_', '-')} is not installed, and the images have no classes: there are no "
-        'features to compare them by. Install it: pip install "noisekiln[evaluate]".'
+        f"The package {PACKAGE.replace('_', '-')} is not installed, and the images have no classes of {FEWEST} images "
+        'or more: there are no features to compare them by. Install it: pip install "noisekiln[evaluate]".'
     )

@@ -145,7 +145,7 @@ class Scoring:
         if same:
             return []
         if not count:
-            return [f"{wanted}: there are none. Give more `minutes`, or score the finished model"]
+            return [f"{wanted}: there are none. Give more `minutes`, or use `noisekiln evaluate` afterwards"]
         return [f"{wanted}: there {'is' if count == 1 else 'are'} {count:,}, of {samples:,} samples each"]
 
     def _seconds_per_sample(self) -> float:
