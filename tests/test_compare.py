@@ -381,6 +381,12 @@ def test_nk_compare(tmp_path: Path, class_run: Path, plain_run: Path):
     assert table_of(comparison)["images seen"] == ["1,600", "1,600"]
     assert "<td>images seen</td><td>1,600</td>" in comparison._repr_html_()
     assert nk.compare([class_run, plain_run], out=None).notes == []
+    assert nk.compare([class_run, class_run / "model"], out=tmp_path / "out", conditions=[1], **STEPS).notes == [
+        f"{class_run.name}/model: without the log of a training, so without curves"
+    ]
+    for condition in ("fish", {"a": 1}):
+        comparison = nk.compare([class_run, plain_run], out=tmp_path / "out", count=2, condition=condition, **STEPS)
+        assert len([note for note in comparison.notes if "its samples have no condition" in note]) == 2
     with pytest.raises(ValueError, match="`count=-1`"):
         nk.compare([class_run, plain_run], out=tmp_path / "new", count=-1)
 
