@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from noisekiln.metrics import rows
+from noisekiln.metrics import feature_rows
 from noisekiln.metrics.class_accuracy import class_accuracy, classification_accuracy_score
 from noisekiln.metrics.clipped import ClippedReference
 from noisekiln.metrics.diversity import diversity, diversity_ratio
@@ -58,7 +58,7 @@ def test_order_of_rows_and_size_of_blocks_change_nothing(
     assert math.isfinite(expected)
     assert METRICS[name](samples, training) == expected
     assert METRICS[name](shuffled(samples), shuffled(training)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    monkeypatch.setattr(rows, "BLOCK", 7)
+    monkeypatch.setattr(feature_rows, "BLOCK", 7)
     assert METRICS[name](samples, training) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert METRICS[name](shuffled(samples), shuffled(training)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
@@ -99,7 +99,7 @@ def test_neighbours_are_those_of_all_distances():
 
 
 def test_a_row_is_no_neighbour_of_itself_but_of_its_copy(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rows, "BLOCK", 8)
+    monkeypatch.setattr(feature_rows, "BLOCK", 8)
     x = features(20, 5, 0)
     x[17] = x[3]
     found = nearest(x, x, leave_one_out=True)

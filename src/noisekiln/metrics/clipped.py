@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 from noisekiln.metrics.neighbours import nearest, squared_distances
-from noisekiln.metrics.rows import check_features, row_blocks
 
 TOLERANCE = 1e-9  # of the median radius, squared: a sample on the surface of a ball is inside, whatever the rounding
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 from noisekiln.metrics.neighbours import squared_distances
-from noisekiln.metrics.rows import check_features, row_blocks
 
 
 def diversity(features: Tensor) -> float:

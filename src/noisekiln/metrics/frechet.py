@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from noisekiln.metrics.rows import check_features, row_blocks
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisekiln.metrics.rows import row_blocks
+from noisekiln.metrics.feature_rows import row_blocks
 
 
 def kernel(first: Tensor, second: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.metrics.estimated import Estimated
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 from noisekiln.metrics.kernel_sums import InnerKernelSums, KernelSums, kernel, witness_variance
-from noisekiln.metrics.rows import check_features, row_blocks
 
 TIED = 1e-13  # of the largest value of the kernel: values nearer than this are equal, but for rounding
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from noisekiln.metrics.estimated import binomial_error
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 from noisekiln.metrics.neighbours import nearest, squared_distances
-from noisekiln.metrics.rows import check_features, row_blocks
 
 THRESHOLD = 1 / 3  # of nearest to second nearest distance (Yoon et al. 2023; Bonnaire et al. 2025)
 TOLERATED = 0.1  # of the typical distance of an image to its nearest: what is nearer is a duplicate
@@ -51,7 +51,7 @@ def memorised(samples: Tensor, training: Tensor, *, repeated: Tensor | None = No
     """
     check_features(samples, training, least=1)
     rows = _distinct_rows_near(samples, training) if repeated is None else (~repeated).nonzero()[:, 0]
-    _check_count(len(rows), len(training))
+    _check_distinct(len(rows), len(training))
     found = nearest(samples, training[rows], 2)
     return _summary(found.distances, rows[found.rows[:, 0]])
 
@@ -63,7 +63,7 @@ def leave_one_out(training: Tensor, *, repeated: Tensor | None = None) -> Memori
     """
     check_features(training, least=1)
     rows = (~(duplicates(training) if repeated is None else repeated)).nonzero()[:, 0]
-    _check_count(len(rows), len(training))
+    _check_distinct(len(rows), len(training))
     found = nearest(training[rows], training[rows], 2, leave_one_out=True)
     return _summary(found.distances, rows[found.rows[:, 0]])
 
@@ -138,7 +138,7 @@ def _distinct_rows_near(samples: Tensor, training: Tensor) -> Tensor:
         count = min(8 * count, len(training))
 
 
-def _check_count(distinct: int, count: int) -> None:
+def _check_distinct(distinct: int, count: int) -> None:
     if distinct < LEAST:
         raise ValueError(
             f"Of {count:,} training images {distinct:,} are distinct. With fewer than {LEAST}, the nearest is "

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from noisekiln.metrics.rows import check_features, row_blocks
+from noisekiln.metrics.feature_rows import check_features, row_blocks
 
 ROUNDING = 1e-12  # of the squared norms: smaller squared distances are rounding, and count as 0
 
