@@ -23,6 +23,7 @@ import noisekiln as nk
 from conftest import TINY, Command
 from noisekiln.cli._watcher import describe_end, describe_score
 from noisekiln.data import DataSet, load
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.errors import DataError, Diverged
 from noisekiln.features.base import FeatureExtractor
 from noisekiln.features.classifier import Classifier
@@ -162,6 +163,13 @@ def test_conditions_are_those_of_training_images(cond: str, data: DataSet, tmp_p
         counts = [list(conditions).count(label) for label in data.class_names]
         assert sum(counts) == SAMPLES
         assert min(counts) >= 10
+
+
+def test_training_without_conditions_is_scored_without_them(data: DataSet, class_run: Path):
+    """Also where the model that is fine-tuned has some."""
+    scores, model = SampleScores(data, Colours(), unconditional=True, task=False), Diffusion.load(class_run)
+    samples = scores.samples(model, 4, Ranks(), steps=2)
+    assert torch.equal(samples, torch.as_tensor(model.sample(4, steps=2)))
 
 
 def parts(train: int, held_out: int) -> DataSet:
@@ -415,16 +423,15 @@ def test_a_run_in_minutes_says_which_scores_it_leaves_out(
     assert (tmp_path / "model-best").exists() == bool(count)
 
 
-def test_time_is_kept_for_the_last_score(data: DataSet, tmp_path: Path):
-    run = make_run(data, tmp_path, score=1, images=None, minutes=2 / 60)
-    reserved: list[float] = []
-    for event in run.events():
-        reserved.append(run.trainer.budget.reserved)
-        if isinstance(event, Score):
-            assert event.images_seen == run.trainer.images_seen
-    assert 0 < max(reserved) <= 40 / 60
+def test_time_is_kept_for_the_last_score(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scoring.Scoring, "_seconds_per_sample", lambda self: 0.25 / SAMPLES)
+    settings = SETTINGS.replace(score=1, images=None, minutes=1 / 60)
+    run = Run(settings, data, tmp_path, intervals=replace(FEW, grids_at=(0.1,)))
+    reserved = [run.trainer.budget.reserved for _ in run.events()]
+    assert max(reserved[:2]) <= 0.25
+    assert 0.25 <= reserved[-1] <= 20 / 60 + 1e-9, "with a little for the last grid, after the first one"
     assert run.scoring.seconds == 0, "no score follows"
-    assert len(lines(tmp_path)) == 1
+    assert [line["share"] for line in lines(tmp_path)] == [1]
 
 
 # Words
