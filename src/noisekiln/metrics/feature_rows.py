@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 BLOCK = 2048  # rows that are computed with at once: (2048, 2048) distances in float64 are 32 MiB
@@ -23,7 +24,7 @@ def check_features(*sets: Tensor, least: int = 2) -> None:
             f"{'compared' if several else 'scored'}. Give (N, D){' and (M, D)' * several}, with at least {least:,} "
             f"rows{' each' * several}."
         )
-    if not all(features.isfinite().all() for features in sets):
+    if not all(block.isfinite().all() for features in sets for block in features.split(BLOCK)):
         raise ValueError(
             "Some features are not finite, so they have no distances. Check the images that they were computed from."
         )
@@ -33,3 +34,11 @@ def row_blocks(features: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Blocks of rows in float64, each with the number of its first row: the whole set is never copied."""
     for start in range(0, len(features), BLOCK):
         yield start, features[start : start + BLOCK].double()
+
+
+def mean_row(features: Tensor) -> Tensor:
+    """Mean of the rows, (D,) float64, and no copy of the set."""
+    total = torch.zeros(features.shape[1], dtype=torch.float64)
+    for _, block in row_blocks(features):
+        total += block.sum(0)
+    return total / len(features)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from noisekiln.metrics.feature_rows import check_features, row_blocks
+from noisekiln.metrics.feature_rows import check_features, mean_row, row_blocks
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
@@ -20,7 +20,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         ValueError: If the shapes do not fit, or a feature is not finite.
     """
     check_features(first, second)
-    means = [features.mean(0, dtype=torch.float64) for features in (first, second)]
+    means = [mean_row(features) for features in (first, second)]
     one, two = (_factor(features, mean) for features, mean in zip((first, second), means, strict=True))
     # With S1 = A'A and S2 = B'B, tr (S1 S2)^(1/2) is the sum of the singular values of A B'.
     middle = torch.linalg.svdvals(one @ two.T).sum()

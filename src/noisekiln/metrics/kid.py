@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.metrics.estimated import Estimated
-from noisekiln.metrics.feature_rows import check_features, row_blocks
+from noisekiln.metrics.feature_rows import check_features, mean_row, row_blocks
 from noisekiln.metrics.kernel_sums import InnerKernelSums, KernelSums, kernel, witness_variance
 
 TIED = 1e-13  # of the largest value of the kernel: values nearer than this are equal, but for rounding
@@ -29,7 +29,7 @@ def kernel_distance(first: Tensor, second: Tensor) -> Estimated:
         ValueError: If the shapes do not fit, or a feature is not finite.
     """
     check_features(first, second, least=4)
-    centre = (first.mean(0, dtype=torch.float64) + second.mean(0, dtype=torch.float64))[None] / 2
+    centre = (mean_row(first) + mean_row(second))[None] / 2
     one, two = InnerKernelSums.within(first, centre), InnerKernelSums.within(second, centre)
     cross = KernelSums.between(first, second, centre)
     n, m = len(first), len(second)
