@@ -1,0 +1,104 @@
+"""The middle of a denoiser of one's own, a frozen reference run: for kinds of images that no other network has seen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.errors import DataError, counted
+from noisekiln.features.base import FeatureExtractor
+
+
+class Connected(NamedTuple):
+    """A network and the module in it whose output is read; see `DenoiserMiddle.connect`."""
+
+    forward: Callable[[Tensor], object]
+    module: nn.Module
+    channels: int
+    version: str
+    preprocessing: str
+
+
+@dataclass(frozen=True)
+class DenoiserMiddle(FeatureExtractor):
+    """Mean and deviation over space of each channel that a module in the middle of a frozen network puts out.
+
+    The features are ``[mean(h), std(h)]`` of its output h, (B, C, H, W) or (B, tokens, C): 2 C numbers.
+    Any network will do: whatever runs the network and knows its input connects the two.
+
+    Args:
+        run: Folder of the run whose denoiser it is. Scores of several runs can be compared only with one and the same.
+    """
+
+    run: str = ""
+    connected: Connected | None = field(default=None, init=False, repr=False, compare=False)
+
+    def connect(
+        self,
+        forward: Callable[[Tensor], object],
+        module: nn.Module,
+        *,
+        channels: int,
+        version: str,
+        preprocessing: str,
+    ) -> Self:
+        """An extractor that reads a network.
+
+        Args:
+            forward: Runs the network on images, (B, H, W, C) uint8, such that `module` is called exactly once. It must
+                give an image the same result in any batch: noise that it adds must be the same for every image.
+            module: The module whose output is read; it stays as it is.
+            channels: Channels that its images have.
+            version: Which network it is, such as a checksum of its weights; stands in reports.
+            preprocessing: What `forward` does with images; stands in reports.
+        """
+        copy = replace(self)
+        object.__setattr__(copy, "connected", Connected(forward, module, channels, version, preprocessing))
+        return copy
+
+    def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        connected = self._connected()
+        if images.shape[3] != connected.channels:
+            raise DataError(
+                f"Images of {counted(images.shape[3], 'channel')}",
+                f"the denoiser whose features are compared was trained on images of {connected.channels}",
+                "Choose other features, or a run that was trained on such images",
+            )
+        outputs: list[Tensor] = []
+
+        def read(_module: nn.Module, _inputs: object, output: object) -> None:
+            first = output[0] if isinstance(output, tuple | list) else output
+            assert isinstance(first, Tensor), f"the module puts out a {type(first).__name__}"
+            outputs.append(first)
+
+        handle = connected.module.register_forward_hook(read)
+        try:
+            connected.forward(images)
+        finally:
+            handle.remove()
+        assert len(outputs) == 1, f"the module was called {len(outputs)} times"
+        return pooled(outputs[0].float())
+
+    def describe(self) -> dict[str, str]:  # noqa: D102 (the base class says it)
+        connected = self.connected
+        return {
+            "name": f"middle of the denoiser of {self.run or 'a run'}, mean and deviation over space",
+            "version": "no network yet" if connected is None else connected.version,
+            "preprocessing": "that of the network" if connected is None else connected.preprocessing,
+        }
+
+    def _connected(self) -> Connected:
+        if self.connected is None:
+            raise ValueError(
+                f"`features=denoiser_middle(run={self.run})`: these features come from the network of a run, which is "
+                "not loaded yet. Give the folder of the run itself: `features=runs/NAME`."
+            )
+        return self.connected
+
+
+def pooled(h: Tensor) -> Tensor:
+    """Mean and deviation over space: (B, C, H, W) or (B, tokens, C) -> (B, 2 C)."""
+    space = (2, 3) if h.ndim == 4 else (1,)
+    return torch.cat([h.mean(space), h.std(space, correction=0)], 1)
