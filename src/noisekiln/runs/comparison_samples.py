@@ -134,7 +134,7 @@ class ComparedSamples:
             yield RunProgress(run.name, number, len(self.runs), each.step, each.steps)
         conditioner = trained_conditioner(run, model.conditioner)
         lines = [_about_training(run), _about_sampling(used, conditioner)]
-        grid = LabelledGrid(run.name, lines, np.concatenate(parts), _labels(conditioner, conditions))
+        grid = LabelledGrid(run.name, lines, np.concatenate(parts), _condition_labels(conditioner, conditions))
         self.grids += [*sources, grid]
         self.finished.append(run.name)
 
@@ -181,13 +181,13 @@ def _about_sampling(used: UsedSampling | None, conditioner: Conditioner | None) 
     return f"{about['sampler']}, {about['steps']} steps{guidance}"
 
 
-def _labels(conditioner: Conditioner | None, conditions: Sequence[Value | None]) -> list[str]:
+def _condition_labels(conditioner: Conditioner | None, conditions: Sequence[Value | None]) -> list[str]:
     """What each image shows, as text; none if no image has a condition."""
     if conditioner is None or all(value is None for value in conditions):
         return []
-    return ["" if value is None else _label(conditioner, value) for value in conditions]
+    return ["" if value is None else _condition_label(conditioner, value) for value in conditions]
 
 
-def _label(conditioner: Conditioner, value: Value) -> str:
+def _condition_label(conditioner: Conditioner, value: Value) -> str:
     texts = [text for text in conditioner.describe(value).values() if isinstance(text, str)]
     return texts[0] if texts else str(value)

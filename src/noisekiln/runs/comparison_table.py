@@ -24,12 +24,16 @@ Row = tuple[str, list[str]]
 def rows_of_runs(runs: Sequence[RunSummary]) -> list[Row]:
     """The rows: title, and the value of each run; rows that no run has a value for are left out."""
     rows = [(title, [value(run) or NOT_KNOWN for run in runs]) for title, value in ROWS]
-    settings = [(name, [_setting(run, name) for run in runs]) for name in differing_settings(runs)[:MOST_SETTINGS]]
+    settings = [
+        (name, [_setting_as_text(run, name) for run in runs]) for name in differing_settings(runs)[:MOST_SETTINGS]
+    ]
     place = next(number for number, (title, _) in enumerate(rows) if title == "budget")
     rows[place:place] = settings
     names = dict.fromkeys(name for run in runs for name in run.scores)
-    rows += [(_title(name), [_score(run, name) for run in runs]) for name in list(names)[:MOST_SCORES]]
-    rows += [(f"last {title} in training", [_last(run, name) for run in runs]) for name, title in SCORES.items()]
+    rows += [
+        (_title_of_score(name), [_score_with_spread(run, name) for run in runs]) for name in list(names)[:MOST_SCORES]
+    ]
+    rows += [(f"last {title} in training", [_last_score(run, name) for run in runs]) for name, title in SCORES.items()]
     questions = dict.fromkeys(question for run in runs for question in _conclusions(run))
     rows += [(question, [_conclusions(run).get(question, NOT_KNOWN) for run in runs]) for question in questions]
     return [(title, values) for title, values in rows if any(value != NOT_KNOWN for value in values)]
@@ -44,13 +48,13 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
     ]
 
 
-def _data(run: RunSummary) -> str:
+def _data_of_run(run: RunSummary) -> str:
     name, images = run.data.get("name") or run.setting("data"), run.data.get("images")
     count = f" ({counted(images, 'image')})" if isinstance(images, int) else ""
     return f"{shorten(str(name), 60)}{count}" if name else ""
 
 
-def _size(run: RunSummary) -> str:
+def _size_and_channels(run: RunSummary) -> str:
     size: Any = run.model.size if run.model else run.data.get("size")
     channels: Any = run.model.channels if run.model else run.data.get("channels")
     if not isinstance(size, list | tuple) or len(size) != 2:
@@ -59,12 +63,12 @@ def _size(run: RunSummary) -> str:
     return f"{size[0]}x{size[1]} {kind}"
 
 
-def _task(run: RunSummary) -> str:
+def _task_of_run(run: RunSummary) -> str:
     task = run.model.task if run.model else run.setting("task")
     return "" if task in ("generate", None) else str(task)
 
 
-def _condition(run: RunSummary) -> str:
+def _kind_of_condition(run: RunSummary) -> str:
     if run.model is None:
         return str(run.setting("cond") or "")
     conditioner = run.model.conditioner
@@ -75,12 +79,12 @@ def _condition(run: RunSummary) -> str:
     return conditioner.kind
 
 
-def _network(run: RunSummary) -> str:
+def _network_specs(run: RunSummary) -> str:
     specs = run.model.networks if run.model and run.model.networks else [run.setting("backbone") or ""]
     return "; ".join(shorten(str(spec), 200) for spec in specs)
 
 
-def _parameters(run: RunSummary) -> str:
+def _parameter_count(run: RunSummary) -> str:
     return "" if run.model is None else count_in_words(run.model.parameters)
 
 
@@ -89,26 +93,26 @@ def count_in_words(count: int) -> str:
     return f"{count / 1e6:.3g}M" if count >= 100_000 else f"{count / 1e3:.3g}k" if count >= 1000 else str(count)
 
 
-def _start(run: RunSummary) -> str:
+def _started_from(run: RunSummary) -> str:
     start, rank = run.setting("start"), run.setting("lora")
     if not start:
         return ""
     return f"adapter of rank {rank} for {start}" if rank else str(start)
 
 
-def _budget(run: RunSummary) -> str:
+def _budget_of_run(run: RunSummary) -> str:
     units = {"minutes": "minute", "images": "image", "epochs": "epoch"}
     budgets = {noun: run.setting(name) for name, noun in units.items()}
     return ", ".join(counted(value, noun) for noun, value in budgets.items() if is_number(value))
 
 
-def _state(run: RunSummary) -> str:
+def _progress_of_run(run: RunSummary) -> str:
     share = "" if run.share is None else "done" if run.share >= 1 else f"{floor(100 * run.share)}% of the budget"
     now = "trains at this moment" if run.trains else ""
     return ", ".join(filter(None, [now, "" if run.trains and share == "done" else share]))
 
 
-def _held_out(run: RunSummary) -> str:
+def _best_held_out(run: RunSummary) -> str:
     if run.held_out is None:
         return ""
     value, images = run.held_out
@@ -116,35 +120,35 @@ def _held_out(run: RunSummary) -> str:
     return f"{value:.4f}" if last else f"{value:.4f} (after {images:,} images)"
 
 
-def _number(value: float | None, form: str) -> str:
+def _formatted(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
 ROWS: list[tuple[str, Callable[[RunSummary], str]]] = [
-    ("data", _data),
-    ("images", _size),
-    ("task", _task),
-    ("condition", _condition),
-    ("network", _network),
-    ("parameters", _parameters),
-    ("started from", _start),
-    ("budget", _budget),
-    ("progress", _state),
-    ("images seen", lambda run: _number(run.images_seen, ",")),
+    ("data", _data_of_run),
+    ("images", _size_and_channels),
+    ("task", _task_of_run),
+    ("condition", _kind_of_condition),
+    ("network", _network_specs),
+    ("parameters", _parameter_count),
+    ("started from", _started_from),
+    ("budget", _budget_of_run),
+    ("progress", _progress_of_run),
+    ("images seen", lambda run: _formatted(run.images_seen, ",")),
     ("training time", lambda run: "" if run.seconds is None else in_words(run.seconds)),
-    ("images/s", lambda run: _number(run.images_per_second, ",.0f")),
-    ("training loss", lambda run: _number(run.loss, ".4f")),
-    ("best held-out loss", _held_out),
+    ("images/s", lambda run: _formatted(run.images_per_second, ",.0f")),
+    ("training loss", lambda run: _formatted(run.loss, ".4f")),
+    ("best held-out loss", _best_held_out),
     ("verdict", lambda run: run.verdict),
 ]
 
 
-def _setting(run: RunSummary, name: str) -> str:
+def _setting_as_text(run: RunSummary, name: str) -> str:
     value = run.setting(name)
     return NOT_KNOWN if value is None else shorten(str(value), 100)
 
 
-def _score(run: RunSummary, name: str) -> str:
+def _score_with_spread(run: RunSummary, name: str) -> str:
     score = run.scores.get(name)
     if score is None:
         return NOT_KNOWN
@@ -153,11 +157,11 @@ def _score(run: RunSummary, name: str) -> str:
     return f"{score['value']:.4g}{spread}{real}"
 
 
-def _title(name: str) -> str:
+def _title_of_score(name: str) -> str:
     return SCORES.get(name, shorten(name, 30))
 
 
-def _last(run: RunSummary, name: str) -> str:
+def _last_score(run: RunSummary, name: str) -> str:
     values = curve_of(run.lines, name).values
     return f"{values[-1]:.4g}" if len(values) else NOT_KNOWN
 

@@ -106,12 +106,12 @@ class RunSummary:
     @property
     def seconds(self) -> float | None:
         """Seconds of training, by its log."""
-        return _largest(curve_of(self.lines, "seconds"))
+        return _largest_value(curve_of(self.lines, "seconds"))
 
     @property
     def share(self) -> float | None:
         """Share of the budget that is used, by its log."""
-        return _largest(curve_of(self.lines, "share"))
+        return _largest_value(curve_of(self.lines, "share"))
 
     @property
     def images_per_second(self) -> float | None:
@@ -164,8 +164,8 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False) -> RunSum
     is_run = (folder / "run.yaml").is_file() or (folder / LOG).is_file()
     place = folder if is_run else model_folder(folder)
     notes: list[str] = []
-    settings = _read(folder / "run.yaml", read_yaml, notes)
-    data, evaluation = (_read(folder / file, read_json, notes) for file in ("dataset.json", EVALUATION))
+    settings = _read_entries_of(folder / "run.yaml", read_yaml, notes)
+    data, evaluation = (_read_entries_of(folder / file, read_json, notes) for file in ("dataset.json", EVALUATION))
     summary = RunSummary(name, folder, settings, data, read_metrics(folder), evaluation, trains=_is_locked(folder))
     notes += [line for line in [damage_of_log(folder)] if line]
     noisy_images, trend = _read_held_out(folder / HELD_OUT, notes)
@@ -194,7 +194,7 @@ def unique_names(folders: list[Path]) -> list[str]:
     return names
 
 
-def _read(file: Path, read: Callable[[Path], Any], notes: list[str]) -> dict[str, Any]:
+def _read_entries_of(file: Path, read: Callable[[Path], Any], notes: list[str]) -> dict[str, Any]:
     """The entries of a file; none if there is no such file, or, with a note, if it is damaged."""
     if not file.exists():
         return {}
@@ -229,7 +229,7 @@ def _is_locked(folder: Path) -> bool:
     return False
 
 
-def _largest(curve: Curve) -> float | None:
+def _largest_value(curve: Curve) -> float | None:
     return float(curve.values.max()) if len(curve.values) else None
 
 
