@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint bench-check clean
 
 demo: $(VENV)/.installed ## train on the bundled portraits and sample from prompts (about 5 minutes)
 	$(VENV)/bin/noisekiln demo $(DEMO)
@@ -18,6 +18,9 @@ lint: $(VENV)/.installed-test ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench-check: $(VENV)/.installed ## is it still as good and as fast? two minutes of training against records/bounds.json
+	$(VENV)/bin/python benchmarks/check.py $(CHECK)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -4,9 +4,11 @@
     python benchmarks/peers.py --minutes 5 --record records/peers.json
 
 One run each, one after the other on a quiet machine: N minutes of training from its first step, then 1,000 samples, 100
-of each class, which one judge compares with test images. Every peer has an environment of its own in .bench/peers, made
-by --install, and a script `peer_NAME.py`, which says what differs from the README. With --only, what the record has of
-the others stays. Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data).
+of each class, which one judge compares with test images; a second one, in features that have never seen clothes as
+classes (EfficientNet), says whether the first is partial. Every peer has an environment of its own in .bench/peers,
+made by --install, and a script `peer_NAME.py`, which says what differs from the README. With --only, what the record
+has of the others stays. Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data) and the extra
+`evaluate`.
 """
 
 import argparse
@@ -21,12 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import commands
-from classifier import Judge, trained_classifier
+from classifier import Judge, balanced, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy
 from noisekiln.data import load
+from noisekiln.features.base import FeatureExtractor
+from noisekiln.features.efficientnet import EfficientNet
 from noisekiln.files.pictures import save_image, tile
+from noisekiln.metrics.mind import sliced_distance
 
 COUNT = 1000
 HERE = Path(__file__).resolve().parent
@@ -54,6 +60,36 @@ PEERS = {
     "smalldiffusion": Peer("smalldiffusion==0.5.0", ("accelerate", "einops", "tqdm", "torch-ema")),
     "lucidrains": Peer("denoising-diffusion-pytorch==2.3.4", ("accelerate", "einops", "ema-pytorch", "scipy", "tqdm")),
 }
+
+
+class Judges:
+    """Fréchet ratio and accuracy of the classifier, and MIND in the features of another network as a ratio, too.
+
+    Args:
+        classifier: The first judge.
+        features: The network of the second.
+        train: Images and labels of the training part.
+        test: Images and labels of the test part.
+    """
+
+    def __init__(
+        self,
+        classifier: Judge,
+        features: FeatureExtractor,
+        train: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+    ) -> None:
+        self.classifier, self.features = classifier, features
+        count = len(classifier.reference)
+        self.reference = features.extract(test[0][balanced(test[1], count, 0)])
+        real = features.extract(train[0][balanced(train[1], count, 0)])
+        self.floor = sliced_distance(real, self.reference)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Any]:
+        """Figures of samples (N, H, W, C) uint8, N as that of the classifier; 1 is as good as real images."""
+        ratio, accuracy = self.classifier(images, labels)
+        mind = sliced_distance(self.features.extract(images), self.reference) / self.floor
+        return {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4), "mind_ratio": round(mind, 2)}
 
 
 def main() -> None:
@@ -95,7 +131,8 @@ def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     assert whole.held_out is not None
     train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
     arguments.work.mkdir(parents=True, exist_ok=True)
-    judge = Judge(trained_classifier(*train, arguments.work / "classifier.pt"), train, test, n=COUNT)
+    classifier = Judge(trained_classifier(*train, arguments.work / "classifier.pt"), train, test, n=COUNT)
+    judges = Judges(classifier, EfficientNet(), train, test)
     requested = torch.arange(10).repeat_interleave(COUNT // 10)
     images = train[0].squeeze(-1).numpy()
     np.savez(arguments.work / "data.npz", images=images, labels=train[1].numpy(), requested=requested.numpy())
@@ -103,10 +140,10 @@ def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for name in arguments.only:
         python = arguments.environments / name / "bin" / "python"
         if name == OURS:
-            results[name] = ours(arguments, judge)
+            results[name] = ours(arguments, judges)
         elif python.exists():
             script = HERE / f"peer_{name}.py"
-            results[name] = peer_result(script, str(python), arguments.work, arguments.minutes, judge)
+            results[name] = peer_result(script, str(python), arguments.work, arguments.minutes, judges)
         else:
             print(f"{name} is left out: {python} does not exist. `python benchmarks/peers.py --install` makes it.")
             continue
@@ -114,20 +151,20 @@ def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return results
 
 
-def ours(arguments: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+def ours(arguments: argparse.Namespace, judges: Judges) -> dict[str, Any]:
     """The two commands, everything left at its default."""
     run = arguments.work / f"run_{arguments.minutes:g}min"
     trained = commands.train(arguments.data, run, ["--minutes", f"{arguments.minutes:g}"])
-    samples = commands.sample(run, run / "pictures", len(judge.reference), [])
+    samples = commands.sample(run, run / "pictures", len(judges.reference), [])
     figures = {
         "images_seen": trained.images_seen,
         "images_per_second": round(trained.images_per_second, 1),
         "sampled_per_second": round(len(samples.images) / samples.seconds, 1),
     }
-    return judged(samples.images, samples.labels, judge, arguments.work / f"{OURS}.png") | figures
+    return judged(samples.images, samples.labels, judges, arguments.work / f"{OURS}.png") | figures
 
 
-def peer_result(script: Path, python: str, work: Path, minutes: float, judge: Judge) -> dict[str, Any]:
+def peer_result(script: Path, python: str, work: Path, minutes: float, judges: Judges) -> dict[str, Any]:
     """Run a peer's script in its environment, and judge what it has left.
 
     Args:
@@ -135,7 +172,7 @@ def peer_result(script: Path, python: str, work: Path, minutes: float, judge: Ju
         python: Interpreter of its environment.
         work: Folder that holds `data.npz`.
         minutes: Minutes of training.
-        judge: Judge of the samples.
+        judges: Judges of the samples.
 
     Raises:
         subprocess.CalledProcessError: If the script fails.
@@ -149,16 +186,15 @@ def peer_result(script: Path, python: str, work: Path, minutes: float, judge: Ju
         figures: dict[str, Any] = json.loads(str(archive["figures"]))
         labels = torch.from_numpy(asked["requested"])
     rate = {"sampled_per_second": round(len(images) / max(seconds, 1e-3), 1)}
-    return judged(images, labels, judge, work / f"{script.stem}.png") | figures | rate
+    return judged(images, labels, judges, work / f"{script.stem}.png") | figures | rate
 
 
-def judged(images: torch.Tensor, labels: torch.Tensor, judge: Judge, picture: Path) -> dict[str, Any]:
-    """Fréchet ratio and accuracy of samples sorted by class; some of each class are written as a picture."""
-    ratio, accuracy = judge(images, labels)
+def judged(images: Tensor, labels: Tensor, judges: Judges, picture: Path) -> dict[str, Any]:
+    """What the judges say of samples sorted by class, some of which are written as a picture."""
     each = len(images) // (int(labels.max()) + 1)
     rows = torch.cat([torch.nonzero(labels == c).flatten()[: min(16, each)] for c in labels.unique().tolist()])
     save_image(tile(images[rows].numpy(), columns=min(16, each)), picture, at_least=960)
-    return {"frechet_ratio": round(ratio, 3), "accuracy": round(accuracy, 4)}
+    return judges(images, labels)
 
 
 def recorded(

@@ -31,6 +31,7 @@ from noisekiln.data import load
 
 TARGETS = {"ratio 2.0": 2.0, "ratio 1.5": 1.5, "ratio 1.2": 1.2, "accuracy 90 %": 0.9}
 COUNT = 1000  # samples that are judged
+JUDGE = (0.915, 0.925)  # between which the classifier's accuracy on test images has to be
 SEEDS = 3  # that an entry needs, at least
 LEAST, MOST = 0.1, 240.0  # minutes between which a budget is searched for
 NEAR = 1.1  # the search ends when the smallest budget that is enough is known to this factor
@@ -74,6 +75,8 @@ def main() -> None:
     """Try one budget, or search for the smallest; print the result and write the entry."""
     arguments = parse(sys.argv[1:])
     judge = fashion_judge(arguments.data, arguments.work)
+    if not JUDGE[0] <= judge.test_accuracy <= JUDGE[1]:
+        raise SystemExit(f"The rules ask for a judge within {JUDGE[0]:.1%} and {JUDGE[1]:.1%}: train it anew.")
     if is_busy(hardware()):
         print("Something else is running on this machine: the times will not count.", flush=True)
 
@@ -121,7 +124,8 @@ def fashion_judge(data: Path, work: Path, count: int = COUNT) -> Judge:
         shutil.copy(file, only / file.name)
     judge = Judge(trained_classifier(*train, work / "classifier.pt"), train, test, n=count)
     print(
-        f"The judge is right on {judge.test_accuracy:.1%} of the test images; its distance of real ones: {judge.floor:.2f}"
+        f"The judge is right on {judge.test_accuracy:.1%} of the test images; its floor is {judge.floor:.2f}.",
+        flush=True,
     )
     return judge
 
