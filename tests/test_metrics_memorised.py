@@ -104,6 +104,7 @@ def test_rows_that_repeat_an_earlier_row():
     assert int(duplicates(more[order]).sum()) == 10
     assert duplicates(more, tolerance=0).tolist() == [False] * 60 + [True] + [False] * 5 + [True] * 2 + [False] * 2
     assert duplicates(torch.cat([x, x])).tolist() == [False] * 60 + [True] * 60
+    assert duplicates(torch.cat([x, x, x[:5] + 0.01])).tolist() == [False] * 60 + [True] * 65
     assert duplicates(torch.ones(4, 3)).tolist() == [False, True, True, True]
     assert duplicates(x[:1]).tolist() == [False]
 
