@@ -23,6 +23,11 @@ class FeatureExtractor(ABC):
         """Images that the network sees at once, at most. May be overridden."""
         return 64
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Numbers of channels that images may have. May be overridden."""
+        return (1, 3)
+
     def fit(self, images: Tensor, labels: Tensor | None = None) -> Self:
         """An extractor with these settings that is fitted to a data set; this one if nothing is fitted.
 
@@ -41,12 +46,12 @@ class FeatureExtractor(ABC):
         """Features of images, (N, D) float32 on the CPU.
 
         Args:
-            images: Images, (N, H, W, C) uint8, with 1 channel or 3; of any size, and N may be 0.
+            images: Images, (N, H, W, C) uint8, grey or in colour; of any size, and N may be 0.
 
         Raises:
             DataError: If they have another shape, another type, or another number of channels.
         """
-        check_images(images)
+        check_images(images, self.channels)
         size = max(1, min(self.batch_size, PIXELS_AT_ONCE // max(1, images[:1].numel())))
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
@@ -62,11 +67,11 @@ class FeatureExtractor(ABC):
         """What stands in each report: "name", "version" (which weights), "preprocessing" (what the network sees)."""
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, channels: tuple[int, ...] = (1, 3)) -> None:
     """Check that features can be computed of images.
 
     Raises:
-        DataError: If they are not (N, H, W, C) uint8 with 1 channel or 3.
+        DataError: If they are not (N, H, W, C) uint8 with one of these numbers of channels.
     """
     subject = f"Images of the shape {tuple(images.shape)} and the type {str(images.dtype).removeprefix('torch.')}"
     if images.ndim != 4 or images.dtype != torch.uint8 or 0 in images.shape[1:3]:
@@ -75,11 +80,12 @@ def check_images(images: Tensor) -> None:
             "features are computed of images (N, H, W, C) with values from 0 to 255 as uint8",
             "Convert them first, as in images.permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)",
         )
-    if images.shape[3] not in (1, 3):
+    if images.shape[3] not in channels:
         raise DataError(
             subject,
-            f"they have {counted(images.shape[3], 'channel')}, and feature networks see grey (1) or colour (3)",
-            "Choose one or three of the channels, and compute the features of those",
+            f"they have {counted(images.shape[3], 'channel')}, and these features are of images with "
+            + " or ".join(map(str, channels)),
+            "Choose other features, or compute them of some of the channels",
         )
 
 

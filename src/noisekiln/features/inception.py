@@ -79,10 +79,11 @@ def _network(file: Path, device: torch.device) -> InceptionV3:
     Raises:
         DataError: If the file holds other weights.
     """
-    network = InceptionV3()
+    with torch.device("meta"):  # without random weights, which would be drawn from the global generator
+        network = InceptionV3()
     weights = {name: value for name, value in _read(file).items() if not name.startswith("fc.")}
     _check_names(file, weights, network.state_dict())
-    network.load_state_dict(weights, strict=False)  # the counters of batch norms may be absent
+    network.load_state_dict(weights, strict=False, assign=True)  # the counters of batch norms may be absent
     network.eval().requires_grad_(False).fuse()
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

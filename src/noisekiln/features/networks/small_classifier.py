@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 BATCH = 128
 PRESENTED = 240_000  # images, in all passes together: bounds the time for a large data set
-MOST_PASSES = 30  # over a small one
+MOST_PASSES = 15  # over a small one
 LEARNING_RATE, WEIGHT_DECAY, SMOOTHING = 3e-3, 0.05, 0.1
 WIDTHS = (32, 64, 128)
 FEATURES = 128
