@@ -93,8 +93,13 @@ def duplicates(features: Tensor, tolerance: float = TOLERATED) -> Tensor:
 
 def _distance_of_duplicates(features: Tensor, tolerance: float) -> float:
     some = features[:: -(-len(features) // SOME)]
-    distances = nearest(some, features, min(2, len(features))).distances[:, -1]  # the nearest is the row itself
-    apart = distances[distances > 0]
+    apart = torch.full((len(some),), torch.inf, dtype=torch.float64)
+    for start, block in row_blocks(some):
+        nearest_yet = apart[start : start + len(block)]
+        for _, others in row_blocks(features):
+            squared = squared_distances(block, others)
+            torch.minimum(nearest_yet, squared.masked_fill_(squared == 0, torch.inf).amin(1), out=nearest_yet)
+    apart = apart[apart.isfinite()].sqrt()
     return tolerance * float(apart.median()) if len(apart) else 0.0
 
 
