@@ -157,7 +157,8 @@ def test_class_accuracy_and_its_error():
     assert sum(binomial_error(float(share), 200) for share in shares) / 4000 == pytest.approx(
         float(shares.std()), rel=0.03
     )
-    assert 0 < class_accuracy(torch.zeros(100), torch.zeros(100)).standard_error < 0.01
+    assert binomial_error(0, 100) == pytest.approx(binomial_error(1, 100))
+    assert 0 < class_accuracy(torch.zeros(100), torch.ones(100)).standard_error < 0.01
     for wrong in (torch.zeros(3), torch.zeros(4, 1), torch.zeros(0)):
         with pytest.raises(ValueError, match="cannot be compared"):
             class_accuracy(wrong, torch.zeros(4 if len(wrong) else 0))
