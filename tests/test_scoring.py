@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import nan
@@ -32,6 +33,7 @@ from noisekiln.model import saving
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.preview import generate_previews
+from noisekiln.monitor.throughput import Throughput
 from noisekiln.plan.settings import Settings
 from noisekiln.runs import best_model, sample_scores, scoring
 from noisekiln.runs.events import End, Note, Saving, Score
@@ -40,6 +42,7 @@ from noisekiln.runs.run import Run
 from noisekiln.runs.sample_scores import SampleScores
 from noisekiln.runs.scoring import affordable
 from noisekiln.training import checkpoints
+from noisekiln.training.budget import Budget
 from noisekiln.training.trainer import Trainer
 
 SETTINGS = Settings(images=128, batch_size=16, backbone=TINY, curves="none", steps=2, lr=0.01, ema_snapshots=0)
@@ -432,6 +435,26 @@ def test_time_is_kept_for_the_last_score(data: DataSet, tmp_path: Path, monkeypa
     assert 0.25 <= reserved[-1] <= 20 / 60 + 1e-9, "with a little for the last grid, after the first one"
     assert run.scoring.seconds == 0, "no score follows"
     assert [line["share"] for line in lines(tmp_path)] == [1]
+
+
+def test_speed_is_that_without_scores(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pace = Throughput(Budget(minutes=1, images=1000))
+    for seconds in range(3):
+        pace.add(seconds, 100 * seconds)
+    pace.leave_out(30.0)
+    pace.add(33.0, 300)
+    assert (pace.images_per_second, pace.seconds_left) == (100.0, 7.0)
+
+    def slow(scores: SampleScores, *_: Any) -> tuple[float, float, float]:
+        time.sleep(0.2)
+        return 0.5, 0.1, 0.3
+
+    left_out: list[float] = []
+    monkeypatch.setattr(SampleScores, "distances", slow)
+    monkeypatch.setattr(Throughput, "leave_out", lambda self, seconds: left_out.append(seconds))
+    scores_of(make_run(data, tmp_path, score=2))
+    assert len(left_out) == 2
+    assert min(left_out) >= 0.2
 
 
 # Words

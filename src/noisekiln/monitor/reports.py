@@ -84,9 +84,10 @@ class Reports:
         """Write a line about a step that was not applied."""
         self._logs.write({"images_seen": report.images_seen, "skipped_step": reason})
 
-    def add_score(self, score: dict[str, float]) -> None:
-        """Write a line about a score of samples."""
+    def add_score(self, score: dict[str, float], seconds: float) -> None:
+        """Write a line about a score of samples, which took so many seconds after the last step."""
         self._logs.write(self._where() | rounded(score))
+        self.throughput.leave_out(seconds)
 
     def evaluate_if_due(self, report: Report) -> Evaluation | None:
         """Evaluate held-out images if it is due; None if it is not, or there are too few images."""

@@ -29,6 +29,10 @@ class Throughput:
         while len(self._moments) > 2 and self._moments[1][0] <= seconds - WINDOW:
             self._moments.popleft()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out the seconds after the last step in which something else was done that takes long."""
+        self._moments = deque((moment + seconds, seen) for moment, seen in self._moments)
+
     @property
     def images_per_second(self) -> float | None:
         """Speed over the last ten seconds; None before the second step."""

@@ -218,10 +218,10 @@ class Run:
         with open_reports(folder.path, settings, trainer, self.held_out, self.copies, self.intervals) as reports:
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
-                if report.applied:
-                    yield from self.scoring.after_step(reports)
                 started = time.perf_counter()
                 yield from self._log(report, reports, due)
+                if report.applied:
+                    started += yield from self.scoring.after_step(reports)
                 epoch = epochs.add(report)
                 if epoch is not None:
                     yield epoch

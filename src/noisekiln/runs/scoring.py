@@ -1,7 +1,7 @@
 """Scores of a run while it trains, and which of its weights are the best so far."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -79,10 +79,10 @@ class Scoring:
         self._due = AtShares.equal(self.count, start=trainer.share)
         return [*self._scores.notes, *notes]
 
-    def after_step(self, reports: Reports) -> Iterator[Score]:
-        """Score the averaged weights and log it, if that is due."""
+    def after_step(self, reports: Reports) -> Generator[Score, None, float]:
+        """Score the averaged weights and log it, if that is due; returns the seconds that it took."""
         if not self._due.due(self.trainer.share):
-            return
+            return 0.0
         start = time.perf_counter()
         self.failures.check_finite()
         with self.failures.explaining_divergence():
@@ -91,9 +91,11 @@ class Scoring:
         if score.is_best:
             assert self._scores is not None
             self.best = BestScore(score, self._scores.measured_by)
-        reports.add_score(numbers_of(score))
-        self.seconds = time.perf_counter() - start if self.trainer.share < 1 else 0.0
+        seconds = time.perf_counter() - start
+        reports.add_score(numbers_of(score), seconds)
+        self.seconds = seconds if self.trainer.share < 1 else 0.0
         yield score
+        return seconds
 
     @property
     def new_best(self) -> BestScore | None:
