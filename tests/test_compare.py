@@ -280,12 +280,12 @@ def sampled(folders: list[Path], **options: Any) -> tuple[ComparedSamples, list[
 
 def test_samples_have_the_seeds_and_the_classes_that_all_models_know(tmp_path: Path, cli: Command, class_run: Path):
     other = tmp_path / "other"
-    assert cli("train", make_images(tmp_path / "data", classes=("bird", "DOG")), "--out", other, *TRAINING).code == 0
+    assert cli("train", make_images(tmp_path / "data", classes=("bird", "CAT")), "--out", other, *TRAINING).code == 0
     samples, notes = sampled([class_run, other], seed=5, batch_size=3)
     assert notes == []
-    assert [grid.labels for grid in samples.grids] == [["dog"] * 4, ["DOG"] * 4]
+    assert [grid.labels for grid in samples.grids] == [["Cat"] * 4, ["CAT"] * 4]
     for grid, run in zip(samples.grids, (class_run, other), strict=True):
-        expected = nk.load(run).sample(["dog"] * 4, seed=5, batch_size=3, **STEPS)
+        expected = nk.load(run).sample(["Cat"] * 4, seed=5, batch_size=3, **STEPS)
         assert np.array_equal(grid.images, torch.as_tensor(expected).numpy())
 
 
@@ -313,6 +313,9 @@ def test_without_the_images_prompts_are_asked_for(tmp_path: Path, cli: Command, 
     assert samples.grids[0].labels == []
     assert len(notes) == 1
     assert "give them as `prompts`" in notes[0]
+    make_images(data, captions=True, seed=1)
+    _, notes = sampled([run, class_run])
+    assert "are not those that it was trained on" in notes[0]
     samples, notes = sampled([run, class_run], requested=RequestedConditions(prompts=["a red picture"]))
     assert [grid.labels for grid in samples.grids] == [["a red picture"] * 4, []]
     assert [note.partition(" (")[0] for note in notes] == [f"{class_run.name}: its samples have no condition"]
