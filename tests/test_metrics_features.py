@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from time import process_time
 
 import pytest
 import torch
@@ -61,6 +62,20 @@ def test_order_of_rows_and_size_of_blocks_change_nothing(
     monkeypatch.setattr(feature_rows, "BLOCK", 7)
     assert METRICS[name](samples, training) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert METRICS[name](shuffled(samples), shuffled(training)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METRICS)
+def test_a_thousand_rows_of_a_large_network_take_a_second(name: str):
+    first, second = features(1000, 1280, 0), features(1000, 1280, 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = process_time()  # of the processor: what else the machine does is not counted
+        METRICS[name](first, second)
+        assert process_time() - start < 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", METRICS)
