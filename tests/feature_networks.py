@@ -1,6 +1,7 @@
 """Images and networks for the tests of features: from closed forms, so that no generator has to stay as it is."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ def waves(height, width):
     return (127 + 60 * (x / 9.0 + c).sin() + 60 * (y / 7.0 - c).cos()).round().to(torch.uint8)[None]
 
 
+@cache
 @torch.no_grad()
 def inception_weights():
     """Weights of Inception-v3 that keep the size of its activations: sines."""
