@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import commands
-from classifier import Judge, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, fashion_mnist, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy, machine_kind, matrix_gflops
 from noisekiln import load as load_model
 from noisekiln.data import load
@@ -42,12 +42,12 @@ class Subject:
     Attributes:
         data: Data of `noisekiln train`.
         images: Budget in images.
-        quality: Folder of a run and folder for work -> figures.
+        quality: Folder of a run -> figures.
     """
 
     data: str
     images: int
-    quality: Callable[[Path, Path], dict[str, float]]
+    quality: Callable[[Path], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench/check"))
     parser.add_argument("--bounds", type=Path, default=BOUNDS)
     arguments = parser.parse_args()
-    name = arguments.data or ("fashion_mnist" if Path(commands.FASHION_MNIST).is_dir() else "portraits")
+    name = arguments.data or ("fashion_mnist" if Path(FASHION_MNIST).is_dir() else "portraits")
     subject = SUBJECTS[name]
     images = arguments.images or subject.images
     machine = hardware()
@@ -109,7 +109,7 @@ def measured(subject: Subject, images: int, seed: int, work: Path) -> dict[str, 
     held_out = [line["held_out"] for line in read_metrics(trained.folder) if "held_out" in line]
     return {
         "held_out_loss": held_out[-1],
-        **subject.quality(trained.folder, work),
+        **subject.quality(trained.folder),
         "images_per_gflop": trained.images_per_second / rate,
     }
 
@@ -156,20 +156,17 @@ def report(rows: Sequence[Row], kind: str) -> str:
     return "\n".join(lines)
 
 
-def _fashion_quality(run: Path, work: Path) -> dict[str, float]:
+def _fashion_quality(run: Path) -> dict[str, float]:
     """Fréchet ratio and accuracy of 1,000 samples, as in records/README.md."""
-    whole = load(commands.FASHION_MNIST)
-    assert whole.held_out is not None
-    train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
-    judge = Judge(trained_classifier(*train, work / "classifier.pt"), train, test)
+    train, test = fashion_mnist()
+    judge = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test)
     samples = commands.sample(run, run / "pictures", len(judge.reference), [])
     ratio, accuracy = judge(samples.images, samples.labels)
     return {"frechet_ratio": ratio, "accuracy": accuracy}
 
 
-def _portrait_quality(run: Path, work: Path) -> dict[str, float]:
+def _portrait_quality(run: Path) -> dict[str, float]:
     """Share of 200 samples of held-out captions that show all of the caption's colours."""
-    del work
     portraits = load("bundled:portraits")
     assert portraits.held_out is not None
     prompts = list((portraits.held_out.captions or ())[:200])
@@ -177,7 +174,7 @@ def _portrait_quality(run: Path, work: Path) -> dict[str, float]:
 
 
 SUBJECTS = {
-    "fashion_mnist": Subject(commands.FASHION_MNIST, 48_000, _fashion_quality),
+    "fashion_mnist": Subject(FASHION_MNIST, 48_000, _fashion_quality),
     "portraits": Subject("portraits", 80_000, _portrait_quality),
 }
 

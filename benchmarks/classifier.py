@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisekiln.data import load
 from noisekiln.metrics.class_accuracy import class_accuracy
 from noisekiln.metrics.frechet import frechet_distance
+
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # Debian's package dataset-fashion-mnist
+FASHION_CLASSIFIER = Path(".bench/fashion_mnist/classifier.pt")
 
 
 class Classifier(nn.Module):
@@ -105,3 +109,11 @@ class Judge:
         features, verdict = self.classifier.judge(images)
         assert len(images) == len(self.reference), "the floor holds for the same number of images only"
         return frechet_distance(features, self.reference) / self.floor, class_accuracy(verdict, labels).value
+
+
+def fashion_mnist(data: str | Path = FASHION_MNIST) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images (N, 28, 28, 1) uint8 and classes of the training part and of the test part."""
+    whole = load(str(data))
+    assert whole.held_out is not None
+    train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
+    return train, test

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 COMMAND = [sys.executable, "-m", "noisekiln"]
-FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
 class Trained(NamedTuple):

@@ -1,7 +1,7 @@
 """Fashion-MNIST, equal time: noisekiln at its defaults beside other packages, each as its own README has it.
 
     python benchmarks/peers.py --install
-    python benchmarks/peers.py --minutes 5 --record records/peers.json
+    python benchmarks/peers.py --minutes 5 --record records/peers_5min.json
 
 One run each, one after the other on a quiet machine: N minutes of training from its first step, then 1,000 samples, 100
 of each class, which one judge compares with test images; a second one, in features that have never seen clothes as
@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 import commands
-from classifier import Judge, balanced, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, balanced, fashion_mnist, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy
-from noisekiln.data import load
 from noisekiln.features.base import FeatureExtractor
 from noisekiln.features.efficientnet import EfficientNet
 from noisekiln.files.pictures import save_image, tile
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="make the environments, and do nothing else")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--only", nargs="+", choices=[OURS, *PEERS], default=[OURS, *PEERS])
-    parser.add_argument("--data", default=commands.FASHION_MNIST)
+    parser.add_argument("--data", default=FASHION_MNIST)
     parser.add_argument("--environments", type=Path, default=Path(".bench/peers"))
     parser.add_argument("--work", type=Path, default=Path(".bench/peers/work"))
     parser.add_argument("--record", type=Path)
@@ -127,11 +126,9 @@ def install(peer: Peer, folder: Path) -> None:
 
 def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The figures of every contender, by name; without those whose environment is missing, which is said."""
-    whole = load(str(arguments.data))
-    assert whole.held_out is not None
-    train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
+    train, test = fashion_mnist(arguments.data)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    classifier = Judge(trained_classifier(*train, arguments.work / "classifier.pt"), train, test, n=COUNT)
+    classifier = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test, n=COUNT)
     judges = Judges(classifier, EfficientNet(), train, test)
     requested = torch.arange(10).repeat_interleave(COUNT // 10)
     images = train[0].squeeze(-1).numpy()

@@ -25,9 +25,8 @@ from typing import Any
 import torch
 
 import commands
-from classifier import Judge, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, fashion_mnist, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy, machine_kind
-from noisekiln.data import load
 
 TARGETS = {"ratio 2.0": 2.0, "ratio 1.5": 1.5, "ratio 1.2": 1.2, "accuracy 90 %": 0.9}
 COUNT = 1000  # samples that are judged
@@ -74,7 +73,7 @@ class Attempt:
 def main() -> None:
     """Try one budget, or search for the smallest; print the result and write the entry."""
     arguments = parse(sys.argv[1:])
-    judge = fashion_judge(arguments.data, arguments.work)
+    judge = prepared_judge(arguments.data, arguments.work)
     if not JUDGE[0] <= judge.test_accuracy <= JUDGE[1]:
         raise SystemExit(f"The rules ask for a judge within {JUDGE[0]:.1%} and {JUDGE[1]:.1%}: train it anew.")
     if is_busy(hardware()):
@@ -103,7 +102,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--sample", type=shlex.split, default=[], help="options of `noisekiln sample`")
     parser.add_argument("--by", default="noisekiln", help="name of the entrant")
-    parser.add_argument("--data", type=Path, default=Path(commands.FASHION_MNIST))
+    parser.add_argument("--data", type=Path, default=Path(FASHION_MNIST))
     parser.add_argument("--work", type=Path, default=Path(".bench/speedrun"))
     parser.add_argument("--record", type=Path, help="JSON file of the entries; the table beside it is written anew")
     arguments = parser.parse_args(ours.split("\0") if ours else [])
@@ -113,16 +112,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def fashion_judge(data: Path, work: Path, count: int = COUNT) -> Judge:
-    """The judge, and in `work` a folder of the training part alone: what is judged is never seen in training."""
-    whole = load(str(data))
-    assert whole.held_out is not None
-    train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))
+def prepared_judge(data: Path, work: Path, file: Path = FASHION_CLASSIFIER, count: int = COUNT) -> Judge:
+    """The judge, whose classifier is kept in `file`.
+
+    In `work` it puts a folder of the training part alone: what judges is never seen in training.
+    """
+    train, test = fashion_mnist(data)
     only = work / "fashion-mnist"
     only.mkdir(parents=True, exist_ok=True)
-    for file in data.glob("train-*"):
-        shutil.copy(file, only / file.name)
-    judge = Judge(trained_classifier(*train, work / "classifier.pt"), train, test, n=count)
+    for part in data.glob("train-*"):
+        shutil.copy(part, only / part.name)
+    judge = Judge(trained_classifier(*train, file), train, test, n=count)
     print(
         f"The judge is right on {judge.test_accuracy:.1%} of the test images; its floor is {judge.floor:.2f}.",
         flush=True,

@@ -144,7 +144,7 @@ def idx_folder(folder, train=200, test=100):
 
 
 def test_training_sees_nothing_of_the_test_part(tmp_path):
-    judge = speedrun.fashion_judge(idx_folder(tmp_path / "data"), tmp_path / "work", count=20)
+    judge = speedrun.prepared_judge(idx_folder(tmp_path / "data"), tmp_path / "work", tmp_path / "judge.pt", count=20)
     assert len(judge.reference) == 20
     names = sorted(file.name for file in (tmp_path / "work" / "fashion-mnist").iterdir())
     assert names == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
@@ -160,7 +160,7 @@ def test_an_attempt_trains_once_and_samples_twice(tmp_path, cli):
         assert result.code == 0, result
         return 60.0 * len(typed)
 
-    judge = speedrun.fashion_judge(idx_folder(tmp_path / "data"), tmp_path / "work", count=20)
+    judge = speedrun.prepared_judge(idx_folder(tmp_path / "data"), tmp_path / "work", tmp_path / "judge.pt", count=20)
     train = ["--images", "32", "--backbone", TINY, "--batch-size", "16"]
     options = Namespace(work=tmp_path / "work", train=train, sample=["--steps", "2"])
     with patch.object(commands, "_run", run):
@@ -259,7 +259,7 @@ def test_speed_is_that_of_the_mean_matrix_rate(tmp_path, monkeypatch):
     rates = iter([100.0, 300.0])
     monkeypatch.setattr(check, "matrix_gflops", lambda: next(rates))
     monkeypatch.setattr(commands, "train", lambda *_: commands.Trained(tmp_path, 9.0, 1000, 2.0))
-    figures = check.measured(check.Subject("portraits", 64, lambda run, work: {"colours": 0.9}), 64, 0, tmp_path)
+    figures = check.measured(check.Subject("portraits", 64, lambda run: {"colours": 0.9}), 64, 0, tmp_path)
     assert figures == {"held_out_loss": 0.4, "colours": 0.9, "images_per_gflop": 500 / 200}
 
 
