@@ -375,6 +375,15 @@ def test_a_damaged_record_is_made_again(damage: str, data: DataSet, tmp_path: Pa
     assert scores_of(make_run(data, tmp_path, score=4))[0].is_best
 
 
+def test_a_classifier_is_fitted_again_and_the_same(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scoring, "default_extractor", lambda labels: Classifier(side=8))
+    train(data, tmp_path / "whole")
+    train(data, tmp_path / "parts", 2)
+    events = list(make_run(data, tmp_path / "parts", score=4).events())
+    assert not [event for event in events if isinstance(event, Note) and "otherwise" in event.text]
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_scores_by_other_features_are_not_compared(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     train(data, tmp_path, 2)
     monkeypatch.setattr(scoring, "default_extractor", lambda labels: Colours("2"))
