@@ -103,7 +103,7 @@ def test_an_interrupted_evaluation_goes_on_after_the_samples_that_are_kept(plain
     words = {"count": 12, "steps": 2, "features": blocks, "model_weights": "averaged"}
 
     def interrupt(progress):
-        if progress.part == "samples" and progress.done >= 8:
+        if progress.part == "samples" and progress.done > 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -222,7 +222,9 @@ def test_a_run_without_a_model_and_a_model_without_data_are_refused(plain_run, t
     with pytest.raises(ValueError, match=r"is not a run: it holds no model/model\.json"):
         nk.evaluate(run)
     model = shutil.copytree(plain_run / "model", tmp_path / "model")
-    with pytest.raises(ValueError, match=r"model is no run, so it is unknown which images it learned\. Give real images"):
+    with pytest.raises(
+        ValueError, match=r"model is no run, so it is unknown which images it learned\. Give real images"
+    ):
         nk.evaluate(model)
     with pytest.raises(ValueError, match=r"is no model, so it was taken for samples; they need real images"):
         nk.evaluate(images_of(30))
@@ -279,3 +281,20 @@ def test_fast_is_fewer_samples_of_fewer_steps():
     assert (fast.count, fast.steps, fast.model_weights) == (200, 10, "averaged")
     assert EvaluationOptions.of(fast=True, steps=3, model_weights="raw").resolved.steps == 3
     assert EvaluationOptions.of().resolved.count == 1000
+
+
+def test_features_of_another_run_depend_on_the_image_alone(class_run, plain_run, tmp_path):
+    from noisekiln.evaluation.denoiser_features import denoiser_features
+
+    extractor = denoiser_features(class_run)
+    images = torch.from_numpy(images_of(10))
+    together = extractor.extract(images)
+    assert together.shape[1] == 2 * 32  # mean and deviation of each channel
+    alone = torch.cat([extractor.extract(one[None]) for one in images.flip(0)]).flip(0)
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+    larger = extractor.extract(torch.from_numpy(images_of(3, size=12)))
+    assert larger.isfinite().all()
+    report = nk.evaluate(plain_run, count=10, steps=1, features=str(class_run), out=tmp_path)
+    assert report.features["name"].startswith("middle of the denoiser of")
+    with pytest.raises(ValueError, match="holds no model"):
+        nk.evaluate(plain_run, features=str(tmp_path), out=tmp_path)
