@@ -253,6 +253,12 @@ def test_grids_show_the_pixels_in_their_place():
     assert np.array_equal(drawn[132:260, 132:260], large[3])
 
 
+def test_few_grids_of_large_images_show_all_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 200, 150, 3)).astype(np.uint8)
+    sheet = np.asarray(draw_grids([LabelledGrid(name, [], pixels) for name in "ab"], "title", ""))
+    assert np.array_equal(sheet[MARGIN + TITLE + 66 :, MARGIN:][:200, :150], pixels[0])
+
+
 @pytest.mark.parametrize("count", [1, 16, 256])
 def test_many_grids_of_any_size_fit_on_a_sheet(count: int):
     sizes = [(8, 8, 3), (28, 20, 1), (300, 200, 3), (5, 96, 4)]

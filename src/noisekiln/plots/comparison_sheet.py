@@ -10,7 +10,9 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.plots.lettering import font_for, wrap_text
 from noisekiln.plots.sheet import Sheet, fit_into
 
-CELL, LEAST_CELL, MOST_CELL = 400, 48, 128  # pixels: all cells of a row, and the longer side of one
+CELLS, LEAST_CELL, MOST_CELL = 400, 48, 128  # pixels: all cells of a row, and the longer side of one
+MOST_PIXELS = 256  # longer side of a cell for images that are as large, where few grids leave the space
+SIDE_BY_SIDE = 4  # grids, at least, that are to fit beside each other
 GAP, BETWEEN = 4, 32  # pixels between images, and between grids
 HEADING, LINE, LINES = 66, 13, 4  # pixels of a grid's title and its two lines; of a label; lines of a label
 NARROW, NARROW_SHEET = 232, 560  # least width of a grid and of the sheet, for their titles
@@ -41,7 +43,8 @@ def draw_grids(grids: Sequence[LabelledGrid], title: str, subtitle: str) -> Imag
         title: Title of the sheet.
         subtitle: Line below it.
     """
-    cells = [GridCells(grid) for grid in grids]
+    beside = min(len(grids), SIDE_BY_SIDE)
+    cells = [GridCells(grid, (WIDE + BETWEEN) // beside - BETWEEN) for grid in grids]
     wide = max(cell.width for cell in cells)
     across = max(1, min(len(cells), (WIDE + BETWEEN) // (wide + BETWEEN)))
     across = ceil(len(cells) / ceil(len(cells) / across))  # rows of equal length
@@ -59,16 +62,18 @@ class GridCells:
 
     Args:
         grid: The grid.
+        space: Width that it may have, in pixels.
 
     Attributes:
         width: Width of the grid, in pixels.
         height: Its height, with its title.
     """
 
-    def __init__(self, grid: LabelledGrid) -> None:
+    def __init__(self, grid: LabelledGrid, space: int) -> None:
         self.grid = grid
         self.columns = ceil(len(grid.images) ** 0.5)
-        self.side = min(MOST_CELL, max(LEAST_CELL, CELL // self.columns - GAP))
+        own = min(max(grid.images.shape[1:3]), MOST_PIXELS, space // self.columns - GAP)
+        self.side = max(own, min(MOST_CELL, max(LEAST_CELL, CELLS // self.columns - GAP)))
         self.box = fit_into(grid.images[0], self.side).size
         self.step = max(self.box[0], self.side if grid.labels else 0) + GAP
         self.labels = [wrap_text(label, font_for(label, 10), self.step - GAP, LINES) for label in grid.labels]
