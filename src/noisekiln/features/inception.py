@@ -40,11 +40,11 @@ class Inception(FeatureExtractor):
 
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         x = F.interpolate(colour_input(images) / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        features: Tensor = _network(self._file(), images.device)(2 * x - 1)
+        features: Tensor = _inception(self._file(), images.device)(2 * x - 1)
         return features
 
     def describe(self) -> dict[str, str]:  # noqa: D102 (the base class says it)
-        checksum = _checksum(self._file()) if self.weights else ""
+        checksum = _sha256_of(self._file()) if self.weights else ""
         named = f"{REFERENCE}, the reference" if checksum.startswith("6726825d") else "not the reference file"
         return {
             "name": "Inception-v3 of 2015-12-05, 2,048 features",
@@ -65,13 +65,13 @@ class Inception(FeatureExtractor):
 
 
 @cache
-def _checksum(file: Path) -> str:
+def _sha256_of(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @cache
-def _network(file: Path, device: torch.device) -> InceptionV3:
+def _inception(file: Path, device: torch.device) -> InceptionV3:
     """The network with the weights of a file, loaded once on each device.
 
     Raises:
@@ -79,38 +79,38 @@ def _network(file: Path, device: torch.device) -> InceptionV3:
     """
     with torch.device("meta"):  # without random weights, which would be drawn from the global generator
         network = InceptionV3()
-    weights = {name: value for name, value in _read(file).items() if not name.startswith("fc.")}
-    _check_names(file, weights, network.state_dict())
+    weights = {name: value for name, value in _read_tensors(file).items() if not name.startswith("fc.")}
+    _check_tensors(file, weights, network.state_dict())
     network.load_state_dict(weights, strict=False, assign=True)  # the counters of batch norms may be absent
     network.eval().requires_grad_(False).fuse()
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
+def _read_tensors(file: Path) -> Mapping[str, Tensor]:
     try:
         check_plain(file)
         if file.suffix == ".safetensors":
             return load_file(file)
         found = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever bytes make the unpickler of torch raise: KeyError, IndexError, ...
-        raise _refused(file, f"no weights can be read from it ({class_and_reason(error)})") from error
+        raise _not_inception(file, f"no weights can be read from it ({class_and_reason(error)})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise _refused(file, f"it holds a {type(found).__name__}, and not tensors by name")
+        raise _not_inception(file, f"it holds a {type(found).__name__}, and not tensors by name")
     return found
 
 
-def _check_names(file: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check_tensors(file: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     lacking = [name for name in needed if name not in weights]
     other = [name for name in weights if name not in expected]
     unlike = [name for name in needed if name in weights and weights[name].shape != expected[name].shape]
     if lacking:
-        raise _refused(
+        raise _not_inception(
             file, f"{len(lacking)} of the network's {len(needed)} tensors are missing ({listed(lacking, 3)})"
         )
     if other or unlike:
-        raise _refused(file, f"these are the weights of another network ({listed([*other, *unlike], 3)})")
+        raise _not_inception(file, f"these are the weights of another network ({listed([*other, *unlike], 3)})")
 
 
-def _refused(file: Path, reason: str) -> DataError:
+def _not_inception(file: Path, reason: str) -> DataError:
     return DataError(str(file), reason, f"Give the file {REFERENCE} of pytorch-fid, or the same tensors as safetensors")

@@ -1,5 +1,7 @@
 """A small convolutional classifier that learns in seconds on a CPU, and its training."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +25,7 @@ class SmallClassifier(nn.Module):
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
-        self.channels, self.size, self.classes = channels, size, classes
+        self.channels, self.size = channels, size
         layers: list[nn.Module] = []
         height, width, inputs = *size, channels
         for outputs, kernel in zip(WIDTHS, (5, 3, 3), strict=True):
@@ -46,6 +48,25 @@ class SmallClassifier(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A network, and what it was fitted to.
+
+    Args:
+        network: The network.
+        labels: The label of each of its classes, (K,) int64.
+        images: Images that it learned from.
+        held_out: Images that it did not learn from.
+        correct: How many of those it puts into the right class.
+    """
+
+    network: SmallClassifier
+    labels: Tensor
+    images: int
+    held_out: int
+    correct: int
+
+
 def train_small_classifier(images: Tensor, classes: Tensor, count: int, seed: int) -> SmallClassifier:
     """A classifier of images, trained with AdamW and a rate that rises and falls; frozen.
 
@@ -55,15 +76,20 @@ def train_small_classifier(images: Tensor, classes: Tensor, count: int, seed: in
         count: Number of classes.
         seed: Seed of the weights, the order and the dropout. The state of the global generator is not changed.
     """
-    device, n = images.device, len(images)
-    batch = min(BATCH, max(8, n // 8))
-    steps = max(1, min(MOST_PASSES * n, PRESENTED) // batch)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+    device = images.device
+    batch = min(BATCH, max(8, len(images) // 8))
+    steps = max(1, min(MOST_PASSES * len(images), PRESENTED) // batch)
+    passes = -(-steps * batch // len(images))
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         torch.manual_seed(seed)
         network = SmallClassifier(images.shape[3], (images.shape[1], images.shape[2]), count)
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-        order = torch.cat([torch.randperm(n) for _ in range(-(-steps * batch // n))]).to(device)
+        order = torch.cat([torch.randperm(len(images)) for _ in range(passes)]).to(device)
         for step in range(steps):
             share = (step + 0.5) / steps
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(10 * share, (1 - share) / 0.9)
