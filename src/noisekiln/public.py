@@ -5,6 +5,7 @@ Written by `python tools/public_names.py`, from the files themselves.
 
 from noisekiln.api import Diffusion as Diffusion
 from noisekiln.api import cascade as cascade
+from noisekiln.api import compare as compare
 from noisekiln.api import denoiser as denoiser
 from noisekiln.api import edit as edit
 from noisekiln.api import evaluate as evaluate
@@ -66,7 +67,11 @@ from noisekiln.evaluation.evaluation_report import EvaluationReport as Evaluatio
 from noisekiln.evaluation.evaluation_report import ReportImages as ReportImages
 from noisekiln.evaluation.score_table import ComparedScore as ComparedScore
 from noisekiln.features.base import FeatureExtractor as FeatureExtractor
+from noisekiln.features.classifier import Classifier as Classifier
+from noisekiln.features.denoiser_middle import DenoiserMiddle as DenoiserMiddle
+from noisekiln.features.dinov2 import DINOv2 as DINOv2
 from noisekiln.features.efficientnet import EfficientNet as EfficientNet
+from noisekiln.features.inception import Inception as Inception
 from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
