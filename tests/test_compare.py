@@ -87,12 +87,14 @@ def test_the_table_has_the_facts_of_models(class_run: Path, plain_run: Path):
 
 def test_scores_are_those_of_the_evaluation_and_of_training(tmp_path: Path):
     scores = {"mind": {"value": 0.25, "spread": 0.01, "real": 0.2}, "odd": 3, "worse": {"value": "x"}}
+    scores["frechet"] = {"value": 12.0, "title": "Fréchet distance"}
     report = {"scores": scores, "conclusions": [{"question": "quality", "grade": "good"}, 7], "images_seen": 100}
     first = fake_run(tmp_path / "a", evaluation=report)
     second = fake_run(tmp_path / "b", lines=[{"images_seen": 3, "kid": 0.5}])
     comparison = Comparison.open([first, second])
     table = table_of(comparison)
     assert table["MIND"] == ["0.25 ± 0.01 (real 0.2)", "-"]
+    assert table["Fréchet distance"] == ["12", "-"]
     assert table["last KID in training"] == ["-", "0.5"]
     assert table["quality"] == ["good", "-"]
     assert not {"odd", "worse"} & set(table)

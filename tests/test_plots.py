@@ -99,7 +99,7 @@ def test_a_complete_figure_of_a_run_has_all_that_its_log_has():
     ]
     lines += [{"images_seen": 150, "held_out": 0.3, "train_frozen": 0.2}]
     lines += [
-        {"images_seen": i, "kid": 0.2, "kid_error": error, "mind": 3.0 - i / 100, "score_images": 500}
+        {"images_seen": i, "kid": 0.2, "kid_error": error, "mind": 3.0 - i / 100, "score_images": 500.0}
         for i, error in ((100, 0.01), (200, None), (250, float("nan")))
     ]
     figure = plain(draw_run(lines, "a", complete=True))

@@ -160,7 +160,9 @@ def _mind_panel(lines: Lines) -> Panel | None:
     def draw(panel: "Axes") -> None:
         panel.plot(*curve, "o-", color=COLOURS[5], linewidth=1.6, markersize=4, label=f"MIND{_counts_in_words(scored)}")
         best = int(curve.values.argmin())
-        panel.plot(curve.x[best], curve.values[best], "*", color=COLOURS[4], markersize=12, label="lowest")
+        panel.plot(
+            curve.x[best], curve.values[best], "*", color=COLOURS[4], markersize=12, clip_on=False, label="lowest"
+        )
         panel.set_ylabel("MIND")
 
     return Panel(1.5, draw) if scored else None
@@ -168,9 +170,8 @@ def _mind_panel(lines: Lines) -> Panel | None:
 
 def _counts_in_words(scored: Lines) -> str:
     """The number of images of a score, where all of its values have the same."""
-    counts = {line.get("score_images") for line in scored}
-    count = counts.pop()
-    return f" of {count:,} images" if not counts and isinstance(count, int) else ""
+    counts = curve_of(scored, "score_images").values
+    return f" of {counts[0]:,.0f} images" if len(counts) == len(scored) and len(set(counts)) == 1 else ""
 
 
 def _gradient_panel(lines: Lines) -> Panel | None:

@@ -15,7 +15,7 @@ MOST_SCORES = 20
 SHOWN_ELSEWHERE = frozenset({
     *("data", "size", "task", "cond", "backbone", "model", "start", "lora", "minutes", "images", "epochs"),
     *("sampler", "steps", "guidance", "schedule"),  # beside the samples
-    *("curves", "keep_checkpoints", "keep_every", "ema_snapshots", "timeout"),  # change nothing that is compared
+    *("curves", "score", "keep_checkpoints", "keep_every", "ema_snapshots", "timeout"),  # change nothing that is compared
 })  # fmt: skip
 
 Row = tuple[str, list[str]]
@@ -31,7 +31,8 @@ def rows_of_runs(runs: Sequence[RunSummary]) -> list[Row]:
     rows[place:place] = settings
     names = dict.fromkeys(name for run in runs for name in run.scores)
     rows += [
-        (_title_of_score(name), [_score_with_spread(run, name) for run in runs]) for name in list(names)[:MOST_SCORES]
+        (_title_of_score(name, runs), [_score_with_spread(run, name) for run in runs])
+        for name in list(names)[:MOST_SCORES]
     ]
     rows += [(f"last {title} in training", [_last_score(run, name) for run in runs]) for name, title in SCORES.items()]
     questions = dict.fromkeys(question for run in runs for question in _conclusions(run))
@@ -157,8 +158,11 @@ def _score_with_spread(run: RunSummary, name: str) -> str:
     return f"{score['value']:.4g}{spread}{real}"
 
 
-def _title_of_score(name: str) -> str:
-    return SCORES.get(name, shorten(name, 30))
+def _title_of_score(name: str, runs: Sequence[RunSummary]) -> str:
+    """The title of a score in the evaluations, if they have one."""
+    found = [run.evaluation["scores"].get(name) for run in runs if run.scores]
+    titles = [score["title"] for score in found if isinstance(score, dict) and isinstance(score.get("title"), str)]
+    return shorten((titles or [SCORES.get(name, name)])[0], 30)
 
 
 def _last_score(run: RunSummary, name: str) -> str:
