@@ -16,6 +16,7 @@ from noisekiln.features.denoiser_middle import DenoiserMiddle
 from noisekiln.features.dinov2 import DINOv2
 from noisekiln.features.efficientnet import EfficientNet
 from noisekiln.features.inception import Inception
+from pretended_device import DEVICE, pretended_device
 
 
 def fitted_classifier(_folder):
@@ -132,3 +133,37 @@ def test_a_batch_is_bounded_by_the_pixels_of_its_images(monkeypatch):
     assert Sizes().extract(some_images(7)).flatten().tolist() == [3] * 6 + [1]
     monkeypatch.setattr(base, "PIXELS_AT_ONCE", 1)
     assert Sizes().extract(some_images(3)).flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="another device cannot be pretended beside a GPU")
+def test_features_are_computed_where_the_images_are():
+    images, labels = some_images(20), torch.arange(20) % 2
+    with pretended_device(float64=False) as meter:
+        fitted = Classifier().fit(images.to(DEVICE), labels)
+        before = meter.kernels
+        features = fitted.extract(images.to(DEVICE))
+        assert meter.kernels > before
+        assert features.device.type == fitted.predict(images.to(DEVICE)).device.type == "cpu"
+    torch.testing.assert_close(fitted.extract(images), features)
+
+
+@dataclass(frozen=True)
+class Precision(FeatureExtractor):
+    """Features that say how exact products are."""
+
+    def features_of(self, images):
+        exact = torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
+        return torch.full((len(images), 1), float(exact))
+
+    def describe(self):
+        return {}
+
+
+def test_features_are_exact_whatever_training_allows():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert Precision().extract(some_images(1)).item() == 1
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,6 +1,8 @@
 """The interface of feature extractors, and what they do with images before their network."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -53,8 +55,7 @@ class FeatureExtractor(ABC):
         """
         check_images(images, self.channels)
         size = max(1, min(self.batch_size, PIXELS_AT_ONCE // max(1, images[:1].numel())))
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.no_grad(), _full_precision():
             parts = [self.features_of(batch).float().cpu() for batch in images.split(size)]
         return torch.cat(parts)
 
@@ -65,6 +66,18 @@ class FeatureExtractor(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """What stands in each report: "name", "version" (which weights), "preprocessing" (what the network sees)."""
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Float32 as it is: on a GPU, training may have allowed products in TF32, which has 10 bits of it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def check_images(images: Tensor, channels: tuple[int, ...] = (1, 3)) -> None:

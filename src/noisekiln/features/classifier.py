@@ -86,7 +86,7 @@ class Classifier(FeatureExtractor):
             images: Images, (N, H, W, C) uint8, with 1 channel or 3, of any size.
         """
         features = self.extract(images)
-        with torch.inference_mode():
+        with torch.no_grad():
             classes = self._network(features.device).classify(features).argmax(1)
         return self._fitted().labels[classes]
 
