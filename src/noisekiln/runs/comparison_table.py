@@ -15,7 +15,7 @@ MOST_SCORES = 20
 SHOWN_ELSEWHERE = frozenset({
     *("data", "size", "task", "cond", "backbone", "model", "start", "lora", "minutes", "images", "epochs"),
     *("sampler", "steps", "guidance", "schedule"),  # beside the samples
-    *("curves", "score", "keep_checkpoints", "keep_every", "ema_snapshots", "timeout"),  # change nothing that is compared
+    *("curves", "score", "keep_checkpoints", "keep_every", "ema_snapshots", "timeout"),  # change no result
 })  # fmt: skip
 
 Row = tuple[str, list[str]]
