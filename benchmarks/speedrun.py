@@ -73,11 +73,12 @@ class Attempt:
 def main() -> None:
     """Try one budget, or search for the smallest; print the result and write the entry."""
     arguments = parse(sys.argv[1:])
+    machine = hardware()  # before anything of ours adds to the load
+    if is_busy(machine):
+        print("Something else is running on this machine: the times will not count.", flush=True)
     judge = prepared_judge(arguments.data, arguments.work)
     if not JUDGE[0] <= judge.test_accuracy <= JUDGE[1]:
         raise SystemExit(f"The rules ask for a judge within {JUDGE[0]:.1%} and {JUDGE[1]:.1%}: train it anew.")
-    if is_busy(hardware()):
-        print("Something else is running on this machine: the times will not count.", flush=True)
 
     def attempt(minutes: float, seed: int) -> Attempt:
         return attempted(arguments, judge, minutes, seed)
@@ -87,7 +88,7 @@ def main() -> None:
         minutes, attempts = search(attempt, f"ratio {arguments.target:.1f}", arguments.seeds, start)
     else:
         minutes, attempts = arguments.minutes, [attempt(arguments.minutes, seed) for seed in arguments.seeds]
-    entry = entry_of(minutes, attempts, arguments, sys.argv[1:])
+    entry = entry_of(minutes, attempts, arguments, machine)
     print(json.dumps(entry, indent=2))
     if arguments.record:
         print(write_entry(entry, arguments.record))
@@ -161,15 +162,13 @@ def search(
     Raises:
         ValueError: If `MOST` minutes are not enough.
     """
-    tried: dict[float, Attempt] = {}
 
     def first(budget: float) -> bool:
         if budget > MOST:
             raise ValueError(
                 f"{target} is not reached in {MOST:g} minutes. Change the options of training or sampling."
             )
-        tried[budget] = attempt(budget, seeds[0])
-        return tried[budget].reaches(target)
+        return attempt(budget, seeds[0]).reaches(target)
 
     low = 0.0
     while not first(minutes):
@@ -181,8 +180,7 @@ def search(
         else:
             low = middle
     while True:
-        one = tried[minutes] if minutes in tried else attempt(minutes, seeds[0])
-        attempts = [one, *(attempt(minutes, seed) for seed in seeds[1:])]
+        attempts = [attempt(minutes, seed) for seed in seeds]  # the first again: it was selected for having passed
         if all(each.reaches(target) for each in attempts):
             return minutes, attempts
         minutes = round(NEAR * minutes, 3)
@@ -191,14 +189,14 @@ def search(
 
 
 def entry_of(
-    minutes: float, attempts: Sequence[Attempt], arguments: argparse.Namespace, words: Sequence[str]
+    minutes: float, attempts: Sequence[Attempt], arguments: argparse.Namespace, machine: dict[str, Any]
 ) -> dict[str, Any]:
     """The entry of a budget: for each target, the mean minutes if every seed has reached it, otherwise None."""
     return {
         "by": arguments.by,
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
-        "command": shlex.join(["python", "benchmarks/speedrun.py", *words]),
+        "command": shlex.join(["python", "benchmarks/speedrun.py", *sys.argv[1:]]),
         "train": shlex.join(arguments.train),
         "sample": shlex.join(arguments.sample),
         "minutes": minutes,
@@ -209,7 +207,7 @@ def entry_of(
             for target in TARGETS
         },
         "seeds": [asdict(each) for each in attempts],
-        "hardware": hardware(),
+        "hardware": machine,
         "torch": torch.__version__,
     }
 
