@@ -160,11 +160,11 @@ def test_scores_of_other_features_or_numbers_are_not_compared(tmp_path: Path):
         runs = [fake_run(place / name, evaluation=score | each) for name, each in zip("ab", evaluations, strict=True)]
         return [note for note in Comparison.open(runs).notes if "scores are not comparable" in note]
 
-    usual = {"count": 500, "features": {"name": "a"}, "real": "pets"}
-    assert notes_on(usual, usual) == []
-    assert "differ in number of images" in notes_on(usual, usual | {"count": 1000})[0]
-    assert "differ in features" in notes_on(usual, usual | {"features": {"name": "b"}})[0]
-    assert "differ in real images" in notes_on(usual, usual | {"real": "other"})[0]
+    report = {"count": 500, "features": {"name": "a"}, "real": "pets"}
+    assert notes_on(report, report) == []
+    assert "differ in number of images" in notes_on(report, report | {"count": 1000})[0]
+    assert "differ in features" in notes_on(report, report | {"features": {"name": "b"}})[0]
+    assert "differ in real images" in notes_on(report, report | {"real": "other"})[0]
 
 
 def test_what_is_no_run_is_left_out_and_one_alone_is_refused(cli: Command, tmp_path: Path, class_run: Path):

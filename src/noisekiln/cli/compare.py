@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import Classes, Conditions, Prompts
+from noisekiln.cli._options import condition_option
 from noisekiln.cli._use import pop_common, with_use
 
 if TYPE_CHECKING:
@@ -22,9 +22,13 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the comparison.")] = Path("runs/comparison"),
     count: Annotated[int, typer.Option("-n", help="Images of each model; 0 for the table and the curves alone.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the first image; the same for all models.", min=0)] = 0,
-    classes: Classes = None,
-    prompts: Prompts = None,
-    conditions: Conditions = None,
+    classes: Annotated[
+        list[str] | None, condition_option("--class", help="Class to show: name, number, or all. May repeat.")
+    ] = None,
+    prompts: Annotated[list[str] | None, condition_option("--prompt", help="Prompt to show. May repeat.")] = None,
+    conditions: Annotated[
+        list[str] | None, condition_option("--condition", help="Any other condition to show. May repeat.")
+    ] = None,
     **options: Any,
 ) -> None:
     """Compare runs: a table, their curves in one plot, and samples with equal seeds and conditions side by side."""
