@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,11 @@ def main() -> None:
     machine = hardware()
     if is_busy(machine):
         print("Something else is running on this machine: equal time is not equal work.", flush=True)
-    results = {name: result for name, result in contest(arguments).items() if result}
-    print(json.dumps(recorded(arguments, machine, results), indent=2))
+    judges = prepared_judges(arguments.data, arguments.work)
+    for name, result in contest(arguments, judges):
+        print(
+            json.dumps(recorded(arguments, machine, {name: result})["results"][name] | {"contender": name}), flush=True
+        )
 
 
 def install(peer: Peer, folder: Path) -> None:
@@ -124,28 +128,31 @@ def install(peer: Peer, folder: Path) -> None:
     subprocess.run([*pip, *(["--no-deps"] if peer.alone else []), peer.package], check=True, env=pinned)
 
 
-def contest(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The figures of every contender, by name; without those whose environment is missing, which is said."""
-    train, test = fashion_mnist(arguments.data)
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    classifier = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test, n=COUNT)
-    judges = Judges(classifier, EfficientNet(), train, test)
+def prepared_judges(data: str, work: Path) -> Judges:
+    """The judges, and in `work` an archive of what a peer's script reads."""
+    train, test = fashion_mnist(data)
+    work.mkdir(parents=True, exist_ok=True)
     requested = torch.arange(10).repeat_interleave(COUNT // 10)
     images = train[0].squeeze(-1).numpy()
-    np.savez(arguments.work / "data.npz", images=images, labels=train[1].numpy(), requested=requested.numpy())
-    results = {}
+    np.savez(work / "data.npz", images=images, labels=train[1].numpy(), requested=requested.numpy())
+    classifier = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test, n=COUNT)
+    return Judges(classifier, EfficientNet(), train, test)
+
+
+def contest(arguments: argparse.Namespace, judges: Judges) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and figures of each contender when it is done; one that cannot run is left out, which is said."""
     for name in arguments.only:
-        python = arguments.environments / name / "bin" / "python"
-        if name == OURS:
-            results[name] = ours(arguments, judges)
-        elif python.exists():
-            script = HERE / f"peer_{name}.py"
-            results[name] = peer_result(script, str(python), arguments.work, arguments.minutes, judges)
-        else:
+        script, python = HERE / f"peer_{name}.py", arguments.environments / name / "bin" / "python"
+        if name != OURS and not python.exists():
             print(f"{name} is left out: {python} does not exist. `python benchmarks/peers.py --install` makes it.")
             continue
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-    return results
+        try:
+            if name == OURS:
+                yield name, ours(arguments, judges)
+            else:
+                yield name, peer_result(script, str(python), arguments.work, arguments.minutes, judges)
+        except (subprocess.CalledProcessError, RuntimeError) as error:
+            print(f"{name} is left out: {error}")
 
 
 def ours(arguments: argparse.Namespace, judges: Judges) -> dict[str, Any]:

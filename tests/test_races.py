@@ -311,6 +311,27 @@ def test_a_peer_is_run_in_its_environment_and_judged(tmp_path, judges):
     assert (tmp_path / "peer_one.png").exists()
 
 
+def test_peers_that_cannot_run_are_left_out(tmp_path, judges, monkeypatch, capsys):
+    """One has no environment, one fails; the third is judged, and recorded at once."""
+    python = tmp_path / "environments" / "azula" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tmp_path / "peer_azula.py").write_text("1 / 0", encoding="utf-8")
+    monkeypatch.setattr(peers, "HERE", tmp_path)
+    monkeypatch.setattr(peers, "ours", lambda *_: {"frechet_ratio": 2.0})
+    options = Namespace(
+        only=["diffusers", "azula", "noisekiln"],
+        environments=tmp_path / "environments",
+        work=tmp_path,
+        minutes=0.0,
+    )
+    assert list(peers.contest(options, judges)) == [("noisekiln", {"frechet_ratio": 2.0})]
+    printed = capsys.readouterr().out
+    assert "diffusers is left out" in printed
+    assert "--install" in printed
+    assert "azula is left out" in printed
+
+
 def test_worse_samples_have_larger_ratios(judges):
     labels = torch.arange(10).repeat_interleave(2)
     dark = torch.zeros(20, 8, 8, 1, dtype=torch.uint8)
