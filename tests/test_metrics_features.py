@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.metrics import feature_rows
-from noisekiln.metrics.class_accuracy import class_accuracy, classification_accuracy_score
+from noisekiln.metrics.class_accuracy import class_accuracy
 from noisekiln.metrics.clipped import ClippedReference
 from noisekiln.metrics.diversity import diversity, diversity_ratio
 from noisekiln.metrics.estimated import binomial_error
@@ -177,17 +177,3 @@ def test_class_accuracy_and_its_error():
     for wrong in (torch.zeros(3), torch.zeros(4, 1), torch.zeros(0)):
         with pytest.raises(ValueError, match="cannot be compared"):
             class_accuracy(wrong, torch.zeros(4 if len(wrong) else 0))
-
-
-def test_classification_accuracy_score_falls_with_quality_and_with_variety():
-    classes = torch.arange(200) % 2
-    kinds = 6 * torch.tensor([[1.0, 1, 0, 0, 0], [1, -1, 0, 0, 0], [-1, -1, 0, 0, 0], [-1, 1, 0, 0, 0]])
-    offsets = kinds[torch.arange(200) % 4]  # two kinds in each class, each next to those of the other
-    real, samples = offsets + features(200, 5, 2), offsets + features(200, 5, 3)
-    good = classification_accuracy_score(samples, classes, real, classes).value
-    assert good > 0.95
-    assert classification_accuracy_score(samples + 10 * features(200, 5, 4), classes, real, classes).value < good - 0.1
-    one_kind = torch.arange(200) % 4 < 2
-    assert classification_accuracy_score(samples[one_kind], classes[one_kind], real, classes).value < good - 0.1
-    with pytest.raises(ValueError, match="N images"):
-        classification_accuracy_score(samples, classes[:50], real, classes)
