@@ -2,23 +2,34 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import noisekiln as nk
 from conftest import make_images
+from noisekiln.components.spec import build
 from noisekiln.data import load
+from noisekiln.evaluation import class_scores as class_scores_module
 from noisekiln.evaluation import evaluation_steps
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies
-from noisekiln.evaluation.evaluated_model import open_model
+from noisekiln.evaluation.evaluated_model import model_key, open_model
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
+from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples
 from noisekiln.evaluation.real_images import choose_real_images
+from noisekiln.evaluation.requested_samples import request_samples
 from noisekiln.evaluation.score_table import describe_score
+from noisekiln.features.base import FeatureExtractor
+from noisekiln.features.classifier import Classifier
 from noisekiln.metrics.estimated import Estimated
+from noisekiln.predictions import PREDICTIONS
+from noisekiln.tasks.base import Task
 from noisekiln.training.checkpoints import load_newest
 
 OWN = """
@@ -48,6 +59,15 @@ def blocks(tmp_path_factory):
 def run(class_run, tmp_path):
     """A trained run that may be written to."""
     return shutil.copytree(class_run, tmp_path / "run")
+
+
+def finished(steps):
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def numbers(report):
@@ -123,10 +143,17 @@ def test_an_interrupted_evaluation_goes_on_after_the_samples_that_are_kept(plain
 def test_damaged_files_of_the_cache_are_made_again(tmp_path):
     cache = EvaluationCache(tmp_path)
     cache.keep("a", torch.arange(6))
-    assert torch.equal(cache.read("a"), torch.arange(6))
-    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
-    assert cache.read("a") is None
-    assert EvaluationCache(None).read("a") is None
+    assert torch.equal(cache.read("a", (6,), torch.int64), torch.arange(6))
+    assert torch.equal(cache.read("a", (None,), torch.int64), torch.arange(6))
+    for shape, dtype in (((5,), torch.int64), ((6, 1), torch.int64), ((6,), torch.uint8)):
+        assert cache.read("a", shape, dtype) is None  # of another size or type than was asked for
+    whole = (tmp_path / "a.npy").read_bytes()
+    huge = whole.replace(b"(6,), ", b"(%d,), " % 10**15)[: len(whole)]
+    for damaged in (b"\x93NUMPY", whole[:-8], huge, whole.replace(b"<i8", b"|O "), b""):
+        assert damaged != whole
+        (tmp_path / "a.npy").write_bytes(damaged)
+        assert cache.read("a", (None,), torch.int64) is None
+    assert EvaluationCache(None).read("a", (6,), torch.int64) is None
 
 
 def test_the_cache_deletes_what_was_not_used_for_longest(tmp_path, monkeypatch):
@@ -153,8 +180,6 @@ def test_the_raw_weights_are_those_of_the_newest_checkpoint(class_run):
 
 
 def test_samples_are_given_the_classes_of_the_data(class_run, pets, tmp_path):
-    from noisekiln.evaluation.requested_samples import request_samples
-
     model, data = nk.load(class_run), load(pets)
     requested = request_samples(model, data.train, data.class_names, 100, seed=0)
     share = requested.labels.double().mean()
@@ -164,9 +189,102 @@ def test_samples_are_given_the_classes_of_the_data(class_run, pets, tmp_path):
     ]
 
 
+def test_samples_of_a_model_without_a_run_are_given_the_captions_of_other_images(text_run, captioned):
+    model, data = nk.load(text_run), load(captioned)
+    real = choose_real_images(12, 0, None, data)
+    requested = request_samples(model, real.pool, real.class_names, real.count, 0)
+    assert not requested.notes
+    assert set(requested.conditions) == {"a red picture", "a blue picture"}
+    assert (
+        "blue"
+        in requested.conditions[int(torch.from_numpy(real.pool.pixels[:12, ..., 2]).float().mean((1, 2)).argmax())]
+    )
+
+
+def test_sources_that_training_has_not_seen_come_first():
+    model = SimpleNamespace(conditioner=None, task=build(Task, "upscale(factor=2)"))
+    data = load(images_of(40, seed=7))
+    held_out = {image.tobytes() for image in data.held_out.pixels}
+    requested = request_samples(model, data.train, (), 12, 0, unseen=data.held_out)
+    assert requested.unseen == len(held_out) == 4
+    assert [original.numpy().tobytes() in held_out for original in requested.originals] == [True] * 4 + [False] * 8
+    assert request_samples(model, data.train, (), 12, 0).unseen == 0
+    assert request_samples(model, data.train, (), 3, 0, unseen=data.held_out).unseen == 3
+
+
+@pytest.mark.parametrize(("unseen", "copies"), [(10, 0.0), (0, None)])
+def test_restored_training_images_are_no_copies(blocks, unseen, copies):
+    """PSNR and copies are of images that training has not seen."""
+    data = load(images_of(200, seed=8))
+    real = choose_real_images(20, 0, data, None)
+    originals = torch.from_numpy(np.concatenate([real.held_out.pixels[:unseen], real.training.pixels[: 20 - unseen]]))
+    images = originals.clone()
+    images[:unseen] = torch.from_numpy(images_of(unseen, seed=9))  # bad
+    sampled = Sampled("it", {"samples": images}, originals=originals, unseen=unseen)
+    options = EvaluationOptions(count=20, fast=True)
+    extractor = build(FeatureExtractor, blocks)
+    steps = evaluate_samples(sampled, real, extractor, options, cache=EvaluationCache(None))
+    report = finished(steps)
+    memorised = report.scores.get("memorised")
+    assert (memorised and memorised.value) == copies
+    assert (report.scores["psnr"].value < 15) == (unseen > 0)
+    note = "PSNR, SSIM and copies are of 10 samples" if unseen else "no images are held out"
+    assert any(note in each for each in report.notes)
+
+
+def test_classes_are_tested_on_images_that_no_classifier_has_seen(monkeypatch):
+    images, labels = images_of(200, seed=10), np.arange(200) % 2
+    real = choose_real_images(40, 0, load({"images": images, "labels": labels}), None)
+    learned = []
+
+    class Noting(Classifier):
+        def fit(self, images, labels=None):
+            learned.append(images)
+            return super().fit(images, labels)
+
+    monkeypatch.setattr(class_scores_module, "Classifier", Noting)
+    samples, requested = torch.from_numpy(images_of(40, seed=11)), torch.arange(40) % 2
+    scores, notes = class_scores_module.class_scores(samples, requested, real, EvaluationCache(None))
+    assert [score.name for score in scores] == ["accuracy", "cas"]
+    assert not notes
+    held_out = {image.tobytes() for image in real.held_out.pixels}
+    assert sorted(map(len, learned)) == [40, 40, 180]
+    assert not held_out & {image.numpy().tobytes() for part in learned for image in part}
+    assert all(score.spread > 0 for score in scores)
+
+
+def test_what_is_left_out_of_the_classes_is_said():
+    images, cache = images_of(60, seed=12), EvaluationCache(None)
+    labels = np.arange(60) % 10
+    real = choose_real_images(20, 0, load({"images": images, "labels": labels}), None)
+    samples, requested = torch.from_numpy(images[:20]), torch.from_numpy(labels[:20])
+    assert class_scores_module.class_scores(samples, None, real, cache) == ([], [])
+    few = class_scores_module.class_scores(samples, requested, real, cache)
+    assert few == (
+        [],
+        ["class accuracy and CAS are left out: a classifier learns from 10 images of each class or more"],
+    )
+    unknown = choose_real_images(20, 0, None, load(images))
+    assert "they need held-out images" in class_scores_module.class_scores(samples, requested, unknown, cache)[1][0]
+
+
+def test_the_key_of_a_model_has_all_that_its_samples_depend_on(class_run):
+    keys = {model_key(nk.load(class_run)) for _ in range(2)}
+    model = nk.load(class_run)
+    model.denoiser.prediction = PREDICTIONS["eps" if model.denoiser.prediction.name != "eps" else "v"]
+    keys.add(model_key(model))
+    model = nk.load(class_run)
+    model.sampling = replace(model.sampling, steps=7)
+    keys.add(model_key(model))
+    later = nn.Module()  # a cascade has the sampling of its first stage
+    later.stages = nn.ModuleList([nk.load(class_run), model])
+    keys.add(model_key(later))
+    assert len(keys) == 4
+
+
 def test_planted_copies_are_found_and_duplicates_do_not_raise_them(tmp_path):
     training, others = images_of(300, seed=1), images_of(200, seed=2)
-    data = load({"images": training}) if False else load(training)
+    data = load(training)
     samples = torch.from_numpy(np.concatenate([data.train.pixels[:50], others[:150]]))
     copies = find_copies(samples, data.train, data.held_out)
     assert copies.score.value == pytest.approx(0.25, abs=0.01)
@@ -191,6 +309,27 @@ def test_images_are_evaluated_as_samples(blocks):
     assert bad._repr_html_().startswith("<iframe")
 
 
+def test_too_few_samples_are_refused_in_words(blocks):
+    with pytest.raises(ValueError, match=r"9 samples: 10 are needed to compute a score, and from 200 on it means"):
+        nk.evaluate(images_of(9), against=images_of(80), features=blocks)
+
+
+def test_the_report_of_samples_is_not_written_among_them(cli, blocks, tmp_path, plain, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    samples = shutil.copytree(plain, tmp_path / "samples")
+    before = sorted(samples.rglob("*"))
+    result = cli("evaluate", samples, "--against", plain, "--features", blocks, "-n", 10)
+    assert result.code == 0, result
+    assert "look at runs/evaluation/evaluation.html" in result.flat
+    assert sorted(samples.rglob("*")) == before
+
+
+def test_the_choice_of_samples_depends_on_their_content(blocks):
+    real, made = images_of(80, seed=3), images_of(60, seed=4)
+    one, two = (nk.evaluate(each, against=real, count=12, features=blocks) for each in (made, made[::-1].copy()))
+    assert numbers(one) == numbers(two)
+
+
 def test_a_run_is_evaluated_against_other_images(plain_run, blocks, tmp_path):
     grey = np.random.default_rng(5).integers(0, 256, (60, 20, 20)).astype(np.uint8)
     report = nk.evaluate(plain_run, against=grey, count=10, steps=2, features=blocks, out=tmp_path)
@@ -205,7 +344,8 @@ def test_a_run_is_evaluated_against_other_images(plain_run, blocks, tmp_path):
         ({"features": "efficientnot"}, r"There is no .*efficientnot"),
         ({"weights": "file.pt"}, r"`weights=file\.pt` was given without a network that reads this file"),
         ({"against": images_of(8)}, r"it has 8 images, and one half is compared with the other: 20 are needed"),
-        ({"count": 0}, r"count"),
+        ({"count": 9}, r"`count=9` is out of range\. Give 10 or more"),
+        ({"out": __file__}, r"report was to be written into .*test_evaluation\.py, and .* is no folder\. Give another"),
         ({"cuont": 3}, r"There is no option called 'cuont'\. Did you mean 'count'"),
         ({"model_weights": "best"}, r"model_weights"),
     ],
@@ -226,6 +366,8 @@ def test_a_run_without_a_model_and_a_model_without_data_are_refused(plain_run, t
         ValueError, match=r"model is no run, so it is unknown which images it learned\. Give real images"
     ):
         nk.evaluate(model)
+    with pytest.raises(ValueError, match=r"a model in memory has one kind of weights"):
+        nk.evaluate(nk.load(plain_run), against=images_of(30), model_weights="raw")
     with pytest.raises(ValueError, match=r"is no model, so it was taken for samples; they need real images"):
         nk.evaluate(images_of(30))
 
@@ -233,8 +375,8 @@ def test_a_run_without_a_model_and_a_model_without_data_are_refused(plain_run, t
 def test_data_that_moved_are_asked_for(tmp_path, blocks):
     data = make_images(tmp_path / "data")
     run = tmp_path / "run"
-    nk.train(str(data), out=run, images=16, batch_size=8, backbone="unet(widths=(32,),blocks=(1,),patch=1,condition=32)",
-             curves="none")  # fmt: skip
+    tiny = "unet(widths=(32,),blocks=(1,),patch=1,condition=32)"
+    nk.train(str(data), out=run, images=16, batch_size=8, backbone=tiny, curves="none")
     data.rename(tmp_path / "moved")
     with pytest.raises(ValueError, match=r"cannot be read where training found them.*Give the same images.*`against`"):
         nk.evaluate(run, features=blocks)
@@ -258,14 +400,20 @@ def score(name, value, real, spread=0.0):
 @pytest.mark.parametrize(
     ("values", "grades"),
     [
-        ({"density": 0.95, "coverage": 0.9, "memorised": 0.0}, {"quality": "good", "variety": "good", "copying": "good"}),
-        ({"density": 0.6, "coverage": 0.1, "memorised": 0.04}, {"quality": "fair", "variety": "poor", "copying": "fair"}),
-        ({"density": 0.2, "coverage": 0.6, "memorised": 0.5}, {"quality": "poor", "variety": "fair", "copying": "poor"}),
+        ((0.95, 0.9, 0.0), ("good", "good", "good")),
+        ((0.6, 0.1, 0.04), ("fair", "poor", "fair")),
+        ((0.2, 0.6, 0.5), ("poor", "fair", "poor")),
     ],
-)  # fmt: skip
+)
 def test_conclusions(values, grades):
-    scores = {name: score(name, value, 1.0 if name != "memorised" else 0.0, 0.005) for name, value in values.items()}
-    assert {each.question: each.grade for each in conclude(scores)} == grades
+    density, coverage, memorised = values
+    scores = {
+        "density": score("density", density, 1.0, 0.005),
+        "coverage": score("coverage", coverage, 1.0, 0.005),
+        "memorised": score("memorised", memorised, 0.0, 0.005),
+    }
+    found = {each.question: each.grade for each in conclude(scores)}
+    assert found == dict(zip(("quality", "variety", "copying"), grades, strict=True))
 
 
 def test_copies_that_held_out_images_have_too_are_no_copies():

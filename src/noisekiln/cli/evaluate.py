@@ -17,7 +17,9 @@ def command(
     against: Annotated[
         Path | None, option(help="Real images to compare with. Default: those that the run was trained on.")
     ] = None,
-    out: Annotated[Path | None, option(help="Folder for the report. Default: that of the run.")] = None,
+    out: Annotated[
+        Path | None, option(help="Folder for the report. Default: that of the run; for samples, runs/evaluation.")
+    ] = None,
     device: Annotated[str, option(help="auto, cpu, cuda or mps.")] = "auto",
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Allow the model to run its own Python code.")
@@ -26,7 +28,9 @@ def command(
 ) -> None:
     """Evaluate a model: quality, variety and copying in numbers, words and pictures."""
     from noisekiln.cli._evaluation import evaluate_with_bar, say_report
+    from noisekiln.evaluation.evaluate import is_model
+    from noisekiln.paths import expand_home
 
-    place = out or run
+    place = expand_home(out or (run if is_model(run) else Path("runs/evaluation")))
     report = evaluate_with_bar(run, against=against, out=place, device=device, allow_code=allow_code, **options)
     say_report(report, place)

@@ -1,7 +1,5 @@
 """The features that an evaluation compares: of a frozen network, a classifier of the labels, or a denoiser."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -10,6 +8,7 @@ from noisekiln.evaluation.default_features import default_extractor
 from noisekiln.evaluation.denoiser_features import denoiser_features
 from noisekiln.evaluation.real_images import RealImages
 from noisekiln.features.base import FeatureExtractor
+from noisekiln.paths import expand_home
 
 AUTO = "auto"
 
@@ -30,7 +29,7 @@ def choose_features(
         ValueError: If there is no such extractor, or it lacks its package or its weights.
     """
     part = real.training if real.training is not None else real.pool
-    images, labels = torch.from_numpy(part.pixels), _labels(part.labels)
+    images, labels = torch.from_numpy(part.pixels), None if part.labels is None else torch.from_numpy(part.labels)
     extractor = _requested(features, weights, labels, device, allow_code)
     return extractor.fit(images, labels)
 
@@ -38,8 +37,9 @@ def choose_features(
 def _requested(
     features: str, weights: str | None, labels: Tensor | None, device: str, allow_code: bool
 ) -> FeatureExtractor:
-    if features != AUTO and Path(features).is_dir():
-        return denoiser_features(Path(features), device=device, allow_code=allow_code)
+    folder = expand_home(features)
+    if features != AUTO and folder.is_dir():
+        return denoiser_features(folder, device=device, allow_code=allow_code)
     if features != AUTO:
         spec = features if weights is None else with_defaults(FeatureExtractor, features, {"weights": weights})
         return build(FeatureExtractor, spec)
@@ -48,7 +48,3 @@ def _requested(
             f"`weights={weights}` was given without a network that reads this file. Give `features=inception`, too."
         )
     return default_extractor(labels)
-
-
-def _labels(labels: object) -> Tensor | None:
-    return None if labels is None else torch.as_tensor(labels)

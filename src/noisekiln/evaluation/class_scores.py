@@ -7,20 +7,25 @@ from torch import Tensor
 
 from noisekiln.data import Split
 from noisekiln.errors import DataError
+from noisekiln.evaluation.default_features import learnable
 from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key, key_of
 from noisekiln.evaluation.real_images import RealImages
 from noisekiln.evaluation.score_table import ComparedScore, describe_score
-from noisekiln.features.classifier import Classifier, classification_accuracy_score
+from noisekiln.features.classifier import FEWEST, Classifier
 from noisekiln.metrics.class_accuracy import class_accuracy
 from noisekiln.metrics.estimated import Estimated
 
-LEAST_OF_A_CLASS = 10  # training images of each class that a classifier can learn from
+UNKNOWN = "class accuracy and CAS are left out: they need held-out images with the classes of the training images"
+TOO_FEW = f"are left out: a classifier learns from {FEWEST} images of each class or more"
 
 
 def class_scores(
     samples: Tensor, requested: Tensor | None, real: RealImages, cache: EvaluationCache
-) -> list[ComparedScore]:
-    """Accuracy of the requested classes, and of a classifier that learned from samples; empty without classes.
+) -> tuple[list[ComparedScore], list[str]]:
+    """Accuracy of the requested classes, and of a classifier that learned from samples (CAS); and what is left out.
+
+    Both are tested on held-out images. Real images stand in the place of the samples: held-out ones for the accuracy,
+    and for the CAS as many training images as there are samples.
 
     Args:
         samples: Samples, (N, H, W, C) uint8.
@@ -28,28 +33,32 @@ def class_scores(
         real: The real images.
         cache: Where the classifier of an earlier evaluation is found.
     """
-    training, tested = real.training, real.held_out or real.pool
-    if requested is None or training is None or training.labels is None or tested.labels is None:
-        return []
-    if int(torch.from_numpy(training.labels).bincount().min()) < LEAST_OF_A_CLASS or len(requested.unique()) < 2:
-        return []
-    classifier = _fitted(*_tensors(training), cache)
-    images, labels = _tensors(tested)
-    found = class_accuracy(classifier.predict(samples), requested)
-    expected = class_accuracy(classifier.predict(images), labels)
-    scores = [describe_score("accuracy", found, expected)]
-    pool = _tensors(real.pool) if real.pool.labels is not None else None
-    if pool is not None and int(requested.bincount().min()) >= LEAST_OF_A_CLASS:
-        learned = classification_accuracy_score(samples, requested, images, labels)
-        half = real.count  # as many real images as samples
-        bound = classification_accuracy_score(pool[0][:half], pool[1][:half], images, labels)
-        scores.append(describe_score("cas", Estimated(learned, 0.0), Estimated(bound, 0.0)))
-    return scores
+    training, tested = real.training, real.held_out
+    if requested is None:
+        return [], []
+    if training is None or training.labels is None or tested is None or tested.labels is None:
+        return [], [UNKNOWN]
+    images, labels = torch.from_numpy(training.pixels), torch.from_numpy(training.labels)
+    if not learnable(labels):
+        return [], [f"class accuracy and CAS {TOO_FEW}"]
+    classifier = _fitted(images, labels, cache)
+    accuracy = describe_score("accuracy", _accuracy(classifier, samples, requested), _of_split(classifier, tested))
+    count = len(samples)
+    if not learnable(requested) or not learnable(labels[:count]):
+        return [accuracy], [f"CAS {TOO_FEW}: evaluate more samples"]
+    found, expected = (
+        _of_split(Classifier().fit(*each), tested) for each in ((samples, requested), (images[:count], labels[:count]))
+    )
+    return [accuracy, describe_score("cas", found, expected)], []
 
 
-def _tensors(part: Split) -> tuple[Tensor, Tensor]:
+def _of_split(classifier: Classifier, part: Split) -> Estimated:
     assert part.labels is not None
-    return torch.from_numpy(part.pixels), torch.from_numpy(part.labels)
+    return _accuracy(classifier, torch.from_numpy(part.pixels), torch.from_numpy(part.labels))
+
+
+def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> Estimated:
+    return class_accuracy(classifier.predict(images), labels)
 
 
 def _fitted(images: Tensor, labels: Tensor, cache: EvaluationCache) -> Classifier:

@@ -22,7 +22,7 @@ class EvaluationProgress(NamedTuple):
     """Progress of a part of an evaluation.
 
     Attributes:
-        part: What is done: "sampling the averaged weights", "features of the samples", ...
+        part: What is done: "samples of the averaged weights", "features of samples", ...
         done: Images so far.
         total: Images in all.
     """
@@ -67,7 +67,7 @@ def sample_images(
     for start in range(0, total, KEPT_TOGETHER):
         rows = range(start, min(start + KEPT_TOGETHER, total))
         name = f"samples-{key_of(key, rows, shown[start : rows.stop])}"
-        images = cache.read(name)
+        images = cache.read(name, (len(rows), *model.size, model.codec.image_channels), torch.uint8)
         if images is None:
             images = yield from _sample_part(
                 model, conditions, rows, first_seed, part, batch_size, source, ranks, options
@@ -129,7 +129,7 @@ def features_of_images(
         ranks: Processes that share the work.
     """
     name = f"features-{key_of(sorted(extractor.describe().items()), content_key(images))}"
-    features = cache.read(name)
+    features = cache.read(name, (len(images), None), torch.float32)
     if features is not None:
         return features
     share = split_balanced(len(images), ranks.world_size)[ranks.rank]

@@ -28,10 +28,10 @@ def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
     Args:
         scores: The scores, by name.
     """
-    found = [_quality(scores["density"]), _variety(scores["coverage"])]
+    found = [_about_quality(scores["density"]), _about_variety(scores["coverage"])]
     if "accuracy" in scores:
-        found.append(_classes(scores["accuracy"]))
-    found.append(_copying(scores.get("memorised")))
+        found.append(_about_classes(scores["accuracy"]))
+    found.append(_about_copying(scores.get("memorised")))
     return found
 
 
@@ -39,28 +39,28 @@ def _grade(share: float) -> str:
     return "good" if share >= 0.8 else "fair" if share >= 0.5 else "poor"
 
 
-def _quality(density: ComparedScore) -> Conclusion:
+def _about_quality(density: ComparedScore) -> Conclusion:
     grade = _grade(density.value)
     share = f"{density.value:.0%} of the samples lie where real images lie"
     advice = {"good": "most look real", "fair": "many look real, others do not", "poor": "most do not look real"}
     return Conclusion("quality", grade, f"{share}: {advice[grade]}")
 
 
-def _variety(coverage: ComparedScore) -> Conclusion:
+def _about_variety(coverage: ComparedScore) -> Conclusion:
     grade = _grade(coverage.value)
     share = f"samples reach {coverage.value:.0%} of the variety of real images"
     advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
     return Conclusion("variety", grade, f"{share}: {advice[grade]}")
 
 
-def _classes(accuracy: ComparedScore) -> Conclusion:
+def _about_classes(accuracy: ComparedScore) -> Conclusion:
     assert accuracy.real is not None
     grade = _grade(accuracy.value / max(accuracy.real, 1e-9))
     text = f"{accuracy.value:.0%} of the samples show the class that was requested"
     return Conclusion("classes", grade, f"{text}; of real images {accuracy.real:.0%} are recognised")
 
 
-def _copying(memorised: ComparedScore | None) -> Conclusion:
+def _about_copying(memorised: ComparedScore | None) -> Conclusion:
     if memorised is None:
         return Conclusion("copying", "unknown", "it is unknown which images the model learned, or they are too few")
     expected = memorised.real or 0.0

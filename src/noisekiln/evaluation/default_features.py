@@ -2,7 +2,6 @@
 
 from importlib.util import find_spec
 
-import torch
 from torch import Tensor
 
 from noisekiln.features.base import FeatureExtractor
@@ -21,10 +20,15 @@ def default_extractor(labels: Tensor | None) -> FeatureExtractor:
     """
     if find_spec(PACKAGE) is not None:
         return EfficientNet()
-    counts = torch.zeros(0) if labels is None else labels.unique(return_counts=True)[1]
-    if len(counts) > 1 and counts.min() >= FEWEST:
+    if labels is not None and learnable(labels):
         return Classifier()
     raise ValueError(
         f"The package {PACKAGE.replace('_', '-')} is not installed, and the images have no classes of {FEWEST} images "
         'or more: there are no features to compare them by. Install it: pip install "noisekiln[evaluate]".'
     )
+
+
+def learnable(labels: Tensor) -> bool:
+    """Whether a classifier can learn these labels, (N,): at least two classes, of enough images each."""
+    counts = labels.unique(return_counts=True)[1]
+    return len(counts) > 1 and int(counts.min()) >= FEWEST

@@ -32,7 +32,7 @@ def denoiser_features(folder: Path, *, device: str = "cpu", allow_code: bool = F
     """
     model = Diffusion.load(folder, device=device, allow_code=allow_code).requires_grad_(False)
     angle = math.atan(NOISE_TO_SIGNAL)
-    level = Level(*(torch.tensor(f(angle), dtype=torch.float64) for f in (math.cos, math.sin)))
+    level = Level(*torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64))
     noise = SeededNoise([0])(model.empty_x(1))
 
     def forward(images: Tensor) -> object:

@@ -1,12 +1,12 @@
 """Evaluation as one call: the model and its data are opened, samples compared, the report returned and saved."""
 
+import os
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 import torch
-from torch import Tensor
 
 from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
@@ -26,7 +26,7 @@ from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
 from noisekiln.evaluation.evaluation_report import EvaluationReport
 from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples, sample_model
-from noisekiln.evaluation.real_images import RealImages, choose_real_images, spread_rows
+from noisekiln.evaluation.real_images import RealImages, choose_real_images, draw_by_content, parts_of
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.model import Model
 from noisekiln.paths import expand_home
@@ -71,6 +71,8 @@ def evaluate(
     ranks = Ranks.join(device)
     show = watch if watch is not None and ranks.is_main else _ignore
     place = _folder_of(source, out)
+    if place is not None:
+        check_place(place)
     cache = EvaluationCache(None if place is None else place / CACHE, ranks)
     if is_model(source):
         evaluated = open_model(source, chosen.model_weights, device=device, allow_code=allow_code)
@@ -108,12 +110,16 @@ def _real_images(
 
     other = None if against is None else read_other_data(against, evaluated, reading)
     trained: DataSet | None = None
-    try:
-        trained, notes = read_training_data(evaluated, reading)
-    except ValueError as error:
-        if other is None:
-            raise
-        notes = [f"copies are not looked for: {reason_of(error)}"]
+    notes: list[str] = []
+    if other is not None and evaluated.settings is None:
+        notes.append(f"copies are not looked for: {evaluated.name} is no run, so it is unknown which images it learned")
+    else:
+        try:
+            trained, notes = read_training_data(evaluated, reading)
+        except ValueError as error:
+            if other is None:
+                raise
+            notes.append(f"copies are not looked for: {reason_of(error)}")
     if other is not None and trained is not None and other.fingerprint == trained.fingerprint:
         other = None
     return choose_real_images(options.count, options.seed, trained, other), notes
@@ -125,27 +131,19 @@ def _given_samples(
     """Samples that exist as images, with the real images that they are compared with."""
     if against is None:
         raise ValueError(
-            f"{_shown(source)} is no model, so it was taken for samples; they need real images to be compared with. "
-            "Give them as `against`, or the folder of a run."
+            f"{_source_in_words(source)} is no model, so it was taken for samples; they need real images to be "
+            "compared with. Give them as `against`, or the folder of a run."
         )
     data = against if isinstance(against, DataSet) else load(against)
     made = source if isinstance(source, DataSet) else load(source, size=data.size)
     made = with_channels(made, data.channels)
-    parts = [made.train] if made.held_out is None else [made.train, made.held_out]
-    images = torch.cat([torch.from_numpy(part.pixels) for part in parts])
-    real = choose_real_images(min(options.count, len(images)), options.seed, data, None)
-    labels = _labels_by_name(made, data)
-    rows = spread_rows(len(images), real.count)
+    parts = parts_of(made)
+    real = choose_real_images(min(options.count, sum(map(len, parts))), options.seed, data, None)
+    samples = draw_by_content(parts, real.count, options.seed)
+    same_classes = samples.labels is not None and made.class_names == data.class_names
     name = str(source) if isinstance(source, str | Path) else made.name
-    return Sampled(name, {"samples": images[rows]}, None if labels is None else labels[rows]), real, []
-
-
-def _labels_by_name(made: DataSet, data: DataSet) -> Tensor | None:
-    """The class of each sample, if samples and real images have the same classes."""
-    if not made.class_names or made.class_names != data.class_names:
-        return None
-    labels = [part.labels for part in (made.train, made.held_out) if part is not None and part.labels is not None]
-    return torch.cat([torch.from_numpy(each) for each in labels])
+    images, labels = torch.from_numpy(samples.pixels), torch.from_numpy(samples.labels) if same_classes else None
+    return Sampled(name, {"samples": images}, labels), real, []
 
 
 def _folder_of(source: Any, out: str | Path | None) -> Path | None:
@@ -155,6 +153,18 @@ def _folder_of(source: Any, out: str | Path | None) -> Path | None:
     if isinstance(source, str | Path) and is_model(source):
         return expand_home(source)
     return None
+
+
+def check_place(folder: Path) -> None:
+    """Check, before anything is computed, that a report can be written into a folder, which may not exist yet.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "cannot be written" if existing.is_dir() else "is no folder"
+        raise ValueError(f"The report was to be written into {folder}, and {existing} {why}. Give another `out`.")
 
 
 def _run(steps: Generator[EvaluationProgress, None, Result], show: Watch) -> Result:
@@ -171,5 +181,5 @@ def _ignore(progress: EvaluationProgress) -> None:
     """The default callback: progress is not shown."""
 
 
-def _shown(source: Any) -> str:
+def _source_in_words(source: Any) -> str:
     return repr(str(source)) if isinstance(source, str | Path) else f"A {type(source).__name__}"

@@ -63,6 +63,11 @@ def open_model(
         ValueError: If there is no model, or the requested weights are missing.
     """
     if isinstance(source, Model):
+        if weights == RAW:
+            raise ValueError(
+                f"`model_weights={RAW}`: a model in memory has one kind of weights. Omit `model_weights`, or give the "
+                "folder of its run."
+            )
         return EvaluatedModel(type(source).__name__, {AVERAGED: source})
     folder = expand_home(source)
     averaged = load(folder, device=device, allow_code=allow_code)
@@ -131,8 +136,14 @@ def read_other_data(source: Any, evaluated: EvaluatedModel, progress: Reading) -
 
 
 def model_key(model: Model) -> str:
-    """Text that is the same for the same weights and settings of a model."""
-    return f"{digest(model.state_dict())} {model.size} {model.sampling} {model.task and describe(model.task)}"
+    """Text that is the same for the same weights and settings of a model, and of each stage of a cascade."""
+    stages = [stage for stage in model.modules() if isinstance(stage, Diffusion)]
+    about = [
+        f"{stage.size} {stage.sampling} {stage.denoiser.prediction.name} {describe(stage.denoiser.noise_label)} "
+        f"{stage.task and describe(stage.task)}"
+        for stage in stages
+    ]
+    return " ".join([digest(model.state_dict()), *about])
 
 
 def _settings_of(folder: Path) -> Settings | None:

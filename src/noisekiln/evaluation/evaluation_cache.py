@@ -11,6 +11,7 @@ from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.atomic import unsynced_write
+from noisekiln.version import VERSION
 
 MOST_BYTES = 2**30  # above which the oldest arrays are deleted
 
@@ -29,9 +30,15 @@ class EvaluationCache:
         self.folder = folder
         self.ranks = ranks
 
-    def read(self, name: str) -> Tensor | None:
-        """An array that was kept; None unless all processes can read it."""
-        found = self._read(name)
+    def read(self, name: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor | None:
+        """An array that was kept; None unless all processes can read it.
+
+        Args:
+            name: Its name.
+            shape: Shape that it has to have; None for any length.
+            dtype: Type that it has to have.
+        """
+        found = self._read(name, shape, dtype)
         all_found = self.ranks.all_reduce_sum([found is not None]) == [self.ranks.world_size]
         return found if all_found else None
 
@@ -45,16 +52,22 @@ class EvaluationCache:
             with unsynced_write(self.folder / f"{name}.npy") as draft, draft.open("wb") as file:
                 np.save(file, array.numpy(), allow_pickle=False)
 
-    def _read(self, name: str) -> Tensor | None:
+    def _read(self, name: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor | None:
         if self.folder is None:
             return None
         file = self.folder / f"{name}.npy"
         try:
-            array = torch.from_numpy(np.load(file, allow_pickle=False))
-            os.utime(file)  # used now
-        except (OSError, ValueError, EOFError):
+            # Mapped, so that the shape is checked before any memory is allocated for it.
+            array = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+        except (OSError, ValueError, TypeError, EOFError):
             return None
-        return array
+        if array.dtype != dtype or array.ndim != len(shape):
+            return None
+        if any(length not in (None, found) for length, found in zip(shape, array.shape, strict=True)):
+            return None
+        with suppress(OSError):
+            os.utime(file)  # used now
+        return array.clone()
 
     @staticmethod
     def _delete_oldest(folder: Path, most: int) -> None:
@@ -67,8 +80,8 @@ class EvaluationCache:
 
 
 def key_of(*parts: object) -> str:
-    """20 hex digits that depend on the text of all parts."""
-    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=10).hexdigest()
+    """20 hex digits that depend on the text of all parts, and on the version of noisekiln."""
+    return hashlib.blake2b("\0".join(map(str, (VERSION, *parts))).encode(), digest_size=10).hexdigest()
 
 
 def content_key(images: Tensor) -> str:

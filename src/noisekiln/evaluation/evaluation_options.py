@@ -10,6 +10,7 @@ from noisekiln.components.setting import check, setting
 
 FAST_COUNT, FAST_STEPS = 200, 10
 AVERAGED, RAW = "averaged", "raw"
+FEWEST = 10  # samples, and real images on each side: scores compare neighbourhoods of 5
 SPLITS = 5  # halvings of the real images, over which each score is averaged
 
 _scores = partial(setting, group="Scores")
@@ -20,7 +21,9 @@ _sampling = partial(setting, group="Sampling")
 class EvaluationOptions:
     """What is compared with what; settings of sampling that are None are the model's own."""
 
-    count: int = _scores(1000, "Samples, and real images on each side.", flag="-n", at_least=1, at_most=MOST_IMAGES)
+    count: int = _scores(
+        1000, "Samples, and real images on each side.", flag="-n", at_least=FEWEST, at_most=MOST_IMAGES
+    )
     features: str = _scores(
         "auto",
         "Features that are compared: see `noisekiln list features`; or the folder of another run, for the features of "

@@ -36,7 +36,8 @@ class Sampled:
         name: Name of their model.
         images: The samples by the weights that made them, each (N, H, W, C) uint8; the first are examined closely.
         labels: Class that each sample should show, (N,) int64; None if they have none.
-        originals: Images that samples should restore, (N, H, W, C) uint8.
+        originals: Images that samples should restore, (N, H, W, C) uint8; None for a model without a task.
+        unseen: How many of the first originals training has not seen.
         sampling: Settings of sampling.
         images_seen: Images seen by training.
         notes: What was left out or replaced, one line each.
@@ -46,6 +47,7 @@ class Sampled:
     images: Mapping[str, Tensor]
     labels: Tensor | None = None
     originals: Tensor | None = None
+    unseen: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     images_seen: int | None = None
     notes: tuple[str, ...] = ()
@@ -63,8 +65,8 @@ def sample_model(
 
     All processes call this; each makes a share of the samples.
     """
-    part = real.training if real.training is not None else real.pool
-    requested = request_samples(evaluated.model, part, real.class_names, real.count, options.seed)
+    part, unseen = (real.pool, real.pool) if real.training is None else (real.training, real.held_out)
+    requested = request_samples(evaluated.model, part, real.class_names, real.count, options.seed, unseen=unseen)
     images = {}
     for weights, model in evaluated.models.items():
         images[weights] = yield from sample_images(
@@ -86,6 +88,7 @@ def sample_model(
         images,
         requested.labels,
         requested.originals,
+        requested.unseen,
         defaults | chosen | {"seed": options.seed},
         evaluated.images_seen,
         (*evaluated.notes, *requested.notes),
@@ -122,16 +125,10 @@ def evaluate_samples(
         features.append((yield from features_of(images, part="features of samples")))
         yield EvaluationProgress("scores", len(tables), len(sampled.images))
         tables.append(scores_of_features(features[-1], pool_features, halves))
+    yield EvaluationProgress("copies and classes", 0, real.count)
+    copying, others, notes = _compare_images(sampled, real, options, cache)
+    scores = {score.name: score for score in (*tables[0], *others)}
     samples = next(iter(sampled.images.values()))
-    yield EvaluationProgress("copies and classes", 0, len(samples))
-    copying = None if real.training is None else find_copies(samples, real.training, real.held_out)
-    found = [
-        *tables[0],
-        *([] if copying is None else [copying.score]),
-        *similarity_scores(samples, sampled.originals),
-        *([] if options.fast else class_scores(samples, sampled.labels, real, cache)),
-    ]
-    scores = {score.name: score for score in found}
     return EvaluationReport(
         name=sampled.name,
         scores=scores,
@@ -142,13 +139,34 @@ def evaluate_samples(
         sampling=sampled.sampling,
         images_seen=sampled.images_seen,
         raw_scores={score.name: score for table in tables[1:] for score in table},
-        notes=_notes(sampled, real, options, copying),
-        images=_images(samples, pool, density_of_each(features[0], pool_features), real, copying),
+        notes=[*sampled.notes, *_about_count(real, options), *notes],
+        images=_report_images(samples, pool, density_of_each(features[0], pool_features), real, copying),
     )
 
 
-def _notes(sampled: Sampled, real: RealImages, options: EvaluationOptions, copying: Copying | None) -> list[str]:
-    notes = list(sampled.notes)
+def _compare_images(
+    sampled: Sampled, real: RealImages, options: EvaluationOptions, cache: EvaluationCache
+) -> tuple[Copying | None, list[ComparedScore], list[str]]:
+    """Scores that are not of features: copies, similarity to originals, classes; and what is left out of them."""
+    samples, originals, unseen = next(iter(sampled.images.values())), sampled.originals, sampled.unseen
+    # An image that is restored from a training image is like it, and no copy.
+    examined = samples if originals is None else samples[:unseen]
+    notes = []
+    if originals is not None and real.training is not None and not unseen:
+        notes.append("no images are held out: PSNR and SSIM are of training images, and copies are not looked for")
+    elif originals is not None and unseen < len(samples):
+        notes.append(f"PSNR, SSIM and copies are of {unseen:,} samples: training has seen the sources of the others")
+    copying = None
+    if real.training is not None and len(examined):
+        copying = find_copies(examined, real.training, real.held_out)
+        notes += [] if copying else ["copies were not looked for: there are too few training images"]
+    similar = [] if originals is None else similarity_scores(samples[: unseen or None], originals[: unseen or None])
+    classes, left_out = ([], []) if options.fast else class_scores(samples, sampled.labels, real, cache)
+    return copying, [*([copying.score] if copying else []), *similar, *classes], [*notes, *left_out]
+
+
+def _about_count(real: RealImages, options: EvaluationOptions) -> list[str]:
+    notes = []
     if real.count < options.count:
         notes.append(
             f"{real.count:,} samples instead of {options.count:,}: scores compare equally many samples and real images "
@@ -156,12 +174,12 @@ def _notes(sampled: Sampled, real: RealImages, options: EvaluationOptions, copyi
         )
     if real.count < MEANINGFUL:
         notes.append(f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something")
-    if copying is None:
-        notes.append("copies were not looked for: the training images are not known, or too few")
     return notes
 
 
-def _images(samples: Tensor, pool: Tensor, density: Tensor, real: RealImages, copying: Copying | None) -> ReportImages:
+def _report_images(
+    samples: Tensor, pool: Tensor, density: Tensor, real: RealImages, copying: Copying | None
+) -> ReportImages:
     order = density.argsort(descending=True, stable=True)
     pairs = None
     if copying is not None and real.training is not None:

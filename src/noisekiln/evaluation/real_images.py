@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from noisekiln.data import DataSet, Split
 from noisekiln.errors import DataError, counted
+from noisekiln.evaluation.evaluation_options import FEWEST
 
-LEAST = 20  # real images: half of them are compared with the other half
 MEANINGFUL = 200  # samples below which a difference is mostly chance
 MOST_TRAINING, MOST_BYTES = 50_000, 1 << 30  # training images that samples are looked for in
 
@@ -49,38 +49,38 @@ def choose_real_images(count: int, seed: int, trained_on: DataSet | None, agains
         against: Other data to compare with; None for those that the model was trained on.
 
     Raises:
-        DataError: If there are too few images.
+        DataError: If there are too few samples or images.
     """
     data = against or trained_on
     assert data is not None
-    parts = [data.train] if data.held_out is None else [data.train, data.held_out]
+    parts = parts_of(data)
     total = sum(map(len, parts))
-    if total < LEAST:
+    if count < FEWEST:
+        raise DataError(
+            counted(count, "sample"),
+            f"{FEWEST} are needed to compute a score, and from {MEANINGFUL} on it means something",
+            "Evaluate more samples",
+        )
+    if total < 2 * FEWEST:
         raise DataError(
             data.name,
-            f"it has {counted(total, 'image')}, and one half is compared with the other: {LEAST} are needed to compute "
-            f"a score, and from {2 * MEANINGFUL} on it means something",
+            f"it has {counted(total, 'image')}, and one half is compared with the other: {2 * FEWEST} are needed to "
+            f"compute a score, and from {2 * MEANINGFUL} on it means something",
             "Compare with more images",
         )
     trained = trained_on is not None
     return RealImages(
-        pool=_joined(parts, _drawn_by_content(parts, 2 * min(count, total // 2), seed)),
-        training=_by_content(trained_on.train, seed) if trained_on else None,
-        held_out=_by_content(trained_on.held_out, seed) if trained_on and trained_on.held_out else None,
+        pool=draw_by_content(parts, 2 * min(count, total // 2), seed),
+        training=_bounded(trained_on.train, seed) if trained_on else None,
+        held_out=_bounded(trained_on.held_out, seed) if trained_on and trained_on.held_out else None,
         class_names=data.class_names,
         shown=f"{data.name} ({'other images than those of training' if against and trained else 'its images'})",
     )
 
 
-def condition_rows(part: Split, count: int, seed: int) -> NDArray[np.int64]:
-    """Rows of `count` images, drawn by content, whose conditions samples get; repeated if there are fewer images."""
-    drawn = [row for _, row in _drawn_by_content([part], min(count, len(part)), seed)]
-    return np.resize(np.array(drawn, dtype=np.int64), count)
-
-
-def spread_rows(total: int, count: int) -> NDArray[np.int64]:
-    """`count` of `total` rows at equal distances: samples may be sorted by class."""
-    return np.linspace(0, total - 1, count).round().astype(np.int64)
+def parts_of(data: DataSet) -> list[Split]:
+    """The training images and the held-out ones, if there are any."""
+    return [data.train] if data.held_out is None else [data.train, data.held_out]
 
 
 def halvings(count: int, splits: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -90,31 +90,40 @@ def halvings(count: int, splits: int, seed: int) -> list[tuple[NDArray[np.int64]
     return [(order[:count], order[count:]) for order in orders]
 
 
-def _drawn_by_content(parts: Sequence[Split], count: int, seed: int) -> list[tuple[int, int]]:
-    """Part and row of `count` images, drawn by hashes of the images and in the order of these."""
+def draw_by_content(parts: Sequence[Split], count: int, seed: int) -> Split:
+    """`count` images of all parts, drawn by hashes of the images and in the order of these; all if there are fewer."""
+    return pick(parts, places_by_content(parts, seed)[:count])
+
+
+def places_by_content(parts: Sequence[Split], seed: int) -> list[tuple[int, int]]:
+    """Part and row of all images, in the order of hashes of the images."""
     salt = seed.to_bytes(8, "little")
     keys = [
         (hashlib.blake2b(part.pixels[row].tobytes(), digest_size=8, salt=salt).digest(), _label(part, row), number, row)
         for number, part in enumerate(parts)
         for row in range(len(part))
     ]
-    return [(number, row) for _, _, number, row in sorted(keys)[:count]]
+    return [(number, row) for _, _, number, row in sorted(keys)]
+
+
+def pick(parts: Sequence[Split], places: Sequence[tuple[int, int]]) -> Split:
+    """The images at places, each a part and a row; with labels, captions and partners where all parts have them."""
+    labels, captions, partners = (
+        None if any(values is None for values in columns) else [columns[number][row] for number, row in places]
+        for columns in zip(*((part.labels, part.captions, part.partners) for part in parts), strict=True)
+    )
+    return Split(
+        np.stack([parts[number].pixels[row] for number, row in places]),
+        None if labels is None else np.array(labels),
+        None if captions is None else tuple(captions),
+        partners=None if partners is None else np.stack(partners),
+    )
 
 
 def _label(part: Split, row: int) -> int:
     return 0 if part.labels is None else int(part.labels[row])
 
 
-def _by_content(part: Split, seed: int) -> Split:
+def _bounded(part: Split, seed: int) -> Split:
     """The images in the order of their hashes, or the first of them, as many as samples are looked for in."""
-    most = min(MOST_TRAINING, MOST_BYTES // part.pixels[:1].nbytes)
-    return part.take(np.array([row for _, row in _drawn_by_content([part], most, seed)], dtype=np.int64))
-
-
-def _joined(parts: Sequence[Split], drawn: Sequence[tuple[int, int]]) -> Split:
-    """Images of several parts as one, with their labels if all have some."""
-    labels = [part.labels for part in parts if part.labels is not None]
-    return Split(
-        np.stack([parts[number].pixels[row] for number, row in drawn]),
-        np.array([labels[number][row] for number, row in drawn]) if len(labels) == len(parts) else None,
-    )
+    return draw_by_content([part], min(MOST_TRAINING, MOST_BYTES // part.pixels[:1].nbytes), seed)

@@ -54,36 +54,36 @@ def render_page(
         pictures: The pictures.
         facts: Names and values, at the end.
     """
-    said = "".join(f'<p><b class="{one.grade}">{_text(one.name)}</b>: {_text(one.text)}.</p>' for one in lines)
-    heads = "".join(f"<th>{_text(head)}</th>" for head in header)
-    body = "".join(_row(row) for row in rows)
+    said = "".join(f'<p><b class="{one.grade}">{_escaped(one.name)}</b>: {_escaped(one.text)}.</p>' for one in lines)
+    heads = "".join(f"<th>{_escaped(head)}</th>" for head in header)
+    body = "".join(_table_row(row) for row in rows)
     shown = "".join(map(_picture, pictures))
-    known = "".join(f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>" for name, value in facts)
+    known = "".join(f"<tr><td>{_escaped(name)}</td><td>{_escaped(value)}</td></tr>" for name, value in facts)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_escaped(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f'<h1>{_text(title)}</h1><p class="small">{_text(subtitle)}</p>{said}'
+        f'<h1>{_escaped(title)}</h1><p class="small">{_escaped(subtitle)}</p>{said}'
         f"<h2>Scores</h2><table><tr>{heads}</tr>{body}</table>{shown}"
         f'<h2>How it was measured</h2><table class="small">{known}</table></body></html>\n'
     )
 
 
-def _row(row: Sequence[str]) -> str:
+def _table_row(row: Sequence[str]) -> str:
     first, *numbers, last = row
-    cells = "".join(f'<td class="number">{_text(number)}</td>' for number in numbers)
-    return f'<tr><td>{_text(first)}</td>{cells}<td class="small">{_text(last)}</td></tr>'
+    cells = "".join(f'<td class="number">{_escaped(number)}</td>' for number in numbers)
+    return f'<tr><td>{_escaped(first)}</td>{cells}<td class="small">{_escaped(last)}</td></tr>'
 
 
 def _picture(picture: PagePicture) -> str:
     file = io.BytesIO()
     picture.image.save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
+    data, heading = base64.b64encode(file.getvalue()).decode(), _escaped(picture.heading)
     return (
-        f'<h2>{_text(picture.heading)}</h2><img alt="{_text(picture.heading)}" src="data:image/png;base64,{data}">'
-        f'<p class="small">{_text(picture.caption)}</p>'
+        f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">'
+        f'<p class="small">{_escaped(picture.caption)}</p>'
     )
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     """Text as HTML; names of files that are not UTF-8 are escaped."""
     return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import Split
 from noisekiln.errors import reason_of
-from noisekiln.evaluation.real_images import condition_rows
+from noisekiln.evaluation.real_images import pick, places_by_content
 from noisekiln.model.model import Model
 
 
@@ -24,6 +23,7 @@ class RequestedSamples:
         labels: Class that each sample shows, (N,) int64; None if the conditions are no classes.
         source: Source of each sample, for a model with a task.
         originals: Images from which the sources were computed, (N, H, W, C) uint8.
+        unseen: How many of the first sources are of images that training has not seen.
         notes: What could not be requested, one line each.
     """
 
@@ -31,30 +31,36 @@ class RequestedSamples:
     labels: Tensor | None = None
     source: Tensor | None = None
     originals: Tensor | None = None
+    unseen: int = 0
     notes: tuple[str, ...] = ()
 
 
-def request_samples(model: Model, part: Split, class_names: tuple[str, ...], count: int, seed: int) -> RequestedSamples:
+def request_samples(
+    model: Model, part: Split, class_names: tuple[str, ...], count: int, seed: int, *, unseen: Split | None = None
+) -> RequestedSamples:
     """`count` requests with the conditions of some images, as often as the data have them.
 
     Args:
         model: The model.
-        part: The images, of which some are drawn by content; for a model with a task, their sources are used, too.
+        part: The images, of which some are drawn by content; all are repeated if there are fewer.
         class_names: Names of the images' classes.
         count: Number of samples.
         seed: Seed of the choice.
+        unseen: Images that training has not seen: the first sources of a model with a task.
     """
-    drawn = part.take(condition_rows(part, count, seed))
+    parts = [part] if unseen is None or model.task is None else [unseen, part]
+    places = [(number, row) for number, each in enumerate(parts) for _, row in places_by_content([each], seed)]
+    drawn = pick(parts, [places[place % len(places)] for place in range(count)])
     conditions, notes = _conditions(model.conditioner, model, drawn, class_names)
     is_class = model.conditioner is not None and model.conditioner.kind == "class"
-    labels = drawn.labels if is_class and not notes else None
-    source = originals = None
-    if model.task is not None:
-        originals = torch.from_numpy(drawn.pixels)
-        seen = originals if drawn.partners is None else torch.from_numpy(drawn.partners)
-        source = model.task.observe(seen, torch.Generator().manual_seed(seed))
+    labels = None if drawn.labels is None or not is_class or notes else torch.from_numpy(drawn.labels)
+    if model.task is None:
+        return RequestedSamples(conditions, labels, notes=tuple(notes))
+    originals = torch.from_numpy(drawn.pixels)
+    observed = originals if drawn.partners is None else torch.from_numpy(drawn.partners)
+    source = model.task.observe(observed, torch.Generator().manual_seed(seed))
     return RequestedSamples(
-        conditions, None if labels is None else torch.from_numpy(np.asarray(labels)), source, originals, tuple(notes)
+        conditions, labels, source, originals, min(count, len(parts[0])) if len(parts) > 1 else 0, tuple(notes)
     )
 
 

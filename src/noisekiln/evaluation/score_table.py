@@ -94,14 +94,12 @@ def _diversity(samples: Tensor, halves: Sequence[tuple[Tensor, Tensor]]) -> Comp
     return averaged("diversity", [value] * len(halves), [diversity(real) for _, real in halves])
 
 
-def similarity_scores(samples: Tensor, originals: Tensor | None) -> list[ComparedScore]:
-    """Similarity of samples to their originals, for a model with a task; empty without originals."""
-    if originals is None or samples.shape != originals.shape:
-        return []
+def similarity_scores(samples: Tensor, originals: Tensor) -> list[ComparedScore]:
+    """Similarity of samples to their originals, for a model with a task."""
     found = {"psnr": psnr(samples, originals).double(), "ssim": ssim(samples, originals)}
-    error = len(samples) ** 0.5
+    count = len(samples)
     return [
-        describe_score(name, Estimated(float(each.mean()), float(each.std()) / error), None)
+        describe_score(name, Estimated(float(each.mean()), float(each.std()) / count**0.5 if count > 1 else 0.0), None)
         for name, each in found.items()
     ]
 
