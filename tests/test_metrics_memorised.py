@@ -48,6 +48,15 @@ def test_duplicates_in_the_training_set_change_nothing(noise: float):
     assert memorised(samples, more, repeated=duplicates(more)).fraction == memorised(samples, more).fraction
 
 
+@pytest.mark.parametrize("times", [2, 4])
+def test_copies_are_found_where_every_training_image_stands_several_times(times: int):
+    """As a file that was saved with other settings: all of its versions are near each other, none is equal."""
+    samples = with_copies(237, 0.02)[0]
+    versions = torch.cat([TRAINING + 0.01 * features(800, 32, 10 + number) for number in range(times)])
+    assert int(duplicates(versions).sum()) == 800 * (times - 1)
+    assert memorised(samples, versions).fraction == memorised(samples, TRAINING).fraction
+
+
 def test_an_image_that_fills_the_neighbourhood_of_a_sample_is_one_image():
     near_one = TRAINING[:1] + 0.6 * features(1, 32, 5)  # near it, no copy of it
     samples = torch.cat([near_one, TRAINING[1:2], HELD_OUT[4:8]])

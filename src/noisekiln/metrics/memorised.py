@@ -10,7 +10,8 @@ from noisekiln.metrics.feature_rows import check_features, row_blocks
 from noisekiln.metrics.neighbours import nearest, squared_distances
 
 THRESHOLD = 1 / 3  # of nearest to second nearest distance (Yoon et al. 2023; Bonnaire et al. 2025)
-TOLERATED = 0.1  # of the typical distance of an image to its nearest: what is nearer is a duplicate
+TOLERATED = 0.1  # of the typical distance of an image to its neighbours: what is nearer is a duplicate
+NEIGHBOUR = 4  # which neighbour that is: also where every image stands four times, it is another image
 NEAR = 8  # training images near a sample, among which duplicates are looked for first
 SOME = 1000  # rows that the typical distance is computed from
 LEAST = 20  # distinct training images
@@ -77,8 +78,8 @@ def closest_pairs(found: Memorised, count: int = 16) -> Tensor:
 def duplicates(features: Tensor, tolerance: float = TOLERATED) -> Tensor:
     """Rows that repeat an earlier row: (N,) bool. Cost: ``N^2 D``.
 
-    A row repeats another if their distance is at most `tolerance` times the median distance of a row to the nearest row
-    that does not equal it (of up to 1,000 rows); and if it repeats one that repeats it.
+    A row repeats another if their distance is at most `tolerance` times the median distance of a row to the fourth
+    nearest of those that do not equal it (of up to 1,000 rows); and if it repeats one that repeats it.
 
     Args:
         features: Features, (N, D).
@@ -93,14 +94,16 @@ def duplicates(features: Tensor, tolerance: float = TOLERATED) -> Tensor:
 
 def _distance_of_duplicates(features: Tensor, tolerance: float) -> float:
     some = features[:: -(-len(features) // SOME)]
-    apart = torch.full((len(some),), torch.inf, dtype=torch.float64)
+    apart = torch.full((len(some), NEIGHBOUR), torch.inf, dtype=torch.float64)
     for start, block in row_blocks(some):
         nearest_yet = apart[start : start + len(block)]
         for _, others in row_blocks(features):
             squared = squared_distances(block, others)
-            torch.minimum(nearest_yet, squared.masked_fill_(squared == 0, torch.inf).amin(1), out=nearest_yet)
-    apart = apart[apart.isfinite()].sqrt()
-    return tolerance * float(apart.median()) if len(apart) else 0.0
+            squared.masked_fill_(squared == 0, torch.inf)
+            nearest_yet[:] = torch.cat([nearest_yet, squared], 1).topk(NEIGHBOUR, largest=False).values
+    farthest = apart.masked_fill(apart.isinf(), 0).amax(1).sqrt()
+    found = farthest[farthest > 0]
+    return tolerance * float(found.median()) if len(found) else 0.0
 
 
 def _repeats(features: Tensor, limit: float) -> Tensor:
