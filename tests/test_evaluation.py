@@ -330,6 +330,16 @@ def test_the_choice_of_samples_depends_on_their_content(blocks):
     assert numbers(one) == numbers(two)
 
 
+def test_settings_of_sampling_may_be_objects(class_run, blocks, tmp_path):
+    words = {"sampler": nk.DDIM(eta=0.5), "guidance": nk.ClassifierFree(3.0), "schedule": nk.Cosine()}
+    report = nk.evaluate(class_run, count=10, steps=1, features=blocks, out=tmp_path, model_weights="averaged", **words)
+    saved = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))["sampling"]
+    assert saved == report.sampling
+    assert (saved["sampler"], saved["guidance"], saved["schedule"]) == (
+        "ddim(eta=0.5)", "classifier_free(scale=3.0)", "cosine",
+    )  # fmt: skip
+
+
 def test_a_run_is_evaluated_against_other_images(plain_run, blocks, tmp_path):
     grey = np.random.default_rng(5).integers(0, 256, (60, 20, 20)).astype(np.uint8)
     report = nk.evaluate(plain_run, against=grey, count=10, steps=2, features=blocks, out=tmp_path)
@@ -444,5 +454,8 @@ def test_features_of_another_run_depend_on_the_image_alone(class_run, plain_run,
     assert larger.isfinite().all()
     report = nk.evaluate(plain_run, count=10, steps=1, features=str(class_run), out=tmp_path)
     assert report.features["name"].startswith("middle of the denoiser of")
+    assert not any("judges itself" in note for note in report.notes)
+    itself = nk.evaluate(class_run, count=10, steps=1, features=str(class_run), out=tmp_path)
+    assert any("the network judges itself: give the folder of another run" in note for note in itself.notes)
     with pytest.raises(ValueError, match="holds no model"):
         nk.evaluate(plain_run, features=str(tmp_path), out=tmp_path)

@@ -77,6 +77,8 @@ def evaluate(
     if is_model(source):
         evaluated = open_model(source, chosen.model_weights, device=device, allow_code=allow_code)
         real, notes = _real_images(evaluated, against, chosen, show)
+        if evaluated.folder is not None and expand_home(chosen.features).resolve() == evaluated.folder.resolve():
+            notes = [*notes, "the network judges itself: give the folder of another run as `features`"]
         extractor = choose_features(chosen.features, chosen.weights, real, device=device, allow_code=allow_code)
         sampled = _run(sample_model(evaluated, real, chosen, cache=cache, ranks=ranks), show)
     else:

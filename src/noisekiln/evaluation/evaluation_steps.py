@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisekiln.components.spec import describe
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation.class_scores import class_scores
 from noisekiln.evaluation.compute import EvaluationProgress, features_of_images, sample_images
@@ -80,16 +81,15 @@ def sample_model(
             ranks=ranks,
             **options.sampling,
         )
-    own = evaluated.model.sampling
     chosen = {name: value for name, value in options.sampling.items() if value is not None}
-    defaults = {name: str(getattr(own, name)) for name in ("sampler", "steps", "guidance", "schedule")}
+    settings = vars(evaluated.model.sampling) | chosen | {"seed": options.seed}
     return Sampled(
         evaluated.name,
         images,
         requested.labels,
         requested.originals,
         requested.unseen,
-        defaults | chosen | {"seed": options.seed},
+        {name: each if isinstance(each, str | int | float) else describe(each) for name, each in settings.items()},
         evaluated.images_seen,
         (*evaluated.notes, *requested.notes),
     )
