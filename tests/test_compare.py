@@ -1,8 +1,10 @@
 """Comparing runs: the table, the curves, samples with equal seeds and conditions, and what cannot be compared."""
 
+import gc
 import json
 import os
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from noisekiln.machine.lock import Lock
 from noisekiln.plots.comparison_curves import IN_LEGEND, draw_comparison
 from noisekiln.plots.comparison_sheet import WIDE, LabelledGrid, draw_grids
 from noisekiln.plots.sheet import MARGIN, TITLE
+from noisekiln.runs import comparison_samples
 from noisekiln.runs.comparison import Comparison
 from noisekiln.runs.comparison_conditions import spread
 from noisekiln.runs.comparison_samples import ComparedSamples
@@ -356,6 +359,24 @@ def test_a_damaged_model_is_left_out_of_the_samples(tmp_path: Path, class_run: P
     assert any(note.startswith("broken: ") for note in comparison.notes)
     samples = ComparedSamples(comparison, count=1, **STEPS)
     assert [each.name for each in samples.sample()] == [class_run.name] * 2 + [plain_run.name] * 2
+
+
+def test_one_model_is_in_memory_at_a_time(class_run: Path, plain_run: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded: list[weakref.ref[nk.Model]] = []
+
+    def load(*words: Any, **options: Any) -> nk.Model:
+        gc.collect()
+        assert not any(model() for model in loaded)
+        model = load_model(*words, **options)
+        loaded.append(weakref.ref(model))
+        return model
+
+    load_model = comparison_samples.load
+    comparison = Comparison.open([class_run, plain_run])
+    monkeypatch.setattr(comparison_samples, "load", load)
+    samples = ComparedSamples(comparison, count=1, **STEPS)
+    assert len(list(samples.sample())) == 4
+    assert len(loaded) == 2
 
 
 def test_values_are_spread_over_images():

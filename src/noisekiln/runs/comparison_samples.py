@@ -98,8 +98,10 @@ class ComparedSamples:
         """Sample all models; `grids` has those that are finished, also if this is closed early."""
         for number, run in enumerate(self.runs, 1):
             try:
-                model = load(run.folder, device=self.device, allow_code=self.allow_code)
-                yield from self._sample_one(run, model, number)
+                # Without a name for the model here, which would keep it until the next one is loaded.
+                yield from self._sample_one(
+                    run, load(run.folder, device=self.device, allow_code=self.allow_code), number
+                )
             except (ValueError, OSError) as error:
                 self.note(f"{run.name}: no samples of it ({reason_of(error, 400)})")
 
