@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, features
 
 import noisekiln as nk
@@ -23,11 +24,17 @@ from noisekiln.components.spec import build, python_file
 from noisekiln.data import load
 from noisekiln.draws.base import Draw
 from noisekiln.ema.snapshots import list_snapshots
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.features.classifier import Classifier
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.best_model import BestScore, read_best
+from noisekiln.runs.comparison_table import rows_of_runs
+from noisekiln.runs.events import Score
 from noisekiln.runs.run_folder import RunFolder
+from noisekiln.runs.run_summary import read_summary
 from noisekiln.samplers.base import Sampler
 from noisekiln.tasks.base import Task
 from noisekiln.training import checkpoints
@@ -71,7 +78,9 @@ def kinds(run: Path) -> dict[str, tuple[list[bytes], Use]]:
     }
     for file in sorted(path for path in run.rglob("*") if path.is_file()):
         name = file.relative_to(run).as_posix()
-        if file.suffix in (".json", ".jsonl", ".yaml", ".safetensors", ".sha256", ""):
+        if name.startswith("model-best/model"):  # the same files as in model/
+            continue
+        if file.suffix in (".json", ".jsonl", ".yaml", ".safetensors", ".sha256", ".npy", ""):
             found[f"run/{name}"] = ([file.read_bytes()], partial(_use_run, run, name))
     return found
 
@@ -98,6 +107,21 @@ def make_run(folder: Path) -> None:
     evaluations = [{"images_seen": 16, "held_out": errors, "train": errors}]
     content = {"noisy_images": 5, "nsr": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0], "evaluations": evaluations}
     (folder / "held_out.json").write_text(json.dumps(content), encoding="utf-8")
+    _add_evaluation(folder)
+
+
+def _add_evaluation(folder: Path) -> None:
+    """What `noisekiln evaluate` and `train --score` leave in a run."""
+    score = {"title": "KID", "value": 0.1, "spread": 0.01, "real": 0.0, "real_spread": 0.01}
+    conclusions = [{"question": "quality", "grade": "good", "text": "most look real"}]
+    report = {"count": 10, "real": "its images", "features": {"name": "a"}, "images_seen": 16, "notes": []}
+    report |= {"scores": {"kid": score}, "raw_scores": {}, "conclusions": conclusions}
+    (folder / "evaluation.json").write_text(json.dumps(report), encoding="utf-8")
+    EvaluationCache(folder / "evaluation").keep("features", torch.rand(4, 8))
+    classifier = Classifier().fit(torch.from_numpy(_pixels(20)), torch.arange(20) % 2)
+    classifier.save(folder / "evaluation" / "classifier.safetensors")
+    best = BestScore(Score(16, 10, "images", 0.1, 0.01, 0.2, is_best=True), {"name": "a"})
+    best.write(folder, Diffusion.load(folder))
 
 
 def _pixels(count: int = 4) -> np.ndarray:
@@ -210,6 +234,14 @@ def _use_run(run: Path, name: str, data: bytes, folder: Path) -> object:
     if first == "pictures":
         SampleFolder(place / "pictures").add(_pixels(1), [{"seed": 0}])  # which looks first
         return None
+    if name == "evaluation.json":
+        return rows_of_runs([read_summary(place, "run")])
+    if first == "evaluation":
+        if "classifier" in name:
+            return Classifier.load(place / name)
+        return EvaluationCache(place / first).read("features", (4, None), torch.float32)
+    if first == "model-best":
+        return read_best(place, 16)
     if name == "dataset.json":
         return RunFolder(place).read_data_description()
     Settings.read(place / "run.yaml")
