@@ -56,12 +56,9 @@ def request_samples(
     labels = None if drawn.labels is None or not is_class or notes else torch.from_numpy(drawn.labels)
     if model.task is None:
         return RequestedSamples(conditions, labels, notes=tuple(notes))
-    originals = torch.from_numpy(drawn.pixels)
-    observed = originals if drawn.partners is None else torch.from_numpy(drawn.partners)
-    source = model.task.observe(observed, torch.Generator().manual_seed(seed))
-    return RequestedSamples(
-        conditions, labels, source, originals, min(count, len(parts[0])) if len(parts) > 1 else 0, tuple(notes)
-    )
+    source, originals = model.task.sources_of(drawn, seed), torch.from_numpy(drawn.pixels)
+    first = min(count, len(parts[0])) if len(parts) > 1 else 0
+    return RequestedSamples(conditions, labels, source, originals, first, tuple(notes))
 
 
 def _conditions(

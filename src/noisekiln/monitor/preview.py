@@ -126,13 +126,12 @@ class TaskPreview:
     def __init__(self, model: Diffusion, data: DataSet) -> None:
         part, task = data.held_out or data.train, model.task
         assert task is not None
-        pixels = torch.from_numpy(part.pixels[:COUNT])
-        seen = pixels if part.partners is None else torch.from_numpy(part.partners[:COUNT])
-        self.source = task.observe(seen, torch.Generator().manual_seed(0))
-        values = None if model.conditioner is None else model.conditioner.values(part, data.class_names)
-        self.conditions = [None] * len(pixels) if values is None else list(values[: len(pixels)])
+        first = part.take(np.arange(min(COUNT, len(part))))
+        self.source = task.sources_of(first)
+        values = None if model.conditioner is None else model.conditioner.values(first, data.class_names)
+        self.conditions = [None] * len(first) if values is None else list(values)
         self.source_sheet = sheet_of(task.preview(self.source, data.size).numpy())
-        self.original_sheet = sheet_of(part.pixels[:COUNT])
+        self.original_sheet = sheet_of(first.pixels)
 
     def sheet_by(self, model: Diffusion, ranks: Ranks, **options: Any) -> ImageArray:
         """Samples of a model for the sources; options are those of `Diffusion.generate`."""

@@ -1,9 +1,8 @@
 """Conditions and sources that several models share, so that their samples can be compared."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner, Value
@@ -155,9 +154,7 @@ def sources_of(model: Diffusion, data: DataSet, count: int) -> tuple[Tensor, Ten
     """
     part, task = data.held_out or data.train, model.task
     assert task is not None
-    rows = [place % len(part) for place in range(count)]
-    observed = part.pixels if part.partners is None else part.partners
-    source = task.observe(torch.from_numpy(observed[rows]), torch.Generator().manual_seed(0))
-    values: Any = None if model.conditioner is None else model.conditioner.values(part, data.class_names)
-    conditions = [None] * count if values is None else [values[row] for row in rows]
-    return source, task.preview(source, data.size), conditions
+    images = part.take(np.arange(count) % len(part))
+    source = task.sources_of(images)
+    values = None if model.conditioner is None else model.conditioner.values(images, data.class_names)
+    return source, task.preview(source, data.size), [None] * count if values is None else list(values)

@@ -10,6 +10,7 @@ from noisekiln.conditioners.base import Value
 from noisekiln.data import DataSet, Split, batch_order
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.errors import DataError, counted
+from noisekiln.evaluation.real_images import MEANINGFUL
 from noisekiln.features.base import FeatureExtractor
 from noisekiln.metrics.kid import kernel_distance
 from noisekiln.metrics.mind import sliced_distance
@@ -21,7 +22,7 @@ SAMPLES = 500  # at this number, KID and MIND rank the checkpoints of a run
 MOST_REAL = 2_000  # images of the data that samples are compared with
 BYTES_FITTED = 128 << 20  # of the images that an extractor is fitted to: 40,000 of 32x32 in colour
 AT_ONCE = 512  # images on the device
-LEAST_REAL, MEANINGFUL = 20, 200
+LEAST_REAL = 20
 
 
 class Distances(NamedTuple):
@@ -110,8 +111,7 @@ class SampleScores:
         part = self.conditioned_on
         rows = part.take(batch_order(len(part), seed=1, start=0, count=count))
         if model.task is not None:
-            pixels = torch.from_numpy(rows.pixels if rows.partners is None else rows.partners)
-            options["source"] = model.task.observe(pixels, torch.Generator().manual_seed(0))
+            options["source"] = model.task.sources_of(rows)
         return torch.from_numpy(generate_previews(model, self._conditions(model, rows), ranks, **options))
 
     def distances(self, samples: Tensor, ranks: Ranks, device: str) -> Distances:

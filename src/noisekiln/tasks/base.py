@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.spec import describe
+from noisekiln.data import Split
 from noisekiln.errors import counted
 from noisekiln.estimate import Denoise
 from noisekiln.levels import NoiseSource, noise_from
@@ -39,6 +40,11 @@ class Task(ABC):
     @abstractmethod
     def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A source that would lead to these images, (B, H, W, C) uint8 -> (B, h, w, c) uint8, at random."""
+
+    def sources_of(self, images: Split, seed: int = 0) -> Tensor:
+        """Sources that would lead to images, from their partners where they have some: (N, h, w, c) uint8."""
+        observed = images.pixels if images.partners is None else images.partners
+        return self.observe(torch.from_numpy(observed), torch.Generator().manual_seed(seed))
 
     @abstractmethod
     def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:
