@@ -253,6 +253,22 @@ def test_classes_are_tested_on_images_that_no_classifier_has_seen(monkeypatch):
     assert all(score.spread > 0 for score in scores)
 
 
+def test_class_scores_fall_with_the_share_of_wrong_classes():
+    labels = np.arange(200) % 2
+    images = images_of(200, seed=13) // 2 + (120 * labels[:, None, None, None]).astype(np.uint8)
+    real = choose_real_images(60, 0, load({"images": images, "labels": labels}), None)
+    samples, requested = torch.from_numpy(images[:60]), torch.from_numpy(labels[:60])
+    cache = EvaluationCache(None)
+    for classes, least, most in ((requested, 0.95, 1.0), (1 - requested, 0.0, 0.05)):
+        accuracy, cas = class_scores_module.class_scores(samples, classes, real, cache)[0]
+        assert least <= accuracy.value <= most
+        assert least <= cas.value <= most
+        assert cas.real > 0.95
+    few = class_scores_module.class_scores(samples[:12], requested[:12], real, cache)
+    assert [score.name for score in few[0]] == ["accuracy"]
+    assert few[1][0].endswith("10 images of each class or more: evaluate more samples")
+
+
 def test_what_is_left_out_of_the_classes_is_said():
     images, cache = images_of(60, seed=12), EvaluationCache(None)
     labels = np.arange(60) % 10

@@ -5,7 +5,7 @@ import torch
 
 from feature_networks import pattern
 from noisekiln.errors import DataError
-from noisekiln.features.classifier import Classifier, classification_accuracy_score
+from noisekiln.features.classifier import Classifier
 
 LABELS = (3, 7, 20)  # of the classes below; labels need not be 0, 1, 2
 
@@ -131,13 +131,3 @@ def test_an_unfitted_classifier_says_so():
     for settings in ({"side": 4}, {"side": 512}, {"seed": -1}):
         with pytest.raises(ValueError, match=r"classifier\(side="):
             Classifier(**settings)
-
-
-def test_the_classification_accuracy_score_falls_with_the_share_of_wrong_classes():
-    real, labels = striped(90, seed=5)
-    samples, requested = striped(240, seed=6)
-    wrong = requested.roll(1)  # each image has another class than was requested
-    assert classification_accuracy_score(samples, requested, real, labels) > 0.95
-    assert classification_accuracy_score(samples, wrong, real, labels) < 0.05
-    with pytest.raises(DataError, match="needs 10 images of each class"):
-        classification_accuracy_score(samples[:20], requested[:20], real, labels)

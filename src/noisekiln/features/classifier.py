@@ -149,28 +149,6 @@ class Classifier(FeatureExtractor):
         return self._fitted().network.to(device)
 
 
-def classification_accuracy_score(
-    samples: Tensor, requested: Tensor, real: Tensor, real_labels: Tensor, seed: int = 0
-) -> float:
-    """Accuracy on real images of a classifier that has learned from samples only (Ravuri & Vinyals 2019).
-
-    It is low where samples are bad, not of the requested class, or all alike. Compare it with the same score of as
-    many real images.
-
-    Args:
-        samples: Samples, (N, H, W, C) uint8; a tenth is held out.
-        requested: Class that each was requested as, (N,) int64.
-        real: Real images that no model has seen, (M, H, W, C) uint8.
-        real_labels: Their classes, (M,) int64.
-        seed: Seed of the classifier.
-
-    Raises:
-        DataError: If there are too few samples of a class to learn from.
-    """
-    predicted = Classifier(seed=seed).fit(samples, requested).predict(real)
-    return float((predicted == real_labels.cpu()).double().mean())
-
-
 def _check_learnable(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """The labels that occur, (K,) int64, and each image's place among them, (N,) int64."""
     subject = counted(len(images), "image")
