@@ -80,7 +80,7 @@ def kinds(run: Path) -> dict[str, tuple[list[bytes], Use]]:
         name = file.relative_to(run).as_posix()
         if name.startswith("model-best/model"):  # the same files as in model/
             continue
-        if file.suffix in (".json", ".jsonl", ".yaml", ".safetensors", ".sha256", ".npy", ""):
+        if file.suffix in (".json", ".jsonl", ".yaml", ".safetensors", ".sha256", ""):
             found[f"run/{name}"] = ([file.read_bytes()], partial(_use_run, run, name))
     return found
 

@@ -1,6 +1,7 @@
 """Evaluation: the same answer whatever the order, the batch and the cache; planted copies; mistakes in words."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,14 +15,17 @@ import noisekiln as nk
 from conftest import make_images
 from noisekiln.components.spec import build
 from noisekiln.data import load
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation import class_scores as class_scores_module
 from noisekiln.evaluation import evaluation_steps
+from noisekiln.evaluation.choose_features import choose_features
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies
 from noisekiln.evaluation.evaluated_model import model_key, open_model
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
 from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples
+from noisekiln.evaluation.fitted_classifier import fitted_classifier
 from noisekiln.evaluation.real_images import choose_real_images
 from noisekiln.evaluation.requested_samples import request_samples
 from noisekiln.evaluation.score_table import describe_score
@@ -147,11 +151,12 @@ def test_damaged_files_of_the_cache_are_made_again(tmp_path):
     assert torch.equal(cache.read("a", (None,), torch.int64), torch.arange(6))
     for shape, dtype in (((5,), torch.int64), ((6, 1), torch.int64), ((6,), torch.uint8)):
         assert cache.read("a", shape, dtype) is None  # of another size or type than was asked for
-    whole = (tmp_path / "a.npy").read_bytes()
-    huge = whole.replace(b"(6,), ", b"(%d,), " % 10**15)[: len(whole)]
-    for damaged in (b"\x93NUMPY", whole[:-8], huge, whole.replace(b"<i8", b"|O "), b""):
+    file = tmp_path / "a.safetensors"
+    whole = file.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    for damaged in (whole[:-8], flipped, whole.replace(b"array", b"other"), b"\x93NUMPY", b"{}", b""):
         assert damaged != whole
-        (tmp_path / "a.npy").write_bytes(damaged)
+        file.write_bytes(damaged)
         assert cache.read("a", (None,), torch.int64) is None
     assert EvaluationCache(None).read("a", (6,), torch.int64) is None
 
@@ -161,12 +166,9 @@ def test_the_cache_deletes_what_was_not_used_for_longest(tmp_path, monkeypatch):
     cache = EvaluationCache(tmp_path)
     for number, name in enumerate("abcd"):
         cache.keep(name, torch.zeros(100))
-        import os
-
-        os.utime(tmp_path / f"{name}.npy", (number, number))
-    assert not (tmp_path / "a.npy").exists() or len(list(tmp_path.iterdir())) == 4
+        os.utime(tmp_path / f"{name}.safetensors", (number, number))
     cache.keep("e", torch.zeros(400))
-    assert [file.name for file in sorted(tmp_path.iterdir())] == ["c.npy", "d.npy", "e.npy"]
+    assert [file.stem for file in sorted(tmp_path.iterdir())] == ["c", "d", "e"]
 
 
 def test_the_raw_weights_are_those_of_the_newest_checkpoint(class_run):
@@ -251,6 +253,27 @@ def test_classes_are_tested_on_images_that_no_classifier_has_seen(monkeypatch):
     assert sorted(map(len, learned)) == [40, 40, 180]
     assert not held_out & {image.numpy().tobytes() for part in learned for image in part}
     assert all(score.spread > 0 for score in scores)
+
+
+def test_a_classifier_is_fitted_once_and_by_the_first_process(tmp_path, monkeypatch):
+    images, labels = torch.from_numpy(images_of(40, seed=14)), torch.arange(40) % 2
+    cache, own = EvaluationCache(tmp_path), Classifier(side=8)
+    first = fitted_classifier(own, images, labels, cache)
+
+    def forbidden(*_, **__):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(Classifier, "fit", forbidden)
+    other = Ranks(1, 2)
+    monkeypatch.setattr(Ranks, "barrier", lambda self: None)
+    for place in (cache, EvaluationCache(tmp_path, other)):
+        assert fitted_classifier(own, images, labels, place).describe() == first.describe()
+    for settings, part in ((Classifier(side=16), images), (own, images.flip(0))):
+        with pytest.raises(AssertionError, match="fitted again"):
+            fitted_classifier(settings, part, labels, cache)
+    real = choose_real_images(20, 0, load({"images": images.numpy(), "labels": labels.numpy()}), None)
+    with pytest.raises(AssertionError, match="fitted again"):
+        choose_features("classifier", None, real, cache)
 
 
 def test_class_scores_fall_with_the_share_of_wrong_classes():

@@ -6,15 +6,24 @@ from torch import Tensor
 from noisekiln.components.spec import build, with_defaults
 from noisekiln.evaluation.default_features import default_extractor
 from noisekiln.evaluation.denoiser_features import denoiser_features
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.evaluation.fitted_classifier import fitted_classifier
 from noisekiln.evaluation.real_images import RealImages
 from noisekiln.features.base import FeatureExtractor
+from noisekiln.features.classifier import Classifier
 from noisekiln.paths import expand_home
 
 AUTO = "auto"
 
 
 def choose_features(
-    features: str, weights: str | None, real: RealImages, *, device: str = "cpu", allow_code: bool = False
+    features: str,
+    weights: str | None,
+    real: RealImages,
+    cache: EvaluationCache,
+    *,
+    device: str = "cpu",
+    allow_code: bool = False,
 ) -> FeatureExtractor:
     """The extractor of features that was requested, fitted to the real images.
 
@@ -22,6 +31,7 @@ def choose_features(
         features: auto, the spec of an extractor, or the folder of a run, for the features of its denoiser.
         weights: File of the network's weights, for an extractor that needs one.
         real: The real images.
+        cache: Where the classifier of an earlier evaluation is found.
         device: Device of a denoiser.
         allow_code: Whether a denoiser may run components from Python files of its author.
 
@@ -31,6 +41,8 @@ def choose_features(
     part = real.training if real.training is not None else real.pool
     images, labels = torch.from_numpy(part.pixels), None if part.labels is None else torch.from_numpy(part.labels)
     extractor = _requested(features, weights, labels, device, allow_code)
+    if isinstance(extractor, Classifier):
+        return fitted_classifier(extractor, images, labels, cache)
     return extractor.fit(images, labels)
 
 

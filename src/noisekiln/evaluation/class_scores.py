@@ -1,14 +1,12 @@
 """Whether samples show the requested classes, and whether a classifier can learn from them."""
 
-from contextlib import suppress
-
 import torch
 from torch import Tensor
 
 from noisekiln.data import Split
-from noisekiln.errors import DataError
 from noisekiln.evaluation.default_features import learnable
-from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key, key_of
+from noisekiln.evaluation.evaluation_cache import EvaluationCache
+from noisekiln.evaluation.fitted_classifier import fitted_classifier
 from noisekiln.evaluation.real_images import RealImages
 from noisekiln.evaluation.score_table import ComparedScore, describe_score
 from noisekiln.features.classifier import FEWEST, Classifier
@@ -41,7 +39,7 @@ def class_scores(
     images, labels = torch.from_numpy(training.pixels), torch.from_numpy(training.labels)
     if not learnable(labels):
         return [], [f"class accuracy and CAS {TOO_FEW}"]
-    classifier = _fitted(images, labels, cache)
+    classifier = fitted_classifier(Classifier(), images, labels, cache)
     accuracy = describe_score("accuracy", _accuracy(classifier, samples, requested), _of_split(classifier, tested))
     count = len(samples)
     if not learnable(requested) or not learnable(labels[:count]):
@@ -59,18 +57,3 @@ def _of_split(classifier: Classifier, part: Split) -> Estimated:
 
 def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> Estimated:
     return class_accuracy(classifier.predict(images), labels)
-
-
-def _fitted(images: Tensor, labels: Tensor, cache: EvaluationCache) -> Classifier:
-    """A classifier of real images, which takes up to a minute to fit."""
-    if cache.folder is None:
-        return Classifier().fit(images, labels)
-    file = cache.folder / f"classifier-{key_of(content_key(images), labels.tolist())}.safetensors"
-    with suppress(DataError):  # it is not there, or damaged
-        return Classifier.load(file)
-    classifier = Classifier().fit(images, labels)
-    if cache.ranks.is_main:
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            classifier.save(file)
-    return classifier

@@ -77,13 +77,12 @@ def evaluate(
     if is_model(source):
         evaluated = open_model(source, chosen.model_weights, device=device, allow_code=allow_code)
         real, notes = _real_images(evaluated, against, chosen, show)
-        if evaluated.folder is not None and expand_home(chosen.features).resolve() == evaluated.folder.resolve():
-            notes = [*notes, "the network judges itself: give the folder of another run as `features`"]
-        extractor = choose_features(chosen.features, chosen.weights, real, device=device, allow_code=allow_code)
-        sampled = _run(sample_model(evaluated, real, chosen, cache=cache, ranks=ranks), show)
     else:
+        evaluated = None
         sampled, real, notes = _given_samples(source, against, chosen, show)
-        extractor = choose_features(chosen.features, chosen.weights, real, device=device, allow_code=allow_code)
+    extractor = choose_features(chosen.features, chosen.weights, real, cache, device=device, allow_code=allow_code)
+    if evaluated is not None:
+        sampled = _run(sample_model(evaluated, real, chosen, cache=cache, ranks=ranks), show)
     sampled = replace(sampled, notes=(*notes, *sampled.notes))
     report = _run(evaluate_samples(sampled, real, extractor, chosen, cache=cache, device=device, ranks=ranks), show)
     if place is not None and ranks.is_main:
@@ -122,6 +121,8 @@ def _real_images(
             if other is None:
                 raise
             notes.append(f"copies are not looked for: {reason_of(error)}")
+    if evaluated.folder is not None and expand_home(options.features).resolve() == evaluated.folder.resolve():
+        notes = [*notes, "the network judges itself: give the folder of another run as `features`"]
     if other is not None and trained is not None and other.fingerprint == trained.fingerprint:
         other = None
     return choose_real_images(options.count, options.seed, trained, other), notes

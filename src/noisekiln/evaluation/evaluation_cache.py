@@ -5,14 +5,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.files.atomic import unsynced_write
+from noisekiln.files.model_folder import read_weights, write_weights
 from noisekiln.version import VERSION
 
+SUFFIX, KEY = ".safetensors", "array"
 MOST_BYTES = 2**30  # above which the oldest arrays are deleted
 
 
@@ -49,17 +50,15 @@ class EvaluationCache:
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._delete_oldest(self.folder, MOST_BYTES - array.nbytes)
-            with unsynced_write(self.folder / f"{name}.npy") as draft, draft.open("wb") as file:
-                np.save(file, array.numpy(), allow_pickle=False)
+            write_weights({KEY: array}, self.folder / f"{name}{SUFFIX}")
 
     def _read(self, name: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor | None:
         if self.folder is None:
             return None
-        file = self.folder / f"{name}.npy"
+        file = self.folder / f"{name}{SUFFIX}"
         try:
-            # Mapped, so that the shape is checked before any memory is allocated for it.
-            array = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-        except (OSError, ValueError, TypeError, EOFError):
+            array = read_weights(file)[KEY]
+        except (OSError, ValueError, KeyError, SafetensorError):
             return None
         if array.dtype != dtype or array.ndim != len(shape):
             return None
@@ -67,11 +66,11 @@ class EvaluationCache:
             return None
         with suppress(OSError):
             os.utime(file)  # used now
-        return array.clone()
+        return array
 
     @staticmethod
     def _delete_oldest(folder: Path, most: int) -> None:
-        files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
+        files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
         total = 0
         for file in files:
             total += file.stat().st_size
