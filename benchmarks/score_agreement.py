@@ -108,7 +108,8 @@ def judge(arguments: argparse.Namespace) -> None:
 
 def samples_of(work: Path, images: int) -> Tensor:
     """The 10,000 images of one model, (N, H, W, C) uint8."""
-    return torch.from_numpy(np.concatenate([np.load(file) for file in sorted(work.glob(f"samples_{images:06d}_*.npy"))]))
+    files = sorted(work.glob(f"samples_{images:06d}_*.npy"))
+    return torch.from_numpy(np.concatenate([np.load(file) for file in files]))
 
 
 def rounded(scores: dict[int, float]) -> dict[str, float]:
