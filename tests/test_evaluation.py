@@ -465,6 +465,13 @@ def test_conclusions(values, grades):
     assert found == dict(zip(("quality", "variety", "copying"), grades, strict=True))
 
 
+def test_samples_that_are_all_alike_have_no_variety():
+    scores = {"density": score("density", 1, 1), "coverage": score("coverage", 1, 1)}
+    for value, grade in ((0.3, "poor"), (0.7, "good"), (1.2, "good")):
+        found = conclude(scores | {"diversity": score("diversity", value, 1.0)})
+        assert {each.question: each.grade for each in found}["variety"] == grade
+
+
 def test_copies_that_held_out_images_have_too_are_no_copies():
     scores = {"density": score("density", 1, 1), "coverage": score("coverage", 1, 1)}
     scores["memorised"] = score("memorised", 0.1, 0.09, 0.01)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from noisekiln.evaluation.score_table import ComparedScore
 
+ALIKE = 0.5  # mean distance of two samples, over that of real images, below which they are no variety
 CLEAR = 2.0  # standard errors by which two shares must differ to count as different
 
 
@@ -28,7 +29,7 @@ def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
     Args:
         scores: The scores, by name.
     """
-    found = [_about_quality(scores["density"]), _about_variety(scores["coverage"])]
+    found = [_about_quality(scores["density"]), _about_variety(scores["coverage"], scores.get("diversity"))]
     if "accuracy" in scores:
         found.append(_about_classes(scores["accuracy"]))
     found.append(_about_copying(scores.get("memorised")))
@@ -46,7 +47,11 @@ def _about_quality(density: ComparedScore) -> Conclusion:
     return Conclusion("quality", grade, f"{share}: {advice[grade]}")
 
 
-def _about_variety(coverage: ComparedScore) -> Conclusion:
+def _about_variety(coverage: ComparedScore, diversity: ComparedScore | None) -> Conclusion:
+    ratio = None if diversity is None else diversity.ratio
+    if ratio is not None and ratio < ALIKE:  # one mean image may lie in the neighbourhoods of all real ones
+        text = f"samples are alike: two of them differ by {ratio:.0%} of what two real images do, in the mean"
+        return Conclusion("variety", "poor", text)
     grade = _grade(coverage.value)
     share = f"samples reach {coverage.value:.0%} of the variety of real images"
     advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
