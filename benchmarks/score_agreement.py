@@ -109,7 +109,7 @@ def judge(arguments: argparse.Namespace) -> None:
 
 
 def time_scores(arguments: argparse.Namespace) -> None:
-    """Seconds for the scores of 1,000 images of 32x32 that exist, beside 2,000 real ones; then again, from what is kept."""
+    """Seconds for the scores of 1,000 images of 32x32, beside 2,000 real ones; then again, from what is kept."""
     data = load(arguments.data)
     assert data.held_out is not None
     real, made = (np.pad(part.pixels, ((0, 0), (2, 2), (2, 2), (0, 0))) for part in (data.train, data.held_out))
