@@ -11,7 +11,7 @@ from torch import Tensor
 from noisekiln.metrics import feature_rows
 from noisekiln.metrics.class_accuracy import class_accuracy
 from noisekiln.metrics.clipped import ClippedReference
-from noisekiln.metrics.diversity import diversity, diversity_ratio
+from noisekiln.metrics.diversity import diversity
 from noisekiln.metrics.estimated import binomial_error
 from noisekiln.metrics.frechet import frechet_bias, frechet_distance
 from noisekiln.metrics.kid import kernel_distance, permutation_p_value
@@ -30,7 +30,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "memorised": lambda first, second: memorised(first, second).fraction,
     "left out": lambda _, second: leave_one_out(second).fraction,
     "duplicates": lambda _, second: float(duplicates(second).sum()),
-    "diversity": diversity_ratio,
+    "diversity": lambda _, second: diversity(second),
 }
 
 
@@ -83,7 +83,7 @@ def test_features_are_checked(name: str):
     x = features(40, 3, 0)
     message = r"cannot be (compared|scored). Give \(N, D\)"
     bad = [(x, x[:, 0]), (x, x[None]), (x[:0], x[:0]), (x[:, :0], x[:, :0])]
-    for first, second in bad + [(x, features(40, 4, 1))] * (name not in {"left out", "duplicates"}):
+    for first, second in bad + [(x, features(40, 4, 1))] * (name not in {"left out", "duplicates", "diversity"}):
         with pytest.raises(ValueError, match=message):
             METRICS[name](first, second)
     for value in (torch.nan, torch.inf):
@@ -152,13 +152,6 @@ def test_diversity_is_the_mean_pairwise_distance():
     d = 3  # E |x - y| = 2 Gamma((d + 1) / 2) / Gamma(d / 2) for unit Gaussians
     expected = 2 * math.gamma((d + 1) / 2) / math.gamma(d / 2)
     assert diversity(features(2000, d, 1)) == pytest.approx(expected, rel=0.02)
-
-
-def test_relation_of_diversity_to_real_images():
-    x = features(50, 4, 0)
-    assert diversity_ratio(0.5 * x + 3, x) == pytest.approx(0.5, rel=1e-5)
-    with pytest.raises(ValueError, match=r"diversity is 0.*`features`"):
-        diversity_ratio(x, torch.ones(5, 4))
 
 
 # --- classes

@@ -22,19 +22,3 @@ def diversity(features: Tensor) -> float:
             distances = squared_distances(block, others).sqrt_()
             total += float(distances.sum()) * (1 if first == start else 2)
     return total / (len(features) * (len(features) - 1))
-
-
-def diversity_ratio(samples: Tensor, real: Tensor) -> float:
-    """Diversity of samples over that of real images: 1 as diverse, 0 if all samples are equal.
-
-    Raises:
-        ValueError: If the shapes do not fit, a feature is not finite, or all real features are equal.
-    """
-    check_features(samples, real)
-    reference = diversity(real)
-    if not reference:
-        raise ValueError(
-            "All real images have the same features, so their diversity is 0 and nothing can be compared with it. "
-            "Give different images, or choose other `features`."
-        )
-    return diversity(samples) / reference

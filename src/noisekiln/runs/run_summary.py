@@ -10,7 +10,7 @@ import numpy as np
 from noisekiln.backbones.base import Backbone
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.errors import listed, reason_of
+from noisekiln.errors import reason_of
 from noisekiln.files.json_file import read_json
 from noisekiln.files.model_folder import model_folder
 from noisekiln.files.yaml_file import read_yaml
@@ -231,8 +231,3 @@ def _is_locked(folder: Path) -> bool:
 
 def _largest_value(curve: Curve) -> float | None:
     return float(curve.values.max()) if len(curve.values) else None
-
-
-def listed_names(runs: list[RunSummary]) -> str:
-    """The names of runs, for a note."""
-    return listed([run.name for run in runs], 6)
