@@ -17,18 +17,19 @@ from noisekiln.components.spec import build
 from noisekiln.data import load
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation import class_scores as class_scores_module
-from noisekiln.evaluation import evaluation_steps
+from noisekiln.evaluation import evaluation_steps, score_table
 from noisekiln.evaluation.choose_features import choose_features
 from noisekiln.evaluation.conclusions import conclude
-from noisekiln.evaluation.copying import find_copies
+from noisekiln.evaluation.copying import find_copies, small_pixels
 from noisekiln.evaluation.evaluated_model import model_key, open_model
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
+from noisekiln.evaluation.evaluation_report import grid
 from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples
 from noisekiln.evaluation.fitted_classifier import fitted_classifier
 from noisekiln.evaluation.real_images import choose_real_images
 from noisekiln.evaluation.requested_samples import request_samples
-from noisekiln.evaluation.score_table import describe_score
+from noisekiln.evaluation.score_table import describe_score, similarity_scores
 from noisekiln.features.base import FeatureExtractor
 from noisekiln.features.classifier import Classifier
 from noisekiln.metrics.estimated import Estimated
@@ -463,6 +464,32 @@ def test_conclusions(values, grades):
     }
     found = {each.question: each.grade for each in conclude(scores)}
     assert found == dict(zip(("quality", "variety", "copying"), grades, strict=True))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (256, 256), (64, 1024), (1024, 1024), (2048, 100)])
+def test_grids_of_images_of_any_size_fit_on_a_page(size):
+    images = torch.zeros(12, *size, 3, dtype=torch.uint8)
+    for columns in (16, 8):
+        picture = grid(images, columns)
+        assert picture.width <= 1930
+        assert picture.height <= 12 / 2 * 260
+    assert grid(images[:1]).width <= 970
+
+
+def test_large_images_are_computed_with_in_parts(monkeypatch):
+    """1,000 images of 256 x 256 as floats in one piece, ten times in ssim, would be 15 GB."""
+    samples, originals = (torch.from_numpy(images_of(30, seed=seed, size=16)) for seed in (0, 1))
+    whole, pixels = similarity_scores(samples, originals), small_pixels(samples)
+    monkeypatch.setattr(score_table, "PIXELS_AT_ONCE", 16 * 16 * 3 * 4)
+    seen = []
+    for name in ("psnr", "ssim"):
+        real = getattr(score_table, name)
+        monkeypatch.setattr(score_table, name, lambda a, b, real=real: seen.append(len(a)) or real(a, b))
+    assert [score.value for score in similarity_scores(samples, originals)] == [
+        pytest.approx(score.value) for score in whole
+    ]
+    assert max(seen) == 4
+    assert torch.equal(small_pixels(samples), pixels)
 
 
 def test_samples_that_are_all_alike_have_no_variety():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from noisekiln.evaluation.score_table import ComparedScore
 
 ALIKE = 0.5  # mean distance of two samples, over that of real images, below which they are no variety
+GOOD, FAIR = 0.9, 0.5  # shares of what real images reach; one of five kinds that is missing leaves a coverage of 0.8
 CLEAR = 2.0  # standard errors by which two shares must differ to count as different
 
 
@@ -29,38 +30,43 @@ def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
     Args:
         scores: The scores, by name.
     """
-    found = [_about_quality(scores["density"]), _about_variety(scores["coverage"], scores.get("diversity"))]
+    found = [_about_quality(scores["density"]), _about_variety(scores)]
     if "accuracy" in scores:
         found.append(_about_classes(scores["accuracy"]))
     found.append(_about_copying(scores.get("memorised")))
     return found
 
 
-def _grade(share: float) -> str:
-    return "good" if share >= 0.8 else "fair" if share >= 0.5 else "poor"
+def _grade(score: ComparedScore) -> str:
+    """The grade of a share, beside that of real images: in small numbers not even these reach 1."""
+    share = score.value if score.ratio is None else score.ratio
+    return "good" if share >= GOOD else "fair" if share >= FAIR else "poor"
 
 
 def _about_quality(density: ComparedScore) -> Conclusion:
-    grade = _grade(density.value)
+    grade = _grade(density)
     share = f"{density.value:.0%} of the samples lie where real images lie"
     advice = {"good": "most look real", "fair": "many look real, others do not", "poor": "most do not look real"}
     return Conclusion("quality", grade, f"{share}: {advice[grade]}")
 
 
-def _about_variety(coverage: ComparedScore, diversity: ComparedScore | None) -> Conclusion:
+def _about_variety(scores: Mapping[str, ComparedScore]) -> Conclusion:
+    density, coverage, diversity = scores["density"], scores["coverage"], scores.get("diversity")
     ratio = None if diversity is None else diversity.ratio
     if ratio is not None and ratio < ALIKE:  # one mean image may lie in the neighbourhoods of all real ones
         text = f"samples are alike: two of them differ by {ratio:.0%} of what two real images do, in the mean"
         return Conclusion("variety", "poor", text)
-    grade = _grade(coverage.value)
+    grade = _grade(coverage)
     share = f"samples reach {coverage.value:.0%} of the variety of real images"
     advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
+    if grade != "good" and coverage.value >= GOOD * density.value:
+        return Conclusion("variety", grade, f"{share}: no less than their quality allows, as bad samples show none of it")
     return Conclusion("variety", grade, f"{share}: {advice[grade]}")
 
 
 def _about_classes(accuracy: ComparedScore) -> Conclusion:
     assert accuracy.real is not None
-    grade = _grade(accuracy.value / max(accuracy.real, 1e-9))
+    grade = _grade(accuracy)
     text = f"{accuracy.value:.0%} of the samples show the class that was requested"
     return Conclusion("classes", grade, f"{text}; of real images {accuracy.real:.0%} are recognised")
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisekiln.data import Split
-from noisekiln.evaluation.score_table import ComparedScore, describe_score
+from noisekiln.evaluation.score_table import ComparedScore, at_once, describe_score
 from noisekiln.metrics.estimated import Estimated
 from noisekiln.metrics.memorised import closest_pairs, memorised
 
@@ -57,7 +57,7 @@ def find_copies(samples: Tensor, training: Split, held_out: Split | None) -> Cop
 def small_pixels(images: Tensor) -> Tensor:
     """Images (N, H, W, C) uint8 as rows of numbers from 0 to 1, reduced to at most 32 pixels a side."""
     parts = []
-    for part in images.split(1024):
+    for part in images.split(at_once(images)):
         x = part.permute(0, 3, 1, 2).float() / 255
         size = [min(SIDE, side) for side in x.shape[2:]]
         x = x if list(x.shape[2:]) == size else F.interpolate(x, size, mode="area")

@@ -19,7 +19,8 @@ from noisekiln.paths import expand_home
 from noisekiln.version import VERSION
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
-SHEET_WIDTH = 960  # pixels that a grid of small images may have
+SHEET_WIDTH = 960  # pixels to which a grid of small images is enlarged
+MOST_WIDTH, MOST_SIDE = 1920, 256  # pixels that a grid of large images may have, and that an image in it may
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,13 @@ def pictures_of(images: ReportImages) -> list[PagePicture]:
 
 
 def grid(images: Tensor, columns: int = 16) -> Image.Image:
-    """Images side by side, small ones enlarged."""
-    sheet = tile(images.numpy(), columns=min(columns, len(images)))
-    picture = to_pil(sheet)
+    """Images side by side in an even number of columns; small ones enlarged, large ones reduced."""
+    height, width = images.shape[1:3]
+    share = min(1.0, MOST_SIDE / max(height, width))
+    columns = min(columns, len(images), max(2, int(MOST_WIDTH / (share * width)) // 2 * 2))
+    picture = to_pil(tile(images.numpy(), columns=columns))
+    if share < 1:
+        return ImageOps.scale(picture, share, Image.Resampling.LANCZOS)
     return ImageOps.scale(picture, max(1, SHEET_WIDTH // picture.width), Image.Resampling.NEAREST)
 
 

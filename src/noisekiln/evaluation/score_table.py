@@ -6,9 +6,11 @@ from statistics import mean, stdev
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisekiln.features.base import PIXELS_AT_ONCE
 from noisekiln.metrics.clipped import ClippedReference
 from noisekiln.metrics.diversity import diversity
 from noisekiln.metrics.estimated import Estimated
@@ -96,12 +98,21 @@ def _diversity(samples: Tensor, halves: Sequence[tuple[Tensor, Tensor]]) -> Comp
 
 def similarity_scores(samples: Tensor, originals: Tensor) -> list[ComparedScore]:
     """Similarity of samples to their originals, for a model with a task."""
-    found = {"psnr": psnr(samples, originals).double(), "ssim": ssim(samples, originals)}
+    parts = list(zip(*(images.split(at_once(samples)) for images in (samples, originals)), strict=True))
+    found = {
+        name: torch.cat([similarity(*part).double() for part in parts])
+        for name, similarity in (("psnr", psnr), ("ssim", ssim))
+    }
     count = len(samples)
     return [
         describe_score(name, Estimated(float(each.mean()), float(each.std()) / count**0.5 if count > 1 else 0.0), None)
         for name, each in found.items()
     ]
+
+
+def at_once(images: Tensor) -> int:
+    """How many of these images, (N, H, W, C) uint8, are to be floats at once: 4 million numbers, in ssim ten times."""
+    return max(1, PIXELS_AT_ONCE // max(1, images[:1].numel()))
 
 
 def averaged(name: str, values: Sequence[float], reals: Sequence[float]) -> ComparedScore:
