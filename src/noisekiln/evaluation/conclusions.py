@@ -59,9 +59,11 @@ def _about_variety(scores: Mapping[str, ComparedScore]) -> Conclusion:
     grade = _grade(coverage)
     share = f"samples reach {coverage.value:.0%} of the variety of real images"
     advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
-    if grade != "good" and coverage.value >= GOOD * density.value:
-        return Conclusion("variety", grade, f"{share}: no less than their quality allows, as bad samples show none of it")
-    return Conclusion("variety", grade, f"{share}: {advice[grade]}")
+    cause = advice[grade]
+    if grade != "good" and coverage.value >= GOOD * density.value:  # no less than that share of real images would reach
+        few = _grade(density) == "poor"
+        cause = "too few samples look real to show more" if few else "bad samples show none; the good ones lack little"
+    return Conclusion("variety", grade, f"{share}: {cause}")
 
 
 def _about_classes(accuracy: ComparedScore) -> Conclusion:

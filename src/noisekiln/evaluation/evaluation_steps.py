@@ -169,8 +169,8 @@ def _about_count(real: RealImages, options: EvaluationOptions) -> list[str]:
     notes = []
     if real.count < options.count:
         notes.append(
-            f"{real.count:,} samples instead of {options.count:,}, as many as one half of the real images, with which "
-            "they and the other half are compared"
+            f"{real.count:,} samples instead of {options.count:,}: no more than there are, and than half of the real "
+            "images, as samples, and that half, are compared with the other half"
         )
     if real.count < MEANINGFUL:
         notes.append(f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something")
