@@ -21,6 +21,7 @@ from noisekiln.evaluation import evaluation_steps, score_table
 from noisekiln.evaluation.choose_features import choose_features
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies, small_pixels
+from noisekiln.evaluation.evaluate import is_model
 from noisekiln.evaluation.evaluated_model import model_key, open_model
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
@@ -362,6 +363,12 @@ def test_the_report_of_samples_is_not_written_among_them(cli, blocks, tmp_path, 
     assert result.code == 0, result
     assert "look at runs/evaluation/evaluation.html" in result.flat
     assert sorted(samples.rglob("*")) == before
+
+
+def test_a_folder_of_images_with_a_class_called_model_holds_samples(tmp_path, class_run, plain):
+    make_images(tmp_path, classes=("model", "car"))
+    places = (tmp_path, plain, class_run, class_run / "model", tmp_path / "missing")
+    assert [is_model(place) for place in places] == [False, False, True, True, True]
 
 
 def test_the_choice_of_samples_depends_on_their_content(blocks):

@@ -97,7 +97,7 @@ def is_model(source: Any) -> bool:
     if not isinstance(source, str | Path):
         return False
     place = expand_home(source)
-    holds_model = any((place / name).exists() for name in ("model.json", "model", "run.yaml"))
+    holds_model = any((place / name).exists() for name in ("model.json", "model/model.json", "run.yaml"))
     return holds_model or not place.exists()
 
 
