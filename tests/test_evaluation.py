@@ -166,11 +166,15 @@ def test_damaged_files_of_the_cache_are_made_again(tmp_path):
 def test_the_cache_deletes_what_was_not_used_for_longest(tmp_path, monkeypatch):
     monkeypatch.setattr("noisekiln.evaluation.evaluation_cache.MOST_BYTES", 3000)
     cache = EvaluationCache(tmp_path)
-    for number, name in enumerate("abcd"):
-        cache.keep(name, torch.zeros(100))
-        os.utime(tmp_path / f"{name}.safetensors", (number, number))
-    cache.keep("e", torch.zeros(400))
-    assert [file.stem for file in sorted(tmp_path.iterdir())] == ["c", "d", "e"]
+    other = tmp_path / "model.safetensors"  # of the user, in a folder that has the name of the cache
+    other.write_bytes(bytes(10_000))
+    (tmp_path / f"samples-{20 * 'f'}.safetensors").symlink_to("missing")
+    for number, key in enumerate("abcd"):
+        cache.keep(f"samples-{20 * key}", torch.zeros(100))
+        os.utime(tmp_path / f"samples-{20 * key}.safetensors", (number, number))
+    cache.keep(f"features-{20 * 'e'}", torch.zeros(400))
+    assert other.exists()
+    assert [file.stem[-1] for file in sorted(tmp_path.glob("*-*"))] == ["e", "c", "d", "f"]
 
 
 def test_the_raw_weights_are_those_of_the_newest_checkpoint(class_run):
@@ -191,6 +195,15 @@ def test_samples_are_given_the_classes_of_the_data(class_run, pets, tmp_path):
     assert [int(each) for each in requested.labels] == [
         data.class_names.index(each) if isinstance(each, str) else int(each) for each in requested.conditions
     ]
+
+
+def test_classes_are_those_of_training_whatever_the_other_images_are_called():
+    trained, other = images_of(40, seed=1), images_of(40, seed=2)
+    learned = replace(load((trained, np.arange(40) % 2)), class_names=("cat", "dog"))
+    for names in ((), ("dog", "cat")):
+        against = replace(load(other), class_names=names)
+        assert choose_real_images(10, 0, learned, against).class_names == ("cat", "dog")
+        assert choose_real_images(10, 0, None, against).class_names == names
 
 
 def test_samples_of_a_model_without_a_run_are_given_the_captions_of_other_images(text_run, captioned):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from noisekiln.files.model_folder import read_weights, write_weights
 from noisekiln.version import VERSION
 
 SUFFIX, KEY = ".safetensors", "array"
+NAME = re.compile("[a-z]+-[0-9a-f]{20}")  # of an array: what it is, and its key
 MOST_BYTES = 2**30  # above which the oldest arrays are deleted
 
 
@@ -70,7 +72,9 @@ class EvaluationCache:
 
     @staticmethod
     def _delete_oldest(folder: Path, most: int) -> None:
-        files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+        # Other files, and links, are not of the cache: the folder may have been one of models before.
+        own = [file for file in folder.glob(f"*-*{SUFFIX}") if NAME.fullmatch(file.stem) and not file.is_symlink()]
+        files = sorted(own, key=lambda file: file.stat().st_mtime, reverse=True)
         total = 0
         for file in files:
             total += file.stat().st_size

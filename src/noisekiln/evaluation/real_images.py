@@ -23,7 +23,7 @@ class RealImages:
         pool: Images that samples are compared with: twice as many as samples.
         training: Images that the model was trained on; None if they are not known.
         held_out: Images that it was not trained on; None if there are none.
-        class_names: Name of each label.
+        class_names: Name of each label of the training images, or else of the pool.
         shown: Where they come from, for the report.
     """
 
@@ -73,7 +73,7 @@ def choose_real_images(count: int, seed: int, trained_on: DataSet | None, agains
         pool=draw_by_content(parts, 2 * min(count, total // 2), seed),
         training=_bounded(trained_on.train, seed) if trained_on else None,
         held_out=_bounded(trained_on.held_out, seed) if trained_on and trained_on.held_out else None,
-        class_names=data.class_names,
+        class_names=data.class_names if trained_on is None else trained_on.class_names,
         shown=f"{data.name} ({'other images than those of training' if against and trained else 'its images'})",
     )
 
