@@ -18,6 +18,7 @@ from conftest import Command
 from noisekiln.components.limits import MOST_IMAGES
 from noisekiln.components.registry import names
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import NotFinite
 from noisekiln.files.sample_folder import MAX_INDEX_BYTES, SampleFolder
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
@@ -481,3 +482,22 @@ def test_the_index_of_the_most_images_that_are_sampled_can_be_read(tmp_path: Pat
     (tmp_path / "samples.json").write_text("[]")
     SampleFolder(tmp_path)
     assert set(sizes) == {MAX_INDEX_BYTES}
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_images_that_are_not_finite_in_one_process_end_all(plain_run: Path, ours: bool):
+    """Otherwise the others wait for its images until the timeout."""
+
+    class Two(Ranks):
+        def all_reduce_sum(self, values: Any) -> list[float]:
+            return [sum(values) + (not ours)]  # the other process fails if this one does not
+
+        def all_gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+            raise AssertionError("it waits for images that do not come")
+
+    model = Diffusion.load(plain_run)
+    if ours:
+        with torch.no_grad():
+            next(iter(model.denoiser.parameters())).fill_(torch.nan)
+    with pytest.raises(NotFinite, match="NaN or infinite values" if ours else "in another process"):
+        list(generate_on_ranks(model, [None] * 4, range(4), Two(0, 2), batch_size=2, steps=1))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
+from noisekiln.errors import NotFinite
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.lock import locked_in_place
@@ -106,13 +107,35 @@ def _gathered(progress: Iterator[Progress], ranks: Ranks, own: int, count: int) 
         own: Images that this process adds to the batch.
         count: Images in the batch.
     """
-    for each in progress:
+    for each in _failing_together(progress, ranks):
         if not each.finished:
             yield each
             continue
         images = ranks.all_gather(each.images().cpu()[:own], count)
         x = ranks.all_gather(each.x.cpu()[:own], count)
         yield replace(each, x=x, decode=partial(_already_decoded, images))
+
+
+def _failing_together(progress: Iterator[Progress], ranks: Ranks) -> Iterator[Progress]:
+    """The same progress; if the images of one process are not finite, all raise before one waits for these images.
+
+    Raises:
+        NotFinite: In all processes.
+    """
+    failure: NotFinite | None = None
+    last: Progress | None = None
+    try:
+        for each in progress:
+            if each.finished:
+                last = each
+            else:
+                yield each
+    except NotFinite as error:
+        failure = error
+    if ranks.all_reduce_sum([failure is not None]) != [0]:
+        raise failure or NotFinite("Sampling produced NaN or infinite values in another process. See its message.")
+    assert last is not None
+    yield last
 
 
 def _already_decoded(images: Tensor, x: Tensor) -> Tensor:
