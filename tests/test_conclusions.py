@@ -1,6 +1,10 @@
 """Scores in words: what the eye says of samples of which a share is bad, or a kind is missing."""
 
+import json
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.score_table import ComparedScore
@@ -32,3 +36,26 @@ def test_grades_are_relative_to_real_images():
     """30 real images do not reach the score of 300; samples that are as good are good."""
     few = conclude({"density": score("density", 0.88, 0.887), "coverage": score("coverage", 0.89, 0.896)})
     assert [each.grade for each in few[:2]] == ["good", "good"]
+
+
+def test_what_was_done_to_samples_is_said(cli, tmp_path):
+    random = np.random.default_rng(0)
+    for name, shape in (("real", (8, 8, 3)), ("samples", (12, 10))):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(tmp_path / name / f"{number}.png")
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from dataclasses import dataclass\nfrom noisekiln.features.base import FeatureExtractor\n"
+        "@dataclass(frozen=True)\nclass Rows(FeatureExtractor):\n"
+        "    def features_of(self, images):\n        return images.float().mean((2, 3))\n"
+        "    def describe(self):\n        return {'name': 'rows', 'version': '1', 'preprocessing': 'none'}\n"
+    )
+    out = tmp_path / "out"
+    result = cli(
+        "evaluate", tmp_path / "samples", "--against", tmp_path / "real", "--features", f"{own}:Rows", "--out", out
+    )
+    assert result.code == 0, result
+    assert "samples are grey: compared in colour, as the real images are" in result.flat
+    assert '"sampling": {}' in json.dumps(json.loads((out / "evaluation.json").read_text("utf-8")))
+    assert "<td>sampling</td>" not in (out / "evaluation.html").read_text("utf-8")

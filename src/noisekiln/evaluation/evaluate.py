@@ -139,6 +139,10 @@ def _given_samples(
         )
     data = against if isinstance(against, DataSet) else load(against)
     made = source if isinstance(source, DataSet) else load(source, size=data.size)
+    notes = [f"samples: {note.rstrip('.')}" for note in made.altered]
+    if {made.channels, data.channels} == {1, 3}:
+        shades = {1: "grey", 3: "in colour"}
+        notes.append(f"samples are {shades[made.channels]}: compared {shades[data.channels]}, as the real images are")
     made = with_channels(made, data.channels)
     parts = parts_of(made)
     real = choose_real_images(min(options.count, sum(map(len, parts))), options.seed, data, None)
@@ -146,7 +150,7 @@ def _given_samples(
     same_classes = samples.labels is not None and made.class_names == data.class_names
     name = str(source) if isinstance(source, str | Path) else made.name
     images, labels = torch.from_numpy(samples.pixels), torch.from_numpy(samples.labels) if same_classes else None
-    return Sampled(name, {"samples": images}, labels), real, []
+    return Sampled(name, {"samples": images}, labels), real, notes
 
 
 def _folder_of(source: Any, out: str | Path | None) -> Path | None:

@@ -130,7 +130,7 @@ class EvaluationReport:
         return [
             ("real images", self.real),
             *((f"features: {name}", value) for name, value in self.features.items()),
-            ("sampling", sampling),
+            *([("sampling", sampling)] if sampling else []),
             *(("note", note) for note in self.notes),
             ("noisekiln", VERSION),
         ]
