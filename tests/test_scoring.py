@@ -416,7 +416,7 @@ def test_scores_take_a_share_of_the_minutes(seconds: float, keep: bool, expected
     ("seconds", "said", "count"),
     [
         (0.001, None, 2),
-        (0.3, "2 scores of 24 samples would take about 0.2 of 0.5 minutes: there is 1, of 24 samples each", 1),
+        (0.3, "2 scores of 24 samples would take about 0.2 of 0.5 minutes: there is 1, of 24 samples", 1),
         (9.0, "2 scores of 24 samples would take about 7.2 of 0.5 minutes: there are none. Give more `minutes`, or "
          "use `noisekiln evaluate` afterwards", 0),
     ],

@@ -148,7 +148,8 @@ class Scoring:
             return []
         if not count:
             return [f"{wanted}: there are none. Give more `minutes`, or use `noisekiln evaluate` afterwards"]
-        return [f"{wanted}: there {'is' if count == 1 else 'are'} {count:,}, of {samples:,} samples each"]
+        there = f"is 1, of {samples:,} samples" if count == 1 else f"are {count:,}, of {samples:,} samples each"
+        return [f"{wanted}: there {there}"]
 
     def _seconds_per_sample(self) -> float:
         """Seconds of a sample and its features, measured on a few of them; the same in all processes."""
