@@ -363,6 +363,12 @@ def test_images_are_evaluated_as_samples(blocks):
     assert bad._repr_html_().startswith("<iframe")
 
 
+@pytest.mark.parametrize(("name", "ours"), [("n", "count"), ("num_samples", "count"), ("reference", "against")])
+def test_names_from_elsewhere_are_answered_with_those_of_evaluate(name, ours):
+    with pytest.raises(ValueError, match=f"It is `{ours}` here"):
+        nk.evaluate(images_of(20), **{name: 20})
+
+
 def test_too_few_samples_are_refused_in_words(blocks):
     with pytest.raises(ValueError, match=r"9 samples: 10 are needed to compute a score, and from 200 on it means"):
         nk.evaluate(images_of(9), against=images_of(80), features=blocks)

@@ -38,7 +38,7 @@ Watch = Callable[[EvaluationProgress], None]
 """Callback of an evaluation: called with its progress, in the first process."""
 
 
-@answering_unknown_names("arguments")
+@answering_unknown_names("arguments of evaluate")
 def evaluate(
     source: Model | str | Path | Any,
     *,
