@@ -59,3 +59,10 @@ def test_what_was_done_to_samples_is_said(cli, tmp_path):
     assert "samples are grey: compared in colour, as the real images are" in result.flat
     assert '"sampling": {}' in json.dumps(json.loads((out / "evaluation.json").read_text("utf-8")))
     assert "<td>sampling</td>" not in (out / "evaluation.html").read_text("utf-8")
+
+
+def test_classes_that_cannot_be_told_apart_say_nothing_of_samples():
+    found = {"density": score("density", 1, 1), "coverage": score("coverage", 1, 1)}
+    for real, grade in ((0.3, "unknown"), (0.9, "poor")):
+        found["accuracy"] = score("accuracy", 0.3, real)
+        assert {each.question: each.grade for each in conclude(found)}["classes"] == grade

@@ -558,3 +558,31 @@ def test_features_of_another_run_depend_on_the_image_alone(class_run, plain_run,
     assert any("the network judges itself: give the folder of another run" in note for note in itself.notes)
     with pytest.raises(ValueError, match="holds no model"):
         nk.evaluate(plain_run, features=str(tmp_path), out=tmp_path)
+
+
+def test_copies_are_looked_for_in_all_samples_that_were_requested(blocks):
+    """Of a small training set, half of it is too few to tell."""
+    real = images_of(60, seed=3)
+    training = load(real).train.pixels
+    samples = np.concatenate([np.repeat(training[:10], 4, axis=0), images_of(160, seed=9)])
+    report = nk.evaluate(samples, against=real, count=200, features=blocks)
+    assert report.count == 30
+    assert report.scores["memorised"].value == pytest.approx(0.2, abs=0.01)
+    assert any("are of 30 of 200 samples" in note for note in report.notes)
+
+
+def test_what_changes_nothing_for_samples_that_exist_is_said(blocks, tmp_path):
+    real = make_images(tmp_path / "real", classes=("a", "b"))
+    made = make_images(tmp_path / "made", classes=("c", "d"), seed=1)
+    notes = nk.evaluate(made, against=str(real), features=blocks, steps=3, guidance=2.0).notes
+    assert "samples exist already, so `guidance`, `steps` changes nothing" in notes
+    assert "class accuracy is left out: samples and real images have other classes" in notes
+    with pytest.raises(ValueError, match=r"`watch`: a value of the type int was given"):
+        nk.evaluate(made, against=str(real), watch=5)
+
+
+def test_grids_on_the_page_enlarge_small_images():
+    small, large = (grid(torch.zeros(40, side, side, 3, dtype=torch.uint8)) for side in (16, 512))
+    assert 700 < small.width <= 960
+    assert small.width // (small.width // 68) >= 64  # 16 pixels by 4
+    assert large.width <= 960

@@ -14,7 +14,7 @@ from noisekiln.metrics.class_accuracy import class_accuracy
 from noisekiln.metrics.estimated import Estimated
 
 UNKNOWN = "class accuracy and CAS are left out: they need held-out images with the classes of the training images"
-TOO_FEW = f"are left out: a classifier learns from {FEWEST} images of each class or more"
+TOO_FEW = f"left out: a classifier learns from {FEWEST} images of each class or more"
 
 
 def class_scores(
@@ -38,12 +38,12 @@ def class_scores(
         return [], [UNKNOWN]
     images, labels = torch.from_numpy(training.pixels), torch.from_numpy(training.labels)
     if not learnable(labels):
-        return [], [f"class accuracy and CAS {TOO_FEW}"]
+        return [], [f"class accuracy and CAS are {TOO_FEW}"]
     classifier = fitted_classifier(Classifier(), images, labels, cache)
     accuracy = describe_score("accuracy", _accuracy(classifier, samples, requested), _of_split(classifier, tested))
     count = len(samples)
     if not learnable(requested) or not learnable(labels[:count]):
-        return [accuracy], [f"CAS {TOO_FEW}: evaluate more samples"]
+        return [accuracy], [f"CAS is {TOO_FEW}: evaluate more samples"]
     found, expected = (
         _of_split(Classifier().fit(*each), tested) for each in ((samples, requested), (images[:count], labels[:count]))
     )

@@ -7,6 +7,7 @@ from noisekiln.evaluation.score_table import ComparedScore
 
 ALIKE = 0.5  # mean distance of two samples, over that of real images, below which they are no variety
 GOOD, FAIR = 0.9, 0.5  # shares of what real images reach; one of five kinds that is missing leaves a coverage of 0.8
+HARD_TO_TELL = 0.5  # share of real images whose class is recognised, below which it says nothing of samples
 CLEAR = 2.0  # standard errors by which two shares must differ to count as different
 
 
@@ -68,8 +69,10 @@ def _about_variety(scores: Mapping[str, ComparedScore]) -> Conclusion:
 
 def _about_classes(accuracy: ComparedScore) -> Conclusion:
     assert accuracy.real is not None
-    grade = _grade(accuracy)
     text = f"{accuracy.value:.0%} of the samples show the class that was requested"
+    if accuracy.real < HARD_TO_TELL:
+        return Conclusion("classes", "unknown", f"{text}; but of real images only {accuracy.real:.0%} are recognised")
+    grade = _grade(accuracy)
     return Conclusion("classes", grade, f"{text}; of real images {accuracy.real:.0%} are recognised")
 
 

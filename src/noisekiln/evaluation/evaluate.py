@@ -12,7 +12,7 @@ from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
 from noisekiln.data import DataSet, load, with_channels
 from noisekiln.distributed.ranks import Ranks
-from noisekiln.errors import reason_of
+from noisekiln.errors import listed, reason_of
 from noisekiln.evaluation.choose_features import choose_features
 from noisekiln.evaluation.compute import EvaluationProgress
 from noisekiln.evaluation.evaluated_model import (
@@ -66,6 +66,11 @@ def evaluate(
     Raises:
         ValueError: If there is no model, there are no real images or too few of them, or an option is invalid.
     """
+    if watch is not None and not callable(watch):
+        raise ValueError(
+            f"`watch`: a value of the type {type(watch).__name__} was given, which cannot be called with the progress. "
+            "Give a function of one argument, or omit it."
+        )
     chosen = EvaluationOptions.of(**options).resolved
     device = pick_device(device)
     ranks = Ranks.join(device)
@@ -140,14 +145,20 @@ def _given_samples(
     data = against if isinstance(against, DataSet) else load(against)
     made = source if isinstance(source, DataSet) else load(source, size=data.size)
     notes = [f"samples: {note.rstrip('.')}" for note in made.altered]
+    ignored = [name for name, value in options.sampling.items() if value not in (None, "auto")]
+    if ignored:
+        notes.append(f"samples exist already, so {listed([f'`{name}`' for name in ignored])} changes nothing")
     if {made.channels, data.channels} == {1, 3}:
         shades = {1: "grey", 3: "in colour"}
         notes.append(f"samples are {shades[made.channels]}: compared {shades[data.channels]}, as the real images are")
     made = with_channels(made, data.channels)
     parts = parts_of(made)
-    real = choose_real_images(min(options.count, sum(map(len, parts))), options.seed, data, None)
-    samples = draw_by_content(parts, real.count, options.seed)
+    count = min(options.count, sum(map(len, parts)))
+    real = choose_real_images(count, options.seed, data, None)
+    samples = draw_by_content(parts, count, options.seed)
     same_classes = samples.labels is not None and made.class_names == data.class_names
+    if samples.labels is not None and data.class_names and not same_classes:
+        notes.append("class accuracy is left out: samples and real images have other classes")
     name = str(source) if isinstance(source, str | Path) else made.name
     images, labels = torch.from_numpy(samples.pixels), torch.from_numpy(samples.labels) if same_classes else None
     return Sampled(name, {"samples": images}, labels), real, notes

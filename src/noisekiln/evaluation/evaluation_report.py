@@ -19,8 +19,8 @@ from noisekiln.paths import expand_home
 from noisekiln.version import VERSION
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
-SHEET_WIDTH = 960  # pixels to which a grid of small images is enlarged
-MOST_WIDTH, MOST_SIDE = 1920, 256  # pixels that a grid of large images may have, and that an image in it may
+SHEET_WIDTH = 960  # pixels that a grid may have
+CLEAR_SIDE, MOST_SIDE = 64, 256  # pixels to which small images are enlarged, and large ones reduced
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,15 @@ def pictures_of(images: ReportImages) -> list[PagePicture]:
 
 
 def grid(images: Tensor, columns: int = 16) -> Image.Image:
-    """Images side by side in an even number of columns; small ones enlarged, large ones reduced."""
+    """Images side by side in an even number of columns; small ones enlarged by a whole factor, large ones reduced."""
     height, width = images.shape[1:3]
     share = min(1.0, MOST_SIDE / max(height, width))
-    columns = min(columns, len(images), max(2, int(MOST_WIDTH / (share * width)) // 2 * 2))
+    factor = max(1, CLEAR_SIDE // max(height, width))
+    columns = min(columns, len(images), max(2, int(SHEET_WIDTH / (share * factor * (width + 1))) // 2 * 2))
     picture = to_pil(tile(images.numpy(), columns=columns))
     if share < 1:
         return ImageOps.scale(picture, share, Image.Resampling.LANCZOS)
-    return ImageOps.scale(picture, max(1, SHEET_WIDTH // picture.width), Image.Resampling.NEAREST)
+    return ImageOps.scale(picture, factor, Image.Resampling.NEAREST)
 
 
 def rounded(score: ComparedScore) -> dict[str, Any]:

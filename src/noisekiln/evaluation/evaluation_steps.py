@@ -67,7 +67,7 @@ def sample_model(
     All processes call this; each makes a share of the samples.
     """
     part, unseen = (real.pool, real.pool) if real.training is None else (real.training, real.held_out)
-    requested = request_samples(evaluated.model, part, real.class_names, real.count, options.seed, unseen=unseen)
+    requested = request_samples(evaluated.model, part, real.class_names, options.count, options.seed, unseen=unseen)
     images = {}
     for weights, model in evaluated.models.items():
         images[weights] = yield from sample_images(
@@ -108,7 +108,7 @@ def evaluate_samples(
     """Evaluate samples beside real images. All processes call this; each computes a share of the features.
 
     Args:
-        sampled: The samples, `real.count` of each of the weights.
+        sampled: The samples of each of the weights: `real.count` are compared, and all examined for copies.
         real: The real images.
         extractor: A fitted extractor of features.
         options: Options.
@@ -122,7 +122,7 @@ def evaluate_samples(
     halves, features = halvings(real.count, SPLITS, options.seed), []
     tables: list[list[ComparedScore]] = []
     for images in sampled.images.values():
-        features.append((yield from features_of(images, part="features of samples")))
+        features.append((yield from features_of(images[: real.count], part="features of samples")))
         yield EvaluationProgress("scores", len(tables), len(sampled.images))
         tables.append(scores_of_features(features[-1], pool_features, halves))
     yield EvaluationProgress("copies and classes", 0, real.count)
@@ -139,7 +139,7 @@ def evaluate_samples(
         sampling=sampled.sampling,
         images_seen=sampled.images_seen,
         raw_scores={score.name: score for table in tables[1:] for score in table},
-        notes=[*sampled.notes, *_about_count(real, options), *notes],
+        notes=[*sampled.notes, *_about_count(real, len(samples)), *notes],
         images=_report_images(samples, pool, density_of_each(features[0], pool_features), real, copying),
     )
 
@@ -165,12 +165,12 @@ def _compare_images(
     return copying, [*([copying.score] if copying else []), *similar, *classes], [*notes, *left_out]
 
 
-def _about_count(real: RealImages, options: EvaluationOptions) -> list[str]:
+def _about_count(real: RealImages, count: int) -> list[str]:
     notes = []
-    if real.count < options.count:
+    if real.count < count:
         notes.append(
-            f"{real.count:,} samples instead of {options.count:,}: no more than there are, and than half of the real "
-            "images, as samples, and that half, are compared with the other half"
+            f"distances, density, coverage and diversity are of {real.count:,} of {count:,} samples: they, and as many "
+            "real images, are compared with the other half of the real images"
         )
     if real.count < MEANINGFUL:
         notes.append(f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something")

@@ -165,7 +165,7 @@ def check_sampling(options: Mapping[str, Any]) -> None:
 def check_count(count: int) -> None:
     """Raise ValueError if a grid of so many images of each model is impossible."""
     if count < 1:
-        raise ValueError(f"`count={count}`: there is nothing to generate. Give 1 or more.")
+        raise ValueError(f"`count={count}`: a grid has one image or more. Give 1 or more, or 0 for no grids.")
     check_at_most("count", count, MOST)
 
 

@@ -5,6 +5,7 @@ from math import floor
 from typing import Any
 
 from noisekiln.errors import counted, shorten
+from noisekiln.evaluation.evaluation_report import shown
 from noisekiln.plots.curve import curve_of, is_number
 from noisekiln.plots.run_curves import SCORES, in_words
 from noisekiln.runs.run_summary import RunSummary
@@ -153,9 +154,8 @@ def _score_with_spread(run: RunSummary, name: str) -> str:
     score = run.scores.get(name)
     if score is None:
         return NOT_KNOWN
-    spread = f" ± {score['spread']:.2g}" if "spread" in score else ""
-    real = f" (real {score['real']:.3g})" if "real" in score else ""
-    return f"{score['value']:.4g}{spread}{real}"
+    real = f" (real {shown(score['real'], 0.0).partition(' ')[0]})" if "real" in score else ""
+    return f"{shown(score['value'], score.get('spread', 0.0))}{real}"
 
 
 def _title_of_score(name: str, runs: Sequence[RunSummary]) -> str:
