@@ -96,8 +96,8 @@ def test_scores_are_those_of_the_evaluation_and_of_training(tmp_path: Path):
     second = fake_run(tmp_path / "b", lines=[{"images_seen": 3, "kid": 0.5}])
     comparison = Comparison.open([first, second])
     table = table_of(comparison)
-    assert table["MIND"] == ["0.25 ± 0.01 (real 0.2)", "-"]
-    assert table["Fréchet distance"] == ["12", "-"]
+    assert table["MIND"] == ["0.250 ± 0.010 (real 0.200)", "-"]
+    assert table["Fréchet distance"] == ["12.0", "-"]
     assert table["last KID in training"] == ["-", "0.5"]
     assert table["quality"] == ["good", "-"]
     assert not {"odd", "worse"} & set(table)
@@ -427,7 +427,7 @@ def test_nk_compare(tmp_path: Path, class_run: Path, plain_run: Path):
     ("words", "message"),
     [
         (("-n", 257), "at most 256 are possible"),
-        (("-n", -1), "there is nothing to generate"),
+        (("-n", -1), "Give 1 or more, or 0 for no grids"),
         (("--sampler", "huen"), "Did you mean 'heun'?"),
         (("--device", "gpu"), "gpu"),
         (("--seed", -1), "--seed"),

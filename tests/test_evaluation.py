@@ -437,7 +437,7 @@ def test_a_run_without_a_model_and_a_model_without_data_are_refused(plain_run, t
     shutil.rmtree(run / "model")
     with pytest.raises(ValueError, match=r"is not a run: it holds no model/model\.json"):
         nk.evaluate(run)
-    model = shutil.copytree(plain_run / "model", tmp_path / "model")
+    model = shutil.copytree(plain_run / "model", tmp_path / "alone" / "model")
     with pytest.raises(
         ValueError, match=r"model is no run, so it is unknown which images it learned\. Give real images"
     ):
@@ -586,3 +586,11 @@ def test_grids_on_the_page_enlarge_small_images():
     assert 700 < small.width <= 960
     assert small.width // (small.width // 68) >= 64  # 16 pixels by 4
     assert large.width <= 960
+
+
+def test_the_best_weights_of_a_run_are_compared_with_its_data(run, blocks, tmp_path):
+    shutil.copytree(run / "model", run / "model-best")
+    report = nk.evaluate(run / "model-best", features=blocks, count=10, steps=1, out=tmp_path)
+    assert report.name == "run/model-best"
+    assert "pets" in report.real
+    assert not report.raw_scores

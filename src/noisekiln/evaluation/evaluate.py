@@ -66,11 +66,7 @@ def evaluate(
     Raises:
         ValueError: If there is no model, there are no real images or too few of them, or an option is invalid.
     """
-    if watch is not None and not callable(watch):
-        raise ValueError(
-            f"`watch`: a value of the type {type(watch).__name__} was given, which cannot be called with the progress. "
-            "Give a function of one argument, or omit it."
-        )
+    _check_callable(watch)
     chosen = EvaluationOptions.of(**options).resolved
     device = pick_device(device)
     ranks = Ranks.join(device)
@@ -93,6 +89,14 @@ def evaluate(
     if place is not None and ranks.is_main:
         report.save(place)
     return report
+
+
+def _check_callable(watch: object) -> None:
+    if watch is not None and not callable(watch):
+        raise ValueError(
+            f"`watch`: a value of the type {type(watch).__name__} was given, which cannot be called with the progress. "
+            "Give a function of one argument, or omit it."
+        )
 
 
 def is_model(source: Any) -> bool:

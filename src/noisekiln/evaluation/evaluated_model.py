@@ -71,11 +71,12 @@ def open_model(
         return EvaluatedModel(type(source).__name__, {AVERAGED: source})
     folder = expand_home(source)
     averaged = load(folder, device=device, allow_code=allow_code)
-    settings = _settings_of(folder)
+    run = next((place for place in (folder, folder.resolve().parent) if (place / "run.yaml").is_file()), folder)
+    settings = _settings_of(run)
     seen = checkpoints.list_images_seen(folder / "checkpoints")
     models: dict[str, Model] = {AVERAGED: averaged}
     notes: list[str] = []
-    if weights != AVERAGED and settings is not None:
+    if weights != AVERAGED and settings is not None and run == folder:
         try:
             models[RAW] = _with_raw_weights(folder, settings, device=device, allow_code=allow_code)
         except ValueError as error:
@@ -89,8 +90,8 @@ def open_model(
         )
     if weights == RAW:
         del models[AVERAGED]
-    name = folder.resolve().name
-    return EvaluatedModel(name, models, settings, folder, tuple(notes), max(seen, default=None))
+    name = folder.resolve().name if run == folder else f"{run.name}/{folder.name}"  # model-best/ of a run
+    return EvaluatedModel(name, models, settings, run, tuple(notes), max(seen, default=None))
 
 
 def read_training_data(evaluated: EvaluatedModel, progress: Reading) -> tuple[DataSet, list[str]]:

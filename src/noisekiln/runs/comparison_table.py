@@ -154,8 +154,9 @@ def _score_with_spread(run: RunSummary, name: str) -> str:
     score = run.scores.get(name)
     if score is None:
         return NOT_KNOWN
-    real = f" (real {shown(score['real'], 0.0).partition(' ')[0]})" if "real" in score else ""
-    return f"{shown(score['value'], score.get('spread', 0.0))}{real}"
+    value, *spread = shown(score["value"], score.get("spread", 0.0)).split(" ", 1)
+    real = f" (real {shown(score['real'], 0.0).split(' ')[0]})" if "real" in score else ""
+    return " ".join([value, *(spread if "spread" in score else [])]) + real
 
 
 def _title_of_score(name: str, runs: Sequence[RunSummary]) -> str:
