@@ -207,6 +207,7 @@ def before_call(patch, number, happens):
         patch.setattr(owner, name, join_with_zeros(getattr(owner, name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seen", "keep"), [(30, 2), (30, 1), (20, 2), (20, 1)])
 def test_a_process_that_dies_at_any_call_leaves_the_last_or_the_new_one(tmp_path, monkeypatch, quick_disk, seen, keep):
     """`os._exit` runs no handler and closes nothing, like a kill; also where checkpoint 20 replaces another 20."""

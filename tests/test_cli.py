@@ -284,6 +284,7 @@ def test_no_data(cli: Command, pets: Path, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_odd_files_are_skipped_with_a_note(cli: Command, tmp_path: Path):
     pets = make_images(tmp_path / "pets")
     (pets / "notes.txt").write_text("x")
@@ -596,6 +597,7 @@ def test_an_unknown_conditioner_lists_the_values_of_the_option(cli: Command, pet
     refused(cli("train", pets, "--cond", "angle"), 2, f"There is no conditioner called 'angle'. {known}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_anything_is_saved_says_so(
     cli: Command, pets: Path, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

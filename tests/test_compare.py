@@ -332,6 +332,7 @@ def test_without_the_images_prompts_are_asked_for(tmp_path: Path, cli: Command, 
     assert [note.partition(" (")[0] for note in notes] == [f"{class_run.name}: its samples have no condition"]
 
 
+@pytest.mark.slow
 def test_models_with_a_task_start_from_the_same_sources(tmp_path: Path, cli: Command, class_run: Path):
     data, runs = make_images(tmp_path / "data"), [tmp_path / "one", tmp_path / "two"]
     for seed, run in enumerate(runs):

@@ -337,6 +337,7 @@ def places(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_conditioner_of_numbers(places, tmp_path, cli):
     out = tmp_path / "run"
     train = ("train", places, "--out", out, *FLAGS, "--cond", POSITION, "--images", 480, "--lr", 0.01)

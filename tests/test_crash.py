@@ -225,6 +225,7 @@ def test_training_continues_while_a_save_is_written(data: DataSet, tmp_path: Pat
     assert all((tensors[f"ema.0.diffusion.{name}"] == tensor).all() for name, tensor in model.items())
 
 
+@pytest.mark.slow
 def test_killed_while_the_last_grid_is_drawn(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The run is not complete until its last grid is written."""
     draw_grid = Run.draw_grid

@@ -100,6 +100,7 @@ def test_epochs_are_as_many_images_and_each_has_its_event_and_its_grid(data: Dat
     assert [event.number for event in longer.events() if isinstance(event, Epoch)] == [3]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_epochs_and_prints_one_line_for_each(cli: Command, pets: Path, tmp_path: Path):
     words = (pets, "--epochs", 2, "--batch-size", 8, "--backbone", TINY, "--curves", "none", "--out", tmp_path / "r")
     dry = cli("train", *words, "--dry-run")
@@ -119,6 +120,7 @@ def test_an_epoch_in_words():
     assert describe_epoch(Epoch(3, 5, 1200, 9.0, None), "") == "epoch 3 of 5 · 1,200 images"
 
 
+@pytest.mark.slow
 def test_epochs_in_python_and_measured(data: DataSet, tmp_path: Path):
     seen: list[int] = []
 

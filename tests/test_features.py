@@ -57,6 +57,7 @@ def test_every_extractor_is_tried():
     assert set(EXAMPLES) == set(names("features"))
 
 
+@pytest.mark.slow
 def test_features_depend_on_the_image_alone(extractor):
     images, state = some_images(3), torch.get_rng_state()
     features = extractor.extract(images)

@@ -122,6 +122,7 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
 # What is learned
 
 
+@pytest.mark.slow
 @both_ways
 def test_samples_move_towards_the_new_images(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
     before = greenness(nk.load(plain_run))
@@ -163,6 +164,7 @@ def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet
 # Conditions
 
 
+@pytest.mark.slow
 @both_ways
 def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp_path: Path, way: dict[str, int]):
     run = Run(fine_tune_settings(class_run, lr=0.01, images=1600, **way), birds, tmp_path)
@@ -225,6 +227,7 @@ def test_another_size(plain_run: Path, tmp_path: Path):
 # Resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{}, {"lora": 2}, {"lora": 3, "optimizer": "adamw"}, {"lora": 2, "loss_weight": "uncertainty", "batch_size": 9}],
@@ -436,6 +439,7 @@ def test_code_that_the_files_of_a_run_name_is_run_only_if_allowed(plain_run: Pat
     assert not Path("it-ran").exists()
 
 
+@pytest.mark.slow
 def test_code_can_be_allowed_wherever_a_model_is_loaded(cli: Command, own_base: Path):
     green(Path("greens"))
     settings = {"images": 64, "batch_size": 16, "start": own_base, "out": "run", "watch": lambda event: None}
@@ -508,6 +512,7 @@ def test_opening_a_run_leaves_the_random_state(plain_run: Path, greens: DataSet,
 # The command line
 
 
+@pytest.mark.slow
 def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_run, "runs/base")

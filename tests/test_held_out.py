@@ -140,6 +140,7 @@ def test_the_same_model_gets_the_same_errors_and_another_one_others(data: DataSe
     assert evaluate(run, 320, 1.0) != first
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_fewer_images_are_evaluated_at_once(data: DataSet, tmp_path: Path):
     run, sizes = opened(SETTINGS, data, tmp_path), []
     whole = evaluate(run, 160, 0.5)
@@ -244,6 +245,7 @@ def test_evaluations_at_their_times(data: DataSet, tmp_path: Path):
     assert one.held_out.shape == (2, len(RATIOS))
 
 
+@pytest.mark.slow
 def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path):
     with_it = train(SETTINGS, data, tmp_path / "with")
     without = train(SETTINGS, data, tmp_path / "without", intervals=Intervals(images_per_noisy_image=10**9))
@@ -253,6 +255,7 @@ def test_evaluating_changes_nothing_in_training(data: DataSet, tmp_path: Path):
     assert all(map(torch.equal, with_it.learner.parameters(), without.learner.parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [True, False])
 def test_interrupted_and_resumed_finds_the_same(data: DataSet, tmp_path: Path, saved: bool):
     train(SETTINGS, data, tmp_path / "one")

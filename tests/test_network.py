@@ -135,6 +135,7 @@ def test_a_deterministic_run_is_compiled_only_on_request_and_without_choices_by_
     assert losses[0] == losses[1]  # a CPU is deterministic in any case
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_to_compile_in_its_first_step_runs_as_it_is(data):
     """In a trial step, or in a step of the loop."""
     expected = losses_of(trainer_of(data)[0])

@@ -438,6 +438,7 @@ def test_an_error_in_drawing_ends_no_run(pets: Path, tmp_path: Path, monkeypatch
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draws_pictures")
 def test_pictures_change_no_weight(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = load(pets)

@@ -330,6 +330,7 @@ def test_without_snapshots(data: DataSet, tmp_path: Path):
         PostHocEma(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_longer_budget_keeps_the_existing_snapshots(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "ema")
@@ -339,6 +340,7 @@ def test_a_longer_budget_keeps_the_existing_snapshots(data: DataSet, tmp_path: P
     assert sorted(set(after) - set(before)) == ["000000000704.safetensors", "000000000800.safetensors"]
 
 
+@pytest.mark.slow
 def test_snapshots_after_the_checkpoint_are_made_again(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
     train(SETTINGS, data, tmp_path / "other", stop_after=10)
@@ -377,6 +379,7 @@ def test_the_run_s_own_length_gives_the_run_s_model(data: DataSet, tmp_path: Pat
     assert same.sample(["cat"], steps=2).shape == (1, 8, 8, 3)
 
 
+@pytest.mark.slow
 def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path):
     """For a run whose weights move a lot; the tracked averages are updated during training."""
     lengths = (0.04, 0.07, 0.15)
@@ -393,6 +396,7 @@ def test_a_reconstructed_model_is_the_tracked_one(data: DataSet, tmp_path: Path)
         assert far_apart(exact.state_dict(), nk.post_hoc_ema(tmp_path, length).state_dict()) < min(1e-3, own / 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [("Cat", "dog"), ("bird", "dog")])
 def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
     """Snapshots hold only trained parameters; frozen ones come from the run's start."""
@@ -449,6 +453,7 @@ def test_the_chosen_average_replaces_the_model_of_the_run(trained: Path):
     assert far_apart(before, weights_of(trained)) < 5e-4
 
 
+@pytest.mark.slow
 def test_writing_a_length_does_not_change_further_training(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
     train(SETTINGS, data, tmp_path / "other", stop_after=20)

@@ -296,6 +296,7 @@ def test_a_parameter_without_gradient_is_named_when_several_processes_train():
         check_all_have_gradients(trainer.module)
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_a_single_image_is_an_error():
     trainer = toy(Budget(images=80))
 

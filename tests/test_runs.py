@@ -151,6 +151,7 @@ def test_resolved_settings_resolve_to_themselves(data: DataSet):
     assert resolve(once, data) == once
 
 
+@pytest.mark.slow
 def test_previews(data: DataSet, class_run: Path, text_run: Path, captioned: Path):
     classes, texts = (Diffusion.load(run).conditioner for run in (class_run, text_run))
     assert preview_conditions(classes, data.train, data.class_names, 5) == ["Cat", "dog", "Cat", "dog", "Cat"]
@@ -191,6 +192,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     same(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_text_resumes_too(captioned: Path, tmp_path: Path):
     texts = load(captioned)
     train(SETTINGS, texts, tmp_path / "one")
@@ -199,6 +201,7 @@ def test_text_resumes_too(captioned: Path, tmp_path: Path):
     same(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_killed_without_saving(data: DataSet, tmp_path: Path):
     """Steps after the last checkpoint are repeated, and their lines in the log are not doubled."""
     train(SETTINGS, data, tmp_path / "one")
@@ -245,6 +248,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(data: DataSet, tmp_pa
         Run(SETTINGS, data, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_only_two_checkpoints_are_kept(data: DataSet, tmp_path: Path):
     list(Run(SETTINGS, data, tmp_path, intervals=Intervals(checkpoint_seconds=0.0)).steps())
     assert [int(place.name) for place in sorted((tmp_path / "checkpoints").iterdir())] == [240, 256]
@@ -593,6 +597,7 @@ def test_the_command_finds_the_run_again_by_another_spelling(
 # Memory
 
 
+@pytest.mark.slow
 def test_a_preview_that_does_not_fit_is_generated_in_smaller_batches(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -611,6 +616,7 @@ def test_a_preview_that_does_not_fit_is_generated_in_smaller_batches(
     assert sizes == [16, 8, 4] * 2
 
 
+@pytest.mark.slow
 def test_a_trial_step_finds_what_fits_and_changes_nothing(data: DataSet, tmp_path: Path):
     plain, tried = (Run(SETTINGS, data, tmp_path / name) for name in "ab")
     forward = tried.learner.forward
@@ -628,6 +634,7 @@ def test_a_trial_step_finds_what_fits_and_changes_nothing(data: DataSet, tmp_pat
     assert losses[1] == pytest.approx(losses[0], rel=0.1)  # optimizers magnify the rounding of sums
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_during_a_run_is_noted(data: DataSet, tmp_path: Path):
     run = Run(SETTINGS, data, tmp_path)
     forward = run.learner.forward
@@ -642,6 +649,7 @@ def test_running_out_of_memory_during_a_run_is_noted(data: DataSet, tmp_path: Pa
     assert notes == ["memory is short: from now on the micro-batch is 8 images, with the same result"]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_device_that_is_tried_first_is_the_same_run(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

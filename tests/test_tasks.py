@@ -424,6 +424,7 @@ def test_guidance_is_off_unless_it_is_set(pets: Path, tmp_path: Path):
     assert Run(settings("generate"), load(pets), tmp_path).settings.guidance == 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["upscale(factor=2)", "inpaint"])
 def test_interrupted_and_resumed_equals_uninterrupted(task: str, pets: Path, tmp_path: Path):
     data, chosen = load(pets), settings(task, cond="class")

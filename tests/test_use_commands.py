@@ -162,6 +162,7 @@ def test_images_of_other_sizes_are_resized_with_a_note(cli, plain_run, red, tmp_
     assert "fewer than the model's" in result.flat
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_message(cli, plain_run, class_run, red, tmp_path):
     save_image(tmp_path / "other.png", np.zeros((5, 8), dtype=np.uint8))
     save_image(tmp_path / "full.png", np.full((8, 8), 255, dtype=np.uint8))
@@ -462,6 +463,7 @@ def test_images_with_nan_are_not_saved(cli, class_run, tmp_path):
     assert (result.code, "produced NaN or infinite values" in result.flat) == (2, True), result
 
 
+@pytest.mark.slow
 def test_every_use_accepts_adapters(cli, plain_run, red, pets, tmp_path):
     words = ("--from", plain_run, "--lora", 2, "--images", 320, "--batch-size", 16, "--lr", 0.05)
     assert cli("train", pets / "dog", *words, "--out", tmp_path / "style").code == 0

@@ -106,6 +106,7 @@ def test_a_name_of_elsewhere_gets_an_exact_answer(
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
 
 
+@pytest.mark.slow
 def test_names_that_are_taken_do_the_same(cli: Command, pets: Path, class_run: Path, tmp_path: Path):
     assert set(SYNONYMS.values()) == {"--size", "--steps"}
     words = ("--images", 16, "--batch-size", 8, "--backbone", TINY, "--curves", "none", "--dry-run")

@@ -53,6 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # What is written
 
 
+@pytest.mark.slow
 def test_folder_of_samples(cli: Command, class_run: Path, tmp_path: Path):
     result = cli(
         "sample", class_run, "--class", "dog", "-n", 3, "--seed", 5, "--steps", 3, "--out", tmp_path / "new" / "out"
@@ -102,6 +103,7 @@ def test_classes(
     assert [entry["class"] for entry in entries] == [("Cat", "dog")[label] for label in labels]
 
 
+@pytest.mark.slow
 def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     words = ("--prompt", "a red picture", "--prompt", "A blue, blu picture", "-n", 4, "--steps", 2)
     result = cli("sample", text_run, *words, "--out", tmp_path / "out")
@@ -122,6 +124,7 @@ def test_an_empty_prompt_is_noted_as_no_condition(cli: Command, text_run: Path, 
     assert (pixels(tmp_path / "0" / "00000.png") == pixels(tmp_path / "none" / "00000.png")).all()
 
 
+@pytest.mark.slow
 def test_without_a_condition(cli: Command, plain_run: Path, tmp_path: Path):
     result = cli("sample", plain_run, "-n", 2, "--steps", 2, "--out", tmp_path / "out")
     assert result.code == 0, result
