@@ -61,8 +61,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> (B, C', H / stride, W / stride)."""
-        y: Tensor = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.convolve(y)))
+        y: Tensor = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.convolve(y), inplace=True))
         return x + y if self.residual else y
 
 
@@ -82,8 +82,8 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W), sides multiples of 32 -> features (B, 1280)."""
-        last: Tensor = self.head(self.blocks(F.relu6(self.stem(x))))
-        return F.relu6(last).mean((2, 3))
+        last: Tensor = self.head(self.blocks(F.relu6(self.stem(x), inplace=True)))
+        return F.relu6(last, inplace=True).mean((2, 3))
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
