@@ -1,8 +1,8 @@
 """Do KID and MIND of 500 images rank the checkpoints of a run as the Fréchet distance of 10,000 images does?
 
-    python benchmarks/score_agreement.py train --work .bench/score_agreement
-    python benchmarks/score_agreement.py sample --work .bench/score_agreement
-    python benchmarks/score_agreement.py judge --work .bench/score_agreement --record records/score_agreement.json
+    python benchmarks/score_agreement.py train
+    python benchmarks/score_agreement.py sample --steps 6
+    python benchmarks/score_agreement.py judge --steps 6 --record records/score_agreement.json
     python benchmarks/score_agreement.py time
 
 Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data) and the `evaluate` and `test` extras. Sampling

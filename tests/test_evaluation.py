@@ -14,11 +14,12 @@ from torch import nn
 import noisekiln as nk
 from conftest import make_images
 from noisekiln.components.spec import build
-from noisekiln.data import load
+from noisekiln.data import Split, load
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation import class_scores as class_scores_module
 from noisekiln.evaluation import evaluation_steps, score_table
 from noisekiln.evaluation.choose_features import choose_features
+from noisekiln.evaluation.compute import sample_images
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies, small_pixels
 from noisekiln.evaluation.evaluate import is_model
@@ -28,7 +29,7 @@ from noisekiln.evaluation.evaluation_options import EvaluationOptions
 from noisekiln.evaluation.evaluation_report import grid
 from noisekiln.evaluation.evaluation_steps import Sampled, evaluate_samples
 from noisekiln.evaluation.fitted_classifier import fitted_classifier
-from noisekiln.evaluation.real_images import choose_real_images
+from noisekiln.evaluation.real_images import choose_real_images, draw_by_content
 from noisekiln.evaluation.requested_samples import request_samples
 from noisekiln.evaluation.score_table import describe_score, similarity_scores
 from noisekiln.features.base import FeatureExtractor
@@ -594,3 +595,29 @@ def test_the_best_weights_of_a_run_are_compared_with_its_data(run, blocks, tmp_p
     assert report.name == "run/model-best"
     assert "pets" in report.real
     assert not report.raw_scores
+
+
+def test_drawn_images_keep_their_columns():
+    """A conditioner may be of numbers in a column."""
+    images = images_of(12)
+    ages, kinds = np.arange(12.0), np.array([f"kind {row}" for row in range(12)])
+    one, two = (
+        Split(images[part], columns={"age": ages[part], "kind": kinds[part]}) for part in (slice(7), slice(7, 12))
+    )
+    drawn = draw_by_content([one, two], 9, seed=0)
+    rows = [int(np.flatnonzero((images == pixels).all((1, 2, 3)))[0]) for pixels in drawn.pixels]
+    assert drawn.columns["age"].tolist() == ages[rows].tolist()
+    assert drawn.columns["kind"].tolist() == kinds[rows].tolist()
+    assert not draw_by_content([one, Split(images)], 3, seed=0).columns
+
+
+def test_of_other_weights_no_more_samples_are_made_than_are_compared(run, blocks, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        evaluation_steps,
+        "sample_images",
+        lambda model, conditions, *_, **__: made.append(len(conditions)) or sample_images(model, conditions, *_, **__),
+    )
+    report = nk.evaluate(run, count=40, steps=1, features=blocks)
+    assert made == [40, report.count]
+    assert report.count < 40

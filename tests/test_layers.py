@@ -42,7 +42,7 @@ WITHOUT_DIFFUSION = {  # rooms that know nothing of diffusion, and all that they
     "logs": {"components", "files"},
     "training": {"errors", "files", "distributed", "machine", "ema"},
     "metrics": set(),
-    "features": {"errors", "paths", "files"},
+    "features": {"errors", "paths", "files", "machine"},
 }
 
 

@@ -76,7 +76,7 @@ def settings_by_name() -> str:
 
 def options_by_name() -> str:
     """The module with TypedDicts of the fields of `SampleOptions`."""
-    lines = field_lines("uses/request", "SampleOptions")
+    lines = field_lines("uses/request", "SampleOptions") | field_lines("uses/sampling_options", "SamplingOptions")
     one = {name: line for name, line in lines.items() if name != "count"}
     path = {name: line for name, line in one.items() if name != "seed"}
     kinds = [
@@ -89,7 +89,8 @@ def options_by_name() -> str:
 
 def evaluation_by_name() -> str:
     """The module with a TypedDict of the fields of `EvaluationOptions`."""
-    lines = field_lines("evaluation/evaluation_options", "EvaluationOptions")
+    own = field_lines("evaluation/evaluation_options", "EvaluationOptions")
+    lines = own | field_lines("uses/sampling_options", "SamplingOptions")
     kinds = [typed_dict("EvaluationByName", "The fields of `EvaluationOptions`.", lines)]
     return module_of("Options of an evaluation as keyword arguments, for type checkers.", kinds)
 

@@ -14,7 +14,7 @@ from noisekiln.features.base import FeatureExtractor
 from noisekiln.model.model import Model
 from noisekiln.session.write_samples import generate_on_ranks
 
-KEPT_TOGETHER = 100  # samples in a file: an interrupted evaluation goes on after the last whole file
+KEPT_TOGETHER = 128  # samples of each process in a file: an interrupted evaluation goes on after the last whole file
 AT_ONCE = 256  # images between two steps of progress
 
 
@@ -45,7 +45,6 @@ def sample_images(
     part: str,
     batch_size: int,
     source: Tensor | None = None,
-    ranks: Ranks = Ranks(),
     **options: Any,
 ) -> Computing:
     """One image for each condition, (N, H, W, C) uint8; image i has the seed `first_seed` + i.
@@ -54,23 +53,22 @@ def sample_images(
         model: The model, the same in all processes.
         conditions: Condition of each image.
         first_seed: Seed of the first image.
-        cache: Where earlier images are found.
+        cache: Where earlier images are found, and the processes that share the work.
         part: What this is called in the progress.
         batch_size: Images sampled at once by each process.
         source: Source of each image, for a model with a task.
-        ranks: Processes that share the work.
         options: Other arguments of the model's `generate`.
     """
-    total, made = len(conditions), []
+    total, made, together = len(conditions), [], KEPT_TOGETHER * cache.ranks.world_size
     shown = [repr(each) for each in conditions]
     key = key_of(model_key(model), sorted(options.items()), first_seed, "" if source is None else content_key(source))
-    for start in range(0, total, KEPT_TOGETHER):
-        rows = range(start, min(start + KEPT_TOGETHER, total))
+    for start in range(0, total, together):
+        rows = range(start, min(start + together, total))
         name = f"samples-{key_of(key, rows, shown[start : rows.stop])}"
         images = cache.read(name, (len(rows), *model.size, model.codec.image_channels), torch.uint8)
         if images is None:
             images = yield from _sample_part(
-                model, conditions, rows, first_seed, part, batch_size, source, ranks, options
+                model, conditions, rows, first_seed, part, batch_size, source, cache.ranks, options
             )
             cache.keep(name, images)
         made.append(images)
@@ -116,22 +114,21 @@ def features_of_images(
     *,
     part: str,
     device: str = "cpu",
-    ranks: Ranks = Ranks(),
 ) -> Computing:
     """Features of images, (N, D).
 
     Args:
         extractor: A fitted extractor, the same in all processes.
         images: Images, (N, H, W, C) uint8.
-        cache: Where earlier features are found.
+        cache: Where earlier features are found, and the processes that share the work.
         part: What this is called in the progress.
         device: Device that computes them.
-        ranks: Processes that share the work.
     """
     name = f"features-{key_of(sorted(extractor.describe().items()), content_key(images))}"
     features = cache.read(name, (len(images), None), torch.float32)
     if features is not None:
         return features
+    ranks = cache.ranks
     share = split_balanced(len(images), ranks.world_size)[ranks.rank]
     own, done = images[share.start : share.stop], []
     for start in range(0, max(len(own), 1), AT_ONCE):

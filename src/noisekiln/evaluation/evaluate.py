@@ -83,9 +83,9 @@ def evaluate(
         sampled, real, notes = _given_samples(source, against, chosen, show)
     extractor = choose_features(chosen.features, chosen.weights, real, cache, device=device, allow_code=allow_code)
     if evaluated is not None:
-        sampled = _run(sample_model(evaluated, real, chosen, cache=cache, ranks=ranks), show)
+        sampled = _run(sample_model(evaluated, real, chosen, cache), show)
     sampled = replace(sampled, notes=(*notes, *sampled.notes))
-    report = _run(evaluate_samples(sampled, real, extractor, chosen, cache=cache, device=device, ranks=ranks), show)
+    report = _run(evaluate_samples(sampled, real, extractor, chosen, cache=cache, device=device), show)
     if place is not None and ranks.is_main:
         report.save(place)
     return report

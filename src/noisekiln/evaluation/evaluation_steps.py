@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from noisekiln.components.spec import describe
-from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation.class_scores import class_scores
 from noisekiln.evaluation.compute import EvaluationProgress, features_of_images, sample_images
 from noisekiln.evaluation.conclusions import conclude
@@ -58,27 +57,26 @@ def sample_model(
     evaluated: EvaluatedModel,
     real: RealImages,
     options: EvaluationOptions,
-    *,
     cache: EvaluationCache,
-    ranks: Ranks = Ranks(),
 ) -> Generator[EvaluationProgress, None, Sampled]:
     """Samples of each of a model's weights, with the conditions and sources of real images.
 
-    All processes call this; each makes a share of the samples.
+    All processes of the cache call this; each makes a share of the samples.
     """
     part, unseen = (real.pool, real.pool) if real.training is None else (real.training, real.held_out)
     requested = request_samples(evaluated.model, part, real.class_names, options.count, options.seed, unseen=unseen)
-    images = {}
+    images: dict[str, Tensor] = {}
+    source = requested.source
     for weights, model in evaluated.models.items():
+        count = real.count if images else options.count  # of other weights, no more than are compared
         images[weights] = yield from sample_images(
             model,
-            requested.conditions,
+            requested.conditions[:count],
             options.seed,
             cache,
             part="samples" if len(evaluated.models) == 1 else f"samples of the {weights} weights",
             batch_size=options.batch_size,
-            source=requested.source,
-            ranks=ranks,
+            source=None if source is None else source[:count],
             **options.sampling,
         )
     chosen = {name: value for name, value in options.sampling.items() if value is not None}
@@ -103,9 +101,8 @@ def evaluate_samples(
     *,
     cache: EvaluationCache,
     device: str = "cpu",
-    ranks: Ranks = Ranks(),
 ) -> Evaluating:
-    """Evaluate samples beside real images. All processes call this; each computes a share of the features.
+    """Evaluate samples beside real images. All processes of the cache call this; each computes a share of the features.
 
     Args:
         sampled: The samples of each of the weights: `real.count` are compared, and all examined for copies.
@@ -114,10 +111,9 @@ def evaluate_samples(
         options: Options.
         cache: Where earlier features are found.
         device: Device that computes features.
-        ranks: The processes.
     """
     pool = torch.from_numpy(real.pool.pixels)
-    features_of = partial(features_of_images, extractor, cache=cache, device=device, ranks=ranks)
+    features_of = partial(features_of_images, extractor, cache=cache, device=device)
     pool_features = yield from features_of(pool, part="features of real images")
     halves, features = halvings(real.count, SPLITS, options.seed), []
     tables: list[list[ComparedScore]] = []

@@ -107,16 +107,18 @@ def places_by_content(parts: Sequence[Split], seed: int) -> list[tuple[int, int]
 
 
 def pick(parts: Sequence[Split], places: Sequence[tuple[int, int]]) -> Split:
-    """The images at places, each a part and a row; with labels, captions and partners where all parts have them."""
+    """The images at places, each a part and a row; with whatever of labels, captions, ... all parts have."""
     labels, captions, partners = (
         None if any(values is None for values in columns) else [columns[number][row] for number, row in places]
         for columns in zip(*((part.labels, part.captions, part.partners) for part in parts), strict=True)
     )
+    names = set.intersection(*(set(part.columns) for part in parts))
     return Split(
         np.stack([parts[number].pixels[row] for number, row in places]),
         None if labels is None else np.array(labels),
         None if captions is None else tuple(captions),
         partners=None if partners is None else np.stack(partners),
+        columns={name: np.array([parts[number].columns[name][row] for number, row in places]) for name in names},
     )
 
 

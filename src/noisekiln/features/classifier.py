@@ -17,6 +17,7 @@ from noisekiln.features.networks.small_classifier import (
     train_small_classifier,
 )
 from noisekiln.files.model_folder import digest, read_weights, write_weights
+from noisekiln.machine.transfer import module_to_device
 
 FEWEST = 10  # images in a class: one of ten is held out
 HELD_OUT, MOST_HELD_OUT = 0.1, 10_000
@@ -130,7 +131,7 @@ class Classifier(FeatureExtractor):
                 f"no fitted classifier can be read from it ({error})",
                 "Remove it, and fit a classifier again",
             ) from error
-        network.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        module_to_device(network, "cpu").eval().requires_grad_(False)
         return cls(side, seed)._with(FittedClassifier(network, labels, *counts))
 
     def _with(self, fitted: FittedClassifier) -> Self:

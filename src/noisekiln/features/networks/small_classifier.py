@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisekiln.machine.transfer import module_to_device
+
 BATCH = 128
 PRESENTED = 240_000  # images, in all passes together: bounds the time for a large data set
 MOST_PASSES = 15  # over a small one
@@ -87,7 +89,7 @@ def train_small_classifier(images: Tensor, classes: Tensor, count: int, seed: in
     ):
         torch.manual_seed(seed)
         network = SmallClassifier(images.shape[3], (images.shape[1], images.shape[2]), count)
-        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module_to_device(network, device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
         order = torch.cat([torch.randperm(len(images)) for _ in range(passes)]).to(device)
         for step in range(steps):
