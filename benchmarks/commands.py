@@ -47,8 +47,12 @@ def train(data: str | Path, folder: Path, options: Sequence[str]) -> Trained:
     """
     shutil.rmtree(folder, ignore_errors=True)
     seconds = _run("train", str(data), "--out", str(folder), *options)
-    state = json.loads(sorted((folder / "checkpoints").glob("[0-9]*/state.json"))[-1].read_text(encoding="utf-8"))
-    return Trained(folder, seconds, state["images_seen"], state["seconds"])
+    runs = sorted(folder.glob("stage[0-9]")) or [folder]  # those of a cascade, or the only one
+    newest = [sorted((run / "checkpoints").glob("[0-9]*/state.json"))[-1] for run in runs]
+    states = [json.loads(file.read_text(encoding="utf-8")) for file in newest]
+    return Trained(
+        folder, seconds, sum(state["images_seen"] for state in states), sum(state["seconds"] for state in states)
+    )
 
 
 def sample(run: Path, folder: Path, count: int, options: Sequence[str]) -> Sampled:

@@ -5,11 +5,18 @@ import torch
 from torch import nn
 
 from noisekiln.backbones.base import INTERFACE, Backbone
+from noisekiln.backbones.dit import Dit
 from noisekiln.components.registry import find, names
 from noisekiln.components.spec import build, describe, with_defaults
 from noisekiln.conditions import NOTHING, Cond
 
-SMALL = {"width": 16, "widths": (32, 64), "blocks": (1, 1)}  # settings that make a backbone small, where it has them
+SMALL = {
+    "width": 16,
+    "widths": (32, 64),
+    "blocks": (1, 1),
+    "depth": 2,
+    "head": 8,
+}  # settings that make a backbone small, where it has them
 SIZES = [(8, 8), (7, 9), (28, 28), (16, 24), (5, 5)]
 every_backbone = pytest.mark.parametrize("name", names("backbones"))
 
@@ -145,3 +152,56 @@ def test_arguments_of_a_spec_override_the_size():
     made = build(Backbone, spec, channels=1, vector=0, tokens=0, image=0)
     assert made.patch == 4
     assert made.widths[:2] == (32, 64)
+
+
+# --- words as tokens
+
+
+def words_net():
+    torch.manual_seed(0)
+    network = Dit(1, tokens=5, width=16, depth=2, head=8)
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def test_words_are_read_where_the_mask_is_true():
+    network, x, noise = words_net(), torch.randn(2, 1, 6, 8), torch.tensor([0.2, 0.7])
+    tokens, mask = torch.randn(2, 3, 5), torch.tensor([[True, True, False], [True, True, True]])
+    y = network(x, noise, Cond(tokens=tokens, mask=mask))
+    others = tokens.clone()
+    others[0, 2] += 1  # not used
+    torch.testing.assert_close(network(x, noise, Cond(tokens=others, mask=mask)), y)
+    others[1, 2] += 1  # used
+    assert not torch.allclose(network(x, noise, Cond(tokens=others, mask=mask))[1], y[1], atol=1e-5)
+    torch.testing.assert_close(network(x[:1], noise[:1], Cond(tokens=tokens[:1, :2])), y[:1])
+
+
+def test_an_image_without_words_is_that_of_a_network_that_is_shown_none():
+    network, x, noise = words_net(), torch.randn(1, 1, 6, 8), torch.tensor([0.2])
+    empty = Cond(tokens=torch.randn(1, 3, 5), mask=torch.zeros(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(network(x, noise, empty), network(x, noise, NOTHING))
+
+
+def test_the_length_of_tokens_does_not_matter():
+    """Encoders' outputs differ in length by orders of magnitude."""
+    network, x, noise, tokens = words_net(), torch.randn(1, 1, 6, 8), torch.tensor([0.2]), torch.randn(1, 3, 5)
+    torch.testing.assert_close(
+        network(x, noise, Cond(tokens=100 * tokens)), network(x, noise, Cond(tokens=tokens)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_transformer_has_at_most_256_patches():
+    for side, patch in ((8, 1), (16, 1), (28, 2), (32, 2), (33, 4), (64, 4), (128, 8), (256, 16)):
+        assert Dit.sized("s", (side, side // 2))["patch"] == patch
+
+
+def test_impossible_sizes_of_a_transformer_are_refused():
+    for settings, said in (
+        ({"width": 100}, "multiple of `head`"),
+        ({"head": 6}, "multiple of 4"),
+        ({"depth": 0}, "1 or"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Dit(1, **settings)

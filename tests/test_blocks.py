@@ -9,6 +9,8 @@ from noisekiln.backbones.unet import Unet
 from noisekiln.blocks.attention import Attention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
+from noisekiln.blocks.rotary import rotary_angles, rotate
+from noisekiln.blocks.transformer_block import GatedFeedForward, RotaryAttention, TransformerBlock
 from noisekiln.levels import level
 from noisekiln.noise_labels.log_nsr import LogNsr
 
@@ -71,3 +73,68 @@ def test_the_edges_of_a_network_are_the_layers_that_face_x():
     assert isinstance(last, nn.Conv2d)
     assert (first.in_channels, last.out_channels) == (3, 3)
     assert first is not last
+
+
+# --- transformers
+
+
+def test_rotated_vectors_know_only_how_far_apart_they_are():
+    torch.manual_seed(0)
+    angles = rotary_angles(4, 5, 8, torch.device("cpu"))
+    q, k = (rotate(torch.randn(8).double().expand(20, 8), angles.cos(), angles.sin()) for _ in range(2))
+    product = (q @ k.T).view(4, 5, 4, 5)  # from (row, column) to (row, column)
+    torch.testing.assert_close(product[1:, 1:, 1:, 1:], product[:-1, :-1, :-1, :-1], rtol=1e-5, atol=1e-6)
+    assert len(product[0, 0].flatten().mul(1e4).round().unique()) == 20  # every offset is told apart
+
+
+def test_rotation_keeps_lengths_and_begins_with_no_turn():
+    x, angles = torch.randn(6, 8), rotary_angles(2, 3, 8, torch.device("cpu"))
+    turned = rotate(x, angles.cos(), angles.sin())
+    torch.testing.assert_close(turned.norm(dim=1), x.norm(dim=1))
+    assert torch.equal(turned[0], x[0])
+    assert bool((angles[1] * torch.tensor([0, 0, 1, 1]) == angles[1]).all())  # a column further: the second half
+    assert float(angles[1, 2]) == 1.0
+
+
+def test_rotary_attention_is_the_textbooks_head_by_head():
+    torch.manual_seed(0)
+    layer, angles = RotaryAttention(8, head=4), rotary_angles(2, 3, 4, torch.device("cpu"))
+    nn.init.normal_(layer.norm_q)
+    nn.init.normal_(layer.norm_k)
+    x, mask = torch.randn(2, 6, 8), torch.rand(2, 6) > 0.3
+    with torch.no_grad():
+        y = layer(x, (angles.cos(), angles.sin()), mask)
+        q, k, v = (x @ weight.T for weight in layer.qkv.weight.chunk(3))
+        heads = []
+        for head in (slice(0, 4), slice(4, 8)):
+            a, b = (
+                rotate(part / part.square().mean(-1, keepdim=True).sqrt() * norm, angles.cos(), angles.sin())
+                for part, norm in ((q[..., head], layer.norm_q), (k[..., head], layer.norm_k))
+            )
+            scores = (a @ b.mT / 2).masked_fill(~mask[:, None], -torch.inf)
+            heads.append(scores.softmax(-1) @ v[..., head])
+        expected = torch.cat(heads, -1) @ layer.out.weight.T
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_transformer_block_starts_as_the_identity_and_is_modulated_by_its_embedding():
+    torch.manual_seed(0)
+    block, angles = TransformerBlock(8, 48, head=4), rotary_angles(2, 2, 4, torch.device("cpu"))
+    x, rotation = torch.randn(2, 4, 8), (angles.cos(), angles.sin())
+    assert torch.equal(block(x, torch.randn(2, 48), rotation), x)
+    nn.init.eye_(block.modulate.weight)  # the embedding is scale, shift, gate of both parts
+    scale1, shift1, gate1, scale2, shift2, gate2 = embedding = torch.randn(6, 2, 1, 8).unbind()
+    with torch.no_grad():
+        normal = x / x.square().mean(-1, keepdim=True).sqrt()
+        y = x + gate1 * block.attention(normal * (1 + scale1) + shift1, rotation, None)
+        normal = y / y.square().mean(-1, keepdim=True).sqrt()
+        y = y + gate2 * block.feed_forward(normal * (1 + scale2) + shift2)
+        torch.testing.assert_close(block(x, torch.cat(embedding, dim=2)[:, 0], rotation), y, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gated_layer_costs_as_much_as_an_ordinary_one():
+    layer, x = GatedFeedForward(96), torch.randn(2, 96)
+    assert sum(weight.numel() for weight in layer.parameters()) == 2 * 96 * 4 * 96
+    with torch.no_grad():
+        gate, inner = x @ layer.gate.weight.T, x @ layer.inner.weight.T
+        torch.testing.assert_close(layer(x), (gate * gate.sigmoid() * inner) @ layer.out.weight.T)

@@ -32,7 +32,7 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.predictions import PREDICTIONS, Prediction
-from noisekiln.runs.events import End, Event, Note, Plan, Step
+from noisekiln.runs.events import End, Event, Measured, Note, Plan, Step
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.training import checkpoints
@@ -537,9 +537,9 @@ def test_without_a_watcher_notes_are_warnings_of_the_caller(
 @pytest.mark.usefixtures("measure_briefly")
 def test_measuring_writes_nothing(pets: Path, tmp_path: Path):
     events: list[Event] = []
-    found = nk.measure(pets, out=tmp_path / "run", watch=events.append, images=640, **QUICK)
+    [found] = nk.measure(pets, out=tmp_path / "run", watch=events.append, images=640, **QUICK)
     assert found.images_per_second > 0
-    assert isinstance(events[-1], Plan)
+    assert [type(event) for event in events[-2:]] == [Plan, Measured]
     assert not (tmp_path / "run").exists()
 
 
@@ -554,7 +554,7 @@ def test_only_the_first_process_shows_events(pets: Path, monkeypatch: pytest.Mon
 def test_a_folder_in_use_is_refused_before_the_run_is_opened(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("noisekiln.runs.train.Run", None)
+    monkeypatch.setattr("noisekiln.runs.train.open_run", None)
     with RunFolder(tmp_path).lock, pytest.raises(ValueError, match="is in use by process"):
         nk.train(pets, out=tmp_path, watch=lambda event: None, **QUICK)
 

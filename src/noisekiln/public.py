@@ -25,6 +25,7 @@ from noisekiln.api import unmerge as unmerge
 from noisekiln.api import upscale as upscale
 from noisekiln.api import variations as variations
 from noisekiln.backbones.base import Backbone as Backbone
+from noisekiln.backbones.dit import Dit as Dit
 from noisekiln.backbones.simple_unet import SimpleUnet as SimpleUnet
 from noisekiln.backbones.strided_unet import StridedUnet as StridedUnet
 from noisekiln.backbones.unet import Unet as Unet
@@ -145,11 +146,13 @@ from noisekiln.runs.events import End as End
 from noisekiln.runs.events import Epoch as Epoch
 from noisekiln.runs.events import Grid as Grid
 from noisekiln.runs.events import HeldOut as HeldOut
+from noisekiln.runs.events import Measured as Measured
 from noisekiln.runs.events import Note as Note
 from noisekiln.runs.events import Plan as Plan
 from noisekiln.runs.events import Reading as Reading
 from noisekiln.runs.events import Saving as Saving
 from noisekiln.runs.events import Score as Score
+from noisekiln.runs.events import Stage as Stage
 from noisekiln.runs.events import Step as Step
 from noisekiln.runs.run import Run as Run
 from noisekiln.samplers.adams import Adams as Adams

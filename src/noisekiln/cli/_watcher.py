@@ -13,6 +13,7 @@ from typing import Self
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from noisekiln.cli._plan import describe_measurement
 from noisekiln.cli._show import console, say
 from noisekiln.components.spec import class_of
 from noisekiln.conditioners.base import Conditioner
@@ -21,7 +22,22 @@ from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.runs.events import DataRead, End, Epoch, Event, Grid, HeldOut, Note, Plan, Reading, Saving, Score, Step
+from noisekiln.runs.events import (
+    DataRead,
+    End,
+    Epoch,
+    Event,
+    Grid,
+    HeldOut,
+    Measured,
+    Note,
+    Plan,
+    Reading,
+    Saving,
+    Score,
+    Stage,
+    Step,
+)  # fmt: skip
 from noisekiln.training.due import EverySeconds
 
 MANY_EPOCHS = 100  # of more, at most one line a second is printed
@@ -40,10 +56,8 @@ class Watcher:
     plan: Plan
 
     def __init__(self, *, line_seconds: float = 15.0) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-        hidden = not console.is_terminal
-        self._reading = Progress(*columns, console=console, disable=hidden, transient=True)
-        self._training = Progress(*columns, console=console, disable=hidden)
+        self._reading = _bar(transient=True)
+        self._training = _bar()
         self._task: TaskID | None = None
         self._line = EverySeconds(line_seconds)
         self._epoch_line = EverySeconds(1.0)  # of more than MANY_EPOCHS
@@ -84,6 +98,18 @@ class Watcher:
     def _(self, event: DataRead) -> None:
         self._reading.stop()
         for line in describe_data(event.data):
+            say(line)
+
+    @__call__.register
+    def _(self, event: Stage) -> None:
+        self._training.stop()
+        self._training, self._task = _bar(), None  # a bar of its own for each stage
+        self._loss, self._steps = None, 0
+        say("stage {} of {}: {}x{} pixels".format(event.number, event.count, *event.size))
+
+    @__call__.register
+    def _(self, event: Measured) -> None:
+        for line in describe_measurement(event.plan, event.measurement):
             say(line)
 
     @__call__.register
@@ -144,6 +170,11 @@ class Watcher:
         self._training.stop()
         for line in describe_end(event):
             say(line)
+
+
+def _bar(*, transient: bool = False) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
 
 
 def describe_step(step: Step, loss: float | None, trend: str) -> str:
@@ -241,7 +272,10 @@ def describe_end(end: End) -> list[str]:
         lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")
     verdict = f"no verdict: {end.why_no_verdict}" if end.verdict is None else end.verdict.advice
     lines += [f"held-out images: {verdict}", f"  grids  {end.folder / 'samples'}"]
-    lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
+    if end.stages:
+        lines += [f"  stages {end.stages[0]}, {', '.join(stage.name for stage in end.stages[1:])}: a run each"]
+    else:
+        lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
     lines += [f"  model  {end.folder / 'model'}"]
     if end.best is not None:
         after = counted(end.best.images_seen, "image")

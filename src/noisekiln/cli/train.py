@@ -36,7 +36,7 @@ def command(
     Run the same command again to resume after an interruption.
     """
     from noisekiln import api
-    from noisekiln.cli._plan import describe_measurement, describe_skipped
+    from noisekiln.cli._plan import describe_skipped
     from noisekiln.cli._show import say
     from noisekiln.cli._watcher import Watcher
 
@@ -45,8 +45,8 @@ def command(
         if not dry_run:
             api.train(data, out=out, watch=watcher, allow_code=allow_code, **settings)
             return
-        measured = api.measure(data, out=out, watch=watcher, allow_code=allow_code, **settings)
-        for line in (*describe_measurement(watcher.plan, measured), *describe_skipped(watcher.plan.data)):
+        api.measure(data, out=out, watch=watcher, allow_code=allow_code, **settings)
+        for line in describe_skipped(watcher.plan.data):
             say(line)
         say("nothing was written")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.components.argument_names import answering_unknown_names
+from noisekiln.components.consent import Consent
 from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
@@ -132,7 +133,7 @@ class Cascade(Model):
         ]
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool = False) -> Model:
+def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: bool | Consent = False) -> Model:
     """The model or the cascade of a folder, ready to sample; arguments and errors are those of `Diffusion.load`."""
     place = model_folder(Path(folder))
     names = read_description(place / "model.json").get("cascade")

@@ -17,6 +17,7 @@ from noisekiln.files.pictures import ImageArray, concat_horizontally, tile
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import finished_images
+from noisekiln.model.model import Model
 
 # A few steps show what a model has learned, independent of its own defaults.
 PREVIEW: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 12, "schedule": "karras"}
@@ -70,7 +71,7 @@ def preview_conditions(
 
 
 def generate_previews(
-    model: Diffusion,
+    model: Model,
     conditions: Sequence[Value | None],
     ranks: Ranks,
     *,

@@ -35,14 +35,11 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     """
     if base is not None:
         settings = settings_from_base_model(settings, data, base)
-    device = pick_device(settings.device)
-    minutes = settings.minutes
-    if minutes is None and settings.images is None and settings.epochs is None:
-        minutes = 10.0 if device == "cpu" else 30.0
-    settings = settings.with_absolute_paths()
-    settings = settings.replace(device=device, minutes=minutes, size=data.size, codec=settings.codec or "pixels")
-    default = Sampling()
+    settings = with_budget(settings).with_absolute_paths()
+    settings = settings.replace(size=data.size, codec=settings.codec or "pixels")
+    device, default = settings.device, Sampling()
     return settings.replace(
+        road="pixels",
         cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
@@ -57,6 +54,14 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         guidance=settings.guidance if settings.guidance is not None else 1.5 if task_of(settings.task) is None else 1.0,
         curves=choose_log(settings.curves),
     )
+
+
+def with_budget(settings: Settings) -> Settings:
+    """The settings with the device that "auto" stands for, and with the default budget if none was requested."""
+    device, minutes = pick_device(settings.device), settings.minutes
+    if minutes is None and settings.images is None and settings.epochs is None:
+        minutes = 10.0 if device == "cpu" else 30.0
+    return settings.replace(device=device, minutes=minutes)
 
 
 def default_precision(device: str, *, shard: bool = False) -> str:

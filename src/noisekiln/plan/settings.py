@@ -52,6 +52,13 @@ class Settings:
         "generate (from noise alone), or a task with a source image: see `noisekiln list tasks`.",
         room="tasks",
     )
+    road: str = _data(
+        "auto",
+        "How images are generated: pixels (at once), cascade (small images first, then larger ones of them, each by a "
+        "network of its own), or auto: on a CPU a cascade from 48 pixels on, for up to 30 minutes.",
+        choices=("auto", "pixels", "cascade"),
+        keep_on_resume=True,
+    )
     cond: str = _data(
         "auto",
         "Condition: auto (what the images have), none, class (class_label), text, or see `noisekiln list "

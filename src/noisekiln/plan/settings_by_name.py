@@ -25,6 +25,7 @@ class SettingsByName(TypedDict, total=False):
     lora: int | None
     size: int | tuple[int, int] | None
     task: str | Task
+    road: str
     cond: str
     codec: str | Codec | None
     minutes: float | None

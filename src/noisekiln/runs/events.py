@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from noisekiln.data import DataSet
+from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
 from noisekiln.training.report import Report
@@ -61,6 +62,34 @@ class Plan:
     share: float
     notes: tuple[str, ...]
     verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a cascade starts, or resumes.
+
+    Attributes:
+        number: 1 for the first, which generates the smallest images.
+        count: Number of stages.
+        size: Height and width of its images.
+    """
+
+    number: int
+    count: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The time and memory of training were measured, by a few real steps.
+
+    Attributes:
+        plan: Plan of what was measured.
+        measurement: What was found.
+    """
+
+    plan: Plan
+    measurement: Measurement
 
 
 @dataclass(frozen=True)
@@ -181,6 +210,7 @@ class End:
         why_no_verdict: Why there is none, as the end of a sentence.
         undertrained: What samples show so early, and which budget would be enough, in one line; "" if this was.
         best: Score of the weights in `model-best/`, if the run keeps them.
+        stages: Folders of the stages of a cascade, each a run; empty for a single model.
     """
 
     why: Why
@@ -193,9 +223,10 @@ class End:
     why_no_verdict: str = ""
     undertrained: str = ""
     best: Score | None = None
+    stages: tuple[Path, ...] = ()
 
 
-Event = Reading | DataRead | Plan | Note | Grid | Epoch | HeldOut | Score | Saving | Step | End
+Event = Reading | DataRead | Stage | Plan | Measured | Note | Grid | Epoch | HeldOut | Score | Saving | Step | End
 
 
 def check_watch(watch: object) -> None:

@@ -87,7 +87,8 @@ class RunFolder:
             consent = consent_to(asdict(own), allow_code)
             resolved = self._resume_settings(own, data, base, consent)
             codec = load_codec(self.codec, consent)
-        self._check_same_data(settings, data)
+        if checkpoints.list_images_seen(self.checkpoints):
+            self.check_same_data(settings, data)
         return Opened(
             settings=resolved,
             data=data,
@@ -123,6 +124,7 @@ class RunFolder:
         with self.writing(), self.locked(ranks):
             if ranks.is_main:
                 self._check_not_overtaken(opened, images_seen)
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
                 self.write_metadata(opened.settings, opened.data)
                 append_environment(self.path, images_seen, opened.settings.device, ranks.world_size)
                 keep_model(opened.base, self.path / START)
@@ -160,7 +162,6 @@ class RunFolder:
 
     def write_metadata(self, settings: Settings, data: DataSet) -> None:
         """Write `run.yaml` and `dataset.json`."""
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.settings_file) as draft:
             settings.write(draft)
         write_json(self.data_file, _describe_data(data))
@@ -236,10 +237,8 @@ class RunFolder:
     def _is_leftover(self, file: Path) -> bool:
         return file.name in LEFTOVERS or (file == self.checkpoints and file.is_dir() and not any(file.iterdir()))
 
-    def _check_same_data(self, settings: Settings, data: DataSet) -> None:
+    def check_same_data(self, settings: Settings, data: DataSet) -> None:
         """Raise ValueError if the run was trained on other images than these, which `settings.data` names."""
-        if not checkpoints.list_images_seen(self.checkpoints):
-            return
         described = self._read_data_file()
         if described["fingerprint"] != data.fingerprint:
             parts = [described.get(name) for name in ("images", "held_out")]

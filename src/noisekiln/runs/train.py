@@ -4,7 +4,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -15,22 +15,27 @@ from noisekiln.components.own_code import noting_own_code
 from noisekiln.components.plain_values import all_plain
 from noisekiln.components.registry import PACKAGE
 from noisekiln.components.setting import check_argument
+from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
 from noisekiln.errors import counted, printable
 from noisekiln.machine.interrupt import Interrupt, exit_code
+from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.model import Model
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.paths import expand_home
 from noisekiln.plan.chosen_components import check_components
 from noisekiln.plan.lookalike import lookalike_run
+from noisekiln.plan.road import PIXELS
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.settings_by_name import SettingsByName
-from noisekiln.plan.source_models import check_models_exist, default_folder, load_with_consent, size_to_load
+from noisekiln.plan.source_models import check_models_exist, default_folder, size_to_load
 from noisekiln.plan.task_data import GENERATE, read_images
-from noisekiln.runs.events import DataRead, End, Event, Note, Plan, Reading, check_watch
+from noisekiln.runs.events import DataRead, End, Event, Measured, Note, Plan, Reading, Stage, check_watch
+from noisekiln.runs.open_run import open_run
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 
@@ -55,8 +60,10 @@ def train(
     intervals: Intervals = Intervals(),
     allow_code: bool = False,
     **settings: Unpack[SettingsByName],
-) -> Diffusion:
+) -> Model:
     """Train on images, or resume an interrupted call; returns the model, which is also saved in `out`.
+
+    The model is a `Diffusion`, or on the road of a cascade a `Cascade`.
 
     Args:
         data: A folder, a file, a bundled name; or images in memory: an array or a tensor (N, H, W, C) or (N, C, H, W)
@@ -96,15 +103,17 @@ def measure(
     watch: Watch | None = None,
     allow_code: bool = False,
     **settings: Unpack[SettingsByName],
-) -> Measurement:
+) -> list[Measurement]:
     """Measure the time and memory that training would need, by a few real steps; nothing is written.
+
+    Returns one measurement for each network to train: that of the model, or those of a cascade's stages.
 
     Args:
         data: Images, as in `train`.
         labels: The class of each image in memory.
         captions: The caption of each image in memory.
         out: Folder of the run, new or existing.
-        watch: Callback for `Reading`, `DataRead` and `Plan`.
+        watch: Callback for `Reading`, `DataRead`, `Stage`, `Plan` and `Measured`.
         allow_code: Whether all Python files may be run, as in `train`.
         settings: Settings, as in `train`.
 
@@ -115,14 +124,14 @@ def measure(
     with noting_own_code():
         words = {"labels": labels, "captions": captions}
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
-        run = Run(chosen, images, folder, allow_code=allow_code)
-        watch(run.plan)
-        for text in run.warnings:
-            watch(Note(text))
-        opened = run.opened
-        return measure_run(
-            opened.settings, opened.data, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
-        )
+        run = open_run(chosen, images, folder, allow_code=allow_code)
+        if isinstance(run, Run):
+            return [_measured(run, watch)]
+        found = []
+        for number, stage in enumerate(run.stages):
+            watch(Stage(number + 1, len(run.stages), stage.size))
+            found.append(_measured(run.open_stage(number), watch))
+        return found
 
 
 @learning
@@ -156,7 +165,9 @@ def fine_tune_on(
     data = _read_data(images, GENERATE, model.size, watch)
     source = str(images) if isinstance(images, str | Path) else None
     settings, folder = lookalike_run(expand_home(run), model, data, source=source, minutes=minutes, device=device)
-    return _train(settings, folder, data, watch, allow_code=allow_code)
+    tuned = _train(settings.replace(road=PIXELS), folder, data, watch, allow_code=allow_code)
+    assert isinstance(tuned, Diffusion)
+    return tuned
 
 
 def warn(event: Event) -> None:
@@ -237,10 +248,10 @@ def _train(
     intervals: Intervals = Intervals(),
     *,
     allow_code: bool = False,
-) -> Diffusion:
+) -> Model:
     if torchrun.rank() == 0:  # the others have not joined yet
         RunFolder(folder).check_free()
-    run = Run(settings, data, folder, intervals=intervals, allow_code=allow_code)
+    run = open_run(settings, data, folder, intervals=intervals, allow_code=allow_code)
     with Interrupt() as interrupt:
         for event in run.events(interrupt):
             watch(event)
@@ -249,4 +260,16 @@ def _train(
         raise KeyboardInterrupt
     if event.signal:
         sys.exit(exit_code(event.signal))
-    return load_with_consent(folder, settings, device=run.settings.device, allow_code=allow_code)
+    return load(folder, device=run.settings.device, allow_code=consent_to(asdict(settings), allow_code))
+
+
+def _measured(run: Run, watch: Watch) -> Measurement:
+    watch(run.plan)
+    for text in run.warnings:
+        watch(Note(text))
+    opened = run.opened
+    found = measure_run(
+        opened.settings, opened.data, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+    )
+    watch(Measured(run.plan, found))
+    return found

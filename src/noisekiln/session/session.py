@@ -106,7 +106,7 @@ class Session:
         if not isinstance(self.model, Diffusion):
             raise ValueError(
                 "This is a cascade of models, and this command needs a single model. "
-                "Give the folder of one of its stages."
+                "Train one with `road=pixels`, or give the folder of one of its stages."
             )
         return self.model
 

@@ -23,7 +23,7 @@ def check_single(model: Diffusion) -> None:
     if not isinstance(model, Diffusion):
         raise ValueError(
             f"This is a {type(model).__name__}, and this function needs a single model. "
-            "Load one with noisekiln.load; of a cascade, load one of its stages."
+            "Train one with `road=pixels`; or of a cascade, load one of its stages with noisekiln.load."
         )
 
 
