@@ -76,6 +76,7 @@ def right() -> nk.Images:
     model.sample(3).save("a").pop()
     nk.load("runs/a").sample(2, size=(8, 16), sampler=nk.DDIM(), guidance=nk.ClassifierFree(2.0))
     nk.inpaint(model, "a.png", np.eye(8), method=nk.Replacement(), schedule=nk.Cosine(), count=2)
+    nk.upscale(nk.load("runs/a"), "a.png")
     nk.train("x", sampler=nk.DDIM(), schedule=nk.Cosine(), optimizer=nk.AdamW(), draw="uniform")
     return nk.edit(model, model.sample(3)[0])
 

@@ -24,6 +24,7 @@ from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.train import fine_tune_on, measure, train
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
+from noisekiln.uses.fit_image import single_model
 from noisekiln.uses.inpainting import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
@@ -106,13 +107,13 @@ def _on_cpu(model: Model, progress: Iterator[Progress], options: SamplingByName)
     return Images.of(finished_images(progress).cpu())
 
 
-def edit(model: Diffusion, image: ImageLike, *, strength: float = 0.7, **options: Unpack[OptionsByName]) -> Images:
+def edit(model: Model, image: ImageLike, *, strength: float = 0.7, **options: Unpack[OptionsByName]) -> Images:
     """An image changed towards a condition (image-to-image): (N, H, W, C) uint8; see `noisekiln.uses.editing.edit`."""
-    return _on_cpu(model, editing.edit(model, image, strength=strength, **options), options)
+    return _on_cpu(model, editing.edit(single_model(model), image, strength=strength, **options), options)
 
 
 def inpaint(
-    model: Diffusion,
+    model: Model,
     image: ImageLike,
     missing: MaskLike,
     *,
@@ -120,18 +121,18 @@ def inpaint(
     **options: Unpack[OptionsByName],
 ) -> Images:
     """An image with its missing pixels generated: (N, H, W, C) uint8; see `noisekiln.uses.inpainting.inpaint`."""
-    return _on_cpu(model, inpainting.inpaint(model, image, missing, method=method, **options), options)
+    return _on_cpu(model, inpainting.inpaint(single_model(model), image, missing, method=method, **options), options)
 
 
 def interpolate(
-    model: Diffusion, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Unpack[SamplingByName]
+    model: Model, keys: Sequence[int | ImageLike], *, frames: int = 8, **options: Unpack[SamplingByName]
 ) -> Images:
     """Images between key frames: (frames * (keys - 1) + 1, H, W, C) uint8; see `noisekiln.uses.interpolation`."""
-    return _on_cpu(model, interpolation.interpolate(model, keys, frames=frames, **options), options)
+    return _on_cpu(model, interpolation.interpolate(single_model(model), keys, frames=frames, **options), options)
 
 
 def outpaint(
-    model: Diffusion,
+    model: Model,
     image: ImageLike,
     *,
     left: int = 0,
@@ -143,11 +144,11 @@ def outpaint(
 ) -> Images:
     """An image extended beyond its edges: (N, H', W', C) uint8; see `noisekiln.uses.outpainting.outpaint`."""
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
-    return _on_cpu(model, outpainting.outpaint(model, image, **sides, method=method, **options), options)
+    return _on_cpu(model, outpainting.outpaint(single_model(model), image, **sides, method=method, **options), options)
 
 
 def restore(
-    model: Diffusion,
+    model: Model,
     image: ImageLike,
     operator: str | Operator | Sequence[str | Operator],
     *,
@@ -155,27 +156,33 @@ def restore(
     **options: Unpack[OptionsByName],
 ) -> Images:
     """An image without the damage of an operator: (N, H', W', C) uint8; see `noisekiln.uses.restoration`."""
-    return _on_cpu(model, restoration.restore(model, image, operator, method=method, **options), options)
+    return _on_cpu(model, restoration.restore(single_model(model), image, operator, method=method, **options), options)
 
 
 def style(
-    model: Diffusion,
+    model: Model,
     image: ImageLike,
     *,
     source_condition: Any = None,
     strength: float = 0.95,
-    target_model: Diffusion | None = None,
+    target_model: Model | None = None,
     **options: Unpack[SeedByName],
 ) -> Images:
     """An image with another class, prompt or model: (1, H, W, C) uint8; see `noisekiln.uses.style_transfer.style`."""
+    target = None if target_model is None else single_model(target_model)
     progress = style_transfer.style(
-        model, image, source_condition=source_condition, strength=strength, target_model=target_model, **options
+        single_model(model),
+        image,
+        source_condition=source_condition,
+        strength=strength,
+        target_model=target,
+        **options,
     )
     return _on_cpu(model, progress, options)
 
 
 def upscale(
-    model: Diffusion,
+    model: Model,
     image: ImageLike,
     factor: int = 4,
     *,
@@ -183,11 +190,13 @@ def upscale(
     **options: Unpack[OptionsByName],
 ) -> Images:
     """An image with more pixels: (N, factor H, factor W, C) uint8; see `noisekiln.uses.upscaling.upscale`."""
-    return _on_cpu(model, upscaling.upscale(model, image, factor, method=method, **options), options)
+    return _on_cpu(model, upscaling.upscale(single_model(model), image, factor, method=method, **options), options)
 
 
 def variations(
-    model: Diffusion, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Unpack[SeedByName]
+    model: Model, image: ImageLike, *, strength: float = 0.5, count: int = 8, **options: Unpack[SeedByName]
 ) -> Images:
     """Images similar to one: (N, H, W, C) uint8; see `noisekiln.uses.variation.variations`."""
-    return _on_cpu(model, variation_use.variations(model, image, strength=strength, count=count, **options), options)
+    return _on_cpu(
+        model, variation_use.variations(single_model(model), image, strength=strength, count=count, **options), options
+    )

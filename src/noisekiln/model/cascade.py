@@ -138,7 +138,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: 
     place = model_folder(Path(folder))
     names = read_description(place / "model.json").get("cascade")
     if names is None:
-        return Diffusion.load(place, device=device, allow_code=allow_code)
+        return Diffusion.load(folder, device=device, allow_code=allow_code)  # whose errors name this folder
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isalnum() for name in names):
         raise ValueError(
             f"{place / 'model.json'} names no stages of a cascade. It is damaged. "

@@ -65,7 +65,8 @@ class CascadeRun:
     ) -> None:
         self._chosen_by_default = settings.road == AUTO
         self.settings = with_budget(settings).replace(road=CASCADE, size=data.size)
-        self.folder, self.data, self.intervals, self.allow_code = RunFolder(folder), data, intervals, allow_code
+        self.folder, self.data = RunFolder(folder), data
+        self.intervals, self.allow_code = intervals, allow_code
         self.folder.check_is_run_or_empty()
         if self.folder.data_file.is_file():
             self.folder.check_same_data(settings, data)
@@ -169,7 +170,7 @@ class CascadeRun:
         saved = list(takewhile(lambda number: (self.stage_folder(number) / MODEL / "model.json").is_file(), stages))
         names = [f"{STAGE}{number}" for number in saved] if len(saved) > 1 else ["."] * len(saved)
         sources = {name: self.stage_folder(number) / MODEL for name, number in zip(names, saved, strict=True)}
-        if _holds(self.folder.model, sources):
+        if _is_current(self.folder.model, sources):
             return
         with self.folder.writing(), atomic_folder(self.folder.model) as draft:
             for name, source in sources.items():
@@ -182,7 +183,7 @@ class CascadeRun:
         """Lock the folder, and write the settings of the cascade into it."""
         with self.folder.writing(), self.folder.locked(self.ranks):
             if self.ranks.is_main:
-                self.folder.write_metadata(self.settings, self.data)
+                self.folder.write_description(self.settings, self.data)
             yield
 
     def _end(self, ends: list[End]) -> End:
@@ -211,7 +212,7 @@ class CascadeRun:
         return about_undertrained_model(self.settings.replace(batch_size=batch_size), fewest, sum(self._seconds)) or ""
 
 
-def _holds(model: Path, sources: Mapping[str, Path]) -> bool:
+def _is_current(model: Path, sources: Mapping[str, Path]) -> bool:
     """Whether a model is that of these folders, byte for byte.
 
     Args:

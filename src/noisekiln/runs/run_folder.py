@@ -124,7 +124,6 @@ class RunFolder:
         with self.writing(), self.locked(ranks):
             if ranks.is_main:
                 self._check_not_overtaken(opened, images_seen)
-                self.checkpoints.mkdir(parents=True, exist_ok=True)
                 self.write_metadata(opened.settings, opened.data)
                 append_environment(self.path, images_seen, opened.settings.device, ranks.world_size)
                 keep_model(opened.base, self.path / START)
@@ -161,6 +160,11 @@ class RunFolder:
             raise SaveFailed.of(what, error) from error
 
     def write_metadata(self, settings: Settings, data: DataSet) -> None:
+        """Write `run.yaml` and `dataset.json`, beside a place for checkpoints."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.write_description(settings, data)
+
+    def write_description(self, settings: Settings, data: DataSet) -> None:
         """Write `run.yaml` and `dataset.json`."""
         with atomic_write(self.settings_file) as draft:
             settings.write(draft)

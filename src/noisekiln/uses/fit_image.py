@@ -13,18 +13,20 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import map_images
+from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
 from noisekiln.model.tiling import windows
 from noisekiln.operators.grayscale import Grayscale
 
 
-def check_single(model: Diffusion) -> None:
-    """Raise ValueError for a cascade, or anything else that is not a single model."""
+def single_model(model: Model) -> Diffusion:
+    """The model, if it is a single one; raises ValueError for a cascade, or for anything else."""
     if not isinstance(model, Diffusion):
         raise ValueError(
             f"This is a {type(model).__name__}, and this function needs a single model. "
             "Train one with `road=pixels`; or of a cascade, load one of its stages with noisekiln.load."
         )
+    return model
 
 
 def as_floats(model: Diffusion, image: ImageLike) -> Tensor:
@@ -33,7 +35,7 @@ def as_floats(model: Diffusion, image: ImageLike) -> Tensor:
     Raises:
         ValueError: For another shape or kind of array, or channels that cannot be converted to the model's.
     """
-    check_single(model)
+    single_model(model)
     floats = torch.from_numpy(np.array(single_image(image))).permute(2, 0, 1)[None].float() / 255
     actual, needed = floats.shape[1], model.codec.image_channels
     if actual == needed:

@@ -17,7 +17,7 @@ from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
 from noisekiln.samplers.base import SeededNoise
-from noisekiln.uses.fit_image import as_uint8, check_single, to_x
+from noisekiln.uses.fit_image import as_uint8, single_model, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
 from noisekiln.uses.options_by_name import SamplingByName
 from noisekiln.uses.request import SampleOptions
@@ -42,7 +42,7 @@ def interpolate(
     Raises:
         ValueError: For fewer than two keys, an image of another size, or an invalid option.
     """
-    check_single(model)
+    single_model(model)
     if not isinstance(keys, Sequence | np.ndarray | Tensor) or isinstance(keys, str):
         raise ValueError(
             f"`keys`: a {type(keys).__name__} is no list of key frames. Give two or more: seeds, images, or both."

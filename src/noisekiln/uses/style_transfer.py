@@ -15,7 +15,7 @@ from noisekiln.files.pictures import ImageArray
 from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Progress
-from noisekiln.uses.fit_image import as_uint8, check_single, crop_images, pad_for_codec, to_x
+from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, single_model, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, invert_and_generate, prepare_inversion
 from noisekiln.uses.options_by_name import SeedByName
 from noisekiln.uses.request import SampleOptions
@@ -83,8 +83,8 @@ def _checked_options(options: SeedByName) -> SampleOptions:
 
 def _checked_target(model: Diffusion, target: Diffusion) -> Diffusion:
     """The model that samples, if noise of the first model is noise of it too."""
-    check_single(model)
-    check_single(target)
+    single_model(model)
+    single_model(target)
     if _size_of(target) != _size_of(model):
         raise ValueError(
             f"The second model generates {_size_of(target)} and the first {_size_of(model)}, so they share no noise. "
