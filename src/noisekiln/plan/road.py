@@ -20,6 +20,8 @@ SMALL_SIDE = 16  # pixels of the first stage, at most
 NARROW_SIDE = 8  # pixels that the shorter side keeps, at least
 CASCADE_SIDE, CASCADE_MINUTES = 48, 30.0  # on a CPU a cascade is the default from this side, up to this budget
 NOISE = 0.1  # share of noise that a stage sees on the images of the one before (records/README.md)
+# From CASCADE_SIDE on, where a short budget holds few steps of the default network and batch (LOG.md).
+LARGE_BATCH_SIZE, LARGE_MODEL = 16, "xs"
 LAST_SHARE = 0.5  # of the budget, for the last stage; the others share the rest equally
 AT_ONCE = 1024  # images that are made small at once
 
@@ -86,8 +88,11 @@ def settings_of_stage(settings: Settings, stage: StagePlan, image_count: int) ->
         stage: The stage.
         image_count: Number of training images.
     """
-    images = settings.image_budget(image_count)
+    images, large = settings.image_budget(image_count), stage.task != GENERATE and max(stage.size) >= CASCADE_SIDE
+    own_network = settings.model != "auto" or settings.backbone is not None
     return settings.replace(
+        batch_size=settings.batch_size or (LARGE_BATCH_SIZE if large else None),
+        model=LARGE_MODEL if large and not own_network else settings.model,
         road=PIXELS,
         task=stage.task,
         minutes=None if settings.minutes is None else settings.minutes * stage.share,
