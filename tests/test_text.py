@@ -116,6 +116,7 @@ def test_a_sample_in_python_warns_of_ignored_words(monkeypatch):
     monkeypatch.setattr("noisekiln.model.model.finished_images", lambda progress: progress)
     monkeypatch.setattr(api, "finished_images", lambda progress: torch.zeros(1, 4, 4, 1, dtype=torch.uint8))
     monkeypatch.setattr(api.editing, "edit", lambda model, image, **options: None)
+    monkeypatch.setattr(api, "single_model", lambda model: model)
     model = Written()
     for call in (
         lambda text: model.sample([text, None]),
