@@ -280,6 +280,14 @@ def test_the_road_cannot_be_changed_on_the_command_line(cli: Command, faces, tra
     assert "--road cascade (now pixels)" in result.flat
 
 
+@pytest.mark.parametrize("words", [("plot",), ("ema", "--length", 0.1)])
+def test_what_only_a_stage_has_is_asked_of_a_stage(words, cli: Command, trained):
+    command, *options = words
+    result = cli(command, trained[0], *options)
+    assert result.code == 2
+    assert f"Give one of them, such as {trained[0] / 'stage0'}." in result.flat
+
+
 def test_no_note_is_lost(data, tmp_path):
     """The first stage has fewer images than its batch, which the plan says."""
     events = list(CascadeRun(SETTINGS.replace(batch_size=64), data, tmp_path, intervals=RARE).events())

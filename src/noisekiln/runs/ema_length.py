@@ -20,6 +20,7 @@ from noisekiln.model.adapter import FILE, NEW_ROWS, Adapter, merge
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import START
+from noisekiln.runs.refusals import check_single_run
 from noisekiln.runs.run_folder import RunFolder
 
 MAX_RESIDUAL = 0.5  # as a share of the profile: beyond, the result is another average than the requested one
@@ -51,6 +52,7 @@ class PostHocEma:
         read_model_description(folder)  # raises a helpful error if the folder is not a run
         if not self.run.settings_file.is_file():
             raise ValueError(f"{folder} is a model without its run, so there are no snapshots. Give the run's folder.")
+        check_single_run(folder)
         self.settings = Settings.read(self.run.settings_file)
         # the only setting that is built from there
         check_specs({"task": self.settings.task}, Consent.of(allow_code), self.run.settings_file)

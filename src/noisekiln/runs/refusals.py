@@ -57,6 +57,16 @@ def other_images(
     )
 
 
+def check_single_run(folder: Path) -> None:
+    """Raise ValueError if a folder holds a cascade, whose stages have the logs and the averages of a run."""
+    stage = folder / "stage0"
+    if (stage / "run.yaml").is_file():
+        raise ValueError(
+            f"{folder} is a cascade, and each of its stages is a run with a log and averages of its own. "
+            f"Give one of them, such as {stage}."
+        )
+
+
 def _way_on(run: Path) -> str:
     return f", with `start={run}` to go on from this model"
 

@@ -8,6 +8,7 @@ from noisekiln.files.model_folder import model_folder
 from noisekiln.logs.json_lines import FILE, damage_of_log, read_metrics
 from noisekiln.plots.figure import save_figure
 from noisekiln.plots.run_curves import draw_run
+from noisekiln.runs.refusals import check_single_run
 
 NAMES = ("curves.png", "curves.svg")
 RUN_FILES = ("run.yaml", FILE)  # by which a run is recognised
@@ -24,6 +25,7 @@ def plot_run(run: Path, files: Sequence[Path]) -> str:
         ValueError: If there is no run, or its log has nothing to draw yet.
     """
     check_is_run(run)
+    check_single_run(run)
     name = run.resolve().name
     figure = draw_run(read_metrics(run), name, complete=True)
     damage = damage_of_log(run)
