@@ -1,6 +1,6 @@
 """What each road reaches in which time: sizes x minutes x roads, each cell a run with all else at its default.
 
-    python benchmarks/roads.py toon_avatars64.npz --sizes 64 --minutes 2 5 --record records/roads.json
+    python benchmarks/roads.py toon_avatars64.npz --sizes 64 --minutes 4 --record records/roads.json
 
 DATA is whatever `noisekiln train` takes. A cell trains with `noisekiln train DATA --size S --minutes M --road R`, and
 500 samples are compared with real images in the features of EfficientNet: the Fréchet distance over that of as many

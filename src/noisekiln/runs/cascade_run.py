@@ -104,7 +104,7 @@ class CascadeRun:
         interrupt, ends = interrupt or Interrupt(), list[End]()
         if self._chosen_by_default:
             yield Note(
-                f"{len(self.stages)} models of a cascade are trained, the first for small images, which is far better "
+                f"{len(self.stages)} models of a cascade are trained, the first for small images, which is better "
                 "in a short time; `road=pixels` trains a single model, which can also inpaint, edit and upscale images"
             )
         with self._claimed():
