@@ -235,6 +235,18 @@ def test_other_images_are_refused_before_anything_is_written(trained, faces, dat
     assert (folder / "dataset.json").read_bytes() == before
 
 
+def test_a_network_of_ones_own_is_trained_at_every_stage(data, tmp_path):
+    """The settings name the file, which is consent enough for the grids too."""
+    (tmp_path / "own.py").write_text(
+        "from noisekiln.backbones.unet import Unet\n\n\nclass Own(Unet):\n    pass\n", encoding="utf-8"
+    )
+    own = TINY.replace("unet", f"{tmp_path / 'own.py'}:Own")
+    *_, end = CascadeRun(SETTINGS.replace(backbone=own), data, tmp_path / "run", intervals=RARE).events()
+    assert end.why == "done"
+    with pytest.raises(ValueError, match=r"runs the Python code of"):
+        nk.load(tmp_path / "run")
+
+
 def test_files_of_something_else_are_refused(data, tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files, but no run"):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from noisekiln.files.model_folder import read_description, write_description
 from noisekiln.files.pictures import save_image
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.cascade import Cascade
-from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.preview import PREVIEW, generate_previews, preview_conditions, sheet_of
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.road import AUTO, CASCADE, cascade_stages, data_of_stage, settings_of_stage
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.source_models import load_with_consent
 from noisekiln.runs.events import End, Event, Grid, Note, Saving, Stage, Why
 from noisekiln.runs.grids import delete_grids_after, describe_run
 from noisekiln.runs.run import Run
@@ -148,10 +149,8 @@ class CascadeRun:
                 shutil.copyfile(own, file)
             return file
         device, stage = run.settings.device, run.copies.averaged().eval().diffusion
-        before = [
-            Diffusion.load(self.stage_folder(earlier), device=device, allow_code=self.allow_code)
-            for earlier in range(number)
-        ]
+        load = partial(load_with_consent, settings=self.settings, device=device, allow_code=self.allow_code)
+        before = [load(self.stage_folder(earlier)) for earlier in range(number)]
         with torch.random.fork_rng(devices=[]):
             cascade = Cascade([*before, stage]).eval()
         conditioner = None if self.settings.cond == "none" else cascade.conditioner
