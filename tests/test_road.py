@@ -185,9 +185,13 @@ def test_an_interrupted_cascade_ends_with_the_same_weights(steps, trained, data,
         interrupt.signal = signal.SIGTERM if seen >= steps else 0
         ends += [event] if isinstance(event, End) else []
     assert [(end.why, end.signal) for end in ends] == [("stopped", signal.SIGTERM)]
+    (tmp_path / "samples").mkdir(exist_ok=True)
+    (tmp_path / "samples" / "000000100.png").touch()  # of steps that a kill has undone
     *_, end = CascadeRun(SETTINGS, data, tmp_path, intervals=RARE).events()
     assert (end.why, end.images_seen) == ("done", 128)
     assert weights(tmp_path) == weights(trained[0])
+    assert {file.name for file in (tmp_path / "samples").iterdir()} >= {"000000096.png", "000000128.png"}
+    assert not (tmp_path / "samples" / "000000100.png").exists()
     *_, end = CascadeRun(SETTINGS, data, tmp_path, intervals=RARE).events()
     assert end.why == "finished before"
 
