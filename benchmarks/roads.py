@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sizes", nargs="+", type=int, default=[64])
     parser.add_argument("--minutes", nargs="+", type=float, default=[2, 5, 10])
-    parser.add_argument("--roads", nargs="+", default=["pixels", "cascade"])
+    parser.add_argument("--roads", nargs="+", default=["pixels", "cascade", "latent"])
     parser.add_argument("--work", type=Path, default=Path(".bench/roads"))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()

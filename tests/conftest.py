@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}  # before CUDA is initialized
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # no AMX: equality to the bit is tested in fp32
 
 
 class CommandResult(NamedTuple):
@@ -107,9 +108,10 @@ def draws_pictures() -> None:
 @pytest.fixture
 def measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time three steps, and not two seconds of them."""
-    from noisekiln.monitor.measure import measure
+    from noisekiln.monitor.measure import measure, measure_codec
 
     monkeypatch.setattr("noisekiln.runs.train.measure_run", partial(measure, seconds=0.0))
+    monkeypatch.setattr("noisekiln.runs.train.measure_codec", partial(measure_codec, seconds=0.0))
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,8 @@ def run_shell(cli, command):
     assert words[0] == "noisekiln", f"only noisekiln's commands are shown without a marker, not {words[0]!r}"
     if words[1:2] == ["train"]:
         words = short_train(words)
+    if words[1:3] == ["codec", "train"]:
+        words += ["--images", str(SHORT["images"]), "--batch", str(SHORT["batch_size"])]
     if words[1:2] == ["evaluate"]:
         words += ["-n", "24"]
     result = cli(*words[1:])
@@ -85,6 +87,8 @@ def a_page_changes_nothing(monkeypatch, tmp_path):
 
     train = public.train
     monkeypatch.setattr(public, "train", lambda data, **settings: train(data, **SHORT | settings))
+    train_codec = public.train_codec
+    monkeypatch.setattr(public, "train_codec", lambda data, **settings: train_codec(data, **settings | {"images": 64}))
     monkeypatch.setattr(readers, "__path__", list(readers.__path__))
     monkeypatch.chdir(tmp_path)
 
@@ -93,7 +97,7 @@ def a_page_changes_nothing(monkeypatch, tmp_path):
     "page",
     [pytest.param(page, marks=() if page.stem in QUICK else pytest.mark.slow, id=page.stem) for page in PAGES],
 )
-def test_the_blocks_of_a_page_run(page, tmp_path, a_page_changes_nothing, cli):
+def test_the_blocks_of_a_page_run(page, tmp_path, a_page_changes_nothing, measure_briefly, cli):
     namespace, printed = {"__name__": f"docs_{page.stem}"}, None
     for block in blocks(page):
         named = NAMED_FILE.match(block.text)

@@ -9,6 +9,7 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
 from noisekiln.runs.step_changes import StepChanges
+from noisekiln.training.budget import Budget
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
 from noisekiln.training.report import Report
 
@@ -67,6 +68,28 @@ def test_grids_are_due_at_their_shares_and_not_after_the_last_step():
     assert not due_actions(share=0.99).grid(step(1000))
     resumed = due_actions(share=0.2)
     assert [images for images in range(300, 1001, 100) if resumed.grid(step(images))] == [600]
+
+
+def test_a_grid_of_a_budget_in_minutes_takes_a_tenth_of_the_time_at_most():
+    """Large images take long to sample; the first grid is expected to take as long as training on some images."""
+    trainer = SimpleNamespace(
+        share=0.0, images_seen=0, seconds=0.0, budget=Budget(minutes=10),
+        ranks=SimpleNamespace(all_reduce_sum=lambda values: values, world_size=1),
+    )  # fmt: skip
+    due = DueActions(Settings(minutes=10), Intervals(grids_at=(0.1, 0.2, 0.3, 0.4)), trainer)
+
+    def at(share, images):
+        return due.grid(Report(images, 600 * share, share, 1.0, 1.0, 1e-3))
+
+    assert not at(0.1, 500)  # 128 images take 15 seconds, and there were 60
+    assert at(0.2, 2000)  # 8 seconds of 120
+    trainer.seconds = 120.0
+    due.grid_ended(20.0)
+    assert trainer.budget.reserved == 40
+    assert not at(0.3, 3000)  # 20 seconds again, of 40
+    trainer.seconds = 20.0
+    due.grid_ended(2.0)
+    assert at(0.4, 3000)
 
 
 def test_checkpoints_are_due_by_time_at_multiples_and_with_grids():

@@ -21,6 +21,7 @@ LAYERS = [
     *("files", "data", "machine", "distributed", "images"),  # know nothing of diffusion
     *("schedules", "textbook", "draws", "noise_labels", "loss_weights"),  # curves and choices
     *("blocks", "operators", "codecs", "conditioners", "backbones", "tasks"),  # what is learned, what is seen
+    "autoencoding",
     *("denoisers", "objectives", "optimizers"),
     *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
     *("ema", "logs", "training", "metrics", "features"),  # know nothing of diffusion

@@ -17,11 +17,16 @@ from noisekiln.monitor.held_out import HeldOutLoss
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
-from noisekiln.runs.events import End
+from noisekiln.runs.events import End, Note, Step
 from noisekiln.runs.grids import Grids
-from noisekiln.runs.reserved_time import count_as_used, reserve
+from noisekiln.runs.reserved_time import agreed_seconds, count_as_used, reserve
 from noisekiln.runs.run import Run
-from noisekiln.runs.undertrained import about_undertrained_model, about_undertrained_run, clear_after
+from noisekiln.runs.undertrained import (
+    about_short_budget,
+    about_undertrained_model,
+    about_undertrained_run,
+    clear_after,
+)
 from noisekiln.training.budget import Budget
 
 SETTINGS = Settings(images=32, batch_size=16, backbone=TINY, curves="none", steps=1)
@@ -50,6 +55,8 @@ def test_samples_are_clear_after_enough_images_and_enough_steps():
         "training, larger ones later"
     )
     by_epochs = Settings(batch_size=64, epochs=3)
+    half = about_undertrained_model(undertrained, 5_000, seconds=30.0, share=0.5)
+    assert "`minutes=4`" in str(half)  # of the whole
     assert "`epochs=12`" in str(about_undertrained_model(by_epochs, 5_000, seconds=30.0))
     assert "`images=20000`" in str(about_undertrained_model(Settings(batch_size=64, images=5_000), 5_000, seconds=30.0))
     for seconds, minutes in ((1.0, "0.1"), (40.0, "2.7"), (60.0, "4")):
@@ -71,6 +78,36 @@ def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: P
     assert about_undertrained_run(tmp_path / "r") is None
     with pytest.warns(UserWarning, match="samples are still mostly noise"):
         nk.train(pets, images=16, batch_size=16, backbone=TINY, curves="none", out=tmp_path / "p")
+
+
+@pytest.mark.parametrize(("changes", "speed", "share", "said"), [
+    ({}, 15.0, 1.0, "64x48 pixels in 1 minutes on this machine: about 900 images are seen, and samples will be mostly "
+     "noise. They would become clear with about `minutes=23`"),  # 64 sqrt(.045) is below the smallest size
+    ({}, 80.0, 1.0, "`minutes=5`, or with `size=24` in the same time"),
+    ({}, 80.0, 0.5, "64x48 pixels in 2 minutes"),
+    ({}, 80.0, 0.5, "with about `minutes=9`"),
+])  # fmt: skip
+def test_a_budget_that_is_too_short_is_said_beforehand(changes, speed, share, said):
+    settings = Settings(minutes=1, batch_size=64, size=(64, 48)).replace(**changes)
+    [line] = about_short_budget(settings, speed, share=share)
+    assert said in line
+
+
+@pytest.mark.parametrize(("changes", "speed"), [
+    ({}, 84.0), ({}, None), ({"minutes": None, "images": 10}, 1.0), ({"task": "upscale"}, 1.0), ({"start": "a"}, 1.0),
+    ({"teacher": "a"}, 1.0),
+])  # fmt: skip
+def test_enough_time_and_another_beginning_need_no_word(changes, speed):
+    settings = Settings(minutes=1, batch_size=64, size=(64, 48)).replace(**changes)
+    assert about_short_budget(settings, speed) == []
+
+
+def test_a_short_run_says_so_before_it_trains(data: DataSet, tmp_path: Path):
+    events = []
+    for event in Run(SETTINGS.replace(images=None, minutes=1e-4), data, tmp_path, intervals=Intervals()).events():
+        events.append(event)
+    first = next(number for number, event in enumerate(events) if isinstance(event, Step))
+    assert any("samples will be mostly noise" in event.text for event in events[:first] if isinstance(event, Note))
 
 
 # A verdict, or why there is none
@@ -115,7 +152,7 @@ def test_reserved_time_is_that_of_minutes_and_at_most_a_third_of_them():
 def test_all_processes_reserve_the_same_time():
     ranks = SimpleNamespace(world_size=2, all_reduce_sum=lambda values: [value + 3.0 for value in values])
     trainer: Any = SimpleNamespace(budget=Budget(minutes=1), ranks=ranks)
-    reserve(trainer, 1.0)
+    reserve(trainer, agreed_seconds(trainer, 1.0))
     assert trainer.budget.reserved == 2.0
 
 
@@ -144,6 +181,7 @@ def test_a_run_in_minutes_keeps_time_for_its_last_grid_and_is_then_finished(
         return self.folder / "none.png"
 
     monkeypatch.setattr(Grids, "draw", slow)
+    monkeypatch.setattr("noisekiln.runs.due_actions.GRID_SHARE", 10.0)
     settings = SETTINGS.replace(images=None, minutes=1.5 / 60)
     run = Run(settings, data, tmp_path, intervals=Intervals(grids_at=(0.05,)))
     list(run.events())

@@ -22,6 +22,7 @@ from noisekiln.operators.base import Operator
 from noisekiln.runs.compare_runs import compare
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.train import fine_tune_on, measure, train
+from noisekiln.runs.train_codec import train_codec
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
 from noisekiln.uses.fit_image import single_model
@@ -30,8 +31,8 @@ from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedBy
 
 __all__ = [
     "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "fine_tune_on", "generate", "inpaint",
-    "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "unmerge",
-    "upscale", "variations",
+    "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "train_codec",
+    "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from noisekiln.api import post_hoc_ema as post_hoc_ema
 from noisekiln.api import restore as restore
 from noisekiln.api import style as style
 from noisekiln.api import train as train
+from noisekiln.api import train_codec as train_codec
 from noisekiln.api import unmerge as unmerge
 from noisekiln.api import upscale as upscale
 from noisekiln.api import variations as variations
@@ -29,6 +30,7 @@ from noisekiln.backbones.dit import Dit as Dit
 from noisekiln.backbones.simple_unet import SimpleUnet as SimpleUnet
 from noisekiln.backbones.strided_unet import StridedUnet as StridedUnet
 from noisekiln.backbones.unet import Unet as Unet
+from noisekiln.codecs.autoencoder import Autoencoder as Autoencoder
 from noisekiln.codecs.base import Codec as Codec
 from noisekiln.codecs.pixels import Pixels as Pixels
 from noisekiln.conditioners.base import Conditioner as Conditioner
@@ -141,6 +143,8 @@ from noisekiln.predictions import PREDICTIONS as PREDICTIONS
 from noisekiln.predictions import X0 as X0
 from noisekiln.predictions import Prediction as Prediction
 from noisekiln.predictions import V as V
+from noisekiln.runs.events import CodecEnd as CodecEnd
+from noisekiln.runs.events import CodecPlan as CodecPlan
 from noisekiln.runs.events import DataRead as DataRead
 from noisekiln.runs.events import End as End
 from noisekiln.runs.events import Epoch as Epoch
@@ -150,6 +154,7 @@ from noisekiln.runs.events import Measured as Measured
 from noisekiln.runs.events import Note as Note
 from noisekiln.runs.events import Plan as Plan
 from noisekiln.runs.events import Reading as Reading
+from noisekiln.runs.events import Reconstructions as Reconstructions
 from noisekiln.runs.events import Saving as Saving
 from noisekiln.runs.events import Score as Score
 from noisekiln.runs.events import Stage as Stage

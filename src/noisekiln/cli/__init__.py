@@ -55,7 +55,7 @@ for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         app.command(found.name, cls=Command, epilog=f"Example: {module.EXAMPLE}")(stoppable(module.command))
 
-DISTRIBUTED = ("train", "sample", "evaluate")  # commands that may run in several processes
+DISTRIBUTED = ("train", "codec", "sample", "evaluate")  # commands that may run in several processes
 
 
 def main() -> None:

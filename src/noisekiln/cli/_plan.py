@@ -1,14 +1,31 @@
 """The measured plan of `noisekiln train --dry-run`."""
 
+from collections.abc import Mapping, Sequence
+
 from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
-from noisekiln.runs.events import Plan
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.events import CodecPlan, Measured, Plan
+from noisekiln.runs.undertrained import look_of_samples
 
 MAX_SKIPPED = 100  # files that are named
 
 
-def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
+def describe_budget(settings: Settings) -> str:
+    """The budget in words: "10 minutes", "2,000 images or 5 epochs"."""
+    minutes = settings.minutes
+    time = "" if minutes is None else counted(round(60 * minutes), "second") if minutes < 1 else _minutes(minutes)
+    images = "" if settings.images is None else counted(settings.images, "image")
+    epochs = "" if settings.epochs is None else counted(settings.epochs, "epoch")
+    return " or ".join(filter(None, (time, images, epochs)))
+
+
+def _minutes(minutes: float) -> str:
+    return counted(round(minutes, 1), "minute")
+
+
+def describe_measurement(plan: Plan | CodecPlan, measured: Measurement) -> list[str]:
     """Work, memory, speed, budget and disk space of a run, in aligned lines."""
     batch_size = plan.settings.batch_size
     assert batch_size is not None
@@ -22,6 +39,25 @@ def describe_measurement(plan: Plan, measured: Measurement) -> list[str]:
         "disk": f"{_size(measured.checkpoint)} per checkpoint; {kept} are kept, plus the model and the grids",
     }
     return [f"  {name:<12}{text}" for name, text in rows.items()]
+
+
+def describe_roads(roads: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """What each road would reach in the budget: the images that each of its networks would see, in aligned lines.
+
+    Args:
+        roads: What was measured of each, by name; the first is the one that would be taken.
+    """
+    return [
+        f"  {name:<12}{_reach(found)}{'' if number else ' (chosen)'}"
+        for number, (name, found) in enumerate(roads.items())
+    ]
+
+
+def _reach(found: Sequence[Measured]) -> str:
+    counts = [(each.plan, _images_in_budget(each.plan, each.measurement)) for each in found]
+    networks = ", ".join(f"{'x'.join(map(str, plan.data.size))}: {counted(count, 'image')}" for plan, count in counts)
+    looks = [look_of_samples(plan.settings, count) for plan, count in counts if isinstance(plan, Plan)]
+    return f"{networks}; samples {looks[0]}"
 
 
 def describe_skipped(data: DataSet) -> list[str]:
@@ -56,19 +92,25 @@ def _peak(measured: Measurement) -> str:
     return f", {measured.share_of_peak:.0%} of the fastest matrix product here"
 
 
-def _budget(plan: Plan, measured: Measurement, batch_size: int) -> str:
+def _budget(plan: Plan | CodecPlan, measured: Measurement, batch_size: int) -> str:
     """The rest of the budget: images, epochs, time."""
+    images = _images_in_budget(plan, measured)
+    if not images:
+        return "used up; a larger one resumes training"
+    count = -(-images // batch_size) * batch_size  # whole steps
+    hours = count / measured.images_per_second / 3600
+    epochs = count / len(plan.data.train)
+    return f"about {counted(count, 'image')}, {epochs:,.1f} times through the data, in {_duration(hours)}"
+
+
+def _images_in_budget(plan: Plan | CodecPlan, measured: Measurement) -> int:
+    """Images that the rest of the budget holds."""
     settings = plan.settings
     limit = settings.image_budget(len(plan.data.train))
     images = [] if limit is None else [max(0, limit - plan.images_seen)]
     if settings.minutes is not None:
         images.append(int(max(0.0, 60 * settings.minutes - plan.seconds) * measured.images_per_second))
-    if not min(images):
-        return "used up; a larger one resumes training"
-    count = -(-min(images) // batch_size) * batch_size  # whole steps
-    hours = count / measured.images_per_second / 3600
-    epochs = count / len(plan.data.train)
-    return f"about {counted(count, 'image')}, {epochs:,.1f} times through the data, in {_duration(hours)}"
+    return min(images)
 
 
 def _duration(hours: float) -> str:

@@ -1,5 +1,9 @@
 """The terminal: lines of text, printed by the main process only, without characters that would control it."""
 
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -32,3 +36,9 @@ def say(text: str) -> None:
 
         text = with_flags(text, app)
     console.print(printable(text), markup=False)
+
+
+def command_line() -> str:
+    """The command as the user entered it, for resuming."""
+    words = [*(("torchrun", "...", "-m") if torchrun.is_launched() else ()), "noisekiln", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -1,10 +1,6 @@
 """Progress of training on the terminal: a bar, and lines for events."""
 
-import os
-import shlex
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from functools import singledispatchmethod
 from types import TracebackType
@@ -13,16 +9,18 @@ from typing import Self
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from noisekiln.cli._plan import describe_measurement
-from noisekiln.cli._show import console, say
+from noisekiln.cli._codec_lines import describe_codec_end, describe_codec_plan
+from noisekiln.cli._plan import describe_budget, describe_measurement
+from noisekiln.cli._show import command_line, console, say
 from noisekiln.components.spec import class_of
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
-from noisekiln.distributed import torchrun
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
 from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import (
+    CodecEnd,
+    CodecPlan,
     DataRead,
     End,
     Epoch,
@@ -33,6 +31,7 @@ from noisekiln.runs.events import (
     Note,
     Plan,
     Reading,
+    Reconstructions,
     Saving,
     Score,
     Stage,
@@ -53,7 +52,7 @@ class Watcher:
         plan: Plan of the training, after its event.
     """
 
-    plan: Plan
+    plan: Plan | CodecPlan
 
     def __init__(self, *, line_seconds: float = 15.0) -> None:
         self._reading = _bar(transient=True)
@@ -105,7 +104,7 @@ class Watcher:
         self._training.stop()
         self._training, self._task = _bar(), None  # a bar of its own for each stage
         self._loss, self._steps = None, 0
-        say("stage {} of {}: {}x{} pixels".format(event.number, event.count, *event.size))
+        say(f"stage {event.number} of {event.count}: {event.title}")
 
     @__call__.register
     def _(self, event: Measured) -> None:
@@ -118,6 +117,25 @@ class Watcher:
         self._line.restart(event.seconds)
         self._trend = event.verdict.trend if event.verdict else ""
         for line in describe_plan(event):
+            say(line)
+
+    @__call__.register
+    def _(self, event: CodecPlan) -> None:
+        self.plan, self._saved = event, event.images_seen > 0
+        self._trend = ""
+        self._line.restart(event.seconds)
+        for line in describe_codec_plan(event):
+            say(line)
+
+    @__call__.register
+    def _(self, event: Reconstructions) -> None:
+        say(f"reconstructions: PSNR {event.psnr:.1f} dB, SSIM {event.ssim:.3f}: {event.file}")
+
+    @__call__.register
+    def _(self, event: CodecEnd) -> None:
+        self._ended = True
+        self._training.stop()
+        for line in describe_codec_end(event):
             say(line)
 
     @__call__.register
@@ -239,8 +257,6 @@ def describe_data(data: DataSet) -> list[str]:
 def describe_plan(plan: Plan) -> list[str]:
     """The plan, in lines."""
     settings, data = plan.settings, plan.data
-    budgets = {"minute": settings.minutes, "image": settings.images, "epoch": settings.epochs}
-    budget = " or ".join(counted(amount, noun) for noun, amount in budgets.items() if amount)
     classes = counted(len(data.class_names), "class", "classes")
     kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
     cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
@@ -249,7 +265,7 @@ def describe_plan(plan: Plan) -> list[str]:
     task = "" if settings.task == GENERATE else f"{settings.task}, "
     lines = [
         f"plan: {network}{adapter} {plan.parameters / 1e6:.2f}M parameters, {task}{cond}, batch {settings.batch_size}, "
-        f"{budget} on {settings.device}",
+        f"{describe_budget(settings)} on {settings.device}",
         *(f"  {note}" for note in plan.notes),
     ]
     if settings.batch_size == len(data.train):
@@ -276,14 +292,9 @@ def describe_end(end: End) -> list[str]:
         lines += [f"  stages {end.stages[0]}, {', '.join(stage.name for stage in end.stages[1:])}: a run each"]
     else:
         lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
+    lines += [f"  codec  {end.codec}"] if end.codec else []
     lines += [f"  model  {end.folder / 'model'}"]
     if end.best is not None:
         after = counted(end.best.images_seen, "image")
         lines += [f"  best   {end.folder / 'model-best'}, after {after}: MIND {end.best.mind:.4g}"]
     return [*lines, f"note: {end.undertrained}"] if end.undertrained else lines
-
-
-def command_line() -> str:
-    """The command as the user entered it, for resuming."""
-    words = [*(("torchrun", "...", "-m") if torchrun.is_launched() else ()), "noisekiln", *sys.argv[1:]]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

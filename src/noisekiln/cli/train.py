@@ -1,7 +1,11 @@
 """`noisekiln train`."""
 
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -36,22 +40,60 @@ def command(
     Run the same command again to resume after an interruption.
     """
     from noisekiln import api
-    from noisekiln.cli._plan import describe_skipped
+    from noisekiln.cli._plan import describe_roads, describe_skipped
     from noisekiln.cli._show import say
     from noisekiln.cli._watcher import Watcher
 
     with Watcher() as watcher:
-        settings["size"] = _parse_size(size)
+        settings["size"] = parse_size(size)
         if not dry_run:
             api.train(data, out=out, watch=watcher, allow_code=allow_code, **settings)
             return
-        api.measure(data, out=out, watch=watcher, allow_code=allow_code, **settings)
-        for line in describe_skipped(watcher.plan.data):
+        measured = [*_measured_roads(data, out, watcher, allow_code, settings)]
+        for line in [*describe_skipped(watcher.plan.data), *(describe_roads(dict(measured)) if measured[1:] else ())]:
             say(line)
         say("nothing was written")
 
 
-def _parse_size(text: str | None) -> int | tuple[int, int] | None:
+def _measured_roads(
+    data: str, out: Path | None, watcher: Callable[[Any], None], allow_code: bool, settings: dict[str, Any]
+) -> Iterator[tuple[str, list[Any]]]:
+    """What was measured of the road that a run would take, shown by the watcher, and of others if none was requested.
+
+    Another road that the other settings exclude is left out.
+    """
+    from noisekiln import api
+    from noisekiln.plan.road import AUTO, CASCADE, CASCADE_SIDE, LATENT, PIXELS
+    from noisekiln.runs.events import Measured
+
+    found: list[Any] = []
+
+    def watch(event: Any) -> None:
+        watcher(event)
+        found.append(event)
+
+    api.measure(data, out=out, watch=watch, allow_code=allow_code, **settings)
+    first = [event for event in found if isinstance(event, Measured)]
+    chosen = LATENT if first[0].plan.settings.road == LATENT else CASCADE if first[1:] else PIXELS
+    yield chosen, first
+    if settings["road"] != AUTO or max(first[-1].plan.data.size) < CASCADE_SIDE:
+        return
+    nowhere = Path(tempfile.gettempdir()) / f"noisekiln-{uuid4()}"  # measuring writes nothing
+    for road in (PIXELS, CASCADE, LATENT):
+        found = []
+        if road == chosen:
+            continue
+        with suppress(ValueError):
+            api.measure(data, out=nowhere, watch=found.append, allow_code=allow_code, **settings | {"road": road})
+            yield road, [event for event in found if isinstance(event, Measured)]
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """The size that a user wrote: one side, or height and width.
+
+    Raises:
+        ValueError: If it is neither.
+    """
     if text is None:
         return None
     numbers = text.lower().split("x")

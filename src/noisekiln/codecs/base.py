@@ -1,7 +1,7 @@
 """The interface of codecs."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ class Codec(nn.Module, ABC):
     """
 
     costly: bool = False  # whether training should encode each image only once (a task's condition images: every time)
+    is_learned: ClassVar[bool] = False  # whether its weights are trained on images before it can be used
 
     @abstractmethod
     def fit(self, pixels: Tensor) -> Self:

@@ -90,8 +90,8 @@ class Model(nn.Module, ABC):
             guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
                 closely), or a guidance method.
             schedule: Schedule of the noise levels, or its spec.
-            precision: Precision of the network, "fp32", "bf16" or "fp16"; "auto" is bf16 on a GPU that has it, else
-                fp32. Noise, levels and steps are float32 in any case.
+            precision: Precision of the network, "fp32", "bf16" or "fp16"; "auto" is bf16 on a GPU or a CPU with matrix
+                units for it, else fp32. Noise, levels and steps are float32 in any case.
 
         Raises:
             ValueError: For an invalid condition or setting; raised by this call.

@@ -1,9 +1,12 @@
 """Measurement of the time and memory that a run needs, by a few real training steps."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
+from noisekiln.autoencoding.codec_learner import CodecLearner
 from noisekiln.codecs.base import Codec
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
@@ -11,6 +14,7 @@ from noisekiln.machine.speed import current_memory, peak_memory, reset_peak_memo
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.workload import measure_workload
 from noisekiln.plan.build import make_learner, make_trainer
+from noisekiln.plan.codec_training import make_codec, make_codec_trainer
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import NetworkCompiler
@@ -64,16 +68,54 @@ def measure(
         ranks: Processes that will train together; all call this.
         seconds: Least duration of the measurement.
     """
-    device, ranks = settings.device, ranks or Ranks()
+    ranks = ranks or Ranks()
+    return _take_steps(
+        lambda budget: make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks),
+        lambda: make_learner(settings, data, base, teacher, codec),
+        settings,
+        seconds,
+    )
+
+
+def measure_codec(
+    settings: Settings, data: DataSet, *, ranks: Ranks | None = None, seconds: float = 2.0
+) -> Measurement:
+    """The same for the training of a codec.
+
+    Args:
+        settings: Settings from `resolve_codec_settings`.
+        data: The images.
+        ranks: Processes that will train together; all call this.
+        seconds: Least duration of the measurement.
+    """
+    return _take_steps(
+        lambda budget: make_codec_trainer(budget, data, ranks or Ranks()),
+        lambda: CodecLearner(make_codec(settings, data)),
+        settings,
+        seconds,
+    )
+
+
+def _take_steps(
+    make: Callable[[Settings], Trainer], fresh: Callable[[], nn.Module], settings: Settings, seconds: float
+) -> Measurement:
+    """Take some steps with the trainer that `make` returns for a budget.
+
+    Args:
+        make: Function that makes the trainer.
+        fresh: Function that makes its module once more.
+        settings: Resolved settings.
+        seconds: Least duration of the measurement.
+    """
+    device = settings.device
     reset_peak_memory(device)
     before = current_memory(device)
     assert settings.batch_size is not None
-    budget = settings.replace(minutes=None, epochs=None, images=BUDGET * settings.batch_size)
-    trainer = make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks)
+    trainer = make(settings.replace(minutes=None, epochs=None, images=BUDGET * settings.batch_size))
+    ranks = trainer.ranks
     speed, steps = _time_steps(trainer, settings, seconds)
     peak = peak_memory(device)
-    learner = make_learner(settings, data, base, teacher, codec)
-    workload = measure_workload(learner, trainer.batches, device, trainer.precision.dtype, ranks)
+    workload = measure_workload(fresh(), trainer.batches, device, trainer.precision.dtype, ranks)
     with torch.no_grad():
         size = sum(tensor.nbytes for tensor in trainer.state_dict()[0].values())
     return Measurement(
@@ -89,13 +131,13 @@ def measure(
 
 def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[float, int]:
     """Images per second, and the number of steps over which they were counted."""
-    assert isinstance(trainer.module, Learner)
     trainer.choose_micro_batch()
-    network = trainer.module.diffusion.denoiser.backbone
-    compiler = NetworkCompiler(network, settings.device, trainer.ranks)
-    compiler.use(settings.compile, static_graph=network.static_graph)
-    if compiler.active:
-        compiler.with_fallback(trainer.trial_step)
+    if isinstance(trainer.module, Learner):  # the other modules are not compiled
+        network = trainer.module.diffusion.denoiser.backbone
+        compiler = NetworkCompiler(network, settings.device, trainer.ranks)
+        compiler.use(settings.compile, static_graph=network.static_graph)
+        if compiler.active:
+            compiler.with_fallback(trainer.trial_step)
     run = trainer.run()
     next(run)  # the first step is slow: memory is allocated, kernels are chosen
     start_time = next(run).seconds  # at its end; all processes agree on seconds, and so take as many steps

@@ -37,6 +37,7 @@ class Reports:
 
     Attributes:
         throughput: Speed of training and remaining time.
+        expected_speed: Images per second on a CPU, before a step was taken; None if unknown.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Reports:
         self._workload = workload
         self._losses = BinnedMeans(BINS, "loss/nsr")
         self.throughput = Throughput(trainer.budget)
+        on_cpu = trainer.placement.device == "cpu" and not trainer.images_seen
+        self.expected_speed = workload.expected_speed() if on_cpu else None
         self._line = EverySeconds(intervals.log_seconds, start=-inf)
         self._evaluation = AtShares(intervals.held_out_at, start=trainer.share)
         self._evaluated_at = 0

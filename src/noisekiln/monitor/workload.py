@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.flops import count_flops
 from noisekiln.machine.speed import peak_flops_per_second
-from noisekiln.plan.learner import Learner
 from noisekiln.training.batches import BatchSource
+
+USUAL_SHARE = 0.45  # of the peak of a CPU, that training of the shipped networks reaches (records/README.md)
 
 
 class Workload(NamedTuple):
@@ -23,6 +25,12 @@ class Workload(NamedTuple):
     flops_per_image: float | None
     peak: float | None
 
+    def expected_speed(self) -> float | None:
+        """Images per second that a CPU will train, before a step was taken; None if it is not known."""
+        if self.flops_per_image is None or self.peak is None:
+            return None
+        return USUAL_SHARE * self.peak / self.flops_per_image
+
     def at(self, images_per_second: float) -> dict[str, float]:
         """FLOP/s and share of the peak at a speed, by name, as far as they are known."""
         if self.flops_per_image is None:
@@ -31,11 +39,13 @@ class Workload(NamedTuple):
         return {"flops_per_second": flops} | ({"share_of_peak": flops / self.peak} if self.peak else {})
 
 
-def measure_workload(learner: Learner, batches: BatchSource, device: str, dtype: torch.dtype, ranks: Ranks) -> Workload:
+def measure_workload(
+    learner: nn.Module, batches: BatchSource, device: str, dtype: torch.dtype, ranks: Ranks
+) -> Workload:
     """Count the operations of one forward and backward pass, and time matrix products for 0.3 s.
 
     Args:
-        learner: A copy, which is left with gradients.
+        learner: A copy of the trained module, which is left with gradients.
         batches: Function that makes the rows; the first two are used.
         device: Device of the learner.
         dtype: Type in which the network computes.
@@ -45,7 +55,7 @@ def measure_workload(learner: Learner, batches: BatchSource, device: str, dtype:
     return Workload(flops_per_image(learner, batches), None if peak is None else peak * ranks.world_size)
 
 
-def flops_per_image(learner: Learner, batches: BatchSource) -> float | None:
+def flops_per_image(learner: nn.Module, batches: BatchSource) -> float | None:
     """Floating-point operations of training on one image, forward and backward; None if they cannot be counted.
 
     Args:

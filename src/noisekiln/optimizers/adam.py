@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from noisekiln.backbones.base import Backbone
-from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
+from noisekiln.optimizers.base import Network, OptimizerFactory, trainable_parameters
 
 
 @dataclass(frozen=True)
@@ -23,5 +22,5 @@ class Adam(OptimizerFactory):
     beta1: float = 0.9
     beta2: float = 0.999
 
-    def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
+    def __call__(self, module: nn.Module, network: Network) -> list[torch.optim.Optimizer]:  # noqa: D102
         return [torch.optim.Adam(trainable_parameters(module), betas=(self.beta1, self.beta2), fused=True)]

@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from noisekiln.backbones.base import Backbone
-from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
+from noisekiln.optimizers.base import Network, OptimizerFactory, trainable_parameters
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class AdamW(OptimizerFactory):
     beta2: float = 0.99
     weight_decay: float = 0.0
 
-    def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
+    def __call__(self, module: nn.Module, network: Network) -> list[torch.optim.Optimizer]:  # noqa: D102
         betas = (self.beta1, self.beta2)
         return [
             torch.optim.AdamW(trainable_parameters(module), betas=betas, weight_decay=self.weight_decay, fused=True)

@@ -1,13 +1,21 @@
 """The interface of optimizer choices."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from noisekiln.backbones.base import Backbone
+
+class Network(Protocol):
+    """What an optimizer needs to know of a network: a backbone, or a codec that is trained."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All of its modules."""
+
+    def edges(self) -> list[nn.Module]:
+        """The layers that face images, x or the output."""
 
 
 class OptimizerFactory(ABC):
@@ -16,12 +24,12 @@ class OptimizerFactory(ABC):
     lr: ClassVar[float]  # default peak learning rate for a network that is trained from scratch
 
     @abstractmethod
-    def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:
+    def __call__(self, module: nn.Module, network: Network) -> list[torch.optim.Optimizer]:
         """Optimizers that together update every trained parameter, each parameter once; the trainer sets their `lr`.
 
         Args:
             module: The module to train; parameters that do not require gradients are left out.
-            network: The backbone in it.
+            network: The network in it.
         """
 
 

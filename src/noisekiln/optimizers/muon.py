@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.low_rank import lora_parameters
 from noisekiln.distributed.exchange import compute_by_owners
 from noisekiln.distributed.sharded import to_local
 from noisekiln.machine.graphs import GraphedFunction
-from noisekiln.optimizers.base import OptimizerFactory, trainable_parameters
+from noisekiln.optimizers.base import Network, OptimizerFactory, trainable_parameters
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end up around 1.
 NEWTON_SCHULZ_A, NEWTON_SCHULZ_B, NEWTON_SCHULZ_C = 3.4445, -4.7750, 2.0315
@@ -159,7 +158,7 @@ def _product_of_factors(gram: Tensor, iterations: int) -> Tensor:
     return product
 
 
-def split_for_muon(module: nn.Module, network: Backbone) -> tuple[list[Tensor], list[Tensor]]:
+def split_for_muon(module: nn.Module, network: Network) -> tuple[list[Tensor], list[Tensor]]:
     """The trained parameters of a module that Muon updates, and the rest.
 
     Muon updates the factors of low-rank adapters or, without adapters, the weights of the `network`'s convolutions and
@@ -186,7 +185,7 @@ class Muon(OptimizerFactory):
     momentum: float = 0.95
     iterations: int = 5
 
-    def __call__(self, module: nn.Module, network: Backbone) -> list[torch.optim.Optimizer]:  # noqa: D102
+    def __call__(self, module: nn.Module, network: Network) -> list[torch.optim.Optimizer]:  # noqa: D102
         inner, rest = split_for_muon(module, network)
         made: list[torch.optim.Optimizer] = []
         if rest:

@@ -1,5 +1,6 @@
 """Checks of the components in settings, before images are read."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from noisekiln.machine.devices import pick_device
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.objectives.base import Objective
 from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.paths import expand_home
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import task_of
 from noisekiln.predictions import PREDICTIONS
@@ -36,7 +38,7 @@ def check_components(settings: Settings) -> None:
     check_prediction(settings.prediction)
     cond = None if settings.cond in ("auto", "none") else settings.cond
     without_data: list[tuple[type[Any], str | None]] = [
-        (Codec, settings.codec),
+        (Codec, None if is_folder(settings.codec) else settings.codec),
         (NoiseLabel, settings.noise_label),
         (Draw, settings.draw),
         (LossWeight, settings.loss_weight),
@@ -56,6 +58,11 @@ def check_components(settings: Settings) -> None:
     if settings.backbone is not None:
         class_of(Backbone, settings.backbone)
     check_teacher(settings)
+
+
+def is_folder(codec: str | None) -> bool:
+    """Whether the setting `codec` names a folder instead of a component."""
+    return codec is not None and expand_home(Path(codec)).is_dir()
 
 
 def check_conditioner(cond: str) -> None:

@@ -39,7 +39,7 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     settings = settings.replace(size=data.size, codec=settings.codec or "pixels")
     device, default = settings.device, Sampling()
     return settings.replace(
-        road="pixels",
+        road=settings.road if settings.road == "latent" else "pixels",
         cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
@@ -65,7 +65,7 @@ def with_budget(settings: Settings) -> Settings:
 
 
 def default_precision(device: str, *, shard: bool = False) -> str:
-    """The precision of training: bf16 on a GPU that has it, fp16 on an older one with matrix units, else fp32.
+    """The precision of training: bf16 on a GPU or CPU with units for it, fp16 on an older GPU with some, else fp32.
 
     Args:
         device: "cpu", "cuda" or "mps".
@@ -118,4 +118,7 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
         known = did_you_mean(size, ("auto", *kind.sizes), "sizes") if kind.sizes else "It has no sizes to choose from."
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
     codec: Codec = build(Codec, settings.codec)
-    return {"model": size, "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size)))}
+    return {
+        "model": size,
+        "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size), codec.x_channels)),
+    }

@@ -114,7 +114,8 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
         return
     if settings.model != "auto" and settings.model in kind.sizes:
         x_size = base.codec.x_size(base.size)
-        requested = with_defaults(Backbone, requested or name_of(kind), kind.sized(settings.model, x_size))
+        sized = kind.sized(settings.model, x_size, base.codec.x_channels)
+        requested = with_defaults(Backbone, requested or name_of(kind), sized)
     interface = {name: getattr(network, name) for name in INTERFACE}
     whole = requested and describe(build(Backbone, requested, **interface), include_defaults=True, exclude=INTERFACE)
     _check_same("model" if settings.backbone is None else "backbone", whole or settings.model, spec, settings)

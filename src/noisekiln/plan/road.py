@@ -1,21 +1,22 @@
-"""Road of a run: from noise to images at once, or by a cascade of small images and larger ones of them."""
+"""Road of a run: from noise to images at once, by a cascade of small and larger images, or by latents of a codec."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from noisekiln.codecs.base import Size
-from noisekiln.components.spec import class_of
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.components.spec import class_of, python_file
 from noisekiln.data import DataSet, Split
 from noisekiln.data.dataset import data_fingerprint
 from noisekiln.objectives.base import Objective
+from noisekiln.plan.chosen_components import is_folder
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import GENERATE
 from noisekiln.tasks.upscale import Upscale
 
-AUTO, PIXELS, CASCADE = "auto", "pixels", "cascade"
+AUTO, PIXELS, CASCADE, LATENT = "auto", "pixels", "cascade", "latent"
 SMALL_SIDE = 16  # pixels of the first stage, at most
 NARROW_SIDE = 8  # pixels that the shorter side keeps, at least
 CASCADE_SIDE, CASCADE_MINUTES = 48, 30.0  # on a CPU a cascade is the default from this side, up to this budget
@@ -23,6 +24,7 @@ NOISE = 0.1  # share of noise that a stage sees on the images of the one before 
 # From CASCADE_SIDE on, where a short budget holds few steps of the default network and batch (LOG.md).
 LARGE_BATCH_SIZE, LARGE_MODEL = 16, "xs"
 LAST_SHARE = 0.5  # of the budget, for the last stage; the others share the rest equally
+CODEC_SHARE = 0.25  # of the budget, for the codec of latent diffusion
 AT_ONCE = 1024  # images that are made small at once
 
 
@@ -40,27 +42,38 @@ class StagePlan:
     task: str
     share: float
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return "{}x{} pixels".format(*self.size)
+
 
 def choose_road(settings: Settings, size: Size) -> str:
-    """PIXELS or CASCADE: as requested, or for "auto" what reaches more in a short time on this device.
-
-    A single model serves every use, so it is the default where it has the time to become good.
+    """PIXELS, CASCADE or LATENT: as requested, or for "auto" what reaches most in a short time on this device.
 
     Args:
         settings: Requested settings.
         size: Height and width of the images.
 
     Raises:
-        ValueError: If a cascade is requested that these settings or this size do not allow.
+        ValueError: If a road is requested that these settings or this size do not allow.
     """
     if settings.road == CASCADE:
         _check_cascade(settings, size)
         return CASCADE
+    if settings.road == LATENT or (settings.codec is not None and is_learned(settings.codec)):
+        _check_latent(settings)
+        return LATENT
     if settings.road == PIXELS or max(size) < CASCADE_SIDE or len(cascade_stages(size)) < 2 or _obstacle(settings):
         return PIXELS
     budgeted = with_budget(settings)
     short = budgeted.minutes is not None and budgeted.minutes <= CASCADE_MINUTES
     return CASCADE if short and budgeted.device == "cpu" else PIXELS
+
+
+def is_learned(codec: str) -> bool:
+    """Whether a codec has to be trained, or is the folder of one that was."""
+    return is_folder(codec) or (python_file(codec) is None and class_of(Codec, codec).is_learned)
 
 
 def cascade_stages(size: Size) -> tuple[StagePlan, ...]:
@@ -88,19 +101,41 @@ def settings_of_stage(settings: Settings, stage: StagePlan, image_count: int) ->
         stage: The stage.
         image_count: Number of training images.
     """
-    images, large = settings.image_budget(image_count), stage.task != GENERATE and max(stage.size) >= CASCADE_SIDE
+    large = stage.task != GENERATE and max(stage.size) >= CASCADE_SIDE
     own_network = settings.model != "auto" or settings.backbone is not None
-    return settings.replace(
+    return _with_share(settings, stage.share, image_count).replace(
         batch_size=settings.batch_size or (LARGE_BATCH_SIZE if large else None),
         model=LARGE_MODEL if large and not own_network else settings.model,
         road=PIXELS,
         task=stage.task,
-        minutes=None if settings.minutes is None else settings.minutes * stage.share,
-        images=None if images is None else max(1, round(images * stage.share)),
-        epochs=None,
         size=stage.size,
         guidance=settings.guidance if stage.task == GENERATE else None,
     )
+
+
+def settings_of_codec(settings: Settings, image_count: int) -> Settings:
+    """The settings of the codec's run before latent diffusion, with its share of the budget.
+
+    Args:
+        settings: Settings of latent diffusion, with a budget and a codec.
+        image_count: Number of training images.
+    """
+    return _with_share(
+        settings.replace(batch_size=None, micro_batch_size=None, lr=None),
+        CODEC_SHARE,
+        image_count,
+    )
+
+
+def settings_of_latents(settings: Settings, image_count: int, *, all_of_it: bool) -> Settings:
+    """The settings of the model's run in latent diffusion.
+
+    Args:
+        settings: Settings of latent diffusion, with a budget and a codec.
+        image_count: Number of training images.
+        all_of_it: Whether it has the whole budget, as the codec was trained before.
+    """
+    return settings if all_of_it else _with_share(settings, 1 - CODEC_SHARE, image_count)
 
 
 def data_of_stage(data: DataSet, stage: StagePlan) -> DataSet:
@@ -108,6 +143,16 @@ def data_of_stage(data: DataSet, stage: StagePlan) -> DataSet:
     while data.size != stage.size:
         data = _halved(data)
     return data
+
+
+def _with_share(settings: Settings, share: float, image_count: int) -> Settings:
+    """The settings with a share of the budget; of epochs, that many images."""
+    images = settings.image_budget(image_count)
+    return settings.replace(
+        minutes=None if settings.minutes is None else settings.minutes * share,
+        images=None if images is None else max(1, round(images * share)),
+        epochs=None,
+    )
 
 
 def _halved(data: DataSet) -> DataSet:
@@ -145,3 +190,20 @@ def _check_cascade(settings: Settings, size: Size) -> None:
             f"`road=cascade`: images of {size[0]}x{size[1]} pixels are small enough to be generated at once. "
             f"Omit `road`, or give a larger `size`: more than {SMALL_SIDE} on one side, {2 * NARROW_SIDE} on both."
         )
+
+
+def _check_latent(settings: Settings) -> None:
+    """Raise ValueError if settings exclude the training of a codec."""
+    if settings.codec is not None and not is_learned(settings.codec):
+        raise ValueError(
+            f"`road=latent` trains a codec, but `codec={settings.codec}` has nothing to train. Omit one of them, or "
+            "give the folder of a trained codec, or one such as autoencoder(factor=4)."
+        )
+    if settings.road == PIXELS:
+        raise ValueError(f"`road=pixels` uses no codec, but `codec={settings.codec}` was given. Omit one of them.")
+    for name in ("start", "teacher"):
+        if getattr(settings, name) is not None:
+            raise ValueError(
+                f"`road=latent` trains a codec, but the model of `{name}={getattr(settings, name)}` has its own. Omit "
+                "`road` and `codec`."
+            )

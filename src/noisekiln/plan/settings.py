@@ -55,8 +55,9 @@ class Settings:
     road: str = _data(
         "auto",
         "How images are generated: pixels (at once), cascade (small images first, then larger ones of them, each by a "
-        "network of its own), or auto: on a CPU a cascade from 48 pixels on, for up to 30 minutes.",
-        choices=("auto", "pixels", "cascade"),
+        "network of its own), latent (small images of a codec that is trained first), or auto: on a CPU a cascade from "
+        "48 pixels on, for up to 30 minutes.",
+        choices=("auto", "pixels", "cascade", "latent"),
         keep_on_resume=True,
     )
     cond: str = _data(
@@ -66,8 +67,8 @@ class Settings:
     )
     codec: str | None = _network(
         None,
-        "Encoder between images and the network's input (an autoencoder, for latent diffusion): see "
-        "`noisekiln list codecs`. Default: pixels.",
+        "Encoder between images and the network's input: see `noisekiln list codecs`, or the folder of a trained "
+        "codec. Default: pixels; with `road=latent` an autoencoder that is trained first.",
         room="codecs",
     )
     minutes: float | None = _data(
@@ -125,7 +126,9 @@ class Settings:
         above=0,
     )
     precision: str | None = _machine(
-        None, "fp32, bf16 or fp16. Default: bf16 on a GPU that has it.", choices=("fp32", "bf16", "fp16")
+        None,
+        "fp32, bf16 or fp16. Default: bf16 on a GPU or a CPU (AMX) with units for it, else fp32.",
+        choices=("fp32", "bf16", "fp16"),
     )
     compile: str = _machine(
         "auto",

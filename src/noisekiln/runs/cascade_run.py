@@ -28,7 +28,6 @@ from noisekiln.runs.events import End, Event, Grid, Note, Saving, Stage, Why
 from noisekiln.runs.grids import delete_grids_after, describe_run
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
-from noisekiln.runs.undertrained import about_undertrained_model
 from noisekiln.training import checkpoints
 
 MODEL, STAGE = "model", "stage"
@@ -90,7 +89,13 @@ class CascadeRun:
             folder,
             intervals=self.intervals,
             allow_code=self.allow_code,
+            share=stage.share,
         )
+
+    def parts(self) -> Iterator[tuple[Stage, Run]]:
+        """The stages and their runs, each opened when its turn comes."""
+        for number, stage in enumerate(self.stages):
+            yield Stage(number + 1, len(self.stages), stage.size, stage.title), self.open_stage(number)
 
     def stage_folder(self, number: int) -> Path:
         """The folder of a stage's run."""
@@ -110,7 +115,7 @@ class CascadeRun:
             )
         with self._claimed():
             for number, stage in enumerate(self.stages):
-                yield Stage(number + 1, len(self.stages), stage.size)
+                yield Stage(number + 1, len(self.stages), stage.size, stage.title)
                 with closing(self._stage(number, interrupt)) as events:
                     for event in events:
                         if isinstance(event, End):
@@ -187,15 +192,17 @@ class CascadeRun:
 
     def _end(self, ends: list[End]) -> End:
         """The end of the whole run, from the ends of its stages."""
-        last, why = ends[-1], self._why(ends)
+        first, last, why = ends[0], ends[-1], self._why(ends)
         return replace(
             last,
+            verdict=first.verdict,  # of the stage that generates: the others see the image
+            why_no_verdict=first.why_no_verdict and f"for the first stage {first.why_no_verdict}",
             why=why,
             folder=self.folder.path,
             images_seen=sum(self._images_seen),
             seconds=sum(self._seconds),
             skipped_steps=sum(end.skipped_steps for end in ends),
-            undertrained=self._undertrained() if why == "done" else "",
+            undertrained=first.undertrained if why == "done" else "",
             stages=tuple(self.stage_folder(number) for number in range(len(ends))),
         )
 
@@ -203,12 +210,6 @@ class CascadeRun:
         if ends[-1].why == "stopped":
             return "stopped"
         return "finished before" if all(end.why == "finished before" for end in ends) else "done"
-
-    def _undertrained(self) -> str:
-        """What the samples of the stage that saw the fewest images look like, and a budget that would be enough."""
-        fewest = min(self._images_seen)
-        batch_size = self.settings.batch_size or 64
-        return about_undertrained_model(self.settings.replace(batch_size=batch_size), fewest, sum(self._seconds)) or ""
 
 
 def _is_current(model: Path, sources: Mapping[str, Path]) -> bool:

@@ -2,11 +2,14 @@
 
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.reserved_time import agreed_seconds, reserve
 from noisekiln.training.due import AtShares, EveryImages, EverySeconds
 from noisekiln.training.report import Report
 from noisekiln.training.trainer import Trainer
 
 FEW_EPOCHS, SECONDS_OF_GRIDS = 20, 10.0  # each of a few epochs draws a grid; of more, at most one in so many seconds
+GRID_SHARE = 0.1  # of the time since the grid before, at most, for a grid of a run with a budget in minutes
+GRID_IMAGES = 128  # images on which training takes as long as a grid: 2 x 16 samples of 12 steps, without gradients
 
 
 class DueActions:
@@ -23,6 +26,8 @@ class DueActions:
         epochs = settings.epochs or 0
         by_epochs = epochs >= len(intervals.grids_at)
         self._grids = AtShares(() if by_epochs else intervals.grids_at, start=trainer.share)
+        self._trainer, self._in_minutes = trainer, settings.minutes is not None
+        self._grid_seconds, self._grid_ended = 0.0, trainer.seconds
         self._grids_of_epochs = EverySeconds(0.0 if epochs <= FEW_EPOCHS else SECONDS_OF_GRIDS, start=trainer.seconds)
         self._permanent_checkpoints = EveryImages(settings.keep_every, start=trainer.images_seen)
         self._checkpoints = EverySeconds(intervals.checkpoint_seconds, start=trainer.seconds)
@@ -41,7 +46,25 @@ class DueActions:
         if report.share >= 1:
             return False
         by_epoch = epoch_ended and self._grids_of_epochs.due(report.seconds)
-        return self._grids.due(report.share) or by_epoch
+        return (self._grids.due(report.share) and self._is_cheap(report)) or by_epoch
+
+    def grid_ended(self, seconds: float, *, also: float = 0.0) -> None:
+        """Record how long a grid and its save took, and keep time for those at the end. All processes call this.
+
+        Args:
+            seconds: What this process has measured.
+            also: Further seconds to keep.
+        """
+        self._grid_seconds = agreed_seconds(self._trainer, seconds)
+        self._grid_ended = self._trainer.seconds + self._grid_seconds
+        reserve(self._trainer, 2 * self._grid_seconds + also)  # the end draws more: an animation, or a larger sample
+
+    def _is_cheap(self, report: Report) -> bool:
+        """Whether a grid leaves the time of a budget in minutes to training; large images take long to sample."""
+        if not self._in_minutes:
+            return True
+        expected = self._grid_seconds or GRID_IMAGES * report.seconds / report.images_seen
+        return expected <= GRID_SHARE * (report.seconds - self._grid_ended)
 
     def checkpoint(self, report: Report, *, now: bool) -> bool:
         """Whether a checkpoint is due.

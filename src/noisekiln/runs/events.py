@@ -65,18 +65,45 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage of a cascade starts, or resumes.
+class CodecPlan:
+    """Plan of a codec's run: what will be trained.
 
     Attributes:
-        number: 1 for the first, which generates the smallest images.
+        folder: Folder of the run.
+        settings: Resolved settings.
+        data: The images.
+        parameters: Number of trained parameters.
+        x_shape: Channels, height and width of an encoded image.
+        images_seen: Images seen before this start; 0 for a new run.
+        seconds: Seconds of training before this start.
+        share: Share of the budget that is used.
+    """
+
+    folder: Path
+    settings: Settings
+    data: DataSet
+    parameters: int
+    x_shape: tuple[int, int, int]
+    images_seen: int
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage starts, or resumes: of a cascade, or of latent diffusion, whose first stage is the codec.
+
+    Attributes:
+        number: 1 for the first, which for a cascade generates the smallest images.
         count: Number of stages.
         size: Height and width of its images.
+        title: What it is, in a few words.
     """
 
     number: int
     count: int
     size: tuple[int, int]
+    title: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +115,7 @@ class Measured:
         measurement: What was found.
     """
 
-    plan: Plan
+    plan: Plan | CodecPlan
     measurement: Measurement
 
 
@@ -112,6 +139,23 @@ class Grid:
     """
 
     file: Path
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Images were encoded and decoded by a codec that is being trained.
+
+    Attributes:
+        file: Picture of some images, above their reconstructions.
+        psnr: Mean peak signal-to-noise ratio of the reconstructions, in decibels.
+        ssim: Mean structural similarity, 1 for equal images.
+        images: Number of images over which these are means.
+    """
+
+    file: Path
+    psnr: float
+    ssim: float
+    images: int
 
 
 @dataclass(frozen=True)
@@ -211,6 +255,7 @@ class End:
         undertrained: What samples show so early, and which budget would be enough, in one line; "" if this was.
         best: Score of the weights in `model-best/`, if the run keeps them.
         stages: Folders of the stages of a cascade, each a run; empty for a single model.
+        codec: Folder of the codec that the run has trained, or copied; None for pixels.
     """
 
     why: Why
@@ -224,15 +269,29 @@ class End:
     undertrained: str = ""
     best: Score | None = None
     stages: tuple[Path, ...] = ()
+    codec: Path | None = None
 
 
-Event = Reading | DataRead | Stage | Plan | Measured | Note | Grid | Epoch | HeldOut | Score | Saving | Step | End
+@dataclass(frozen=True)
+class CodecEnd:
+    """Training of a codec has ended, and everything is saved.
+
+    Attributes:
+        why: "done"; "stopped" by a signal; "finished before": the budget was used up when the run was opened.
+        folder: Folder of the run, with the codec unless it was stopped.
+        images_seen: Images seen in all.
+        seconds: Seconds of training in all.
+        signal: Number of the signal that stopped the run, or 0.
+    """
+
+    why: Why
+    folder: Path
+    images_seen: int
+    seconds: float
+    signal: int
 
 
-def check_watch(watch: object) -> None:
-    """Raise ValueError if a callback for events cannot be called; None is no callback."""
-    if watch is not None and not callable(watch):
-        raise ValueError(
-            f"`watch`: a value of the type {type(watch).__name__} was given, which cannot be called with events. "
-            "Give a function of one event, or omit it."
-        )
+Event = (
+    Reading | DataRead | Stage | CodecPlan | Plan | Measured | Note | Grid | Reconstructions | Epoch | HeldOut | Score
+    | Saving | Step | CodecEnd | End
+)  # fmt: skip

@@ -3,11 +3,14 @@
 from noisekiln.training.trainer import Trainer
 
 
+def agreed_seconds(trainer: Trainer, seconds: float) -> float:
+    """The mean over all processes of a time that each has measured. All processes call this."""
+    return trainer.ranks.all_reduce_sum([seconds])[0] / trainer.ranks.world_size
+
+
 def reserve(trainer: Trainer, seconds: float) -> None:
-    """Keep this time of a budget in minutes; so the whole run takes these minutes. All processes call this."""
-    if trainer.budget.minutes is not None:  # all ranks must agree on the share of the budget
-        agreed = trainer.ranks.all_reduce_sum([seconds])[0] / trainer.ranks.world_size
-        trainer.budget = trainer.budget.reserving(agreed)
+    """Keep this time of a budget in minutes, on which all processes agree; so the whole run takes these minutes."""
+    trainer.budget = trainer.budget.reserving(seconds)
 
 
 def count_as_used(trainer: Trainer) -> None:

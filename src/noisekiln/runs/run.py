@@ -25,7 +25,7 @@ from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.notebook import as_html
 from noisekiln.runs.rank_agreement import check_ranks_agree
-from noisekiln.runs.reserved_time import count_as_used, reserve
+from noisekiln.runs.reserved_time import count_as_used
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.run_pictures import RunPictures
 from noisekiln.runs.save_job import SaveJob
@@ -33,7 +33,7 @@ from noisekiln.runs.scoring import Scoring
 from noisekiln.runs.start_notes import start_notes
 from noisekiln.runs.step_changes import StepChanges
 from noisekiln.runs.trial_run import check_memory_and_compilation
-from noisekiln.runs.undertrained import about_undertrained_model
+from noisekiln.runs.undertrained import about_short_budget, about_undertrained_model
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.report import Report
@@ -50,6 +50,7 @@ class Run:
         folder: Folder of the run.
         intervals: Intervals of logs, evaluations, grids and checkpoints.
         allow_code: Whether Python files may be run that the run or its models name, and `settings` do not.
+        share: Share of the whole budget that `settings` have; advice is about the whole.
 
     Attributes:
         folder: Folder of the run.
@@ -77,11 +78,12 @@ class Run:
         *,
         intervals: Intervals = Intervals(),
         allow_code: bool = False,
+        share: float = 1.0,
     ) -> None:
         self.folder, self.intervals = RunFolder(folder), intervals
+        self._share = share
         self.opened = self.folder.look(settings, data, allow_code=allow_code)
-        chosen = self.settings
-        data = self.opened.data
+        chosen, data = self.settings, self.opened.data
         base, teacher, codec = self.opened.base, self.opened.teacher, self.opened.codec
         self.ranks = Ranks.join(chosen.device, chosen.timeout)
         limited = chosen.replace(micro_batch_size=self.opened.micro_batch_size)
@@ -164,10 +166,9 @@ class Run:
                     yield event.report
 
     def events(self, interrupt: Interrupt | None = None) -> Generator[Event]:
-        """Train, yielding events; grids, logs and checkpoints are written meanwhile.
+        """Train, yielding events, while files are written; everything is saved at the end, or after a signal.
 
-        At the end of the budget, or after a signal of `interrupt`, everything is saved. A caller that leaves the loop
-        earlier, after a `Step`, must call `save`.
+        A caller that leaves the loop earlier, after a `Step`, must call `save`.
 
         Raises:
             ValueError: If another process trains in this folder.
@@ -186,7 +187,7 @@ class Run:
             self.ranks.barrier()  # no process exits, which would stop the others, while one still writes
         yield self._end("done" if self.trainer.share >= 1 else "stopped")
 
-    def save(self) -> None:
+    def save(self) -> Saving:
         """Write a checkpoint and, to `model/`, the averaged model; an adapter is merged, and also saved separately.
 
         While `events` runs, copies are written in the background; when `events` has ended, everything is written.
@@ -199,6 +200,7 @@ class Run:
         else:
             with self.folder.locked(self.ranks):
                 job.write(self.folder.path)
+        return Saving(self.trainer.images_seen)
 
     def draw_grid(self) -> Path:
         """Write a grid of samples into `samples/`; see `Grids`."""
@@ -216,6 +218,7 @@ class Run:
         due = DueActions(settings, self.intervals, trainer)
         epochs = EpochCounter(settings, len(self.data.train), trainer)
         with open_reports(folder.path, settings, trainer, self.held_out, self.copies, self.intervals) as reports:
+            yield from map(Note, about_short_budget(settings, reports.expected_speed, share=self._share))
             for report in self._reports_of_steps(interrupt):
                 self.background.check()
                 started = time.perf_counter()
@@ -230,9 +233,9 @@ class Run:
                     yield Grid(self.draw_grid())
                     yield from map(Note, self.pictures.after_grid())
                 if due.checkpoint(report, now=drawn or self.scoring.new_best is not None):
-                    yield self._saving()
+                    yield self.save()
                 if drawn:  # the end of the run does the same, and draws an animation
-                    reserve(trainer, 2 * (time.perf_counter() - started) + self.scoring.seconds)
+                    due.grid_ended(time.perf_counter() - started, also=self.scoring.seconds)
                 # Last, so that a caller that stops here misses nothing.
                 yield Step(report, reports.throughput.images_per_second, reports.throughput.seconds_left)
             if trainer.share >= 1:
@@ -247,7 +250,7 @@ class Run:
             yield Grid(self.draw_grid())
             yield from map(Note, self.pictures.finish())  # before the save, after which a killed run is complete
             count_as_used(trainer)
-        yield self._saving()
+        yield self.save()
         if trainer.share < 1:
             yield from map(Note, self.pictures.finish())
 
@@ -282,19 +285,16 @@ class Run:
                 self.background.submit(task)
 
     def _end(self, why: Why) -> End:
+        seen, seconds = self.trainer.images_seen, self.trainer.seconds
         return End(
             why=why,
             folder=self.folder.path,
-            images_seen=self.trainer.images_seen,
-            seconds=self.trainer.seconds,
+            images_seen=seen,
+            seconds=seconds,
             skipped_steps=self._skipped_steps,
             signal=self.trainer.stopped_by if why == "stopped" else 0,
             verdict=self.held_out.verdict,
             why_no_verdict=self.held_out.why_no_verdict,
-            undertrained=about_undertrained_model(self.settings, self.trainer.images_seen, self.trainer.seconds) or "",
+            undertrained=about_undertrained_model(self.settings, seen, seconds, share=self._share) or "",
             best=self.scoring.best.score if self.scoring.best else None,
         )
-
-    def _saving(self) -> Saving:
-        self.save()
-        return Saving(self.trainer.images_seen)

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from difflib import get_close_matches
@@ -13,18 +12,16 @@ import torch
 
 from noisekiln.components.own_code import noting_own_code
 from noisekiln.components.plain_values import all_plain
-from noisekiln.components.registry import PACKAGE
 from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.distributed import torchrun
-from noisekiln.errors import counted, printable
 from noisekiln.machine.interrupt import Interrupt, exit_code
 from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.measure import Measurement
+from noisekiln.monitor.measure import Measurement, measure_codec
 from noisekiln.monitor.measure import measure as measure_run
 from noisekiln.paths import expand_home
 from noisekiln.plan.chosen_components import check_components
@@ -34,14 +31,14 @@ from noisekiln.plan.settings import Settings
 from noisekiln.plan.settings_by_name import SettingsByName
 from noisekiln.plan.source_models import check_models_exist, default_folder, size_to_load
 from noisekiln.plan.task_data import GENERATE, read_images
-from noisekiln.runs.events import DataRead, End, Event, Measured, Note, Plan, Reading, Stage, check_watch
+from noisekiln.runs.codec_run import CodecRun
+from noisekiln.runs.events import DataRead, End, Measured, Note, Reading
 from noisekiln.runs.open_run import open_run
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
+from noisekiln.runs.watch import Watch, watch_of_this_process
 
 Called = TypeVar("Called", bound=Callable[..., Any])
-Watch = Callable[[Event], None]
-"""Callback of training: called with every event, in the main thread, between two steps."""
 
 
 def learning(function: Called) -> Called:
@@ -86,7 +83,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C, once everything is saved; the same call resumes. After SIGTERM it is
             SystemExit.
     """
-    watch = _watch(watch)
+    watch = watch_of_this_process(watch)
     with noting_own_code():
         words = {"labels": labels, "captions": captions}
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
@@ -120,17 +117,16 @@ def measure(
     Raises:
         ValueError: If the data or a setting is invalid; the message lists the valid values.
     """
-    watch = _watch(watch)
+    watch = watch_of_this_process(watch)
     with noting_own_code():
         words = {"labels": labels, "captions": captions}
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
         run = open_run(chosen, images, folder, allow_code=allow_code)
-        if isinstance(run, Run):
-            return [_measured(run, watch)]
         found = []
-        for number, stage in enumerate(run.stages):
-            watch(Stage(number + 1, len(run.stages), stage.size))
-            found.append(_measured(run.open_stage(number), watch))
+        for stage, part in [(None, run)] if isinstance(run, Run) else run.parts():
+            if stage is not None:
+                watch(stage)
+            found.append(_measured(part, watch))
         return found
 
 
@@ -160,7 +156,7 @@ def fine_tune_on(
         ValueError: If the folder has no single model, or the images are of another kind than its own.
     """
     check_argument("run", run, Path)
-    watch = _watch(watch)
+    watch = watch_of_this_process(watch)
     model = Diffusion.load(run, allow_code=allow_code)
     data = _read_data(images, GENERATE, model.size, watch)
     source = str(images) if isinstance(images, str | Path) else None
@@ -168,38 +164,6 @@ def fine_tune_on(
     tuned = _train(settings.replace(road=PIXELS), folder, data, watch, allow_code=allow_code)
     assert isinstance(tuned, Diffusion)
     return tuned
-
-
-def warn(event: Event) -> None:
-    """The default `watch`: notes, an early stop, and what was left out or converted become Python warnings."""
-    if isinstance(event, DataRead):
-        for note in event.data.altered:
-            warn_caller(f"{event.data.name}: {note}")
-    if isinstance(event, Plan):
-        for line in event.notes:
-            warn_caller(line)
-    if isinstance(event, Note):
-        warn_caller(event.text)
-    if isinstance(event, End) and event.why == "done" and event.undertrained:
-        warn_caller(event.undertrained)
-    if isinstance(event, End) and event.why == "stopped":
-        images = counted(event.images_seen, "image")
-        warn_caller(f"Stopped and saved after {images}; the same call resumes.")
-
-
-def warn_caller(text: str) -> None:
-    """A Python warning at the line, outside of noisekiln, from which it was called."""
-    frame, level = sys._getframe(1), 2
-    inside = (PACKAGE, Path(torch.__file__).parent)  # torch's, as `learning` wraps the call
-    while frame.f_back is not None and any(map(Path(frame.f_code.co_filename).is_relative_to, inside)):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(printable(text), stacklevel=level)
-
-
-def _watch(watch: Watch | None) -> Watch:
-    """The callback of this process: only the first one shows events."""
-    check_watch(watch)
-    return (watch or warn) if torchrun.rank() == 0 else lambda event: None
 
 
 def _check_own_arguments(settings: dict[str, Any]) -> None:
@@ -256,20 +220,28 @@ def _train(
         for event in run.events(interrupt):
             watch(event)
     assert isinstance(event, End)
-    if event.signal == signal.SIGINT:
-        raise KeyboardInterrupt
-    if event.signal:
-        sys.exit(exit_code(event.signal))
+    stop_if_interrupted(event.signal)
     return load(folder, device=run.settings.device, allow_code=consent_to(asdict(settings), allow_code))
 
 
-def _measured(run: Run, watch: Watch) -> Measurement:
+def stop_if_interrupted(number: int) -> None:
+    """Raise KeyboardInterrupt or SystemExit if a signal of this number, not 0, has stopped training."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number:
+        sys.exit(exit_code(number))
+
+
+def _measured(run: Run | CodecRun, watch: Watch) -> Measurement:
     watch(run.plan)
     for text in run.warnings:
         watch(Note(text))
-    opened = run.opened
-    found = measure_run(
-        opened.settings, opened.data, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
-    )
+    if isinstance(run, CodecRun):
+        found = measure_codec(run.settings, run.data, ranks=run.ranks)
+    else:
+        opened = run.opened
+        found = measure_run(
+            opened.settings, opened.data, opened.base, teacher=opened.teacher, codec=opened.codec, ranks=run.ranks
+        )
     watch(Measured(run.plan, found))
     return found

@@ -33,7 +33,7 @@ class SamplingOptions(ABC):  # noqa: B024  # only settings are shared
 
     precision: str = setting(
         "auto",
-        "Precision of the network: auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16.",
+        "Precision of the network: auto (bf16 on a GPU or a CPU with units for it, else fp32), fp32, bf16 or fp16.",
         choices=("auto", "fp32", "bf16", "fp16"),
         group="Model and device",
     )

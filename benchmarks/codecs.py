@@ -1,0 +1,112 @@
+"""What each part of a codec's loss is worth: codecs at equal minutes, and models of their latents.
+
+    python benchmarks/codecs.py toon_avatars64.npz --minutes 2 --record records/codecs.json
+    python benchmarks/codecs.py toon_avatars64.npz --minutes 2 --model-minutes 3 --record records/codecs.json
+
+Each arm trains a codec with `noisekiln codec train`, and 256 held-out images are compared with what comes back: PSNR,
+SSIM, their Fréchet distance in EfficientNet's features over that of as many other real images, and the slope of the
+latents' spectrum beside that of the images (a power law of frequency, by least squares of logarithms). With
+--model-minutes a model of the latents is trained for so long, and 500 samples judged like those of benchmarks/roads.py.
+Arms that the record has are not measured again. Needs the extra `evaluate`; run it on a quiet machine.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import commands
+import noisekiln as nk
+from hardware import commit, hardware, hardware_line, is_busy
+from noisekiln.data import load
+from noisekiln.files.pictures import save_image
+from noisekiln.monitor.reconstruction import quality_of, reconstruct, side_by_side, some_images
+
+ARMS = {  # settings of the codec beside its factor
+    "l1": "noise=0.0,spectrum=0.0,equivariance=0.0",
+    "l1, noise": "noise=0.1,spectrum=0.0,equivariance=0.0",
+    "l1, noise, equivariance": "noise=0.1,spectrum=0.0,equivariance=0.25",
+    "l1, noise, spectrum": "noise=0.1,spectrum=0.1,equivariance=0.0",
+    "all": "noise=0.1,spectrum=0.1,equivariance=0.25",
+}
+COUNT, SHOWN = 256, 8
+
+
+def main() -> None:
+    """Measure each arm that the record lacks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--model-minutes", type=float)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--network", default="factor=4,channels=8,width=96")
+    parser.add_argument("--work", type=Path, default=Path(".bench/codecs"))
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    machine = hardware()
+    if is_busy(machine):
+        print("Something else is running on this machine: minutes are worth less than they should be.", flush=True)
+    about = {"commit": commit(), "hardware": hardware_line(machine)}
+    for arm in options.arms:
+        cell = {"data": options.data.stem, "network": options.network, "arm": arm, "minutes": options.minutes}
+        cell |= {"model_minutes": options.model_minutes}
+        cells: list[dict[str, Any]] = json.loads(options.record.read_text()) if _exists(options.record) else []
+        if any(cell.items() <= each.items() for each in cells):
+            continue
+        cell |= measured(options, arm) | about
+        print(json.dumps(cell), flush=True)
+        if options.record:
+            options.record.write_text(json.dumps([*cells, cell], indent=1) + "\n", encoding="utf-8")
+
+
+def measured(options: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """Train and judge one arm."""
+    folder = options.work / f"{options.data.stem}_{arm.replace(', ', '_')}_{options.minutes:g}min"
+    spec = f"autoencoder({options.network},{ARMS[arm]})"
+    codec = nk.train_codec(options.data, codec=spec, minutes=options.minutes, out=folder, watch=lambda event: None)
+    data = load(options.data)
+    originals = some_images(data.held_out or data.train, COUNT)
+    images = reconstruct(codec, originals)
+    save_image(side_by_side(images[:SHOWN], originals[:SHOWN]), folder.with_suffix(".png"), at_least=1024)
+    quality = quality_of(images, originals)
+    with torch.no_grad():
+        latents = torch.cat([codec.encode(part) for part in originals.split(16)])
+    found = {
+        "psnr": round(quality.psnr, 2),
+        "ssim": round(quality.ssim, 4),
+        "slope_of_latents": round(slope(latents), 3),
+        "slope_of_images": round(slope(originals.permute(0, 3, 1, 2).float()), 3),
+    }
+    if options.model_minutes:
+        found |= model_of(folder, options)
+    return found
+
+
+def model_of(codec: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train a model of a codec's latents, and judge its samples."""
+    wanted = ["--codec", str(codec), "--minutes", f"{options.model_minutes:g}"]
+    trained = commands.train(options.data, codec.with_name(f"{codec.name}_model"), wanted)
+    report = nk.evaluate(trained.folder, count=500, model_weights="averaged")
+    scores = {key: round(score.value / score.real, 3) for key, score in report.scores.items() if score.real}
+    return {"images_seen": trained.images_seen, "frechet_ratio": scores["frechet"], "mind_ratio": scores["mind"]}
+
+
+def slope(x: Tensor) -> float:
+    """Exponent of the power spectrum of images (N, C, H, W) as a function of frequency, without the mean."""
+    power = torch.fft.fft2(x - x.mean((2, 3), keepdim=True)).abs().square().mean((0, 1)).double().numpy()
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in x.shape[2:]), indexing="ij"))
+    inside = (frequency > 0) & (frequency <= 0.5)
+    fitted = np.polynomial.polynomial.polyfit(np.log(frequency[inside]), np.log(power[inside] + 1e-12), 1)
+    return float(fitted[1])
+
+
+def _exists(record: Path | None) -> bool:
+    return record is not None and record.exists()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Module that is trained for a codec: an autoencoder and its losses."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
+from noisekiln.codecs.autoencoder import Autoencoder
+from noisekiln.data import Split, batch_order
+from noisekiln.machine.transfer import to_device
+
+SMALLEST = 2  # positions of x on a side from which half of it can be decoded
+
+
+class ReconstructionLoss(NamedTuple):
+    """Loss of some rows.
+
+    Attributes:
+        value: Mean over rows, 0-d, to be differentiated.
+        per_sample: Loss of each row, (B,), detached.
+    """
+
+    value: Tensor
+    per_sample: Tensor
+
+
+class CodecLearner(nn.Module):
+    """An autoencoder with its losses: pixels at three sizes, amplitudes, and equivariance of scale.
+
+    Args:
+        codec: Autoencoder to train.
+    """
+
+    def __init__(self, codec: Autoencoder) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, pixels: Tensor, noise: Tensor) -> ReconstructionLoss:
+        """The loss of some rows of `CodecBatches`; x is standardised over these rows."""
+        codec = self.codec
+        height, width = pixels.shape[1:3]
+        latents = codec.latents(pixels).float()
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
+        x = (latents - mean) / std.clamp(min=1e-6) + codec.noise * noise
+        target = pixels.permute(0, 3, 1, 2).float() / 255
+        image = codec.to_image(x)[..., :height, :width].float()
+        loss = pyramid_l1(image, target)
+        if codec.spectrum:
+            loss = loss + codec.spectrum * spectrum_l1(image, target)
+        if codec.equivariance and min(x.shape[-2:]) >= SMALLEST:
+            half = codec.to_image(F.avg_pool2d(x, 2)).float()
+            small = F.avg_pool2d(target, 2)
+            loss = loss + codec.equivariance * pyramid_l1(*_common_part(half, small))
+        return ReconstructionLoss(loss.mean(), loss.detach())
+
+
+class CodecBatches:
+    """Rows of the training images, as inputs of `CodecLearner`: pixels (B, H, W, C) uint8, and unit noise for x.
+
+    Args:
+        codec: The autoencoder.
+        images: Training images.
+        seed: Seed of their order.
+        device: Device of the rows.
+    """
+
+    def __init__(self, codec: Autoencoder, images: Split, seed: int, device: str) -> None:
+        self.images, self.seed = images, seed
+        self.device = device
+        height, width = images.pixels.shape[1:3]
+        self.shape = (codec.x_channels, *codec.x_size((height, width)))
+
+    def __call__(self, start: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The next `count` images after `start`."""
+        places = batch_order(len(self.images), seed=self.seed, start=start, count=count)
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[places]))
+        noise = torch.randn(count, *self.shape, generator=generator)
+        return to_device(pixels, self.device), to_device(noise, self.device)
+
+
+def _common_part(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, cropped to the smaller height and width: sizes that 2 does not divide are rounded down in between."""
+    height, width = (min(image.shape[side], target.shape[side]) for side in (-2, -1))
+    return image[..., :height, :width], target[..., :height, :width]

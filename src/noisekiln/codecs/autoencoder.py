@@ -1,0 +1,162 @@
+"""Convolutional autoencoder that is trained on one's own images: x is a small image of latents."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisekiln.blocks.conv_coder import ConvDecoder, ConvEncoder, reach
+from noisekiln.blocks.tiles import apply_in_tiles
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.errors import counted
+
+FACTORS = (2, 4, 8)
+ENCODER_BLOCKS, DECODER_BLOCKS = 1, 2  # at each resolution; decoding is harder
+NARROWEST = 32  # channels of the highest resolution, at least
+TILE = 512  # pixels of the side of a tile: larger images are encoded and decoded in tiles
+AT_ONCE = 16  # images in memory, when statistics are measured
+PROBE = 0.1  # change of x by which `scale` is measured
+
+
+class Autoencoder(Codec):
+    """A deterministic encoder and decoder without norms inside (``x = (encoder(image) - mean) / std``).
+
+    In training, x is standardised over the batch (batch norm without affine) and gets fixed noise, which bounds what a
+    position of x can tell and makes the decoder robust to errors of a diffusion model; there is no KL weight (Heek et
+    al. 2026, "Unified Latents"). Later `mean` and `std` are those of the training images. Images of any size work:
+    they are padded to a multiple of `factor`, and larger ones are cut into tiles, which changes nothing.
+
+    Args:
+        factor: Pixels of a side that become one position of x: 2, 4 or 8.
+        channels: Channels of x.
+        width: Channels of the network at the resolution of x, a multiple of 16; half as many at twice the resolution.
+        noise: Standard deviation of the noise on x in training, where x has variance 1.
+        spectrum: Weight of the loss of amplitudes in 8x8 blocks, against blur; 0 for none.
+        equivariance: Weight of the loss of half-size images decoded from half-size x (Skorokhodov et al. 2025); 0 for
+            none.
+        image_channels: Channels of images; 0 until it is fitted.
+    """
+
+    costly = True
+    is_learned = True
+
+    mean: Tensor
+    std: Tensor
+    scale_of_x: Tensor
+
+    def __init__(
+        self,
+        factor: int = 4,
+        channels: int = 8,
+        width: int = 96,
+        noise: float = 0.1,
+        spectrum: float = 0.1,
+        equivariance: float = 0.25,
+        image_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        if factor not in FACTORS or channels < 1 or width < 16 or width % 16:
+            raise ValueError(
+                f"autoencoder(factor={factor}, channels={channels}, width={width}): `factor` has to be 2, 4 or 8, "
+                "`channels` 1 or more, and `width` a multiple of 16."
+            )
+        if min(noise, spectrum, equivariance) < 0:
+            raise ValueError(
+                f"autoencoder(noise={noise}, spectrum={spectrum}, equivariance={equivariance}): none of them may be "
+                "below 0."
+            )
+        self.factor = factor
+        self.channels = channels
+        self.width = width
+        self.noise = noise
+        self.spectrum = spectrum
+        self.equivariance = equivariance
+        self._image_channels = image_channels
+        self.encoder: ConvEncoder | None = None
+        self.decoder: ConvDecoder | None = None
+        if image_channels:
+            widths = [max(width // 2**level, min(width, NARROWEST)) for level in reversed(range(self._resolutions))]
+            self.encoder = ConvEncoder(image_channels, channels, widths, ENCODER_BLOCKS)
+            self.decoder = ConvDecoder(image_channels, channels, widths, DECODER_BLOCKS)
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+        self.register_buffer("scale_of_x", torch.ones(()))
+
+    @property
+    def image_channels(self) -> int:  # noqa: D102 (the base class says it)
+        return self._image_channels
+
+    @property
+    def x_channels(self) -> int:  # noqa: D102 (the base class says it)
+        return self.channels
+
+    @property
+    def scale(self) -> float:  # noqa: D102 (the base class says it)
+        return float(self.scale_of_x)
+
+    def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
+        return -(-size[0] // self.factor), -(-size[1] // self.factor)
+
+    def fit(self, pixels: Tensor) -> Self:
+        """This codec, or for one without channels an untrained one for those of these images, (N, H, W, C) uint8."""
+        channels = pixels.shape[-1]
+        if not self._image_channels:
+            settings = (self.factor, self.channels, self.width, self.noise, self.spectrum, self.equivariance)
+            return type(self)(*settings, image_channels=channels)
+        self._check_channels(channels)
+        return self
+
+    @torch.no_grad()
+    def standardise(self, pixels: Tensor) -> None:
+        """Set `mean`, `std` and `scale` to those of these images, (N, H, W, C) uint8: after training."""
+        parts = [part.to(self.mean.device) for part in pixels.split(AT_ONCE)]
+        latents = torch.cat([self.latents(part) for part in parts]).double()
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
+        self.mean.copy_(mean[0])
+        self.std.copy_(std[0].clamp(min=1e-6))
+        x = self.encode(parts[0])
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+        change = self.to_image(x + PROBE * noise) - self.to_image(x)
+        self.scale_of_x.copy_(change.square().mean().sqrt() / PROBE)
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Images (B, H, W, C), uint8 or floats from 0 to 255 -> the encoder's output, not yet standardised."""
+        self._check_channels(pixels.shape[-1])
+        assert self.encoder is not None
+        image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        down, right = -image.shape[2] % self.factor, -image.shape[3] % self.factor
+        image = F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+        margin = self._margin * self.factor
+        return apply_in_tiles(self.encoder, image, side=TILE, margin=margin, scale=(1, self.factor))
+
+    def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        return (self.latents(pixels) - self.mean) / self.std
+
+    def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        assert self.decoder is not None
+        side = TILE // self.factor
+        image = apply_in_tiles(self.decoder, x.float(), side=side, margin=self._margin, scale=(self.factor, 1))
+        return image / 2 + 0.5
+
+    def edges(self) -> list[nn.Module]:
+        """The layers that face images and x, which Muon leaves to AdamW."""
+        assert self.encoder is not None
+        assert self.decoder is not None
+        return [layer for part in (self.encoder, self.decoder) for layer in (part.conv_in, part.conv_out)]
+
+    @property
+    def _resolutions(self) -> int:
+        return self.factor.bit_length() - 1
+
+    @property
+    def _margin(self) -> int:
+        return reach(self._resolutions, DECODER_BLOCKS)
+
+    def _check_channels(self, channels: int) -> None:
+        if channels != self._image_channels:
+            raise ValueError(
+                f"Images with {counted(channels, 'channel')} cannot be encoded by a codec for "
+                f"{self._image_channels or 'no images yet'}. Convert them first, or train a codec on images of this "
+                "kind."
+            )

@@ -1,0 +1,148 @@
+"""Autoencoders of diffusers (KL, tiny, deep compression), with x standardised by one's own images."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.errors import counted
+
+KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
+AT_ONCE, MEASURED = 8, 256  # images in memory, and in all, when statistics are measured
+SIDE = 64  # pixels of the image by which the factor is measured
+PROBE = 0.1  # change of x by which `scale` is measured
+
+
+class DiffusersAutoencoder(Codec):
+    """``x = (encode(image) - mean) / std``, where the encoder is one of diffusers, and its mean if it is a Gaussian.
+
+    `from_folder` reads one; `--codec FOLDER` does so for training. A model that uses it holds its weights.
+
+    Args:
+        config: The autoencoder's `config.json`, as text; "" for a codec without a network.
+    """
+
+    costly = True
+
+    mean: Tensor
+    std: Tensor
+    scale_of_x: Tensor
+
+    def __init__(self, config: str = "") -> None:
+        super().__init__()
+        self.config = config
+        self.network: Any = _make(config) if config else None
+        self._channels, self._factor = _shape_of(self.network) if config else (0, 1)
+        self.register_buffer("mean", torch.zeros(self._channels, 1, 1))
+        self.register_buffer("std", torch.ones(self._channels, 1, 1))
+        self.register_buffer("scale_of_x", torch.zeros(()))  # 0 until it is fitted
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """The autoencoder that diffusers has saved in a folder, which is not fitted yet.
+
+        Raises:
+            ValueError: If diffusers is not installed, or cannot read it.
+        """
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        codec = cls(json.dumps(json.loads(text), separators=(",", ":")))
+        try:
+            weights = type(codec.network).from_pretrained(folder).state_dict()
+        except (OSError, RuntimeError, KeyError) as error:
+            raise ValueError(f"The autoencoder in {folder} cannot be read ({error}). Download it again.") from error
+        codec.network.load_state_dict(weights)
+        return codec
+
+    @property
+    def image_channels(self) -> int:  # noqa: D102 (the base class says it)
+        return int(self.network.config.in_channels) if self.network is not None else 0
+
+    @property
+    def x_channels(self) -> int:  # noqa: D102 (the base class says it)
+        return self._channels
+
+    @property
+    def scale(self) -> float:  # noqa: D102 (the base class says it)
+        return float(self.scale_of_x)
+
+    def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
+        return size[0] // self._factor, size[1] // self._factor
+
+    @torch.no_grad()
+    def fit(self, pixels: Tensor) -> Self:
+        """This codec, its x standardised by images (N, H, W, C) uint8 if it was not before."""
+        if self.network is None:
+            raise ValueError("diffusers_autoencoder() has no network. Give the folder of a saved one: `codec=FOLDER`.")
+        self._check_channels(pixels.shape[-1])
+        if self.scale_of_x > 0:
+            return self
+        rows = torch.linspace(0, len(pixels) - 1, min(MEASURED, len(pixels))).round().long()
+        parts = pixels[rows].split(AT_ONCE)
+        latents = torch.cat([self._latents(part) for part in parts]).double()
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
+        self.mean.copy_(mean[0])
+        self.std.copy_(std[0].clamp(min=1e-6))
+        x = self.encode(parts[0])
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+        change = self.to_image(x + PROBE * noise) - self.to_image(x)
+        self.scale_of_x.copy_(change.square().mean().sqrt().clamp(min=1e-6) / PROBE)
+        return self
+
+    def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        self._check_channels(pixels.shape[-1])
+        return (self._latents(pixels) - self.mean) / self.std
+
+    def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        image: Tensor = self.network.decode(x * self.std + self.mean).sample
+        return image / 2 + 0.5
+
+    def _latents(self, pixels: Tensor) -> Tensor:
+        return _encode(self.network, pixels.permute(0, 3, 1, 2).float().to(self.mean.device) / 127.5 - 1)
+
+    def _check_channels(self, channels: int) -> None:
+        if channels != self.image_channels:
+            raise ValueError(
+                f"Images with {counted(channels, 'channel')} cannot be encoded by an autoencoder for "
+                f"{self.image_channels}. Convert them first, or train a codec of your own: `noisekiln codec train`."
+            )
+
+
+def _make(config: str) -> Any:
+    """The untrained network of a `config.json`."""
+    if find_spec("diffusers") is None:
+        raise ValueError(
+            "An autoencoder of diffusers needs the package diffusers, which is not installed. "
+            'Install it: pip install "noisekiln[diffusers]".'
+        )
+    import diffusers
+
+    try:
+        settings = json.loads(config)
+        name = str(settings.get("_class_name"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"The config.json of an autoencoder cannot be read ({error}). Download it again.") from error
+    if name not in KINDS:
+        raise ValueError(f"A {name} of diffusers is none of the autoencoders that can be used: {', '.join(KINDS)}.")
+    return getattr(diffusers, name).from_config(settings).eval()
+
+
+@torch.no_grad()
+def _shape_of(network: Any) -> tuple[int, int]:
+    """Channels of x, and pixels of a side that become one position of it."""
+    x = _encode(network, torch.zeros(1, network.config.in_channels, SIDE, SIDE))
+    return int(x.shape[1]), SIDE // int(x.shape[2])
+
+
+def _encode(network: Any, image: Tensor) -> Tensor:
+    """The latents of images of -1 to 1, whatever this autoencoder calls them."""
+    encoded = network.encode(image)
+    for name in ("latents", "latent"):  # of the tiny one, and of deep compression
+        found: Tensor | None = getattr(encoded, name, None)
+        if found is not None:
+            return found
+    mode: Tensor = encoded.latent_dist.mode()
+    return mode

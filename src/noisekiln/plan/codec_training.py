@@ -1,0 +1,126 @@
+"""Settings and construction of a codec that is trained on images, and codecs that were trained before."""
+
+from pathlib import Path
+
+import torch
+
+from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
+from noisekiln.codecs.autoencoder import Autoencoder
+from noisekiln.codecs.base import Codec, Size
+from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
+from noisekiln.components.consent import NO_CODE, Consent
+from noisekiln.components.spec import build, class_of, describe
+from noisekiln.data import DataSet
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.machine.memory import is_async
+from noisekiln.machine.transfer import module_to_device
+from noisekiln.model.saving import load_codec
+from noisekiln.optimizers.base import OptimizerFactory
+from noisekiln.paths import expand_home
+from noisekiln.plan.defaults import default_precision, with_budget
+from noisekiln.plan.settings import Settings
+from noisekiln.training.budget import Budget, LearningRate
+from noisekiln.training.placement import Placement
+from noisekiln.training.trainer import Trainer
+
+BATCH_SIZE = 16  # of small steps more fit into a short budget (LOG.md)
+MEDIUM_SIDE, LARGE_SIDE = 32, 96  # pixels from which x has a quarter and an eighth of the sides, about 16 positions
+
+CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 16}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
+
+
+def default_codec(size: Size, factor: int | None = None) -> str:
+    """The spec of the autoencoder for images of (height, width) pixels.
+
+    Args:
+        size: Height and width of the images.
+        factor: Pixels of a side that become one position of x; by default, such that x has about 16 on a side.
+    """
+    if factor is None:
+        factor = 8 if max(size) > LARGE_SIDE else 4 if max(size) > MEDIUM_SIDE else 2
+    return describe(Autoencoder(factor=factor, channels=CHANNELS[factor], width=WIDTHS[factor]))
+
+
+def with_codec(settings: Settings, size: Size) -> Settings:
+    """The settings with the codec to train, all of its own settings written out.
+
+    Raises:
+        ValueError: If `codec` is none that is trained.
+    """
+    spec = settings.codec or default_codec(size)
+    codec: Codec = build(Codec, spec)
+    if not isinstance(codec, Autoencoder):
+        raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
+    return settings.replace(codec=describe(codec, include_defaults=True, exclude=("image_channels",)))
+
+
+def resolve_codec_settings(settings: Settings, data: DataSet) -> Settings:
+    """The settings of a codec's training, with every None that it uses replaced by a default.
+
+    Raises:
+        ValueError: If `codec` is none that is trained.
+    """
+    settings = with_codec(with_budget(settings), data.size)
+    return settings.replace(
+        size=data.size,
+        batch_size=min(settings.batch_size or BATCH_SIZE, max(len(data.train), 1)),
+        lr=settings.lr or class_of(OptimizerFactory, settings.optimizer).lr,
+        precision=settings.precision or default_precision(settings.device),
+    )
+
+
+def make_codec(settings: Settings, data: DataSet) -> Autoencoder:
+    """The untrained autoencoder, the same at every call."""
+    assert settings.codec is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        codec: Codec = build(Codec, settings.codec)
+        codec = codec.fit(torch.from_numpy(data.train.pixels[:1]))
+    assert isinstance(codec, Autoencoder)
+    return module_to_device(codec, settings.device)
+
+
+def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Trainer:
+    """The trainer of a `CodecLearner`.
+
+    Args:
+        settings: Settings from `resolve_codec_settings`.
+        data: The images.
+        ranks: Processes that train together.
+    """
+    assert settings.lr is not None
+    assert settings.batch_size is not None
+    assert settings.precision is not None
+    codec = make_codec(settings, data)
+    optimizer: OptimizerFactory = build(OptimizerFactory, settings.optimizer)
+    return Trainer(
+        CodecLearner(codec),
+        CodecBatches(codec, data.train, settings.seed, settings.device),
+        lambda module: optimizer(module, codec),
+        budget=Budget(settings.minutes, settings.image_budget(len(data.train))),
+        lr=LearningRate(settings.lr, cooldown=settings.cooldown),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        ema_lengths=(settings.ema_length,),
+        placement=Placement(
+            device=settings.device,
+            ranks=ranks,
+            precision=settings.precision,
+            micro_batch_size=settings.micro_batch_size,
+            deterministic=settings.deterministic,
+            prefetch=is_async(settings.device),
+        ),
+    )
+
+
+def find_trained_codec(place: str, consent: Consent = NO_CODE) -> Codec | None:
+    """The codec of a folder that `noisekiln codec train`, a run or diffusers wrote; None if it holds none.
+
+    Args:
+        place: The folder.
+        consent: Python files that may run, if the codec names them.
+    """
+    folder = expand_home(Path(place))
+    if (folder / "config.json").is_file():
+        return DiffusersAutoencoder.from_folder(folder)
+    return load_codec(folder, consent) or load_codec(folder / "codec", consent)

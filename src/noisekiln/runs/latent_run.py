@@ -1,0 +1,205 @@
+"""A training run of latent diffusion in a folder: first a codec of the images, then a model of what it encodes."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from noisekiln.codecs.base import Codec
+from noisekiln.components.spec import build, consent_to, describe
+from noisekiln.data import DataSet
+from noisekiln.distributed.ranks import Ranks
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.saving import load_codec, save_codec
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.plan.chosen_components import is_folder
+from noisekiln.plan.codec_training import find_trained_codec, with_codec
+from noisekiln.plan.defaults import with_budget
+from noisekiln.plan.road import AUTO, CODEC_SHARE, LATENT, settings_of_codec, settings_of_latents
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_run import CODEC, CodecRun
+from noisekiln.runs.events import CodecEnd, End, Event, Note, Stage
+from noisekiln.runs.run import Run
+from noisekiln.runs.run_folder import RunFolder
+from noisekiln.training import checkpoints
+
+
+class LatentRun:
+    """Trains a codec in `codec/` with a share of the budget, then in the folder itself a model of its latents.
+
+    The second is a `Run` like any other. A codec that was trained before, the folder that `codec` names, is copied to
+    `codec/` instead. Opening a folder that already holds this run resumes it; nothing is written before training
+    starts.
+
+    Args:
+        settings: Requested settings.
+        data: The images.
+        folder: Folder of the run.
+        intervals: Intervals of both.
+        allow_code: Whether Python files may be run that the run or its models name, and `settings` do not.
+
+    Attributes:
+        settings: Requested settings, with a budget and the road.
+        data: The images.
+        folder: Folder of the run.
+        ranks: Processes that train together.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: DataSet,
+        folder: Path,
+        *,
+        intervals: Intervals = Intervals(),
+        allow_code: bool = False,
+    ) -> None:
+        self._chosen_by_default = settings.road == AUTO and settings.codec is None
+        self.folder, self.data = RunFolder(folder), data
+        self.intervals, self.allow_code = intervals, allow_code
+        self.folder.check_is_run_or_empty()
+        self._check_is_no_codec()
+        requested = with_budget(settings).replace(road=LATENT)
+        self.trained_before = self._trained_before(requested)
+        spec = None if self.trained_before is None else _spec_of(self.trained_before)
+        self.settings = with_codec(requested.replace(codec=spec or settings.codec), data.size)
+        if self.folder.settings_file.is_file():
+            self.folder.check_same_data(self.settings, data)
+        self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
+
+    def open_codec(self) -> CodecRun:
+        """The run of the codec, new or resumed.
+
+        Raises:
+            ValueError: If its folder holds another run.
+        """
+        count = len(self.data.train)
+        return CodecRun(settings_of_codec(self.settings, count), self.data, self.folder.codec, intervals=self.intervals)
+
+    def open_model(self) -> Run:
+        """The run of the model, new or resumed.
+
+        Raises:
+            ValueError: If its folder holds another run.
+        """
+        return Run(
+            settings_of_latents(self.settings, len(self.data.train), all_of_it=self.trained_before is not None),
+            self.data,
+            self.folder.path,
+            intervals=self.intervals,
+            allow_code=self.allow_code,
+            share=1.0 if self.trained_before is not None else 1 - CODEC_SHARE,
+        )
+
+    def parts(self) -> Iterator[tuple[Stage | None, CodecRun | Run]]:
+        """The run of the codec, if there is one, and that of the model, each opened when its turn comes."""
+        size = self.data.size
+        if self.trained_before is None:
+            yield Stage(1, 2, size, "a codec for {}x{} pixels".format(*size)), self.open_codec()
+            codec: Codec = build(Codec, str(self.settings.codec))
+            yield Stage(2, 2, size, "a model of {}x{} latents".format(*codec.x_size(size))), self.open_model()
+        else:
+            yield None, self.open_model()
+
+    def events(self, interrupt: Interrupt | None = None) -> Generator[Event]:
+        """Train the codec, then the model, yielding their events, and one `End`; see `Run.events`."""
+        interrupt, seconds = interrupt or Interrupt(), 0.0
+        if self._chosen_by_default:
+            yield Note(
+                "a codec is trained first, which makes images small, and then a model of small images, which is faster "
+                "by far; `road=pixels` trains a single network"
+            )
+        if self.trained_before is not None:
+            self._keep(self.trained_before)
+        for stage, run in self.parts():
+            if stage is not None:
+                yield stage
+            events = run.events(interrupt) if isinstance(run, Run) else self._train_codec(run, interrupt)
+            with closing(events):
+                for event in events:
+                    if isinstance(event, CodecEnd) and event.why == "stopped":
+                        yield self._stopped(event)
+                        return
+                    if isinstance(event, CodecEnd):
+                        seconds = event.seconds
+                    elif isinstance(event, End):
+                        yield replace(event, seconds=event.seconds + seconds, codec=self.folder.codec)
+                    else:
+                        yield event
+
+    def _train_codec(self, run: CodecRun, interrupt: Interrupt) -> Generator[Event]:
+        """The events of the codec's run; once there is a model of its latents, it does not change any more."""
+        self._write_settings(all_of_it=False)
+        if run.finished or not checkpoints.list_images_seen(self.folder.checkpoints):
+            yield from run.events(interrupt)
+
+    def _keep(self, codec: Codec) -> None:
+        """Copy a codec that was trained before into the folder, unless it is there."""
+        self._write_settings(all_of_it=True)
+        if self.ranks.is_main and load_codec(self.folder.codec) is None:
+            with self.folder.writing():
+                save_codec(codec, self.folder.codec)
+        self.ranks.barrier()
+
+    def _write_settings(self, *, all_of_it: bool) -> None:
+        """Write the requested settings of the model, so that the folder is a run before its codec exists."""
+        if self.ranks.is_main and not self.folder.settings_file.is_file():
+            settings = settings_of_latents(self.settings, len(self.data.train), all_of_it=all_of_it)
+            with self.folder.writing():
+                self.folder.write_metadata(settings, self.data)
+        self.ranks.barrier()
+
+    def _trained_before(self, settings: Settings) -> Codec | None:
+        """The codec of the folder that `codec` names, or None; it must be that which the run already has.
+
+        Raises:
+            ValueError: If it is not, or does not fit the images.
+        """
+        consent = consent_to(asdict(settings), self.allow_code)
+        if not is_folder(settings.codec):
+            return None
+        assert settings.codec is not None
+        codec = find_trained_codec(settings.codec, consent)
+        if codec is None:
+            raise ValueError(
+                f"`codec={settings.codec}` is a folder that holds no codec: there is no codec.json. Give one that "
+                "`noisekiln codec train` has finished, a run with `road=latent`, or an autoencoder of diffusers."
+            )
+        codec = codec.fit(torch.from_numpy(self.data.train.pixels))  # raises for other channels
+        own = load_codec(self.folder.codec, consent)
+        if own is not None and not _same_weights(own, codec):
+            raise ValueError(
+                f"{self.folder.path} was trained with another codec than that of {settings.codec}. A run cannot change "
+                "its codec midway. Give the same `codec` to resume it, or another `out` for a new run."
+            )
+        return codec
+
+    def _check_is_no_codec(self) -> None:
+        if (self.folder.path / CODEC).is_file():
+            raise ValueError(
+                f"{self.folder.path} holds a codec, which `noisekiln codec train` trains. Give another `out`, with "
+                f"`codec={self.folder.path}` to train a model of its latents."
+            )
+
+    def _stopped(self, end: CodecEnd) -> End:
+        return End(
+            why="stopped",
+            folder=self.folder.path,
+            images_seen=end.images_seen,
+            seconds=end.seconds,
+            skipped_steps=0,
+            signal=end.signal,
+            verdict=None,
+        )
+
+
+def _spec_of(codec: Codec) -> str:
+    """The spec of a codec, without the channels that it was fitted to."""
+    return describe(codec, include_defaults=True, exclude=("image_channels",))
+
+
+def _same_weights(one: Codec, other: Codec) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)

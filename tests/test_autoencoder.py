@@ -1,0 +1,296 @@
+"""The autoencoder: its losses, its local convolutions, and its training as a codec."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import noisekiln as nk
+from conftest import Command, save_image
+from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
+from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
+from noisekiln.blocks.tiles import apply_in_tiles
+from noisekiln.codecs import autoencoder
+from noisekiln.codecs.autoencoder import Autoencoder
+from noisekiln.data import DataSet, load
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.saving import load_codec
+from noisekiln.monitor.intervals import Intervals
+from noisekiln.plan.codec_training import default_codec
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_run import CodecRun
+from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions, Step
+
+SMALL = "autoencoder(factor=2,channels=4,width=16)"
+SETTINGS = Settings(codec=SMALL, images=256, batch_size=8, device="cpu", road="latent", lr=0.005)
+RARE = Intervals(grids_at=(0.5,), held_out_at=())
+
+
+def draw(count=24, height=12, width=14, seed=0):
+    """Images of a coloured square on a coloured ground."""
+    generator = np.random.default_rng(seed)
+    images = np.zeros((count, height, width, 3), np.uint8)
+    for image in images:
+        image[:] = generator.integers(0, 256, 3)
+        top, left = generator.integers(0, 6, 2)
+        image[top : top + 5, left : left + 6] = generator.integers(0, 256, 3)
+    return images
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "squares"
+    for i, image in enumerate(draw()):
+        save_image(folder / f"{i:02}.png", image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(squares: Path) -> DataSet:
+    return load(squares)
+
+
+@pytest.fixture(scope="module")
+def trained(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    folder = tmp_path_factory.mktemp("codecs") / "whole"
+    return folder, list(CodecRun(SETTINGS, data, folder, intervals=RARE).events())
+
+
+def random_autoencoder(factor=4, **settings):
+    """Whose blocks are no identities."""
+    torch.manual_seed(0)
+    codec = Autoencoder(factor=factor, width=32, image_channels=3, **settings)
+    for weight in codec.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return codec
+
+
+# --- losses
+
+
+def test_the_losses_are_zero_for_equal_images_and_count_rows_one_by_one():
+    images, others = (torch.from_numpy(draw(seed=seed)).permute(0, 3, 1, 2) / 255 for seed in (0, 1))
+    for loss in (pyramid_l1, spectrum_l1):
+        assert loss(images, images).abs().max() == 0
+        found = loss(images, others)
+        assert found.shape == (24,)
+        assert found.min() > 0
+        torch.testing.assert_close(loss(images[3:5], others[3:5]), found[3:5])
+
+
+def test_amplitudes_are_those_of_the_fourier_transform():
+    block = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    other = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    exact = (torch.fft.fft2(block, norm="ortho").abs() - torch.fft.fft2(other, norm="ortho").abs()).abs().mean()
+    torch.testing.assert_close(spectrum_l1(block, other)[0], exact, rtol=1e-4, atol=1e-5)
+    assert float(spectrum_l1(block, block.roll((3, 5), (2, 3)))) < 1e-4  # amplitudes do not see a cyclic shift
+
+
+def test_blur_is_worse_for_amplitudes_than_for_pixels():
+    """Of two images that are as far away in pixels, the blurred one loses amplitudes."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(4, 1, 16, 16, generator=generator)
+    blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(image, (1, 1, 1, 1), "reflect"), 3, 1)
+    noisy = image + (blurred - image).flatten(1)[:, torch.randperm(256, generator=generator)].view_as(image)
+    assert pyramid_l1(blurred, image).mean() == pytest.approx(float(pyramid_l1(noisy, image).mean()), rel=0.3)
+    assert spectrum_l1(blurred, image).mean() > 1.2 * spectrum_l1(noisy, image).mean()
+
+
+# --- the network
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_tiles_change_nothing(factor, monkeypatch):
+    codec = random_autoencoder(factor)
+    pixels = torch.randint(0, 256, (2, 8 * 21, 8 * 23 + 3, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        x = codec.encode(pixels)
+        image = codec.to_image(x)
+        monkeypatch.setattr(autoencoder, "TILE", 32)
+        torch.testing.assert_close(codec.encode(pixels), x, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(codec.to_image(x), image, rtol=1e-4, atol=1e-4)
+    assert x.shape == (2, 8, *codec.x_size((8 * 21, 8 * 23 + 3)))
+    assert image.shape[2] >= pixels.shape[1]
+    assert image.shape[3] >= pixels.shape[2]
+
+
+def test_a_margin_that_is_too_small_shows():
+    """The test above sees the margins of tiles."""
+    codec, image = random_autoencoder(), torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        whole = codec.encoder(image)
+        narrow = apply_in_tiles(codec.encoder, image, side=32, margin=8, scale=(1, 4))
+        wide = apply_in_tiles(codec.encoder, image, side=32, margin=40, scale=(1, 4))
+    assert (narrow - whole).abs().max() > 1e-3
+    assert (wide - whole).abs().max() < 1e-4
+
+
+def test_x_is_standardised_and_equal_for_equal_images():
+    pixels = torch.from_numpy(draw())
+    codec = random_autoencoder(2)
+    codec.standardise(pixels)
+    x = codec.encode(pixels)
+    std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+    torch.testing.assert_close(mean, torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(std, torch.ones(8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(codec.encode(pixels[:3]), x[:3])
+    with torch.no_grad():
+        change = codec.to_image(x + 0.05) - codec.to_image(x)
+    assert codec.scale == pytest.approx(float(change.square().mean().sqrt()) / 0.05, rel=0.5)
+
+
+@pytest.mark.parametrize("spec", [
+    {"factor": 3}, {"channels": 0}, {"width": 20}, {"noise": -1.0}, {"spectrum": -0.1}, {"equivariance": -1},
+])  # fmt: skip
+def test_what_is_no_autoencoder_is_refused(spec):
+    with pytest.raises(ValueError, match="autoencoder"):
+        Autoencoder(**spec)
+
+
+def test_images_with_other_channels_are_refused():
+    with pytest.raises(ValueError, match="Images with 1 channel cannot be encoded by a codec for 3"):
+        random_autoencoder().encode(torch.zeros(1, 8, 8, 1, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="train a codec on images"):
+        random_autoencoder().fit(torch.zeros(1, 8, 8, 4, dtype=torch.uint8))
+
+
+def test_a_fitted_autoencoder_keeps_its_settings():
+    pixels = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
+    fitted = Autoencoder(4, 3, 32, 0.2, 0.3, 0.4).fit(pixels)
+    kept = [getattr(fitted, name) for name in ("factor", "channels", "width", "noise", "spectrum", "equivariance")]
+    assert kept == [4, 3, 32, 0.2, 0.3, 0.4]
+    assert fitted.fit(pixels) is fitted
+
+
+@pytest.mark.parametrize(("size", "factor"), [((28, 28), 2), ((64, 48), 4), ((128, 96), 8), ((256, 256), 8)])
+def test_the_factor_follows_the_size_of_the_images(size, factor):
+    assert f"factor={factor}" in default_codec(size) or factor == Autoencoder().factor
+    assert "factor=2" in default_codec(size, 2)
+
+
+# --- training
+
+
+def test_the_loss_knows_no_scale_of_the_latents():
+    """Noise is relative: a larger x could not drown it."""
+    codec = random_autoencoder(2)
+    rows = torch.from_numpy(draw(8)), torch.randn(8, 8, 6, 7)
+    loss = CodecLearner(codec)(*rows).value
+    with torch.no_grad():
+        for weight in codec.encoder.conv_out.parameters():
+            weight.mul_(10)
+    torch.testing.assert_close(CodecLearner(codec)(*rows).value, loss, rtol=1e-3, atol=1e-4)
+    loud = CodecLearner(random_autoencoder(2, noise=2.0))(*rows).value
+    assert (loud - loss).abs() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(12, 14), (11, 9), (2, 3), (1, 1)])
+def test_every_weight_learns_from_images_of_any_size(size):
+    codec = random_autoencoder(2)
+    pixels = torch.randint(0, 256, (4, *size, 3), dtype=torch.uint8)
+    CodecLearner(codec)(pixels, torch.randn(4, 8, *codec.x_size(size))).value.backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in codec.parameters())
+    assert any(bool((weight.grad != 0).any()) for weight in codec.encoder.parameters()) or size == (1, 1)
+
+
+def test_each_part_of_the_loss_counts():
+    rows = torch.from_numpy(draw(4, 16, 16)), torch.randn(4, 8, 8, 8)
+    losses = [
+        CodecLearner(random_autoencoder(2, spectrum=spectrum, equivariance=equivariance))(*rows).value.item()
+        for spectrum, equivariance in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
+    ]
+    assert losses[0] < min(losses[1:])
+
+
+def test_rows_depend_on_the_images_seen_alone(data):
+    codec = Autoencoder(2, 4, 16, image_channels=3)
+    batches = CodecBatches(codec, data.train, 0, "cpu")
+    pixels, noise = batches(8, 4, torch.Generator().manual_seed(1))
+    assert pixels.shape == (4, 12, 14, 3)
+    assert noise.shape == (4, 4, 6, 7)
+    again = batches(8, 4, torch.Generator().manual_seed(1))
+    assert torch.equal(pixels, again[0])
+    assert torch.equal(noise, again[1])
+
+
+def test_a_codec_learns_to_reconstruct(trained, data):
+    folder, events = trained
+    assert isinstance(events[0], CodecPlan)
+    assert events[0].x_shape == (4, 6, 7)
+    found = [event.psnr for event in events if isinstance(event, Reconstructions)]
+    assert found[-1] > found[0]
+    assert found[-1] > 15
+    assert isinstance(events[-1], CodecEnd)
+    assert (events[-1].why, events[-1].images_seen) == ("done", 256)
+    codec = load_codec(folder)
+    assert isinstance(codec, Autoencoder)
+    x = codec.encode(torch.from_numpy(data.train.pixels))
+    std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+    torch.testing.assert_close((mean, std), (torch.zeros(4), torch.ones(4)), atol=2e-2, rtol=0)
+    pictures = [event.file for event in events if isinstance(event, Reconstructions)]
+    assert sorted(pictures) == sorted((folder / "samples").glob("*.png"))
+    assert (folder / "metrics.jsonl").read_text(encoding="utf-8").count("psnr") == 1
+
+
+@pytest.mark.parametrize("steps", [3, 17, 32])  # before the first picture, after it, at the end
+def test_an_interrupted_codec_ends_with_the_same_weights(steps, trained, data, tmp_path):
+    interrupt, seen = Interrupt(), 0
+    for event in CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events(interrupt):
+        seen += isinstance(event, Step)
+        interrupt.signal = signal.SIGTERM if seen >= steps else 0
+    assert isinstance(event, CodecEnd)
+    assert event.why == ("stopped" if steps < 32 else "done")
+    assert (load_codec(tmp_path) is None) == (steps < 32)
+    *_, end = CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done" if steps < 32 else "finished before", 256)
+    files = [place / "codec.safetensors" for place in (tmp_path, trained[0])]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_codec_that_a_kill_has_not_left_is_written_again(data, tmp_path):
+    list(CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+    before = (tmp_path / "codec.safetensors").read_bytes()
+    (tmp_path / "codec.json").unlink()
+    *_, end = CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events()
+    assert end.why == "done"
+    assert (tmp_path / "codec.safetensors").read_bytes() == before
+
+
+def test_other_settings_and_other_images_are_refused(trained, data, squares):
+    with pytest.raises(ValueError, match=r"lr=0.005` \(now 0.1\)"):
+        CodecRun(SETTINGS.replace(lr=0.1), data, trained[0])
+    with pytest.raises(ValueError, match=r"no longer those that|are others|other settings"):
+        CodecRun(SETTINGS, load(squares, size=10), trained[0])
+    with pytest.raises(ValueError, match="`codec=pixels` cannot be trained"):
+        CodecRun(SETTINGS.replace(codec="pixels"), data, trained[0])
+
+
+def test_python_gets_the_codec(squares, tmp_path):
+    settings = {"images": 16, "batch_size": 8, "watch": lambda event: None, "out": tmp_path / "codec"}
+    codec = nk.train_codec(squares, factor=2, **settings)
+    assert codec.x_size((12, 14)) == (6, 7)
+    again = nk.train_codec(squares, factor=2, **settings)
+    assert torch.equal(again.state_dict()["mean"], codec.state_dict()["mean"])
+    with pytest.raises(ValueError, match="`factor` has to be 2, 4 or 8"):
+        nk.train_codec(squares, factor=3, images=16, out=tmp_path / "other")
+
+
+def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
+    words = ("codec", "train", squares, "--factor", 2, "--images", 32, "--batch", 8, "--out", tmp_path / "codec")
+    result = cli(*words)
+    assert result.code == 0, result
+    assert "6x7 latents of 4 channels (3 times fewer numbers), batch 8, 32 images on cpu" in result.flat
+    assert "reconstructions: PSNR" in result.flat
+    assert f"--codec {tmp_path / 'codec'}" in result.flat
+    assert "The budget of this codec is used up" in cli(*words).flat
+    for wrong, said in (
+        (("codec", "fit", squares), "There is no `noisekiln codec fit`"),
+        (("codec", "train", squares, "--factor", 3), "`factor` has to be 2, 4 or 8"),
+        (("codec", "train", squares, "--factor", 2, "--codec", SMALL), "both say what to train"),
+        (("codec", "train", tmp_path / "nowhere"), "nowhere"),
+    ):
+        refused = cli(*wrong)
+        assert refused.code in (2, 3), refused
+        assert said.replace("`factor`", "--factor") in refused.flat or said in refused.flat

@@ -1,0 +1,89 @@
+"""Autoencoders of diffusers as codecs."""
+
+import numpy as np
+import pytest
+import torch
+
+import noisekiln as nk
+from conftest import TINY, save_image
+from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
+from noisekiln.components.spec import build, describe
+from noisekiln.plan.codec_training import find_trained_codec
+
+diffusers = pytest.importorskip("diffusers")
+
+
+def kl():
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=3, norm_num_groups=4,
+    )  # fmt: skip
+
+
+def tiny():
+    return diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1), latent_channels=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(params=[kl, tiny], ids=["kl", "tiny"])
+def saved(request, tmp_path):
+    torch.manual_seed(0)
+    network = request.param()
+    network.save_pretrained(tmp_path / "vae")
+    return network.eval(), tmp_path / "vae"
+
+
+def images(count=20):
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 16, 12, 3)).astype(np.uint8))
+
+
+@torch.no_grad()
+def test_x_is_what_diffusers_encodes_standardised(saved):
+    network, folder = saved
+    codec = find_trained_codec(str(folder))
+    assert isinstance(codec, DiffusersAutoencoder)
+    codec = codec.fit(images())
+    encoded = network.encode(images().permute(0, 3, 1, 2) / 127.5 - 1)
+    z = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
+    std, mean = torch.std_mean(z, dim=(0, 2, 3), keepdim=True, correction=0)
+    x = codec.encode(images())
+    torch.testing.assert_close(x, (z - mean) / std, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(codec.to_image(x), network.decode(z).sample / 2 + 0.5, rtol=1e-4, atol=1e-4)
+    assert codec.x_size((16, 12)) == tuple(x.shape[2:])
+    assert codec.scale > 0
+
+
+@torch.no_grad()
+def test_its_spec_and_weights_make_it_again(saved):
+    codec = DiffusersAutoencoder.from_folder(saved[1]).fit(images())
+    again = build(DiffusersAutoencoder.__mro__[1], describe(codec))
+    again.load_state_dict(codec.state_dict())
+    assert torch.equal(again.encode(images()), codec.encode(images()))
+
+
+def test_a_model_of_its_latents_is_trained_and_loaded_without_the_folder(saved, tmp_path):
+    _, folder = saved
+    for i, image in enumerate(images().numpy()):
+        save_image(tmp_path / "photos" / f"{i}.png", image)
+    model = nk.train(
+        tmp_path / "photos", codec=str(folder), images=16, batch_size=8, backbone=TINY, curves="none",
+        out=tmp_path / "run", watch=lambda event: None,
+    )  # fmt: skip
+    folder.rename(tmp_path / "moved")
+    sampled = nk.load(tmp_path / "run").sample(2, steps=2, seed=3)
+    assert np.array_equal(np.asarray(sampled), np.asarray(model.sample(2, steps=2, seed=3)))
+
+
+def test_what_is_no_such_autoencoder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="AutoencoderKL, AutoencoderTiny, AutoencoderDC"):
+        DiffusersAutoencoder('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(ValueError, match=r"config\.json of an autoencoder cannot be read"):
+        DiffusersAutoencoder("nothing")
+    with pytest.raises(ValueError, match=r"has no network. Give the folder"):
+        DiffusersAutoencoder().fit(images())
+    kl().save_pretrained(tmp_path / "vae")
+    codec = DiffusersAutoencoder.from_folder(tmp_path / "vae")
+    with pytest.raises(ValueError, match="Images with 1 channel cannot be encoded by an autoencoder for 3"):
+        codec.fit(images()[..., :1])

@@ -1,0 +1,209 @@
+"""Latent diffusion in one folder: a codec, then a model of what it encodes."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import noisekiln as nk
+from conftest import TINY, Command
+from noisekiln.data import DataSet, load
+from noisekiln.files.model_folder import digest, read_weights
+from noisekiln.machine.interrupt import Interrupt
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
+from noisekiln.plan.settings import Settings
+from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
+from noisekiln.runs.latent_run import LatentRun
+from noisekiln.runs.open_run import open_run
+from test_autoencoder import RARE, SMALL, squares  # noqa: F401
+
+SETTINGS = Settings(
+    road="latent", codec=SMALL, images=128, batch_size=8, backbone=TINY, curves="none", ema_snapshots=0, device="cpu"
+)  # 32 images for the codec, in two steps of 16, then 96 in twelve
+
+
+@pytest.fixture(scope="module")
+def data(squares: Path) -> DataSet:  # noqa: F811
+    return load(squares)
+
+
+@pytest.fixture(scope="module")
+def trained(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, list(LatentRun(SETTINGS, data, folder, intervals=RARE).events())
+
+
+def weights(folder: Path) -> str:
+    return digest(read_weights(folder / "model" / "model.safetensors"))
+
+
+def test_the_budget_is_shared_by_codec_and_model():
+    settings = Settings(minutes=8.0, epochs=10, road="latent", batch_size=32, lr=0.1)
+    codec, model = settings_of_codec(settings, 100), settings_of_latents(settings, 100, all_of_it=False)
+    assert (codec.minutes, codec.images, codec.batch_size, codec.lr) == (2.0, 250, None, None)
+    assert (model.minutes, model.images, model.batch_size, model.lr) == (6.0, 750, 32, 0.1)
+    assert settings_of_latents(settings, 100, all_of_it=True) == settings
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"codec": "pixels"}, "`codec=pixels` has nothing to train"),
+    ({"start": "runs/a"}, "the model of `start=runs/a` has its own"),
+    ({"teacher": "runs/a"}, "the model of `teacher=runs/a` has its own"),
+])  # fmt: skip
+def test_latents_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(ValueError, match="road=latent") as refused:
+        choose_road(Settings(road="latent", **changes), (64, 64))
+    assert said in str(refused.value)
+
+
+def test_a_codec_that_is_trained_chooses_the_road(tmp_path):
+    assert choose_road(Settings(codec=SMALL), (64, 64)) == "latent"
+    assert choose_road(Settings(codec=str(tmp_path)), (28, 28)) == "latent"
+    assert choose_road(Settings(codec="pixels"), (28, 28)) == "pixels"
+    with pytest.raises(ValueError, match="`road=pixels` uses no codec"):
+        choose_road(Settings(codec=SMALL, road="pixels"), (64, 64))
+
+
+def test_one_folder_holds_codec_and_model(trained, data):
+    folder, events = trained
+    assert [event.title for event in events if isinstance(event, Stage)] == [
+        "a codec for 12x14 pixels",
+        "a model of 6x7 latents",
+    ]
+    [codec_plan], [plan] = ([event for event in events if isinstance(event, kind)] for kind in (CodecPlan, Plan))
+    assert (codec_plan.settings.images, plan.settings.images) == (32, 96)
+    [end] = [event for event in events if isinstance(event, End)]
+    assert events[-1] is end
+    assert (end.why, end.folder, end.images_seen, end.codec) == ("done", folder, 96, folder / "codec")
+    model = nk.load(folder)
+    assert isinstance(model, Diffusion)
+    assert model.codec.x_size(data.size) == (6, 7)
+    assert model.sample(2, steps=2).shape == (2, 12, 14, 3)
+    saved = Settings.read(folder / "run.yaml")
+    assert saved.road == "latent"
+    assert saved.codec is not None
+    assert saved.codec.startswith("autoencoder(factor=2")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9])  # in the codec, at its end, in the model
+def test_an_interrupted_run_ends_with_the_same_weights(steps, trained, data, tmp_path):
+    interrupt, seen, ends = Interrupt(), 0, []
+    for event in LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events(interrupt):
+        seen += isinstance(event, Step)
+        interrupt.signal = signal.SIGTERM if seen >= steps else 0
+        ends += [event] if isinstance(event, End) else []
+    assert [(end.why, end.signal) for end in ends] == [("stopped", signal.SIGTERM)]
+    *_, end = LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 96)
+    assert weights(tmp_path) == weights(trained[0])
+    *_, end = LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events()
+    assert end.why == "finished before"
+
+
+def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
+    """A model of its latents would not know others."""
+    list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+    before = (tmp_path / "codec" / "codec.safetensors").read_bytes()
+    *_, end = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 192)
+    assert (tmp_path / "codec" / "codec.safetensors").read_bytes() == before
+
+
+def test_a_folder_stays_on_its_road(trained, data):
+    folder, _ = trained
+    auto = SETTINGS.replace(road="auto")
+    assert isinstance(open_run(auto, data, folder), LatentRun)
+    with pytest.raises(ValueError, match=r"`road=latent` \(now cascade\)"):
+        open_run(SETTINGS.replace(road="cascade", codec=None), data, folder)
+
+
+# --- a codec that was trained before
+
+
+@pytest.fixture(scope="module")
+def codec_folder(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("codecs") / "mine"
+    nk.train_codec(squares, codec=SMALL, images=32, batch_size=8, out=folder, watch=lambda event: None)
+    return folder
+
+
+def test_a_trained_codec_is_copied_and_the_model_has_the_whole_budget(codec_folder, data, tmp_path):
+    settings = SETTINGS.replace(codec=str(codec_folder), road="auto")
+    run = open_run(settings, data, tmp_path)
+    assert isinstance(run, LatentRun)
+    *events, end = run.events()
+    assert not any(isinstance(event, CodecPlan | Stage) for event in events)
+    assert (end.why, end.images_seen) == ("done", 128)
+    own, copied = (read_weights(place / "codec.safetensors") for place in (codec_folder, tmp_path / "codec"))
+    assert digest(own) == digest(copied)
+    *_, end = open_run(settings, data, tmp_path).events()
+    assert end.why == "finished before"
+
+
+def test_the_codec_of_a_run_serves_another_run(trained, codec_folder, data, tmp_path):
+    run = open_run(SETTINGS.replace(codec=str(trained[0]), road="auto"), data, tmp_path / "second")
+    assert isinstance(run, LatentRun)
+    assert run.trained_before is not None
+    list(run.events())
+    with pytest.raises(ValueError, match="A run cannot change its codec midway"):
+        open_run(SETTINGS.replace(codec=str(codec_folder), road="auto"), data, tmp_path / "second")
+
+
+def test_a_folder_without_a_codec_is_refused(data, tmp_path, codec_folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no codec"):
+        open_run(SETTINGS.replace(codec=str(tmp_path / "empty"), road="auto"), data, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"holds a codec.*another `out`"):
+        open_run(SETTINGS, data, codec_folder)
+
+
+# --- what is done with it
+
+
+def test_uses_work_in_latents(trained, data):
+    model = nk.load(trained[0])
+    image = data.train.pixels[0]
+    missing = torch.zeros(12, 14)
+    missing[3:8, 4:9] = 1
+    filled = np.asarray(nk.inpaint(model, image, missing, steps=2, count=2))
+    assert filled.shape == (2, 12, 14, 3)
+    known = missing.numpy() == 0
+    assert (filled[:, known] == image[known]).all()
+    assert nk.edit(model, image, strength=0.5, steps=4, count=1).shape == (1, 12, 14, 3)
+    assert nk.variations(model, image, steps=4, count=2).shape == (2, 12, 14, 3)
+
+
+def test_it_is_fine_tuned_with_its_own_codec(trained, squares, tmp_path):  # noqa: F811
+    tuned = nk.train(
+        squares, start=str(trained[0]), images=16, batch_size=8, curves="none", out=tmp_path / "tuned",
+        watch=lambda event: None,
+    )  # fmt: skip
+    own = nk.load(trained[0]).codec.state_dict()
+    assert all(torch.equal(own[name], weight) for name, weight in tuned.codec.state_dict().items())
+
+
+def test_both_parts_are_measured(squares, tmp_path, measure_briefly):  # noqa: F811
+    found = nk.measure(
+        squares, road="latent", codec=SMALL, images=320, backbone=TINY, out=tmp_path / "run", watch=lambda event: None
+    )
+    assert len(found) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_says_where_it_is(cli: Command, squares, tmp_path):  # noqa: F811
+    words = ("train", squares, "--road", "latent", "--codec", SMALL, "--images", 64, "--batch", 8, "--backbone", TINY)
+    result = cli(*words, "--curves", "none", "--out", tmp_path / "run")
+    assert result.code == 0, result
+    assert "stage 1 of 2: a codec for 12x14 pixels" in result.flat
+    assert "stage 2 of 2: a model of 6x7 latents" in result.flat
+    assert f"codec {tmp_path / 'run' / 'codec'}" in result.flat
+    assert result.out.count("done: ") == 1
+    sampled = cli("sample", tmp_path / "run", "-n", 2, "--steps", 2, "--out", tmp_path / "samples")
+    assert sampled.code == 0, sampled
+
+
+def test_no_note_is_empty(trained):
+    assert all(event.text for event in trained[1] if isinstance(event, Note))
