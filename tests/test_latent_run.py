@@ -1,5 +1,6 @@
 """Latent diffusion in one folder: a codec, then a model of what it encodes."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from noisekiln.data import DataSet, load
 from noisekiln.files.model_folder import digest, read_weights
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.codec_training import find_trained_codec
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
@@ -163,17 +165,52 @@ def test_a_folder_without_a_codec_is_refused(data, tmp_path, codec_folder):
 # --- what is done with it
 
 
-def test_uses_work_in_latents(trained, data):
-    model = nk.load(trained[0])
-    image = data.train.pixels[0]
-    missing = torch.zeros(12, 14)
+@pytest.fixture(scope="module")
+def model(trained):
+    return nk.load(trained[0])
+
+
+METHODS = ("replacement", "moment_matching", "pigdm", "dps", "diffpir")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_known_pixels_are_kept_in_latents(method, model, data):
+    """Masks are compared in pixels, through the decoder; what is known comes back as it was."""
+    image, missing = data.train.pixels[0], torch.zeros(12, 14)
     missing[3:8, 4:9] = 1
-    filled = np.asarray(nk.inpaint(model, image, missing, steps=2, count=2))
-    assert filled.shape == (2, 12, 14, 3)
+    filled = np.asarray(nk.inpaint(model, image, missing, method=method, steps=2, count=2))
     known = missing.numpy() == 0
+    assert filled.shape == (2, 12, 14, 3)
     assert (filled[:, known] == image[known]).all()
-    assert nk.edit(model, image, strength=0.5, steps=4, count=1).shape == (1, 12, 14, 3)
-    assert nk.variations(model, image, steps=4, count=2).shape == (2, 12, 14, 3)
+
+
+@pytest.mark.parametrize(("use", "shape"), [
+    (lambda model, image: nk.edit(model, image, strength=0.5, steps=4, count=1), (1, 12, 14, 3)),
+    (lambda model, image: nk.variations(model, image, steps=4, count=2), (2, 12, 14, 3)),
+    (lambda model, image: nk.upscale(model, image[::2, ::2], 2, steps=2, count=1), (1, 12, 14, 3)),
+    (lambda model, image: nk.restore(model, image, "blur", steps=2, count=1), (1, 12, 14, 3)),
+    (lambda model, image: nk.restore(model, image, "grayscale", steps=2, count=1), (1, 12, 14, 3)),
+    (lambda model, image: nk.outpaint(model, image, right=4, bottom=3, steps=2, count=1), (1, 15, 18, 3)),
+    (lambda model, image: nk.interpolate(model, [image, 3], frames=3, steps=4), (4, 12, 14, 3)),
+    (lambda model, image: nk.style(model, image, strength=0.5, steps=4), (1, 12, 14, 3)),
+], ids=["edit", "variations", "upscale", "deblur", "colour", "outpaint", "interpolate", "style"])  # fmt: skip
+def test_every_use_works_in_latents(use, shape, model, data):
+    assert np.asarray(use(model, data.train.pixels[0])).shape == shape
+
+
+def test_one_seed_is_one_image_in_latents(model):
+    together = np.asarray(model.sample(3, seed=5, steps=2))
+    alone = np.asarray(model.sample(1, seed=6, steps=2))
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
+
+
+def test_a_task_is_learned_in_latents(squares, tmp_path):  # noqa: F811
+    model = nk.train(
+        squares, codec=SMALL, road="latent", task="upscale(factor=2)", images=32, batch_size=8, backbone=TINY,
+        curves="none", out=tmp_path / "upscaler", watch=lambda event: None,
+    )  # fmt: skip
+    source = torch.zeros(1, 6, 7, 3, dtype=torch.uint8)
+    assert model.sample(1, source=source, steps=2).shape == (1, 12, 14, 3)
 
 
 def test_it_is_fine_tuned_with_its_own_codec(trained, squares, tmp_path):  # noqa: F811
@@ -205,5 +242,62 @@ def test_the_command_says_where_it_is(cli: Command, squares, tmp_path):  # noqa:
     assert sampled.code == 0, sampled
 
 
-def test_no_note_is_empty(trained):
-    assert all(event.text for event in trained[1] if isinstance(event, Note))
+def test_latents_by_default_are_said_in_a_note_of_a_new_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.plan.road.LARGE_SIDE", 12)
+    settings = SETTINGS.replace(road="auto", codec=None, minutes=10, images=32)
+    notes = [
+        [event.text for event in open_run(settings, data, tmp_path).events() if isinstance(event, Note)]
+        for _ in range(2)
+    ]
+    assert "a codec is trained first" in notes[0][0]
+    assert not any("a codec is trained first" in text for text in notes[1])
+
+
+def test_what_cannot_be_trained_is_said_before_the_codec_is(data, tmp_path):
+    run = LatentRun(SETTINGS.replace(cond="text"), data, tmp_path, intervals=RARE)
+    with pytest.raises(ValueError, match="cond=text"):
+        list(run.events())
+    assert not list((tmp_path / "codec").glob("checkpoints/*"))
+    *_, end = LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events()  # with what is requested now
+    assert end.why == "done"
+
+
+def test_a_run_with_a_copied_codec_resumes_without_its_folder(codec_folder, data, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(codec_folder, moved)
+    settings = SETTINGS.replace(codec=str(moved), road="auto")
+    list(open_run(settings, data, tmp_path / "run").events())
+    shutil.rmtree(moved)
+    *_, end = open_run(settings.replace(codec=None), data, tmp_path / "run").events()
+    assert end.why == "finished before"
+    with pytest.raises(ValueError, match="there is no such folder"):
+        nk.train("portraits", codec=str(moved))
+
+
+def test_a_run_that_was_killed_before_it_described_its_data_starts(data, tmp_path):
+    list(LatentRun(SETTINGS, data, tmp_path / "a", intervals=RARE).events())
+    (tmp_path / "b" / "checkpoints").mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "run.yaml", tmp_path / "b" / "run.yaml")
+    *_, end = LatentRun(SETTINGS, data, tmp_path / "b", intervals=RARE).events()
+    assert end.why == "done"
+
+
+def test_a_model_without_its_codec_is_refused(data, tmp_path):
+    list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+    (tmp_path / "codec" / "codec.json").unlink()
+    run = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE)
+    with pytest.raises(ValueError, match="holds a model of latents without its codec"):
+        list(run.events())
+
+
+def test_a_run_of_pixels_does_not_become_one_of_latents(data, tmp_path):
+    list(open_run(SETTINGS.replace(road="pixels", codec=None, images=8), data, tmp_path).events())
+    with pytest.raises(ValueError, match=r"`road=pixels` \(now latent\)"):
+        open_run(SETTINGS.replace(road="auto"), data, tmp_path)
+
+
+def test_a_codec_object_is_not_mistaken_for_a_new_one(codec_folder):
+    with pytest.raises(ValueError, match="Give the folder in which it was saved"):
+        nk.train("portraits", codec=find_trained_codec(str(codec_folder)))
+    with pytest.raises(ValueError, match="is a folder"):
+        nk.train_codec("portraits", codec=str(codec_folder))

@@ -74,16 +74,16 @@ def test_each_stage_has_half_the_sides_of_the_next(size, sizes):
     assert all(stage.task.startswith("upscale(factor=2") for stage in stages[1:])
 
 
-def test_a_cascade_is_the_default_where_images_are_large_and_time_is_short(monkeypatch):
+def test_latents_are_the_default_where_images_are_large_and_time_is_short(monkeypatch):
     auto = Settings(device="cpu")
-    assert choose_road(auto, (64, 64)) == "cascade"
-    assert choose_road(auto, (48, 20)) == "cascade"
-    assert choose_road(auto, (32, 32)) == "pixels"
+    assert choose_road(auto, (64, 64)) == "latent"
+    assert choose_road(auto, (48, 20)) == "latent"
+    assert choose_road(auto, (47, 47)) == "pixels"
     assert choose_road(auto.replace(road="pixels"), (64, 64)) == "pixels"
-    assert choose_road(auto.replace(minutes=30), (64, 64)) == "cascade"
-    assert choose_road(auto.replace(minutes=31), (64, 64)) == "pixels"  # enough for a single model, which does more
+    assert choose_road(auto.replace(road="cascade"), (64, 64)) == "cascade"
+    assert choose_road(auto.replace(minutes=600), (64, 64)) == "latent"
     assert choose_road(auto.replace(images=1000), (64, 64)) == "pixels"
-    for changes in ({"task": "upscale"}, {"start": "runs/a"}, {"codec": "halving.py:Halving"}):
+    for changes in ({"task": "upscale"}, {"start": "runs/a"}, {"codec": "halving.py:Halving"}, {"codec": "pixels"}):
         assert choose_road(auto.replace(**changes), (64, 64)) == "pixels"
     monkeypatch.setattr("noisekiln.plan.defaults.pick_device", lambda device: "cuda")
     assert choose_road(Settings(), (64, 64)) == "pixels"

@@ -30,6 +30,8 @@ class ReconstructionLoss(NamedTuple):
 class CodecLearner(nn.Module):
     """An autoencoder with its losses: pixels at three sizes, amplitudes, and equivariance of scale.
 
+    As with batch norm, x is standardised over the rows of a call: a process or a micro-batch each by itself.
+
     Args:
         codec: Autoencoder to train.
     """

@@ -44,9 +44,10 @@ def _amplitudes(image: Tensor) -> Tensor:
     cropped = image[..., : rows * BLOCK, : columns * BLOCK].float()
     blocks = cropped.unflatten(-2, (rows, BLOCK)).unflatten(-1, (columns, BLOCK)).transpose(-3, -2)
     cos, sin = (wave.to(blocks) for wave in _waves())
-    by_cos, by_sin = blocks @ cos, blocks @ sin
-    real, imaginary = cos @ by_cos - sin @ by_sin, cos @ by_sin + sin @ by_cos
-    amplitudes: Tensor = (real.square() + imaginary.square() + TINY).sqrt()
+    with torch.autocast(image.device.type, enabled=False):  # 16 bits are too few for differences of amplitudes
+        by_cos, by_sin = blocks @ cos, blocks @ sin
+        real, imaginary = cos @ by_cos - sin @ by_sin, cos @ by_sin + sin @ by_cos
+        amplitudes: Tensor = (real.square() + imaginary.square() + TINY).sqrt()
     return amplitudes
 
 

@@ -43,8 +43,8 @@ class Backbone(nn.Module, ABC):
         """
 
     @classmethod
-    def sized(cls, name: str, size: tuple[int, int], channels: int = 0) -> dict[str, Any]:
-        """Settings of a network of one of the `sizes`, for x of (height, width) and `channels`, 0 if not known yet.
+    def sized(cls, name: str, size: tuple[int, int], *, latents: bool = False) -> dict[str, Any]:
+        """Settings of a network of one of the `sizes`, for x of (height, width): pixels, or latents of a codec.
 
         May be overridden by a network whose settings depend on the size of x too; by default they are those in `sizes`.
         """

@@ -114,7 +114,7 @@ class Dit(Backbone):
         return torch.cat([h, words], dim=1), F.pad(angles, (0, 0, 0, words.shape[1])), mask
 
     @classmethod
-    def sized(cls, name: str, size: tuple[int, int], channels: int = 0) -> dict[str, Any]:
+    def sized(cls, name: str, size: tuple[int, int], *, latents: bool = False) -> dict[str, Any]:
         """Patches of 1, 2, 4, ... pixels: the smallest with which x has at most 16 x 16 of them."""
         patch = 1
         while max(size) > 16 * patch:

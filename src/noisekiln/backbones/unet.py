@@ -16,8 +16,6 @@ from noisekiln.blocks.shape import concat_condition_image, depth_to_space, match
 from noisekiln.components.limits import MOST_BLOCKS, check_at_most
 from noisekiln.conditions import Cond
 
-MOST_COLOURS = 4  # channels of pixels, at most; x of more channels is of latents
-
 
 class Unet(Backbone):
     """A U-Net that works on squares of `patch` x `patch` pixels and spends most of its time in 3x3 convolutions.
@@ -111,13 +109,13 @@ class Unet(Backbone):
         return match_size(y, x)
 
     @classmethod
-    def sized(cls, name: str, size: tuple[int, int], channels: int = 0) -> dict[str, Any]:
+    def sized(cls, name: str, size: tuple[int, int], *, latents: bool = False) -> dict[str, Any]:
         """Patches of 2 pixels, or of 1 where x is small; levels are added until the lowest has at most 12 positions.
 
         Small is below 12 positions, or below 24 for latents, each of which tells more than a pixel.
         """
         settings, side = cls.sizes[name], max(size)
-        patch = 1 if side < (24 if channels > MOST_COLOURS else 12) else 2
+        patch = 1 if side < (24 if latents else 12) else 2
         widths, blocks = list(settings["widths"]), list(settings["blocks"])
         while side / patch / 2 ** (len(widths) - 1) > 12:
             widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])

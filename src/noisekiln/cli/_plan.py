@@ -6,6 +6,7 @@ from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import CodecPlan, Measured, Plan
 from noisekiln.runs.undertrained import look_of_samples
 
@@ -56,8 +57,9 @@ def describe_roads(roads: Mapping[str, Sequence[Measured]]) -> list[str]:
 def _reach(found: Sequence[Measured]) -> str:
     counts = [(each.plan, _images_in_budget(each.plan, each.measurement)) for each in found]
     networks = ", ".join(f"{'x'.join(map(str, plan.data.size))}: {counted(count, 'image')}" for plan, count in counts)
-    looks = [look_of_samples(plan.settings, count) for plan, count in counts if isinstance(plan, Plan)]
-    return f"{networks}; samples {looks[0]}"
+    plan, count = next((plan, count) for plan, count in counts if isinstance(plan, Plan))
+    look = f"; samples {look_of_samples(plan.settings, count)}" if plan.settings.task == GENERATE else ""
+    return networks + look
 
 
 def describe_skipped(data: DataSet) -> list[str]:

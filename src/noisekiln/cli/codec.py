@@ -12,8 +12,8 @@ from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln codec train photos/ --factor 4 --minutes 5"
 USED = (
-    "minutes", "images", "epochs", "seed", "device", "batch_size", "micro_batch_size", "precision", "optimizer", "lr",
-    "cooldown", "ema_length", "keep_checkpoints", "timeout",
+    "minutes", "images", "epochs", "seed", "device", "batch_size", "micro_batch_size", "precision", "deterministic",
+    "optimizer", "lr", "cooldown", "ema_length", "keep_checkpoints", "timeout",
 )  # fmt: skip
 
 
@@ -42,7 +42,5 @@ def command(
 
     if action != "train":
         raise ValueError(f"There is no `noisekiln codec {action}`. Write noisekiln codec train DATA.")
-    if factor is not None and codec is not None:
-        raise ValueError(f"`factor={factor}` and `codec={codec}` both say what to train. Omit one of them.")
     with Watcher() as watcher:
         api.train_codec(data, out=out, watch=watcher, size=parse_size(size), factor=factor, codec=codec, **settings)

@@ -50,6 +50,8 @@ def command(
             api.train(data, out=out, watch=watcher, allow_code=allow_code, **settings)
             return
         measured = [*_measured_roads(data, out, watcher, allow_code, settings)]
+        if not measured:
+            return
         for line in [*describe_skipped(watcher.plan.data), *(describe_roads(dict(measured)) if measured[1:] else ())]:
             say(line)
         say("nothing was written")
@@ -63,7 +65,8 @@ def _measured_roads(
     Another road that the other settings exclude is left out.
     """
     from noisekiln import api
-    from noisekiln.plan.road import AUTO, CASCADE, CASCADE_SIDE, LATENT, PIXELS
+    from noisekiln.distributed import torchrun
+    from noisekiln.plan.road import AUTO, CASCADE, LARGE_SIDE, LATENT, PIXELS
     from noisekiln.runs.events import Measured
 
     found: list[Any] = []
@@ -74,9 +77,11 @@ def _measured_roads(
 
     api.measure(data, out=out, watch=watch, allow_code=allow_code, **settings)
     first = [event for event in found if isinstance(event, Measured)]
+    if not first:  # of several processes, the first one is told
+        return
     chosen = LATENT if first[0].plan.settings.road == LATENT else CASCADE if first[1:] else PIXELS
     yield chosen, first
-    if settings["road"] != AUTO or max(first[-1].plan.data.size) < CASCADE_SIDE:
+    if settings["road"] != AUTO or torchrun.is_launched() or max(first[-1].plan.data.size) < LARGE_SIDE:
         return
     nowhere = Path(tempfile.gettempdir()) / f"noisekiln-{uuid4()}"  # measuring writes nothing
     for road in (PIXELS, CASCADE, LATENT):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from noisekiln.blocks.conv_coder import ConvDecoder, ConvEncoder, reach
 from noisekiln.blocks.tiles import apply_in_tiles
-from noisekiln.codecs.base import Codec, Size
+from noisekiln.codecs.base import Codec, Size, mean_and_std, measure_scale
 from noisekiln.errors import counted
 
 FACTORS = (2, 4, 8)
@@ -16,16 +16,15 @@ ENCODER_BLOCKS, DECODER_BLOCKS = 1, 2  # at each resolution; decoding is harder
 NARROWEST = 32  # channels of the highest resolution, at least
 TILE = 512  # pixels of the side of a tile: larger images are encoded and decoded in tiles
 AT_ONCE = 16  # images in memory, when statistics are measured
-PROBE = 0.1  # change of x by which `scale` is measured
 
 
 class Autoencoder(Codec):
     """A deterministic encoder and decoder without norms inside (``x = (encoder(image) - mean) / std``).
 
     In training, x is standardised over the batch (batch norm without affine) and gets fixed noise, which bounds what a
-    position of x can tell and makes the decoder robust to errors of a diffusion model; there is no KL weight (Heek et
-    al. 2026, "Unified Latents"). Later `mean` and `std` are those of the training images. Images of any size work:
-    they are padded to a multiple of `factor`, and larger ones are cut into tiles, which changes nothing.
+    position of x can tell and makes the decoder robust to errors of a diffusion model; there is no KL weight (as in
+    "Unified Latents", arXiv 2602.17270). Later `mean` and `std` are those of the training images. Images of any
+    size work: they are padded to a multiple of `factor`, and larger ones are cut into tiles, which changes nothing.
 
     Args:
         factor: Pixels of a side that become one position of x: 2, 4 or 8.
@@ -33,7 +32,7 @@ class Autoencoder(Codec):
         width: Channels of the network at the resolution of x, a multiple of 16; half as many at twice the resolution.
         noise: Standard deviation of the noise on x in training, where x has variance 1.
         spectrum: Weight of the loss of amplitudes in 8x8 blocks, against blur; 0 for none.
-        equivariance: Weight of the loss of half-size images decoded from half-size x (Skorokhodov et al. 2025); 0 for
+        equivariance: Weight of the loss of half-size images decoded from half-size x (arXiv 2502.14831); 0 for
             none.
         image_channels: Channels of images; 0 until it is fitted.
     """
@@ -110,15 +109,11 @@ class Autoencoder(Codec):
     @torch.no_grad()
     def standardise(self, pixels: Tensor) -> None:
         """Set `mean`, `std` and `scale` to those of these images, (N, H, W, C) uint8: after training."""
-        parts = [part.to(self.mean.device) for part in pixels.split(AT_ONCE)]
-        latents = torch.cat([self.latents(part) for part in parts]).double()
-        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
-        self.mean.copy_(mean[0])
-        self.std.copy_(std[0].clamp(min=1e-6))
-        x = self.encode(parts[0])
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-        change = self.to_image(x + PROBE * noise) - self.to_image(x)
-        self.scale_of_x.copy_(change.square().mean().sqrt() / PROBE)
+        device = self.mean.device
+        mean, std = mean_and_std(lambda part: self.latents(part.to(device)), pixels, AT_ONCE)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self.scale_of_x.fill_(measure_scale(self, pixels[:AT_ONCE].to(device)))
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Images (B, H, W, C), uint8 or floats from 0 to 255 -> the encoder's output, not yet standardised."""

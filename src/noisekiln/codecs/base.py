@@ -1,6 +1,7 @@
 """The interface of codecs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -10,6 +11,8 @@ from noisekiln.errors import reason_of
 
 Size = tuple[int, int]  # (height, width)
 Limits = tuple[Tensor, Tensor]
+PROBE = 0.1  # change of x by which `scale` is measured
+SMALLEST = 1e-6  # deviation, and scale
 LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
 
 
@@ -81,6 +84,29 @@ class Codec(nn.Module, ABC):
         if size is not None:
             images = images[:, : size[0], : size[1]]
         return images.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
+
+
+@torch.no_grad()
+def mean_and_std(encode: Callable[[Tensor], Tensor], pixels: Tensor, at_once: int) -> Limits:
+    """Mean and standard deviation of each channel of the latents of images, two (C', 1, 1) float32 on the CPU.
+
+    Args:
+        encode: Function from images (B, H, W, C) uint8 to latents (B, C', H', W').
+        pixels: The images, (N, H, W, C) uint8.
+        at_once: Images in memory at once.
+    """
+    latents = torch.cat([encode(part).cpu() for part in pixels.split(at_once)]).double()  # not every device has float64
+    std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
+    return mean[0].float(), std[0].clamp(min=SMALLEST).float()
+
+
+@torch.no_grad()
+def measure_scale(codec: "Codec", pixels: Tensor) -> float:
+    """The `scale` of a codec, measured on some images (N, H, W, C) uint8 with a small random change of x."""
+    x = codec.encode(pixels)
+    change = PROBE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    difference = codec.to_image(x + change) - codec.to_image(x)
+    return max(float(difference.square().mean().sqrt()) / PROBE, SMALLEST)
 
 
 def pixels_per_position(codec: Codec) -> Size:

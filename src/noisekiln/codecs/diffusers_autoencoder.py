@@ -8,13 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec, Size
+from noisekiln.codecs.base import Codec, Size, mean_and_std, measure_scale
 from noisekiln.errors import counted
+from noisekiln.files.json_file import read_json
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 AT_ONCE, MEASURED = 8, 256  # images in memory, and in all, when statistics are measured
 SIDE = 64  # pixels of the image by which the factor is measured
-PROBE = 0.1  # change of x by which `scale` is measured
 
 
 class DiffusersAutoencoder(Codec):
@@ -48,8 +48,13 @@ class DiffusersAutoencoder(Codec):
         Raises:
             ValueError: If diffusers is not installed, or cannot read it.
         """
-        text = (folder / "config.json").read_text(encoding="utf-8")
-        codec = cls(json.dumps(json.loads(text), separators=(",", ":")))
+        try:
+            codec = cls(json.dumps(read_json(folder / "config.json"), separators=(",", ":")))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{folder / 'config.json'} is none of an autoencoder ({str(error).rstrip('.')}). Give the "
+                "folder of one, such as the `vae` of a Stable Diffusion."
+            ) from error
         try:
             weights = type(codec.network).from_pretrained(folder).state_dict()
         except (OSError, RuntimeError, KeyError) as error:
@@ -81,15 +86,10 @@ class DiffusersAutoencoder(Codec):
         if self.scale_of_x > 0:
             return self
         rows = torch.linspace(0, len(pixels) - 1, min(MEASURED, len(pixels))).round().long()
-        parts = pixels[rows].split(AT_ONCE)
-        latents = torch.cat([self._latents(part) for part in parts]).double()
-        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
-        self.mean.copy_(mean[0])
-        self.std.copy_(std[0].clamp(min=1e-6))
-        x = self.encode(parts[0])
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-        change = self.to_image(x + PROBE * noise) - self.to_image(x)
-        self.scale_of_x.copy_(change.square().mean().sqrt().clamp(min=1e-6) / PROBE)
+        mean, std = mean_and_std(self._latents, pixels[rows], AT_ONCE)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self.scale_of_x.fill_(measure_scale(self, pixels[rows[:AT_ONCE]]))
         return self
 
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
@@ -122,11 +122,11 @@ def _make(config: str) -> Any:
 
     try:
         settings = json.loads(config)
-        name = str(settings.get("_class_name"))
+        name = str(settings.get("_class_name", "model of another library"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"The config.json of an autoencoder cannot be read ({error}). Download it again.") from error
     if name not in KINDS:
-        raise ValueError(f"A {name} of diffusers is none of the autoencoders that can be used: {', '.join(KINDS)}.")
+        raise ValueError(f"A {name} is none of the autoencoders that can be used: {', '.join(KINDS)}.")
     return getattr(diffusers, name).from_config(settings).eval()
 
 

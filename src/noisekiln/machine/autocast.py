@@ -1,15 +1,11 @@
 """Autocast: networks that compute in 16 bits, while everything around them stays in float32."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 
 import torch
 
-from noisekiln.machine.speed import peak_flops_per_second
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-FASTER = 3.0  # of a product in bf16, for it to be the default of a CPU: 5 with matrix units, 2 with vectors of bf16
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[object]:
@@ -48,17 +44,15 @@ def best_precision(device: str) -> str:
     return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-@cache
 def has_matrix_units() -> bool:
-    """Whether the CPU has units for matrices of bf16 (AMX), and a product is `FASTER` times as fast as in fp32.
+    """Whether the CPU has units for matrices of bf16 (AMX), where a product takes a fifth of its time in fp32.
 
-    It is measured, in half a second, where the processor says so: an environment may switch them off for oneDNN.
+    Asked, not timed: each process, and each start of a run, has to find the same. The limit of oneDNN, which computes
+    the products, counts too.
     """
     says_so = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # private: torch has no other name for it
-    if not says_so():
-        return False
-    fast, slow = (peak_flops_per_second("cpu", DTYPES[name]) for name in ("bf16", "fp32"))
-    return bool(fast and slow and fast >= FASTER * slow)
+    limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT").upper()
+    return bool(says_so()) and ("AMX" in limit or limit in ("DEFAULT", "ALL"))
 
 
 def has_fast_half() -> bool:

@@ -1,13 +1,16 @@
 """Measurement of the time and memory that a run needs, by a few real training steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from noisekiln.autoencoding.codec_learner import CodecLearner
 from noisekiln.codecs.base import Codec
+from noisekiln.components.spec import build
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.speed import current_memory, peak_memory, reset_peak_memory
@@ -20,6 +23,7 @@ from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
+ENCODED = 1024  # images that a costly codec encodes
 MIN_STEPS = 3  # steps that are timed
 BUDGET = 1000  # steps, never reached; with more, the rate would start so near 0 that denormal numbers slow it down
 
@@ -68,13 +72,21 @@ def measure(
         ranks: Processes that will train together; all call this.
         seconds: Least duration of the measurement.
     """
-    ranks = ranks or Ranks()
+    ranks, data = ranks or Ranks(), _few(data, settings)
     return _take_steps(
         lambda budget: make_trainer(budget, data, base, teacher=teacher, codec=codec, ranks=ranks),
         lambda: make_learner(settings, data, base, teacher, codec),
         settings,
         seconds,
     )
+
+
+def _few(data: DataSet, settings: Settings) -> DataSet:
+    """The images, or for a costly codec, which encodes all of them first, the first `ENCODED`."""
+    codec: Codec = build(Codec, settings.codec or "pixels")
+    if not codec.costly or len(data.train) <= ENCODED:
+        return data
+    return replace(data, train=data.train.take(np.arange(ENCODED)))
 
 
 def measure_codec(

@@ -1,5 +1,6 @@
 """Checks of the components in settings, before images are read."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def check_components(settings: Settings) -> None:
         ValueError: If one does not exist; the message suggests the most similar one.
     """
     pick_device(settings.device)
+    check_codec(settings.codec)
     task_of(settings.task)
     choose_log(settings.curves)
     check_prediction(settings.prediction)
@@ -61,8 +63,18 @@ def check_components(settings: Settings) -> None:
 
 
 def is_folder(codec: str | None) -> bool:
-    """Whether the setting `codec` names a folder instead of a component."""
-    return codec is not None and expand_home(Path(codec)).is_dir()
+    """Whether the setting `codec` names a folder instead of a component, which comes first where both exist."""
+    return bool(codec) and codec not in names("codecs") and expand_home(Path(str(codec))).is_dir()
+
+
+def check_codec(codec: str | None) -> None:
+    """Raise ValueError if the setting `codec` looks like a folder, and there is none."""
+    looks_like_one = codec is not None and ("/" in codec or os.sep in codec) and ":" not in codec
+    if looks_like_one and not is_folder(codec):
+        raise ValueError(
+            f"`codec={codec}`: there is no such folder. Give the folder of a trained codec; to resume a run that has "
+            "its copy of one, omit `codec`."
+        )
 
 
 def check_conditioner(cond: str) -> None:

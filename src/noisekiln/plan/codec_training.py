@@ -12,6 +12,7 @@ from noisekiln.components.consent import NO_CODE, Consent
 from noisekiln.components.spec import build, class_of, describe
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.distributed.torchrun import world_size
 from noisekiln.machine.memory import is_async
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.saving import load_codec
@@ -24,6 +25,7 @@ from noisekiln.training.placement import Placement
 from noisekiln.training.trainer import Trainer
 
 BATCH_SIZE = 16  # of small steps more fit into a short budget (LOG.md)
+FEWEST = 8  # images in a process, over which x is standardised
 MEDIUM_SIDE, LARGE_SIDE = 32, 96  # pixels from which x has a quarter and an eighth of the sides, about 16 positions
 
 CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 16}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
@@ -63,7 +65,7 @@ def resolve_codec_settings(settings: Settings, data: DataSet) -> Settings:
     settings = with_codec(with_budget(settings), data.size)
     return settings.replace(
         size=data.size,
-        batch_size=min(settings.batch_size or BATCH_SIZE, max(len(data.train), 1)),
+        batch_size=min(settings.batch_size or max(BATCH_SIZE, FEWEST * world_size()), max(len(data.train), 1)),
         lr=settings.lr or class_of(OptimizerFactory, settings.optimizer).lr,
         precision=settings.precision or default_precision(settings.device),
     )

@@ -120,5 +120,5 @@ def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
     codec: Codec = build(Codec, settings.codec)
     return {
         "model": size,
-        "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size), codec.x_channels)),
+        "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size), latents=codec.costly)),
     }

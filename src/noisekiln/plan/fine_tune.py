@@ -114,7 +114,7 @@ def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:
         return
     if settings.model != "auto" and settings.model in kind.sizes:
         x_size = base.codec.x_size(base.size)
-        sized = kind.sized(settings.model, x_size, base.codec.x_channels)
+        sized = kind.sized(settings.model, x_size, latents=base.codec.costly)
         requested = with_defaults(Backbone, requested or name_of(kind), sized)
     interface = {name: getattr(network, name) for name in INTERFACE}
     whole = requested and describe(build(Backbone, requested, **interface), include_defaults=True, exclude=INTERFACE)

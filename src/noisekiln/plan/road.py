@@ -19,9 +19,9 @@ from noisekiln.tasks.upscale import Upscale
 AUTO, PIXELS, CASCADE, LATENT = "auto", "pixels", "cascade", "latent"
 SMALL_SIDE = 16  # pixels of the first stage, at most
 NARROW_SIDE = 8  # pixels that the shorter side keeps, at least
-CASCADE_SIDE, CASCADE_MINUTES = 48, 30.0  # on a CPU a cascade is the default from this side, up to this budget
+LARGE_SIDE = 48  # pixels from which a network of all pixels is too slow for a CPU (records/roads.json)
 NOISE = 0.1  # share of noise that a stage sees on the images of the one before (records/README.md)
-# From CASCADE_SIDE on, where a short budget holds few steps of the default network and batch (LOG.md).
+# From LARGE_SIDE on, where a short budget holds few steps of the default network and batch (LOG.md).
 LARGE_BATCH_SIZE, LARGE_MODEL = 16, "xs"
 LAST_SHARE = 0.5  # of the budget, for the last stage; the others share the rest equally
 CODEC_SHARE = 0.25  # of the budget, for the codec of latent diffusion
@@ -64,11 +64,10 @@ def choose_road(settings: Settings, size: Size) -> str:
     if settings.road == LATENT or (settings.codec is not None and is_learned(settings.codec)):
         _check_latent(settings)
         return LATENT
-    if settings.road == PIXELS or max(size) < CASCADE_SIDE or len(cascade_stages(size)) < 2 or _obstacle(settings):
+    if settings.road == PIXELS or settings.codec is not None or max(size) < LARGE_SIDE or _obstacle(settings):
         return PIXELS
     budgeted = with_budget(settings)
-    short = budgeted.minutes is not None and budgeted.minutes <= CASCADE_MINUTES
-    return CASCADE if short and budgeted.device == "cpu" else PIXELS
+    return LATENT if budgeted.minutes is not None and budgeted.device == "cpu" else PIXELS
 
 
 def is_learned(codec: str) -> bool:
@@ -101,7 +100,7 @@ def settings_of_stage(settings: Settings, stage: StagePlan, image_count: int) ->
         stage: The stage.
         image_count: Number of training images.
     """
-    large = stage.task != GENERATE and max(stage.size) >= CASCADE_SIDE
+    large = stage.task != GENERATE and max(stage.size) >= LARGE_SIDE
     own_network = settings.model != "auto" or settings.backbone is not None
     return _with_share(settings, stage.share, image_count).replace(
         batch_size=settings.batch_size or (LARGE_BATCH_SIZE if large else None),
@@ -169,7 +168,7 @@ def _halved_split(part: Split) -> Split:
 
 
 def _obstacle(settings: Settings) -> str:
-    """The first setting that a cascade cannot have, in words; "" if there is none."""
+    """The first setting that excludes a cascade, and for which "auto" is pixels, in words; "" if there is none."""
     if settings.task != GENERATE:
         return f"`task={settings.task}` starts from images, not from noise"
     if settings.start is not None:

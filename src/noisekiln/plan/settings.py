@@ -55,8 +55,8 @@ class Settings:
     road: str = _data(
         "auto",
         "How images are generated: pixels (at once), cascade (small images first, then larger ones of them, each by a "
-        "network of its own), latent (small images of a codec that is trained first), or auto: on a CPU a cascade from "
-        "48 pixels on, for up to 30 minutes.",
+        "network of its own), latent (small images of a codec that is trained first), or auto: on a CPU latent from 48 "
+        "pixels on, if the budget is in minutes.",
         choices=("auto", "pixels", "cascade", "latent"),
         keep_on_resume=True,
     )

@@ -21,10 +21,10 @@ from noisekiln.model.cascade import Cascade
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.preview import PREVIEW, generate_previews, preview_conditions, sheet_of
 from noisekiln.plan.defaults import with_budget
-from noisekiln.plan.road import AUTO, CASCADE, cascade_stages, data_of_stage, settings_of_stage
+from noisekiln.plan.road import CASCADE, cascade_stages, data_of_stage, settings_of_stage
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import load_with_consent
-from noisekiln.runs.events import End, Event, Grid, Note, Saving, Stage, Why
+from noisekiln.runs.events import End, Event, Grid, Saving, Stage, Why
 from noisekiln.runs.grids import delete_grids_after, describe_run
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
@@ -63,7 +63,6 @@ class CascadeRun:
         intervals: Intervals = Intervals(),
         allow_code: bool = False,
     ) -> None:
-        self._chosen_by_default = settings.road == AUTO
         self.settings = with_budget(settings).replace(road=CASCADE, size=data.size)
         self.folder, self.data = RunFolder(folder), data
         self.intervals, self.allow_code = intervals, allow_code
@@ -108,11 +107,6 @@ class CascadeRun:
         stage has saved so far.
         """
         interrupt, ends = interrupt or Interrupt(), list[End]()
-        if self._chosen_by_default:
-            yield Note(
-                f"{len(self.stages)} models of a cascade are trained, the first for small images, which is better "
-                "in a short time; `road=pixels` trains a single model, which can also inpaint, edit and upscale images"
-            )
         with self._claimed():
             for number, stage in enumerate(self.stages):
                 yield Stage(number + 1, len(self.stages), stage.size, stage.title)

@@ -36,6 +36,17 @@ from noisekiln.training.due import EverySeconds
 from noisekiln.training.report import report_record
 
 CODEC = "codec.json"
+USED = (
+    "road",
+    "size",
+    "codec",
+    "seed",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "cooldown",
+    "ema_length",
+)  # all that counts
 SHOWN, JUDGED, MEASURED = 8, 256, 256  # images of a picture; of the last judgement; by which x is standardised
 
 
@@ -120,7 +131,8 @@ class CodecRun:
         images_seen, fingerprint = trainer.images_seen, self.data.fingerprint
         check_ranks_agree(self.folder.path, self.ranks, images_seen, fingerprint, self.settings.timeout)
         trainer.choose_micro_batch()
-        due, line = DueActions(self.settings, self.intervals, trainer), EverySeconds(self.intervals.log_seconds)
+        by_shares = self.settings.replace(epochs=None)  # its pictures are not tied to epochs
+        due, line = DueActions(by_shares, self.intervals, trainer), EverySeconds(self.intervals.log_seconds)
         logs = make_logs("none") if self.ranks.is_main else []
         with Logs(logs, self.folder.path, images_seen, asdict(self.settings)) as log:
             for report in trainer.run(lambda: interrupt.signal):
@@ -186,12 +198,11 @@ class CodecRun:
         """Raise ValueError if the folder holds other files, or a run with other settings or images."""
         self.folder.check_is_run_or_empty()
         if self.folder.settings_file.is_file():
-            before = Settings.read(self.folder.settings_file)
-            conflicts = self.settings.conflicts(before)
-            if before.road != self.settings.road:
-                conflicts["road"] = self.settings.road, before.road
+            conflicts = self.settings.conflicts(Settings.read(self.folder.settings_file))
+            conflicts = {name: pair for name, pair in conflicts.items() if name in USED}
             if conflicts:
                 raise other_settings(self.folder.path, conflicts, has_model=False)
+        if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, self.data)
 
     def _end(self, why: Why) -> CodecEnd:
@@ -210,6 +221,6 @@ def _explaining_divergence() -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        remedy = "Use a lower `lr` and another `out`, and check the data"
+        remedy = "Train it by itself with a lower learning rate, `noisekiln codec train`, and check the data"
         what = f"{error.what}. These weights of the codec were not saved"
         raise Diverged(what, error.losses, remedy=remedy) from None

@@ -11,7 +11,9 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build, consent_to, describe
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.machine.devices import pick_device
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.chosen_components import is_folder
@@ -56,16 +58,18 @@ class LatentRun:
         intervals: Intervals = Intervals(),
         allow_code: bool = False,
     ) -> None:
-        self._chosen_by_default = settings.road == AUTO and settings.codec is None
         self.folder, self.data = RunFolder(folder), data
+        is_new = not self.folder.settings_file.is_file()
+        self._chosen_by_default = is_new and settings.road == AUTO and settings.codec is None
         self.intervals, self.allow_code = intervals, allow_code
         self.folder.check_is_run_or_empty()
         self._check_is_no_codec()
         requested = with_budget(settings).replace(road=LATENT)
         self.trained_before = self._trained_before(requested)
         spec = None if self.trained_before is None else _spec_of(self.trained_before)
-        self.settings = with_codec(requested.replace(codec=spec or settings.codec), data.size)
-        if self.folder.settings_file.is_file():
+        requested = requested.replace(codec=spec or settings.codec)
+        self.settings = requested if spec else with_codec(requested, data.size)
+        if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, data)
         self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
 
@@ -116,6 +120,7 @@ class LatentRun:
         for stage, run in self.parts():
             if stage is not None:
                 yield stage
+            seconds = run.trainer.seconds if isinstance(run, CodecRun) else seconds
             events = run.events(interrupt) if isinstance(run, Run) else self._train_codec(run, interrupt)
             with closing(events):
                 for event in events:
@@ -123,29 +128,37 @@ class LatentRun:
                         yield self._stopped(event)
                         return
                     if isinstance(event, CodecEnd):
-                        seconds = event.seconds
-                    elif isinstance(event, End):
+                        continue
+                    if isinstance(event, End):
                         yield replace(event, seconds=event.seconds + seconds, codec=self.folder.codec)
                     else:
                         yield event
 
     def _train_codec(self, run: CodecRun, interrupt: Interrupt) -> Generator[Event]:
         """The events of the codec's run; once there is a model of its latents, it does not change any more."""
+        has_model = bool(checkpoints.list_images_seen(self.folder.checkpoints))
+        if has_model and not (self.folder.codec / CODEC).is_file():
+            raise ValueError(
+                f"{self.folder.path} holds a model of latents without its codec: there is no codec/{CODEC}, so nothing "
+                "can be decoded. Restore `codec/` from a backup, or give another `out`."
+            )
         self._write_settings(all_of_it=False)
-        if run.finished or not checkpoints.list_images_seen(self.folder.checkpoints):
+        if not run.finished and not has_model:
+            self.open_model()  # which raises now, not after the codec, for what cannot be trained
+        if run.finished or not has_model:
             yield from run.events(interrupt)
 
     def _keep(self, codec: Codec) -> None:
         """Copy a codec that was trained before into the folder, unless it is there."""
         self._write_settings(all_of_it=True)
-        if self.ranks.is_main and load_codec(self.folder.codec) is None:
+        if self.ranks.is_main and not (self.folder.codec / CODEC).is_file():
             with self.folder.writing():
                 save_codec(codec, self.folder.codec)
         self.ranks.barrier()
 
     def _write_settings(self, *, all_of_it: bool) -> None:
-        """Write the requested settings of the model, so that the folder is a run before its codec exists."""
-        if self.ranks.is_main and not self.folder.settings_file.is_file():
+        """Write the requested settings of the model, so that the folder is a run before it has checkpoints."""
+        if self.ranks.is_main and not checkpoints.list_images_seen(self.folder.checkpoints):
             settings = settings_of_latents(self.settings, len(self.data.train), all_of_it=all_of_it)
             with self.folder.writing():
                 self.folder.write_metadata(settings, self.data)
@@ -158,8 +171,10 @@ class LatentRun:
             ValueError: If it is not, or does not fit the images.
         """
         consent = consent_to(asdict(settings), self.allow_code)
+        own = load_codec(self.folder.codec, consent)
         if not is_folder(settings.codec):
-            return None
+            copied = settings.codec is None and not (self.folder.codec / "run.yaml").is_file()
+            return own if copied else None
         assert settings.codec is not None
         codec = find_trained_codec(settings.codec, consent)
         if codec is None:
@@ -167,14 +182,17 @@ class LatentRun:
                 f"`codec={settings.codec}` is a folder that holds no codec: there is no codec.json. Give one that "
                 "`noisekiln codec train` has finished, a run with `road=latent`, or an autoencoder of diffusers."
             )
-        codec = codec.fit(torch.from_numpy(self.data.train.pixels))  # raises for other channels
-        own = load_codec(self.folder.codec, consent)
-        if own is not None and not _same_weights(own, codec):
+        if own is None:
+            device = pick_device(settings.device)
+            fitted = module_to_device(codec, device).fit(torch.from_numpy(self.data.train.pixels)).cpu()
+            assert isinstance(fitted, Codec)
+            return fitted
+        if not _same_weights(own, codec):
             raise ValueError(
                 f"{self.folder.path} was trained with another codec than that of {settings.codec}. A run cannot change "
                 "its codec midway. Give the same `codec` to resume it, or another `out` for a new run."
             )
-        return codec
+        return own
 
     def _check_is_no_codec(self) -> None:
         if (self.folder.path / CODEC).is_file():
@@ -201,5 +219,5 @@ def _spec_of(codec: Codec) -> str:
 
 
 def _same_weights(one: Codec, other: Codec) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
+    mine, theirs = dict(one.named_parameters()), dict(other.named_parameters())  # without what `fit` has measured
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from noisekiln.data import DataSet
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.plan.road import AUTO, CASCADE, LATENT, PIXELS, choose_road
+from noisekiln.plan.road import AUTO, CASCADE, LATENT, PIXELS, choose_road, is_learned
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.cascade_run import CascadeRun
 from noisekiln.runs.latent_run import LatentRun
@@ -38,4 +38,7 @@ def _road_in(settings: Settings, data: DataSet, folder: RunFolder) -> str:
     if settings.road not in (AUTO, before):
         conflict = {"road": (settings.road, before)}
         raise other_settings(folder.path, conflict, has_model=before == PIXELS and folder.has_whole_model())
+    if before == PIXELS and settings.codec is not None and is_learned(settings.codec):
+        conflict = {"road": (LATENT, PIXELS)}
+        raise other_settings(folder.path, conflict, has_model=folder.has_whole_model())
     return choose_road(settings.replace(road=before), data.size)

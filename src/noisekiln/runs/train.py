@@ -103,14 +103,15 @@ def measure(
 ) -> list[Measurement]:
     """Measure the time and memory that training would need, by a few real steps; nothing is written.
 
-    Returns one measurement for each network to train: that of the model, or those of a cascade's stages.
+    Returns one measurement for each network to train: that of the model, after that of its codec if it is trained too,
+    or those of a cascade's stages.
 
     Args:
         data: Images, as in `train`.
         labels: The class of each image in memory.
         captions: The caption of each image in memory.
         out: Folder of the run, new or existing.
-        watch: Callback for `Reading`, `DataRead`, `Stage`, `Plan` and `Measured`.
+        watch: Callback for `Reading`, `DataRead`, `Stage`, `CodecPlan`, `Plan`, `Note` and `Measured`.
         allow_code: Whether all Python files may be run, as in `train`.
         settings: Settings, as in `train`.
 

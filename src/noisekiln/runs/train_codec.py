@@ -12,7 +12,7 @@ from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.paths import expand_home
-from noisekiln.plan.chosen_components import check_components
+from noisekiln.plan.chosen_components import check_components, is_folder
 from noisekiln.plan.codec_training import default_codec
 from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
@@ -79,6 +79,13 @@ def train_codec(
 def _check_before_reading(settings: Settings, factor: int | None, out: str | Path | None) -> None:
     """Raise ValueError for what is wrong without a look at the images."""
     check_components(settings)
+    if is_folder(settings.codec):
+        raise ValueError(
+            f"`codec={settings.codec}` is a folder. Give it as `out` to resume a codec, or give the codec to train, "
+            "such as autoencoder(factor=4)."
+        )
+    if factor is not None and settings.codec is not None:
+        raise ValueError(f"`factor={factor}` and `codec={settings.codec}` both say what to train. Omit one of them.")
     if factor is not None:
         check_argument("factor", factor, int)
         Autoencoder(factor=factor)  # raises for a factor that there is not

@@ -1,8 +1,12 @@
 """Trial of everything that needs memory, before training starts."""
 
+import time
+
 from noisekiln.machine import memory
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
+from noisekiln.runs.reserved_time import agreed_seconds
 from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
@@ -18,6 +22,7 @@ def check_memory_and_compilation(trainer: Trainer, compiler: NetworkCompiler, gr
         grids: Grids of samples.
         failures: Error messages of the run.
     """
+    _encode_images(trainer)
     trainer.choose_micro_batch()
     by_trial = memory.raises_on_oom(trainer.placement.device)
     if by_trial:
@@ -30,3 +35,11 @@ def check_memory_and_compilation(trainer: Trainer, compiler: NetworkCompiler, gr
             compiler.with_fallback(trainer.trial_step)
         elif by_trial or trainer.ranks.world_size > 1:  # DDP sums in another order after its first backward pass
             trainer.trial_step()
+
+
+def _encode_images(trainer: Trainer) -> None:
+    """Encode all images by a costly codec, in the minutes of a new run: it takes long for many large ones."""
+    started = time.perf_counter()
+    if isinstance(trainer.batches, TrainingBatches) and trainer.batches.encoded is not None:
+        seconds = agreed_seconds(trainer, time.perf_counter() - started)
+        trainer.seconds += 0 if trainer.images_seen else seconds

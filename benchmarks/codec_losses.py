@@ -1,7 +1,7 @@
 """What each part of a codec's loss is worth: codecs at equal minutes, and models of their latents.
 
-    python benchmarks/codecs.py toon_avatars64.npz --minutes 2 --record records/codecs.json
-    python benchmarks/codecs.py toon_avatars64.npz --minutes 2 --model-minutes 3 --record records/codecs.json
+    python benchmarks/codec_losses.py toon_avatars64.npz --minutes 2 --record records/codec_losses.json
+    python benchmarks/codec_losses.py toon_avatars64.npz --minutes 2 --model-minutes 3 --record records/codec_losses.json
 
 Each arm trains a codec with `noisekiln codec train`, and 256 held-out images are compared with what comes back: PSNR,
 SSIM, their Fréchet distance in EfficientNet's features over that of as many other real images, and the slope of the
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--model-minutes", type=float)
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--network", default="factor=4,channels=8,width=96")
-    parser.add_argument("--work", type=Path, default=Path(".bench/codecs"))
+    parser.add_argument("--work", type=Path, default=Path(".bench/codec_losses"))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     machine = hardware()
