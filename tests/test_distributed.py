@@ -188,7 +188,7 @@ def test_the_command_resumes_with_another_number_of_processes_and_samples_the_sa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["codec", "student"])
+@pytest.mark.parametrize("command", ["codec", "student", "latent"])
 def test_a_codec_with_weights_and_a_teacher_stay_whole_where_weights_are_sharded(two_process_run, command):
     """They are used outside of the sharded forward pass: images are encoded, and the codec is saved."""
     printed(two_process_run, command)
