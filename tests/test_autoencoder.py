@@ -283,7 +283,7 @@ def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
     result = cli(*words)
     assert result.code == 0, result
     assert "6x7 latents of 4 channels (3 times fewer numbers), batch 8, 32 images on cpu" in result.flat
-    assert "reconstructions: PSNR" in result.flat
+    assert "through the codec, images are" in result.flat
     assert f"--codec {tmp_path / 'codec'}" in result.flat
     assert "The budget of this codec is used up" in cli(*words).flat
     for wrong, said in (

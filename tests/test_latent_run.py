@@ -14,12 +14,14 @@ from noisekiln.data import DataSet, load
 from noisekiln.files.model_folder import digest, read_weights
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.operators.mask import Mask
 from noisekiln.plan.codec_training import find_trained_codec
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
+from noisekiln.uses.inverse_problem import observe
 from test_autoencoder import RARE, SMALL, squares  # noqa: F401
 
 SETTINGS = Settings(
@@ -109,6 +111,8 @@ def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
     """A model of its latents would not know others."""
     list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     before = (tmp_path / "codec" / "codec.safetensors").read_bytes()
+    first = LatentRun(SETTINGS, data, tmp_path, intervals=RARE)
+    assert [type(part).__name__ for _, part in first.parts()] == ["Run"]  # the codec is not opened again
     *_, end = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events()
     assert (end.why, end.images_seen) == ("done", 192)
     assert (tmp_path / "codec" / "codec.safetensors").read_bytes() == before
@@ -168,6 +172,17 @@ def test_a_folder_without_a_codec_is_refused(data, tmp_path, codec_folder):
 @pytest.fixture(scope="module")
 def model(trained):
     return nk.load(trained[0])
+
+
+def test_what_the_codec_cannot_show_counts_as_noise(model, data):
+    """Otherwise latents are driven far away in search of it, and what is missing is filled with garish colours."""
+    y = torch.zeros(1, 3, 12, 14)
+    observed = observe(model, y, Mask(torch.ones(12, 14)), (12, 14))
+    error = model.codec.reconstruction_error
+    images = torch.from_numpy(data.train.pixels)
+    back = model.codec.decode(model.codec.encode(images), (12, 14))
+    assert error == pytest.approx(float((back.float() - images).div(255).square().mean().sqrt()), rel=0.5)
+    assert observed.std == pytest.approx(2 * error / model.codec.scale)
 
 
 METHODS = ("replacement", "moment_matching", "pigdm", "dps", "diffpir")
@@ -285,9 +300,8 @@ def test_a_run_that_was_killed_before_it_described_its_data_starts(data, tmp_pat
 def test_a_model_without_its_codec_is_refused(data, tmp_path):
     list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     (tmp_path / "codec" / "codec.json").unlink()
-    run = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE)
     with pytest.raises(ValueError, match="holds a model of latents without its codec"):
-        list(run.events())
+        LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE)
 
 
 def test_a_run_of_pixels_does_not_become_one_of_latents(data, tmp_path):

@@ -3,7 +3,9 @@
 from noisekiln.cli._plan import describe_budget
 from noisekiln.cli._show import command_line
 from noisekiln.errors import counted
-from noisekiln.runs.events import CodecEnd, CodecPlan
+from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions
+
+SOFT, CLEAR = 27.0, 33.0  # decibels below which details are soft, and from which images are hardly told apart
 
 
 def describe_codec_plan(plan: CodecPlan) -> list[str]:
@@ -34,3 +36,15 @@ def describe_codec_end(end: CodecEnd) -> list[str]:
         f"  pictures  {end.folder / 'samples'}",
         f"  codec     {end.folder}, for `codec={end.folder}`",
     ]
+
+
+def describe_reconstructions(found: Reconstructions) -> str:
+    """What is left of images that were encoded and decoded, in one line."""
+    look = (
+        "without their fine details"
+        if found.psnr < SOFT
+        else "a little soft"
+        if found.psnr < CLEAR
+        else "hardly changed"
+    )
+    return f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
+from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import CodecPlan, Measured, Plan
@@ -48,18 +49,25 @@ def describe_roads(roads: Mapping[str, Sequence[Measured]]) -> list[str]:
     Args:
         roads: What was measured of each, by name; the first is the one that would be taken.
     """
-    return [
+    lines = [
         f"  {name:<12}{_reach(found)}{'' if number else ' (chosen)'}"
         for number, (name, found) in enumerate(roads.items())
     ]
+    return ["roads in this budget, and what their samples would look like, by the images seen:", *lines]
 
 
 def _reach(found: Sequence[Measured]) -> str:
     counts = [(each.plan, _images_in_budget(each.plan, each.measurement)) for each in found]
-    networks = ", ".join(f"{'x'.join(map(str, plan.data.size))}: {counted(count, 'image')}" for plan, count in counts)
+    networks = ", ".join(f"{_network(plan)} {counted(count, 'image')}" for plan, count in counts)
     plan, count = next((plan, count) for plan, count in counts if isinstance(plan, Plan))
-    look = f"; samples {look_of_samples(plan.settings, count)}" if plan.settings.task == GENERATE else ""
+    look = f"; {look_of_samples(plan.settings, count)}" if plan.settings.task == GENERATE else ""
     return networks + look
+
+
+def _network(plan: Plan | CodecPlan) -> str:
+    if isinstance(plan, CodecPlan):
+        return "codec"
+    return "model of its latents" if plan.settings.road == LATENT else "x".join(map(str, plan.data.size))
 
 
 def describe_skipped(data: DataSet) -> list[str]:

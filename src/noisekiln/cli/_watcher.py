@@ -9,7 +9,7 @@ from typing import Self
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from noisekiln.cli._codec_lines import describe_codec_end, describe_codec_plan
+from noisekiln.cli._codec_lines import describe_codec_end, describe_codec_plan, describe_reconstructions
 from noisekiln.cli._plan import describe_budget, describe_measurement
 from noisekiln.cli._show import command_line, console, say
 from noisekiln.components.spec import class_of
@@ -129,7 +129,7 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Reconstructions) -> None:
-        say(f"reconstructions: PSNR {event.psnr:.1f} dB, SSIM {event.ssim:.3f}: {event.file}")
+        say(describe_reconstructions(event))
 
     @__call__.register
     def _(self, event: CodecEnd) -> None:

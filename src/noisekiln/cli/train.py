@@ -81,7 +81,12 @@ def _measured_roads(
         return
     chosen = LATENT if first[0].plan.settings.road == LATENT else CASCADE if first[1:] else PIXELS
     yield chosen, first
-    if settings["road"] != AUTO or torchrun.is_launched() or max(first[-1].plan.data.size) < LARGE_SIDE:
+    if (
+        settings["road"] != AUTO
+        or torchrun.is_launched()
+        or first[-1].plan.images_seen
+        or max(first[-1].plan.data.size) < LARGE_SIDE
+    ):
         return
     nowhere = Path(tempfile.gettempdir()) / f"noisekiln-{uuid4()}"  # measuring writes nothing
     for road in (PIXELS, CASCADE, LATENT):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from noisekiln.blocks.conv_coder import ConvDecoder, ConvEncoder, reach
 from noisekiln.blocks.tiles import apply_in_tiles
-from noisekiln.codecs.base import Codec, Size, mean_and_std, measure_scale
+from noisekiln.codecs.base import Codec, Size, mean_and_std, scale_and_error
 from noisekiln.errors import counted
 
 FACTORS = (2, 4, 8)
@@ -31,9 +31,9 @@ class Autoencoder(Codec):
         channels: Channels of x.
         width: Channels of the network at the resolution of x, a multiple of 16; half as many at twice the resolution.
         noise: Standard deviation of the noise on x in training, where x has variance 1.
-        spectrum: Weight of the loss of amplitudes in 8x8 blocks, against blur; 0 for none.
-        equivariance: Weight of the loss of half-size images decoded from half-size x (arXiv 2502.14831); 0 for
-            none.
+        spectrum: Weight of the loss of amplitudes in 8x8 blocks, against blur, such as 0.1; 0 for none.
+        equivariance: Weight of the loss of half-size images decoded from half-size x (arXiv 2502.14831), such as 0.25;
+            0 for none.
         image_channels: Channels of images; 0 until it is fitted.
     """
 
@@ -43,6 +43,7 @@ class Autoencoder(Codec):
     mean: Tensor
     std: Tensor
     scale_of_x: Tensor
+    error: Tensor
 
     def __init__(
         self,
@@ -50,8 +51,8 @@ class Autoencoder(Codec):
         channels: int = 8,
         width: int = 96,
         noise: float = 0.1,
-        spectrum: float = 0.1,
-        equivariance: float = 0.25,
+        spectrum: float = 0.0,
+        equivariance: float = 0.0,
         image_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -81,6 +82,7 @@ class Autoencoder(Codec):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
         self.register_buffer("scale_of_x", torch.ones(()))
+        self.register_buffer("error", torch.zeros(()))
 
     @property
     def image_channels(self) -> int:  # noqa: D102 (the base class says it)
@@ -93,6 +95,10 @@ class Autoencoder(Codec):
     @property
     def scale(self) -> float:  # noqa: D102 (the base class says it)
         return float(self.scale_of_x)
+
+    @property
+    def reconstruction_error(self) -> float:  # noqa: D102 (the base class says it)
+        return float(self.error)
 
     def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
         return -(-size[0] // self.factor), -(-size[1] // self.factor)
@@ -108,12 +114,14 @@ class Autoencoder(Codec):
 
     @torch.no_grad()
     def standardise(self, pixels: Tensor) -> None:
-        """Set `mean`, `std` and `scale` to those of these images, (N, H, W, C) uint8: after training."""
+        """Measure `mean`, `std`, `scale` and `reconstruction_error` on images, (N, H, W, C) uint8: after training."""
         device = self.mean.device
         mean, std = mean_and_std(lambda part: self.latents(part.to(device)), pixels, AT_ONCE)
         self.mean.copy_(mean)
         self.std.copy_(std)
-        self.scale_of_x.fill_(measure_scale(self, pixels[:AT_ONCE].to(device)))
+        scale, error = scale_and_error(self, pixels[:AT_ONCE].to(device))
+        self.scale_of_x.fill_(scale)
+        self.error.fill_(error)
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Images (B, H, W, C), uint8 or floats from 0 to 255 -> the encoder's output, not yet standardised."""

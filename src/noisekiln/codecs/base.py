@@ -71,6 +71,14 @@ class Codec(nn.Module, ABC):
         """Change of an image, as a root mean square, when x changes by 1."""
 
     @property
+    def reconstruction_error(self) -> float:
+        """Root mean square error of images in [0, 1] that are encoded and decoded: what no x can reproduce.
+
+        May be overridden; 0 for a codec that loses nothing.
+        """
+        return 0.0
+
+    @property
     def limits(self) -> Limits | None:
         """Lowest and highest x that decodes without being clipped, broadcasting to (C', H', W').
 
@@ -101,12 +109,19 @@ def mean_and_std(encode: Callable[[Tensor], Tensor], pixels: Tensor, at_once: in
 
 
 @torch.no_grad()
-def measure_scale(codec: "Codec", pixels: Tensor) -> float:
-    """The `scale` of a codec, measured on some images (N, H, W, C) uint8 with a small random change of x."""
+def scale_and_error(codec: "Codec", pixels: Tensor) -> tuple[float, float]:
+    """The `scale` of a codec, by a small random change of x, and its `reconstruction_error`, on some images.
+
+    Args:
+        codec: The codec.
+        pixels: The images, (N, H, W, C) uint8.
+    """
     x = codec.encode(pixels)
     change = PROBE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    difference = codec.to_image(x + change) - codec.to_image(x)
-    return max(float(difference.square().mean().sqrt()) / PROBE, SMALLEST)
+    images, target = codec.to_image(x), pixels.permute(0, 3, 1, 2).to(x) / 255
+    difference = (codec.to_image(x + change) - images).square().mean().sqrt()
+    error = (images[..., : target.shape[2], : target.shape[3]] - target).square().mean().sqrt()
+    return max(float(difference) / PROBE, SMALLEST), float(error)
 
 
 def pixels_per_position(codec: Codec) -> Size:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec, Size, mean_and_std, measure_scale
+from noisekiln.codecs.base import Codec, Size, mean_and_std, scale_and_error
 from noisekiln.errors import counted
 from noisekiln.files.json_file import read_json
 
@@ -31,6 +31,7 @@ class DiffusersAutoencoder(Codec):
     mean: Tensor
     std: Tensor
     scale_of_x: Tensor
+    error: Tensor
 
     def __init__(self, config: str = "") -> None:
         super().__init__()
@@ -40,6 +41,7 @@ class DiffusersAutoencoder(Codec):
         self.register_buffer("mean", torch.zeros(self._channels, 1, 1))
         self.register_buffer("std", torch.ones(self._channels, 1, 1))
         self.register_buffer("scale_of_x", torch.zeros(()))  # 0 until it is fitted
+        self.register_buffer("error", torch.zeros(()))
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -74,6 +76,10 @@ class DiffusersAutoencoder(Codec):
     def scale(self) -> float:  # noqa: D102 (the base class says it)
         return float(self.scale_of_x)
 
+    @property
+    def reconstruction_error(self) -> float:  # noqa: D102 (the base class says it)
+        return float(self.error)
+
     def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
         return size[0] // self._factor, size[1] // self._factor
 
@@ -89,7 +95,9 @@ class DiffusersAutoencoder(Codec):
         mean, std = mean_and_std(self._latents, pixels[rows], AT_ONCE)
         self.mean.copy_(mean)
         self.std.copy_(std)
-        self.scale_of_x.fill_(measure_scale(self, pixels[rows[:AT_ONCE]]))
+        scale, error = scale_and_error(self, pixels[rows[:AT_ONCE]])
+        self.scale_of_x.fill_(scale)
+        self.error.fill_(error)
         return self
 
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)

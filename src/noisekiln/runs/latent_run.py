@@ -72,6 +72,16 @@ class LatentRun:
         if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, data)
         self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
+        if self.has_model and not (self.folder.codec / CODEC).is_file():
+            raise ValueError(
+                f"{self.folder.path} holds a model of latents without its codec: there is no codec/{CODEC}, so nothing "
+                "can be decoded. Restore `codec/` from a backup, or give another `out`."
+            )
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model of the latents was saved: its codec does not change any more."""
+        return bool(checkpoints.list_images_seen(self.folder.checkpoints))
 
     def open_codec(self) -> CodecRun:
         """The run of the codec, new or resumed.
@@ -98,10 +108,11 @@ class LatentRun:
         )
 
     def parts(self) -> Iterator[tuple[Stage | None, CodecRun | Run]]:
-        """The run of the codec, if there is one, and that of the model, each opened when its turn comes."""
+        """The run of the codec, if it may still change, and that of the model, each opened when its turn comes."""
         size = self.data.size
         if self.trained_before is None:
-            yield Stage(1, 2, size, "a codec for {}x{} pixels".format(*size)), self.open_codec()
+            if not self.has_model:
+                yield Stage(1, 2, size, "a codec for {}x{} pixels".format(*size)), self.open_codec()
             codec: Codec = build(Codec, str(self.settings.codec))
             yield Stage(2, 2, size, "a model of {}x{} latents".format(*codec.x_size(size))), self.open_model()
         else:
@@ -109,7 +120,7 @@ class LatentRun:
 
     def events(self, interrupt: Interrupt | None = None) -> Generator[Event]:
         """Train the codec, then the model, yielding their events, and one `End`; see `Run.events`."""
-        interrupt, seconds = interrupt or Interrupt(), 0.0
+        interrupt, seconds = interrupt or Interrupt(), self._seconds_of_codec()
         if self._chosen_by_default:
             yield Note(
                 "a codec is trained first, which makes images small, and then a model of small images, which is faster "
@@ -135,18 +146,11 @@ class LatentRun:
                         yield event
 
     def _train_codec(self, run: CodecRun, interrupt: Interrupt) -> Generator[Event]:
-        """The events of the codec's run; once there is a model of its latents, it does not change any more."""
-        has_model = bool(checkpoints.list_images_seen(self.folder.checkpoints))
-        if has_model and not (self.folder.codec / CODEC).is_file():
-            raise ValueError(
-                f"{self.folder.path} holds a model of latents without its codec: there is no codec/{CODEC}, so nothing "
-                "can be decoded. Restore `codec/` from a backup, or give another `out`."
-            )
+        """The events of the codec's run."""
         self._write_settings(all_of_it=False)
-        if not run.finished and not has_model:
+        if not run.finished:
             self.open_model()  # which raises now, not after the codec, for what cannot be trained
-        if run.finished or not has_model:
-            yield from run.events(interrupt)
+        yield from run.events(interrupt)
 
     def _keep(self, codec: Codec) -> None:
         """Copy a codec that was trained before into the folder, unless it is there."""
@@ -158,7 +162,7 @@ class LatentRun:
 
     def _write_settings(self, *, all_of_it: bool) -> None:
         """Write the requested settings of the model, so that the folder is a run before it has checkpoints."""
-        if self.ranks.is_main and not checkpoints.list_images_seen(self.folder.checkpoints):
+        if self.ranks.is_main and not self.has_model:
             settings = settings_of_latents(self.settings, len(self.data.train), all_of_it=all_of_it)
             with self.folder.writing():
                 self.folder.write_metadata(settings, self.data)
@@ -193,6 +197,13 @@ class LatentRun:
                 "its codec midway. Give the same `codec` to resume it, or another `out` for a new run."
             )
         return own
+
+    def _seconds_of_codec(self) -> float:
+        """Seconds for which the codec was trained here before; 0 for one that was copied, or is new."""
+        if not self.has_model:
+            return 0.0
+        checkpoint = checkpoints.load_newest(self.folder.codec / "checkpoints")
+        return float(checkpoint.state["seconds"]) if checkpoint else 0.0
 
     def _check_is_no_codec(self) -> None:
         if (self.folder.path / CODEC).is_file():

@@ -1,6 +1,7 @@
 """Inverse problems: images that agree with the observation of an operator."""
 
 from collections.abc import Iterator
+from math import hypot
 from typing import Unpack
 
 import torch
@@ -16,6 +17,7 @@ from noisekiln.samplers.base import Sampler
 from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.request import SampleOptions
 
+CODEC_ERRORS = 2.0  # of the codec's error, as noise: errors of neighbouring pixels are alike, noise is not
 METHOD, SAMPLER, STEPS = "moment_matching", "ddim(eta=1)", 20  # by records/README.md: near the best everywhere
 
 
@@ -68,6 +70,9 @@ def solve_inverse_problem(
 def observe(model: Diffusion, y: Tensor, operator: Operator, size: tuple[int, int]) -> Observation:
     """The observation of an operator on images, in the units of the model's x.
 
+    What a codec cannot reproduce counts as noise of the observation: without that, x would be driven far away from all
+    images in search of what no x can show.
+
     Args:
         model: The model, with its codec.
         y: Observation, (1, ...) or (B, ...), floats of [0, 1].
@@ -79,7 +84,8 @@ def observe(model: Diffusion, y: Tensor, operator: Operator, size: tuple[int, in
     def observe_x(x: Tensor) -> Tensor:
         return operator(codec.to_image(x)[..., : size[0], : size[1]]) / codec.scale
 
-    return Observation(y.to(model.device) / codec.scale, observe_x, operator.std / codec.scale)
+    std = hypot(operator.std, CODEC_ERRORS * codec.reconstruction_error)
+    return Observation(y.to(model.device) / codec.scale, observe_x, std / codec.scale)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:
