@@ -18,6 +18,7 @@ from noisekiln.operators.mask import Mask
 from noisekiln.plan.codec_training import find_trained_codec
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
@@ -281,6 +282,8 @@ def test_a_run_with_a_copied_codec_resumes_without_its_folder(codec_folder, data
     moved = tmp_path / "moved"
     shutil.copytree(codec_folder, moved)
     settings = SETTINGS.replace(codec=str(moved), road="auto")
+    nk.train(data.train.pixels, codec=moved, images=8, batch_size=8, backbone=TINY, curves="none",
+             out=tmp_path / "by-path", watch=lambda event: None)  # fmt: skip
     list(open_run(settings, data, tmp_path / "run").events())
     shutil.rmtree(moved)
     *_, end = open_run(settings.replace(codec=None), data, tmp_path / "run").events()
@@ -297,11 +300,28 @@ def test_a_run_that_was_killed_before_it_described_its_data_starts(data, tmp_pat
     assert end.why == "done"
 
 
-def test_a_model_without_its_codec_is_refused(data, tmp_path):
+@pytest.mark.parametrize("lost", ["codec.json", "codec.safetensors", ""])
+def test_a_codec_that_was_lost_is_taken_from_the_model(lost, data, tmp_path):
     list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
-    (tmp_path / "codec" / "codec.json").unlink()
-    with pytest.raises(ValueError, match="holds a model of latents without its codec"):
-        LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE)
+    before = digest(read_weights(tmp_path / "codec" / "codec.safetensors"))
+    (tmp_path / "codec" / lost).unlink() if lost else shutil.rmtree(tmp_path / "codec")
+    events = list(LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events())
+    assert any("is taken from the model" in event.text for event in events if isinstance(event, Note))
+    assert events[-1].why == "done"
+    assert digest(read_weights(tmp_path / "codec" / "codec.safetensors")) == before
+    shutil.rmtree(tmp_path / "codec")
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(ValueError, match="has lost its codec, and its model holds none"):
+        LatentRun(SETTINGS, data, tmp_path, intervals=RARE)
+
+
+def test_the_codec_of_a_model_is_not_trained_further(trained, data):
+    folder, _ = trained
+    settings = SETTINGS.replace(images=1000)
+    with pytest.raises(ValueError, match="is the codec of a run that has a model"):
+        CodecRun(settings, data, folder / "codec")
+    with pytest.raises(ValueError, match="is a run, and its codec is"):
+        CodecRun(settings, data, folder)
 
 
 def test_a_run_of_pixels_does_not_become_one_of_latents(data, tmp_path):

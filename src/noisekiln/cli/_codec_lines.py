@@ -5,7 +5,7 @@ from noisekiln.cli._show import command_line
 from noisekiln.errors import counted
 from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions
 
-SOFT, CLEAR = 27.0, 33.0  # decibels below which details are soft, and from which images are hardly told apart
+POOR, SOFT, CLEAR = 18.0, 27.0, 33.0  # decibels: hardly to be recognised, without details, hardly told apart
 
 
 def describe_codec_plan(plan: CodecPlan) -> list[str]:
@@ -40,11 +40,9 @@ def describe_codec_end(end: CodecEnd) -> list[str]:
 
 def describe_reconstructions(found: Reconstructions) -> str:
     """What is left of images that were encoded and decoded, in one line."""
-    look = (
-        "without their fine details"
-        if found.psnr < SOFT
-        else "a little soft"
-        if found.psnr < CLEAR
-        else "hardly changed"
-    )
+    look = "hardly changed"
+    if found.psnr < CLEAR:
+        look = "without their fine details" if found.psnr < SOFT else "a little soft"
+    if found.psnr < POOR:
+        look = "hardly to be recognised: no sample can be better than that"
     return f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"

@@ -27,8 +27,8 @@ def as_spec(setting: str, value: Any) -> Any:
     state = getattr(value, "state_dict", None)  # of torch, which is not imported here
     if callable(state) and state() and setting == "codec":
         raise ValueError(
-            f"`codec`: a {kind.__name__} object was given, which holds weights. Give the folder in which it was saved, "
-            "the `out` of noisekiln.train_codec."
+            f"`codec`: an object of the class {kind.__name__} was given, which holds weights. Give the folder in which "
+            "it was saved, the `out` of noisekiln.train_codec."
         )
     if callable(state) and state():
         raise ValueError(

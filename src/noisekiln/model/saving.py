@@ -123,6 +123,20 @@ def save_codec(codec: Codec, folder: Path) -> None:
     write_json(folder / "codec.json", {"codec": describe(codec, include_defaults=True)}, indent=None)
 
 
+def has_codec(folder: Path, consent: Consent = NO_CODE) -> bool:
+    """Whether a folder holds a codec that can be read; arguments are those of `load_codec`.
+
+    Raises:
+        CodeNotAllowed: If it names another Python file.
+    """
+    try:
+        return load_codec(folder, consent) is not None
+    except CodeNotAllowed:
+        raise
+    except ValueError:
+        return False
+
+
 def load_codec(folder: Path, consent: Consent = NO_CODE) -> Codec | None:
     """The codec that `save_codec` wrote, frozen, on the CPU; None if the folder holds none.
 

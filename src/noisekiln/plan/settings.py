@@ -114,7 +114,7 @@ class Settings:
     )
     batch_size: int | None = _optimization(
         None,
-        "Images in a step. Default: 64 on a CPU, else 256.",
+        "Images in a step. Default: 64 on a CPU, else 256; a codec has 16.",
         flag="--batch-size --batch",
         above=0,
         keep_on_resume=True,

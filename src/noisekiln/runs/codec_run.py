@@ -17,7 +17,7 @@ from noisekiln.files.pictures import save_image
 from noisekiln.logs.base import Logs, make_logs
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import copy_to_host
-from noisekiln.model.saving import save_codec
+from noisekiln.model.saving import has_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.reconstruction import quality_of, reconstruct, side_by_side, some_images
 from noisekiln.monitor.throughput import Throughput
@@ -89,7 +89,7 @@ class CodecRun:
     @property
     def finished(self) -> bool:
         """Whether the budget is used up and the codec exists; a missing codec is written again."""
-        return self.trainer.share >= 1 and (self.folder.path / CODEC).is_file()
+        return self.trainer.share >= 1 and has_codec(self.folder.path)
 
     @property
     def plan(self) -> CodecPlan:
@@ -197,6 +197,7 @@ class CodecRun:
     def _check_folder(self) -> None:
         """Raise ValueError if the folder holds other files, or a run with other settings or images."""
         self.folder.check_is_run_or_empty()
+        self._check_is_codec()
         if self.folder.settings_file.is_file():
             conflicts = self.settings.conflicts(Settings.read(self.folder.settings_file))
             conflicts = {name: pair for name, pair in conflicts.items() if name in USED}
@@ -204,6 +205,20 @@ class CodecRun:
                 raise other_settings(self.folder.path, conflicts, has_model=False)
         if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, self.data)
+
+    def _check_is_codec(self) -> None:
+        """Raise ValueError if the folder is that of a model, or of the codec of a model, which knows this one alone."""
+        path = self.folder.path
+        if (path / "codec").is_dir():
+            raise ValueError(
+                f"{path} is a run, and its codec is {path / 'codec'}. Give another `out` for a new codec, or resume "
+                "the run by `noisekiln train`."
+            )
+        if path.name == "codec" and checkpoints.list_images_seen(path.parent / "checkpoints"):
+            raise ValueError(
+                f"{path} is the codec of a run that has a model of its latents, which would not know those of a codec "
+                "that was trained further. Give another `out` for a new codec."
+            )
 
     def _end(self, why: Why) -> CodecEnd:
         return CodecEnd(

@@ -14,7 +14,8 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.devices import pick_device
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import module_to_device
-from noisekiln.model.saving import load_codec, save_codec
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.saving import has_codec, load_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.chosen_components import is_folder
 from noisekiln.plan.codec_training import find_trained_codec, with_codec
@@ -63,7 +64,6 @@ class LatentRun:
         self._chosen_by_default = is_new and settings.road == AUTO and settings.codec is None
         self.intervals, self.allow_code = intervals, allow_code
         self.folder.check_is_run_or_empty()
-        self._check_is_no_codec()
         requested = with_budget(settings).replace(road=LATENT)
         self.trained_before = self._trained_before(requested)
         spec = None if self.trained_before is None else _spec_of(self.trained_before)
@@ -72,11 +72,9 @@ class LatentRun:
         if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, data)
         self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
-        if self.has_model and not (self.folder.codec / CODEC).is_file():
-            raise ValueError(
-                f"{self.folder.path} holds a model of latents without its codec: there is no codec/{CODEC}, so nothing "
-                "can be decoded. Restore `codec/` from a backup, or give another `out`."
-            )
+        consent = consent_to(asdict(self.settings), allow_code)
+        lost = self.has_model and not has_codec(self.folder.codec, consent)
+        self._to_restore = self._codec_of_model() if lost else None
 
     @property
     def has_model(self) -> bool:
@@ -128,6 +126,14 @@ class LatentRun:
             )
         if self.trained_before is not None:
             self._keep(self.trained_before)
+        elif self.has_model:
+            yield Note("the codec stays as it is, because there is a model of its latents")
+        if self._to_restore is not None:
+            yield Note("the codec in codec/ was lost or damaged, and is taken from the model")
+            if self.ranks.is_main:
+                with self.folder.writing():
+                    save_codec(self._to_restore, self.folder.codec)
+            self.ranks.barrier()
         for stage, run in self.parts():
             if stage is not None:
                 yield stage
@@ -175,7 +181,7 @@ class LatentRun:
             ValueError: If it is not, or does not fit the images.
         """
         consent = consent_to(asdict(settings), self.allow_code)
-        own = load_codec(self.folder.codec, consent)
+        own = load_codec(self.folder.codec, consent) if has_codec(self.folder.codec, consent) else None
         if not is_folder(settings.codec):
             copied = settings.codec is None and not (self.folder.codec / "run.yaml").is_file()
             return own if copied else None
@@ -198,19 +204,22 @@ class LatentRun:
             )
         return own
 
+    def _codec_of_model(self) -> Codec:
+        """The codec that the saved model holds, for a folder that has lost its own."""
+        try:
+            return Diffusion.load(self.folder.path, allow_code=consent_to(asdict(self.settings), self.allow_code)).codec
+        except ValueError as error:
+            raise ValueError(
+                f"{self.folder.path} has lost its codec, and its model holds none ({str(error).rstrip('.')}). Restore "
+                "`codec/` from a backup, or give another `out`."
+            ) from error
+
     def _seconds_of_codec(self) -> float:
         """Seconds for which the codec was trained here before; 0 for one that was copied, or is new."""
         if not self.has_model:
             return 0.0
         checkpoint = checkpoints.load_newest(self.folder.codec / "checkpoints")
         return float(checkpoint.state["seconds"]) if checkpoint else 0.0
-
-    def _check_is_no_codec(self) -> None:
-        if (self.folder.path / CODEC).is_file():
-            raise ValueError(
-                f"{self.folder.path} holds a codec, which `noisekiln codec train` trains. Give another `out`, with "
-                f"`codec={self.folder.path}` to train a model of its latents."
-            )
 
     def _stopped(self, end: CodecEnd) -> End:
         return End(

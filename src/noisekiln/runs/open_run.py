@@ -7,6 +7,7 @@ from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.road import AUTO, CASCADE, LATENT, PIXELS, choose_road, is_learned
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.cascade_run import CascadeRun
+from noisekiln.runs.codec_run import CODEC
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.refusals import other_settings
 from noisekiln.runs.run import Run
@@ -31,6 +32,11 @@ def open_run(
 
 
 def _road_in(settings: Settings, data: DataSet, folder: RunFolder) -> str:
+    if (folder.path / CODEC).is_file():
+        raise ValueError(
+            f"{folder.path} holds a codec, which `noisekiln codec train` trains. Give another `out`, with "
+            f"`codec={folder.path}` to train a model of its latents."
+        )
     if not folder.settings_file.is_file():
         return choose_road(settings, data.size)
     before = Settings.read(folder.settings_file).road

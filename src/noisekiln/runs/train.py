@@ -185,7 +185,7 @@ def _prepare(
     """The settings, the images and the folder of a run; whatever needs no images is checked before they are read."""
     _check_own_arguments(settings)
     size = settings.pop("size", None)
-    chosen = Settings.of(**all_plain(settings))
+    chosen = Settings.of(**paths_as_text(all_plain(settings)))
     check_components(chosen)
     if out is not None:
         check_argument("out", out, Path)
@@ -223,6 +223,11 @@ def _train(
     assert isinstance(event, End)
     stop_if_interrupted(event.signal)
     return load(folder, device=run.settings.device, allow_code=consent_to(asdict(settings), allow_code))
+
+
+def paths_as_text(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with paths of models and codecs as text."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
 
 
 def stop_if_interrupted(number: int) -> None:

@@ -21,7 +21,7 @@ from noisekiln.plan.task_data import GENERATE, read_images
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecEnd, DataRead, Reading
 from noisekiln.runs.run_folder import RunFolder
-from noisekiln.runs.train import learning, stop_if_interrupted
+from noisekiln.runs.train import learning, paths_as_text, stop_if_interrupted
 from noisekiln.runs.watch import Watch, watch_of_this_process
 
 
@@ -56,7 +56,7 @@ def train_codec(
     """
     watch, values = watch_of_this_process(watch), dict(settings)
     size = values.pop("size", None)
-    chosen = Settings.of(**all_plain(values))
+    chosen = Settings.of(**paths_as_text(all_plain(values)))
     _check_before_reading(chosen, factor, out)
     images = read_images(data, GENERATE, size=size, progress=lambda done, total: watch(Reading(done, total)))
     watch(DataRead(images))
