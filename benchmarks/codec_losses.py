@@ -1,7 +1,7 @@
 """What each part of a codec's loss is worth: codecs at equal minutes, and models of their latents.
 
     python benchmarks/codec_losses.py toon_avatars64.npz --minutes 1 --record records/codec_losses.json
-    python benchmarks/codec_losses.py toon_avatars64.npz --arms l1 --model-minutes 3 --record records/codec_losses.json
+    python benchmarks/codec_losses.py toon_avatars64.npz --minutes 1 --model-minutes 3 --arms l1
 
 Each arm trains a codec with `noisekiln codec train`, and 256 held-out images are compared with what comes back: PSNR,
 SSIM, their Fréchet distance in EfficientNet's features over that of as many other real images, and the slope of the

@@ -32,6 +32,7 @@ from noisekiln.backbones.strided_unet import StridedUnet as StridedUnet
 from noisekiln.backbones.unet import Unet as Unet
 from noisekiln.codecs.autoencoder import Autoencoder as Autoencoder
 from noisekiln.codecs.base import Codec as Codec
+from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder as DiffusersAutoencoder
 from noisekiln.codecs.pixels import Pixels as Pixels
 from noisekiln.conditioners.base import Conditioner as Conditioner
 from noisekiln.conditioners.class_label import ClassLabel as ClassLabel
@@ -132,6 +133,7 @@ from noisekiln.operators.motion_blur import MotionBlur as MotionBlur
 from noisekiln.operators.noise import Noise as Noise
 from noisekiln.optimizers.adam import Adam as Adam
 from noisekiln.optimizers.adamw import AdamW as AdamW
+from noisekiln.optimizers.base import Network as Network
 from noisekiln.optimizers.base import OptimizerFactory as OptimizerFactory
 from noisekiln.optimizers.muon import Muon as Muon
 from noisekiln.optimizers.muon import MuonOptimizer as MuonOptimizer
