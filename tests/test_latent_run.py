@@ -22,6 +22,7 @@ from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
+from noisekiln.training import checkpoints
 from noisekiln.uses.inverse_problem import observe
 from test_autoencoder import RARE, SMALL, squares  # noqa: F401
 
@@ -83,6 +84,9 @@ def test_one_folder_holds_codec_and_model(trained, data):
     [end] = [event for event in events if isinstance(event, End)]
     assert events[-1] is end
     assert (end.why, end.folder, end.images_seen, end.codec) == ("done", folder, 96, folder / "codec")
+    parts = [checkpoints.load_newest(place / "checkpoints") for place in (folder / "codec", folder)]
+    assert end.seconds == pytest.approx(sum(part.state["seconds"] for part in parts))
+    assert parts[0].state["seconds"] > 0
     model = nk.load(folder)
     assert isinstance(model, Diffusion)
     assert model.codec.x_size(data.size) == (6, 7)

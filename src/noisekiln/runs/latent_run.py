@@ -137,7 +137,6 @@ class LatentRun:
         for stage, run in self.parts():
             if stage is not None:
                 yield stage
-            seconds = run.trainer.seconds if isinstance(run, CodecRun) else seconds
             events = run.events(interrupt) if isinstance(run, Run) else self._train_codec(run, interrupt)
             with closing(events):
                 for event in events:
@@ -145,8 +144,8 @@ class LatentRun:
                         yield self._stopped(event)
                         return
                     if isinstance(event, CodecEnd):
-                        continue
-                    if isinstance(event, End):
+                        seconds = event.seconds
+                    elif isinstance(event, End):
                         yield replace(event, seconds=event.seconds + seconds, codec=self.folder.codec)
                     else:
                         yield event
