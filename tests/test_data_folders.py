@@ -175,17 +175,26 @@ def test_different_sizes_are_named(tmp_path: Path):
     for number, size in enumerate([(20, 30), (640, 480), (100, 100)]):
         save(tmp_path, f"{number}.png", size=size)
     data = load(tmp_path)
-    assert data.size == (32, 32)
-    assert "3 different sizes, 30x20 to 480x640: scaled and centre-cropped to 32x32 (`size` changes it)." in data.notes
-    assert "1 of 3 images are smaller than 32x32 and were enlarged." in data.notes
+    assert data.size == (64, 64)
+    assert "3 different sizes, 30x20 to 480x640: scaled and centre-cropped to 64x64 (`size` changes it)." in data.notes
+    assert "1 of 3 images are smaller than 64x64 and were enlarged." in data.notes
     assert load(tmp_path, size=(16, 24)).size == (16, 24)
 
 
 def test_large_of_one_size_is_scaled(tmp_path: Path):
     save(tmp_path, "a.png", size=(65, 65))
     data = load(tmp_path)
-    assert data.size == (32, 32)
-    assert "65x65: scaled and centre-cropped to 32x32 (`size` changes it)." in data.notes
+    assert data.size == (64, 64)
+    assert "65x65: scaled and centre-cropped to 64x64 (`size` changes it)." in data.notes
+
+
+@pytest.mark.parametrize(("sizes", "side"), [
+    ([(65, 49)], 32), ([(300, 64)], 64), ([(100, 100), (40, 40)], 32), ([(100, 100), (90, 70), (40, 40)], 64),
+])  # fmt: skip
+def test_the_default_square_is_one_that_most_images_fill(sizes, side, tmp_path: Path):
+    for number, size in enumerate(sizes):
+        save(tmp_path, f"{number}.png", size=size)
+    assert load(tmp_path).size == (side, side)
 
 
 def test_crop_keeps_the_centre_and_pixel_art_stays_sharp(tmp_path: Path):

@@ -82,7 +82,7 @@ def test_latents_are_the_default_where_images_are_large_and_time_is_short(monkey
     assert choose_road(auto.replace(road="pixels"), (64, 64)) == "pixels"
     assert choose_road(auto.replace(road="cascade"), (64, 64)) == "cascade"
     assert choose_road(auto.replace(minutes=600), (64, 64)) == "latent"
-    assert choose_road(auto.replace(images=1000), (64, 64)) == "pixels"
+    assert choose_road(auto.replace(images=1000), (64, 64)) == "latent"
     for changes in ({"task": "upscale"}, {"start": "runs/a"}, {"codec": "halving.py:Halving"}, {"codec": "pixels"}):
         assert choose_road(auto.replace(**changes), (64, 64)) == "pixels"
     monkeypatch.setattr("noisekiln.plan.defaults.pick_device", lambda device: "cuda")

@@ -9,7 +9,7 @@ from noisekiln.errors import DataError
 
 AS_IS = 64  # pixels: images of one size whose longer side is at most this are kept as they are
 MAX_SIDE = 4096  # pixels
-DEFAULT = 32  # pixels: small enough to train on a CPU in minutes
+LARGE, SMALL = 64, 32  # pixels of the default squares: both are trained on a CPU in minutes, the larger one in latents
 
 Size = tuple[int, int]
 
@@ -42,7 +42,7 @@ def checked_size(size: int | tuple[int, int] | None) -> Size | None:
         raise DataError(
             f"`size={_height_by_width((height, width))}`",
             f"a side under {MIN_SIDE} pixels leaves nothing to learn",
-            f"Give {MIN_SIDE} or more, for example {DEFAULT}",
+            f"Give {MIN_SIDE} or more, for example {SMALL}",
         )
     if max(height, width) > MAX_SIDE:
         raise DataError(
@@ -70,10 +70,13 @@ def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str
 
 
 def _natural_size(sizes: Counter[Size]) -> Size:
-    """The images' own size if they share a small one, else the default square."""
+    """The images' own size if they share a small one, else the larger square that most of them fill, or the smaller."""
     first = next(iter(sizes))
-    own = len(sizes) == 1 and max(first) <= AS_IS and min(first) >= MIN_SIDE
-    return first if own else (DEFAULT, DEFAULT)
+    if len(sizes) == 1 and max(first) <= AS_IS and min(first) >= MIN_SIDE:
+        return first
+    fill = sum(count for size, count in sizes.items() if min(size) >= LARGE)
+    side = LARGE if 2 * fill > sizes.total() else SMALL
+    return side, side
 
 
 def _variety(sizes: Counter[Size]) -> str:

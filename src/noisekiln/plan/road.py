@@ -66,8 +66,7 @@ def choose_road(settings: Settings, size: Size) -> str:
         return LATENT
     if settings.road == PIXELS or settings.codec is not None or max(size) < LARGE_SIDE or _obstacle(settings):
         return PIXELS
-    budgeted = with_budget(settings)
-    return LATENT if budgeted.minutes is not None and budgeted.device == "cpu" else PIXELS
+    return LATENT if with_budget(settings).device == "cpu" else PIXELS
 
 
 def is_learned(codec: str) -> bool:

@@ -56,7 +56,7 @@ class Settings:
         "auto",
         "How images are generated: pixels (at once), cascade (small images first, then larger ones of them, each by a "
         "network of its own), latent (small images of a codec that is trained first), or auto: on a CPU latent from 48 "
-        "pixels on, if the budget is in minutes.",
+        "pixels on.",
         choices=("auto", "pixels", "cascade", "latent"),
         keep_on_resume=True,
     )
