@@ -85,5 +85,5 @@ def test_what_is_no_such_autoencoder_is_refused(tmp_path):
         DiffusersAutoencoder().fit(images())
     kl().save_pretrained(tmp_path / "vae")
     codec = DiffusersAutoencoder.from_folder(tmp_path / "vae")
-    with pytest.raises(ValueError, match="Images with 1 channel cannot be encoded by an autoencoder for 3"):
+    with pytest.raises(ValueError, match="Images with 1 channel cannot be encoded by a codec for 3"):
         codec.fit(images()[..., :1])

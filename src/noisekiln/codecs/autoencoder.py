@@ -1,21 +1,19 @@
 """Convolutional autoencoder that is trained on one's own images: x is a small image of latents."""
 
-from typing import Self
+from typing import Self, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisekiln.blocks.conv_coder import ConvDecoder, ConvEncoder, reach
+from noisekiln.blocks.latent_statistics import LatentStatistics
 from noisekiln.blocks.tiles import apply_in_tiles
-from noisekiln.codecs.base import Codec, Size, mean_and_std, scale_and_error
-from noisekiln.errors import counted
+from noisekiln.codecs.base import Codec, Size, check_channels
 
 FACTORS = (2, 4, 8)
 ENCODER_BLOCKS, DECODER_BLOCKS = 1, 2  # at each resolution; decoding is harder
 NARROWEST = 32  # channels of the highest resolution, at least
 TILE = 512  # pixels of the side of a tile: larger images are encoded and decoded in tiles
-AT_ONCE = 16  # images in memory, when statistics are measured
 
 
 class Autoencoder(Codec):
@@ -23,7 +21,7 @@ class Autoencoder(Codec):
 
     In training, x is standardised over the batch (batch norm without affine) and gets fixed noise, which bounds what a
     position of x can tell and makes the decoder robust to errors of a diffusion model; there is no KL weight (as in
-    "Unified Latents", arXiv 2602.17270). Later `mean` and `std` are those of the training images. Images of any
+    "Unified Latents", arXiv 2602.17270). Later mean and deviation are those of the training images. Images of any
     size work: they are padded to a multiple of `factor`, and larger ones are cut into tiles, which changes nothing.
 
     Args:
@@ -39,11 +37,6 @@ class Autoencoder(Codec):
 
     costly = True
     is_learned = True
-
-    mean: Tensor
-    std: Tensor
-    scale_of_x: Tensor
-    error: Tensor
 
     def __init__(
         self,
@@ -73,16 +66,13 @@ class Autoencoder(Codec):
         self.spectrum = spectrum
         self.equivariance = equivariance
         self._image_channels = image_channels
+        self.statistics = LatentStatistics(channels)
         self.encoder: ConvEncoder | None = None
         self.decoder: ConvDecoder | None = None
         if image_channels:
             widths = [max(width // 2**level, min(width, NARROWEST)) for level in reversed(range(self._resolutions))]
             self.encoder = ConvEncoder(image_channels, channels, widths, ENCODER_BLOCKS)
             self.decoder = ConvDecoder(image_channels, channels, widths, DECODER_BLOCKS)
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("std", torch.ones(channels, 1, 1))
-        self.register_buffer("scale_of_x", torch.ones(()))
-        self.register_buffer("error", torch.zeros(()))
 
     @property
     def image_channels(self) -> int:  # noqa: D102 (the base class says it)
@@ -90,15 +80,15 @@ class Autoencoder(Codec):
 
     @property
     def x_channels(self) -> int:  # noqa: D102 (the base class says it)
-        return self.channels
+        return len(self.statistics.mean)
 
     @property
     def scale(self) -> float:  # noqa: D102 (the base class says it)
-        return float(self.scale_of_x)
+        return float(self.statistics.scale)
 
     @property
     def reconstruction_error(self) -> float:  # noqa: D102 (the base class says it)
-        return float(self.error)
+        return float(self.statistics.error)
 
     def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
         return -(-size[0] // self.factor), -(-size[1] // self.factor)
@@ -109,23 +99,16 @@ class Autoencoder(Codec):
         if not self._image_channels:
             settings = (self.factor, self.channels, self.width, self.noise, self.spectrum, self.equivariance)
             return type(self)(*settings, image_channels=channels)
-        self._check_channels(channels)
+        check_channels(self, pixels)
         return self
 
-    @torch.no_grad()
     def standardise(self, pixels: Tensor) -> None:
-        """Measure `mean`, `std`, `scale` and `reconstruction_error` on images, (N, H, W, C) uint8: after training."""
-        device = self.mean.device
-        mean, std = mean_and_std(lambda part: self.latents(part.to(device)), pixels, AT_ONCE)
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        scale, error = scale_and_error(self, pixels[:AT_ONCE].to(device))
-        self.scale_of_x.fill_(scale)
-        self.error.fill_(error)
+        """Measure the statistics of x on images, (N, H, W, C) uint8: after training."""
+        self.statistics.measure(self.latents, self.to_image, pixels)
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Images (B, H, W, C), uint8 or floats from 0 to 255 -> the encoder's output, not yet standardised."""
-        self._check_channels(pixels.shape[-1])
+        check_channels(self, pixels)
         assert self.encoder is not None
         image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
         down, right = -image.shape[2] % self.factor, -image.shape[3] % self.factor
@@ -134,7 +117,7 @@ class Autoencoder(Codec):
         return apply_in_tiles(self.encoder, image, side=TILE, margin=margin, scale=(1, self.factor))
 
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        return (self.latents(pixels) - self.mean) / self.std
+        return cast(Tensor, self.statistics(self.latents(pixels)))
 
     def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         assert self.decoder is not None
@@ -155,11 +138,3 @@ class Autoencoder(Codec):
     @property
     def _margin(self) -> int:
         return reach(self._resolutions, DECODER_BLOCKS)
-
-    def _check_channels(self, channels: int) -> None:
-        if channels != self._image_channels:
-            raise ValueError(
-                f"Images with {counted(channels, 'channel')} cannot be encoded by a codec for "
-                f"{self._image_channels or 'no images yet'}. Convert them first, or train a codec on images of this "
-                "kind."
-            )

@@ -1,18 +1,15 @@
 """The interface of codecs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from noisekiln.errors import reason_of
+from noisekiln.errors import counted, reason_of
 
 Size = tuple[int, int]  # (height, width)
 Limits = tuple[Tensor, Tensor]
-PROBE = 0.1  # change of x by which `scale` is measured
-SMALLEST = 1e-6  # deviation, and scale
 LARGE = 4096  # pixels: long enough for every codec, to measure how many of them share a position of x
 
 
@@ -94,34 +91,14 @@ class Codec(nn.Module, ABC):
         return images.mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
-@torch.no_grad()
-def mean_and_std(encode: Callable[[Tensor], Tensor], pixels: Tensor, at_once: int) -> Limits:
-    """Mean and standard deviation of each channel of the latents of images, two (C', 1, 1) float32 on the CPU.
-
-    Args:
-        encode: Function from images (B, H, W, C) uint8 to latents (B, C', H', W').
-        pixels: The images, (N, H, W, C) uint8.
-        at_once: Images in memory at once.
-    """
-    latents = torch.cat([encode(part).cpu() for part in pixels.split(at_once)]).double()  # not every device has float64
-    std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True, correction=0)
-    return mean[0].float(), std[0].clamp(min=SMALLEST).float()
-
-
-@torch.no_grad()
-def scale_and_error(codec: "Codec", pixels: Tensor) -> tuple[float, float]:
-    """The `scale` of a codec, by a small random change of x, and its `reconstruction_error`, on some images.
-
-    Args:
-        codec: The codec.
-        pixels: The images, (N, H, W, C) uint8.
-    """
-    x = codec.encode(pixels)
-    change = PROBE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    images, target = codec.to_image(x), pixels.permute(0, 3, 1, 2).to(x) / 255
-    difference = (codec.to_image(x + change) - images).square().mean().sqrt()
-    error = (images[..., : target.shape[2], : target.shape[3]] - target).square().mean().sqrt()
-    return max(float(difference) / PROBE, SMALLEST), float(error)
+def check_channels(codec: Codec, pixels: Tensor) -> None:
+    """Raise ValueError if images (..., C) have other channels than those of a codec."""
+    found, needed = pixels.shape[-1], codec.image_channels
+    if found != needed:
+        raise ValueError(
+            f"Images with {counted(found, 'channel')} cannot be encoded by a codec for {needed}. "
+            "Convert them first, or train on images of this kind."
+        )
 
 
 def pixels_per_position(codec: Codec) -> Size:

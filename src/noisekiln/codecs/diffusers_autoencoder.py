@@ -3,13 +3,13 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec, Size, mean_and_std, scale_and_error
-from noisekiln.errors import counted
+from noisekiln.blocks.latent_statistics import LatentStatistics
+from noisekiln.codecs.base import Codec, Size, check_channels
 from noisekiln.files.json_file import read_json
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
@@ -28,20 +28,12 @@ class DiffusersAutoencoder(Codec):
 
     costly = True
 
-    mean: Tensor
-    std: Tensor
-    scale_of_x: Tensor
-    error: Tensor
-
     def __init__(self, config: str = "") -> None:
         super().__init__()
         self.config = config
         self.network: Any = _make(config) if config else None
-        self._channels, self._factor = _shape_of(self.network) if config else (0, 1)
-        self.register_buffer("mean", torch.zeros(self._channels, 1, 1))
-        self.register_buffer("std", torch.ones(self._channels, 1, 1))
-        self.register_buffer("scale_of_x", torch.zeros(()))  # 0 until it is fitted
-        self.register_buffer("error", torch.zeros(()))
+        channels, self._factor = _shape_of(self.network) if config else (0, 1)
+        self.statistics = LatentStatistics(channels)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -70,53 +62,39 @@ class DiffusersAutoencoder(Codec):
 
     @property
     def x_channels(self) -> int:  # noqa: D102 (the base class says it)
-        return self._channels
+        return len(self.statistics.mean)
 
     @property
     def scale(self) -> float:  # noqa: D102 (the base class says it)
-        return float(self.scale_of_x)
+        return float(self.statistics.scale)
 
     @property
     def reconstruction_error(self) -> float:  # noqa: D102 (the base class says it)
-        return float(self.error)
+        return float(self.statistics.error)
 
     def x_size(self, size: Size) -> Size:  # noqa: D102 (the base class says it)
         return size[0] // self._factor, size[1] // self._factor
 
-    @torch.no_grad()
     def fit(self, pixels: Tensor) -> Self:
         """This codec, its x standardised by images (N, H, W, C) uint8 if it was not before."""
         if self.network is None:
             raise ValueError("diffusers_autoencoder() has no network. Give the folder of a saved one: `codec=FOLDER`.")
-        self._check_channels(pixels.shape[-1])
-        if self.scale_of_x > 0:
-            return self
-        rows = torch.linspace(0, len(pixels) - 1, min(MEASURED, len(pixels))).round().long()
-        mean, std = mean_and_std(self._latents, pixels[rows], AT_ONCE)
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        scale, error = scale_and_error(self, pixels[rows[:AT_ONCE]])
-        self.scale_of_x.fill_(scale)
-        self.error.fill_(error)
+        check_channels(self, pixels)
+        if not self.statistics.measured:
+            rows = torch.linspace(0, len(pixels) - 1, min(MEASURED, len(pixels))).round().long()
+            self.statistics.measure(self._latents, self.to_image, pixels[rows], AT_ONCE)
         return self
 
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        self._check_channels(pixels.shape[-1])
-        return (self._latents(pixels) - self.mean) / self.std
-
-    def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        image: Tensor = self.network.decode(x * self.std + self.mean).sample
-        return image / 2 + 0.5
+        check_channels(self, pixels)
+        return cast(Tensor, self.statistics(self._latents(pixels)))
 
     def _latents(self, pixels: Tensor) -> Tensor:
-        return _encode(self.network, pixels.permute(0, 3, 1, 2).float().to(self.mean.device) / 127.5 - 1)
+        return _encode(self.network, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
 
-    def _check_channels(self, channels: int) -> None:
-        if channels != self.image_channels:
-            raise ValueError(
-                f"Images with {counted(channels, 'channel')} cannot be encoded by an autoencoder for "
-                f"{self.image_channels}. Convert them first, or train a codec of your own: `noisekiln codec train`."
-            )
+    def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
+        image: Tensor = self.network.decode(self.statistics.restore(x)).sample
+        return image / 2 + 0.5
 
 
 def _make(config: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec, Limits, Size
+from noisekiln.codecs.base import Codec, Limits, Size, check_channels
 from noisekiln.errors import counted
 
 
@@ -76,11 +76,7 @@ class Pixels(Codec):
         return math.sqrt(sum(std**2 for std in self.std) / len(self.std))
 
     def encode(self, pixels: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
-        if pixels.shape[-1] != self.image_channels:
-            raise ValueError(
-                f"Images with {counted(pixels.shape[-1], 'channel')} cannot be encoded by a codec for "
-                f"{self.image_channels}. Convert them first, or train on images of this kind."
-            )
+        check_channels(self, pixels)
         return ((pixels.float() / 255 - self.mean_of_channels) / self.std_of_channels).permute(0, 3, 1, 2)
 
     def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
