@@ -1,5 +1,6 @@
 """Latent diffusion in one folder: a codec, then a model of what it encodes."""
 
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +11,9 @@ import torch
 
 import noisekiln as nk
 from conftest import TINY, Command
+from noisekiln.codecs.pixels import Pixels
 from noisekiln.data import DataSet, load
+from noisekiln.evaluation.evaluated_model import about_codec
 from noisekiln.files.model_folder import digest, read_weights
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.diffusion import Diffusion
@@ -188,6 +191,12 @@ def test_what_the_codec_cannot_show_counts_as_noise(model, data):
     back = model.codec.decode(model.codec.encode(images), (12, 14))
     assert error == pytest.approx(float((back.float() - images).div(255).square().mean().sqrt()), rel=0.5)
     assert observed.std == pytest.approx(2 * error / model.codec.scale)
+
+
+def test_an_evaluation_says_what_the_codec_loses(model):
+    [line] = about_codec(model.codec)
+    assert f"a PSNR of {-20 * math.log10(model.codec.reconstruction_error):.1f} dB" in line
+    assert about_codec(Pixels((0.5,), (0.5,))) == []
 
 
 METHODS = ("replacement", "moment_matching", "pigdm", "dps", "diffpir")

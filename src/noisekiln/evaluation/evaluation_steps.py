@@ -13,7 +13,7 @@ from noisekiln.evaluation.class_scores import class_scores
 from noisekiln.evaluation.compute import EvaluationProgress, features_of_images, sample_images
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import Copying, find_copies
-from noisekiln.evaluation.evaluated_model import EvaluatedModel
+from noisekiln.evaluation.evaluated_model import EvaluatedModel, about_codec
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import SPLITS, EvaluationOptions
 from noisekiln.evaluation.evaluation_report import EvaluationReport, ReportImages
@@ -89,7 +89,7 @@ def sample_model(
         requested.unseen,
         {name: each if isinstance(each, str | int | float) else describe(each) for name, each in settings.items()},
         evaluated.images_seen,
-        (*evaluated.notes, *requested.notes),
+        (*evaluated.notes, *requested.notes, *about_codec(evaluated.model.codec)),
     )
 
 
