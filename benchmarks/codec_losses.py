@@ -11,7 +11,6 @@ Arms that the record has are not measured again. Needs the extra `evaluate`; run
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 import commands
 import noisekiln as nk
-from hardware import commit, hardware, hardware_line, is_busy
+from cells import measure_cells
 from noisekiln.data import load
 from noisekiln.files.pictures import save_image
 from noisekiln.monitor.reconstruction import quality_of, reconstruct, side_by_side, some_images
@@ -47,20 +46,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench/codec_losses"))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
-    machine = hardware()
-    if is_busy(machine):
-        print("Something else is running on this machine: minutes are worth less than they should be.", flush=True)
-    about = {"commit": commit(), "hardware": hardware_line(machine)}
-    for arm in options.arms:
-        cell = {"data": options.data.stem, "network": options.network, "arm": arm, "minutes": options.minutes}
-        cell |= {"model_minutes": options.model_minutes}
-        cells: list[dict[str, Any]] = json.loads(options.record.read_text()) if _exists(options.record) else []
-        if any(cell.items() <= each.items() for each in cells):
-            continue
-        cell |= measured(options, arm) | about
-        print(json.dumps(cell), flush=True)
-        if options.record:
-            options.record.write_text(json.dumps([*cells, cell], indent=1) + "\n", encoding="utf-8")
+    same = {"data": options.data.stem, "network": options.network, "minutes": options.minutes}
+    wanted = [same | {"arm": arm, "model_minutes": options.model_minutes} for arm in options.arms]
+    measure_cells(wanted, lambda cell: measured(options, cell["arm"]), options.record)
 
 
 def measured(options: argparse.Namespace, arm: str) -> dict[str, Any]:
@@ -102,10 +90,6 @@ def slope(x: Tensor) -> float:
     inside = (frequency > 0) & (frequency <= 0.5)
     fitted = np.polynomial.polynomial.polyfit(np.log(frequency[inside]), np.log(power[inside] + 1e-12), 1)
     return float(fitted[1])
-
-
-def _exists(record: Path | None) -> bool:
-    return record is not None and record.exists()
 
 
 if __name__ == "__main__":

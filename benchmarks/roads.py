@@ -9,14 +9,13 @@ extra `evaluate`; run it on a quiet machine.
 """
 
 import argparse
-import json
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import commands
 import noisekiln as nk
-from hardware import commit, hardware, hardware_line, is_busy
+from cells import measure_cells
 from noisekiln.files.pictures import save_image, tile
 
 COUNT, SHOWN = 500, 32
@@ -32,25 +31,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench/roads"))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
-    machine = hardware()
-    if is_busy(machine):
-        print("Something else is running on this machine: minutes are worth less than they should be.", flush=True)
-    about = {"commit": commit(), "hardware": hardware_line(machine)}
-    for size, minutes, road in product(options.sizes, options.minutes, options.roads):
-        cell = {"data": options.data.stem, "size": size, "minutes": minutes, "road": road}
-        cells = recorded(options.record)
-        if any(cell.items() <= each.items() for each in cells):
-            continue
-        cell |= measured(options.data, size, minutes, road, options.work) | about
-        print(json.dumps(cell), flush=True)
-        if options.record:
-            options.record.write_text(json.dumps([*cells, cell], indent=1) + "\n", encoding="utf-8")
-
-
-def recorded(record: Path | None) -> list[dict[str, Any]]:
-    """The cells that are known already."""
-    found: list[dict[str, Any]] = [] if record is None or not record.exists() else json.loads(record.read_text())
-    return found
+    wanted = [
+        {"data": options.data.stem, "size": size, "minutes": minutes, "road": road}
+        for size, minutes, road in product(options.sizes, options.minutes, options.roads)
+    ]
+    measure_cells(
+        wanted,
+        lambda cell: measured(options.data, cell["size"], cell["minutes"], cell["road"], options.work),
+        options.record,
+    )
 
 
 def measured(data: Path, size: int, minutes: float, road: str, work: Path) -> dict[str, Any]:
