@@ -1,6 +1,7 @@
 """The autoencoder: its losses, its local convolutions, and its training as a codec."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from noisekiln.data import DataSet, load
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.plan.codec_training import default_codec
+from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions, Step
@@ -87,6 +88,16 @@ def test_amplitudes_are_those_of_the_fourier_transform():
     exact = (torch.fft.fft2(block, norm="ortho").abs() - torch.fft.fft2(other, norm="ortho").abs()).abs().mean()
     torch.testing.assert_close(spectrum_l1(block, other)[0], exact, rtol=1e-4, atol=1e-5)
     assert float(spectrum_l1(block, block.roll((3, 5), (2, 3)))) < 1e-4  # amplitudes do not see a cyclic shift
+
+
+def test_amplitudes_are_compared_on_two_grids():
+    """On one alone, what lies on the borders of its blocks would count otherwise than what lies inside."""
+    image, other = torch.zeros(2, 1, 1, 16, 16)
+    other[..., 2, 2] = 1.0  # only in a block of the first grid
+    inside = float(spectrum_l1(image, other))
+    other = torch.zeros(1, 1, 16, 16)
+    other[..., 8, 8] = 1.0  # in blocks of both
+    assert float(spectrum_l1(image, other)) > 1.5 * inside
 
 
 def test_blur_is_worse_for_amplitudes_than_for_pixels():
@@ -233,6 +244,24 @@ def test_a_codec_learns_to_reconstruct(trained, data):
     pictures = [event.file for event in events if isinstance(event, Reconstructions)]
     assert sorted(pictures) == sorted((folder / "samples").glob("*.png"))
     assert (folder / "metrics.jsonl").read_text(encoding="utf-8").count("psnr") == 1
+
+
+def test_the_saved_codec_has_the_averaged_weights(data, tmp_path):
+    run = CodecRun(SETTINGS, data, tmp_path, intervals=RARE)
+    list(run.events())
+    saved = load_codec(tmp_path)
+    for name, average in run.trainer.ema.tracks[0].items():
+        weight = saved.get_parameter(name.removeprefix("codec."))
+        assert torch.equal(weight, average)
+        assert not torch.equal(weight, run.trainer.module.get_parameter(name))
+
+
+def test_each_process_has_enough_images_to_standardise_by(data, monkeypatch):
+    settings = SETTINGS.replace(batch_size=None)
+    assert resolve_codec_settings(settings, data).batch_size == 16
+    many = replace(data, train=data.train.take(np.zeros(100, np.int64)))
+    monkeypatch.setattr("noisekiln.plan.codec_training.world_size", lambda: 4)
+    assert resolve_codec_settings(settings, many).batch_size == 32
 
 
 @pytest.mark.parametrize("steps", [3, 17, 32])  # before the first picture, after it, at the end

@@ -197,6 +197,13 @@ def test_a_transformer_has_at_most_256_patches():
         assert Dit.sized("s", (side, side // 2))["patch"] == patch
 
 
+@pytest.mark.parametrize(("side", "pixels", "latents"), [(8, 1, 1), (16, 2, 1), (23, 2, 1), (24, 2, 2), (32, 2, 2)])
+def test_a_position_of_latents_is_not_joined_with_others_where_x_is_small(side, pixels, latents):
+    unet = find(Backbone, "unet")
+    assert unet.sized("s", (side, side))["patch"] == pixels
+    assert unet.sized("s", (side, side), latents=True)["patch"] == latents
+
+
 def test_impossible_sizes_of_a_transformer_are_refused():
     for settings, said in (
         ({"width": 100}, "multiple of `head`"),

@@ -3,6 +3,7 @@
 import math
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from noisekiln.operators.mask import Mask
 from noisekiln.plan.codec_training import find_trained_codec
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
@@ -256,6 +258,34 @@ def test_both_parts_are_measured(squares, tmp_path, measure_briefly):  # noqa: F
         squares, road="latent", codec=SMALL, images=320, backbone=TINY, out=tmp_path / "run", watch=lambda event: None
     )
     assert len(found) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_encoding_counts_in_the_minutes_of_a_new_run(trained, data, tmp_path, monkeypatch):
+    """Of a folder of many large images it takes minutes."""
+    encode = TrainingBatches.encoded.fget
+
+    def slowly(batches):
+        if batches._encoded is None:
+            time.sleep(0.3)
+        return encode(batches)
+
+    monkeypatch.setattr(TrainingBatches, "encoded", property(slowly))
+    settings = SETTINGS.replace(codec=str(trained[0]), road="auto", images=8)
+    *_, end = open_run(settings, data, tmp_path).events()
+    assert end.seconds > 0.3
+
+
+def test_a_dry_run_compares_the_roads(cli: Command, squares, tmp_path, monkeypatch, measure_briefly):  # noqa: F811
+    monkeypatch.setattr("noisekiln.plan.road.LARGE_SIDE", 12)
+    result = cli("train", squares, "--minutes", 1, "--model", "xs", "--out", tmp_path / "run", "--dry-run")
+    assert result.code == 0, result
+    lines = result.out[result.out.index("roads in this budget") :].splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["latent", "pixels"]
+    assert "codec " in lines[1]
+    assert "model of its latents " in lines[1]
+    assert lines[1].endswith("(chosen)")
+    assert "12x14 " in lines[2]
     assert not (tmp_path / "run").exists()
 
 

@@ -81,7 +81,7 @@ def test_a_short_run_and_a_sample_of_it_say_so_in_one_line(cli: Command, pets: P
 
 
 @pytest.mark.parametrize(("changes", "speed", "share", "said"), [
-    ({}, 15.0, 1.0, "64x48 pixels in 1 minutes on this machine: about 900 images are seen, and samples will be mostly "
+    ({}, 15.0, 1.0, "64x48 pixels in 1 minute on this machine: about 900 images are seen, and samples will be mostly "
      "noise. They would become clear with about `minutes=23`"),  # 64 sqrt(.045) is below the smallest size
     ({}, 80.0, 1.0, "`minutes=5`, or with `size=24` in the same time"),
     ({}, 80.0, 0.5, "64x48 pixels in 2 minutes"),

@@ -79,9 +79,10 @@ def about_short_budget(settings: Settings, images_per_second: float | None, *, s
     needed = f"`minutes={_rounded_up(enough / images_per_second / 60 / share)}`"
     smaller = _smaller_side(settings.size, expected / enough) if share == 1 else 0
     remedy = f"{needed}, or with `size={smaller}` in the same time" if smaller else needed
+    time = counted(round(whole, 2), "minute")
     return [
-        f"{settings.size[0]}x{settings.size[1]} pixels in {whole:.3g} minutes on this machine: about {expected:,} "
-        f"images are seen, and samples will be mostly noise. They would become clear with about {remedy}"
+        f"{settings.size[0]}x{settings.size[1]} pixels in {time} on this machine: about {expected:,} images are seen, "
+        f"and samples will be mostly noise. They would become clear with about {remedy}"
     ]
 
 
