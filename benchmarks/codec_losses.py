@@ -23,7 +23,7 @@ import noisekiln as nk
 from cells import measure_cells
 from noisekiln.data import load
 from noisekiln.files.pictures import save_image
-from noisekiln.monitor.reconstruction import quality_of, reconstruct, side_by_side, some_images
+from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side
 
 ARMS = {  # settings of the codec beside its factor
     "l1": "noise=0.0,spectrum=0.0,equivariance=0.0",
@@ -57,7 +57,7 @@ def measured(options: argparse.Namespace, arm: str) -> dict[str, Any]:
     spec = f"autoencoder({options.network},{ARMS[arm]})"
     codec = nk.train_codec(options.data, codec=spec, minutes=options.minutes, out=folder, watch=lambda event: None)
     data = load(options.data)
-    originals = some_images(data.held_out or data.train, COUNT)
+    originals = evenly_spaced(data.held_out or data.train, COUNT)
     images = reconstruct(codec, originals)
     save_image(side_by_side(images[:SHOWN], originals[:SHOWN]), folder.with_suffix(".png"), at_least=1024)
     quality = quality_of(images, originals)

@@ -93,9 +93,11 @@ def _measured_roads(
         found = []
         if road == chosen:
             continue
-        with suppress(ValueError):
+        with suppress(ValueError):  # the other settings may exclude a road
             api.measure(data, out=nowhere, watch=found.append, allow_code=allow_code, **settings | {"road": road})
-            yield road, [event for event in found if isinstance(event, Measured)]
+        measured = [event for event in found if isinstance(event, Measured)]
+        if measured:
+            yield road, measured
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

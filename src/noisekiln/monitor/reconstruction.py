@@ -28,7 +28,7 @@ class Quality(NamedTuple):
     images: int
 
 
-def some_images(part: Split, count: int) -> Tensor:
+def evenly_spaced(part: Split, count: int) -> Tensor:
     """At most `count` images, evenly spaced, (N, H, W, C) uint8."""
     rows = np.linspace(0, len(part) - 1, min(count, len(part))).round().astype(int)
     return torch.from_numpy(np.ascontiguousarray(part.pixels[rows]))

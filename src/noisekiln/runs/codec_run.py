@@ -19,7 +19,7 @@ from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.saving import has_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.reconstruction import quality_of, reconstruct, side_by_side, some_images
+from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side
 from noisekiln.monitor.throughput import Throughput
 from noisekiln.plan.codec_training import make_codec, make_codec_trainer, resolve_codec_settings
 from noisekiln.plan.settings import Settings
@@ -162,7 +162,7 @@ class CodecRun:
         """Write a picture of images above their reconstructions with averaged weights; all processes call this."""
         self.trainer.check_finite()
         self._fill_average()
-        originals = some_images(self.data.held_out or self.data.train, count)
+        originals = evenly_spaced(self.data.held_out or self.data.train, count)
         images = reconstruct(self._averaged, originals)
         file = self.folder.samples / f"{self.trainer.images_seen:09d}.png"
         if self.ranks.is_main:
@@ -174,7 +174,7 @@ class CodecRun:
     def _fill_average(self) -> None:
         """Give the saved codec the averaged weights, and standardise its x by training images."""
         self.trainer.ema.copy_into(CodecLearner(self._averaged), self.trainer.module)
-        self._averaged.standardise(some_images(self.data.train, MEASURED))
+        self._averaged.standardise(evenly_spaced(self.data.train, MEASURED))
 
     def _save_checkpoint(self) -> Saving:
         tensors, state = self.trainer.state_dict()
