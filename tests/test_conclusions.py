@@ -32,6 +32,19 @@ def test_bad_samples_and_missing_kinds_are_distinguished(density, coverage, qual
     assert found[1].text.endswith(f": {cause}")
 
 
+@pytest.mark.parametrize(("density", "mind", "quality"), [
+    (1.0, 0.120, "unknown"),  # measured: photographs of flowers, of which the model draws colours and no flower
+    (1.0, 0.020, "good"), (0.2, 0.120, "poor"), (1.0, None, "good"),
+])  # fmt: skip
+def test_samples_amid_all_images_are_not_called_good_if_they_are_far_as_a_whole(density, mind, quality):
+    scores = {"density": score("density", density, 0.984), "coverage": score("coverage", 0.742, 0.994)}
+    if mind is not None:
+        scores["mind"] = score("mind", mind, 0.0056)
+    first = conclude(scores)[0]
+    assert first.grade == quality
+    assert ("21 times as far" in first.text) == (quality == "unknown")
+
+
 def test_grades_are_relative_to_real_images():
     """30 real images do not reach the score of 300; samples that are as good are good."""
     few = conclude({"density": score("density", 0.88, 0.887), "coverage": score("coverage", 0.89, 0.896)})

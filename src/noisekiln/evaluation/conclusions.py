@@ -8,6 +8,7 @@ from noisekiln.evaluation.score_table import ComparedScore
 ALIKE = 0.5  # mean distance of two samples, over that of real images, below which they are no variety
 GOOD, FAIR = 0.9, 0.5  # shares of what real images reach; one of five kinds that is missing leaves a coverage of 0.8
 HARD_TO_TELL = 0.5  # share of real images whose class is recognised, below which it says nothing of samples
+FAR = 10.0  # times the distance of real images, at which a high density does not show that samples look real (LOG.md)
 CLEAR = 2.0  # standard errors by which two shares must differ to count as different
 
 
@@ -31,7 +32,7 @@ def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
     Args:
         scores: The scores, by name.
     """
-    found = [_about_quality(scores["density"]), _about_variety(scores)]
+    found = [_about_quality(scores["density"], scores.get("mind")), _about_variety(scores)]
     if "accuracy" in scores:
         found.append(_about_classes(scores["accuracy"]))
     found.append(_about_copying(scores.get("memorised")))
@@ -44,9 +45,16 @@ def _grade(score: ComparedScore) -> str:
     return "good" if share >= GOOD else "fair" if share >= FAIR else "poor"
 
 
-def _about_quality(density: ComparedScore) -> Conclusion:
+def _about_quality(density: ComparedScore, mind: ComparedScore | None) -> Conclusion:
     grade = _grade(density)
     share = f"{density.value:.0%} of the samples lie where real images lie"
+    ratio = None if mind is None else mind.ratio
+    if grade == "good" and ratio is not None and ratio >= FAR:
+        text = (
+            f"{share}, but as a whole they are {ratio:.0f} times as far from real images as other real images are "
+            "(MIND). Blurred images lie amid all others: look at the pictures"
+        )
+        return Conclusion("quality", "unknown", text)
     advice = {"good": "most look real", "fair": "many look real, others do not", "poor": "most do not look real"}
     return Conclusion("quality", grade, f"{share}: {advice[grade]}")
 
