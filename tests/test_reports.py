@@ -96,6 +96,7 @@ def test_throughput_is_that_of_the_last_ten_seconds():
     for second in range(100, 121):
         pace.add(float(second), 1000 + 50 * (second - 100))
     assert pace.images_per_second == pytest.approx(50)
+    assert pace.mean == pytest.approx(2000 / 120)
     assert pace.seconds_left == pytest.approx((10_000 - 2000) / 50)
 
 

@@ -452,7 +452,7 @@ def test_speed_is_that_without_scores(data: DataSet, tmp_path: Path, monkeypatch
         pace.add(seconds, 100 * seconds)
     pace.leave_out(30.0)
     pace.add(33.0, 300)
-    assert (pace.images_per_second, pace.seconds_left) == (100.0, 7.0)
+    assert (pace.images_per_second, pace.seconds_left, pace.mean) == (100.0, 7.0, 100.0)
 
     def slow(scores: SampleScores, *_: Any) -> tuple[float, float, float]:
         time.sleep(0.2)

@@ -282,7 +282,8 @@ def describe_end(end: End) -> list[str]:
     if end.why == "stopped":
         seen = f"stopped after {counted(end.images_seen, 'image')}"
         return [f"{seen}; all is saved in {end.folder}. To resume:", f"  {command_line()}"]
-    lines = [f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes"]
+    speed = "" if end.share_of_peak is None else f", at {end.share_of_peak:.0%} of the fastest matrix product here"
+    lines = [f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes{speed}"]
     if end.skipped_steps:
         steps = counted(end.skipped_steps, "step was", "steps were")
         lines.append(f"{steps} skipped (non-finite loss or gradient; see metrics.jsonl); a lower `lr` may help")

@@ -101,6 +101,11 @@ class Reports:
         is_new = self._trainer.losses and self._evaluated_at != self._trainer.images_seen
         return self._evaluate() if is_new else None
 
+    @property
+    def share_of_peak(self) -> float | None:
+        """Mean share of the fastest matrix product that training has reached; None if it is not known."""
+        return self._workload.at(self.throughput.mean or 0.0).get("share_of_peak") or None
+
     def _machine(self) -> dict[str, float]:
         """Speed, remaining time and memory, as far as they are known."""
         device = self._trainer.placement.device

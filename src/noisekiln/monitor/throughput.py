@@ -17,6 +17,7 @@ class Throughput:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._moments: deque[tuple[float, int]] = deque()
+        self._seconds, self._images = 0.0, 0  # of all steps but the first
 
     def add(self, seconds: float, images_seen: int) -> None:
         """Add the state of training; to be called in order of time.
@@ -25,6 +26,9 @@ class Throughput:
             seconds: Seconds of training so far.
             images_seen: Images seen so far.
         """
+        if self._moments:
+            before, seen = self._moments[-1]
+            self._seconds, self._images = self._seconds + seconds - before, self._images + images_seen - seen
         self._moments.append((seconds, images_seen))
         while len(self._moments) > 2 and self._moments[1][0] <= seconds - WINDOW:
             self._moments.popleft()
@@ -40,6 +44,11 @@ class Throughput:
             return None
         (start_time, before), (now, seen) = self._moments[0], self._moments[-1]
         return (seen - before) / (now - start_time) if now > start_time else None
+
+    @property
+    def mean(self) -> float | None:
+        """Images per second over all steps, without what was left out; None before the second step."""
+        return self._images / self._seconds if self._seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:

@@ -256,6 +256,7 @@ class End:
         best: Score of the weights in `model-best/`, if the run keeps them.
         stages: Folders of the stages of a cascade, each a run; empty for a single model.
         codec: Folder of the codec that the run has trained, or copied; None for pixels.
+        share_of_peak: Mean share of the fastest matrix product here that the steps since this start have reached.
     """
 
     why: Why
@@ -270,6 +271,7 @@ class End:
     best: Score | None = None
     stages: tuple[Path, ...] = ()
     codec: Path | None = None
+    share_of_peak: float | None = None
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ class Run:
         self.opened = self.opened.load_into(self.trainer)
         self._changes = StepChanges(self.trainer, self.compiler, self.copies)
         self._skipped_steps, self._auto_cond = 0, settings.cond == "auto" and base is None
+        self._share_of_peak: float | None = None
 
     def _repr_html_(self) -> str:
         """Its progress and its newest grid, in a notebook."""
@@ -228,15 +229,13 @@ class Run:
                 epoch = epochs.add(report)
                 if epoch is not None:
                     yield epoch
-                drawn = due.grid(report, epoch_ended=epoch is not None)
-                if drawn:
+                if drawn := due.grid(report, epoch_ended=epoch is not None):
                     yield Grid(self.draw_grid())
                     yield from map(Note, self.pictures.after_grid())
                 if due.checkpoint(report, now=drawn or self.scoring.new_best is not None):
                     yield self.save()
                 if drawn:  # the end of the run does the same, and draws an animation
                     due.grid_ended(time.perf_counter() - started, also=self.scoring.seconds)
-                # Last, so that a caller that stops here misses nothing.
                 yield Step(report, reports.throughput.images_per_second, reports.throughput.seconds_left)
             if trainer.share >= 1:
                 self.failures.check_finite()
@@ -245,6 +244,7 @@ class Run:
                 if evaluation is not None:
                     yield HeldOut(evaluation, self.held_out.verdict)
                 yield from self.scoring.after_step(reports)
+        self._share_of_peak = reports.share_of_peak
         if trainer.share >= 1:
             self._snapshot_if_due(due)
             yield Grid(self.draw_grid())
@@ -256,9 +256,8 @@ class Run:
 
     def _reports_of_steps(self, interrupt: Interrupt) -> Iterator[Report]:
         """The trainer's reports; a network that fails to compile during training is run eagerly."""
-        run = partial(self.trainer.run, lambda: interrupt.signal)
         with self.failures.explaining_divergence(), self.failures.explaining_lack_of_memory():
-            yield from self.compiler.steps_with_fallback(run)
+            yield from self.compiler.steps_with_fallback(partial(self.trainer.run, lambda: interrupt.signal))
 
     def _log(self, report: Report, reports: Reports, due: DueActions) -> Iterator[Event]:
         """Logs, snapshots and evaluations after a step."""
@@ -297,4 +296,5 @@ class Run:
             why_no_verdict=self.held_out.why_no_verdict,
             undertrained=about_undertrained_model(self.settings, seen, seconds, share=self._share) or "",
             best=self.scoring.best.score if self.scoring.best else None,
+            share_of_peak=self._share_of_peak,
         )
