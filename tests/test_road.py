@@ -122,16 +122,6 @@ def test_the_budget_is_shared_out():
     assert [each.guidance for each in shares] == [2.0, None, None]  # the other stages keep to their images
 
 
-def test_large_stages_take_many_small_steps_unless_asked_otherwise():
-    stages = cascade_stages((64, 64))
-    chosen = [settings_of_stage(Settings(minutes=8.0), stage, 100) for stage in stages]
-    assert [(each.batch_size, each.model) for each in chosen] == [(None, "auto"), (None, "auto"), (16, "xs")]
-    for asked in ({"batch_size": 4, "model": "m"}, {"batch_size": 4, "backbone": TINY}):
-        settings = Settings(minutes=8.0, **asked)
-        last = settings_of_stage(settings, stages[-1], 100)
-        assert (last.batch_size, last.model) == (4, settings.model)
-
-
 # --- the run
 
 

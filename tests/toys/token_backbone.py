@@ -33,10 +33,6 @@ class TokenNet(Backbone):
         self.keys = nn.Linear(tokens, 2 * width) if tokens else None
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
 
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        return "s"
-
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         assert noise.shape == (len(x), 2)
         h = self.enter(x) + self.noise(noise)[:, :, None, None]

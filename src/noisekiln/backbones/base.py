@@ -16,8 +16,8 @@ class Backbone(nn.Module, ABC):
 
     Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
     slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept
-    as attributes under their own names, so that a saved model can be built again. `reads_target`, `static_graph` and
-    `sizes` may be overridden.
+    as attributes under their own names, so that a saved model can be built again. `reads_target`, `static_graph`,
+    `sizes` and `default_size` may be overridden.
     """
 
     channels: int
@@ -28,6 +28,7 @@ class Backbone(nn.Module, ABC):
     reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
     static_graph: ClassVar[bool] = False  # whether it runs the same operations for all inputs of the same shapes
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings of its named sizes, smallest first
+    default_size: ClassVar[str] = ""  # one of them; "" for the one that fits the budget
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:
@@ -49,14 +50,6 @@ class Backbone(nn.Module, ABC):
         May be overridden by a network whose settings depend on the size of x too; by default they are those in `sizes`.
         """
         return dict(cls.sizes[name])
-
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        """The default size for a budget in minutes (None for one in images) on a device; "" without `sizes`.
-
-        May be overridden, together with `sizes`.
-        """
-        return ""
 
     def edges(self) -> list[nn.Module]:
         """The first and the last layer, which read x and write the output; Muon leaves them to AdamW.

@@ -121,13 +121,6 @@ class Dit(Backbone):
             patch *= 2
         return {**cls.sizes[name], "patch": patch}
 
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        """As for the U-Net: what a budget can train."""
-        if device == "cpu":
-            return "s" if minutes is None or minutes <= 10 else "m"
-        return "l"
-
     def edges(self) -> list[nn.Module]:
         """The layers that read patches and write them."""
         return [self.embed_patches, self.out]

@@ -25,6 +25,7 @@ class SimpleUnet(Backbone):
     """
 
     static_graph: ClassVar[bool] = True
+    default_size: ClassVar[str] = "m"  # the width of the notes
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "xs": {"width": 16}, "s": {"width": 32}, "m": {"width": 64}, "l": {"width": 96}, "xl": {"width": 128},
     }  # fmt: skip
@@ -43,11 +44,6 @@ class SimpleUnet(Backbone):
         self.up3 = nn.Conv2d(8 * width, 2 * width, 3, padding=1)
         self.up2 = nn.Conv2d(4 * width, width, 3, padding=1)
         self.up1 = nn.Conv2d(2 * width, channels, 3, padding=1)
-
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        """The width of the notes."""
-        return "m"
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         x1 = F.relu(self.down1(concat_condition_image(x, cond.image, self.image)))

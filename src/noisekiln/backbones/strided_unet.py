@@ -27,6 +27,7 @@ class StridedUnet(Backbone):
     """
 
     static_graph: ClassVar[bool] = True
+    default_size: ClassVar[str] = "m"  # the width of the notes
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "xs": {"width": 16}, "s": {"width": 32}, "m": {"width": 64}, "l": {"width": 96}, "xl": {"width": 128},
     }  # fmt: skip
@@ -54,11 +55,6 @@ class StridedUnet(Backbone):
             )
         )
         self.last = nn.Conv2d(width, channels, 1)
-
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        """The width of the notes."""
-        return "m"
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         time = self.embed_time(noise[:, None])

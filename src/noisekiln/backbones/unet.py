@@ -122,13 +122,6 @@ class Unet(Backbone):
             blocks.insert(1, blocks[0])
         return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch}
 
-    @classmethod
-    def default_size(cls, minutes: float | None, device: str) -> str:
-        """On a CPU by the measurements in LOG.md; on a graphics card not measured yet."""
-        if device == "cpu":
-            return "s" if minutes is None or minutes <= 10 else "m"
-        return "l"
-
     def _stage(self, level: int) -> "_Stage":
         return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
 

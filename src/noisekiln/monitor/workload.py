@@ -7,10 +7,8 @@ from torch import nn
 
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import peak_flops_per_second
+from noisekiln.machine.speed import USUAL_SHARE, peak_flops_per_second
 from noisekiln.training.batches import BatchSource
-
-USUAL_SHARE = 0.6  # of the peak of a CPU, that training of the shipped networks reaches (LOG.md)
 
 
 class Workload(NamedTuple):

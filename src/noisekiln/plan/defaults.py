@@ -1,7 +1,9 @@
 """Defaults of settings, from the data, the machine and the budget."""
 
+import torch
+
 from noisekiln.backbones.base import Backbone
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.registry import did_you_mean, name_of
 from noisekiln.components.spec import build, class_of, with_defaults
 from noisekiln.data import DataSet
@@ -14,6 +16,7 @@ from noisekiln.model.sampling import Sampling
 from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.plan.conditioning import choose_cond
 from noisekiln.plan.fine_tune import settings_from_base_model
+from noisekiln.plan.network_size import fitting_batch, fitting_size, images_in_minutes
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import task_of
 
@@ -36,17 +39,24 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
     if base is not None:
         settings = settings_from_base_model(settings, data, base)
     settings = with_budget(settings).with_absolute_paths()
-    settings = settings.replace(size=data.size, codec=settings.codec or "pixels")
     device, default = settings.device, Sampling()
+    settings = settings.replace(
+        size=data.size,
+        codec=settings.codec or "pixels",
+        precision=settings.precision or default_precision(device, shard=settings.shard),
+    )
+    codec: Codec = build(Codec, str(settings.codec))
+    codec = codec.fit(torch.from_numpy(data.train.pixels[:1]))
+    settings = settings.replace(**choose_network(settings, codec, data.size))
+    images = images_in_minutes(settings, str(settings.backbone), codec)
+    batch_size = settings.batch_size or fitting_batch(settings, images)
     return settings.replace(
         road=settings.road if settings.road == "latent" else "pixels",
         cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
-        **choose_network(settings, data),
-        batch_size=min(settings.batch_size or (64 if device == "cpu" else 256), max(len(data.train), 1)),
+        batch_size=min(batch_size, max(len(data.train), 1)),
         lr=settings.lr or default_lr(settings),
-        precision=settings.precision or default_precision(device, shard=settings.shard),
         compile=settings.compile if settings.compile != "auto" else default_compile(device, settings, len(data.train)),
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
@@ -102,23 +112,30 @@ def default_lr(settings: Settings) -> float:
     return lr if settings.start is None else lr / 3
 
 
-def choose_network(settings: Settings, data: DataSet) -> dict[str, str]:
-    """The settings `model` and `backbone`: the architecture at the requested size, or at its default size.
+def choose_network(settings: Settings, codec: Codec, image_size: Size) -> dict[str, str]:
+    """The settings `model` and `backbone`: the architecture at the requested size, or at one that fits the budget.
+
+    Args:
+        settings: Settings with device, precision and size.
+        codec: Codec of the images.
+        image_size: Height and width of the images.
 
     Raises:
         ValueError: If the architecture has no such size.
     """
-    assert settings.codec is not None
     spec = settings.backbone or "unet"
     kind = class_of(Backbone, spec)
-    size = settings.model if settings.model != "auto" else kind.default_size(settings.minutes, settings.device)
-    if not size:
+    if settings.model == "auto" and not kind.sizes:
         return {"model": "auto", "backbone": with_defaults(Backbone, spec, {})}
+
+    def sized(name: str) -> str:
+        return with_defaults(Backbone, spec, kind.sized(name, codec.x_size(image_size), latents=codec.costly))
+
+    def images(name: str) -> float:
+        return images_in_minutes(settings, sized(name), codec)
+
+    size = settings.model if settings.model != "auto" else kind.default_size or fitting_size(kind, settings, images)
     if size not in kind.sizes:
         known = did_you_mean(size, ("auto", *kind.sizes), "sizes") if kind.sizes else "It has no sizes to choose from."
         raise ValueError(f"`model={size}` is not a size of {name_of(kind)}. {known}")
-    codec: Codec = build(Codec, settings.codec)
-    return {
-        "model": size,
-        "backbone": with_defaults(Backbone, spec, kind.sized(size, codec.x_size(data.size), latents=codec.costly)),
-    }
+    return {"model": size, "backbone": sized(size)}

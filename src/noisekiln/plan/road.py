@@ -21,8 +21,6 @@ SMALL_SIDE = 16  # pixels of the first stage, at most
 NARROW_SIDE = 8  # pixels that the shorter side keeps, at least
 LARGE_SIDE = 48  # pixels from which a network of all pixels is too slow for a CPU (records/roads.json)
 NOISE = 0.1  # share of noise that a stage sees on the images of the one before (records/README.md)
-# From LARGE_SIDE on, where a short budget holds few steps of the default network and batch (LOG.md).
-LARGE_BATCH_SIZE, LARGE_MODEL = 16, "xs"
 LAST_SHARE = 0.5  # of the budget, for the last stage; the others share the rest equally
 CODEC_SHARE = 0.25  # of the budget, for the codec of latent diffusion
 AT_ONCE = 1024  # images that are made small at once
@@ -99,11 +97,7 @@ def settings_of_stage(settings: Settings, stage: StagePlan, image_count: int) ->
         stage: The stage.
         image_count: Number of training images.
     """
-    large = stage.task != GENERATE and max(stage.size) >= LARGE_SIDE
-    own_network = settings.model != "auto" or settings.backbone is not None
     return _with_share(settings, stage.share, image_count).replace(
-        batch_size=settings.batch_size or (LARGE_BATCH_SIZE if large else None),
-        model=LARGE_MODEL if large and not own_network else settings.model,
         road=PIXELS,
         task=stage.task,
         size=stage.size,

@@ -94,7 +94,9 @@ class Settings:
     seed: int = _data(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = _machine("auto", "auto, cpu, cuda or mps.")
     model: str = _network(
-        "auto", "Size of the network: auto, or a size of the backbone, such as s, m, l.", keep_on_resume=True
+        "auto",
+        "Size of the network: auto (by budget and speed), or a size of the backbone, such as s, m, l.",
+        keep_on_resume=True,
     )
     backbone: str | None = _network(
         None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True
@@ -114,7 +116,7 @@ class Settings:
     )
     batch_size: int | None = _optimization(
         None,
-        "Images in a step. Default: 64 on a CPU, else 256; a codec has 16.",
+        "Images in a step. Default: 64 on a CPU, and down to 16 where minutes hold few steps; else 256; a codec has 16.",
         flag="--batch-size --batch",
         above=0,
         keep_on_resume=True,
