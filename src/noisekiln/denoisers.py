@@ -39,6 +39,12 @@ class Denoiser(nn.Module):
         self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None, precision: str = "fp32"
     ) -> Tensor:
         """The network's own output y, with the shape and type of ``x_t``; arguments as for `forward`."""
+        return self.outputs(x_t, t, cond, to=to, precision=precision)[0]
+
+    def outputs(
+        self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None, precision: str = "fp32"
+    ) -> tuple[Tensor, ...]:
+        """The network's own output y, then those of its early exits, each with the shape and type of ``x_t``."""
         labels = self._labels(x_t, t)
         if self.backbone.reads_target:
             labels = torch.stack([labels, self._labels(x_t, t if to is None else to)], dim=1)
@@ -50,12 +56,13 @@ class Denoiser(nn.Module):
                 f"The backbone {name_of(type(self.backbone))} returned a {type(y).__name__}, and has to return a "
                 "tensor of the shape of x. Correct its `forward`."
             )
-        if y.shape != x_t.shape:
+        exits = self.backbone.exits
+        if y.shape != (len(x_t), exits * x_t.shape[1], *x_t.shape[2:]):
             raise ValueError(
                 f"The backbone {name_of(type(self.backbone))} returned the shape {tuple(y.shape)} for images of "
                 f"{tuple(x_t.shape)}, but has to keep it. Correct its `forward`, or use another `backbone`."
             )
-        return y.to(x_t.dtype)
+        return y.to(x_t.dtype).chunk(exits, dim=1)
 
     def forward(
         self, x_t: Tensor, t: Level, cond: Cond = NOTHING, *, to: Level | None = None, precision: str = "fp32"
@@ -78,6 +85,20 @@ class Denoiser(nn.Module):
     def bind_both(self, cond: Cond, unconditional: Cond, precision: str = "fp32") -> DenoiseBoth:
         """This denoiser for two conditions at once, in one call of twice the batch."""
         return BoundPair(self, Cond.cat([cond, unconditional]), precision)
+
+    def bind_exits(self, cond: Cond, precision: str = "fp32") -> DenoiseBoth:
+        """This denoiser with its condition fixed: its own estimate and that of its early exit, in one call.
+
+        Raises:
+            ValueError: If its network has no early exit.
+        """
+        if self.backbone.exits < 2:
+            name = name_of(type(self.backbone))
+            raise ValueError(
+                f"Internal guidance compares two estimates of one network, but this one ({name}) was trained without "
+                "an early exit. Train with `backbone=unet(early_exit=True)`, or use classifier_free guidance."
+            )
+        return BoundExits(self, cond, precision)
 
     def _labels(self, x_t: Tensor, t: Level) -> Tensor:
         """The label of each image, (B,), on the device of ``x_t``."""
@@ -109,6 +130,27 @@ class Bound:
     def __repr__(self) -> str:
         """The network's class and the shapes of the condition."""
         return f"Bound({type(self.denoiser.backbone).__name__}, {self.cond})"
+
+
+@dataclass(frozen=True, eq=False)
+class BoundExits:
+    """A denoiser with its condition fixed, and its early exit: a `DenoiseBoth`.
+
+    Args:
+        denoiser: The model.
+        cond: The condition of each image.
+        precision: Precision of the network.
+    """
+
+    denoiser: Denoiser
+    cond: Cond
+    precision: str = "fp32"
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
+        """The estimates of the whole network and of its early exit."""
+        own, early, *_ = self.denoiser.outputs(x_t, t, self.cond, to=to, precision=self.precision)
+        prediction = self.denoiser.prediction
+        return prediction.estimate(x_t, own, t), prediction.estimate(x_t, early, t)
 
 
 @dataclass(frozen=True, eq=False)

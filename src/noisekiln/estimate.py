@@ -76,7 +76,7 @@ class Denoise(Protocol):
 
 
 class DenoiseBoth(Protocol):
-    """Two estimates of one noisy image from one batched call, with and without the condition, for guidance."""
+    """Two estimates of one noisy image from one call, for guidance: the better one, then a weaker one."""
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
-        """The estimate with the condition, then the one without it; arguments as for `Denoise`."""
+        """With the condition and without it, or of the whole network and of an early exit; arguments as `Denoise`."""

@@ -45,6 +45,7 @@ from noisekiln.data.dataset import DataSet as DataSet
 from noisekiln.data.dataset import Skipped as Skipped
 from noisekiln.data.dataset import Split as Split
 from noisekiln.denoisers import Bound as Bound
+from noisekiln.denoisers import BoundExits as BoundExits
 from noisekiln.denoisers import BoundPair as BoundPair
 from noisekiln.denoisers import Denoiser as Denoiser
 from noisekiln.draws.base import Draw as Draw
@@ -79,6 +80,7 @@ from noisekiln.features.inception import Inception as Inception
 from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
+from noisekiln.guidance.internal import Internal as Internal
 from noisekiln.images import Images as Images
 from noisekiln.inverse.base import Clipped as Clipped
 from noisekiln.inverse.base import Conditioned as Conditioned

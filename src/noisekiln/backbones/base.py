@@ -17,13 +17,14 @@ class Backbone(nn.Module, ABC):
     Its constructor takes `channels` (of x) and those of `vector`, `tokens` and `image` that it reads: the sizes of the
     slots of `Cond`, 0 for a slot that is never filled. Its own settings follow, with defaults. All arguments are kept
     as attributes under their own names, so that a saved model can be built again. `reads_target`, `static_graph`,
-    `sizes` and `default_size` may be overridden.
+    `exits`, `sizes` and `default_size` may be overridden.
     """
 
     channels: int
     vector: int = 0
     tokens: int = 0
     image: int = 0
+    exits: int = 1  # outputs of `forward`, one after another along the channels: its own, then those of early exits
 
     reads_target: ClassVar[bool] = False  # whether `noise` has two columns: the label of t, and that of the target `to`
     static_graph: ClassVar[bool] = False  # whether it runs the same operations for all inputs of the same shapes
@@ -40,7 +41,7 @@ class Backbone(nn.Module, ABC):
             cond: Conditions; slots that the network does not use are ignored.
 
         Returns:
-            (B, channels, H, W).
+            (B, channels, H, W); with `exits`, (B, exits * channels, H, W).
         """
 
     @classmethod

@@ -31,6 +31,8 @@ class Dit(Backbone):
         patch: Side of the square that becomes one position.
         head: Features of each head of attention, a multiple of 4.
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
+        early_exit: Whether the blocks of the first half predict the output too, by one more layer: the weaker estimate
+            of `internal` guidance.
         image: Channels of ``Cond.image``, 0 for none.
     """
 
@@ -53,6 +55,7 @@ class Dit(Backbone):
         patch: int = 2,
         head: int = 64,
         condition: int = 128,
+        early_exit: bool = False,
         image: int = 0,
     ) -> None:
         super().__init__()
@@ -72,6 +75,8 @@ class Dit(Backbone):
         self.patch = patch
         self.head = head
         self.condition = condition
+        self.early_exit = early_exit
+        self.exits = 2 if early_exit else 1
         self.image = image
         self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.embed_vector = nn.Linear(vector, condition) if vector else None
@@ -81,7 +86,8 @@ class Dit(Backbone):
         self.layers = nn.ModuleList(TransformerBlock(width, condition, head) for _ in range(depth))
         self.modulate = nn.Linear(condition, 2 * width)
         self.out = nn.Linear(width, channels * patch**2)
-        for layer in (self.modulate, self.out):
+        self.exit = nn.Linear(width, channels * patch**2) if early_exit else None
+        for layer in filter(None, (self.modulate, self.out, self.exit)):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
@@ -92,15 +98,25 @@ class Dit(Backbone):
         embedding = F.silu(self.embed_mix(F.silu(embedding)))
         joined = concat_condition_image(x, cond.image, self.image)
         patches = space_to_depth(pad_to_multiple(joined, self.patch), self.patch)
-        b, _, rows, columns = patches.shape
+        rows, columns = patches.shape[2:]
         h = self.embed_patches(patches.permute(0, 2, 3, 1).flatten(1, 2))
         h, angles, mask = self._with_tokens(h, rotary_angles(rows, columns, self.head, x.device), cond)
         rotation = (angles.cos(), angles.sin())
-        for layer in self.layers:
+        halfway = h
+        for number, layer in enumerate(self.layers):
+            halfway = h if number == (self.depth + 1) // 2 else halfway
             h = layer(h, embedding, rotation, mask)
         scale, shift = self.modulate(embedding)[:, None].chunk(2, dim=2)
-        y = self.out(modulated(h[:, : rows * columns], scale, shift))
-        return match_size(depth_to_space(y.view(b, rows, columns, -1).permute(0, 3, 1, 2), self.patch), x)
+        y = self._as_image(self.out(modulated(h[:, : rows * columns], scale, shift)), rows, columns)
+        if self.exit is not None:
+            early = self.exit(F.rms_norm(halfway[:, : rows * columns], (self.width,), eps=1e-6))
+            y = torch.cat([y, self._as_image(early, rows, columns)], dim=1)
+        return match_size(y, x)
+
+    def _as_image(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """(B, rows * columns, C * patch^2) as (B, C, H, W)."""
+        grid = patches.view(len(patches), rows, columns, -1).permute(0, 3, 1, 2)
+        return depth_to_space(grid, self.patch)
 
     def _with_tokens(self, h: Tensor, angles: Tensor, cond: Cond) -> tuple[Tensor, Tensor, Tensor | None]:
         """Patches followed by words, which are not turned; the mask leaves out words that are not used."""

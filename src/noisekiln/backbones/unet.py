@@ -32,6 +32,8 @@ class Unet(Backbone):
         patch: Side of the square that becomes one pixel of the first level.
         attention: Levels whose blocks are followed by self-attention.
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
+        early_exit: Whether the lowest level predicts the output too, by one more layer: the weaker estimate of
+            `internal` guidance.
         image: Channels of ``Cond.image``, 0 for none.
     """
 
@@ -53,6 +55,7 @@ class Unet(Backbone):
         patch: int = 2,
         attention: tuple[int, ...] = (),
         condition: int = 128,
+        early_exit: bool = False,
         image: int = 0,
     ) -> None:
         super().__init__()
@@ -74,6 +77,8 @@ class Unet(Backbone):
         self.patch = patch
         self.attention = attention
         self.condition = condition
+        self.early_exit = early_exit
+        self.exits = 2 if early_exit else 1
         self.image = image
         self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.embed_vector = nn.Linear(vector, condition) if vector else None
@@ -88,8 +93,11 @@ class Unet(Backbone):
         self.up = nn.ModuleList(self._stage(level) for level in upper)
         self.norm = GroupNorm(widths[0] // 16, widths[0])
         self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
-        for parameter in self.conv_out.parameters():
-            nn.init.zeros_(parameter)
+        self._zoom = patch * 2 ** (len(widths) - 1)  # pixels of a side of a position at the lowest level
+        self.exit = nn.Conv2d(widths[-1], channels * self._zoom**2, 1) if early_exit else None
+        for last in filter(None, (self.conv_out, self.exit)):
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         embedding = self.embed_noise(noise)
@@ -97,15 +105,17 @@ class Unet(Backbone):
             embedding = embedding + self.embed_vector(cond.vector)
         embedding = F.silu(self.embed_mix(F.silu(embedding)))
         joined = concat_condition_image(x, cond.image, self.image)
-        h = self.conv_in(space_to_depth(pad_to_multiple(joined, self.patch * 2 ** (len(self.widths) - 1)), self.patch))
+        h = self.conv_in(space_to_depth(pad_to_multiple(joined, self._zoom), self.patch))
         skips = []
         for stage, downsample in zip(self.down, self.downsample, strict=True):
             skips.append(stage(h, embedding))
             h = downsample(space_to_depth(skips[-1]))
-        h = self.middle(h, embedding)
+        h = middle = self.middle(h, embedding)
         for stage, upsample, merge in zip(self.up[::-1], self.upsample[::-1], self.merge[::-1], strict=True):
             h = stage(merge(torch.cat([depth_to_space(upsample(h)), skips.pop()], dim=1)), embedding)
         y = depth_to_space(self.conv_out(F.silu(self.norm(h))), self.patch)
+        if self.exit is not None:
+            y = torch.cat([y, depth_to_space(self.exit(middle), self._zoom)], dim=1)
         return match_size(y, x)
 
     @classmethod

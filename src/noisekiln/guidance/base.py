@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -10,7 +11,12 @@ from noisekiln.levels import Level
 
 
 class Guidance(ABC):
-    """A combination of two estimates, with the condition and without it, into one. A frozen dataclass of settings."""
+    """A combination of two estimates, a better and a weaker one, into one. A frozen dataclass of settings.
+
+    `weaker` may be overridden.
+    """
+
+    weaker: ClassVar[Literal["no condition", "early exit"]] = "no condition"  # where the weaker estimate comes from
 
     @abstractmethod
     def estimate(
@@ -19,8 +25,8 @@ class Guidance(ABC):
         """The guided estimate.
 
         Args:
-            denoise: The model with the condition alone: half the cost, where guidance is off.
-            both: The estimates with and without the condition, together.
+            denoise: The better estimate alone, at half the cost of both where the other one has no condition.
+            both: Both estimates together.
             x_t: Noisy images, (B, C, H, W).
             t: Level of x_t.
             to: Level at the end of the step.
@@ -37,8 +43,8 @@ class Guided:
 
     Args:
         guidance: The method.
-        denoise: The model with the condition alone.
-        both: The estimates with and without the condition, together.
+        denoise: The better estimate alone.
+        both: Both estimates together.
     """
 
     guidance: Guidance

@@ -256,13 +256,21 @@ class Diffusion(Model):
 
     def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None, precision: str) -> Denoise:
         self.check_conditions(conditions)
+        cond, unconditional = self._conds(conditions, image)
+        denoise = self.denoiser.bind(cond, precision)
+        if guidance.weaker == "early exit":
+            return guidance(denoise, self.denoiser.bind_exits(cond, precision))
+        if unconditional is None:
+            return denoise
+        return guidance(denoise, self.denoiser.bind_both(cond, unconditional, precision))
+
+    def _conds(self, conditions: Sequence[Any], image: Tensor | None) -> tuple[Cond, Cond | None]:
+        """What the network reads, and the same without conditions; None if there are none to guide towards."""
         if self.conditioner is None:
-            return self.denoiser.bind(NOTHING.with_image(image), precision)
+            return NOTHING.with_image(image), None
         nothing = self.conditioner.nothing(len(conditions)).to(self.device)
         unconditional: Cond = self.conditioner(nothing).with_image(image)
-        if all(value is None for value in conditions):  # nothing to guide towards
-            return self.denoiser.bind(unconditional, precision)
+        if all(value is None for value in conditions):
+            return unconditional, None
         ids = self.conditioner.encode_all(conditions).to(self.device)
-        cond: Cond = self.conditioner(ids).with_image(image)
-        both = self.denoiser.bind_both(cond, unconditional, precision)
-        return guidance(self.denoiser.bind(cond, precision), both)
+        return self.conditioner(ids).with_image(image), unconditional

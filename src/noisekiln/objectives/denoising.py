@@ -12,9 +12,11 @@ from noisekiln.loss_weights.base import LossWeight
 from noisekiln.loss_weights.unit import Unit
 from noisekiln.objectives.base import Loss, Objective, Teacher
 
+EXIT_WEIGHT = 0.5  # of the loss of an early exit (Internal Guidance, CVPR 2026)
+
 
 class Denoising(Objective):
-    """Draw a level, add noise, and compare the network's output with its target.
+    """Draw a level, add noise, and compare the network's output with its target; that of an early exit at half weight.
 
     Args:
         draw: Distribution of the training levels.
@@ -35,7 +37,10 @@ class Denoising(Objective):
     ) -> Loss:
         alpha, sigma, noise = drawn
         t = Level(*(part.view(-1, *[1] * (x.ndim - 1)) for part in (alpha, sigma)))
-        y = denoiser.output(renoise(x, CLEAN, t, noise), t, cond)
-        error = (y - denoiser.prediction.target(x, noise, t)).square().flatten(1).mean(1)
-        flat = Level(alpha, sigma)
-        return Loss(self.loss_weight(error, flat, denoiser.prediction).mean(), error.detach(), flat)
+        flat, target = Level(alpha, sigma), denoiser.prediction.target(x, noise, t)
+        outputs = denoiser.outputs(renoise(x, CLEAN, t, noise), t, cond)
+        error, *early = [(y - target).square().flatten(1).mean(1) for y in outputs]
+        value = self.loss_weight(error, flat, denoiser.prediction).mean()
+        for each in early:
+            value = value + EXIT_WEIGHT * self.loss_weight(each, flat, denoiser.prediction).mean()
+        return Loss(value, error.detach(), flat)

@@ -8,11 +8,12 @@ from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditions import CondSizes
+from noisekiln.conditions import NOTHING, CondSizes
 from noisekiln.data import DataSet
 from noisekiln.denoisers import Denoiser
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.draws.base import Draw
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.loss_weights.base import LossWeight
 from noisekiln.machine.memory import is_async
 from noisekiln.machine.transfer import module_to_device
@@ -122,7 +123,10 @@ def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None
     task = task_of(settings.task)
     backbone = make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))
-    return Diffusion(denoiser, codec, data.size, conditioner, default_sampling(settings), task)
+    sampling = default_sampling(settings)
+    if guidance_of(sampling.guidance).weaker == "early exit":
+        denoiser.bind_exits(NOTHING)  # raises if there is none: now, and not at the first grid
+    return Diffusion(denoiser, codec, data.size, conditioner, sampling, task)
 
 
 def make_codec(settings: Settings, data: DataSet) -> Codec:

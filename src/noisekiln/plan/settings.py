@@ -116,7 +116,7 @@ class Settings:
     )
     batch_size: int | None = _optimization(
         None,
-        "Images in a step. Default: 64 on a CPU, and down to 16 where minutes hold few steps; else 256; a codec has 16.",
+        "Images in a step. Default: 64 on a CPU (down to 16 where minutes hold few steps), else 256; a codec has 16.",
         flag="--batch-size --batch",
         above=0,
         keep_on_resume=True,
