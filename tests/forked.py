@@ -1,7 +1,9 @@
 """Processes of their own that start at once: forked from one which has imported torch, as importing takes two seconds."""
 
 import os
+import runpy
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver, get_all_start_methods, get_context
@@ -24,6 +26,13 @@ def noisekiln(*words: str) -> None:
     RunPictures.start = RunPictures.finish = lambda self: []
     sys.argv = ["noisekiln", *words]
     main()
+
+
+def script(file: str, *words: str) -> None:
+    """A script, as Python runs it."""
+    sys.argv = [file, *words]
+    sys.path.insert(0, str(Path(file).parent))
+    runpy.run_path(file, run_name="__main__")
 
 
 def _run(function: Callable[..., None], words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
@@ -84,3 +93,14 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
+
+
+def forked_ranks(
+    folder: Path, *words: object, function: Callable[..., None] = noisekiln
+) -> list[Forked]:
+    """Two processes that know of each other as if torchrun had started them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    ranks = [place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"} for rank in range(2)]
+    return [Forked(folder / f"process{of['RANK']}", *words, environment=of, function=function) for of in ranks]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from torch.distributed.run import get_args_parser
 import noisekiln as nk
 from conftest import TINY, content_of
 from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, drive, make, muon_steps
-from forked import Forked
+from forked import Forked, forked_ranks
 from low_memory_driver import train_in_low_memory
 from noisekiln.cli import app
 from noisekiln.data import load
@@ -40,15 +39,6 @@ from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 
 in_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
-
-
-def forked_ranks(folder: Path, *words: object, **settings) -> list[Forked]:
-    """Two processes that know of each other as if torchrun had started them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    ranks = [place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"} for rank in range(2)]
-    return [Forked(folder / f"process{of['RANK']}", *words, environment=of, **settings) for of in ranks]
 
 
 @pytest.fixture(scope="module")
