@@ -1,4 +1,4 @@
-"""What every process of test_distributed.py runs, all in one start of each process: `drive`, or `torchrun distributed_driver.py FOLDER`.
+"""What all processes of test_distributed.py run in one start: `drive`, or `torchrun distributed_driver.py FOLDER`.
 
 With names of trainings after the folder it runs only these.
 """

@@ -1,4 +1,4 @@
-"""Processes of their own that start at once: forked from one which has imported torch, as importing takes two seconds."""
+"""Processes of their own that start at once: forked from one that has imported torch, which takes two seconds."""
 
 import os
 import runpy
@@ -95,9 +95,7 @@ class Forked:
         os.kill(self.pid, number)
 
 
-def forked_ranks(
-    folder: Path, *words: object, function: Callable[..., None] = noisekiln
-) -> list[Forked]:
+def forked_ranks(folder: Path, *words: object, function: Callable[..., None] = noisekiln) -> list[Forked]:
     """Two processes that know of each other as if torchrun had started them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -530,7 +529,6 @@ def test_the_command_shows_scores(plain: Path, tmp_path: Path, cli: Command):
 
 
 # Several processes
-
 
 
 def score_in_ranks(pets: str, folder: str) -> None:
