@@ -1,4 +1,4 @@
-"""What every process of test_distributed.py runs, all in one start of torch: `torchrun distributed_driver.py FOLDER`.
+"""What all processes of test_distributed.py run in one start: `drive`, or `torchrun distributed_driver.py FOLDER`.
 
 With names of trainings after the folder it runs only these.
 """
@@ -20,6 +20,7 @@ from noisekiln.distributed.sharded import gather, shard_like
 from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import RanksDiffer
 from noisekiln.optimizers.muon import MuonOptimizer, orthogonal_together
+from noisekiln.runs.run_pictures import RunPictures
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.trainer import Trainer
@@ -41,7 +42,7 @@ TOYS = Path(__file__).parent / "toys"
 CODEC = f"{TOYS / 'thirds_codec.py'}:Thirds(costly=True)"
 OWN_CODEC = "autoencoder(factor=2,channels=4,width=16)"  # which is trained first
 STUDENT = ("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--codec", CODEC, "--teacher")
-COARSE = TINY.replace("patch=1", "patch=2")
+COARSE = TINY.replace("patch=1", "patch=4")
 EVALUATION = ("-n", 15, "--steps", 2, "--batch-size", 4)
 LARGE = ("train", "portraits", "--backbone", COARSE, "--images", "8000", "--batch-size", "256")
 
@@ -195,8 +196,10 @@ def main(folder, names, ranks):
     errors = {"unused": error_of_unused(ranks), "different": error_of_different_weights(ranks)}
     (folder / f"errors{ranks.rank}.json").write_text(json.dumps(errors))
     picture = ("-n", 7, "--batch-size", 2, "--steps", 3, "--out", folder / "2")
+    two = noisekiln(*LARGE, "--shard", "--out", folder / "two")
+    RunPictures.start = RunPictures.finish = lambda self: []  # one run with all its pictures is enough
     printed = {
-        "two": noisekiln(*LARGE, "--shard", "--out", folder / "two"),
+        "two": two,
         "whole": noisekiln(*SMALL, "--images", 640, "--out", folder / "whole"),
         "codec": noisekiln(*SMALL, "--images", 48, "--shard", "--codec", CODEC, "--out", folder / "codec"),
         "student": noisekiln(
@@ -211,11 +214,16 @@ def main(folder, names, ranks):
     ranks.barrier()
 
 
-if __name__ == "__main__":
+def drive(folder, *names):
+    """Run all as one of several processes, and end."""
     try:
-        main(Path(sys.argv[1]), sys.argv[2:], Ranks.join("cpu", timeout=60))
+        main(Path(folder), names, Ranks.join("cpu", timeout=60))
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)  # at exit, Python sometimes aborts while threads of torch still run
+
+
+if __name__ == "__main__":
+    drive(*sys.argv[1:])

@@ -19,6 +19,7 @@ import yaml
 
 import noisekiln
 from conftest import TINY, Command, CommandResult, make_images, save_image
+from forked import Forked
 from noisekiln import errors
 from noisekiln.cli import app
 from noisekiln.cli._flags import with_flags
@@ -533,15 +534,12 @@ def test_too_high_a_rate_ends_with_4(cli: Command, pets: Path, tmp_path: Path):
 # Signals, in a process of its own
 
 
-def started(words: list[object], folder: Path) -> subprocess.Popen[str]:
+def started(words: list[object], folder: Path) -> Forked:
     """A training process that has saved its first model."""
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
+    process = Forked(folder.with_name("process"), *words)
     until = time.monotonic() + 90
     while not (folder / "model" / "model.safetensors").exists():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.printed()
         assert time.monotonic() < until
         time.sleep(0.05)
     return process
@@ -554,9 +552,8 @@ def test_stopped_by_a_signal(cli: Command, pets: Path, tmp_path: Path, number: s
     words = ["train", pets, "--out", run, "--images", 20_000, "--batch-size", 16, "--backbone", TINY]
     process = started(words, run)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, (out, err)
-    assert err == ""
+    ended, out, err = process.end()
+    assert (ended, err) == (code, ""), (out, err)
     line = re.search(r"stopped after ([\d,]+) images; all is saved in .*\. To resume:\n  (.*)", out)
     assert line is not None
     seen = int(line[1].replace(",", ""))
@@ -646,7 +643,7 @@ def test_installed_command():
 def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # and not where a folder called portraits might lie
     out = tmp_path / "demo"
-    result = cli("demo", "--minutes", 0.03, "--out", out)
+    result = cli("demo", "--minutes", 0.01, "--out", out)
     assert result.code == 0, result
     assert "Now generate your own:" in result.out
     rows = re.findall(r"^  row (\d+): (.*)$", result.out, re.MULTILINE)
@@ -656,7 +653,7 @@ def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = contents(out / "pictures")
     # Again: sampled again, not trained again.
     state = contents(out / "checkpoints") | contents(out / "model")
-    again = cli("demo", "--minutes", 0.03, "--out", out)
+    again = cli("demo", "--minutes", 0.01, "--out", out)
     assert again.code == 0
     assert "The budget of this run is used up" in again.out
     assert contents(out / "checkpoints") | contents(out / "model") == state

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from conftest import TINY, Command
+from forked import Forked, script
 from noisekiln.data import DataSet, load
 from noisekiln.errors import SaveFailed
 from noisekiln.machine.interrupt import Interrupt
@@ -52,11 +52,9 @@ def disk_full(*_: object, **__: object) -> None:
 def test_faults_change_nothing(tmp_path: Path):
     """The short form of `benchmarks/crash.py`, whose results are in records/crash.json."""
     words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1", "--nans", "1"]
-    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), *words, "--record", str(tmp_path / "record.json")]
-    done = subprocess.run(
-        script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done
+    words += ["--record", str(tmp_path / "record.json")]
+    ended = Forked(tmp_path, ROOT / "benchmarks" / "crash.py", *words, function=script).end(200)
+    assert ended[0] == 0, ended
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["faults"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1, "nan": 1}
     assert "in image " in record["named_of_the_ruined_batch"]
@@ -71,11 +69,8 @@ def test_faults_change_nothing(tmp_path: Path):
 def test_killed_commands_go_on(only: str, tmp_path: Path):
     """The short form of `benchmarks/crash_commands.py`, whose results are in records/crash_commands.json."""
     words = ["--images", "48", "--kills", "1", "--only", only, "--record", str(tmp_path / "record.json")]
-    script = [sys.executable, str(ROOT / "benchmarks" / "crash_commands.py"), *words]
-    done = subprocess.run(
-        script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done
+    ended = Forked(tmp_path, ROOT / "benchmarks" / "crash_commands.py", *words, function=script).end(200)
+    assert ended[0] == 0, ended
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["kills"], record["kills_by_command"], record["failures"]) == (1, {only: 1}, [])
     assert record["bitwise_equal"] == record["ends"] >= 1
@@ -84,10 +79,7 @@ def test_killed_commands_go_on(only: str, tmp_path: Path):
 @pytest.mark.slow  # a process of its own
 def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets: Path, tmp_path: Path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", run, "--images", 10**6, *WORDS]
-    other = subprocess.Popen(
-        [*map(str, command)], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    other = Forked(tmp_path / "other", "train", pets, "--out", run, "--images", 10**6, *WORDS)
     try:
         until = time.monotonic() + 90
         while not (run / "metrics.jsonl").exists():
@@ -99,7 +91,7 @@ def test_one_process_a_folder_and_a_killed_one_does_not_block(cli: Command, pets
         assert f"{run} is in use by process {other.pid} on " in result.err
         assert "or give another --out for a new run." in result.err
     finally:
-        other.send_signal(signal.SIGKILL)
+        other.kill()
         other.wait()
     result = cli("train", pets, "--out", run, "--images", 32, *WORDS)
     assert result.code == 0, result
@@ -125,13 +117,13 @@ def test_killed_before_anything_was_written_down(data: DataSet, tmp_path: Path, 
 
 
 @pytest.mark.slow  # a process of its own
+@pytest.mark.skipif(sys.platform == "win32", reason="has no named pipes")
 def test_a_program_that_stops_reading_does_not_stop_training(pets: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "noisekiln", "train", pets, "--out", tmp_path / "run", "--images", 256, *WORDS]
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(60) == 0, process.stderr
+    os.mkfifo(tmp_path / "stdout")
+    process = Forked(tmp_path, "train", pets, "--out", tmp_path / "run", "--images", 256, *WORDS)
+    with (tmp_path / "stdout").open(encoding="utf-8") as out:
+        out.readline()
+    assert process.wait() == 0, (tmp_path / "stderr").read_text("utf-8")
     assert checkpoints.list_images_seen(tmp_path / "run" / "checkpoints")[-1] == 256
 
 

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +20,9 @@ from torch.distributed.run import get_args_parser
 
 import noisekiln as nk
 from conftest import TINY, content_of
-from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, make, muon_steps
+from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, drive, make, muon_steps
+from forked import Forked, forked_ranks
+from low_memory_driver import train_in_low_memory
 from noisekiln.cli import app
 from noisekiln.data import load
 from noisekiln.distributed import torchrun
@@ -39,11 +38,6 @@ from noisekiln.training import checkpoints
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
 
-DRIVER = Path(__file__).parent / "distributed_driver.py"
-LOW_MEMORY = DRIVER.with_name("low_memory_driver.py")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENV = os.environ | {"OMP_NUM_THREADS": "1"}
-
 in_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 
 
@@ -51,10 +45,8 @@ in_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the proce
 def two_process_run(tmp_path_factory) -> Path:
     """The folder in which two processes have run `distributed_driver.py`."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run(
-        [*TORCHRUN, str(DRIVER), str(folder)], env=ENV, timeout=300, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    ended = [process.end(300) for process in forked_ranks(folder, folder, function=drive)]
+    assert [code for code, _, _ in ended] == [0, 0], [err[-4000:] for _, _, err in ended]
     return folder
 
 
@@ -434,14 +426,19 @@ def test_the_micro_batch_that_a_sharded_run_should_try_is_kept(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_torchrun_restarts_a_sharded_run_that_was_out_of_memory(tmp_path):
-    """Process 1 has memory for 4 of 8 images: after one restart, the run finishes."""
-    words = ["train", "portraits", "--backbone", TINY, "--images", "32", "--batch-size", "16", "--shard"]
-    command = [*TORCHRUN[:-2], "--max-restarts", "2", *TORCHRUN[-2:], str(LOW_MEMORY), *words, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "done: 32 images" in done.stdout
-    assert json.loads((tmp_path / "memory.json").read_text()) == {"micro_batch_size": 4}
+def test_a_sharded_run_that_was_out_of_memory_fits_when_it_is_started_again(tmp_path):
+    """Process 1 has memory for 4 of 8 images: all end, as torchrun needs to restart them; then the run finishes."""
+    run = tmp_path / "run"
+    words = ("train", "portraits", "--backbone", TINY, "--images", 32, "--batch-size", 16, "--shard", "--out", run)
+    first, second = (
+        [each.end() for each in forked_ranks(tmp_path / start, *words, function=train_in_low_memory)]
+        for start in ("first", "second")
+    )
+    assert all(code for code, _, _ in first), first
+    assert "it will use micro-batches of 4 images" in first[1][2]
+    assert [code for code, _, _ in second] == [0, 0], second
+    assert "done: 32 images" in second[0][1]
+    assert json.loads((run / "memory.json").read_text()) == {"micro_batch_size": 4}
 
 
 # Processes that are lost or stopped
@@ -451,37 +448,32 @@ class Pair:
     """Two processes in the middle of training, started without torchrun, or by it."""
 
     def __init__(self, folder: Path, *words: object, torchrun: tuple[object, ...] | None = None) -> None:
-        command = [*SMALL, "--out", folder, *words]
+        self.run = folder / "run"
+        command = [*SMALL, "--out", self.run, *words]
         if torchrun is None:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-            ranks = [place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"} for rank in range(2)]
-            self.started = [self._start([sys.executable, "-m", "noisekiln", *command], of) for of in ranks]
-            self.numbers = [process.pid for process in self.started]
+            self.started = forked_ranks(folder, *command)
         else:
-            launch = [*TORCHRUN[:-2], *torchrun, *TORCHRUN[-2:], "-m", "noisekiln"]
-            self.started = [self._start([*launch, *command], {})]
+            launch = ["--standalone", "--nproc-per-node", 2, *torchrun, "-m", "noisekiln"]
+            self.started = [Forked(folder / "torchrun", *launch, *command, function=launch_by_torchrun)]
         until = time.monotonic() + 60
-        while not (folder / "metrics.jsonl").exists():
+        while not (self.run / "metrics.jsonl").exists():
             assert all(process.poll() is None for process in self.started), self.end()
             assert time.monotonic() < until
             time.sleep(0.05)
-        if torchrun is not None:
-            self.numbers = children(self.started[0].pid)
-
-    def _start(self, command: list[object], environment: dict[str, str]) -> subprocess.Popen[str]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*map(str, command)], **pipes, text=True, env=ENV | environment)
+        self.numbers = [each.pid for each in self.started] if torchrun is None else children(self.started[0].pid)
 
     def end(self, seconds: float = 60) -> list[tuple[int, str, str]]:
         """Exit code, output and errors of each process that was started, once all have ended."""
         try:
-            outputs = [process.communicate(timeout=seconds) for process in self.started]
+            return [process.end(seconds) for process in self.started]
         finally:
             for process in self.started:
                 process.kill()
-        return [(process.returncode, *both) for process, both in zip(self.started, outputs, strict=True)]
+
+
+def launch_by_torchrun(*words: str) -> None:
+    """`torchrun`, without another import of torch."""
+    torch.distributed.run.main(words)
 
 
 def children(parent: int) -> list[int]:
@@ -513,10 +505,9 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, how):
     pair = Pair(tmp_path, "--minutes", 5, "--timeout", 3)
     start_time = time.monotonic()
     pair.started[1].send_signal(how)
-    code, out, err = pair.started[0].wait(30), *pair.started[0].communicate()
+    code, out, err = pair.started[0].end(30)
     assert time.monotonic() - start_time < 30
     pair.started[1].kill()
-    pair.started[1].communicate()
     assert code == 6
     assert "Lost process 1 of 2: it died or does not answer." in err
     assert "done" not in out
@@ -540,16 +531,16 @@ def test_after_a_killed_process_is_replaced_the_run_ends_with_the_same_result(tm
     """An elastic restart gives the same result bit for bit."""
     pair = Pair(tmp_path, "--images", 640, torchrun=("--max-restarts", 2))
     until = time.monotonic() + 60
-    while not checkpoints.list_images_seen(tmp_path / "checkpoints"):
+    while not checkpoints.list_images_seen(pair.run / "checkpoints"):
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(pair.numbers[1], signal.SIGKILL)
     ((code, _, err),) = pair.end(120)
     assert code == 0, err
-    starts = json.loads((tmp_path / "environment.json").read_text())
+    starts = json.loads((pair.run / "environment.json").read_text())
     assert [start["images_seen"] > 0 for start in starts] == [False, True]
     whole, killed = (
-        checkpoints.load_newest(folder / "checkpoints") for folder in (two_process_run / "whole", tmp_path)
+        checkpoints.load_newest(folder / "checkpoints") for folder in (two_process_run / "whole", pair.run)
     )
     assert killed.state["images_seen"] == 640
     for name, tensor in whole.shards[0].items():
@@ -571,7 +562,7 @@ def test_a_signal_stops_and_saves_all(tmp_path, number, to):
     ended = pair.end(120)
     assert [code for code, _, _ in ended] == [143, 143] or by_torchrun
     assert ended[0][0] != 0
-    found = checkpoints.load_newest(tmp_path / "checkpoints")
+    found = checkpoints.load_newest(pair.run / "checkpoints")
     assert f"stopped after {found.state['images_seen']:,} images" in ended[0][1]
     assert found.skipped == []
 

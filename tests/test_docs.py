@@ -37,6 +37,7 @@ SHORT = {
     "steps": 2,
     "model": "xs",
 }  # a run of a second; None of them where a page says so
+LARGEST_BUDGET = 1600  # images
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ def blocks(page):
 
 
 def short_train(words):
-    """A `noisekiln train` command that takes a second; a budget, a batch and a size of its own are kept."""
+    """A `noisekiln train` command that takes a second; a batch and a size of its own are kept, a small budget too."""
     kept = set(words)
+    if "--images" in kept:
+        place = words.index("--images") + 1
+        words[place] = str(min(int(words[place]), LARGEST_BUDGET))
     words += ["--steps", str(SHORT["steps"])]  # of the grids
     words += [] if "--images" in kept else ["--images", str(SHORT["images"])]
     words += [] if {"--batch", "--batch-size"} & kept else ["--batch", str(SHORT["batch_size"])]

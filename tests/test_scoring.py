@@ -2,9 +2,6 @@
 
 import json
 import os
-import re
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +19,7 @@ from torch.nn import functional as F
 
 import noisekiln as nk
 from conftest import TINY, Command
+from forked import forked_ranks
 from noisekiln.cli._watcher import describe_end, describe_score
 from noisekiln.data import DataSet, load
 from noisekiln.distributed.ranks import Ranks
@@ -532,42 +530,30 @@ def test_the_command_shows_scores(plain: Path, tmp_path: Path, cli: Command):
 
 # Several processes
 
-DRIVER = """
-import os, sys
-from pathlib import Path
-from noisekiln.data import load
-from noisekiln.runs import sample_scores, scoring
-import test_scoring
 
-scoring.default_extractor = lambda labels: test_scoring.Colours()
-scoring.SAMPLES = sample_scores.SAMPLES = 7
-for shard in (False, True):
-    run = test_scoring.make_run(load(sys.argv[1]), Path(sys.argv[2]) / f"shard={shard}", score=2, shard=shard)
-    print(f"{run.ranks.rank}: {[score.mind for score in test_scoring.scores_of(run)]};", flush=True)
-os._exit(0)  # at exit, Python sometimes aborts while threads of torch still run
-"""
+def score_in_ranks(pets: str, folder: str) -> None:
+    """What each of two processes runs."""
+    scoring.default_extractor = lambda labels: Colours()
+    scoring.SAMPLES = sample_scores.SAMPLES = 7
+    for shard in (False, True):
+        run = make_run(load(pets), Path(folder) / f"shard={shard}", score=2, shard=shard)
+        print([score.mind for score in scores_of(run)], flush=True)
+    os._exit(0)  # at exit, Python sometimes aborts while threads of torch still run
 
 
-@pytest.mark.slow  # starts torch twice
+@pytest.mark.slow  # two processes
 def test_processes_share_samples_and_agree(
     data: DataSet, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (scoring, sample_scores):
         monkeypatch.setattr(module, "SAMPLES", 7)
     alone = [score.mind for score in scores_of(make_run(data, tmp_path / "alone", score=2))]
-    (tmp_path / "driver.py").write_text(DRIVER)
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "driver.py"), str(pets), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        timeout=200, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    ended = [process.end(200) for process in forked_ranks(tmp_path, pets, tmp_path, function=score_in_ranks)]
+    assert [code for code, _, _ in ended] == [0, 0], [err[-4000:] for _, _, err in ended]
     for shard in (False, True):
         folder = tmp_path / f"shard={shard}"
         assert [line["mind"] for line in lines(folder)] == pytest.approx(alone, rel=1e-3)
         assert json.loads((folder / "model-best" / "score.json").read_text())["mind"] == pytest.approx(min(alone), 1e-3)
-    of_ranks = [re.findall(rf"{rank}: (\[.*?\]);", done.stdout) for rank in range(2)]
+    of_ranks = [out.splitlines() for _, out, _ in ended]
     assert len(of_ranks[0]) == 2
     assert of_ranks[0] == of_ranks[1], "all processes know the same distances"

@@ -1,5 +1,7 @@
 """MIND: the sliced Wasserstein distance between two sets of features."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,7 @@ def sliced_distance(first: Tensor, second: Tensor, *, directions: int = 512, see
     return total / basis.shape[1]
 
 
+@lru_cache(maxsize=1)  # an evaluation compares many pairs of sets in the same directions
 def _unit_directions(dimensions: int, count: int, seed: int) -> Tensor:
     """(D, at least `count`) columns of length 1: groups of an orthonormal basis each, uniformly distributed."""
     generator = torch.Generator().manual_seed(seed)
