@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisekiln.blocks.text_layer import TextLayer
+from noisekiln.blocks.word_attention import WordAttention
 from noisekiln.conditioners.language.captions import captions_of
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
 from noisekiln.conditioners.language.prompt import read_prompt
@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 16, 64  # words of a prompt that are read, by the captions
 GROUP_WIDTH = 64  # of the vector of a group of letters
 FEWEST_BUCKETS, MOST_BUCKETS = 2048, 32768
 HUNDREDTHS = 100  # weights of words are whole numbers in ids
-LETTERS_KEPT = 0.5  # share of the groups of letters of a word that is blurred
+LETTERS_KEPT, MISSING = 0.5, 0.5  # share of groups kept in a blurred word; of the others, share that is missing
 STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "has", "her", "his", "in", "is", "it", "of", "on", "or", "the", "to", "with"]
 )
@@ -78,7 +78,7 @@ class Text(TextConditioner):
             self.groups = nn.Embedding(buckets + 1, GROUP_WIDTH, padding_idx=PADDING)
             nn.init.zeros_(self.groups.weight)  # so that letters that are never trained say nothing
             self.spell = nn.Linear(GROUP_WIDTH, width, bias=False)
-        self.attention = nn.ModuleList(TextLayer(width) for _ in range(layers or 0))
+        self.attention = nn.ModuleList(WordAttention(width) for _ in range(layers or 0))
 
     @property
     def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
@@ -137,17 +137,21 @@ class Text(TextConditioner):
         return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=mask)
 
     def blur(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
-        """Ids in which a share of the words are not known, and half of their groups of letters missing.
+        """Ids in which a share of the words are not known, and half of their groups of letters lost.
 
-        So the letters alone, and some of them, come to say what a word says.
+        A lost group is missing, or one of another word stands for it, as in a typo. So the letters alone, and some
+        of them, come to say what a word says.
         """
         if self.groups is None:
             return ids
-        blurred = torch.rand(ids.shape[:-1], generator=generator) < share
-        lost = torch.rand(ids[..., 2:].shape, generator=generator) >= LETTERS_KEPT
-        word = ids[..., 0].masked_fill(blurred, PADDING)
-        groups = ids[..., 2:].masked_fill(lost & blurred[..., None], PADDING)
-        return torch.cat([word[..., None], ids[..., 1:2], groups], dim=-1)
+        blurred = (torch.rand(ids.shape[:-1], generator=generator) < share) & (ids[..., 1] > 0)
+        groups = ids[..., 2:]
+        lost = (torch.rand(groups.shape, generator=generator) >= LETTERS_KEPT) & blurred[..., None]
+        others = groups.flatten(0, 1)
+        others = others[torch.randint(len(others), (len(others),), generator=generator)].view_as(groups)
+        missing = torch.rand(groups.shape, generator=generator) < MISSING
+        groups = torch.where(lost, others.masked_fill(missing, PADDING), groups)
+        return torch.cat([ids[..., :1].masked_fill(blurred[..., None], PADDING), ids[..., 1:2], groups], dim=-1)
 
     def unknown_words(self, value: str) -> list[str]:
         """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""

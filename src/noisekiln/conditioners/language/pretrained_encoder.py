@@ -4,7 +4,8 @@ import hashlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -119,7 +120,8 @@ def load_encoder(model: str) -> PretrainedEncoder:
     try:
         config = transformers.AutoConfig.from_pretrained(place, **options)
         kind, contrastive = _kind_of(config, transformers)
-        network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
+        with _without_bar(transformers, hidden=options["local_files_only"]):
+            network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
     except (OSError, KeyError, ValueError, RuntimeError, ImportError) as error:
         raise ValueError(
@@ -171,6 +173,20 @@ def _place_of(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
             f"`huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder as `model`."
         ) from error
     return model, options | {"local_files_only": False}
+
+
+@contextmanager
+def _without_bar(transformers: Any, *, hidden: bool) -> Iterator[None]:
+    """Loads without a bar of progress, if it is `hidden`; a download shows one."""
+    logging = transformers.utils.logging
+    shown = hidden and logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _kind_of(config: Any, transformers: Any) -> tuple[Any, bool]:
