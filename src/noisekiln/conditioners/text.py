@@ -53,6 +53,7 @@ class Text(TextConditioner):
         "captions in which a word occurs twice or more (in a metadata.csv, or a .txt file beside each image)"
     )
     priority: ClassVar[int | None] = 0
+    most_parts: ClassVar[int] = 4
 
     def __init__(
         self,

@@ -116,7 +116,7 @@ def load_encoder(model: str) -> PretrainedEncoder:
             'Install it: pip install "noisekiln[text]".'
         )
     transformers = importlib.import_module("transformers")
-    place, options = _place_of(model, transformers)
+    place, options = _found_place(model, transformers)
     try:
         config = transformers.AutoConfig.from_pretrained(place, **options)
         kind, contrastive = _kind_of(config, transformers)
@@ -134,19 +134,20 @@ def load_encoder(model: str) -> PretrainedEncoder:
             f"`model={model}`: the folder lacks weights of the network ({listed(sorted(missing), 3)}), so it would "
             "encode at random. Download the model again."
         )
-    network = (network.get_encoder() if config.is_encoder_decoder and _has_decoder(network) else network).float().eval()
-    network.requires_grad_(False)
+    if config.is_encoder_decoder and kind is transformers.AutoModel:
+        network = network.get_encoder()
+    network = network.float().eval().requires_grad_(False)
     return PretrainedEncoder(
         network,
         _padding(tokenizer),
         contrastive,
         min(int(tokenizer.model_max_length), _positions(network.config), LONGEST),
         int(network.config.hidden_size),
-        _checksum(network, tokenizer),
+        _encoder_checksum(network, tokenizer),
     )
 
 
-def _place_of(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
+def _found_place(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a model, and the options with which it does not wait for an unreachable Hub."""
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     folder = expand_home(model)
@@ -198,10 +199,6 @@ def _kind_of(config: Any, transformers: Any) -> tuple[Any, bool]:
     return (transformers.AutoModelForTextEncoding if known else transformers.AutoModel), False
 
 
-def _has_decoder(network: Any) -> bool:
-    return hasattr(network, "decoder")
-
-
 def _padding(tokenizer: Any) -> Any:
     """The tokenizer; one of a decoder, which has no sign for padding, pads with the sign of the end."""
     if tokenizer.pad_token is None:
@@ -214,7 +211,7 @@ def _positions(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", None) or LONGEST)
 
 
-def _checksum(network: Any, tokenizer: Any) -> str:
+def _encoder_checksum(network: Any, tokenizer: Any) -> str:
     found = hashlib.sha256(digest(network.state_dict()).encode())
     found.update(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "replace"))
     return found.hexdigest()[:16]

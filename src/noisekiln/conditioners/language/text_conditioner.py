@@ -1,6 +1,6 @@
 """What all conditioners of text have in common: captions, parts of captions, negative prompts."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,12 +12,12 @@ from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, read_promp
 from noisekiln.data import Split
 
 
-class TextConditioner(Conditioner):
+class TextConditioner(Conditioner, ABC):
     """A conditioner of prompts; an image may have several captions, one on each line of its text."""
 
     kind: ClassVar[str] = "text"
     plural: ClassVar[str] = "captions"
-    most_parts: ClassVar[int] = 4  # shorter captions that are made of one
+    most_parts: ClassVar[int]  # shorter captions that are made of one
 
     @abstractmethod
     def encode(self, values: Sequence[str]) -> Tensor:  # noqa: D102 (the base class says it)
