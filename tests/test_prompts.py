@@ -162,6 +162,15 @@ def test_an_encoder_of_an_earlier_version_gives_what_it_gave():
     assert text.unknown_words_are == "ignored"
 
 
+def test_without_tokens_it_is_a_vector():
+    torch.manual_seed(0)
+    text, vector = Text(WORDS, 8, 8, 64, 1), Text(WORDS, 8, 8, 64, 1, tokens=False)
+    vector.load_state_dict(text.state_dict())
+    ids = text.encode(["a red hat", "zebra"])
+    assert torch.equal(vector(ids).vector, text(ids).vector)
+    assert (vector(ids).tokens, vector.sizes.tokens, vector.fit(data_of(["a hat"] * 2)).tokens) == (None, 0, False)
+
+
 def test_clauses_and_lines_of_captions():
     assert captions_of("a hat\n\n two hats \n") == ("a hat", "two hats")
     assert clauses_of("a hat, red; 1,000 of 1.5 m. It is new.") == ["a hat", "red", "1,000 of 1.5 m", "It is new."]

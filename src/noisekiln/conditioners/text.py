@@ -47,6 +47,7 @@ class Text(TextConditioner):
         buckets: Vectors of groups of letters; 0 ignores words that are not in the vocabulary. None: by the captions;
             saved models of earlier versions, which do not name it, have none.
         layers: Layers of self-attention. None: one; in saved models that do not name it, none.
+        tokens: Whether networks that attend to words get them; else they read the pooled vector alone, which is faster.
     """
 
     needs: ClassVar[str] = (
@@ -62,6 +63,7 @@ class Text(TextConditioner):
         length: int = 0,
         buckets: int | None = None,
         layers: int | None = None,
+        tokens: bool = True,
     ) -> None:
         super().__init__()
         self.words = self.vocabulary = words
@@ -69,6 +71,7 @@ class Text(TextConditioner):
         self.length = length
         self.buckets = buckets
         self.layers = layers
+        self.tokens = tokens
         self.index = {word: i for i, word in enumerate(words, FIRST_WORD)}
         self.vectors = nn.Embedding(len(words) + FIRST_WORD, width, padding_idx=PADDING)
         self.convolutions = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
@@ -83,7 +86,7 @@ class Text(TextConditioner):
 
     @property
     def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
-        return CondSizes(vector=self.width, tokens=self.width)
+        return CondSizes(vector=self.width, tokens=self.width if self.tokens else 0)
 
     def fit(self, data: DataSet) -> Self | None:
         """An encoder with the vocabulary, the length and the letters of the captions, unless it has its own.
@@ -98,7 +101,7 @@ class Text(TextConditioner):
         length = self.length or min(max(SHORTEST, *map(len, captions)), LONGEST)
         buckets = _enough_buckets(known) if self.buckets is None else self.buckets
         layers = 1 if self.layers is None else self.layers
-        return type(self)(known, self.width, length, buckets, layers) if known else None
+        return type(self)(known, self.width, length, buckets, layers, self.tokens) if known else None
 
     def encode(self, values: Sequence[str]) -> Tensor:
         """The words of each prompt, (B, length, 2) or (B, length, 2 + `MOST_GROUPS`) int32, padded with 0.
@@ -135,7 +138,7 @@ class Text(TextConditioner):
         words = words * weights
         count = is_word.sum(-1)  # (B, 1)
         pooled = words.sum(-1) / count.clamp(min=1).sqrt() + self.empty_prompt_vector * (count == 0)
-        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=mask)
+        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=mask) if self.tokens else Cond(vector=pooled)
 
     def blur(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """Ids in which a share of the words are not known, and half of their groups of letters lost.
@@ -196,7 +199,7 @@ class Text(TextConditioner):
         """This encoder with the other's words after its own, each a zero vector, and the greater of both lengths."""
         new = tuple(word for word in other.words if word not in self.index)
         length = max(self.length, other.length)
-        longer = type(self)(self.words + new, self.width, length, self.buckets, self.layers)
+        longer = type(self)(self.words + new, self.width, length, self.buckets, self.layers, self.tokens)
         weights = self.state_dict()
         table = weights["vectors.weight"]
         weights["vectors.weight"] = torch.cat([table, table.new_zeros(len(new), self.width)])
