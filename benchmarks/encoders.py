@@ -5,7 +5,7 @@
 Encoders: `bag`, words alone, pooled, as earlier versions had it; `default`, with letters, attention, tokens and parts of
 captions; `minilm_pooled` and `minilm_tokens`, a frozen encoder of transformers (extra `text`). All are trained on the
 bundled portraits without some pairs of hair and shirt. `--chinese` translates all captions and prompts word by word.
-The colours of samples are read by `portrait_colours.py`; a sample counts as right if all colours that its prompt names are.
+The colours of samples are read by `portrait_colours.py`; a sample counts as right if all colours of its prompt are.
 Cells that the record has are not measured again.
 """
 
@@ -35,10 +35,12 @@ SYNONYMS = {
     "grey": "gray", "yellow": "golden", "pink": "rosy", "white": "snowy",
 }  # fmt: skip
 CHINESE = {
-    "a person with": "一个人，", "hair": "头发", "shirt": "衬衫", "skin": "皮肤", "hat": "帽子", "glasses": "眼镜", "beard": "胡子",
-    "long": "长", "short": "短", "light": "浅色", "dark": "深色", "tan": "棕褐色", "red": "红色", "green": "绿色", "blue": "蓝色",
-    "black": "黑色", "brown": "褐色", "purple": "紫色", "yellow": "黄色", "orange": "橙色", "blonde": "金色", "grey": "灰色",
-    "pink": "粉色", "white": "白色", "an": "", "a": "", "with": "",
+    "a person with": "一个人，", "hair": "头发", "shirt": "衬衫", "skin": "皮肤", "hat": "帽子",
+    "glasses": "眼镜", "beard": "胡子", "long": "长", "short": "短", "light": "浅色",
+    "dark": "深色", "tan": "棕褐色", "red": "红色", "green": "绿色", "blue": "蓝色",
+    "black": "黑色", "brown": "褐色", "purple": "紫色", "yellow": "黄色", "orange": "橙色",
+    "blonde": "金色", "grey": "灰色", "pink": "粉色", "white": "白色", "an": "",
+    "a": "", "with": "",
 }  # fmt: skip
 GUIDANCE, STEPS, EACH = 2.0, 20, 8
 
