@@ -2,10 +2,11 @@
 
     python benchmarks/encoders.py --images 200000 --seeds 3 --record records/encoders.json
 
-Encoders: `bag`, words alone, pooled, as earlier versions had it; `default`, with letters, attention, tokens and parts
-of captions; `minilm_pooled` and `minilm_tokens`, a frozen encoder of transformers (extra `text`). All are trained on the
-bundled portraits without some pairs of hair and shirt. `--chinese` translates all captions and prompts word by word.
-The colours of samples are read by `portrait_colours.py`; a sample counts as right if all colours of its prompt are.
+Encoders: `bag`, words alone, pooled, as earlier versions had it; `default`, with letters, attention, tokens and
+parts of captions; `minilm_pooled` and `minilm_tokens`, a frozen encoder of transformers (extra `text`). All are
+trained on the bundled portraits without some pairs of hair and shirt. `--chinese` translates all captions and
+prompts word by word. The colours of samples are read by `portrait_colours.py`; a sample counts as right if all
+colours of its prompt are.
 Cells that the record has are not measured again.
 """
 
