@@ -164,10 +164,12 @@ def test_a_transformer_reads_its_tokens(encoders):
 
 def test_what_cannot_be_loaded_says_what_to_do(encoders, tmp_path, monkeypatch):
     data = data_of(CAPTIONS)
-    with pytest.raises(ValueError, match=r"`model=\./nothing`: there is no such folder. Give the folder of a text enc"):
+    with pytest.raises(
+        ValueError, match=r"The text encoder '\./nothing': there is no such folder. Give the folder of a text enc"
+    ):
         PretrainedText("./nothing").fit(data)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="transformers cannot read it as a text encoder"):
+    with pytest.raises(ValueError, match="transformers cannot read it"):
         PretrainedText(str(tmp_path / "empty")).fit(data)
     pickled = shutil.copytree(encoders["bert"], tmp_path / "pickled")
     (pickled / "model.safetensors").unlink()
@@ -200,7 +202,5 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
     with pytest.raises(ValueError) as caught:
         PretrainedText("nobody/nothing").fit(data_of(CAPTIONS))
     assert asked == [5.0]
-    assert "`model=nobody/nothing` is neither a folder nor among the downloaded models" in str(caught.value)
-    assert "snapshot_download('nobody/nothing', local_dir='encoder')`, and give that folder as `model`" in str(
-        caught.value
-    )
+    assert "The text encoder 'nobody/nothing' is neither a folder nor among the downloaded models" in str(caught.value)
+    assert str(caught.value).endswith("local_dir='encoder')`, and give that folder as its model.")

@@ -174,7 +174,7 @@ class PretrainedText(TextConditioner):
             raise ValueError(
                 f"The text encoder {self.model} is not the one that this model was trained with: its checksum is "
                 f"{encoder.checksum}, and was {self.checksum}. Prompts would mean something else. Get the earlier one, "
-                "and write its folder as `model` of the conditioner into model.json."
+                "and write its folder into the conditioner of model.json, as its model."
             )
         return encoder
 

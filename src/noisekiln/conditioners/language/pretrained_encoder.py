@@ -125,13 +125,13 @@ def load_encoder(model: str) -> PretrainedEncoder:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
     except (OSError, KeyError, ValueError, RuntimeError, ImportError) as error:
         raise ValueError(
-            f"`model={model}`: transformers cannot read it as a text encoder ({reason_of(error, 300)}). Give a folder "
+            f"The text encoder {model!r}: transformers cannot read it ({reason_of(error, 300)}). Give a folder "
             "with config.json, model.safetensors and the files of its tokenizer, or a name on the Hub."
         ) from error
     missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
     if missing:
         raise ValueError(
-            f"`model={model}`: the folder lacks weights of the network ({listed(sorted(missing), 3)}), so it would "
+            f"The text encoder {model!r} lacks weights of the network ({listed(sorted(missing), 3)}), so it would "
             "encode at random. Download the model again."
         )
     if config.is_encoder_decoder and kind is transformers.AutoModel:
@@ -155,8 +155,8 @@ def _found_place(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
         return str(folder), options
     if model.startswith((".", "~", os.sep)) or model.count("/") > 1 or "\\" in model:
         raise ValueError(
-            f"`model={model}`: there is no such folder. Give the folder of a text encoder, with config.json, "
-            "model.safetensors and the files of its tokenizer, or a name on the Hub."
+            f"The text encoder {model!r}: there is no such folder. Give the folder of a text encoder, with "
+            "config.json, model.safetensors and the files of its tokenizer, or a name on the Hub."
         )
     try:
         transformers.AutoConfig.from_pretrained(model, **options)
@@ -169,9 +169,9 @@ def _found_place(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
         hub.HfApi().model_info(model, timeout=TIMEOUT)
     except Exception as error:  # of whichever library the Hub's client uses for the network
         raise ValueError(
-            f"`model={model}` is neither a folder nor among the downloaded models, and the Hub does not give it "
-            f"({class_and_reason(error)}). Correct the name; or, without a network, download it on another computer by "
-            f"`huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder as `model`."
+            f"The text encoder {model!r} is neither a folder nor among the downloaded models, and the Hub does not give "
+            f"it ({class_and_reason(error)}). Correct the name; or, without a network, download it on another computer "
+            f"by `huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder as its model."
         ) from error
     return model, options | {"local_files_only": False}
 
