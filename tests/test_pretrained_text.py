@@ -203,4 +203,4 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
         PretrainedText("nobody/nothing").fit(data_of(CAPTIONS))
     assert asked == [5.0]
     assert "The text encoder 'nobody/nothing' is neither a folder nor among the downloaded models" in str(caught.value)
-    assert str(caught.value).endswith("local_dir='encoder')`, and give that folder as its model.")
+    assert str(caught.value).endswith("local_dir='encoder')`, and give that folder.")

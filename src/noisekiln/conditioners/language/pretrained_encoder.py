@@ -169,9 +169,9 @@ def _found_place(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
         hub.HfApi().model_info(model, timeout=TIMEOUT)
     except Exception as error:  # of whichever library the Hub's client uses for the network
         raise ValueError(
-            f"The text encoder {model!r} is neither a folder nor among the downloaded models, and the Hub does not give "
-            f"it ({class_and_reason(error)}). Correct the name; or, without a network, download it on another computer "
-            f"by `huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder as its model."
+            f"The text encoder {model!r} is neither a folder nor among the downloaded models, and the Hub does not "
+            f"give it ({class_and_reason(error)}). Correct the name; or, without a network, download it on another "
+            f"computer by `huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder."
         ) from error
     return model, options | {"local_files_only": False}
 
