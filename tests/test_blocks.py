@@ -7,10 +7,13 @@ from torch.nn import functional as F
 
 from noisekiln.backbones.unet import Unet
 from noisekiln.blocks.attention import Attention
+from noisekiln.blocks.cross_attention import CrossAttention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.residual import Residual
 from noisekiln.blocks.rotary import rotary_angles, rotate
 from noisekiln.blocks.transformer_block import GatedFeedForward, RotaryAttention, TransformerBlock
+from noisekiln.blocks.word_attention import WordAttention
+from noisekiln.conditions import NOTHING, Cond
 from noisekiln.levels import level
 from noisekiln.noise_labels.log_nsr import LogNsr
 
@@ -30,6 +33,72 @@ def test_attention_is_the_textbooks_head_by_head():
             heads.append(weights @ v[..., head])
         expected = x + (torch.cat(heads, -1) @ layer.out.weight.T).mT.reshape(x.shape)
     torch.testing.assert_close(y, expected)
+
+
+def test_cross_attention_is_the_textbooks_with_a_learned_token():
+    torch.manual_seed(0)
+    layer = CrossAttention(8, 5, head=4, group=4)
+    x, tokens, mask = torch.randn(2, 8, 2, 3), torch.randn(2, 4, 5), torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    assert torch.equal(layer(x, tokens, mask), x), "the identity at the start"
+    nn.init.normal_(layer.out.weight)
+    nn.init.normal_(layer.no_word)
+    with torch.no_grad():
+        y = layer(x, tokens, mask)
+        for row, used in ((0, tokens[0, :2]), (1, tokens[1, :0])):
+            rows = layer.norm(x)[row].flatten(1).mT
+            words = torch.cat([layer.no_word[None], used])
+            q, (k, v) = rows @ layer.q.weight.T, (words @ weight.T for weight in layer.kv.weight.chunk(2))
+            heads = [(q[:, h] @ k[:, h].mT / 4**0.5).softmax(-1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]
+            expected = x[row] + (torch.cat(heads, -1) @ layer.out.weight.T).mT.reshape(8, 2, 3)
+            torch.testing.assert_close(y[row], expected)
+        torch.testing.assert_close(layer(x, tokens), layer(x, tokens, torch.ones(2, 4).bool()))
+
+
+def test_a_unet_reads_tokens_if_it_is_built_for_them_and_is_the_same_without():
+    settings = {"channels": 1, "vector": 3, "widths": (32, 32), "blocks": (1, 2), "condition": 8}
+    torch.manual_seed(0)
+    plain = Unet(**settings)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    reads = Unet(**settings, tokens=6)
+    same = plain.state_dict()
+    assert all(torch.equal(weight, reads.state_dict()[name]) for name, weight in same.items())
+    assert {name.partition(".")[0] for name in reads.state_dict().keys() - same.keys()} == {"read_tokens"}
+    assert len(reads.read_tokens) == 2, "one after each block of the lowest level"
+    torch.manual_seed(0)
+    Unet(**settings)
+    assert torch.equal(torch.rand(1), after), "and draws no other random numbers"
+    nn.init.normal_(plain.conv_out.weight)
+    reads.conv_out.weight.data.copy_(plain.conv_out.weight)
+    x, noise = torch.randn(2, 1, 8, 8), torch.rand(2)
+    cond = Cond(torch.randn(2, 3), torch.randn(2, 4, 6), torch.ones(2, 4).bool())
+    with torch.no_grad():
+        assert torch.equal(plain(x, noise, cond), plain(x, noise, cond._replace(tokens=None, mask=None)))
+        assert torch.equal(reads(x, noise, cond), plain(x, noise, cond)), "gates are zero"
+        nn.init.normal_(reads.read_tokens[0].out.weight)
+        assert not torch.allclose(reads(x, noise, cond), plain(x, noise, cond))
+        assert torch.equal(reads(x, noise, NOTHING), plain(x, noise, NOTHING)), "tokens may be missing"
+        empty = cond._replace(mask=torch.zeros(2, 4).bool())
+        assert bool(reads(x, noise, empty).isfinite().all())
+
+
+def test_words_attend_to_words_alone():
+    torch.manual_seed(0)
+    layer = WordAttention(8)
+    x = torch.randn(2, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    x = x * mask[..., None]
+    assert torch.equal(layer(x, mask), x), "the identity at the start"
+    nn.init.normal_(layer.attention.out.weight)
+    with torch.no_grad():
+        y = layer(x, mask)
+        assert bool(y.isfinite().all())
+        assert not y[~mask].any()
+        torch.testing.assert_close(y[:1, :3], layer(x[:1, :3], mask[:1, :3]))
+        swapped = layer(x[:, [1, 0, 2, 3, 4]], mask)
+        assert not torch.allclose(swapped[0, 2], y[0, 2]), "the order of words matters"
+    with pytest.raises(ValueError, match="needs a multiple of 4"):
+        WordAttention(6)
 
 
 def test_features_of_a_noise_label_have_unit_variance():

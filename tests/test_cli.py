@@ -590,7 +590,7 @@ def test_the_plan_of_a_minute_on_one_image(cli: Command, tmp_path: Path, monkeyp
 
 
 def test_an_unknown_conditioner_lists_the_values_of_the_option(cli: Command, pets: Path):
-    known = "Known values of --cond: auto, none, class, text. For other columns of the data write one of your own"
+    known = "Known values of --cond: auto, none, class, pretrained, text. For other columns of the data write one"
     refused(cli("train", pets, "--cond", "angle"), 2, f"There is no conditioner called 'angle'. {known}")
 
 

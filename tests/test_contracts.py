@@ -23,7 +23,7 @@ from noisekiln.model.cascade import SEED_STEP
 from noisekiln.plan.build import make_learner, make_trainer
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
-from noisekiln.plan.training_batches import TrainingBatches, condition_ids
+from noisekiln.plan.training_batches import TrainingBatches, condition_choices
 from noisekiln.runs.run import Run
 from noisekiln.runs.save_job import SaveJob
 from noisekiln.session.prompts import RequestedConditions
@@ -667,10 +667,10 @@ def test_conditions_that_cannot_be_read_are_named(pets, monkeypatch):
         requested.values(diffusion, print)
     monkeypatch.setattr(conditioner, "values", lambda *_: ["cat"])
     with pytest.raises(ValueError, match=r"`cond=class_label` found 1 condition for [0-9]+ images"):
-        condition_ids(diffusion, images, ())
+        condition_choices(diffusion, images, ())
     monkeypatch.setattr(conditioner, "values", lambda *_: [float("abc")])
     with pytest.raises(ValueError, match=r"`cond=class_label` cannot read the conditions of the images \(could not"):
-        condition_ids(diffusion, images, ())
+        condition_choices(diffusion, images, ())
 
 
 def test_all_choices_are_listed(cli):

@@ -132,10 +132,11 @@ def test_numeric_labels_sort_as_numbers(tmp_path: Path):
 
 def test_text_files_beside_images_are_captions(tmp_path: Path):
     many(tmp_path, 2)
-    (tmp_path / "0.txt").write_text(" a red\n square ")
+    (tmp_path / "0.txt").write_text(" a red \t square \n\n a square\n")
     (tmp_path / "other.txt").write_text("x")
     data = load(tmp_path)
-    assert data.train.captions == ("a red square", "")
+    assert data.train.captions == ("a red square\na square", "")
+    assert "1 caption file has several lines; each line is a caption of its own." in data.notes
     assert [one.file for one in data.skipped] == ["other.txt"]
 
 

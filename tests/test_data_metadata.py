@@ -85,9 +85,12 @@ def test_fields_of_any_length_and_zero_characters(tmp_path: Path):
 
 def test_columns_of_one_name_and_cells_without_a_name(tmp_path: Path):
     data = load(folder(tmp_path, csv=",file_name,text,text\n0,0.png,a,b\n1,1.png,,c\n"))
-    assert data.train.captions == ("a", "c", "")
+    assert data.train.captions == ("a\nb", "c", "")
     assert said(data, "cells without a name in the first row are not used")
-    assert said(data, "several columns are called text")
+    assert said(data, "several columns are called text; each of them is a caption of its own")
+    data = load(folder(tmp_path, csv="file_name,note,note\n0.png,,c\n1.png,d,e\n"))
+    assert list(data.train.columns["note"][:2]) == ["c", "d"]
+    assert said(data, "several columns are called note; the first filled one of each row is used")
     data = load(folder(tmp_path, csv=HEAD + "0.png,a\n0.png,b\n"))
     assert data.train.captions == ("b", "", "")
     assert said(data, "1 row of the metadata describes an image again", "'0.png'")
@@ -103,6 +106,8 @@ def test_a_json_line_ends_at_its_line_end_only(tmp_path: Path, separator: str):
 def test_json_of_many_kinds(tmp_path: Path):
     rows = [{"file_name": "0.png", "text": ["red", "hat"]}, {"file_name": "1.png", "text": "a\ud800"}]
     assert load(folder(tmp_path, jsonl=json.dumps(rows))).train.captions == ("red, hat", "a?", "")
+    rows = [{"file_name": "0.png", "captions": ["a red hat", "a\nhat"]}]  # captions, where a list of texts is tags
+    assert load(folder(tmp_path, jsonl=json.dumps(rows))).train.captions == ("a red hat\na hat", "", "")
     for depth in range(800, 1000, 4):  # a depth can be just small enough to be read, and too large to be written
         row = '{"file_name": "0.png", "text": "a", "x": ' + "[" * depth + "]" * depth + "}"
         with contextlib.suppress(DataError):

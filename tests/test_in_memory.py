@@ -110,7 +110,7 @@ CAPTIONED = {
     "array and list": (PIXELS, CAPTIONS),
     "columns": {"img": FIRST, "text": CAPTIONS},
     "rows": [{"image": image, "caption": text} for image, text in zip(PIL, CAPTIONS, strict=True)],
-    "several each": Rows(lambda number: {"image": PIL[number], "captions": [CAPTIONS[number], "another"]}),
+    "lists of one": Rows(lambda number: {"image": PIL[number], "captions": [CAPTIONS[number]]}),
 }
 
 
@@ -153,6 +153,12 @@ def test_captions_come_with_the_images(kind):
     data = load(CAPTIONED[kind])
     assert data.train.labels is None
     assert data.train.captions == load(PIXELS, captions=CAPTIONS).train.captions
+
+
+def test_several_captions_of_an_image_are_lines():
+    rows = Rows(lambda number: {"image": PIL[number], "captions": [CAPTIONS[number], None, "a\n second"]})
+    one_each = load(PIXELS, captions=CAPTIONS).train.captions
+    assert load(rows).train.captions == tuple(f"{caption}\na second" for caption in one_each)
 
 
 def test_entries_without_a_caption_have_an_empty_one():

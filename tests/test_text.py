@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from noisekiln.conditioners.class_label import ClassLabel
-from noisekiln.conditioners.text import Text, split_words
+from noisekiln.conditioners.language.split_words import split_words
+from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet, Split, load
 from noisekiln.model.model import Model
 from noisekiln.plan.conditioning import about_conditions, choose_cond
@@ -26,9 +27,10 @@ def captioned(captions, labels=None):
 def test_a_vocabulary_holds_what_was_read_twice():
     text = Text(width=8).fit(captioned(("A red hat.", "a blue hat", "the Hat's brim is red-ish")))
     assert text.words == ("a", "red", "hat")
-    assert text.length == 6
+    assert text.length == 16, "prompts may be longer than the captions"
     assert text.unknown_words("a Zebra in a red hat") == ["zebra"]
-    assert torch.equal(text.encode(["zebra Hat"]), text.encode(["hat"]))
+    without_letters = Text(width=8, buckets=0).fit(captioned(("a red hat", "a red hat")))
+    assert torch.equal(without_letters.encode(["zebra Hat"]), without_letters.encode(["hat"]))
 
 
 def test_words_are_split_from_their_punctuation():
@@ -78,13 +80,17 @@ def test_captions_that_are_cut_are_counted():
     fitted = Text(width=8).fit(captioned(captions))
     assert fitted.length == 64
     cut, rare = fitted.left_out(captioned(captions).train, ())
-    assert cut.startswith("2 of 3 captions are longer than the 64 words that are read, up to 70, and cut; ")
-    assert cut.endswith("`cond=text(length=70)` reads all")
-    assert rare == "of 71 words, 1 is too rare in the captions to be learned, such as 'once'"
-    assert fitted.cut_from(long).startswith("the prompt has 70 known words, and this model reads the first 64: ")
+    assert cut.startswith("2 of 3 captions are longer than the 64 words that are read, up to 71, and cut; ")
+    assert cut.endswith("`cond=text(length=71)` reads all")
+    learned = "of 71 words, 1 is too rare in the captions to be learned"
+    assert rare == f"{learned}, and known by the letters alone, such as 'once'"
+    assert fitted.cut_from(long).startswith("the prompt has 70 words, and this model reads the first 64: ")
     assert fitted.cut_from(long).endswith("it is cut after 'tag63'")
-    assert fitted.cut_from("tag1 " * 64 + "zebra") == ""
-    whole = Text(width=8, length=70).fit(captioned(captions))
+    assert "it is cut after 'tag1'" in fitted.cut_from("tag1 " * 64 + "zebra")
+    without_letters = Text(width=8, buckets=0).fit(captioned(captions))
+    assert without_letters.cut_from("tag1 " * 64 + "zebra") == ""
+    assert without_letters.left_out(captioned(captions).train, ())[1] == f"{learned}, such as 'once'"
+    whole = Text(width=8, length=71).fit(captioned(captions))
     assert whole.left_out(captioned(captions).train, ()) == [rare]
 
 
@@ -95,6 +101,10 @@ def test_what_is_ignored_in_a_prompt_is_said_in_few_lines():
     assert "it is cut after 'red'" in cut
     assert "the word 'zebra' is in fewer than two training captions; it is ignored" in zebra
     assert "Did you mean 'red'?" in rde
+    with_letters = Text(("red", "hat"), 8, 2, buckets=64)
+    (guessed,) = with_letters.ignored(["hats"])
+    assert "the word 'hats' is in fewer than two training captions; it is guessed from the letters. " in guessed
+    assert "Did you mean 'hat'?" in guessed
     (many,) = text.ignored(["one two three four five six"])
     assert (
         "6 words are each in fewer than two training captions; they are ignored: one, two, three, four and 2 more"

@@ -36,6 +36,7 @@ from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder as Diffu
 from noisekiln.codecs.pixels import Pixels as Pixels
 from noisekiln.conditioners.base import Conditioner as Conditioner
 from noisekiln.conditioners.class_label import ClassLabel as ClassLabel
+from noisekiln.conditioners.pretrained_text import PretrainedText as PretrainedText
 from noisekiln.conditioners.text import Text as Text
 from noisekiln.conditions import NOTHING as NOTHING
 from noisekiln.conditions import Cond as Cond

@@ -268,8 +268,8 @@ class Diffusion(Model):
         """What the network reads, and the same without conditions; None if there are none to guide towards."""
         if self.conditioner is None:
             return NOTHING.with_image(image), None
-        nothing = self.conditioner.nothing(len(conditions)).to(self.device)
-        unconditional: Cond = self.conditioner(nothing).with_image(image)
+        unwanted = self.conditioner.unwanted(conditions).to(self.device)
+        unconditional: Cond = self.conditioner(unwanted).with_image(image)
         if all(value is None for value in conditions):
             return unconditional, None
         ids = self.conditioner.encode_all(conditions).to(self.device)

@@ -114,6 +114,9 @@ class Settings:
     cond_dropout: float = _loss(
         0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
     )
+    caption_dropout: float = _loss(
+        0.1, "Share of images trained with some clauses of a caption, of words by some letters.", at_least=0, below=1
+    )
     batch_size: int | None = _optimization(
         None,
         "Images in a step. Default: 64 on a CPU (down to 16 where minutes hold few steps), else 256; a codec has 16.",
