@@ -170,11 +170,14 @@ from noisekiln.samplers.ddim import DDIM as DDIM
 from noisekiln.samplers.dpmpp_2m import DPMpp2M as DPMpp2M
 from noisekiln.samplers.heun import Heun as Heun
 from noisekiln.samplers.resample import Resample as Resample
+from noisekiln.schedules.base import BetaTable as BetaTable
 from noisekiln.schedules.base import Schedule as Schedule
 from noisekiln.schedules.cosine import Cosine as Cosine
 from noisekiln.schedules.karras import Karras as Karras
 from noisekiln.schedules.linear_betas import LinearBetas as LinearBetas
 from noisekiln.schedules.rectified import Rectified as Rectified
+from noisekiln.schedules.scaled_linear_betas import ScaledLinearBetas as ScaledLinearBetas
+from noisekiln.schedules.timesteps import Timesteps as Timesteps
 from noisekiln.tasks.base import Task as Task
 from noisekiln.tasks.colorize import Colorize as Colorize
 from noisekiln.tasks.inpaint import Inpaint as Inpaint
