@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from noisekiln.conditioners.class_label import ClassLabel
-from noisekiln.conditioners.text import Text, split_words
+from noisekiln.conditioners.language.split_words import split_words
+from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet, Split, load
 from noisekiln.model.model import Model
 from noisekiln.plan.conditioning import about_conditions, choose_cond

@@ -1,6 +1,8 @@
 """U-Net with patches, for small images and small computers: the default."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.blocks.attention import Attention
+from noisekiln.blocks.cross_attention import CrossAttention
 from noisekiln.blocks.fourier import Fourier
 from noisekiln.blocks.group_norm import GroupNorm
 from noisekiln.blocks.residual import Residual
@@ -33,6 +36,7 @@ class Unet(Backbone):
         attention: Levels whose blocks are followed by self-attention.
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
         image: Channels of ``Cond.image``, 0 for none.
+        tokens: Size of the vectors of ``Cond.tokens``, which the blocks of the lowest level attend to; 0 for none.
     """
 
     static_graph: ClassVar[bool] = True
@@ -54,6 +58,7 @@ class Unet(Backbone):
         attention: tuple[int, ...] = (),
         condition: int = 128,
         image: int = 0,
+        tokens: int = 0,
     ) -> None:
         super().__init__()
         if len(widths) != len(blocks) or any(width % 32 or width < 32 for width in widths) or not widths:
@@ -75,6 +80,7 @@ class Unet(Backbone):
         self.attention = attention
         self.condition = condition
         self.image = image
+        self.tokens = tokens
         self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
         self.embed_vector = nn.Linear(vector, condition) if vector else None
         self.embed_mix = nn.Linear(condition, condition)
@@ -90,6 +96,7 @@ class Unet(Backbone):
         self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
         for parameter in self.conv_out.parameters():
             nn.init.zeros_(parameter)
+        self.read_tokens = nn.ModuleList(CrossAttention(widths[-1], tokens) for _ in range(blocks[-1] if tokens else 0))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         embedding = self.embed_noise(noise)
@@ -102,7 +109,7 @@ class Unet(Backbone):
         for stage, downsample in zip(self.down, self.downsample, strict=True):
             skips.append(stage(h, embedding))
             h = downsample(space_to_depth(skips[-1]))
-        h = self.middle(h, embedding)
+        h = self.middle(h, embedding, self._readers(cond))
         for stage, upsample, merge in zip(self.up[::-1], self.upsample[::-1], self.merge[::-1], strict=True):
             h = stage(merge(torch.cat([depth_to_space(upsample(h)), skips.pop()], dim=1)), embedding)
         y = depth_to_space(self.conv_out(F.silu(self.norm(h))), self.patch)
@@ -129,19 +136,26 @@ class Unet(Backbone):
             return "s" if minutes is None or minutes <= 10 else "m"
         return "l"
 
+    def _readers(self, cond: Cond) -> list[Callable[[Tensor], Tensor]]:
+        """What follows each block of the lowest level: its attention to the tokens, if there are any."""
+        if cond.tokens is None:
+            return []
+        return [partial(read, tokens=cond.tokens, mask=cond.mask) for read in self.read_tokens]
+
     def _stage(self, level: int) -> "_Stage":
         return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
 
 
 class _Stage(nn.Module):
-    """Residual blocks, each followed by attention or not."""
+    """Residual blocks, each followed by self-attention and by attention to tokens, or not."""
 
     def __init__(self, width: int, blocks: int, embedding: int, attention: bool) -> None:
         super().__init__()
         self.residual = nn.ModuleList(Residual(width, embedding) for _ in range(blocks))
         self.attention = nn.ModuleList(Attention(width) if attention else nn.Identity() for _ in range(blocks))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        for residual, attention in zip(self.residual, self.attention, strict=True):
+    def forward(self, x: Tensor, embedding: Tensor, readers: Sequence[Callable[[Tensor], Tensor]] = ()) -> Tensor:
+        for residual, attention, read in zip_longest(self.residual, self.attention, readers):
             x = attention(residual(x, embedding))
+            x = x if read is None else read(x)
         return x

@@ -20,6 +20,9 @@ Classes = Annotated[
     list[str] | None, condition_option("--class", help="Class: name, number, or all. May repeat: one row each.")
 ]
 Prompts = Annotated[list[str] | None, condition_option("--prompt", help="Prompt. May repeat: one row each.")]
+Negative = Annotated[
+    str | None, condition_option("--negative", help="What images should not show; guidance leads away from it.")
+]
 Conditions = Annotated[
     list[str] | None,
     condition_option("--condition", help="Any other condition, as text for the conditioner. May repeat: one row each."),

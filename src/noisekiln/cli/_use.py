@@ -33,6 +33,9 @@ class CommonOptions:
         None, "Class that the result shows: name or number.", flag="--class", group="Condition"
     )
     prompts: list[str] | None = setting(None, "Prompt that the result follows.", flag="--prompt", group="Condition")
+    negative: str | None = setting(
+        None, "What the result should not show; guidance leads away from it.", flag="--negative", group="Condition"
+    )
     conditions: list[str] | None = setting(
         None, "Any other condition, as text for the model's conditioner.", flag="--condition", group="Condition"
     )
@@ -97,7 +100,9 @@ def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sampl
     session = Session.open(
         run,
         out,
-        prompts=RequestedConditions(common.classes or (), common.prompts or (), common.conditions or ()),
+        prompts=RequestedConditions(
+            common.classes or (), common.prompts or (), common.conditions or (), common.negative
+        ),
         adapters=common.adapters or (),
         device=common.device,
         allow_code=common.allow_code,

@@ -40,7 +40,7 @@ def command(
     common = pop_common(options)
     device = pick_device(common.device)
     model = cascade(stages, noise=_shares(noise), device=device, allow_code=common.allow_code)
-    requested = RequestedConditions(classes or (), prompts or (), conditions or ())
+    requested = RequestedConditions(classes or (), prompts or (), conditions or (), common.negative)
     values, columns = repeat_conditions(requested.values(model, show_note), count, show_note)
     session = Session(model, out / "pictures", requested, show_note, name=name_of_run(out))
     seed: int = options.pop("seed")

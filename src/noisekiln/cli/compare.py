@@ -56,7 +56,7 @@ def command(
     written = comparison.write(out)
     say(f"wrote {', '.join(map(str, written))}")
     if count:
-        requested = RequestedConditions(classes or (), prompts or (), conditions or ())
+        requested = RequestedConditions(classes or (), prompts or (), conditions or (), common.negative)
         chosen = {"count": count, "seed": seed, "requested": requested, "device": device, **options}
         samples = ComparedSamples(
             comparison, allow_code=common.allow_code, note=lambda line: say(f"note: {line}"), **chosen

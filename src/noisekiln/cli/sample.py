@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import Classes, Conditions, CountInAll, Prompts, option
+from noisekiln.cli._options import Classes, Conditions, CountInAll, Negative, Prompts, option
 from noisekiln.cli._use import open_session, pop_common, show_note, with_use
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
 
-@with_use(exclude=("count", "seed", "classes", "prompts", "conditions", "out"))
+@with_use(exclude=("count", "seed", "classes", "prompts", "negative", "conditions", "out"))
 def command(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run, a model or a cascade.", show_default=False)
@@ -19,6 +19,7 @@ def command(
     count: CountInAll = None,
     classes: Classes = None,
     prompts: Prompts = None,
+    negative: Negative = None,
     conditions: Conditions = None,
     seed: Annotated[str | None, option(help="Seed of the first image, or one for each: 3,7,21. Default: 0.")] = None,
     out: Annotated[Path | None, option(help="Folder for the images. Default: RUN/pictures, or RUN/again.")] = None,
@@ -32,6 +33,7 @@ def command(
 ) -> None:
     """Generate images with a trained model: grid.png, 00000.png, ... and samples.json."""
     given = {"count": count, "classes": classes, "prompts": prompts, "conditions": conditions, "seed": seed}
+    given["negative"] = negative
     if again is not None:
         _repeat(again, run or run_of_again, out, given, options)
     else:
@@ -48,7 +50,7 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
     if run is None:
         raise ValueError("No run was given, so there is no model to sample. Give the folder of one, such as runs/demo.")
     count, seeds = given["count"], _seeds(given["seed"] or "0")
-    options |= {name: given[name] for name in ("classes", "prompts", "conditions")}
+    options |= {name: given[name] for name in ("classes", "prompts", "negative", "conditions")}
     common = pop_common(options)
     ranks = Ranks.join(pick_device(common.device))
     session = open_session(run, out or run / "pictures", common)

@@ -32,6 +32,7 @@ class Conditioner(nn.Module, ABC):
     priority: ClassVar[int | None] = None  # `auto` tries conditioners in this order; None: only when requested
     choices: tuple[str, ...] = ()  # all conditions by name, where they are a fixed list
     vocabulary: tuple[str, ...] = ()  # the words that it knows, where conditions are made of words
+    unknown_words_are: str = "ignored"  # what becomes of other words, for messages
 
     @property
     @abstractmethod
@@ -74,6 +75,36 @@ class Conditioner(nn.Module, ABC):
         values = None if images is None else self.values(images, class_names)
         return None if values is None else [values[i % len(values)] for i in range(count)]
 
+    def alternatives(self, images: Split, class_names: tuple[str, ...]) -> Sequence[Sequence[Value | None]] | None:
+        """All conditions of each image, one of which is drawn whenever it is trained on; None if no image has any.
+
+        May be overridden; by default the one of `values`.
+        """
+        values = self.values(images, class_names)
+        return None if values is None else [[value] for value in values]
+
+    def parts(self, value: Value, seed: str) -> Sequence[Value]:
+        """Conditions that name a part of what this one names, so that short ones are learned too.
+
+        May be overridden; by default none.
+
+        Args:
+            value: The condition.
+            seed: Text that decides which parts, the same everywhere.
+        """
+        return []
+
+    def blur(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """Ids of which a share is less exact, for training, such as words with some of their letters unknown.
+
+        May be overridden; by default they do not change, and no random number is drawn.
+        """
+        return ids
+
+    def unwanted(self, values: Sequence[Value | None]) -> Tensor:
+        """Ids of what guidance leads away from: by default the empty condition. May be overridden."""
+        return self.nothing(len(values))
+
     def parse(self, text: str) -> Value:
         """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text
@@ -93,14 +124,15 @@ class Conditioner(nn.Module, ABC):
         if len(words) > MOST_WORDS_NAMED:
             known = f"Known words: {listed(self.vocabulary, 30)}."
             lines.append(
-                f"{len(words):,} words are each in fewer than two training captions; they are ignored: "
-                f"{listed(words, MOST_WORDS_NAMED)}. {known}"
+                f"{len(words):,} words are each in fewer than two training captions; they are "
+                f"{self.unknown_words_are}: {listed(words, MOST_WORDS_NAMED)}. {known}"
             )
             return lines
         for word in words:
             known = did_you_mean(word, self.vocabulary[:60], "words")
             lines.append(
-                f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is ignored. {known}"
+                f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is "
+                f"{self.unknown_words_are}. {known}"
             )
         return lines
 

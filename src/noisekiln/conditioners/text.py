@@ -1,139 +1,175 @@
 """Prompts: a small text encoder that is trained together with the model, without downloads."""
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisekiln.conditioners.base import Conditioner
+from noisekiln.blocks.text_layer import TextLayer
+from noisekiln.conditioners.language.captions import captions_of
+from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
+from noisekiln.conditioners.language.prompt import read_prompt
+from noisekiln.conditioners.language.split_words import split_words
+from noisekiln.conditioners.language.text_conditioner import TextConditioner, check_is_text
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
 from noisekiln.errors import counted
 
 PADDING, FIRST_WORD = 0, 1
-MOST_WORDS, LONGEST = 8192, 64  # of a vocabulary, and words of a prompt that are read
+MOST_WORDS = 8192  # of a vocabulary
+SHORTEST, LONGEST = 16, 64  # words of a prompt that are read, by the captions
+GROUP_WIDTH = 64  # of the vector of a group of letters
+FEWEST_BUCKETS, MOST_BUCKETS = 2048, 32768
+HUNDREDTHS = 100  # weights of words are whole numbers in ids
+LETTERS_KEPT = 0.5  # share of the groups of letters of a word that is blurred
 STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "has", "her", "his", "in", "is", "it", "of", "on", "or", "the", "to", "with"]
 )
-# Scripts whose words stand without spaces: Thai, Lao, Burmese, Khmer, Chinese and Japanese.
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u312f\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
-# Accents and vowel signs, which Unicode does not count as letters, although they stand within words.
-ACCENTS = "".join(sign for sign in map(chr, range(0x300, 0x2100)) if unicodedata.category(sign).startswith("M"))
-LETTER = rf"(?:(?![{UNSPACED}])[\w{ACCENTS}])"
-WORD = re.compile(rf"(?=[\w{ACCENTS}])[{UNSPACED}]|{LETTER}+(?:'{LETTER}+)?")
-ASCII_WORD = re.compile(r"\w+(?:'\w+)?")
 
 
-class Text(Conditioner):
-    """Words, convolved with their neighbours ("red hair" is not "red shirt"), then averaged.
+class Text(TextConditioner):
+    """Words and their letters, convolved with their neighbours, attending to each other, then averaged.
 
-    Each word's vector passes two residual convolutions of three words' reach. A word that occurs less than twice in
-    training, or never, is left out: no meaning is better than a wrong one. In Chinese, Japanese, Thai and other scripts
-    that do not separate words, each character is a word.
+    The vector of a word is its own, if it is in the vocabulary, plus those of its groups of 2 to 4 letters, which are
+    hashed into buckets: a plural, a typo or another word of the same stem says something, and letters that no
+    caption had say nothing. Two residual convolutions of three words' reach keep "red hair" from "red shirt"; layers of
+    self-attention reach further. In Chinese, Japanese, Thai and other scripts that do not separate words, each
+    character is a word. Weights of phrases multiply the vectors of their words.
 
     Args:
         words: The vocabulary; that of the captions, in order of frequency, if it is empty.
         width: Size of a word's vector and of the pooled one.
         length: Number of words of a prompt that are read, the rest is cut; 0: as many as the longest caption has.
+        buckets: Vectors of groups of letters; 0 ignores words that are not in the vocabulary. None: by the captions;
+            saved models of earlier versions, which do not name it, have none.
+        layers: Layers of self-attention. None: one; in saved models that do not name it, none.
     """
 
-    kind: ClassVar[str] = "text"
-    plural: ClassVar[str] = "captions"
     needs: ClassVar[str] = (
         "captions in which a word occurs twice or more (in a metadata.csv, or a .txt file beside each image)"
     )
     priority: ClassVar[int | None] = 0
 
-    def __init__(self, words: tuple[str, ...] = (), width: int = 128, length: int = 0) -> None:
+    def __init__(
+        self,
+        words: tuple[str, ...] = (),
+        width: int = 128,
+        length: int = 0,
+        buckets: int | None = None,
+        layers: int | None = None,
+    ) -> None:
         super().__init__()
         self.words = self.vocabulary = words
         self.width = width
         self.length = length
+        self.buckets = buckets
+        self.layers = layers
         self.index = {word: i for i, word in enumerate(words, FIRST_WORD)}
         self.vectors = nn.Embedding(len(words) + FIRST_WORD, width, padding_idx=PADDING)
         self.convolutions = nn.ModuleList([nn.Conv1d(width, width, 3, padding=1) for _ in range(2)])
         self.empty_prompt_vector = nn.Parameter(torch.zeros(width))
+        self.groups: nn.Embedding | None = None
+        if buckets:
+            self.unknown_words_are = "guessed from the letters"
+            self.groups = nn.Embedding(buckets + 1, GROUP_WIDTH, padding_idx=PADDING)
+            nn.init.zeros_(self.groups.weight)  # so that letters that are never trained say nothing
+            self.spell = nn.Linear(GROUP_WIDTH, width, bias=False)
+        self.attention = nn.ModuleList(TextLayer(width) for _ in range(layers or 0))
 
     @property
     def sizes(self) -> CondSizes:  # noqa: D102 (the base class says it)
         return CondSizes(vector=self.width, tokens=self.width)
 
     def fit(self, data: DataSet) -> Self | None:
-        """An encoder with the vocabulary and the length of the captions, unless it has its own.
+        """An encoder with the vocabulary, the length and the letters of the captions, unless it has its own.
 
         None also if the captions have no word that it could learn.
         """
-        captions = [split_words(caption) for caption in data.train.captions or ()]
+        captions = [split_words(caption) for text in data.train.captions or () for caption in captions_of(text)]
         if not any(captions):
             return None
         counts = Counter(word for words in captions for word in words)
         known = self.words or tuple(word for word, count in counts.most_common(MOST_WORDS) if count > 1)
-        length = self.length or min(max(map(len, captions)), LONGEST)
-        return type(self)(known, self.width, length) if known else None
-
-    def values(self, images: Split, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
-        captions = images.captions or ()
-        return [caption or None for caption in captions] if any(captions) else None
+        length = self.length or min(max(SHORTEST, *map(len, captions)), LONGEST)
+        buckets = _enough_buckets(known) if self.buckets is None else self.buckets
+        layers = 1 if self.layers is None else self.layers
+        return type(self)(known, self.width, length, buckets, layers) if known else None
 
     def encode(self, values: Sequence[str]) -> Tensor:
-        """Ids of the known words of each prompt, (B, length), padded with 0; what exceeds the length is cut.
+        """The words of each prompt, (B, length, 2) or (B, length, 2 + `MOST_GROUPS`) int32, padded with 0.
+
+        Of each word its number in the vocabulary (0 for none), its weight in hundredths, and the buckets of its groups
+        of letters. What exceeds the length is cut.
 
         Raises:
             ValueError: For a prompt that is not text.
         """
-        ids = torch.full((len(values), self.length), PADDING, dtype=torch.int64)
-        for row, prompt in zip(ids, values, strict=True):
-            if not isinstance(prompt, str):
-                raise ValueError(
-                    f"The prompt {prompt!r} is not text, and this model's conditions are words. "
-                    "Give text, such as 'a red hat', or None for an unconditional image."
-                )
-            words = [self.index[word] for word in self._known_words(prompt)[: self.length]]
-            row[: len(words)] = torch.tensor(words, dtype=torch.int64)
+        ids = self.nothing(len(values))
+        rows = ids.numpy()
+        for row, prompt in zip(rows, values, strict=True):
+            check_is_text(prompt)
+            for place, (word, weight) in zip(range(self.length), self._read(prompt), strict=False):
+                groups = hashed_groups(word, self.buckets) if self.buckets else ()
+                row[place, : 2 + len(groups)] = (self.index.get(word, PADDING), weight, *groups)
         return ids
 
     def nothing(self, count: int) -> Tensor:  # noqa: D102 (the base class says it)
-        return torch.full((count, self.length), PADDING, dtype=torch.int64)
+        columns = 2 + (MOST_GROUPS if self.buckets else 0)
+        return torch.full((count, self.length, columns), PADDING, dtype=torch.int32)
 
     def forward(self, ids: Tensor) -> Cond:
         """Both the pooled vector (B, width) and the words (B, length, width) with their mask."""
-        is_word = (ids != PADDING).unsqueeze(1)  # (B, 1, L)
-        words = self.vectors(ids).transpose(1, 2)  # (B, width, L)
+        weights = (ids[..., 1].unsqueeze(1) / HUNDREDTHS).to(self.vectors.weight.dtype)  # (B, 1, L)
+        mask = ids[..., 1] > 0
+        is_word = mask.unsqueeze(1)
+        words = self._vectors_of(ids).transpose(1, 2)  # (B, width, L)
         for convolve in self.convolutions:
             words = words + F.silu(convolve(words)) * is_word
+        for attend in self.attention:
+            words = attend(words.transpose(1, 2), mask).transpose(1, 2)
+        words = words * weights
         count = is_word.sum(-1)  # (B, 1)
-        pooled = (words * is_word).sum(-1) / count.clamp(min=1).sqrt() + self.empty_prompt_vector * (count == 0)
-        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=is_word.squeeze(1))
+        pooled = words.sum(-1) / count.clamp(min=1).sqrt() + self.empty_prompt_vector * (count == 0)
+        return Cond(vector=pooled, tokens=words.transpose(1, 2), mask=mask)
 
-    def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
-        return {"prompt": str(value)}
+    def blur(self, ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """Ids in which a share of the words are not known, and half of their groups of letters missing.
+
+        So the letters alone, and some of them, come to say what a word says.
+        """
+        if self.groups is None:
+            return ids
+        blurred = torch.rand(ids.shape[:-1], generator=generator) < share
+        lost = torch.rand(ids[..., 2:].shape, generator=generator) >= LETTERS_KEPT
+        word = ids[..., 0].masked_fill(blurred, PADDING)
+        groups = ids[..., 2:].masked_fill(lost & blurred[..., None], PADDING)
+        return torch.cat([word[..., None], ids[..., 1:2], groups], dim=-1)
 
     def unknown_words(self, value: str) -> list[str]:
-        """The words of a prompt that are not in the vocabulary and so ignored, apart from small ones like "the"."""
-        return [word for word in split_words(value) if word not in self.index and word not in STOP_WORDS]
+        """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""
+        prompt = read_prompt(value)
+        words = split_words(f"{prompt.text}, {prompt.negative}")
+        return [word for word in words if word not in self.index and word not in STOP_WORDS]
 
     def cut_from(self, value: str) -> str:
-        """A note on a prompt with more known words than are read."""
-        known = self._known_words(value)
-        if len(known) <= self.length:
+        """A note on a prompt with more words than are read."""
+        words = [word for word, _ in self._read(value)]
+        if len(words) <= self.length:
             return ""
+        kind = "words" if self.buckets else "known words"
         return (
-            f"the prompt has {len(known):,} known words, and this model reads the first {self.length:,}: "
-            f"it is cut after {known[self.length - 1]!r}"
+            f"the prompt has {len(words):,} {kind}, and this model reads the first {self.length:,}: "
+            f"it is cut after {words[self.length - 1]!r}"
         )
 
     def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:
         """Notes on captions that are longer than what is read, and on words that are not in the vocabulary."""
-        captions = [split_words(caption) for caption in images.captions or ()]
-        lengths = [sum(word in self.index for word in words) for words in captions]
+        captions = [split_words(caption) for text in images.captions or () for caption in captions_of(text)]
+        lengths = [sum(self._is_read(word) for word in words) for words in captions]
         long = sum(length > self.length for length in lengths)
         lines = []
         if long:
@@ -144,16 +180,18 @@ class Text(Conditioner):
             )
         rare = {word for words in captions for word in words} - self.index.keys()
         if rare:
+            instead = ", and known by the letters alone" if self.buckets else ""
             lines.append(
                 f"of {counted(len(rare) + len(self.words), 'word')}, {len(rare):,} {'is' if len(rare) == 1 else 'are'} "
-                f"too rare in the captions to be learned, such as {min(rare)!r}"
+                f"too rare in the captions to be learned{instead}, such as {min(rare)!r}"
             )
         return lines
 
     def extended(self, other: Self) -> Self:
         """This encoder with the other's words after its own, each a zero vector, and the greater of both lengths."""
         new = tuple(word for word in other.words if word not in self.index)
-        longer = type(self)(self.words + new, self.width, max(self.length, other.length))
+        length = max(self.length, other.length)
+        longer = type(self)(self.words + new, self.width, length, self.buckets, self.layers)
         weights = self.state_dict()
         table = weights["vectors.weight"]
         weights["vectors.weight"] = torch.cat([table, table.new_zeros(len(new), self.width)])
@@ -163,15 +201,28 @@ class Text(Conditioner):
     def table(self) -> tuple[str, tuple[str, ...]]:  # noqa: D102 (the base class says it)
         return "vectors.weight", ("", *self.words)
 
-    def _known_words(self, prompt: str) -> list[str]:
-        return [word for word in split_words(prompt) if word in self.index]
+    def _vectors_of(self, ids: Tensor) -> Tensor:
+        """The vector of each word by itself, (B, length, width)."""
+        words: Tensor = self.vectors(ids[..., 0])
+        if self.groups is None:
+            return words
+        groups = ids[..., 2:].flatten(0, 1)
+        sums = F.embedding_bag(groups, self.groups.weight, mode="sum", padding_idx=PADDING)
+        spelled: Tensor = self.spell(sums / MOST_GROUPS**0.5)
+        return words + spelled.view_as(words)
+
+    def _read(self, prompt: str) -> Iterator[tuple[str, int]]:
+        """The words that are read, with their weights in hundredths."""
+        for text, weight in read_prompt(prompt).phrases:
+            hundredths = round(weight * HUNDREDTHS)
+            if hundredths:
+                yield from ((word, hundredths) for word in split_words(text) if self._is_read(word))
+
+    def _is_read(self, word: str) -> bool:
+        return bool(self.buckets) or word in self.index
 
 
-def split_words(caption: str) -> list[str]:
-    """Lower-case words and numbers, separated by punctuation and spaces.
-
-    A character of a script that does not separate words is a word; accents are a part of their letter.
-    """
-    if caption.isascii():
-        return ASCII_WORD.findall(caption.lower())
-    return WORD.findall(unicodedata.normalize("NFC", caption.lower()))
+def _enough_buckets(words: Sequence[str]) -> int:
+    """A power of two, eight times as large as the number of different groups of letters, within limits."""
+    groups = len(set(chain.from_iterable(map(letter_groups, words))))
+    return min(max(FEWEST_BUCKETS, 1 << (8 * groups).bit_length()), MOST_BUCKETS)

@@ -1,4 +1,4 @@
-"""Captions in text files beside the images: `1.txt` or `1.caption` beside `1.png`, also `1.png.txt`."""
+"""Captions in text files beside the images, one a line: `1.txt` or `1.caption` beside `1.png`, also `1.png.txt`."""
 
 import re
 from collections import defaultdict
@@ -22,7 +22,7 @@ class CaptionFiles:
     """Captions from files beside the images.
 
     Attributes:
-        captions: Caption of each image that has a file, "" for an empty file.
+        captions: Captions of each image that has a file, one on each line; "" for an empty file.
         used: Names of the files that belong to images.
         notes: Notes on how the files were read.
         skipped: Files that belong to an image and cannot be read.
@@ -42,7 +42,7 @@ def read_caption_files(seen: Sequence[Item], images: frozenset[str]) -> CaptionF
         images: Names of the images.
     """
     found = CaptionFiles()
-    boxes, guessed = 0, []
+    boxes, several, guessed = 0, 0, []
     for item, theirs in _files_of_images(seen, images):
         found.used.add(item.name)
         try:
@@ -55,9 +55,13 @@ def read_caption_files(seen: Sequence[Item], images: frozenset[str]) -> CaptionF
         if lines and all(map(BOX.fullmatch, lines)):
             boxes += 1
             continue
-        found.captions.update(dict.fromkeys(theirs, " ".join(text.split())))
+        several += len(lines) > 1
+        found.captions.update(dict.fromkeys(theirs, "\n".join(" ".join(line.split()) for line in lines)))
     if boxes:
         found.notes.append(f"{counted(boxes, 'text file holds', 'text files hold')} boxes of objects, not captions.")
+    if several:
+        files = counted(several, "caption file has", "caption files have")
+        found.notes.append(f"{files} several lines; each line is a caption of its own.")
     if guessed:
         more = f" The same is true of {counted(len(guessed) - 1, 'more file')}." if len(guessed) > 1 else ""
         found.notes.append(guessed[0] + more)

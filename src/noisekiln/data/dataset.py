@@ -21,7 +21,7 @@ class Split:
     Attributes:
         pixels: (N, H, W, C) uint8, C = 1 (grey) or 3 (red, green, blue).
         labels: (N,) int64 of 0..classes-1, or None.
-        captions: N texts, "" for a missing one; or None.
+        captions: N texts, "" for a missing one; or None. Each line of a text is a caption of the image.
         files: N file names, or None.
         partners: The other image of each pair, (N, H, W, 1 or 3) uint8, for data of pairs; else None.
         columns: Further columns of the metadata by name: (N,) float64 (nan for an empty cell) or (N,) texts ("" for an

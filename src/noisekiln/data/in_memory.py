@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -186,12 +187,14 @@ def _check_length(name: str, values: Sequence[Any], count: int) -> None:
 
 
 def _texts(name: str, values: Sequence[Any]) -> list[str]:
-    """Captions; of several for one image, the first."""
-    firsts = [value[0] if isinstance(value, list | tuple) and value else value for value in values]
-    for value in firsts:
+    """Captions; several for one image each on its own line."""
+    several = [list(value) if isinstance(value, list | tuple) else [value] for value in values]
+    for value in chain.from_iterable(several):
         if value is not None and not isinstance(value, str):
             raise DataError(f"`{name}`", f"{str(value)[:60]!r} is no text", "Give captions as texts")
-    return [value or "" for value in firsts]
+    return [
+        own[0] or "" if len(own) == 1 else "\n".join(" ".join(each.split()) for each in own if each) for own in several
+    ]
 
 
 def _other_columns(columns: Mapping[str, Any], count: int) -> tuple[Columns, list[str]]:

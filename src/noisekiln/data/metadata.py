@@ -17,6 +17,7 @@ from noisekiln.errors import DataError, counted, listed
 FILES = frozenset({"metadata.jsonl", "metadata.csv"})
 NAME_KEYS = ("file_name", "filename", "file", "image", "image_path", "image_name", "path")
 CAPTION_KEYS = ("text", "caption", "prompt", "captions")
+SEVERAL = "captions"  # a list under this name holds captions, under another one tags
 LABEL_KEYS = ("label", "class", "labels")
 
 
@@ -35,7 +36,7 @@ class Metadata:
     """Captions and labels by image name.
 
     Attributes:
-        captions: Caption of each image that has one.
+        captions: Captions of each image that has any, one on each line.
         labels: Label of each image that has one.
         columns: Filled cells of further columns, by the column's name and the image's.
         notes: Notes on how the files were read, and on rows that belong to no image.
@@ -144,7 +145,7 @@ def _add_entry(found: Metadata, image: str, entry: Entry) -> None:
 
 def _entry_of(row: dict[str, Any]) -> Entry:
     """The filled cells of a row as text, by their meaning."""
-    texts = {key: text for key, value in row.items() if (text := _cell_text(value))}
+    texts = {key: text for key, value in row.items() if (text := _cell_text(value, column_key(key) == SEVERAL))}
     names = {column_key(key): key for key in texts if not isinstance(row[key], dict)}
     used = [next((names[key] for key in keys if key in names), None) for keys in (NAME_KEYS, CAPTION_KEYS, LABEL_KEYS)]
     further = {key: text for key, text in texts.items() if key and key not in used}
@@ -153,11 +154,13 @@ def _entry_of(row: dict[str, Any]) -> Entry:
     return Entry(file_name, caption, label, further)
 
 
-def _cell_text(value: Any) -> str:
-    """A value as text: tags in a list are separated by commas, other values in a value are JSON."""
+def _cell_text(value: Any, several: bool = False) -> str:
+    """A value as text: tags in a list are separated by commas, captions by lines, other values in a value are JSON."""
     if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        if several:
+            return _valid("\n".join(" ".join(each.split()) for each in value)).strip()
         return _valid(", ".join(value)).strip()
     return _as_json(value) if isinstance(value, list | dict) else _valid(str(value)).strip()
 

@@ -76,21 +76,33 @@ def read_csv(name: str, text: str, name_keys: Sequence[str], text_keys: Sequence
             cells = [*cells[:wide], delimiter.join(cells[wide : wide + extra + 1]), *cells[wide + extra + 1 :]]
             joined += 1
         dropped += extra > 0 and wide is None
-        rows.append(_row_by_name(header, cells))
-    return TextTable(rows, [*notes, *_about_cells(name, header, rows, delimiter, joined, dropped)])
+        rows.append(_row_by_name(header, cells, text_keys))
+    return TextTable(rows, [*notes, *_about_cells(name, header, rows, text_keys, delimiter, joined, dropped)])
 
 
-def _row_by_name(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Cells by name; of columns of one name the first filled one, as in tables with several captions."""
+def _row_by_name(header: Sequence[str], cells: Sequence[str], text_keys: Sequence[str]) -> dict[str, Any]:
+    """Cells by name; of columns of one name all lines of a text, and the first filled cell of others."""
     row: dict[str, Any] = {}
     for column, cell in zip(header, cells, strict=False):
         text = cell.strip()
-        row[column] = row.get(column) or (text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
+        text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+        earlier = row.get(column)
+        if earlier and text and column_key(column) in text_keys:
+            text = f"{earlier}\n{text}"
+        elif earlier:
+            text = earlier
+        row[column] = text
     return row
 
 
 def _about_cells(
-    name: str, header: Sequence[str], rows: Sequence[dict[str, Any]], delimiter: str, joined: int, dropped: int
+    name: str,
+    header: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    text_keys: Sequence[str],
+    delimiter: str,
+    joined: int,
+    dropped: int,
 ) -> Iterator[str]:
     """Notes on cells that were joined or left out."""
     sign = {"\t": "tabs"}.get(delimiter, f"'{delimiter}'")
@@ -100,7 +112,11 @@ def _about_cells(
         yield f"{name}: {counted(dropped, 'row has', 'rows have')} more cells than names; the last ones are not used."
     if any(row.get("") for row in rows):
         yield f"{name}: cells without a name in the first row are not used."
-    twice = sorted({column for column in header if column and header.count(column) > 1})
+    repeated = sorted({column for column in header if column and header.count(column) > 1})
+    texts = [column for column in repeated if column_key(column) in text_keys]
+    if texts:
+        yield f"{name}: several columns are called {', '.join(texts)}; each of them is a caption of its own."
+    twice = [column for column in repeated if column not in texts]
     if twice:
         yield f"{name}: several columns are called {', '.join(twice)}; the first filled one of each row is used."
 

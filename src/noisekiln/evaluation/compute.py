@@ -9,8 +9,9 @@ from torch import Tensor
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.shares import split_balanced
 from noisekiln.evaluation.evaluated_model import model_key
-from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key, key_of
+from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key
 from noisekiln.features.base import FeatureExtractor
+from noisekiln.files.array_cache import key_of
 from noisekiln.model.model import Model
 from noisekiln.session.write_samples import generate_on_ranks
 

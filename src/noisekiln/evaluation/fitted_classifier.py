@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from noisekiln.errors import DataError
-from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key, key_of
+from noisekiln.evaluation.evaluation_cache import EvaluationCache, content_key
 from noisekiln.features.classifier import Classifier
+from noisekiln.files.array_cache import key_of
 
 
 def fitted_classifier(

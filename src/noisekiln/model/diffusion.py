@@ -258,8 +258,8 @@ class Diffusion(Model):
         self.check_conditions(conditions)
         if self.conditioner is None:
             return self.denoiser.bind(NOTHING.with_image(image), precision)
-        nothing = self.conditioner.nothing(len(conditions)).to(self.device)
-        unconditional: Cond = self.conditioner(nothing).with_image(image)
+        unwanted = self.conditioner.unwanted(conditions).to(self.device)
+        unconditional: Cond = self.conditioner(unwanted).with_image(image)
         if all(value is None for value in conditions):  # nothing to guide towards
             return self.denoiser.bind(unconditional, precision)
         ids = self.conditioner.encode_all(conditions).to(self.device)

@@ -72,7 +72,8 @@ def prepare_model_to_fine_tune(base: Diffusion, settings: Settings, data: DataSe
     model = copy.deepcopy(base)
     model.size = data.size
     model.sampling = default_sampling(settings)
-    if model.conditioner is not None and settings.cond != "none":
+    extendable = model.conditioner is not None and model.conditioner.table() is not None
+    if model.conditioner is not None and extendable and settings.cond != "none":
         fresh = make_conditioner(settings.cond, data)
         if fresh is not None:
             model.conditioner = model.conditioner.extended(fresh)

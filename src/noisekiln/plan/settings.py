@@ -112,6 +112,13 @@ class Settings:
     cond_dropout: float = _loss(
         0.1, "Condition dropout: share of images trained on without their condition, for guidance.", at_least=0, below=1
     )
+    caption_dropout: float = _loss(
+        0.1,
+        "Share of images trained on with some of the clauses of their caption, for short prompts, and of words trained "
+        "on by some of their letters, for words that no caption has.",
+        at_least=0,
+        below=1,
+    )
     batch_size: int | None = _optimization(
         None,
         "Images in a step. Default: 64 on a CPU, else 256; a codec has 16.",

@@ -42,6 +42,7 @@ class SettingsByName(TypedDict, total=False):
     objective: str | Objective
     teacher: str | Path | None
     cond_dropout: float
+    caption_dropout: float
     batch_size: int | None
     micro_batch_size: int | None
     precision: str | None

@@ -1,5 +1,7 @@
 """Training batches: encoded images, conditions and all random values."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 
@@ -16,6 +18,7 @@ from noisekiln.errors import NoisekilnError, counted
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.plan.condition_choices import ConditionChoices
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.batches import Batch
@@ -46,6 +49,7 @@ class TrainingBatches:
         self.images = data.train
         self.seed = settings.seed
         self.cond_dropout = settings.cond_dropout
+        self.caption_dropout = settings.caption_dropout
         self.device = settings.device
         task = diffusion.task
         conditioner = diffusion.conditioner
@@ -56,10 +60,12 @@ class TrainingBatches:
                 "Read them with noisekiln.data.load_pairs."
             )
         unconditional = settings.cond == "none" or conditioner is None
-        self.ids = condition_ids(diffusion, data.train, data.class_names, unconditional=unconditional)
-        self.teacher_ids: Tensor | None = None
-        if self.teacher is not None:
-            self.teacher_ids = condition_ids(self.teacher, data.train, data.class_names, unconditional=unconditional)
+        reader = diffusion if conditioner is not None or self.teacher is None else self.teacher
+        self.choices = condition_choices(
+            reader, data.train, data.class_names, parts=self.caption_dropout > 0, unconditional=unconditional
+        )
+        self.ids = condition_ids(diffusion, self.choices)
+        self.teacher_ids = None if self.teacher is None else condition_ids(self.teacher, self.choices)
         self._encoded: Tensor | None = None
         self._encoding = Lock()  # rows are made in several threads
 
@@ -93,21 +99,23 @@ class TrainingBatches:
         """Indices of these images in the training part."""
         return batch_order(len(self.images), seed=self.seed, start=start, count=count)
 
-    def _ids(self, places: NDArray[np.int64], generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
-        """Ids of the conditions for the model and for its teacher; the same conditions are dropped for both."""
-        if self.ids is None:
-            return None, self._some_ids(self.teacher, self.teacher_ids, places, None)
-        dropped = torch.rand(len(places), generator=generator) < self.cond_dropout
-        own = self._some_ids(self.diffusion, self.ids, places, dropped)
-        return own, self._some_ids(self.teacher, self.teacher_ids, places, dropped)
+    def _ids(self, rows: NDArray[np.int64], generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """Ids of the conditions for the model and for its teacher; the same conditions are drawn and dropped for both.
 
-    def _some_ids(
-        self, model: Diffusion | None, ids: Tensor | None, places: NDArray[np.int64], dropped: Tensor | None
-    ) -> Tensor | None:
-        if model is None or model.conditioner is None or ids is None:
-            return None
-        some = ids[torch.from_numpy(places)]
-        return to_device(some if dropped is None else model.conditioner.drop(some, dropped), self.device)
+        Only the model's own are blurred.
+        """
+        if self.choices is None:
+            return None, None
+        places = torch.from_numpy(self.choices.draw(rows, self.caption_dropout, generator))
+        dropped = torch.zeros(len(rows), dtype=torch.bool)
+        if self.ids is not None:
+            dropped = torch.rand(len(rows), generator=generator) < self.cond_dropout
+        own = _some_ids(self.diffusion, self.ids, places, dropped)
+        if own is not None and self.diffusion.conditioner is not None and self.caption_dropout > 0:
+            own = self.diffusion.conditioner.blur(own, self.caption_dropout, generator)
+        both = (own, _some_ids(self.teacher, self.teacher_ids, places, dropped))
+        of_model, of_teacher = (None if ids is None else to_device(ids, self.device) for ids in both)
+        return of_model, of_teacher
 
     def _x(self, places: NDArray[np.int64], pixels: Tensor | None) -> Tensor:
         encoded = self.encoded
@@ -120,10 +128,22 @@ class TrainingBatches:
         return to_device(torch.from_numpy(pixels), self.device)
 
 
-def condition_ids(
-    diffusion: Diffusion, images: Split, class_names: tuple[str, ...], *, unconditional: bool = False
-) -> Tensor | None:
-    """Ids of the images' conditions, (N, ...): empty conditions for images without one; None without a conditioner.
+def condition_choices(
+    diffusion: Diffusion,
+    images: Split,
+    class_names: tuple[str, ...],
+    *,
+    parts: bool = False,
+    unconditional: bool = False,
+) -> ConditionChoices | None:
+    """The images' conditions: empty ones for images without any; None without a conditioner.
+
+    Args:
+        diffusion: The model, whose conditioner finds them.
+        images: The images.
+        class_names: Names of their labels.
+        parts: Whether conditions that name a part of them are wanted too.
+        unconditional: Whether all are empty.
 
     Raises:
         ValueError: If the conditioner cannot read the data's conditions, or returns another number of them.
@@ -132,23 +152,49 @@ def condition_ids(
     if conditioner is None:
         return None
     name = name_of(type(conditioner))
-    try:
-        values = None if unconditional else conditioner.values(images, class_names)
-        if values is None:
-            return conditioner.nothing(len(images))
+    with _naming(name):
+        values = None if unconditional else conditioner.alternatives(images, class_names)
+        values = [[None]] * len(images) if values is None else values
         if len(values) == len(images):
-            return conditioner.encode_all(values)
-    except NoisekilnError:
-        raise
-    except ValueError as error:
-        raise ValueError(
-            f"`cond={name}` cannot read the conditions of the images ({str(error).rstrip('.')}). "
-            "Correct them in the data, or omit `cond`."
-        ) from error
+            return ConditionChoices.of(conditioner, values, parts=parts)
     raise ValueError(
         f"`cond={name}` found {counted(len(values), 'condition')} for {counted(len(images), 'image')}, and each image "
         "needs one. Correct its `values`: None stands for an image without a condition."
     )
+
+
+def condition_ids(diffusion: Diffusion, choices: ConditionChoices | None) -> Tensor | None:
+    """Ids of the conditions that occur, (M, ...); None without a conditioner, or without conditions.
+
+    Raises:
+        ValueError: If the conditioner cannot read them.
+    """
+    conditioner = diffusion.conditioner
+    if conditioner is None or choices is None:
+        return None
+    with _naming(name_of(type(conditioner))):
+        return conditioner.encode_all(choices.values)
+
+
+def _some_ids(model: Diffusion | None, ids: Tensor | None, places: Tensor, dropped: Tensor) -> Tensor | None:
+    """The ids at these places, some of them dropped; None for a model without a conditioner."""
+    if model is None or model.conditioner is None or ids is None:
+        return None
+    return model.conditioner.drop(ids[places], dropped)
+
+
+@contextmanager
+def _naming(conditioner: str) -> Iterator[None]:
+    """Names the conditioner in errors about the data's conditions."""
+    try:
+        yield
+    except NoisekilnError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"`cond={conditioner}` cannot read the conditions of the images ({str(error).rstrip('.')}). "
+            "Correct them in the data, or omit `cond`."
+        ) from error
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ def _with_captions(part: Split, captions: Sequence[str], title: str, subtitle: s
         subtitle += "; this machine has no font for some of the captions"
     sheet = Sheet(max(columns * step - 2 * GAP, NARROW), ceil(len(rows) / columns) * tall, title, subtitle)
     for place, row in enumerate(rows):
-        left, top, caption = place % columns * step, place // columns * tall, captions[row]
+        left, top, caption = place % columns * step, place // columns * tall, captions[row].partition("\n")[0]
         cells.put(sheet, int(row), left, top)
         lines = wrap_text(caption, font_for(caption, 12), width, LINES) or ["(no caption)"]
         for number, line in enumerate(lines):

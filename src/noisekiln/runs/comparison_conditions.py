@@ -83,7 +83,8 @@ class SharedConditions:
         unknown = dict.fromkeys(word for value in values for word in conditioner.unknown_words(value))
         if unknown:
             self.note(
-                f"{run.name}: its training captions lack some words, which it ignores: {listed(list(unknown), 8)}"
+                f"{run.name}: its training captions lack some words, which are {conditioner.unknown_words_are}: "
+                f"{listed(list(unknown), 8)}"
             )
         return values
 

@@ -7,6 +7,7 @@ from typing import Any
 from noisekiln.components.limits import MOST_IMAGES, check_at_most
 from noisekiln.components.registry import name_of
 from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.language.prompt import with_negative
 from noisekiln.errors import NoisekilnError, listed
 from noisekiln.model.model import Model
 from noisekiln.session.inputs import NoteCallback
@@ -22,16 +23,18 @@ class RequestedConditions:
         classes: Names or numbers of classes, or "all", for models that know classes.
         prompts: Prompts, for models that know text.
         conditions: Any other conditions, as text for the model's conditioner.
+        negative: What images should not show, for models that know text; guidance leads away from it.
     """
 
     classes: Sequence[str] = ()
     prompts: Sequence[str] = ()
     conditions: Sequence[str] = ()
+    negative: str | None = None
 
     @property
     def requested(self) -> bool:
         """Whether any condition is requested."""
-        return any(self._named().values())
+        return any(self._named().values()) or bool(self.negative)
 
     def values(self, model: Model, note: NoteCallback) -> list[Any]:
         """All requested conditions, as the model reads them; [None] if there are none.
@@ -44,7 +47,7 @@ class RequestedConditions:
             ValueError: If the model has conditions of another kind, or none.
         """
         conditioner = model.conditioner
-        texts = self._texts(conditioner)
+        texts = self._with_negative(self._texts(conditioner), conditioner)
         if conditioner is None:
             model.check_conditions(texts)  # raises if there are any
             return [None]
@@ -74,6 +77,18 @@ class RequestedConditions:
                 f"`classes={ALL}`: an image can have only one condition. Give the name or number of one class."
             )
         return self.values(model, note)[0]
+
+    def _with_negative(self, texts: list[str], conditioner: Conditioner | None) -> list[str]:
+        """The prompts, each with the negative one; it may also stand alone."""
+        if not self.negative:
+            return texts
+        if conditioner is None or conditioner.kind != "text":
+            kind = "none" if conditioner is None else f"of the kind {conditioner.kind!r}"
+            raise ValueError(
+                f"`negative={self.negative}` was given, but this model's conditions are {kind}. A negative prompt is "
+                "for models that were trained on captions. Omit it."
+            )
+        return [with_negative(text, self.negative) for text in texts or [""]]
 
     def _named(self) -> dict[str, Sequence[str]]:
         return {"classes": self.classes, "prompts": self.prompts, "conditions": self.conditions}

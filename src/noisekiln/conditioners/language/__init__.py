@@ -1,0 +1,1 @@
+"""What conditioners know of language: words, their letters, prompts, captions, and pretrained encoders."""

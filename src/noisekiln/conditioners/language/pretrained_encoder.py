@@ -1,0 +1,210 @@
+"""Frozen text encoders of transformers: CLIP, T5, BERT and their like, from a folder or the Hub."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from noisekiln.conditioners.language.prompt import Prompt
+from noisekiln.errors import class_and_reason, listed, reason_of
+from noisekiln.files.model_folder import digest
+from noisekiln.paths import expand_home
+
+CONTRASTIVE = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}  # whose pooled vector is trained
+TIMEOUT = 5.0  # seconds until the Hub counts as unreachable
+LONGEST = 512  # tokens, where neither tokenizer nor network has a limit
+LARGEST = 60000.0  # of half precision
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of prompts.
+
+    Attributes:
+        vector: One vector for each prompt, (B, D).
+        tokens: (B, L, D); zero where there is no token.
+        weights: Weight of each token, (B, L); 0 where there is none.
+    """
+
+    vector: Tensor
+    tokens: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedEncoder:
+    """A frozen network of transformers with its tokenizer.
+
+    Attributes:
+        network: The network, in float32 and evaluation mode.
+        tokenizer: Its tokenizer.
+        contrastive: Whether its own pooled vector is used, as CLIP's, and not the mean of the tokens.
+        longest: Tokens that it can read.
+        width: Features of a token.
+        checksum: 16 hex digits of its weights and its vocabulary.
+    """
+
+    network: Any
+    tokenizer: Any
+    contrastive: bool
+    longest: int
+    width: int
+    checksum: str
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Prompt], length: int, device: torch.device) -> Encoded:
+        """Vectors and tokens of prompts, on the CPU; `length` tokens are read, the rest is cut."""
+        texts = [prompt.text for prompt in prompts]
+        read = self.tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+            return_offsets_mapping=self.tokenizer.is_fast,
+        )
+        mask = read["attention_mask"]
+        output = self.network.to(device)(input_ids=read["input_ids"].to(device), attention_mask=mask.to(device))
+        tokens = (output.last_hidden_state.float().cpu() * mask[..., None]).clamp(-LARGEST, LARGEST)
+        weights = mask * self._weights(prompts, read.get("offset_mapping"), length)
+        if self.contrastive:
+            return Encoded(output.pooler_output.float().cpu(), tokens, weights)
+        mean = (tokens * weights[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return Encoded(mean, tokens, weights)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, those at its ends among them."""
+        return [len(ids) for ids in self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+
+    @staticmethod
+    def _weights(prompts: Sequence[Prompt], offsets: Tensor | None, length: int) -> Tensor:
+        """The weight of each token, (B, length): that of the phrase in which its first letter is."""
+        weights = torch.ones(len(prompts), length)
+        for row, prompt in enumerate(prompts):
+            if all(weight in (0, 1) for _, weight in prompt.phrases):
+                continue
+            if offsets is None:
+                raise ValueError(
+                    "A phrase has a weight, and the tokenizer of this text encoder does not say which tokens it "
+                    "became. Omit the weights."
+                )
+            letters = [weight for text, weight in prompt.phrases if weight for _ in text]
+            for place, (start, end) in enumerate(offsets[row].tolist()):
+                weights[row, place] = letters[start] if end > start else 1
+        return weights
+
+
+@cache
+def load_encoder(model: str) -> PretrainedEncoder:
+    """The encoder in a folder, or of this name on the Hub; loaded once.
+
+    Raises:
+        ValueError: If transformers is not installed, or the model cannot be had, or is none that encodes text.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise ValueError(
+            "A pretrained text encoder needs the package transformers, which is not installed. "
+            'Install it: pip install "noisekiln[text]".'
+        )
+    transformers = importlib.import_module("transformers")
+    place, options = _place_of(model, transformers)
+    try:
+        config = transformers.AutoConfig.from_pretrained(place, **options)
+        kind, contrastive = _kind_of(config, transformers)
+        network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, KeyError, ValueError, RuntimeError, ImportError) as error:
+        raise ValueError(
+            f"`model={model}`: transformers cannot read it as a text encoder ({reason_of(error, 300)}). Give a folder "
+            "with config.json, model.safetensors and the files of its tokenizer, or a name on the Hub."
+        ) from error
+    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    if missing:
+        raise ValueError(
+            f"`model={model}`: the folder lacks weights of the network ({listed(sorted(missing), 3)}), so it would "
+            "encode at random. Download the model again."
+        )
+    network = (network.get_encoder() if config.is_encoder_decoder and _has_decoder(network) else network).float().eval()
+    network.requires_grad_(False)
+    return PretrainedEncoder(
+        network,
+        _padding(tokenizer),
+        contrastive,
+        min(int(tokenizer.model_max_length), _positions(network.config), LONGEST),
+        int(network.config.hidden_size),
+        _checksum(network, tokenizer),
+    )
+
+
+def _place_of(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
+    """Where transformers finds a model, and the options with which it does not wait for an unreachable Hub."""
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    folder = expand_home(model)
+    if folder.is_dir():
+        return str(folder), options
+    if model.startswith((".", "~", os.sep)) or model.count("/") > 1 or "\\" in model:
+        raise ValueError(
+            f"`model={model}`: there is no such folder. Give the folder of a text encoder, with config.json, "
+            "model.safetensors and the files of its tokenizer, or a name on the Hub."
+        )
+    try:
+        transformers.AutoConfig.from_pretrained(model, **options)
+        transformers.AutoTokenizer.from_pretrained(model, **options)
+        return model, options
+    except (OSError, ValueError):  # not among the downloaded models
+        pass
+    hub = importlib.import_module("huggingface_hub")
+    try:
+        hub.HfApi().model_info(model, timeout=TIMEOUT)
+    except Exception as error:  # of whichever library the Hub's client uses for the network
+        raise ValueError(
+            f"`model={model}` is neither a folder nor among the downloaded models, and the Hub does not give it "
+            f"({class_and_reason(error)}). Correct the name; or, without a network, download it on another computer by "
+            f"`huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder as `model`."
+        ) from error
+    return model, options | {"local_files_only": False}
+
+
+def _kind_of(config: Any, transformers: Any) -> tuple[Any, bool]:
+    """The class of transformers that encodes text with such a model, and whether its pooled vector is trained."""
+    if config.model_type in CONTRASTIVE:
+        return getattr(transformers, CONTRASTIVE[config.model_type]), True
+    mapping = transformers.models.auto.modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    known = config.model_type in mapping
+    return (transformers.AutoModelForTextEncoding if known else transformers.AutoModel), False
+
+
+def _has_decoder(network: Any) -> bool:
+    return hasattr(network, "decoder")
+
+
+def _padding(tokenizer: Any) -> Any:
+    """The tokenizer; one of a decoder, which has no sign for padding, pads with the sign of the end."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _positions(config: Any) -> int:
+    """Tokens that a network has positions for; T5's are relative, so it has no limit."""
+    return int(getattr(config, "max_position_embeddings", None) or LONGEST)
+
+
+def _checksum(network: Any, tokenizer: Any) -> str:
+    found = hashlib.sha256(digest(network.state_dict()).encode())
+    found.update(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "replace"))
+    return found.hexdigest()[:16]
+
+
+def is_folder(model: str) -> Path | None:
+    """The whole path of a model that is a folder; None for a name on the Hub."""
+    folder = expand_home(model)
+    return folder.resolve() if folder.is_dir() else None

@@ -1,0 +1,55 @@
+"""What all conditioners of text have in common: captions, parts of captions, negative prompts."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.language.captions import captions_of, shorter_captions
+from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, read_prompt
+from noisekiln.data import Split
+
+
+class TextConditioner(Conditioner):
+    """A conditioner of prompts; an image may have several captions, one on each line of its text."""
+
+    kind: ClassVar[str] = "text"
+    plural: ClassVar[str] = "captions"
+    most_parts: ClassVar[int] = 4  # shorter captions that are made of one
+
+    @abstractmethod
+    def encode(self, values: Sequence[str]) -> Tensor:  # noqa: D102 (the base class says it)
+        ...
+
+    def values(self, images: Split, class_names: tuple[str, ...]) -> list[Caption | None] | None:
+        """The first caption of each image."""
+        found = self.alternatives(images, class_names)
+        return None if found is None else [captions[0] for captions in found]
+
+    def alternatives(self, images: Split, class_names: tuple[str, ...]) -> list[list[Caption | None]] | None:
+        """The captions of each image."""
+        found = [[Caption(text) for text in captions_of(each)] for each in images.captions or ()]
+        return [[*captions] if captions else [None] for captions in found] if any(found) else None
+
+    def parts(self, value: str, seed: str) -> list[Caption]:
+        """Captions of some of its clauses."""
+        return [Caption(text) for text in shorter_captions(value, self.most_parts, seed)]
+
+    def unwanted(self, values: Sequence[str | None]) -> Tensor:
+        """Ids of the negative prompts."""
+        return self.encode_all([(read_prompt(value).negative or None) if value else None for value in values])
+
+    def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
+        wanted, _, negative = str(value).partition(NEGATIVE)
+        return {"prompt": wanted.strip(), **({"negative_prompt": negative.strip()} if negative.strip() else {})}
+
+
+def check_is_text(prompt: object) -> None:
+    """Raise ValueError for a prompt that is not text."""
+    if not isinstance(prompt, str):
+        raise ValueError(
+            f"The prompt {prompt!r} is not text, and this model's conditions are words. "
+            "Give text, such as 'a red hat', or None for an unconditional image."
+        )
