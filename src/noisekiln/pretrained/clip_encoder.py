@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from noisekiln.conditioners.language.prompt import Prompt
 from noisekiln.pretrained.libraries import transformers
 
+WHOLE = 1000  # the weight 1, in whole numbers
 CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
 
@@ -88,26 +90,34 @@ class ClipEncoder(nn.Module):
         """Size of the pooled text, 0 without a projection."""
         return int(self.network.config.projection_dim) if hasattr(self.network, "text_projection") else 0
 
-    def ids(self, prompts: Sequence[str]) -> Tensor:
-        """Ids of the tokens of prompts, cut or filled up to the length: (B, length) int64."""
-        rows = []
-        for prompt in prompts:
-            ids = self._rules().encode(prompt).ids
-            ids = [*ids[: self.length - 1], ids[-1]] if len(ids) > self.length else ids
-            rows.append(ids + [self.padding] * (self.length - len(ids)))
-        return torch.tensor(rows, dtype=torch.int64).view(-1, self.length)
+    def ids(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Ids of the tokens of prompts, cut or filled up to the length, and their weights: (B, 2, length) int64."""
+        rows = [self._row(prompt) for prompt in prompts]
+        return torch.tensor(rows, dtype=torch.int64).view(-1, 2, self.length)
 
-    def cut_from(self, prompt: str) -> tuple[int, str]:
+    def cut_from(self, prompt: Prompt) -> tuple[int, str]:
         """How many tokens a prompt has, without beginning and end, and the text of those that are not read."""
-        encoding = self._rules().encode(prompt)
+        text = prompt.text.strip()
+        encoding = self._rules().encode(text)
         count, read = len(encoding.ids) - 2, self.length - 2
-        return count, "" if count <= read else prompt[encoding.offsets[read + 1][0] :].strip()
+        return count, "" if count <= read else text[encoding.offsets[read + 1][0] :]
 
     def forward(self, ids: Tensor) -> Encoded:
-        """Tokens and pooled text of ids (B, length)."""
-        output = self.network(ids, output_hidden_states=self.penultimate)
-        tokens: Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
-        return Encoded(tokens, getattr(output, "text_embeds", None))
+        """Tokens and pooled text of ids and weights (B, 2, length)."""
+        tokens, weights = ids.unbind(1)
+        output = self.network(tokens, output_hidden_states=self.penultimate)
+        made: Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
+        return Encoded(made * (weights / WHOLE)[..., None].to(made), getattr(output, "text_embeds", None))
+
+    def _row(self, prompt: Prompt) -> tuple[list[int], list[int]]:
+        """Ids and weights of one prompt."""
+        encoding = self._rules().encode(prompt.text)
+        of_signs = [round(WHOLE * weight) for text, weight in prompt.phrases if weight for _ in text]
+        weights = [of_signs[start] if start < end else WHOLE for start, end in encoding.offsets]
+        ids, kept, more = encoding.ids, self.length - 1, self.length - len(encoding.ids)
+        if more < 0:
+            return [*ids[:kept], ids[-1]], [*weights[:kept], WHOLE]
+        return [*ids, *[self.padding] * more], [*weights, *[WHOLE] * more]
 
     def _rules(self) -> Any:
         """The tokenizer, read from its buffer when it is first used."""

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.language.prompt import read_prompt
+from noisekiln.conditioners.language.text_conditioner import TextConditioner, check_is_text
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
 from noisekiln.errors import shorten
@@ -15,10 +16,11 @@ from noisekiln.pretrained.clip_encoder import ClipEncoder
 ZEROS = -1  # in place of a token's id: the condition is zeros
 
 
-class ClipText(Conditioner):
+class ClipText(TextConditioner):
     """Tokens of all encoders side by side, and the pooled text of the last one if it has a projection.
 
-    An image without a condition is one with the empty prompt; in XL, the condition of zeros.
+    An image without a condition is one with the empty prompt; in XL, the condition of zeros. Weights of phrases multiply
+    their tokens.
 
     Args:
         configs: The `config.json` of each encoder, as text.
@@ -29,8 +31,6 @@ class ClipText(Conditioner):
         zeros: Whether an image without a condition has zeros as its condition.
     """
 
-    kind: ClassVar[str] = "text"
-    plural: ClassVar[str] = "captions"
     needs: ClassVar[str] = "captions (in a metadata.csv, or a .txt file beside each image)"
 
     def __init__(
@@ -69,44 +69,36 @@ class ClipText(Conditioner):
         """This conditioner if there are captions: nothing is trained in it."""
         return self if self.values(data.train, data.class_names) is not None and self._all() else None
 
-    def values(self, images: Split, class_names: tuple[str, ...]) -> list[str | None] | None:  # noqa: D102
-        captions = images.captions or ()
-        return [caption or None for caption in captions] if any(captions) else None
-
     def encode(self, values: Sequence[str]) -> Tensor:
-        """Ids of the tokens of each prompt for each encoder, (B, encoders, length); what exceeds the length is cut.
+        """For each prompt and encoder the ids of its tokens, and their weights in thousandths: (B, encoders, 2, length).
+
+        What exceeds the length is cut.
 
         Raises:
             ValueError: For a prompt that is not text.
         """
         for prompt in values:
-            if not isinstance(prompt, str):
-                raise ValueError(
-                    f"The prompt {prompt!r} is not text, and this model's conditions are prompts. "
-                    "Give text, such as 'a red hat', or None for an unconditional image."
-                )
-        return torch.stack([each.ids(values) for each in self._all()], dim=1)
+            check_is_text(prompt)
+        prompts = [read_prompt(prompt) for prompt in values]
+        return torch.stack([each.ids(prompts) for each in self._all()], dim=1)
 
     def nothing(self, count: int) -> Tensor:  # noqa: D102 (the base class says it)
         if self.zeros:
-            return torch.full((count, len(self._all()), self.length), ZEROS)
-        return self.encode([""]).repeat(count, 1, 1)
+            return torch.full((count, len(self._all()), 2, self.length), ZEROS)
+        return self.encode([""]).repeat(count, 1, 1, 1)
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Cond:
         """Tokens (B, length, D), and the pooled text (B, D') or None."""
         encoded = [each(own.clamp(min=0)) for each, own in zip(self._all(), ids.unbind(1), strict=True)]
-        kept = (ids[:, 0, 0] != ZEROS).to(encoded[0].tokens)
+        kept = (ids[:, 0, 0, 0] != ZEROS).to(encoded[0].tokens)
         pooled = encoded[-1].pooled
         tokens = torch.cat([each.tokens for each in encoded], dim=-1) * kept.view(-1, 1, 1)
         return Cond(vector=None if pooled is None else pooled * kept.view(-1, 1), tokens=tokens)
 
-    def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
-        return {"prompt": str(value)}
-
     def cut_from(self, value: str) -> str:
         """A note on a prompt with more tokens than are read, with the text that is cut."""
-        count, cut = self._all()[0].cut_from(value)
+        count, cut = self._all()[0].cut_from(read_prompt(value))
         if not cut:
             return ""
         return (
@@ -116,8 +108,8 @@ class ClipText(Conditioner):
 
     def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:
         """A note on captions that are longer than what is read."""
-        captions = [caption for caption in images.captions or () if caption]
-        long = sum(bool(self._all()[0].cut_from(caption)[1]) for caption in captions)
+        captions = [text for texts in self.alternatives(images, class_names) or () for text in texts if text]
+        long = sum(bool(self._all()[0].cut_from(read_prompt(text))[1]) for text in captions)
         if not long:
             return []
         return [f"{long:,} of {len(captions):,} captions have more than the {self.length - 2} tokens that CLIP reads"]
