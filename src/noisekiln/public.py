@@ -14,6 +14,7 @@ from noisekiln.api import generate as generate
 from noisekiln.api import inpaint as inpaint
 from noisekiln.api import interpolate as interpolate
 from noisekiln.api import load as load
+from noisekiln.api import load_pretrained as load_pretrained
 from noisekiln.api import measure as measure
 from noisekiln.api import merge as merge
 from noisekiln.api import outpaint as outpaint
@@ -36,6 +37,7 @@ from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder as Diffu
 from noisekiln.codecs.pixels import Pixels as Pixels
 from noisekiln.conditioners.base import Conditioner as Conditioner
 from noisekiln.conditioners.class_label import ClassLabel as ClassLabel
+from noisekiln.conditioners.pretrained_text import PretrainedText as PretrainedText
 from noisekiln.conditioners.text import Text as Text
 from noisekiln.conditions import NOTHING as NOTHING
 from noisekiln.conditions import Cond as Cond

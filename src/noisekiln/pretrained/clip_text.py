@@ -70,7 +70,7 @@ class ClipText(TextConditioner):
         return self if self.values(data.train, data.class_names) is not None and self._all() else None
 
     def encode(self, values: Sequence[str]) -> Tensor:
-        """For each prompt and encoder the ids of its tokens, and their weights in thousandths: (B, encoders, 2, length).
+        """Ids of the tokens of each prompt for each encoder, and their weights in thousandths: (B, encoders, 2, length).
 
         What exceeds the length is cut.
 

@@ -97,7 +97,7 @@ class PipelineFolder:
             raise ValueError(
                 f"{folder} has its weights as a pickle ({listed(pickles, 2)}), and opening one runs any code that is "
                 "in it; noisekiln reads none. Download the files that end in .safetensors. If there are none and you "
-                "trust these: DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER) of diffusers writes them."
+                "trust these, DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER) writes them."
             )
         raise ValueError(f"{folder} has no weights (*.safetensors). Download the whole repository again.")
 
