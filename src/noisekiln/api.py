@@ -32,8 +32,8 @@ from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedBy
 
 __all__ = [
     "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "fine_tune_on", "generate", "inpaint",
-    "interpolate", "load", "load_pretrained", "measure", "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "train_codec",
-    "unmerge", "upscale", "variations",
+    "interpolate", "load", "load_pretrained", "measure", "merge", "outpaint", "post_hoc_ema", "restore",
+    "style", "train", "train_codec", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 

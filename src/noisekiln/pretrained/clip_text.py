@@ -19,8 +19,8 @@ ZEROS = -1  # in place of a token's id: the condition is zeros
 class ClipText(TextConditioner):
     """Tokens of all encoders side by side, and the pooled text of the last one if it has a projection.
 
-    An image without a condition is one with the empty prompt; in XL, the condition of zeros. Weights of phrases multiply
-    their tokens.
+    An image without a condition is one with the empty prompt; in XL, the condition of zeros. Weights of phrases
+    multiply their tokens.
 
     Args:
         configs: The `config.json` of each encoder, as text.
@@ -70,7 +70,7 @@ class ClipText(TextConditioner):
         return self if self.values(data.train, data.class_names) is not None and self._all() else None
 
     def encode(self, values: Sequence[str]) -> Tensor:
-        """Ids of the tokens of each prompt for each encoder, and their weights in thousandths: (B, encoders, 2, length).
+        """Ids and weights, in thousandths, of the tokens of each prompt, for each encoder: (B, encoders, 2, length).
 
         What exceeds the length is cut.
 

@@ -1,13 +1,14 @@
 """Pipelines from the Hugging Face Hub: downloaded once, then read from the cache."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-from noisekiln.errors import reason_of
+from noisekiln.errors import class_and_reason
 from noisekiln.paths import expand_home
 from noisekiln.pretrained.libraries import diffusers, quiet
 
-SECONDS = 10  # until the hub is said to be out of reach
+SECONDS = 5.0  # until the hub is said to be out of reach
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # components that are not used
 
 
@@ -26,55 +27,50 @@ def find_pipeline(name_or_folder: str | Path, *, offline: bool = False, half: bo
     if expand_home(text).exists() or not _may_be_on_the_hub(text):
         return expand_home(text)
     name, _, revision = text.partition("@")
-    found = _download(name, revision or None, "fp16" if half else None, offline)
-    return found if found is not None else _whole(_download(name, revision or None, None, offline), name)
+    if offline:
+        return _cached(name, revision or None, f"`offline`: {name} was not downloaded before")
+    diffusers()  # raises if it is not installed
+    hub: Any = importlib.import_module("huggingface_hub")
+    try:
+        found = hub.HfApi().model_info(name, revision=revision or None, timeout=SECONDS)
+    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
+        raise ValueError(
+            f"There is no folder {name!r}, and the hub has no repository {text!r} that you may read. Check the "
+            "spelling; one that is gated has a licence to accept on its page, then log in: `hf auth login`."
+        ) from error
+    except Exception as error:  # of whichever library the hub's client uses for the network
+        return _cached(name, revision or None, f"the hub cannot be reached ({class_and_reason(error)})")
+    files = [sibling.rfilename for sibling in found.siblings or ()]
+    return _download(name, revision or None, "fp16" if half and _has_half(files) else None)
 
 
-def _download(name: str, revision: str | None, variant: str | None, offline: bool) -> Path | None:
-    """The folder of a repository in the cache; None if it has no such variant."""
-    library = diffusers()
-    import httpx
-    import requests
-    from huggingface_hub import constants, errors
+def _download(name: str, revision: str | None, variant: str | None) -> Path:
+    """The folder in the cache, after what it lacks was downloaded, with bars of the hub's own."""
+    options: dict[str, Any] = {**dict.fromkeys(LEFT_OUT), "use_safetensors": True}
+    try:
+        return Path(diffusers().DiffusionPipeline.download(name, revision=revision, variant=variant, **options))
+    except Exception as error:  # of whichever library the hub's client uses for the network
+        raise ValueError(
+            f"{name} cannot be downloaded ({class_and_reason(error)}). The same command continues where it stopped; "
+            "if the repository has no weights in safetensors, choose another."
+        ) from error
 
-    options: dict[str, Any] = dict.fromkeys(LEFT_OUT)
-    before = constants.HF_HUB_ETAG_TIMEOUT
-    constants.HF_HUB_ETAG_TIMEOUT = SECONDS
+
+def _cached(name: str, revision: str | None, why: str) -> Path:
+    """The folder in the cache, without the network."""
+    hub: Any = importlib.import_module("huggingface_hub")
     try:
         with quiet():
-            return Path(
-                library.DiffusionPipeline.download(
-                    name, revision=revision, variant=variant, use_safetensors=True, local_files_only=offline, **options
-                )
-            )
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+            return Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
+    except Exception as error:
         raise ValueError(
-            f"There is no folder {name!r}, and the hub has no repository of this name that you may read "
-            f"({reason_of(error)}). Check the spelling and the revision; of one that is gated, accept its licence on "
-            "its page, and log in: hf auth login."
+            f"There is no folder {name!r}, and {why}. Without a network: on a computer that has one, run "
+            f"`hf download {name} --local-dir FOLDER`, copy that folder, and give its path."
         ) from error
-    except (OSError, httpx.HTTPError, requests.RequestException, errors.HfHubHTTPError) as error:
-        raise ValueError(_out_of_reach(name, error, offline)) from error
-    except ValueError as error:
-        if variant is not None and "variant" in str(error):
-            return None
-        raise ValueError(f"{name} cannot be downloaded: {reason_of(error)}. Check its page on the hub.") from error
-    finally:
-        constants.HF_HUB_ETAG_TIMEOUT = before
 
 
-def _out_of_reach(name: str, error: Exception, offline: bool) -> str:
-    why = "it was not downloaded before" if offline else f"the hub cannot be reached ({reason_of(error)})"
-    return (
-        f"There is no folder {name!r}, and {why}. Without a network: on a computer that has one, run "
-        f"`hf download {name} --local-dir FOLDER`, copy that folder, and give its path."
-    )
-
-
-def _whole(found: Path | None, name: str) -> Path:
-    if found is None:
-        raise ValueError(f"{name} cannot be downloaded: it has no weights. Check its page on the hub.")
-    return found
+def _has_half(files: list[str]) -> bool:
+    return any(file.startswith("unet/") and file.endswith(".fp16.safetensors") for file in files)
 
 
 def _may_be_on_the_hub(text: str) -> bool:

@@ -71,7 +71,7 @@ def load_pretrained(
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise ValueError(f"{folder.path} is damaged ({reason_of(error)}). Download it again.") from error
-    model.requires_grad_(False)
+    model.codec.requires_grad_(False)
     if low_memory:
         save_memory(model, place)
     else:
@@ -150,5 +150,5 @@ def _dtype(weights: str, device: torch.device) -> torch.dtype:
         return torch.float32 if device.type == "cpu" else torch.float16
     if weights not in DTYPES:
         known = did_you_mean(str(weights), ["auto", *DTYPES], "values")
-        raise ValueError(f"`weights={weights}` is not a precision. {known}")
+        raise ValueError(f"Weights cannot be held in the precision {weights!r}. {known}")
     return DTYPES[weights]
