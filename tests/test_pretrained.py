@@ -1,10 +1,13 @@
 """Stable Diffusion of diffusers as a model: equal to its own pipeline, and driven by everything that drives ours."""
 
+import runpy
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import noisekiln as nk
 from conftest import save_image
@@ -310,3 +313,16 @@ def test_what_was_downloaded_before_is_read_without_the_network(monkeypatch, fol
     monkeypatch.setattr(hub, "snapshot_download", lambda *a, **o: download(*a, cache_dir=tmp_path, **o))
     monkeypatch.chdir(tmp_path)
     assert nk.load_pretrained("me/tiny", offline=True).size == (SIDE, SIDE)
+
+
+# --- the notes' ten lines
+
+
+def test_the_notes_lines_and_noisekiln_make_the_same_picture(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = Path(__file__).parents[1] / "examples" / "pretrained_notes.py"
+    runpy.run_path(str(example))["main"](["--model", str(folders["sd"]), "--steps", "4"])
+    notes, own = (np.asarray(Image.open(file)).astype(int) for file in sorted(tmp_path.glob("*.png")))
+    assert notes.shape == (SIDE, SIDE, 3)
+    assert np.abs(notes - own).max() <= 1
+    assert notes.std() > 5

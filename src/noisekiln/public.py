@@ -172,7 +172,6 @@ from noisekiln.samplers.ddim import DDIM as DDIM
 from noisekiln.samplers.dpmpp_2m import DPMpp2M as DPMpp2M
 from noisekiln.samplers.heun import Heun as Heun
 from noisekiln.samplers.resample import Resample as Resample
-from noisekiln.schedules.base import BetaTable as BetaTable
 from noisekiln.schedules.base import Schedule as Schedule
 from noisekiln.schedules.cosine import Cosine as Cosine
 from noisekiln.schedules.karras import Karras as Karras

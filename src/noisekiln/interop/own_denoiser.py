@@ -21,7 +21,8 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
 from noisekiln.predictions import PREDICTIONS, Prediction
-from noisekiln.schedules.base import BetaTable, Schedule
+from noisekiln.schedules.base import Schedule
+from noisekiln.schedules.tables.beta_table import BetaTable
 
 MAX_SIDE, MAX_CHANNELS, MAX_CLASSES = 1 << 15, 1 << 12, 1_000_000  # what no memory holds is refused at once
 TIMES = ("steps", "fractional", "continuous")

@@ -20,7 +20,7 @@ from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import start_name
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.schedules.base import BetaTable
+from noisekiln.schedules.tables.beta_table import BetaTable
 from noisekiln.tasks.base import Task
 
 

@@ -66,7 +66,7 @@ class ClipEncoder(nn.Module):
         rules.no_padding()
         text = rules.to_str().encode()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        arguments = {
+        arguments: dict[str, Any] = {
             "config": json.dumps(config, separators=(",", ":")),
             "tokenizer_bytes": len(text),
             "padding": int(reader.pad_token_id),

@@ -55,9 +55,11 @@ class ClipText(TextConditioner):
         cls, encoders: Sequence[ClipEncoder], arguments: Sequence[dict[str, Any]], penultimate: bool, zeros: bool
     ) -> Self:
         """A conditioner of encoders that are loaded already, each with the arguments that make it again."""
-        columns = [tuple(each[name] for each in arguments) for name in ("config", "tokenizer_bytes", "padding")]
+        configs, sizes, padding = (
+            tuple(each[name] for each in arguments) for name in ("config", "tokenizer_bytes", "padding")
+        )
         with torch.device("meta"):
-            made = cls(*columns, min(each["length"] for each in arguments), penultimate, zeros)
+            made = cls(configs, sizes, padding, min(each["length"] for each in arguments), penultimate, zeros)
         made.encoders = nn.ModuleList(encoders)
         return made
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from noisekiln.errors import class_and_reason
 from noisekiln.paths import expand_home
-from noisekiln.pretrained.libraries import diffusers, quiet
+from noisekiln.pretrained.libraries import check_installed, diffusers
 
 SECONDS = 5.0  # until the hub is said to be out of reach
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # components that are not used
@@ -29,7 +29,7 @@ def find_pipeline(name_or_folder: str | Path, *, offline: bool = False, half: bo
     name, _, revision = text.partition("@")
     if offline:
         return _cached(name, revision or None, f"`offline`: {name} was not downloaded before")
-    diffusers()  # raises if it is not installed
+    check_installed()
     hub: Any = importlib.import_module("huggingface_hub")
     try:
         found = hub.HfApi().model_info(name, revision=revision or None, timeout=SECONDS)
@@ -60,8 +60,7 @@ def _cached(name: str, revision: str | None, why: str) -> Path:
     """The folder in the cache, without the network."""
     hub: Any = importlib.import_module("huggingface_hub")
     try:
-        with quiet():
-            return Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
+        return Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
     except Exception as error:
         raise ValueError(
             f"There is no folder {name!r}, and {why}. Without a network: on a computer that has one, run "

@@ -1,5 +1,6 @@
 """The libraries that pretrained models come from, imported when one is used."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ def diffusers() -> Any:
     Raises:
         ValueError: If it, or transformers, is not installed.
     """
-    _check_installed()
+    check_installed()
     with quiet():
         import diffusers
 
@@ -27,7 +28,7 @@ def transformers() -> Any:
     Raises:
         ValueError: If it, or diffusers, is not installed.
     """
-    _check_installed()
+    check_installed()
     import transformers
 
     return transformers
@@ -36,8 +37,7 @@ def transformers() -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Both libraries without bars and hints: they are about what these functions decide."""
-    from transformers.utils import logging
-
+    logging: Any = importlib.import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -49,7 +49,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raise ValueError if one of the libraries is not installed; neither is imported, which takes seconds."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise ValueError(

@@ -6,9 +6,9 @@ from typing import Any, get_args
 from noisekiln.components.registry import did_you_mean
 from noisekiln.model.sampling import Sampling
 from noisekiln.predictions import EPS, X0, Prediction, V
-from noisekiln.schedules.base import BetaTable
 from noisekiln.schedules.linear_betas import LinearBetas
 from noisekiln.schedules.scaled_linear_betas import ScaledLinearBetas
+from noisekiln.schedules.tables.beta_table import BetaTable
 from noisekiln.schedules.timesteps import Spacing, Timesteps
 
 PREDICTED = {"epsilon": EPS, "v_prediction": V, "sample": X0}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noisekiln.components.limits import MOST_STEPS, check_at_most
-from noisekiln.schedules.base import BetaTable
+from noisekiln.schedules.tables.beta_table import BetaTable
 
 
 @dataclass(frozen=True)

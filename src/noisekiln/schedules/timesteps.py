@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from noisekiln.levels import CLEAN, Level
-from noisekiln.schedules.base import BetaTable, Schedule
+from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.scaled_linear_betas import ScaledLinearBetas
+from noisekiln.schedules.tables.beta_table import BetaTable
 
 Spacing = Literal["leading", "linspace", "trailing"]
 
