@@ -66,7 +66,7 @@ def _encoder(width: int, projection: int = 0) -> Any:
         num_attention_heads=4, max_position_embeddings=77, bos_token_id=0, eos_token_id=1, pad_token_id=1,
         projection_dim=projection or width,
     )  # fmt: skip
-    kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
+    kind: Any = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
     return kind(config).eval()
 
 

@@ -55,7 +55,7 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
         backbone=spec,
         prediction=denoiser.prediction.name,
         noise_label=settings.noise_label or describe(denoiser.noise_label),
-        draw=_draw(settings, denoiser.noise_label),
+        draw=_own_draw(settings, denoiser.noise_label),
         guidance=default.guidance if settings.guidance is None else settings.guidance,
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
@@ -111,7 +111,7 @@ def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) 
     return lines
 
 
-def _draw(settings: Settings, label: NoiseLabel) -> str:
+def _own_draw(settings: Settings, label: NoiseLabel) -> str:
     """The requested draw; by default, for a network that reads whole steps of a table, one of these."""
     if settings.draw != Settings.draw or not isinstance(label, Time) or not isinstance(label.schedule, BetaTable):
         return settings.draw

@@ -15,7 +15,7 @@ WHOLE = 1000  # the weight 1, in whole numbers
 CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
 
-class Encoded(NamedTuple):
+class ClipOutput(NamedTuple):
     """What a text encoder makes of prompts.
 
     Attributes:
@@ -44,8 +44,9 @@ class ClipEncoder(nn.Module):
         self, config: str, tokenizer_bytes: int, padding: int, length: int = 77, penultimate: bool = False
     ) -> None:
         super().__init__()
-        self.padding, self.length, self.penultimate = padding, length, penultimate
-        self.network: Any = _make(config).eval().requires_grad_(False)
+        self.padding, self.length = padding, length
+        self.penultimate = penultimate
+        self.network: Any = _untrained_encoder(config).eval().requires_grad_(False)
         self.register_buffer("tokenizer", torch.zeros(tokenizer_bytes, dtype=torch.uint8))
         self._read: Any = None
 
@@ -72,7 +73,7 @@ class ClipEncoder(nn.Module):
             "padding": int(reader.pad_token_id),
             "length": min(int(reader.model_max_length), int(config.get("max_position_embeddings", 77))),
         }
-        kind = getattr(library, _class_of(config))
+        kind = getattr(library, _encoder_class(config))
         with torch.device("meta"):
             encoder = cls(**arguments, penultimate=penultimate)
         network = kind.from_pretrained(folder, use_safetensors=True, **how)
@@ -88,7 +89,8 @@ class ClipEncoder(nn.Module):
     @property
     def pooled_width(self) -> int:
         """Size of the pooled text, 0 without a projection."""
-        return int(self.network.config.projection_dim) if hasattr(self.network, "text_projection") else 0
+        has_projection = type(self.network).__name__ == CLASSES[1]
+        return int(self.network.config.projection_dim) if has_projection else 0
 
     def ids(self, prompts: Sequence[Prompt]) -> Tensor:
         """Ids of the tokens of prompts, cut or filled up to the length, and their weights: (B, 2, length) int64."""
@@ -102,12 +104,12 @@ class ClipEncoder(nn.Module):
         count, read = len(encoding.ids) - 2, self.length - 2
         return count, "" if count <= read else text[encoding.offsets[read + 1][0] :]
 
-    def forward(self, ids: Tensor) -> Encoded:
+    def forward(self, ids: Tensor) -> ClipOutput:
         """Tokens and pooled text of ids and weights (B, 2, length)."""
         tokens, weights = ids.unbind(1)
         output = self.network(tokens, output_hidden_states=self.penultimate)
         made: Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
-        return Encoded(made * (weights / WHOLE)[..., None].to(made), getattr(output, "text_embeds", None))
+        return ClipOutput(made * (weights / WHOLE)[..., None].to(made), getattr(output, "text_embeds", None))
 
     def _row(self, prompt: Prompt) -> tuple[list[int], list[int]]:
         """Ids and weights of one prompt."""
@@ -128,13 +130,13 @@ class ClipEncoder(nn.Module):
         return self._read
 
 
-def _make(config: str) -> Any:
+def _untrained_encoder(config: str) -> Any:
     """The untrained model of a `config.json`."""
     settings, library = json.loads(config), transformers()
-    return getattr(library, _class_of(settings))(library.CLIPTextConfig.from_dict(settings))
+    return getattr(library, _encoder_class(settings))(library.CLIPTextConfig.from_dict(settings))
 
 
-def _class_of(config: dict[str, Any]) -> str:
+def _encoder_class(config: dict[str, Any]) -> str:
     """The class of a model; raises ValueError if it is none of the text encoders that can be read."""
     name = next(iter(config.get("architectures") or ["model without a name"]))
     if name not in CLASSES:

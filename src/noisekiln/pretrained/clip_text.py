@@ -43,8 +43,9 @@ class ClipText(TextConditioner):
         zeros: bool = False,
     ) -> None:
         super().__init__()
-        self.configs, self.tokenizer_bytes, self.padding = configs, tokenizer_bytes, padding
-        self.length, self.penultimate, self.zeros = length, penultimate, zeros
+        self.configs, self.tokenizer_bytes = configs, tokenizer_bytes
+        self.padding, self.length = padding, length
+        self.penultimate, self.zeros = penultimate, zeros
         each = zip(configs, tokenizer_bytes, padding, strict=True)
         self.encoders = nn.ModuleList(
             ClipEncoder(config, size, fill, length, penultimate) for config, size, fill in each

@@ -33,7 +33,8 @@ class DiffusersUnet(Backbone):
         self, channels: int = 4, vector: int = 0, tokens: int = 768, image: int = 0, config: str = "", pixels: int = 8
     ) -> None:
         super().__init__()
-        self.channels, self.vector, self.tokens, self.image = channels, vector, tokens, image
+        self.channels, self.image = channels, image
+        self.vector, self.tokens = vector, tokens
         self.config, self.pixels = config, pixels
         if not config:
             raise ValueError(

@@ -28,7 +28,7 @@ def find_pipeline(name_or_folder: str | Path, *, offline: bool = False, half: bo
         return expand_home(text)
     name, _, revision = text.partition("@")
     if offline:
-        return _cached(name, revision or None, f"`offline`: {name} was not downloaded before")
+        return _in_cache(name, revision or None, f"`offline`: {name} was not downloaded before")
     check_installed()
     hub: Any = importlib.import_module("huggingface_hub")
     try:
@@ -39,12 +39,12 @@ def find_pipeline(name_or_folder: str | Path, *, offline: bool = False, half: bo
             "spelling; one that is gated has a licence to accept on its page, then log in: `hf auth login`."
         ) from error
     except Exception as error:  # of whichever library the hub's client uses for the network
-        return _cached(name, revision or None, f"the hub cannot be reached ({class_and_reason(error)})")
+        return _in_cache(name, revision or None, f"the hub cannot be reached ({class_and_reason(error)})")
     files = [sibling.rfilename for sibling in found.siblings or ()]
-    return _download(name, revision or None, "fp16" if half and _has_half(files) else None)
+    return _download_pipeline(name, revision or None, "fp16" if half and _has_half(files) else None)
 
 
-def _download(name: str, revision: str | None, variant: str | None) -> Path:
+def _download_pipeline(name: str, revision: str | None, variant: str | None) -> Path:
     """The folder in the cache, after what it lacks was downloaded, with bars of the hub's own."""
     options: dict[str, Any] = {**dict.fromkeys(LEFT_OUT), "use_safetensors": True}
     try:
@@ -56,7 +56,7 @@ def _download(name: str, revision: str | None, variant: str | None) -> Path:
         ) from error
 
 
-def _cached(name: str, revision: str | None, why: str) -> Path:
+def _in_cache(name: str, revision: str | None, why: str) -> Path:
     """The folder in the cache, without the network."""
     hub: Any = importlib.import_module("huggingface_hub")
     try:
@@ -64,7 +64,7 @@ def _cached(name: str, revision: str | None, why: str) -> Path:
     except Exception as error:
         raise ValueError(
             f"There is no folder {name!r}, and {why}. Without a network: on a computer that has one, run "
-            f"`hf download {name} --local-dir FOLDER`, copy that folder, and give its path."
+            f"`huggingface_hub.snapshot_download({name!r}, local_dir='sd')` in Python, copy that folder, and give it."
         ) from error
 
 

@@ -62,11 +62,11 @@ def load_pretrained(
     """
     check_argument("name_or_folder", name_or_folder, Path)
     place = as_device(device)
-    dtype = _dtype(weights, place)
+    dtype = _weights_dtype(weights, place)
     folder = PipelineFolder.open(find_pipeline(name_or_folder, offline=offline, half=dtype != torch.float32))
     try:
         with quiet():
-            model = _read(folder, scheduler, dtype)
+            model = _assemble(folder, scheduler, dtype)
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -87,16 +87,16 @@ def pipeline_size(path: str | Path) -> tuple[int, int]:
     """
     folder = PipelineFolder.open(path)
     factor = 2 ** (len(folder.config("vae").get("block_out_channels", [0] * 4)) - 1)
-    return _size(folder.config("unet"), (factor, factor))
+    return _trained_size(folder.config("unet"), (factor, factor))
 
 
-def _read(folder: PipelineFolder, scheduler: str | None, dtype: torch.dtype) -> Diffusion:
+def _assemble(folder: PipelineFolder, scheduler: str | None, dtype: torch.dtype) -> Diffusion:
     """The model, on the CPU."""
     settings, unet = folder.config("scheduler"), folder.config("unet")
     table = table_of(settings)
     sampling = sampling_of(settings, table, scheduler)
-    _check_inputs(unet, folder.path)
-    conditioner = _conditioner(folder, dtype)
+    _check_unet_inputs(unet, folder.path)
+    conditioner = _text_conditioner(folder, dtype)
     codec = DiffusersAutoencoder.from_folder(folder.path / "vae", variant=folder.variant("vae")).as_published()
     factor = pixels_per_position(codec)
     how: dict[str, Any] = {"torch_dtype": dtype, "variant": folder.variant("unet")}
@@ -107,10 +107,10 @@ def _read(folder: PipelineFolder, scheduler: str | None, dtype: torch.dtype) -> 
             f"{network.tokens}. They are of different pipelines. Download the whole repository again."
         )
     denoiser = Denoiser(network, prediction_of(settings), Time(table, float(table.steps), from_zero=True))
-    return Diffusion(denoiser, codec, _size(unet, factor), conditioner, sampling)
+    return Diffusion(denoiser, codec, _trained_size(unet, factor), conditioner, sampling)
 
 
-def _conditioner(folder: PipelineFolder, dtype: torch.dtype) -> ClipText:
+def _text_conditioner(folder: PipelineFolder, dtype: torch.dtype) -> ClipText:
     penultimate = len(folder.text_encoders) > 1
     loaded = [
         ClipEncoder.from_folder(
@@ -123,7 +123,7 @@ def _conditioner(folder: PipelineFolder, dtype: torch.dtype) -> ClipText:
     return ClipText.of_encoders(encoders, arguments, penultimate, zeros)
 
 
-def _check_inputs(unet: dict[str, Any], path: Path) -> None:
+def _check_unet_inputs(unet: dict[str, Any], path: Path) -> None:
     """Raise ValueError for a U-Net with inputs that noisekiln does not fill."""
     reads, makes = unet.get("in_channels"), unet.get("out_channels")
     if reads != makes:
@@ -138,14 +138,14 @@ def _check_inputs(unet: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path}: the U-Net has addition_embed_type={unet['addition_embed_type']}, not {TEXT_TIME}.")
 
 
-def _size(unet: dict[str, Any], factor: tuple[int, int]) -> tuple[int, int]:
+def _trained_size(unet: dict[str, Any], factor: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the images that a U-Net was trained on."""
     sides = unet.get("sample_size") or 64
     height, width = sides if isinstance(sides, list | tuple) else (sides, sides)
     return int(height) * factor[0], int(width) * factor[1]
 
 
-def _dtype(weights: str, device: torch.device) -> torch.dtype:
+def _weights_dtype(weights: str, device: torch.device) -> torch.dtype:
     if weights == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     if weights not in DTYPES:

@@ -40,15 +40,15 @@ class PipelineFolder:
             ValueError: If it is no pipeline, or of another kind, lacks a component, or has pickled weights only.
         """
         path = expand_home(folder)
-        _check_is_folder(path)
-        index = _read(path / INDEX)
+        _check_holds_pipeline(path)
+        index = _read_config(path / INDEX)
         made = cls(path, index)
         for component, reason in REASONS.items():
-            if _names(index, component):
+            if _has_part(index, component):
                 raise ValueError(
                     f"{path} is a {index.get('_class_name')}: {reason}. Load {LOADED}; for this one, use diffusers."
                 )
-        _check_unet(path, index)
+        _check_parts(path, index)
         for component in made.components:
             if not (path / component).is_dir():
                 raise ValueError(
@@ -62,7 +62,7 @@ class PipelineFolder:
     @property
     def text_encoders(self) -> list[str]:
         """Names of the text encoders, in order."""
-        return [name for name in ("text_encoder", "text_encoder_2") if _names(self.index, name)]
+        return [name for name in ("text_encoder", "text_encoder_2") if _has_part(self.index, name)]
 
     @property
     def tokenizers(self) -> list[str]:
@@ -77,7 +77,7 @@ class PipelineFolder:
     def config(self, component: str) -> dict[str, Any]:
         """The config of a component."""
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
-        return _read(self.path / component / name)
+        return _read_config(self.path / component / name)
 
     def variant(self, component: str) -> str | None:
         """The variant of a component's weights, "fp16" if there are no others; None for plain ones.
@@ -107,7 +107,7 @@ def is_pipeline(folder: str | Path) -> bool:
     return (expand_home(folder) / INDEX).is_file()
 
 
-def _check_is_folder(path: Path) -> None:
+def _check_holds_pipeline(path: Path) -> None:
     if path.suffix.lower() in (*PICKLES, ".safetensors") and not path.is_dir():
         raise ValueError(
             f"{path} is a single file, and a pipeline is a folder with a part for each component. Convert it with "
@@ -125,9 +125,9 @@ def _check_is_folder(path: Path) -> None:
         )
 
 
-def _check_unet(path: Path, index: dict[str, Any]) -> None:
+def _check_parts(path: Path, index: dict[str, Any]) -> None:
     for component in ("unet", "vae", "text_encoder", "scheduler"):
-        if not _names(index, component):
+        if not _has_part(index, component):
             raise ValueError(
                 f"{path} is a {index.get('_class_name')}, whose {INDEX} has no {component!r}. Load {LOADED}."
             )
@@ -136,13 +136,13 @@ def _check_unet(path: Path, index: dict[str, Any]) -> None:
         raise ValueError(f"{path}: its network is a {kind}. Load {LOADED}.")
 
 
-def _names(index: dict[str, Any], component: str) -> bool:
+def _has_part(index: dict[str, Any], component: str) -> bool:
     """Whether an index names a component; [null, null] stands for one that is left out."""
     entry = index.get(component)
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_config(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """The curve through a table of betas."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from functools import lru_cache
 
 import torch
@@ -10,7 +10,7 @@ from noisekiln.levels import Level
 from noisekiln.schedules.base import Schedule
 
 
-class BetaTable(Schedule):
+class BetaTable(Schedule, ABC):
     """The curve through a table of betas, ``alpha_bar_i = prod_{j <= i} (1 - beta_j)``.
 
     log alpha-bar is interpolated linearly in between, and time (i + 1)/steps hits step i of the table exactly.
