@@ -79,7 +79,7 @@ def test_the_image_is_that_of_diffusers_pipeline(kind, scheduler, folders, pipel
     assert float(images.std()) > 0.05
 
 
-@pytest.mark.parametrize("kind", ["sd", "xl"])
+@pytest.mark.parametrize("kind", ["sd", pytest.param("xl", marks=pytest.mark.slow)])
 def test_a_negative_prompt_is_what_guidance_leads_away_from(kind, folders, pipelines):
     pipeline = pipelines[kind]
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
@@ -191,6 +191,7 @@ def test_inpainting_in_latents_keeps_what_is_known(model):
     torch.testing.assert_close(last.x[:, :, :, 4:], whole[:, :, :, 4:].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_low_memory_and_half_precision_are_the_same_picture(folders, model):
     exact = ours(model, steps=4)[1]
     low = ours(nk.load_pretrained(folders["sd"], low_memory=True), steps=4)[1]
