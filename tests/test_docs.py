@@ -25,7 +25,16 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(noisekiln.__file__).parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
-QUICK = ("architecture", "CONTRIBUTING", "data", "design-changes", "many-machines", "noise", "python")  # to run
+QUICK = (
+    "architecture",
+    "CONTRIBUTING",
+    "data",
+    "design-changes",
+    "many-machines",
+    "noise",
+    "pretrained",
+    "python",
+)  # to run
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 BLOCK = re.compile(
     r"^(?P<marker><!-- not run: .+? -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

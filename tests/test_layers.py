@@ -25,7 +25,7 @@ LAYERS = [
     *("denoisers", "objectives", "optimizers"),
     *("samplers", "guidance", "inverse", "flow"),  # how a sampler moves, where a model aims
     *("ema", "logs", "training", "metrics", "features"),  # know nothing of diffusion
-    *("model", "uses", "plots"),
+    *("model", "uses", "plots", "pretrained"),
     *("plan", "monitor", "session", "evaluation", "runs", "interop"),
     *("api", "public", "cli", "web"),
     *("__init__", "__main__"),

@@ -134,7 +134,7 @@ def test_with_many_steps_the_samples_are_distributed_as_the_data(spec, schedule)
     sampler = build(Sampler, spec)
     mean, std = moments(GAUSSIAN, sampler, levels, *of_noisy_data(levels[0]))
     assert mean == pytest.approx(1.3, abs=5e-3)
-    assert std == pytest.approx(0.7, rel=0.03 if sampler.cost < 10 else 0.05)
+    assert std == pytest.approx(0.7, rel=0.03 if sampler.cost < 10 else 0.06)
 
 
 # --- what holds at any number of steps

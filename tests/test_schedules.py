@@ -40,7 +40,7 @@ def test_coefficients_are_float64_finite_and_in_range(schedule):
 @every_schedule
 def test_time_zero_is_nearly_clean_and_time_one_nearly_noise(schedule):
     assert float(at(schedule, 0.0).nsr) < 0.05
-    assert float(at(schedule, 1.0).nsr) > 20
+    assert float(at(schedule, 1.0).nsr) > 14  # Stable Diffusion ends at 14.6
 
 
 @every_schedule

@@ -19,6 +19,7 @@ from noisekiln.model.join import cascade
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.operators.base import Operator
+from noisekiln.pretrained.load_pretrained import load_pretrained
 from noisekiln.runs.compare_runs import compare
 from noisekiln.runs.ema_length import PostHocEma
 from noisekiln.runs.train import fine_tune_on, measure, train
@@ -31,8 +32,8 @@ from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedBy
 
 __all__ = [
     "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "fine_tune_on", "generate", "inpaint",
-    "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "restore", "style", "train", "train_codec",
-    "unmerge", "upscale", "variations",
+    "interpolate", "load", "load_pretrained", "measure", "merge", "outpaint", "post_hoc_ema", "restore",
+    "style", "train", "train_codec", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from noisekiln.api import generate as generate
 from noisekiln.api import inpaint as inpaint
 from noisekiln.api import interpolate as interpolate
 from noisekiln.api import load as load
+from noisekiln.api import load_pretrained as load_pretrained
 from noisekiln.api import measure as measure
 from noisekiln.api import merge as merge
 from noisekiln.api import outpaint as outpaint
@@ -178,6 +179,8 @@ from noisekiln.schedules.cosine import Cosine as Cosine
 from noisekiln.schedules.karras import Karras as Karras
 from noisekiln.schedules.linear_betas import LinearBetas as LinearBetas
 from noisekiln.schedules.rectified import Rectified as Rectified
+from noisekiln.schedules.scaled_linear_betas import ScaledLinearBetas as ScaledLinearBetas
+from noisekiln.schedules.timesteps import Timesteps as Timesteps
 from noisekiln.tasks.base import Task as Task
 from noisekiln.tasks.colorize import Colorize as Colorize
 from noisekiln.tasks.inpaint import Inpaint as Inpaint

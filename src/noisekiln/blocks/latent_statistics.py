@@ -57,13 +57,19 @@ class LatentStatistics(nn.Module):
             pixels: The images, (N, H, W, C) uint8, in main memory.
             at_once: Images in memory at once.
         """
-        device = self.mean.device
-        latents = torch.cat([encode(part.to(device)).cpu() for part in pixels.split(at_once)])
+        latents = torch.cat([encode(part.to(self.mean.device)).cpu() for part in pixels.split(at_once)])
         std, mean = torch.std_mean(latents.double(), dim=(0, 2, 3), correction=0)  # float64, which not all devices have
         self.mean.copy_(mean.view(-1, 1, 1))
         self.std.copy_(std.clamp(min=SMALLEST).view(-1, 1, 1))
-        first = pixels[:at_once].to(device)
-        x, target = self(encode(first)), first.permute(0, 3, 1, 2).float() / 255
+        self.measure_images(encode, decode, pixels[:at_once])
+
+    @torch.no_grad()
+    def measure_images(
+        self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], pixels: Tensor
+    ) -> None:
+        """Measure scale and error, where mean and deviation are known; arguments are those of `measure`."""
+        pixels = pixels.to(self.mean.device)
+        x, target = self(encode(pixels)), pixels.permute(0, 3, 1, 2).float() / 255
         change = PROBE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
         images = decode(x)
         difference = (decode(x + change) - images).square().mean().sqrt()

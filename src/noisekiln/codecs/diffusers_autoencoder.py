@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from noisekiln.blocks.latent_statistics import LatentStatistics
 from noisekiln.codecs.base import Codec, Size, check_channels
@@ -36,8 +37,12 @@ class DiffusersAutoencoder(Codec):
         self.statistics = LatentStatistics(channels)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Self:
+    def from_folder(cls, folder: Path, variant: str | None = None) -> Self:
         """The autoencoder that diffusers has saved in a folder, which is not fitted yet.
+
+        Args:
+            folder: The folder.
+            variant: Variant of its weights, such as "fp16"; they become fp32.
 
         Raises:
             ValueError: If diffusers is not installed, or cannot read it.
@@ -50,11 +55,25 @@ class DiffusersAutoencoder(Codec):
                 "folder of one, such as the `vae` of a Stable Diffusion."
             ) from error
         try:
-            weights = type(codec.network).from_pretrained(folder).state_dict()
+            weights = type(codec.network).from_pretrained(folder, variant=variant).state_dict()
         except (OSError, RuntimeError, KeyError) as error:
             raise ValueError(f"The autoencoder in {folder} cannot be read ({error}). Download it again.") from error
         codec.network.load_state_dict(weights)
         return codec
+
+    def as_published(self) -> Self:
+        """This codec with the statistics of its config, by which a published diffusion model knows its latents.
+
+        ``x = (latents - shift_factor) scaling_factor``. What it loses is measured on smooth images of random colours.
+        """
+        config, statistics = self.network.config, self.statistics
+        statistics.mean.fill_(config.get("shift_factor") or 0.0)
+        statistics.std.fill_(1 / (config.get("scaling_factor") or 1.0))
+        colours = torch.rand(AT_ONCE, self.image_channels, 4, 4, generator=torch.Generator().manual_seed(0))
+        smooth = F.interpolate(colours, SIDE, mode="bicubic").clamp(0, 1)
+        pixels = smooth.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        statistics.measure_images(self._latents, self.to_image, pixels)
+        return self
 
     @property
     def image_channels(self) -> int:  # noqa: D102 (the base class says it)

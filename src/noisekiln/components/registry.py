@@ -23,6 +23,7 @@ from noisekiln.errors import NoisekilnError, class_and_reason, listed, shorten
 from noisekiln.paths import expand_home
 
 PACKAGE = Path(__file__).parents[1]
+PRETRAINED = "pretrained"  # a room of components that only a loader makes: found by name, but never offered
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
 _modules: dict[Path, tuple[Version, ModuleType]] = {}  # Python files that have run
@@ -84,6 +85,8 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
         return _from_file(base, name, consent)
     room = room_of(base)
     known = names(room)
+    if name not in known and (loaded := _pretrained(base, name)) is not None:
+        return loaded
     if name not in known:
         longer = [other for other in known if other.startswith(f"{name}_")]
         if len(longer) != 1:
@@ -92,10 +95,21 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
             raise ValueError(f"There is no {kind} called {shorten(repr(name), 100)}. {near}")
         name = longer[0]
     module = importlib.import_module(f"noisekiln.{room}.{name}")
-    found = [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
+    found = _components_in(module, base)
     assert len(found) == 1, f"{module.__name__} must define exactly one {base.__name__}, not {found}"
-    kind_found: type[T] = found[0]
-    return kind_found
+    return found[0]
+
+
+def _pretrained(base: type[T], name: str) -> type[T] | None:
+    """The component of this name in the room `PRETRAINED`, if any: saved models name them."""
+    if name not in names(PRETRAINED):
+        return None
+    found = _components_in(importlib.import_module(f"noisekiln.{PRETRAINED}.{name}"), base)
+    return found[0] if found else None
+
+
+def _components_in(module: ModuleType, base: type[T]) -> list[type[T]]:
+    return [kind for kind in vars(module).values() if _is_component(kind, base) and kind.__module__ == module.__name__]
 
 
 def components_of_file(file: Path) -> dict[str, tuple[str, str]]:

@@ -22,7 +22,7 @@ from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
 from noisekiln.predictions import PREDICTIONS, Prediction
 from noisekiln.schedules.base import Schedule
-from noisekiln.schedules.linear_betas import LinearBetas
+from noisekiln.schedules.tables.beta_table import BetaTable
 
 MAX_SIDE, MAX_CHANNELS, MAX_CLASSES = 1 << 15, 1 << 12, 1_000_000  # what no memory holds is refused at once
 TIMES = ("steps", "fractional", "continuous")
@@ -138,7 +138,7 @@ def _chosen_size(size: Any, own: Any) -> tuple[int, int]:
 
 def _time_input(time: TimeInput | None, path: Schedule) -> TimeInput:
     if time is None:
-        return "steps" if isinstance(path, LinearBetas) else "continuous"
+        return "steps" if isinstance(path, BetaTable) else "continuous"
     if not callable(time) and time not in TIMES:
         raise ValueError(f"`time={time}` is not a choice. {did_you_mean(str(time), TIMES, 'values')}")
     return time

@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -60,7 +61,8 @@ class Observation(NamedTuple):
         observed, transpose = torch.func.vjp(self.operator, x)[:2]
 
         def jvp(v: Tensor) -> Tensor:
-            along: Tensor = torch.func.jvp(self.operator, (x,), (v,))[1]
+            with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention, as in a codec, have no such derivative
+                along: Tensor = torch.func.jvp(self.operator, (x,), (v,))[1]
             return along
 
         def vjp(u: Tensor) -> Tensor:

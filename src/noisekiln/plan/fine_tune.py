@@ -9,15 +9,18 @@ from noisekiln.components.registry import name_of
 from noisekiln.components.spec import build, class_of, describe, matches, with_defaults
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
+from noisekiln.draws.steps import Steps
 from noisekiln.errors import counted
 from noisekiln.model.adapter import new_entries, rows_of
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.noise_labels.base import NoiseLabel
+from noisekiln.noise_labels.time import Time
 from noisekiln.plan.conditioning import make_conditioner
 from noisekiln.plan.default_sampling import default_sampling
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import start_name
 from noisekiln.plan.task_data import GENERATE
+from noisekiln.schedules.tables.beta_table import BetaTable
 from noisekiln.tasks.base import Task
 
 
@@ -52,6 +55,7 @@ def settings_from_base_model(settings: Settings, data: DataSet, base: Diffusion)
         backbone=spec,
         prediction=denoiser.prediction.name,
         noise_label=settings.noise_label or describe(denoiser.noise_label),
+        draw=_own_draw(settings, denoiser.noise_label),
         guidance=default.guidance if settings.guidance is None else settings.guidance,
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
@@ -105,6 +109,13 @@ def notes(settings: Settings, data: DataSet, base: Diffusion, model: Diffusion) 
     if base.size != data.size:
         lines.append("it was trained on images of {}x{}, and is fine-tuned on {}x{}".format(*base.size, *data.size))
     return lines
+
+
+def _own_draw(settings: Settings, label: NoiseLabel) -> str:
+    """The requested draw; by default, for a network that reads whole steps of a table, one of these."""
+    if settings.draw != Settings.draw or not isinstance(label, Time) or not isinstance(label.schedule, BetaTable):
+        return settings.draw
+    return describe(Steps(label.schedule, label.schedule.steps))
 
 
 def _check_network(settings: Settings, base: Diffusion, spec: str) -> None:

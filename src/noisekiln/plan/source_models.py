@@ -12,6 +12,8 @@ from noisekiln.files.model_folder import digest, model_folder, read_model_descri
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import checked_model_size
 from noisekiln.plan.settings import Settings
+from noisekiln.pretrained.load_pretrained import load_pretrained, pipeline_size
+from noisekiln.pretrained.pipeline_folder import PipelineFolder, is_pipeline
 
 START = "start"  # folder in a run with a copy of its initial model, so that it can always be resumed
 TEACHER = "teacher"  # folder in a run with a copy of its teacher
@@ -28,6 +30,8 @@ def size_to_load(size: Sides, start: str | Path | None, out: str | Path | None) 
         return size
     kept = Path(out) / START if out else None
     try:
+        if is_pipeline(start) and not (kept and (kept / "model.json").is_file()):
+            return pipeline_size(start)
         # A run that was killed while it copied the model has the folder, but no model.json.
         description = read_model_description(kept if kept and (kept / "model.json").is_file() else start)
         if "cascade" in description:
@@ -63,11 +67,13 @@ def load_teacher(settings: Settings, folder: Path, *, allow_code: bool = False) 
 def load_with_consent(
     place: str | Path, settings: Settings, *, device: str = "cpu", allow_code: bool = False
 ) -> Diffusion:
-    """A model that may run the Python files that the settings name, or any if `allow_code`.
+    """A model that may run the Python files that the settings name, or any if `allow_code`; or a Stable Diffusion.
 
     Raises:
         ValueError: If it does not exist, or needs another Python file.
     """
+    if is_pipeline(place):
+        return load_pretrained(place, device=device, weights="fp32")
     return Diffusion.load(place, device=device, allow_code=consent_to(asdict(settings), allow_code))
 
 
@@ -88,7 +94,7 @@ def check_models_exist(settings: Settings, out: str | Path | None) -> None:
         if source is None or (out is not None and (Path(out) / name / "model.json").is_file()):
             continue
         try:
-            model_folder(Path(source))
+            PipelineFolder.open(source) if is_pipeline(source) else model_folder(Path(source))
         except ValueError as error:
             hint = "" if out else " A run that was started from it can resume without it: give its folder as `out`."
             raise ValueError(f"`{name}={source}`: {error}{hint}") from None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from noisekiln.components.limits import MOST_STEPS, check_at_most
 from noisekiln.estimate import Denoise
-from noisekiln.levels import CLEAN, Level, NoiseSource
+from noisekiln.levels import Level, NoiseSource
 from noisekiln.schedules.base import Schedule
 
 
@@ -63,10 +63,10 @@ def check_steps(steps: Any) -> int:
 
 
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
-    """The levels to visit: `steps` + 1 of them, evenly spaced in the schedule's time from `start`, the last one clean.
+    """The levels to visit: `steps` + 1 of them, mostly evenly spaced in time from `start`, and the last one clean.
 
     A schedule whose time 0 is not clean (`Karras`) is followed to its end in one step less, and the last step goes
-    from there to clean, as in EDM.
+    from there to clean, as in EDM. A schedule with `levels` of its own (`Timesteps`) decides itself.
 
     Raises:
         ValueError: If `steps` is not positive or `start` not in (0, 1].
@@ -76,10 +76,7 @@ def grid(schedule: Schedule, steps: int, start: float = 1.0) -> list[Level]:
         raise ValueError(
             f"Sampling cannot start at time {start}: 0 is clean, 1 is noise. Give a start above 0, and at most 1."
         )
-    ends_clean = bool(schedule(torch.zeros((), dtype=torch.float64)).sigma == 0)
-    times = torch.linspace(start, 0, steps + 1 if ends_clean else steps, dtype=torch.float64)
-    levels = [schedule(time) for time in times[: steps if ends_clean else None]]
-    return [*levels, CLEAN]
+    return schedule.levels(steps, start)
 
 
 def sample(

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from noisekiln.levels import Level
+from noisekiln.levels import CLEAN, Level
 
 
 class Schedule(ABC):
@@ -30,3 +30,17 @@ class Schedule(ABC):
             above = self(middle).angle < angle
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         return (low + high) / 2
+
+    def levels(self, steps: int, start: float) -> list[Level]:
+        """The levels that `steps` steps of sampling visit, noisiest first; `steps` + 1 of them.
+
+        May be overridden by a schedule with a spacing of its own; by default they are evenly spaced in time, and the
+        last one is clean. A curve whose time 0 is not clean is followed to its end in one step less.
+
+        Args:
+            steps: Number of steps, >= 1.
+            start: Time of the first level, in (0, 1].
+        """
+        ends_clean = bool(self(torch.zeros((), dtype=torch.float64)).sigma == 0)
+        times = torch.linspace(start, 0, steps + 1 if ends_clean else steps, dtype=torch.float64)
+        return [*(self(time) for time in times[: steps if ends_clean else None]), CLEAN]

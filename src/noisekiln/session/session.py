@@ -18,6 +18,8 @@ from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import BATCH_SIZE, Progress
+from noisekiln.pretrained.load_pretrained import load_pretrained
+from noisekiln.pretrained.pipeline_folder import is_pipeline
 from noisekiln.session.image_record import ImageRecords, name_of_run
 from noisekiln.session.inputs import NoteCallback, read_image, read_sources
 from noisekiln.session.prompts import RequestedConditions
@@ -77,7 +79,7 @@ class Session:
         """A session with the model in a folder.
 
         Args:
-            folder: Folder of a run, a model or a cascade.
+            folder: Folder of a run, a model or a cascade; or of a Stable Diffusion of diffusers.
             out: Folder for the results.
             prompts: Requested conditions, as text.
             adapters: Adapters to merge, each the folder of a run, and a strength after a colon: "runs/style:0.7".
@@ -89,12 +91,17 @@ class Session:
         Raises:
             ValueError: If there is no such model, adapter or device.
         """
-        model = load(folder, device=pick_device(device), allow_code=allow_code)
+        place = pick_device(device)
+        model: Model = (
+            load_pretrained(folder, device=place)
+            if is_pipeline(folder)
+            else load(folder, device=place, allow_code=allow_code)
+        )
         for adapter in adapters:
-            place, strength = parse_adapter_option(adapter)
+            run, strength = parse_adapter_option(adapter)
             if not isinstance(model, Diffusion):
                 raise ValueError("An adapter is merged into a single model, and this is a cascade. Omit it.")
-            merge(model, place, strength)
+            merge(model, run, strength)
         return cls(model, out, prompts, note, name=name_of_run(folder), command=command)
 
     def require_single_model(self) -> Diffusion:

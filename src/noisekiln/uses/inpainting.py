@@ -49,9 +49,9 @@ def inpaint(
     Raises:
         ValueError: If the mask has another size or other values, or no pixel or every pixel is missing.
     """
-    pixels, missing = as_uint8(model, single_image(image)), _read_mask(missing)
+    pixels, missing = as_uint8(model, single_image(image)), read_mask(missing)
     size = (pixels.shape[1], pixels.shape[2])
-    _check_mask(missing, size)
+    check_mask(missing, size)
     padded = pad_for_codec(model, pixels[0].numpy())
     larger = (padded.shape[0], padded.shape[1])
     known = F.pad((missing < 0.5).float(), (0, larger[1] - size[1], 0, larger[0] - size[0]))
@@ -63,10 +63,10 @@ def inpaint(
         with_holes = torch.cat([as_uint8(model, padded), 255 * known[None, ..., None].byte()], dim=-1)
         progress = apply_task(model, with_holes, Inpaint, method=method, **options)
     cropped = crop_images(progress, size)
-    return map_images(cropped, lambda images: _mix(images, pixels.to(images.device), missing.to(images.device)))
+    return map_images(cropped, lambda images: blend(images, pixels.to(images.device), missing.to(images.device)))
 
 
-def _check_mask(missing: Tensor, size: tuple[int, int]) -> None:
+def check_mask(missing: Tensor, size: tuple[int, int]) -> None:
     """Raise ValueError for a mask of another size or with other values, or one by which nothing would be generated."""
     if tuple(missing.shape) != size:
         shape = "x".join(map(str, missing.shape))
@@ -92,7 +92,7 @@ def _check_mask(missing: Tensor, size: tuple[int, int]) -> None:
         raise ValueError("The mask is full: no pixel is known. Leave some unmarked, or use `sample`.")
 
 
-def _read_mask(missing: MaskLike) -> Tensor:
+def read_mask(missing: MaskLike) -> Tensor:
     """A mask as floats, (H, W): the share of each pixel that is missing."""
     if isinstance(missing, Image.Image):
         missing = missing if missing.mode in ("1", "L", "P") else missing.convert("L")
@@ -109,7 +109,7 @@ def _read_mask(missing: MaskLike) -> Tensor:
     return mask.float() / 255 if is_picture else mask.float()
 
 
-def _mix(images: Tensor, pixels: Tensor, missing: Tensor) -> Tensor:
+def blend(images: Tensor, pixels: Tensor, missing: Tensor) -> Tensor:
     """The images with their known pixels restored: (B, H, W, C) uint8."""
     share = missing[..., None]
     mixed = (share * images.float() + (1 - share) * pixels.float()).round().to(torch.uint8)

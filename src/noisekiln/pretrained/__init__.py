@@ -1,0 +1,1 @@
+"""Pipelines of diffusers, whose weights others have trained, as models of noisekiln."""

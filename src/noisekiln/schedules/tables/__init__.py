@@ -1,0 +1,1 @@
+"""What schedules of discrete steps have in common."""
