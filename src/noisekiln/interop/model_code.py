@@ -1,8 +1,8 @@
 """A trained model as one Python file without noisekiln: the source of its parts, and the calls that build them."""
 
 import inspect
+import sys
 
-from noisekiln import predictions
 from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import build, is_component, settings_of
 from noisekiln.denoisers import Denoiser
@@ -11,6 +11,7 @@ from noisekiln.interop.source_extract import Name, extract_source, name_of_class
 from noisekiln.interop.standalone_model import StandaloneModel
 from noisekiln.model.code_copies import spec_to_save
 from noisekiln.model.diffusion import Diffusion
+from noisekiln.predictions import Prediction
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 from noisekiln.version import VERSION
@@ -42,8 +43,9 @@ def model_code(model: Diffusion, name: str, *, bases: str = "", header: str = ""
     for part in (*network.values(), *parts.values()):
         spec_to_save(part)  # raises if no text describes it
     kinds = {kind for part in (*network.values(), *parts.values()) for kind in _classes_in(part)}
-    prediction = next(each for each, value in vars(predictions).items() if value is denoiser.prediction)
-    roots = [Name(predictions.__name__, prediction), *map(name_of_class, (StandaloneModel, Denoiser))]
+    place = sys.modules[Prediction.__module__]
+    prediction = next(each for each, value in vars(place).items() if value is denoiser.prediction)
+    roots = [Name(place.__name__, prediction), *map(name_of_class, (StandaloneModel, Denoiser))]
     roots += sorted(map(name_of_class, kinds))
     text, names = extract_source(roots, used=("images",))
     calls = {word: _call(part, names) for word, part in (*network.items(), *parts.items())}

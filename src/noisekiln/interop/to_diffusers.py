@@ -21,12 +21,15 @@ from diffusers.configuration_utils import register_to_config"""
 TESTED = "0.42.0"  # of diffusers
 
 
-def write_diffusers_folder(model: Diffusion, out: Path) -> None:
+def write_diffusers_folder(model: Diffusion, out: Path) -> list[str]:
     """Write the files of a pipeline into an empty folder; diffusers is not needed for it.
 
     Args:
         model: The model.
         out: The folder.
+
+    Returns:
+        Notes for the model card: none.
 
     Raises:
         ValueError: If a part of the model is an object of Python that no text describes.
@@ -42,3 +45,4 @@ def write_diffusers_folder(model: Diffusion, out: Path) -> None:
     write_weights(model.state_dict(), place / "diffusion_pytorch_model.safetensors")
     index = {"_class_name": ["pipeline", "NoisekilnPipeline"], "_diffusers_version": TESTED, "model": [name, MODEL]}
     write_json(out / "model_index.json", index)
+    return []
