@@ -10,6 +10,7 @@ from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.images import ImageLike, Images
 from noisekiln.interop.exporting import export
 from noisekiln.interop.hub import download, is_hub_name, push
+from noisekiln.interop.importing import import_model
 from noisekiln.interop.own_denoiser import denoiser
 from noisekiln.inverse.base import Inverse
 from noisekiln.model.adapter import merge, unmerge
@@ -32,7 +33,7 @@ from noisekiln.uses.inpainting import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [
-    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "export", "fine_tune_on", "generate", "inpaint",
+    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "export", "fine_tune_on", "generate", "import_model", "inpaint",
     "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "push", "restore", "style", "train", "train_codec",
     "unmerge", "upscale", "variations",
 ]  # fmt: skip

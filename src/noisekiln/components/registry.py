@@ -23,6 +23,7 @@ from noisekiln.errors import NoisekilnError, class_and_reason, listed, shorten
 from noisekiln.paths import expand_home
 
 PACKAGE = Path(__file__).parents[1]
+IMPORTED = "imported"  # folder of a room with components that only an import makes: they are no choices
 T = TypeVar("T")
 Version = tuple[int, int]  # time of the last change in ns, and size in bytes
 _modules: dict[Path, tuple[Version, ModuleType]] = {}  # Python files that have run
@@ -84,7 +85,9 @@ def find(base: type[T], name: str, consent: Consent = ANY_CODE) -> type[T]:
         return _from_file(base, name, consent)
     room = room_of(base)
     known = names(room)
-    if name not in known:
+    if name in names(f"{room}/{IMPORTED}"):
+        room = f"{room}.{IMPORTED}"
+    elif name not in known:
         longer = [other for other in known if other.startswith(f"{name}_")]
         if len(longer) != 1:
             kind = room.removesuffix("s").replace("_", " ")
