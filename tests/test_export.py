@@ -207,8 +207,8 @@ def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):
     monkeypatch.setattr("noisekiln.interop.to_onnx.find_spec", lambda name: None)
     assert 'pip install "noisekiln[onnx]"' in cli("export", tmp_path / "model", "--to", "onnx").flat
     assert not (tmp_path / "model" / "onnx").exists()
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="starts from an image"):
-        monkeypatch.undo()
         write_onnx_folder(trained(task=nk.Upscale(2)), tmp_path)
 
 

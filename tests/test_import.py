@@ -15,7 +15,7 @@ diffusers = pytest.importorskip("diffusers")
 def saved_ddpm(folder, **scheduler):
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
-        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8,
+        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
     settings = {"clip_sample": False, "timestep_spacing": "trailing"} | scheduler
@@ -55,10 +55,12 @@ def test_a_dit_pipeline_with_classes_makes_the_latents_of_diffusers(tmp_path):
         sample_size=8, num_layers=2, num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8,
         num_embeds_ada_norm=3, norm_num_groups=4,
     )  # fmt: skip
-    vae = diffusers.AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
-                                  up_block_types=("UpDecoderBlock2D",) * 2, sample_size=16)  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 16), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
-    pipe = diffusers.DiTPipeline(dit, vae, scheduler)
+    pipe = diffusers.DiTPipeline(dit.eval(), vae.eval(), scheduler)  # else classes are dropped
     pipe.save_pretrained(tmp_path / "theirs")
     index = tmp_path / "theirs" / "model_index.json"  # published ones hold the names of ImageNet
     names = {"id2label": {"0": "cat, tom", "1": "dog", "2": "hen"}}

@@ -33,9 +33,9 @@ from noisekiln.uses.inpainting import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [
-    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "export", "fine_tune_on", "generate", "import_model", "inpaint",
-    "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "push", "restore", "style", "train", "train_codec",
-    "unmerge", "upscale", "variations",
+    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "export", "fine_tune_on", "generate",
+    "import_model", "inpaint", "interpolate", "load", "measure", "merge", "outpaint", "post_hoc_ema", "push",
+    "restore", "style", "train", "train_codec", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 

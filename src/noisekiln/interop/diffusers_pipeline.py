@@ -1,32 +1,35 @@
 """A diffusion pipeline for a model of noisekiln, which need not be installed: `DiffusionPipeline.from_pretrained`."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 
 
-class NoisekilnPipeline(DiffusionPipeline):
+class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no types
     """Images from classes, prompts or nothing, by the sampler, steps and guidance that the model was saved with."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.register_modules(model=model)
 
     @torch.no_grad()
     def __call__(
         self,
-        prompt=None,
-        class_labels=None,
-        image=None,
-        num_images_per_prompt=1,
-        num_inference_steps=None,
-        guidance_scale=None,
-        generator=None,
-        latents=None,
-        output_type="pil",
-        return_dict=True,
-    ):
+        prompt: str | list[str] | None = None,
+        class_labels: Any = None,
+        image: Any = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> Any:
         """Generate images.
 
         Args:
@@ -57,13 +60,13 @@ class NoisekilnPipeline(DiffusionPipeline):
         images = _OUTPUTS[output_type](pixels)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _with_bar(self, steps, count):
+    def _with_bar(self, steps: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
         with self.progress_bar(total=count) as bar:
             for x in steps:
                 bar.update()
                 yield x
 
-    def _conditions(self, prompt, class_labels, count):
+    def _conditions(self, prompt: Any, class_labels: Any, count: int) -> list[Any]:
         if prompt is not None and class_labels is not None:
             raise ValueError("A prompt and class labels were given, and a model reads one of them. Omit the other.")
         wanted = prompt if prompt is not None else class_labels
@@ -74,14 +77,14 @@ class NoisekilnPipeline(DiffusionPipeline):
         return [each for each in (wanted if isinstance(wanted, list | tuple) else [wanted]) for _ in range(count)]
 
 
-def _noise(like, generator):
+def _noise(like: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
     """Unit noise, drawn image by image in float32 on the generator's device."""
     each = generator if isinstance(generator, list) else [generator] * len(like)
     drawn = [torch.randn(like.shape[1:], generator=one, device=one.device if one else "cpu") for one in each]
     return torch.stack(drawn).to(like)
 
 
-def _source(image, count):
+def _source(image: Any, count: int) -> torch.Tensor:
     """Images as a tensor of bytes, (count, h, w, c)."""
     images = image if isinstance(image, list | tuple) else [image]
     arrays = [torch.from_numpy(np.array(each)) for each in images]
@@ -89,11 +92,11 @@ def _source(image, count):
     return source.expand(count, -1, -1, -1) if len(source) == 1 else source
 
 
-def _as_pil(pixels):
+def _as_pil(pixels: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(array if array.shape[2] > 1 else array[..., 0]) for array in pixels.numpy()]
 
 
-_OUTPUTS = {
+_OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "pil": _as_pil,
     "np": lambda pixels: pixels.numpy().astype(np.float32) / 255,
     "pt": lambda pixels: pixels.permute(0, 3, 1, 2).float() / 255,

@@ -79,8 +79,8 @@ def push(
 ) -> Upload:
     """Upload the model of a run, its card, its newest samples and its curves to the Hub.
 
-    Images that it was trained on, and paths of this computer, are not uploaded: neither `data.png` and `forward.png` nor
-    `run.yaml`, `dataset.json` and the checkpoints.
+    Images that it was trained on, and paths of this computer, are not uploaded: neither `data.png` and `forward.png`
+    nor `run.yaml`, `dataset.json` and the checkpoints.
 
     Args:
         run: Folder of a run, a model, or an export.

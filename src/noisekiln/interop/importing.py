@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
     network: Path
     scheduler: Mapping[str, Any]
-    index: Mapping[str, Any]
+    about: Mapping[str, Any]
 
 
 @answering_unknown_names("arguments")
@@ -65,7 +65,9 @@ def import_model(folder: str | Path, out: str | Path) -> Path:
     check_argument("folder", folder, Path)
     source, target = expand_home(folder), expand_home(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not empty, so a model would mix with other files. Give another `out`.")
+        raise ValueError(
+            f"{target} exists and is not empty, so a model would mix with other files. Give another `out`."
+        )
     place = _find(source)
     config = read_json(place.network / "config.json")
     kind = str(config.get("_class_name"))
@@ -80,7 +82,7 @@ def import_model(folder: str | Path, out: str | Path) -> Path:
             "diffusers, and give it to noisekiln.denoiser with `classes` and `no_class`."
         )
     model = _model_of(source, place, config, kind == "DiTTransformer2DModel")
-    model.save(target, imported={"pipeline": place.index.get("_class_name"), "network": kind})
+    model.save(target, imported={"pipeline": place.about.get("_class_name"), "network": kind})
     return target
 
 
@@ -150,7 +152,9 @@ def _model_of(source: Path, place: Place, config: Mapping[str, Any], is_dit: boo
 def _weights_of(folder: Path, network: Any) -> Any:
     if not (folder / WEIGHTS).is_file():
         pickled = [file.name for file in folder.iterdir() if file.suffix in PICKLES]
-        given = f"its weights are a pickle ({pickled[0]}), and opening one runs any code in it" if pickled else "it is not"
+        given = (
+            f"its weights are a pickle ({pickled[0]}), and opening one runs any code in it" if pickled else "it is not"
+        )
         raise ValueError(
             f"{folder} should hold {WEIGHTS}: {given} there. If you trust it, load the pipeline with diffusers, and "
             "write it anew: `pipe.save_pretrained(NEW, safe_serialization=True)`."
@@ -200,7 +204,7 @@ def _codec_of(source: Path, place: Place, channels: int) -> Codec:
 def _classes_of(place: Place, config: Mapping[str, Any]) -> ClassLabel:
     """The classes, whose vector is their number; the number after the last is that of no class."""
     count = int(config["num_embeds_ada_norm"])
-    labels = place.index.get("id2label") or {}
+    labels = place.about.get("id2label") or {}
     names = tuple(str(labels.get(str(number), number)).split(",")[0] for number in range(count))
     classes = ClassLabel(names if len(set(names)) == count else tuple(map(str, range(count))), width=1)
     classes.vectors.weight.data.copy_(torch.arange(count + 1.0)[:, None])

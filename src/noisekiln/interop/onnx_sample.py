@@ -5,13 +5,14 @@ import json
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from PIL import Image
 
 
-def sample(folder, x, ids=None, guidance=1.0):
+def sample(folder: Path, x: Any, ids: Any = None, guidance: float = 1.0) -> Any:
     """Images, (B, H, W, C) floats of 0 to 1, from unit noise (B, C, H, W) and the ids of conditions, (B, ...)."""
     run = {file.stem: onnxruntime.InferenceSession(str(file)) for file in folder.glob("*.onnx")}
     model, before, x = json.loads((folder / "sampling.json").read_text("utf-8")), 0.0, x.astype(np.float32)
@@ -32,7 +33,7 @@ def sample(folder, x, ids=None, guidance=1.0):
     return run["decoder"].run(None, {"x": x})[0].transpose(0, 2, 3, 1).clip(0, 1)
 
 
-def ids_of(condition, value):
+def ids_of(condition: dict[str, Any], value: str) -> Any:
     """The ids of a class or a prompt, one row."""
     if condition["kind"] == "class":
         return np.array([condition["names"].index(value) if value in condition["names"] else int(value)])
@@ -42,7 +43,7 @@ def ids_of(condition, value):
     return np.array([(known + [0] * condition["length"])[: condition["length"]]])
 
 
-def main():
+def main() -> None:
     """Write images to the folder `samples`."""
     folder = Path(__file__).parent
     model = json.loads((folder / "sampling.json").read_text("utf-8"))

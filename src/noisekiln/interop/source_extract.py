@@ -191,7 +191,7 @@ class _Finish(ast.NodeTransformer):
         node.annotation = self.extract.annotated(self.module, node.annotation)
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802 (the name is Python's)
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = self.extract.annotated(self.module, node.returns)
         node.name = self._final_name(node.name) if node.col_offset == 0 else node.name
         outside, self.bound = self.bound, self.bound | _bound_names(node)
@@ -199,19 +199,19 @@ class _Finish(ast.NodeTransformer):
         self.bound = outside
         return finished
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802 (the name is Python's)
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.name = self._final_name(node.name)
         return self.generic_visit(node)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:  # noqa: N802 (the name is Python's)
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         return ast.Pass() if _is_followed(node.module or "") else node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:  # noqa: N802 (the name is Python's)
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         kept = self.extract.annotated(self.module, node.annotation)
         node.annotation = kept or ast.Name("object", ast.Load())
         return self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 (the name is Python's)
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = node.id if node.id in self.bound else self._final_name(node.id)
         return node
 

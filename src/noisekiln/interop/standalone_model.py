@@ -3,6 +3,7 @@
 A smaller `Diffusion`, without loading by specs, checks of settings, tiles and progress.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -91,9 +92,8 @@ class StandaloneModel(nn.Module):
         levels = levels_from(1.0, self.schedule, steps or self.steps, self.denoiser.prediction)
         x = weight.new_empty(len(conditions), self.codec.x_channels, *self.codec.x_size(size))
         x = levels[0].norm * (noise(x) if start is None else start.to(x))
-        for x in progress(sample(denoise, self.sampler, levels, x, noise), len(levels) - 1):
-            pass
-        return self.codec.decode(x, size)
+        steps_done = progress(sample(denoise, self.sampler, levels, x, noise), len(levels) - 1)
+        return self.codec.decode(deque(steps_done, maxlen=1)[0], size)
 
     def _denoise(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
         denoise = self._guided(conditions, guidance, image)

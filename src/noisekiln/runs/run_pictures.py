@@ -41,7 +41,8 @@ FIRST_SECONDS = 0.1  # that drawing it takes, before it was measured
 class RunPictures:
     """Draws `data.png` and `forward.png` at the start of a run, `loss.png` with its grids, `denoising.gif` at its end.
 
-    The model card, which shows some of them, is written last. Whatever goes wrong in drawing becomes a line of text. All processes call each method; the first one draws.
+    The model card, which shows some of them, is written last. Whatever goes wrong in drawing becomes a line of text.
+    All processes call each method; the first one draws.
 
     Args:
         folder: Folder of the run.

@@ -1,1 +1,1 @@
-"""Networks that only an import makes: no choices of training, and built from the settings that came with their weights."""
+"""Networks that only an import makes, with the settings that came with their weights: no choices of training."""
