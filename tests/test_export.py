@@ -126,7 +126,7 @@ def test_the_code_of_an_export_leaves_out_what_serves_training():
 def test_two_definitions_of_one_name_get_two():
     from noisekiln.blocks import rotary
     from noisekiln.conditioners import text as words
-    from noisekiln.interop.source_extract import Name
+    from noisekiln.interop.parsed_module import Name
 
     both = [Name(rotary.__name__, "LONGEST"), Name(words.__name__, "LONGEST"), Name(rotary.__name__, "rotary_angles")]
     text, names = extract_source(both)

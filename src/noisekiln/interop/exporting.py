@@ -38,7 +38,7 @@ images = pipe({condition}num_images_per_prompt=4, generator=generator).images
 `trust_remote_code` runs `pipeline.py` and the file in `model/`: read them first. noisekiln is not needed.""",
     "onnx": """```bash
 pip install onnxruntime numpy pillow
-python sample.py {word}-n 8 --seed 0
+python sample.py {word}-n 8
 ```
 
 `sample.py` shows how the files work together. `encoder.onnx` takes images of floats from 0 to 255, (B, H, W, C).""",
@@ -99,7 +99,9 @@ def export(
     with atomic_folder(place) as draft:
         notes = TARGETS[to](model, draft)
         _copy_picture(folder, draft)
-        use = "\n\n".join([USES[to].format(name=place.name, **_example(model)), *(f"Note: {line}." for line in notes)])
+        use = "\n\n".join(
+            [USES[to].format(name=place.name, **_example_condition(model)), *(f"Note: {line}." for line in notes)]
+        )
         shown = replace(summary, folder=draft)
         text = model_card(shown, license=license, library=to, use=use, name=summary.name)
         (draft / FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -114,7 +116,7 @@ def _copy_picture(folder: Path, draft: Path) -> None:
         shutil.copyfile(grid, draft / "samples" / grid.name)
 
 
-def _example(model: Diffusion) -> dict[str, str]:
+def _example_condition(model: Diffusion) -> dict[str, str]:
     """A condition, as the code of the card has it."""
     cond = model.conditioner
     if cond is None:

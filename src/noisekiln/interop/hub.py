@@ -57,9 +57,11 @@ def download(name: str) -> Path:
         HubUnreachable: If the Hub cannot be reached and the model was not downloaded before, or there is none.
         ValueError: If the name is none, or huggingface_hub is not installed.
     """
-    repository, _, revision = _checked(name.removeprefix(PREFIX)).partition("@")
+    repository, _, revision = _checked_hub_name(name.removeprefix(PREFIX)).partition("@")
     hub = _import_hub()
-    with _explained(repository, "Download its files on a computer that reaches it, and give the folder instead."):
+    with _explaining_the_hub(
+        repository, "Download its files on a computer that reaches it, and give the folder instead."
+    ):
         return Path(
             hub.snapshot_download(
                 repository, revision=revision or None, allow_patterns=list(PATTERNS), etag_timeout=SECONDS
@@ -95,20 +97,20 @@ def push(
         ValueError: If there is no model, the name is none, or huggingface_hub is not installed.
     """
     check_argument("run", run, Path)
-    name, folder = _checked(repository), expand_home(run)
+    name, folder = _checked_hub_name(repository), expand_home(run)
     hub = None if dry_run else _import_hub()
     with tempfile.TemporaryDirectory() as place:
-        card = _gather(folder, Path(place), name, license, allow_code)
-        files = {str(each.relative_to(place)): each.stat().st_size for each in _files_in(Path(place))}
+        card = _gather_files(folder, Path(place), name, license, allow_code)
+        files = {str(each.relative_to(place)): each.stat().st_size for each in _uploaded_files(Path(place))}
         if hub is None:
             return Upload(name, files, card)
-        with _explained(name, "Log in (`hf auth login`), and see whether the network and the name are right."):
+        with _explaining_the_hub(name, "Log in (`hf auth login`), and see whether the network and the name are right."):
             hub.create_repo(name, private=private, exist_ok=True)
             hub.upload_folder(repo_id=name, folder_path=place, commit_message="A model of noisekiln")
     return Upload(name, files, card, f"https://huggingface.co/{name}")
 
 
-def _gather(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:
+def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:
     """Copy what is uploaded into an empty folder; returns the text of the card."""
     if (folder / FILE).is_file() and not (folder / "run.yaml").exists() and not (folder / "model.json").exists():
         shutil.copytree(folder, place, dirs_exist_ok=True)  # an export, complete with its card
@@ -131,11 +133,11 @@ def _gather(folder: Path, place: Path, name: str, license: str, allow_code: bool
     return card
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
+def _uploaded_files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file())
 
 
-def _checked(name: str) -> str:
+def _checked_hub_name(name: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a model on the Hub. Give user/name, such as anna/portraits.")
     return name
@@ -153,7 +155,7 @@ def _import_hub() -> Any:
 
 
 @contextmanager
-def _explained(repository: str, remedy: str) -> Iterator[None]:
+def _explaining_the_hub(repository: str, remedy: str) -> Iterator[None]:
     """Errors of the Hub as one of noisekiln."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 

@@ -7,7 +7,8 @@ from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import build, is_component, settings_of
 from noisekiln.denoisers import Denoiser
 from noisekiln.guidance.classifier_free import guidance_of
-from noisekiln.interop.source_extract import Name, extract_source, name_of_class
+from noisekiln.interop.parsed_module import Name
+from noisekiln.interop.source_extract import extract_source, name_of_class
 from noisekiln.interop.standalone_model import StandaloneModel
 from noisekiln.model.code_copies import spec_to_save
 from noisekiln.model.diffusion import Diffusion

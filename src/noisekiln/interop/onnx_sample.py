@@ -1,4 +1,4 @@
-"""Samples the ONNX model of this folder; needs onnxruntime, numpy and Pillow: python sample.py --help."""
+"""Samples the ONNX model of this folder; needs onnxruntime, numpy and Pillow: python sample.py -h."""
 
 import argparse
 import json
@@ -50,8 +50,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("condition", nargs="?", help="a class or a prompt")
     options.add_argument("-n", type=int, default=8, help="number of images")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--guidance", type=float, default=model["guidance"])
+    options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
+    options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
     given = options.parse_args()
     if given.condition is not None and model["condition"] is None:
         options.error("this folder samples without conditions: omit it")

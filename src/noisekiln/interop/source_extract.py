@@ -5,51 +5,22 @@ their name: what serves training alone (`fit`, `preview`, statistics of data) an
 """
 
 import ast
-import builtins
-import importlib
-import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
-PACKAGE = "noisekiln"
-OWN_FILE = "from_file_"  # how modules of users' own files are called
+from noisekiln.interop.parsed_module import (
+    Import,
+    Name,
+    bound_names,
+    check_installed,
+    free_names,
+    is_followed,
+    resolve,
+    source_of,
+    without_annotations,
+)
+
 ALWAYS = ("forward",)  # methods that torch calls, beside those with two underscores
 NOT_NEEDED = ("__reduce_ex__", "__repr__")
-
-
-class Name(NamedTuple):
-    """A definition at the top of a module."""
-
-    module: str
-    name: str
-
-
-class Import(NamedTuple):
-    """What an import statement binds: a module, or (with `attribute`) something of it."""
-
-    module: str
-    attribute: str
-    bound: str
-
-    def statement(self) -> str:
-        """The statement that binds it."""
-        if not self.attribute:
-            return f"import {self.module}" + ("" if self.bound == self.module else f" as {self.bound}")
-        renamed = "" if self.bound == self.attribute else f" as {self.bound}"
-        return f"from {self.module} import {self.attribute}{renamed}"
-
-
-@dataclass
-class ModuleSource:
-    """A parsed module: its definitions and imports, by the names that they bind."""
-
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
-    imports: dict[str, Import] = field(default_factory=dict)
 
 
 def name_of_class(kind: type) -> Name:
@@ -90,12 +61,12 @@ class _Extract:
 
     def keep(self, name: Name) -> None:
         """Keep a definition of noisekiln or of a user's file, or the import of something else."""
-        found = _resolve(name)
+        found = resolve(name)
         if isinstance(found, Import):
-            _check_installed(name.module, found)
+            check_installed(name.module, found)
             self.imports.add(found)
         elif found is not None:
-            self.kept.setdefault(found, _source_of(found.module).definitions[found.name])
+            self.kept.setdefault(found, source_of(found.module).definitions[found.name])
             if found.module != name.module:
                 self.used_by.setdefault(name.module, set()).add(found.module)
 
@@ -118,15 +89,15 @@ class _Extract:
 
     def final_name(self, name: Name) -> str:
         """The name of a definition in the text; that of its module is added where two modules have the same."""
-        found = _resolve(name)
+        found = resolve(name)
         assert isinstance(found, Name)
         same = [each for each in self.kept if each.name == found.name]
         return found.name if len(same) == 1 else f"{found.name}_of_{found.module.rsplit('.', 1)[-1]}"
 
     def _follow_part(self, module: str, part: ast.AST) -> None:
-        bare = _without_annotations(part)
+        bare = without_annotations(part)
         self.attributes |= {node.attr for node in ast.walk(bare) if isinstance(node, ast.Attribute)}
-        for name in _free_names(bare):
+        for name in free_names(bare):
             self.keep(Name(module, name))
 
     def _live_parts(self, node: ast.stmt) -> Iterator[ast.AST]:
@@ -173,7 +144,7 @@ class _Extract:
         """An annotation, if all of its names are kept or can be imported from elsewhere; else None."""
         if annotation is None:
             return None
-        found = [_resolve(Name(module, name)) for name in _free_names(annotation)]
+        found = [resolve(Name(module, name)) for name in free_names(annotation)]
         if any(isinstance(each, Name) and each not in self.kept for each in found):
             return None
         self.imports |= {each for each in found if isinstance(each, Import)}
@@ -194,7 +165,7 @@ class _Finish(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = self.extract.annotated(self.module, node.returns)
         node.name = self._final_name(node.name) if node.col_offset == 0 else node.name
-        outside, self.bound = self.bound, self.bound | _bound_names(node)
+        outside, self.bound = self.bound, self.bound | bound_names(node)
         finished = self.generic_visit(node)
         self.bound = outside
         return finished
@@ -204,7 +175,7 @@ class _Finish(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        return ast.Pass() if _is_followed(node.module or "") else node
+        return ast.Pass() if is_followed(node.module or "") else node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         kept = self.extract.annotated(self.module, node.annotation)
@@ -217,103 +188,8 @@ class _Finish(ast.NodeTransformer):
 
     def _final_name(self, name: str) -> str:
         """The name in the text, of a kept definition; otherwise the name itself."""
-        source = _source_of(self.module)
+        source = source_of(self.module)
         if name not in source.definitions and name not in source.imports:
             return name
-        found = _resolve(Name(self.module, name))
+        found = resolve(Name(self.module, name))
         return self.extract.final_name(found) if found in self.extract.kept else name
-
-
-def _check_installed(module: str, found: Import) -> None:
-    """Raise ValueError if a user's file imports another one of theirs."""
-    own, other = (getattr(sys.modules.get(each), "__file__", None) for each in (module, found.module))
-    if module.startswith(OWN_FILE) and own and other and Path(own).parent == Path(other).parent:
-        raise ValueError(
-            f"{own} imports {found.module} from beside it, and an exported model has one file of code. "
-            f"Move what it uses of {found.module} into {Path(own).name}."
-        )
-
-
-def _is_followed(module: str) -> bool:
-    """Whether a module's source is copied, and not imported: one of noisekiln, or a user's own file."""
-    return module == PACKAGE or module.startswith((f"{PACKAGE}.", OWN_FILE))
-
-
-def _resolve(name: Name) -> Name | Import | None:
-    """Where a name in a module comes from; None for a name of Python."""
-    source = _source_of(name.module)
-    if name.name in source.definitions:
-        return name
-    found = source.imports.get(name.name)
-    if found is None:
-        assert name.name in dir(builtins) or name.name.startswith("__"), f"{name} is bound nowhere"
-        return None
-    if not _is_followed(found.module):
-        return found
-    assert found.attribute, f"{name} is a module of noisekiln, whose source cannot be copied by name"
-    return _resolve(Name(found.module, found.attribute))
-
-
-@cache
-def _source_of(module: str) -> ModuleSource:
-    loaded: ModuleType = importlib.import_module(module)
-    source = ModuleSource()
-    for node in ast.parse(inspect.getsource(loaded)).body:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                bound = alias.asname or alias.name
-                source.imports[bound.partition(".")[0]] = Import(alias.name, "", bound)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                bound = alias.asname or alias.name
-                source.imports[bound] = Import(node.module or "", alias.name, bound)
-        else:
-            source.definitions |= dict.fromkeys(_bound_by(node), node)
-            source.imports |= {each.bound: each for each in _inner_imports(node)}
-    return source
-
-
-def _inner_imports(node: ast.AST) -> Iterator[Import]:
-    """What functions import from noisekiln when they run."""
-    for each in ast.walk(node):
-        if isinstance(each, ast.ImportFrom) and _is_followed(each.module or ""):
-            yield from (Import(each.module or "", alias.name, alias.asname or alias.name) for alias in each.names)
-
-
-def _bound_by(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
-    return []
-
-
-def _without_annotations(part: ast.AST) -> ast.AST:
-    bare = ast.parse(ast.unparse(part))
-    for node in ast.walk(bare):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.FunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-    return bare
-
-
-def _free_names(node: ast.AST) -> set[str]:
-    """Names that are read and bound nowhere in this tree."""
-    read = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
-    return read - _bound_names(node)
-
-
-def _bound_names(node: ast.AST) -> set[str]:
-    """Names that parameters, assignments and nested functions in a tree bind."""
-    inside = list(ast.walk(node))
-    bound = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-    bound |= {each.arg for each in inside if isinstance(each, ast.arg)}
-    bound |= {each.name for each in inside if isinstance(each, ast.FunctionDef)}
-    for each in inside:
-        if isinstance(each, ast.Import) or (isinstance(each, ast.ImportFrom) and not _is_followed(each.module or "")):
-            bound |= {(alias.asname or alias.name).partition(".")[0] for alias in each.names}
-    return bound | {each.name for each in inside if isinstance(each, ast.ExceptHandler) and each.name}

@@ -112,13 +112,13 @@ def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]
     levels, sampler = model.levels(steps=steps), build(Sampler, model.sampling.sampler)
     first_order, table = isinstance(sampler, DDIM), []
     for number, (t, s) in enumerate(pairwise(levels)):
-        _, b = model.denoiser.prediction.coefficients(t)
+        _, of_eps = model.denoiser.prediction.coefficients(t)
         determinant = model.denoiser.prediction.determinant(t)
         ahead = 0.0 if first_order or number == 0 else _ahead(levels[number - 1], t, s)
         row: dict[str, Any] = {
             "scale": 1 / t.norm,
             "label": model.denoiser.noise_label(t),
-            "of_x": b / determinant,
+            "of_x": of_eps / determinant,
             "of_y": -t.sigma / determinant,
             "ahead": ahead,
             "keep": s.sigma / t.sigma,

@@ -51,12 +51,12 @@ def model_card(
         f"---\n{yaml.safe_dump(_front_matter(summary, license, library), sort_keys=False).rstrip()}\n---",
         MARK,
         f"# {name}",
-        _about(summary),
-        *_pictures(summary.folder),
-        "## Sample it\n\n" + (use or _use(summary, f"hf:{repository}" if repository else name)),
-        "## Data\n\n" + _data(summary),
-        "## Training\n\n" + _table(_training(summary)),
-        *_scores(summary),
+        _what_it_is(summary),
+        *_shown_pictures(summary.folder),
+        "## Sample it\n\n" + (use or _how_to_sample(summary, f"hf:{repository}" if repository else name)),
+        "## Data\n\n" + _about_data(summary),
+        "## Training\n\n" + _as_table(_training_facts(summary)),
+        *_figures(summary),
         f"## Licence\n\n{license or NO_LICENSE}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -93,7 +93,7 @@ def _front_matter(summary: RunSummary, license: str, library: str) -> dict[str, 
     }
 
 
-def _about(summary: RunSummary) -> str:
+def _what_it_is(summary: RunSummary) -> str:
     model = summary.model
     if model is None:
         return "A diffusion model, trained with [noisekiln](https://pypi.org/project/noisekiln)."
@@ -107,39 +107,37 @@ def _about(summary: RunSummary) -> str:
     return (
         f"A diffusion model of {colours} images of {height}x{width} pixels, {conditions}. "
         f"It has {model.parameters:,} parameters ({networks}), "
-        f"and was {_origin(summary)} with [noisekiln](https://pypi.org/project/noisekiln).{task}"
+        f"and was {_how_made(summary)} with [noisekiln](https://pypi.org/project/noisekiln).{task}"
     )
 
 
-def _origin(summary: RunSummary) -> str:
+def _how_made(summary: RunSummary) -> str:
     if not summary.settings:
         return "saved"
     return "fine-tuned from another model" if summary.setting("start") else "trained from scratch"
 
 
-def _pictures(folder: Path) -> list[str]:
+def _shown_pictures(folder: Path) -> list[str]:
     grid = newest_grid(folder)
     shown = [] if grid is None else [(f"samples/{grid.name}", "Samples: current weights left, averaged ones right")]
     shown += [picture for picture in PICTURES if (folder / picture[0]).is_file()]
     return [f"![{text}]({file})" for file, text in shown]
 
 
-def _use(summary: RunSummary, name: str) -> str:
+def _how_to_sample(summary: RunSummary, name: str) -> str:
     model = summary.model
     cond = None if model is None else model.conditioner
     if model is not None and model.task:
         return f"```bash\npip install noisekiln\nnoisekiln apply {name} image.png\n```"
-    example = {"text": '--prompt "..."', "class": "--class all"}.get("" if cond is None else cond.kind, "")
     wanted = {"text": '["..."] * 16', "class": "[0] * 16"}.get("" if cond is None else cond.kind, "16")
-    command = f"noisekiln sample {name} -n 16 {example}".rstrip()
     return (
-        f"```bash\npip install noisekiln\n{command}\n```\n\n"
+        f"```bash\npip install noisekiln\nnoisekiln sample {name} -n 16\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )
 
 
-def _data(summary: RunSummary) -> str:
+def _about_data(summary: RunSummary) -> str:
     data = summary.data
     if not data:
         return "Not recorded in this folder."
@@ -151,7 +149,7 @@ def _data(summary: RunSummary) -> str:
     return f"{line}, {size} pixels; fingerprint `{data.get('fingerprint', '')}`.{classes}"
 
 
-def _training(summary: RunSummary) -> dict[str, str]:
+def _training_facts(summary: RunSummary) -> dict[str, str]:
     budget = [f"{summary.setting(name):g} {name}" for name in BUDGETS if summary.setting(name) is not None]
     rows = {"Budget": ", ".join(budget)} if budget else {}
     if summary.images_seen is not None:
@@ -172,14 +170,14 @@ def _training(summary: RunSummary) -> dict[str, str]:
     return rows | ({"Default sampling": f"`{', '.join(sampling)}`"} if summary.settings else {})
 
 
-def _scores(summary: RunSummary) -> list[str]:
+def _figures(summary: RunSummary) -> list[str]:
     """The figures of `noisekiln evaluate`; without it, how to get them."""
     if not summary.scores:
         return ["## Figures\n\nNot evaluated yet: `noisekiln evaluate` measures quality, variety and copies."]
     rows = {name: shown(score["value"], score.get("spread", 0.0)) for name, score in summary.scores.items()}
-    return ["## Figures\n\nOf `noisekiln evaluate`:\n\n" + _table(rows)]
+    return ["## Figures\n\nOf `noisekiln evaluate`:\n\n" + _as_table(rows)]
 
 
-def _table(rows: Mapping[str, str]) -> str:
+def _as_table(rows: Mapping[str, str]) -> str:
     lines: Iterable[str] = (f"| {name} | {value} |" for name, value in rows.items())
     return "\n".join(["| | |", "|---|---|", *lines]) if rows else "Not recorded in this folder."
