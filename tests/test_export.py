@@ -226,11 +226,11 @@ def test_a_run_has_a_card_that_a_person_may_change(pets, tmp_path, cli, draws_pi
         "conditioned on classes (Cat, dog)",
         "`pets`: ",
         "64 images",
-        "| Images seen | 64 |",
+        "| Images seen | 66 |",
         "loss.png",
-        "samples/000000064.png",
+        "samples/000000066.png",
     ):
-        assert words in card
+        assert words in card, card
     (tmp_path / "run" / "README.md").write_text(card.replace(MARK, "") + "Mine.", encoding="utf-8")
     upload = push(tmp_path / "run", "anna/pets", dry_run=True)
     assert upload.card.endswith("Mine.")

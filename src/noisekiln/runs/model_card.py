@@ -1,6 +1,7 @@
 """A model card: `README.md` of a run, a model or an export, which says what it is, learned from, can do and needs."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,19 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def write_card(folder: Path, model: ModelFacts) -> None:
-    """Write the card of a run into its folder, unless a person has changed the one that is there."""
+def write_card(folder: Path, model: ModelFacts, *, images_seen: int, seconds: float) -> None:
+    """Write the card of a run into its folder, unless a person has changed the one that is there.
+
+    Args:
+        folder: Folder of the run.
+        model: What is known of its model.
+        images_seen: Images seen by now, which its log may not say yet.
+        seconds: Seconds of training by now.
+    """
     file = folder / FILE
     if not is_changed(file):
         summary = read_summary(folder, folder.resolve().name, model=model)
+        summary = replace(summary, lines=[*summary.lines, {"images_seen": images_seen, "seconds": seconds}])
         with atomic_write(file) as draft:
             draft.write_text(model_card(summary), encoding="utf-8", errors="backslashreplace")
 
@@ -155,7 +164,8 @@ def _training_facts(summary: RunSummary) -> dict[str, str]:
     if summary.images_seen is not None:
         rows["Images seen"] = f"{summary.images_seen:,}"
     if summary.seconds is not None:
-        rows["Time"] = f"{summary.seconds / 60:.1f} minutes on `{summary.setting('device')}`"
+        time = f"{summary.seconds / 60:.1f} minutes" if summary.seconds > 60 else f"{summary.seconds:.0f} seconds"
+        rows["Time"] = f"{time} on `{summary.setting('device')}`"
     if summary.loss is not None:
         rows["Training loss, its running mean"] = f"{summary.loss:.4g}"
     if summary.held_out is not None:

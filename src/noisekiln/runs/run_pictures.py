@@ -82,7 +82,7 @@ class RunPictures:
         if self.trainer.share >= 1:
             model = self.copies.averaged().diffusion  # of all processes, if the weights are sharded
             problems += self._try(DENOISING, lambda file: self._draw_denoising(model, file))
-        return problems + self._try(CARD, lambda file: write_card(file.parent, ModelFacts.of(self._model)))
+        return problems + self._try(CARD, self._write_card)
 
     @property
     def _model(self) -> Diffusion:
@@ -120,6 +120,10 @@ class RunPictures:
             source, conditions = None, preview_conditions(self._conditioner, part, names, COUNT) or []
         at_once = min(COUNT, self.trainer.micro_batch_size)
         save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once), file)
+
+    def _write_card(self, file: Path) -> None:
+        facts, trainer = ModelFacts.of(self._model), self.trainer
+        write_card(file.parent, facts, images_seen=trainer.images_seen, seconds=trainer.seconds)
 
     def _save(self, sheet: Image.Image, file: Path) -> None:
         text = describe_run(self.folder, 0)  # of the images, whenever the run is resumed and they are drawn again
