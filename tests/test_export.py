@@ -1,5 +1,6 @@
 """Exports make the same images as the model: for diffusers and torch without noisekiln, for ONNX without torch."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import yaml
 from safetensors.torch import load_file
 
 import noisekiln as nk
+from noisekiln.components.spec import build
 from noisekiln.conditions import Cond
 from noisekiln.interop.exporting import export
 from noisekiln.interop.hub import HubUnreachable, push
+from noisekiln.interop.model_code import model_code
 from noisekiln.interop.source_extract import extract_source, name_of_class
 from noisekiln.interop.to_onnx import sampling_table, write_onnx_folder
 from noisekiln.model.diffusion import Diffusion
@@ -121,6 +124,38 @@ def test_the_code_of_an_export_leaves_out_what_serves_training():
     assert "def fit" not in text
     assert "def measure" not in text
     assert "split_words" in text
+
+
+OWN = """
+from torch import nn
+from noisekiln.backbones.base import Backbone
+
+WIDTH = 8
+
+
+class Plain(Backbone):
+    def __init__(self, channels: int, vector: int = 0, width: int = WIDTH) -> None:
+        super().__init__()
+        self.channels, self.vector, self.width = channels, vector, width
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, noise, cond):
+        return noise[:, None, None, None] * self.conv(x)
+"""
+
+
+def test_a_file_of_ones_own_is_copied_into_the_code(tmp_path):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    model = trained(backbone=build(nk.Backbone, f"{tmp_path / 'own.py'}:Plain(width=4)", channels=3))
+    (tmp_path / "made.py").write_text(model_code(model, "Made"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("made", tmp_path / "made.py")
+    sys.modules["made"] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert "from noisekiln" not in (tmp_path / "made.py").read_text(encoding="utf-8")
+    copy = made.Made()
+    copy.load_state_dict(model.state_dict())
+    images = copy.images([None], nk.SeededNoise([5]))
+    assert torch.equal(images, torch.as_tensor(model.sample(1, seed=5, precision="fp32")))
 
 
 def test_two_definitions_of_one_name_get_two():

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import NoisekilnError, reason_of
 from noisekiln.files.model_folder import model_folder
+from noisekiln.model.code_copies import CODE
 from noisekiln.paths import expand_home
 from noisekiln.runs.model_card import FILE, is_changed, model_card, newest_grid
 from noisekiln.runs.run_summary import EVALUATION, read_summary
@@ -21,6 +24,8 @@ from noisekiln.runs.run_summary import EVALUATION, read_summary
 PREFIX = "hf:"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 PATTERNS = ("model/**", "model.json", "*.safetensors", "stage*/**", FILE, EVALUATION)  # of a run or a model
+OF_A_MODEL = ("model.json", "model.safetensors", CODE, "stage*")  # names of its files and folders
+EXPORTED = ("model_index.json", "sampling.json", "model.py")  # one of them is in every export
 SECONDS = 10  # to wait for an answer of the Hub
 
 
@@ -112,11 +117,11 @@ def push(
 
 def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:
     """Copy what is uploaded into an empty folder; returns the text of the card."""
-    if (folder / FILE).is_file() and not (folder / "run.yaml").exists() and not (folder / "model.json").exists():
-        shutil.copytree(folder, place, dirs_exist_ok=True)  # an export, complete with its card
+    if (folder / FILE).is_file() and any((folder / name).is_file() for name in EXPORTED):
+        shutil.copytree(folder, place, dirs_exist_ok=True)  # complete with its card
         return (folder / FILE).read_text(encoding="utf-8")
     model = model_folder(folder)
-    shutil.copytree(model, place / "model", ignore=shutil.ignore_patterns(FILE, ".*"))
+    shutil.copytree(model, place / "model", ignore=partial(_what_is_no_model, model))
     grid = newest_grid(folder)
     kept = [folder / each for each in ("loss.png", "denoising.gif", EVALUATION)]
     for file in [*kept, *([] if grid is None else [grid])]:
@@ -131,6 +136,13 @@ def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code
         card = model_card(summary, license=license, name=name.partition("/")[2], repository=name)
     (place / FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
     return card
+
+
+def _what_is_no_model(model: Path, place: str, names: list[str]) -> list[str]:
+    """What lies in a folder of a model, at `place`, and is not of it; a folder of its code is copied whole."""
+    if CODE in Path(place).relative_to(model).parts:
+        return []
+    return [name for name in names if not any(fnmatch(name, pattern) for pattern in OF_A_MODEL)]
 
 
 def _uploaded_files(folder: Path) -> Iterator[Path]:
