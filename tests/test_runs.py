@@ -89,7 +89,7 @@ def same(one: Path, other: Path) -> None:
 
 def test_run_folder(class_run: Path):
     assert sorted(f.name for f in class_run.iterdir()) == [
-        ".lock", "checkpoints", "data.png", "dataset.json", "denoising.gif", "ema", "environment.json", "forward.png",
+        ".lock", "README.md", "checkpoints", "data.png", "dataset.json", "denoising.gif", "ema", "environment.json", "forward.png",
         "loss.png", "metrics.jsonl", "model", "run.yaml", "samples",
     ]  # fmt: skip
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]

@@ -8,6 +8,9 @@ from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
 from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.images import ImageLike, Images
+from noisekiln.interop.exporting import export
+from noisekiln.interop.hub import download, is_hub_name, push
+from noisekiln.interop.importing import import_model
 from noisekiln.interop.own_denoiser import denoiser
 from noisekiln.inverse.base import Inverse
 from noisekiln.model.adapter import merge, unmerge
@@ -31,9 +34,9 @@ from noisekiln.uses.inpainting import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [
-    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "fine_tune_on", "generate", "inpaint",
-    "interpolate", "load", "load_pretrained", "measure", "merge", "outpaint", "post_hoc_ema", "restore",
-    "style", "train", "train_codec", "unmerge", "upscale", "variations",
+    "Diffusion", "cascade", "compare", "denoiser", "edit", "evaluate", "export", "fine_tune_on", "generate",
+    "import_model", "inpaint", "interpolate", "load", "load_pretrained", "measure", "merge", "outpaint",
+    "post_hoc_ema", "push", "restore", "style", "train", "train_codec", "unmerge", "upscale", "variations",
 ]  # fmt: skip
 
 
@@ -42,11 +45,12 @@ def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -
     """A model or a cascade, ready to sample: ``load("runs/demo").sample(16, seed=0)`` is (16, H, W, C) uint8.
 
     Args:
-        folder: Folder of a run or of a model.
+        folder: Folder of a run or of a model; or "hf:user/name", a model of the Hugging Face Hub.
         device: Device of the model.
         allow_code: Whether the model may run components from Python files of its author.
     """
     check_argument("folder", folder, Path)
+    folder = download(str(folder)) if is_hub_name(folder) else folder
     return load_model(folder, device=device, allow_code=allow_code)
 
 

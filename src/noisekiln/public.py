@@ -9,8 +9,10 @@ from noisekiln.api import compare as compare
 from noisekiln.api import denoiser as denoiser
 from noisekiln.api import edit as edit
 from noisekiln.api import evaluate as evaluate
+from noisekiln.api import export as export
 from noisekiln.api import fine_tune_on as fine_tune_on
 from noisekiln.api import generate as generate
+from noisekiln.api import import_model as import_model
 from noisekiln.api import inpaint as inpaint
 from noisekiln.api import interpolate as interpolate
 from noisekiln.api import load as load
@@ -19,6 +21,7 @@ from noisekiln.api import measure as measure
 from noisekiln.api import merge as merge
 from noisekiln.api import outpaint as outpaint
 from noisekiln.api import post_hoc_ema as post_hoc_ema
+from noisekiln.api import push as push
 from noisekiln.api import restore as restore
 from noisekiln.api import style as style
 from noisekiln.api import train as train

@@ -68,6 +68,16 @@ def describe(component: object, *, include_defaults: bool = False, exclude: tupl
     return name_of(type(component)) + (f"({', '.join(settings)})" if settings else "")
 
 
+def settings_of(component: object) -> dict[str, object]:
+    """The arguments that build this component again, by name."""
+    return {name: _kept_argument(component, name) for name in _parameters(type(component))}
+
+
+def is_component(value: object) -> bool:
+    """Whether a value is a component, and no number, text or tuple."""
+    return any(map(inspect.isabstract, type(value).__mro__))
+
+
 def class_of(base: type[T], spec: str) -> type[T]:
     """The class that a spec names; it is not built."""
     return find(base, _parse_spec(spec)[0])
@@ -280,6 +290,6 @@ def _literal(value: object, include_defaults: bool) -> str:
     value = plain(value)
     if isinstance(value, str | int | float | bool | tuple | None):
         return repr(value)
-    if not any(map(inspect.isabstract, type(value).__mro__)):  # no component
+    if not is_component(value):
         raise ValueError(f"{value!r} is a {type(value).__name__}, which no setting can be. Use a tuple, or text.")
     return describe(value, include_defaults=include_defaults)

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, its images, their way to noise, and how samples form. None of them can end the run."""
+"""Pictures of a run: its curves, images, their way to noise, and how samples form; its card. None can end the run."""
 
 import time
 import warnings
@@ -27,6 +27,9 @@ from noisekiln.plots.forward_process import draw_forward
 from noisekiln.plots.run_curves import draw_run
 from noisekiln.plots.sample_animation import COUNT, denoising_frames, save_animation
 from noisekiln.runs.grids import describe_run
+from noisekiln.runs.model_card import FILE as CARD
+from noisekiln.runs.model_card import write_card
+from noisekiln.runs.run_summary import ModelFacts
 from noisekiln.training.trainer import Trainer
 
 LOSS, DATA, FORWARD, DENOISING = "loss.png", "data.png", "forward.png", "denoising.gif"
@@ -38,7 +41,8 @@ FIRST_SECONDS = 0.1  # that drawing it takes, before it was measured
 class RunPictures:
     """Draws `data.png` and `forward.png` at the start of a run, `loss.png` with its grids, `denoising.gif` at its end.
 
-    Whatever goes wrong in drawing becomes a line of text. All processes call each method; the first one draws.
+    The model card, which shows some of them, is written last. Whatever goes wrong in drawing becomes a line of text.
+    All processes call each method; the first one draws.
 
     Args:
         folder: Folder of the run.
@@ -73,12 +77,12 @@ class RunPictures:
         return self._try(LOSS, self._draw_loss)
 
     def finish(self) -> list[str]:
-        """Draw the loss and, at the end of the budget, how samples form."""
+        """Draw the loss and, at the end of the budget, how samples form; write the model card."""
         problems = self._try(LOSS, self._draw_loss)
         if self.trainer.share >= 1:
             model = self.copies.averaged().diffusion  # of all processes, if the weights are sharded
             problems += self._try(DENOISING, lambda file: self._draw_denoising(model, file))
-        return problems
+        return problems + self._try(CARD, self._write_card)
 
     @property
     def _model(self) -> Diffusion:
@@ -116,6 +120,10 @@ class RunPictures:
             source, conditions = None, preview_conditions(self._conditioner, part, names, COUNT) or []
         at_once = min(COUNT, self.trainer.micro_batch_size)
         save_animation(denoising_frames(model, conditions, source=source, batch_size=at_once), file)
+
+    def _write_card(self, file: Path) -> None:
+        facts, trainer = ModelFacts.of(self._model), self.trainer
+        write_card(file.parent, facts, images_seen=trainer.images_seen, seconds=trainer.seconds)
 
     def _save(self, sheet: Image.Image, file: Path) -> None:
         text = describe_run(self.folder, 0)  # of the images, whenever the run is resumed and they are drawn again

@@ -150,13 +150,14 @@ class RunSummary:
         return self.settings.get(name)
 
 
-def read_summary(folder: Path, name: str, *, allow_code: bool = False) -> RunSummary:
+def read_summary(folder: Path, name: str, *, allow_code: bool = False, model: ModelFacts | None = None) -> RunSummary:
     """The summary of a folder; whatever cannot be read is left out, with a note.
 
     Args:
         folder: Folder of a run, a model or a cascade.
         name: Its name.
         allow_code: Whether Python files that the model names may be run.
+        model: What is known of its model already; it is loaded if None.
 
     Raises:
         ValueError: If there is neither a run nor a model.
@@ -170,7 +171,8 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False) -> RunSum
     notes += [line for line in [damage_of_log(folder)] if line]
     noisy_images, trend = _read_held_out(folder / HELD_OUT, notes)
     try:
-        summary = replace(summary, model=ModelFacts.of(load(place, allow_code=allow_code)))
+        facts = model or ModelFacts.of(load(place, allow_code=allow_code))
+        summary = replace(summary, model=facts)
     except (ValueError, OSError) as error:
         has_model = any((at / "model.json").exists() for at in (place, place / "model"))
         notes.append(reason_of(error, 600) if has_model else "it has no model yet, so there are no samples of it")

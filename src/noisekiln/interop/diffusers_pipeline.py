@@ -1,0 +1,103 @@
+"""A diffusion pipeline for a model of noisekiln, which need not be installed: `DiffusionPipeline.from_pretrained`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from PIL import Image
+
+
+class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no types
+    """Images from classes, prompts or nothing, by the sampler, steps and guidance that the model was saved with."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.register_modules(model=model)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        class_labels: Any = None,
+        image: Any = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> Any:
+        """Generate images.
+
+        Args:
+            prompt: A prompt, or a list of them, for a model that was trained on captions.
+            class_labels: A class or a list of them, by name or number, for a model that was trained on classes.
+            image: The image, or list of images, that a model with a task starts from: one for each result.
+            num_images_per_prompt: Images of each prompt or class; or in all, without any.
+            num_inference_steps: Number of steps; by default those that the model was saved with.
+            guidance_scale: 1 is no guidance, more follows the prompt or class more closely; by default the model's.
+            generator: A generator, or one for each image: an image of `torch.Generator().manual_seed(7)` is that of
+                `noisekiln sample --seed 7`.
+            latents: Unit noise to start from, (images, C, H, W), instead.
+            output_type: "pil", "np" (floats of 0 to 1), or "pt" (the same, channels first).
+            return_dict: Whether to return an `ImagePipelineOutput`, and not a tuple.
+        """
+        conditions = self._conditions(prompt, class_labels, num_images_per_prompt)
+        if isinstance(generator, list) and len(generator) != len(conditions):
+            raise ValueError(f"{len(generator)} generators were given for {len(conditions)} images. Give one for each.")
+        pixels = self.model.images(
+            conditions,
+            lambda like: _noise(like, generator),
+            steps=num_inference_steps,
+            guidance=guidance_scale,
+            start=latents,
+            source=None if image is None else _source(image, len(conditions)),
+            progress=self._with_bar,
+        ).cpu()
+        images = _OUTPUTS[output_type](pixels)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _with_bar(self, steps: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+        with self.progress_bar(total=count) as bar:
+            for x in steps:
+                bar.update()
+                yield x
+
+    def _conditions(self, prompt: Any, class_labels: Any, count: int) -> list[Any]:
+        if prompt is not None and class_labels is not None:
+            raise ValueError("A prompt and class labels were given, and a model reads one of them. Omit the other.")
+        wanted = prompt if prompt is not None else class_labels
+        if wanted is not None and self.model.conditioner is None:
+            raise ValueError(f"{wanted!r} was given to a model that was trained without prompts or classes. Omit it.")
+        if torch.is_tensor(wanted):
+            wanted = wanted.tolist()
+        return [each for each in (wanted if isinstance(wanted, list | tuple) else [wanted]) for _ in range(count)]
+
+
+def _noise(like: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+    """Unit noise, drawn image by image in float32 on the generator's device."""
+    each = generator if isinstance(generator, list) else [generator] * len(like)
+    drawn = [torch.randn(like.shape[1:], generator=one, device=one.device if one else "cpu") for one in each]
+    return torch.stack(drawn).to(like)
+
+
+def _source(image: Any, count: int) -> torch.Tensor:
+    """Images as a tensor of bytes, (count, h, w, c)."""
+    images = image if isinstance(image, list | tuple) else [image]
+    arrays = [torch.from_numpy(np.array(each)) for each in images]
+    source = torch.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
+    return source.expand(count, -1, -1, -1) if len(source) == 1 else source
+
+
+def _as_pil(pixels: torch.Tensor) -> list[Image.Image]:
+    return [Image.fromarray(array if array.shape[2] > 1 else array[..., 0]) for array in pixels.numpy()]
+
+
+_OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "pil": _as_pil,
+    "np": lambda pixels: pixels.numpy().astype(np.float32) / 255,
+    "pt": lambda pixels: pixels.permute(0, 3, 1, 2).float() / 255,
+}

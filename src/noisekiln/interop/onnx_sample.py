@@ -1,0 +1,66 @@
+"""Samples the ONNX model of this folder; needs onnxruntime, numpy and Pillow: python sample.py -h."""
+
+import argparse
+import json
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+def sample(folder: Path, x: Any, ids: Any = None, guidance: float = 1.0) -> Any:
+    """Images, (B, H, W, C) floats of 0 to 1, from unit noise (B, C, H, W) and the ids of conditions, (B, ...)."""
+    run = {file.stem: onnxruntime.InferenceSession(str(file)) for file in folder.glob("*.onnx")}
+    model, before, x = json.loads((folder / "sampling.json").read_text("utf-8")), 0.0, x.astype(np.float32)
+    slots = [each.name for each in run["denoiser"].get_inputs()[2:]]
+    nothing = np.tile(np.array(model["nothing"], np.int64), (len(x),) + (1,) * np.ndim(model["nothing"]))
+    rows = [nothing[:, 0] if np.ndim(model["nothing"]) == 0 else nothing] if slots else []
+    guided = bool(rows) and ids is not None and guidance != 1
+    rows = [ids, *rows] if guided else [ids] if rows and ids is not None else rows
+    cond = dict(zip(slots, run["conditioner"].run(None, {"ids": np.concatenate(rows)}), strict=True)) if slots else {}
+    x = model["first"] * x
+    for step in model["steps"]:
+        x_in, label = np.concatenate([x] * (1 + guided)) * np.float32(step["scale"]), step["label"]
+        y = run["denoiser"].run(None, {"x": x_in, "label": np.full(len(x_in), label, np.float32), **cond})[0]
+        y = y[len(x) :] + guidance * (y[: len(x)] - y[len(x) :]) if guided else y
+        clean = np.float32(step["of_x"]) * x + np.float32(step["of_y"]) * y  # the estimate of the image
+        aim = clean + step["ahead"] * (clean - before)  # DPM-Solver++(2M); `ahead` is 0 for DDIM
+        x, before = (step["keep"] * x + step["add"] * aim).astype(np.float32), clean
+    return run["decoder"].run(None, {"x": x})[0].transpose(0, 2, 3, 1).clip(0, 1)
+
+
+def ids_of(condition: dict[str, Any], value: str) -> Any:
+    """The ids of a class or a prompt, one row."""
+    if condition["kind"] == "class":
+        return np.array([condition["names"].index(value) if value in condition["names"] else int(value)])
+    text = value.lower() if value.isascii() else unicodedata.normalize("NFC", value.lower())
+    words = re.findall(condition["ascii_word" if value.isascii() else "word"], text)
+    known = [condition["words"].index(word) + 1 for word in words if word in condition["words"]]
+    return np.array([(known + [0] * condition["length"])[: condition["length"]]])
+
+
+def main() -> None:
+    """Write images to the folder `samples`."""
+    folder = Path(__file__).parent
+    model = json.loads((folder / "sampling.json").read_text("utf-8"))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("condition", nargs="?", help="a class or a prompt")
+    options.add_argument("-n", type=int, default=8, help="number of images")
+    options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
+    options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
+    given = options.parse_args()
+    if given.condition is not None and model["condition"] is None:
+        options.error("this folder samples without conditions: omit it")
+    ids = None if given.condition is None else np.repeat(ids_of(model["condition"], given.condition), given.n, 0)
+    x = np.random.default_rng(given.seed).standard_normal((given.n, *model["x"]))
+    (folder / "samples").mkdir(exist_ok=True)
+    for number, image in enumerate((255 * sample(folder, x, ids, given.guidance)).round().astype(np.uint8)):
+        Image.fromarray(image.squeeze()).save(folder / "samples" / f"{number:05d}.png")
+
+
+if __name__ == "__main__":
+    main()

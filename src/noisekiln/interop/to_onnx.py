@@ -1,0 +1,292 @@
+"""A trained model as ONNX files, with a sampler of a few lines that needs onnxruntime, numpy and Pillow alone.
+
+`denoiser.onnx` is the network, `decoder.onnx` and `encoder.onnx` the codec, `conditioner.onnx` the embedding of classes
+or prompts; batch, height and width are dynamic where the network allows it. A multistep method of sampling is linear in
+x and in the network's outputs, so `sampling.json` holds it as a few numbers for each step.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import singledispatch
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec, pixels_per_position
+from noisekiln.components.spec import build
+from noisekiln.conditioners.base import Conditioner
+from noisekiln.conditioners.class_label import ClassLabel
+from noisekiln.conditioners.text import ASCII_WORD, WORD, Text
+from noisekiln.conditions import Cond
+from noisekiln.errors import reason_of
+from noisekiln.files.json_file import write_json
+from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
+from noisekiln.levels import Level
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.samplers.base import Sampler
+from noisekiln.samplers.ddim import DDIM
+
+SAMPLE = Path(__file__).with_name("onnx_sample.py")
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+MOST = 4096  # positions of a side
+MOST_OF_CODEC = 128  # positions of a side that a codec encodes at once: it may treat larger images in another way
+MULTIPLES = (1, 2, 4, 8, 16)  # of which sides may have to be multiples
+PROBES = ("a red hat", "Größe, 汽车 2024", "")  # prompts on which the tokens of `sample.py` are compared
+
+Sizes = tuple[int, int] | None  # the number that sides are multiples of, and their largest size in these; None: fixed
+
+
+def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) -> list[str]:
+    """Write `*.onnx`, `sampling.json` and `sample.py` into an empty folder.
+
+    Args:
+        model: The model.
+        out: The folder.
+        steps: Steps of sampling; the model's own if None.
+
+    Returns:
+        Notes on what is fixed or left out, one line each.
+
+    Raises:
+        ValueError: If onnx is not installed, the model has a task, or a network cannot be exported.
+    """
+    check_onnx_installed()
+    if model.task is not None:
+        raise ValueError(
+            "This model starts from an image, which `sample.py` of an ONNX folder cannot prepare. "
+            "Export it with `to=diffusers`, whose pipeline can."
+        )
+    notes = []
+    backbone, codec, x = model.denoiser.backbone, model.codec, model.empty_x(2).zero_()
+    slots = _slots_of(backbone, model.conditioner)
+    inputs = {"x": x, "label": torch.full((2,), 0.5)}
+    if model.conditioner is not None and slots:
+        ids = model.conditioner.nothing(2)
+        embed = _Embed(model.conditioner, tuple(slots))
+        _export(embed, {"ids": ids}, tuple(slots), out / "conditioner.onnx", ((), [None]))
+        inputs |= dict(zip(slots, embed(ids), strict=True))
+    tried: list[Sizes] = [*((multiple, MOST // multiple) for multiple in MULTIPLES), None]
+    found = _export(_Network(backbone, tuple(slots)), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
+    notes += _about_sizes("denoiser.onnx", found, x.shape[2:])
+    tried = [(1, MOST), (1, MOST_OF_CODEC), None]
+    found = _export(_Decode(codec), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
+    notes += _about_sizes("decoder.onnx", found, x.shape[2:])
+    pixels, factor = torch.zeros(2, *model.size, codec.image_channels), max(pixels_per_position(codec))
+    tried = [(factor, MOST), (factor, MOST_OF_CODEC), None]
+    found = _export(_Encode(codec), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
+    notes += _about_sizes("encoder.onnx", found, pixels.shape[1:3])
+    condition = None if model.conditioner is None else tokens_of(model.conditioner)
+    if condition is not None and model.conditioner is not None and not _tokens_agree(condition, model.conditioner):
+        condition = None
+    if model.conditioner is not None and condition is None:
+        notes.append("sample.py samples without conditions: this model's are none that it can turn into numbers")
+    write_json(out / "sampling.json", {**sampling_table(model, steps), "condition": condition}, indent=None)
+    (out / "sample.py").write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    return notes
+
+
+def check_onnx_installed() -> None:
+    """Raise ValueError if a package that the export needs is missing."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"An export to ONNX needs {', '.join(missing)}, which is not installed. "
+            'Install it: pip install "noisekiln[onnx]".'
+        )
+
+
+def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]:
+    """DPM-Solver++(2M), or DDIM where that is the model's sampler, as numbers for each step.
+
+    With ``x^ = of_x x_t + of_y y`` and ``aim = x^ + ahead (x^ - x^ of the step before)``, a step is
+    ``x_s = keep x_t + add aim``.
+    """
+    levels, sampler = model.levels(steps=steps), build(Sampler, model.sampling.sampler)
+    first_order, table = isinstance(sampler, DDIM), []
+    for number, (t, s) in enumerate(pairwise(levels)):
+        _, of_eps = model.denoiser.prediction.coefficients(t)
+        determinant = model.denoiser.prediction.determinant(t)
+        ahead = 0.0 if first_order or number == 0 else _ahead(levels[number - 1], t, s)
+        row: dict[str, Any] = {
+            "scale": 1 / t.norm,
+            "label": model.denoiser.noise_label(t),
+            "of_x": of_eps / determinant,
+            "of_y": -t.sigma / determinant,
+            "ahead": ahead,
+            "keep": s.sigma / t.sigma,
+            "add": s.alpha - t.alpha * s.sigma / t.sigma,
+        }
+        table.append({name: float(value) for name, value in row.items()})
+    guidance, conditioner = guidance_of(model.sampling.guidance), model.conditioner
+    return {
+        "x": list(model.empty_x(1).shape[1:]),
+        "first": float(levels[0].norm),
+        "guidance": guidance.scale if isinstance(guidance, ClassifierFree) else 1.0,
+        "nothing": 0 if conditioner is None else conditioner.nothing(1)[0].tolist(),
+        "steps": table,
+    }
+
+
+@singledispatch
+def tokens_of(conditioner: Conditioner) -> dict[str, Any] | None:
+    """How the `ids_of` of `sample.py` turns a condition into ids; None for a conditioner that it does not know."""
+    return None
+
+
+@tokens_of.register
+def _(conditioner: ClassLabel) -> dict[str, Any]:
+    return {"kind": "class", "names": list(conditioner.names)}
+
+
+@tokens_of.register
+def _(conditioner: Text) -> dict[str, Any]:
+    patterns = {"ascii_word": ASCII_WORD.pattern, "word": WORD.pattern}
+    return {"kind": "text", "words": list(conditioner.words), "length": conditioner.length, **patterns}
+
+
+def _tokens_agree(condition: dict[str, Any], conditioner: Conditioner) -> bool:
+    """Whether `sample.py` and the conditioner have the same ids for some conditions."""
+    from noisekiln.interop.onnx_sample import ids_of
+
+    values = [*conditioner.choices, *(PROBES if not conditioner.choices else ())]
+    values += [" ".join(conditioner.vocabulary[:8])] if conditioner.vocabulary else []
+    ours = conditioner.encode(values)
+    return all(ids_of(condition, value).tolist() == [row] for value, row in zip(values, ours.tolist(), strict=True))
+
+
+def _ahead(before: Level, t: Level, s: Level) -> float:
+    """Half a step ahead in log-SNR, in units of the step before; 0 where it is infinite, as in `DPMpp2M`."""
+    past, now, then = (-float(each.nsr.log()) for each in (before, t, s))
+    ahead = 0.5 * (then - now) / (now - past)
+    return ahead if math.isfinite(ahead) and math.isfinite(then - now) else 0.0
+
+
+def _slots_of(backbone: Backbone, conditioner: Conditioner | None) -> list[str]:
+    """The slots of a `Cond` that a conditioner fills and a network reads."""
+    if conditioner is None:
+        return []
+    filled = conditioner(conditioner.nothing(1))
+    read = {"vector": backbone.vector, "tokens": backbone.tokens, "mask": backbone.tokens}
+    return [slot for slot, size in read.items() if size and getattr(filled, slot) is not None]
+
+
+def _about_sizes(file: str, found: Sizes, size: Sequence[int]) -> list[str]:
+    """A note on the sizes that a file takes; none if it takes all."""
+    if found is None:
+        return [f"{file} takes {size[0]}x{size[1]} alone: its network cannot be exported for other sizes"]
+    multiple, most = found
+    limits = [f"multiples of {multiple}"] if multiple > 1 else []
+    limits += [f"{multiple * most:,} at most"] if multiple * most < MOST else []
+    return [f"{file} takes heights and widths that are {', and '.join(limits)}"] if limits else []
+
+
+@torch.no_grad()
+def _export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: tuple[str, ...],
+    file: Path,
+    sides: tuple[tuple[int, ...], list[Sizes]],
+) -> Sizes:
+    """Write a module; returns which sizes it takes, the first that works of those to try.
+
+    Args:
+        module: A module of tensors.
+        inputs: Examples of its inputs, of a batch of 2, by name.
+        outputs: Names of its outputs.
+        file: The file.
+        sides: Axes of the first input that are height and width, and sizes to try for them, None: fixed.
+    """
+    axes, tried = sides
+    batch = torch.export.Dim("batch", min=1, max=MOST)
+    for sizes in tried:
+        dynamic: list[dict[int, Any]] = [{0: batch} for _ in inputs]
+        if sizes is not None:
+            free = [sizes[0] * torch.export.Dim(f"side{axis}", min=1, max=sizes[1]) for axis in axes]
+            dynamic[0] |= dict(zip(axes, free, strict=True))
+        try:
+            with _quiet():
+                program = torch.export.export(
+                    module.eval(), tuple(inputs.values()), dynamic_shapes={"inputs": tuple(dynamic)}, strict=False
+                )
+                exported = torch.onnx.export(
+                    program, input_names=list(inputs), output_names=list(outputs), dynamo=True, verbose=False
+                )
+            assert exported is not None
+            exported.save(str(file), external_data=False)
+            return sizes
+        except Exception as error:  # torch raises of many classes for what it cannot export
+            failure = error
+    raise ValueError(
+        f"{type(module).__name__.strip('_')} of this model cannot be exported to ONNX ({reason_of(failure, 300)}). "
+        "Export it with `to=diffusers`, which copies its code."
+    ) from failure
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's notes about its own exporter."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class _Network(nn.Module):
+    """The network of unit-variance x, labels and the slots of a condition."""
+
+    def __init__(self, backbone: Backbone, slots: tuple[str, ...]) -> None:
+        super().__init__()
+        self.backbone, self.slots = backbone, slots
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x, label, *conds = inputs
+        y: Tensor = self.backbone(x, label, Cond(**dict(zip(self.slots, conds, strict=True))))
+        return y
+
+
+class _Embed(nn.Module):
+    """The slots of the `Cond` of ids."""
+
+    def __init__(self, conditioner: Conditioner, slots: tuple[str, ...]) -> None:
+        super().__init__()
+        self.conditioner, self.slots = conditioner, slots
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        cond = self.conditioner(*inputs)
+        return tuple(getattr(cond, slot) for slot in self.slots)
+
+
+class _Decode(nn.Module):
+    """X to images (B, C, H, W), floats of about 0 to 1."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.codec.to_image(*inputs)
+
+
+class _Encode(nn.Module):
+    """Images (B, H, W, C), floats of 0 to 255, to x."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.codec.encode(*inputs)

@@ -1,0 +1,314 @@
+"""Exports make the same images as the model: for diffusers and torch without noisekiln, for ONNX without torch."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import noisekiln as nk
+from noisekiln.components.spec import build
+from noisekiln.conditions import Cond
+from noisekiln.interop.exporting import export
+from noisekiln.interop.hub import HubUnreachable, push
+from noisekiln.interop.model_code import model_code
+from noisekiln.interop.source_extract import extract_source, name_of_class
+from noisekiln.interop.to_onnx import sampling_table, write_onnx_folder
+from noisekiln.model.diffusion import Diffusion
+from noisekiln.model.sampling import Sampling
+from noisekiln.runs.model_card import MARK
+
+BLOCKED = "import sys; sys.modules['noisekiln'] = None\n"  # importing it raises
+
+
+def trained(*, conditioner=None, backbone=None, codec=None, size=(8, 12), task=None, **sampling):
+    """A model whose outputs depend on all of its weights, as if it were trained."""
+    torch.manual_seed(0)
+    codec = codec or nk.Pixels((0.5, 0.4, 0.3), (0.2, 0.3, 0.2))
+    vector = conditioner.sizes.vector if conditioner else 0
+    image = task.condition_channels(codec.x_channels) if task else 0
+    backbone = backbone or nk.Unet(
+        codec.x_channels, vector=vector, widths=(32,), blocks=(1,), patch=1, condition=32, image=image
+    )
+    model = Diffusion(nk.Denoiser(backbone), codec, size, conditioner, Sampling(**{"steps": 5} | sampling), task)
+    for weight in model.denoiser.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+    return model.eval()
+
+
+def in_another_process(code, folder, tmp_path):
+    """The images that code without noisekiln leaves in `images`, (N, H, W, C) uint8."""
+    code = f"{BLOCKED}{code}\nimport numpy\nnumpy.save('images.npy', numpy.asarray(images))"
+    env = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return np.load(folder / "images.npy").round().astype(int)
+
+
+CASES = {
+    "text": ({"conditioner": nk.Text(("red", "blue", "hat"), 16, 5), "guidance": 2.0}, ["red hat", "Blue"]),
+    "class": (
+        {"conditioner": nk.ClassLabel(("cat", "dog"), 8), "sampler": "ddim(eta=0.5)", "schedule": "cosine"},
+        ["dog", "dog"],
+    ),
+    "latents": (
+        {
+            "backbone": nk.Dit(4, width=64, depth=1, condition=32),
+            "sampler": "heun",
+            "codec": nk.Autoencoder(4, 4, 16, image_channels=3),
+        },
+        2,
+    ),
+}
+PIPES = """
+import torch
+from diffusers import DiffusionPipeline
+images = []
+for name, wanted in {
+    "text": {"prompt": ["red hat", "Blue"]},
+    "class": {"class_labels": "dog", "num_images_per_prompt": 2},
+    "latents": {"num_images_per_prompt": 2},
+}.items():
+    pipe = DiffusionPipeline.from_pretrained(name, trust_remote_code=True)
+    pipe.set_progress_bar_config(disable=True)
+    generator = [torch.Generator().manual_seed(3 + i) for i in range(2)]
+    images.append(255 * pipe(**wanted, generator=generator, output_type="np").images)
+"""
+
+
+@pytest.mark.slow  # starts diffusers in a process of its own
+def test_diffusers_makes_the_same_images_where_noisekiln_is_not_installed(tmp_path):
+    expected = []
+    for name, (parts, conditions) in CASES.items():
+        model = trained(**parts)
+        model.save(tmp_path / "saved" / name)
+        folder = export(tmp_path / "saved" / name, tmp_path / name, to="diffusers")
+        expected.append(model.sample(conditions, seed=3, precision="fp32").numpy().astype(int))
+        weights = load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
+        assert weights.keys() == model.state_dict().keys()
+    found = in_another_process(PIPES, tmp_path, tmp_path)
+    assert np.abs(found - np.stack(expected)).max() == 0
+    assert np.stack(expected).std(axis=(1, 2, 3, 4)).min() > 20  # there is something to compare
+
+
+def test_torch_alone_makes_the_same_images(tmp_path):
+    """Also from a source image, which the model's task prepares."""
+    model = trained(task=nk.Upscale(2))
+    model.save(tmp_path / "model")
+    folder = export(tmp_path / "model", tmp_path / "out", to="torch")
+    source = torch.arange(4 * 6 * 3, dtype=torch.uint8).view(1, 4, 6, 3)
+    torch.save(source, folder / "source.pt")
+    code = """
+import torch
+from model import load
+generator = torch.Generator().manual_seed(7)
+noise = lambda like: torch.randn(like.shape, generator=generator).to(like)
+images = load().images([None], noise, source=torch.load("source.pt"))
+"""
+    expected = model.sample(1, seed=7, source=source, precision="fp32").numpy()
+    assert np.abs(in_another_process(code, folder, tmp_path) - expected).max() <= 1e-4
+
+
+def test_the_code_of_an_export_leaves_out_what_serves_training():
+    text, names = extract_source(map(name_of_class, (nk.Text, nk.Unet, nk.Autoencoder)), used=["encode"])
+    assert names[name_of_class(nk.Text)] == "Text"
+    assert "noisekiln" not in text.replace("https", "")
+    assert "def fit" not in text
+    assert "def measure" not in text
+    assert "split_words" in text
+
+
+OWN = """
+from torch import nn
+from noisekiln.backbones.base import Backbone
+
+WIDTH = 8
+
+
+class Plain(Backbone):
+    def __init__(self, channels: int, vector: int = 0, width: int = WIDTH) -> None:
+        super().__init__()
+        self.channels, self.vector, self.width = channels, vector, width
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, noise, cond):
+        return noise[:, None, None, None] * self.conv(x)
+"""
+
+
+def test_a_file_of_ones_own_is_copied_into_the_code(tmp_path):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    model = trained(backbone=build(nk.Backbone, f"{tmp_path / 'own.py'}:Plain(width=4)", channels=3))
+    (tmp_path / "made.py").write_text(model_code(model, "Made"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("made", tmp_path / "made.py")
+    sys.modules["made"] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert "from noisekiln" not in (tmp_path / "made.py").read_text(encoding="utf-8")
+    copy = made.Made()
+    copy.load_state_dict(model.state_dict())
+    images = copy.images([None], nk.SeededNoise([5]))
+    assert torch.equal(images, torch.as_tensor(model.sample(1, seed=5, precision="fp32")))
+
+
+def test_two_definitions_of_one_name_get_two():
+    from noisekiln.blocks import rotary
+    from noisekiln.conditioners import text as words
+    from noisekiln.interop.parsed_module import Name
+
+    both = [Name(rotary.__name__, "LONGEST"), Name(words.__name__, "LONGEST"), Name(rotary.__name__, "rotary_angles")]
+    text, names = extract_source(both)
+    namespace = {}
+    exec(text, namespace)
+    assert [namespace[names[name]] for name in both[:2]] == [rotary.LONGEST, words.LONGEST]
+    angles = namespace["rotary_angles"](2, 3, 8, torch.device("cpu"))
+    assert torch.equal(angles, rotary.rotary_angles(2, 3, 8, torch.device("cpu")))
+
+
+def test_a_step_of_the_table_is_a_step_of_the_sampler():
+    for sampler in ("dpmpp_2m", "ddim"):
+        for schedule in ("karras", "cosine", "linear_betas"):
+            model = trained(sampler=sampler, schedule=schedule)
+            noise, before = torch.randn(1, 3, 8, 12), 0.0
+            table = sampling_table(model)
+            x = table["first"] * noise
+            with torch.no_grad():
+                for row in table["steps"]:
+                    y = model.denoiser.backbone(row["scale"] * x, torch.full((1,), row["label"]), Cond())
+                    clean = row["of_x"] * x + row["of_y"] * y
+                    x = row["keep"] * x + row["add"] * (clean + row["ahead"] * (clean - before))
+                    before = clean
+            *_, last = model.generate(1, noise=noise, precision="fp32")
+            torch.testing.assert_close(x, last.x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow  # torch's exporter takes seconds for each network
+def test_onnx_equals_torch_for_three_sizes(tmp_path):
+    """Networks at three sizes and batches; `sample.py` with prompts, guidance, and without."""
+    import onnxruntime
+
+    from noisekiln.interop.onnx_sample import ids_of, sample
+
+    text = nk.Text(("red", "blue", "hat"), 16, 5)
+    net = nk.Unet(3, vector=16, widths=(32, 32), blocks=(1, 1), patch=1, condition=32, attention=(1,))
+    model = trained(conditioner=text, backbone=net, guidance=2.0)
+    notes = write_onnx_folder(model, tmp_path)
+    assert notes == ["denoiser.onnx takes heights and widths that are multiples of 2"]
+    run = {file.stem: onnxruntime.InferenceSession(file) for file in tmp_path.glob("*.onnx")}
+    for batch, height, width in ((1, 8, 12), (3, 16, 8), (2, 20, 22)):
+        x, label, vector = torch.randn(batch, 3, height, width), torch.rand(batch), torch.randn(batch, 16)
+        inputs = {"x": x.numpy(), "label": label.numpy(), "vector": vector.numpy()}
+        with torch.no_grad():
+            y = model.denoiser.backbone(x, label, Cond(vector=vector)).numpy()
+            image = model.codec.to_image(x).numpy()
+        assert np.abs(run["denoiser"].run(None, inputs)[0] - y).max() < 1e-4
+        assert np.abs(run["decoder"].run(None, {"x": x.numpy()})[0] - image).max() < 1e-4
+        pixels = np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
+        encoded = run["encoder"].run(None, {"pixels": pixels})[0]
+        assert np.abs(encoded - model.codec.encode(torch.from_numpy(pixels)).numpy()).max() < 1e-4
+    condition = json.loads((tmp_path / "sampling.json").read_text(encoding="utf-8"))["condition"]
+    ids = np.concatenate([ids_of(condition, "a RED hat"), ids_of(condition, "blue")])
+    noise = torch.randn(2, 3, 8, 12)
+    for values, own, scale in (
+        (["a red hat", "blue"], ids, 2.0),
+        (["a red hat", "blue"], ids, 1.0),
+        ([None] * 2, None, 2.0),
+    ):
+        *_, last = model.generate(values, noise=noise, guidance=scale, precision="fp32")
+        expected = model.codec.to_image(last.x).permute(0, 2, 3, 1).clamp(0, 1).numpy()
+        assert np.abs(sample(tmp_path, noise.numpy(), own, scale) - expected).max() < 1e-4
+    command = [sys.executable, "sample.py", "red hat", "-n", "2"]
+    subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+
+
+def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):
+    model = trained()
+    model.save(tmp_path / "model")
+    result = cli("export", tmp_path / "model", "--to", "onxn")
+    assert result.code == 2
+    assert "Did you mean 'onnx'?" in result.flat
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    assert "is not empty" in cli("export", tmp_path / "model", tmp_path / "out").flat
+    assert not (tmp_path / "out" / "model_index.json").exists()
+    monkeypatch.setattr("noisekiln.interop.to_onnx.find_spec", lambda name: None)
+    assert 'pip install "noisekiln[onnx]"' in cli("export", tmp_path / "model", "--to", "onnx").flat
+    assert not (tmp_path / "model" / "onnx").exists()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="starts from an image"):
+        write_onnx_folder(trained(task=nk.Upscale(2)), tmp_path)
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+@pytest.mark.slow  # trains, and draws the pictures of the run
+def test_a_run_has_a_card_that_a_person_may_change(pets, tmp_path, cli, draws_pictures):
+    command = ("train", pets, "--out", tmp_path / "run", "--images", "64", "--batch-size", "32", "--model", "xs")
+    assert cli(*command).code == 0
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert front_matter(card)["pipeline_tag"] == "unconditional-image-generation"
+    for words in (
+        "conditioned on classes (Cat, dog)",
+        "`pets`: ",
+        "64 images",
+        "| Images seen | 66 |",
+        "loss.png",
+        "samples/000000066.png",
+    ):
+        assert words in card, card
+    (tmp_path / "run" / "README.md").write_text(card.replace(MARK, "") + "Mine.", encoding="utf-8")
+    upload = push(tmp_path / "run", "anna/pets", dry_run=True)
+    assert upload.card.endswith("Mine.")
+
+
+def test_a_push_leaves_private_files_behind(class_run, cli):
+    result = cli("push", class_run, "anna/pets", "--dry-run", "--license", "cc-by-4.0")
+    assert result.code == 0
+    assert "license: cc-by-4.0" in result.out
+    assert 'nk.load("hf:anna/pets")' in result.out
+    files = push(class_run, "anna/pets", dry_run=True).files
+    assert {"README.md", "model/model.json", "model/model.safetensors"} <= files.keys()
+    assert files["model/model.safetensors"] == (class_run / "model" / "model.safetensors").stat().st_size
+    assert not {"run.yaml", "dataset.json", "data.png", "forward.png", "environment.json"} & files.keys()
+    assert str(class_run.parent) not in upload_text(class_run)
+    assert "Give user/name" in cli("push", class_run, "anna").flat
+
+
+def upload_text(run):
+    return push(run, "anna/pets", dry_run=True).card
+
+
+def test_a_model_of_the_hub(class_run, monkeypatch):
+    """What is downloaded is a folder that `load` reads; without network, or without the package, the error says so."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *names, **rest: asked.append(names) or str(class_run)
+    )
+    ours = nk.load(class_run).sample(["dog"], seed=1)
+    assert torch.equal(torch.as_tensor(nk.load("hf:anna/pets").sample(["dog"], seed=1)), torch.as_tensor(ours))
+    assert asked == [("anna/pets",)]
+
+    def unreachable(*names, **rest):
+        raise LocalEntryNotFoundError("Cannot find the requested files")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(HubUnreachable, match="give the folder instead"):
+        nk.load("hf:anna/pets")
+    monkeypatch.setattr("noisekiln.interop.hub.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"noisekiln\[hub\]"):
+        nk.load("hf:anna/pets")
+    with pytest.raises(ValueError, match="Give user/name"):
+        nk.load("hf:anna")
