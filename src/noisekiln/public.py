@@ -52,6 +52,7 @@ from noisekiln.draws.log_normal import LogNormal as LogNormal
 from noisekiln.draws.logit_normal import LogitNormal as LogitNormal
 from noisekiln.draws.steps import Steps as Steps
 from noisekiln.draws.uniform import Uniform as Uniform
+from noisekiln.ema.power import Ema as Ema
 from noisekiln.errors import BatchTooLarge as BatchTooLarge
 from noisekiln.errors import CodeNotAllowed as CodeNotAllowed
 from noisekiln.errors import CompileFailed as CompileFailed
@@ -80,6 +81,7 @@ from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
 from noisekiln.images import Images as Images
+from noisekiln.interop.training_loss import TrainingLoss as TrainingLoss
 from noisekiln.inverse.base import Clipped as Clipped
 from noisekiln.inverse.base import Conditioned as Conditioned
 from noisekiln.inverse.base import Inverse as Inverse
