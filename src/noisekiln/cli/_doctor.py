@@ -20,7 +20,7 @@ from noisekiln.version import VERSION
 PACKAGES = ("numpy", "pillow", "safetensors", "matplotlib", "typer", "rich")
 FEATURES = {"log": "--curves tensorboard", "wandb": "--curves wandb"}  # where the name does not say it
 WITHOUT_EXTRA = ("wandb",)
-FOR_DEVELOPMENT = ("test", "all")
+NOT_REPORTED = ("test", "all")
 UNWANTED = "torchvision"  # beside a CPU build of torch it fails, and takes diffusers and transformers with it
 
 
@@ -74,7 +74,7 @@ def _extras() -> dict[str, list[str]]:
         lines = []
     for line in lines:
         found = re.match(r"""([\w.-]+).*;.*\bextra\s*==\s*["']([\w.-]+)["']""", line)
-        if found and found[2] not in FOR_DEVELOPMENT:
+        if found and found[2] not in NOT_REPORTED:
             extras.setdefault(found[2], []).append(found[1])
     return extras
 
