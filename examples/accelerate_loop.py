@@ -2,7 +2,7 @@
 
     accelerate launch examples/accelerate_loop.py 8     # epochs; or python ...; writes accelerate_loop/
 
-`nk.TrainingLoss` is the module to prepare: its forward is the whole computation, as DDP and FSDP need it.
+`nk.TrainingLoss` is the module to prepare: its forward is the whole computation, as DDP needs it.
 """
 
 import sys

@@ -105,7 +105,8 @@ def summary(value: ModuleType | Any) -> str:
 
 def markdown(docstring: str) -> str:
     """A docstring of Google's style as Markdown: sections in bold, arguments as lists."""
-    lines, inside = [], False
+    lines: list[str] = []
+    inside = False
     for line in plain(docstring).splitlines():
         heading = line.removesuffix(":")
         if line.endswith(":") and heading in SECTIONS:

@@ -21,7 +21,7 @@ class TrainingLoss(nn.Module):
     """``TrainingLoss(model)(images, conditions).value.backward()``: a model and its objective as one module.
 
     It belongs into any loop: a plain one, Lightning's, accelerate's. Because its `forward` is the whole computation,
-    DDP and FSDP may wrap it. The model's codec is frozen; train what ``parameters()`` has with ``requires_grad``.
+    DDP may wrap it. The model's codec is frozen; train what ``parameters()`` has with ``requires_grad``.
 
     Args:
         model: Model to train, without a task; it is the same object, ready to be sampled and saved.
