@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,9 +29,11 @@ from noisekiln.cli._watcher import Watcher
 from noisekiln.components.registry import names, rooms
 from noisekiln.components.setting import rules_of
 from noisekiln.data import batch_order, load
+from noisekiln.machine import processor
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.runs.environment import version_of
 from noisekiln.runs.events import Saving
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
@@ -155,18 +159,75 @@ def test_doctor(cli: Command):
     result = cli("doctor")
     assert result.code == 0
     lines = result.out.splitlines()
-    assert [line.split()[1] for line in lines] == [
-        "python", "torch", "device", "memory", "disk", "tensorboard", "wandb", "speed",
-    ]  # fmt: skip
+    subjects = [line.split()[1] for line in lines]
+    assert subjects[:5] == ["noisekiln", "python", "system", "torch", "packages"]
+    assert subjects[-6:] == ["wandb", "processor", "gpu", "memory", "disk", "speed"]
+    extras = dict(zip(subjects[5:-6], lines[5:-6], strict=True))
+    assert {"diffusers", "evaluate", "log"} <= set(extras)
+    assert not {"test", "all"} & set(extras)
     assert {line.split()[0] for line in lines} <= {"ok", "warn"}
     assert torch.__version__ in result.out
+    assert f"tensorboard {version_of('tensorboard')}" in extras["log"]
     assert "GFLOP/s" in lines[-1]
+    for private in (str(Path.home()), str(Path.cwd()), sys.prefix, platform.node()):  # it is pasted into issues
+        assert private not in result.out
+
+
+def test_doctor_names_what_is_missing(cli: Command, monkeypatch: pytest.MonkeyPatch):
+    from noisekiln.cli import _doctor
+
+    there = {"accelerate": "1.0", "torchvision": "9.9"}
+    monkeypatch.setattr(_doctor, "version_of", lambda package: there.get(package))
+    report = cli("doctor").flat
+    assert 'log not installed: tensorboard, needed for --curves tensorboard; pip install "noisekiln[log]"' in report
+    assert 'diffusers not installed: diffusers, transformers; pip install "noisekiln[diffusers]"' in report
+    assert re.search(r"warn torch .*; torchvision 9.9 is not needed, and", report)
+
+
+def test_the_processor_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cpuinfo").write_text("flags\t: fpu\nmodel name\t: Kiln 3000: fast\nmodel name\t: other\n")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    assert processor.processor_name() == "Kiln 3000: fast"
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
+    assert processor.processor_name()
 
 
 def test_help_shows_settings_in_backticks_as_options(cli: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert "`start`" in rules_of(Settings)["lora"].help
     assert "With --from: train an adapter" in cli("train", "--help").flat
+
+
+# Completion
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["tra"], {"train"}),
+        (["train", "portraits", "--model"], {"--model"}),
+        (["sample", "runs/a", "--see"], {"--seed"}),
+        (["--vers"], {"--version"}),
+    ],
+)
+def test_the_shell_completes_commands_and_options(typed: list[str], offered: set[str]):
+    words = {"COMP_WORDS": " ".join(["noisekiln", *typed]), "COMP_CWORD": str(len(typed))}
+    environment = os.environ | {"_NOISEKILN_COMPLETE": "complete_bash"} | words
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == offered
+    assert done.stderr == ""
+
+
+def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path):
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    command = f"{shlex.join(COMMAND)} --install-completion; true"  # so that bash does not become Python
+    environment = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert "bash completion installed" in done.stdout
+    (script,) = (tmp_path / ".bash_completions").glob("*")
+    assert "_NOISEKILN_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
 
 
 # What typer refuses

@@ -198,7 +198,8 @@ def test_every_setting_that_a_page_names_exists(page):
 
     elsewhere = {f"--{word.replace('_', '-')}" for words in tables().values() for word in words}
 
-    known = {opt for command in get_command(app).commands.values() for p in command.params for opt in p.opts}
+    whole = get_command(app)
+    known = {opt for command in (whole, *whole.commands.values()) for p in command.params for opt in p.opts}
     ours = re.findall(r"`noisekiln [^`]*`|`(--[\w-]+)[^`]*`", page.read_text(encoding="utf-8"))
     assert set(filter(None, ours)) <= known | elsewhere | {"--help", "--version"}
 

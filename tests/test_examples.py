@@ -156,6 +156,31 @@ def test_the_own_network_learns_portraits():
     assert np.isin(np.asarray(images), (0, 255)).mean() < 0.4  # it is 0.18, and was 0.94
 
 
+# --- other people's loops
+
+
+LOOPS = {  # examples/plain_loop.py, examples/accelerate_loop.py, examples/lightning_loop.py
+    "plain": {"epochs": 1, "limit": 192},
+    "accelerate": {"epochs": 1, "limit": 192},
+    "lightning": {"max_epochs": 1, "limit": 192, "accelerator": "cpu", "enable_progress_bar": False},
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the other libraries
+@pytest.mark.parametrize("loop", ["plain", "accelerate", pytest.param("lightning", marks=pytest.mark.slow)])
+def test_other_loops_end_with_a_model_that_is_sampled(loop, tmp_path):
+    if loop != "plain":
+        pytest.importorskip(loop)
+    file = EXAMPLES / f"{loop}_loop.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 60
+    torch.manual_seed(0)
+    runpy.run_path(str(file))["main"](out=tmp_path, **LOOPS[loop])
+    assert Image.open(tmp_path / "samples.png").size == (69, 69)  # 4 x 4 images of 16 pixels, with gaps
+    model = Diffusion.load(tmp_path)
+    assert (model.conditioner is not None) == (loop == "plain")
+    assert model.denoiser.backbone.conv_out.weight.abs().max() > 0  # where it began
+
+
 def test_every_example_says_how_to_run_it_and_is_tested_here():
     here = Path(__file__).read_text(encoding="utf-8")
     for file in EXAMPLES.glob("*.py"):

@@ -85,6 +85,7 @@ NUMBERED = {
     "list of two": [PIXELS, LABELS],
     "pair of tensors": (FIRST, torch.from_numpy(LABELS)),
     "one-hot": (PIXELS, np.eye(3)[LABELS]),
+    "one-hot pairs": [(PIL[i], torch.eye(3)[LABELS[i]]) for i in range(COUNT)],
     "rows of one, as of Keras": (PIXELS, LABELS[:, None]),
     "pairs with rows of one, as of MedMNIST": [(PIL[i], LABELS[i : i + 1]) for i in range(COUNT)],
     "loader of rows of one": DataLoader(TensorDataset(FIRST, torch.from_numpy(LABELS)[:, None]), batch_size=6),
@@ -204,8 +205,26 @@ def test_a_loader_says_what_it_leaves_out_or_changes():
     assert any("order of its own" in note for note in load(own).altered)
     replaced = DataLoader(TensorDataset(FIRST), 6, sampler=RandomSampler(FIRST, replacement=True))
     assert any("order of its own" in note for note in load(replaced).altered)
-    random = load(Rows(lambda number: torch.rand(3, 8, 8)))
-    assert any("random transforms" in note for note in random.altered)
+    assert not load(DataLoader(Endless(), batch_size=6)).altered
+
+
+def test_random_transforms_are_noticed_even_if_they_leave_the_first_image():
+    chance = np.random.default_rng(0)
+
+    def row(number):
+        flip = number > 0 and chance.random() < 0.5
+        return FIRST[number].flip(-1) if flip else FIRST[number]
+
+    assert any("random transforms" in note for note in load(Rows(row)).altered)
+
+
+def test_of_three_the_third_may_be_the_caption():
+    data = load(Rows(lambda number: (PIL[number], int(LABELS[number]), CAPTIONS[number])))
+    assert data.train.captions == load(PIXELS, captions=CAPTIONS).train.captions
+    assert data.class_names == ("cat", "dog", "cow")
+    numbered = load(Rows(lambda number: (PIL[number], CAPTIONS[number], number)))
+    assert numbered.train.labels is None
+    assert list(numbered.train.columns) == ["number 3 of each entry"]
 
 
 def test_arrays_of_several_sizes_are_scaled_by_one_range():
@@ -231,6 +250,7 @@ def test_arrays_of_several_sizes_are_scaled_by_one_range():
         ([[]], {}, "something of the type list is not an image"),
         (PIXELS[0, 0], {}, "is not a stack of images"),
         (PIXELS.astype(float), {}, "unclear which values are black and white"),
+        ((FIRST / 255 - 0.45) / 0.22, {}, "not normalized by mean and deviation"),
         (PIXELS, {"labels": [1, 2]}, "there are 20 images and 2 values here, so they cannot be paired"),
         (PIXELS, {"labels": "cat"}, "a str is not one for each image"),
         (PIXELS, {"captions": LABELS}, "'0' is no text. Give captions as texts"),

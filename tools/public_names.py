@@ -27,6 +27,7 @@ CLASSES = (
     *("errors", "posterior", "images", "data/dataset", "plan/settings"),
     *("model/model", "model/diffusion", "model/cascade", "model/sampling"),
     *("training/report", "training/trainer", "runs/run", "runs/events", "monitor/intervals", "monitor/measure"),
+    *("ema/power", "interop/training_loss"),
     *("evaluation/evaluation_report", "evaluation/score_table", "evaluation/conclusions"),
 )
 BY = "Written by `python tools/public_names.py`, from the files themselves."

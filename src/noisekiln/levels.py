@@ -54,8 +54,13 @@ CLEAN = level(1.0, 0.0)
 PURE_NOISE = level(0.0, 1.0)
 
 
-def noise_from(generator: torch.Generator) -> NoiseSource:
-    """Noise for a whole batch from one generator, as training draws it; made on the generator's device."""
+def noise_from(generator: torch.Generator | None) -> NoiseSource:
+    """Noise for a whole batch from one generator, as training draws it; made on the generator's device.
+
+    None stands for torch's own generator of the device that the noise is for.
+    """
+    if generator is None:
+        return torch.randn_like
     return lambda like: torch.randn(like.shape, generator=generator, device=generator.device).to(like)
 
 

@@ -58,6 +58,7 @@ from noisekiln.draws.log_normal import LogNormal as LogNormal
 from noisekiln.draws.logit_normal import LogitNormal as LogitNormal
 from noisekiln.draws.steps import Steps as Steps
 from noisekiln.draws.uniform import Uniform as Uniform
+from noisekiln.ema.power import Ema as Ema
 from noisekiln.errors import BatchTooLarge as BatchTooLarge
 from noisekiln.errors import CodeNotAllowed as CodeNotAllowed
 from noisekiln.errors import CompileFailed as CompileFailed
@@ -87,6 +88,7 @@ from noisekiln.guidance.base import Guided as Guided
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
 from noisekiln.guidance.internal import Internal as Internal
 from noisekiln.images import Images as Images
+from noisekiln.interop.training_loss import TrainingLoss as TrainingLoss
 from noisekiln.inverse.base import Clipped as Clipped
 from noisekiln.inverse.base import Conditioned as Conditioned
 from noisekiln.inverse.base import Inverse as Inverse

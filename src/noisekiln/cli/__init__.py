@@ -27,7 +27,6 @@ app = typer.Typer(
     help="Train diffusion models on your own images, from scratch, and use them.",
     epilog="Start with: noisekiln demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

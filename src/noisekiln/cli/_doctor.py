@@ -2,20 +2,26 @@
 
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
+from noisekiln.machine.memory import available_bytes
+from noisekiln.machine.processor import processor_name
 from noisekiln.runs.environment import version_of
+from noisekiln.version import VERSION
 
-OPTIONAL = {  # package: the feature that uses it, and how to install it
-    "tensorboard": ("--curves tensorboard", "noisekiln[log]"),
-    "wandb": ("--curves wandb", "wandb"),
-}
+PACKAGES = ("numpy", "pillow", "safetensors", "matplotlib", "typer", "rich")
+FEATURES = {"log": "--curves tensorboard", "wandb": "--curves wandb"}  # where the name does not say it
+WITHOUT_EXTRA = ("wandb",)
+NOT_REPORTED = ("test", "all")
+UNWANTED = "torchvision"  # beside a CPU build of torch it fails, and takes diffusers and transformers with it
 
 
 class Finding(NamedTuple):
@@ -24,7 +30,7 @@ class Finding(NamedTuple):
     Attributes:
         good: Whether the check passed.
         what: Subject of the check.
-        text: Result in words.
+        text: Result in words, without names of files or people: it may be published.
     """
 
     good: bool
@@ -34,31 +40,79 @@ class Finding(NamedTuple):
 
 def findings() -> Iterator[Finding]:
     """Results of all checks, the fastest first."""
-    yield Finding(True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Finding(True, "torch", torch.__version__)
-    yield Finding(True, "device", _device())
+    yield Finding(True, "noisekiln", VERSION)
+    yield Finding(True, "python", platform.python_version())
+    yield Finding(True, "system", f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield _torch()
+    yield Finding(True, "packages", ", ".join(f"{name} {version_of(name) or 'missing'}" for name in PACKAGES))
+    for extra, packages in _extras().items():
+        yield _optional(extra, packages, f"noisekiln[{extra}]")
+    for package in WITHOUT_EXTRA:
+        yield _optional(package, [package], package)
+    yield _processor()
+    yield from _graphics_cards()
     yield _memory_size()
     yield _disk()
-    for package, (feature, source) in OPTIONAL.items():
-        missing = f'not installed; needed for {feature}: pip install "{source}"'
-        yield Finding(True, package, version_of(package) or missing)
     yield _matrix_speed()
 
 
-def _device() -> str:
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+def _torch() -> Finding:
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    build = ", ".join(f"{name} {version}" for name, version in builds.items() if version)
+    text = f"{torch.__version__}{f', built for {build}' if build else ''}"
+    if (other := version_of(UNWANTED)) is None:
+        return Finding(True, "torch", text)
+    return Finding(False, "torch", f"{text}; {UNWANTED} {other} is not needed, and a build for another torch fails")
+
+
+def _extras() -> dict[str, list[str]]:
+    """The packages of each extra of noisekiln, as its installation says; none if it runs without one."""
+    extras: dict[str, list[str]] = {}
+    try:
+        lines = metadata.requires("noisekiln") or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    for line in lines:
+        found = re.match(r"""([\w.-]+).*;.*\bextra\s*==\s*["']([\w.-]+)["']""", line)
+        if found and found[2] not in NOT_REPORTED:
+            extras.setdefault(found[2], []).append(found[1])
+    return extras
+
+
+def _optional(what: str, packages: list[str], source: str) -> Finding:
+    """Optional packages: their versions, or what they are needed for and how to get them."""
+    versions = {name: version_of(name) for name in packages}
+    if all(versions.values()):
+        return Finding(True, what, ", ".join(f"{name} {version}" for name, version in versions.items()))
+    missing = ", ".join(name for name, version in versions.items() if not version)
+    feature = f", needed for {FEATURES[what]}" if what in FEATURES else ""
+    return Finding(True, what, f'not installed: {missing}{feature}; pip install "{source}"')
+
+
+def _processor() -> Finding:
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads"
+    return Finding(True, "processor", f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}, {threads}")
+
+
+def _graphics_cards() -> Iterator[Finding]:
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        name = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, compute capability {card.major}.{card.minor}"
+        yield Finding(True, f"cuda:{number}", name)
     if torch.backends.mps.is_available():
-        return "mps"
-    return f"cpu, {torch.get_num_threads()} threads: small images train in minutes"
+        yield Finding(True, "mps", "available")
+    elif not torch.cuda.is_available():
+        yield Finding(True, "gpu", "none: small images train in minutes on the processor")
 
 
 def _memory_size() -> Finding:
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         return Finding(True, "memory", "unknown on this system")
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return Finding(size > 4, "memory", f"{size:.0f} GiB" + ("" if size > 4 else ": little; use a small --batch-size"))
+    available = available_bytes("cpu")
+    free = size if available is None else available / 2**30
+    text = f"{size:.0f} GiB" + ("" if available is None else f", {free:.1f} GiB available")
+    return Finding(free > 2, "memory", text + ("" if free > 2 else ": little; use a small --batch-size"))
 
 
 def _disk() -> Finding:

@@ -4,7 +4,7 @@ EXAMPLE = "noisekiln doctor"
 
 
 def command() -> None:
-    """Check this machine: versions, devices, speed, free space."""
+    """Check this machine: versions, devices, speed, free space. The report names no files: paste it into an issue."""
     from noisekiln.cli._doctor import findings
 
     for finding in findings():

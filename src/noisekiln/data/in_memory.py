@@ -15,6 +15,7 @@ from noisekiln.data.memory_images import stack_or_items
 from noisekiln.data.rows import (
     IMAGE,
     SECOND,
+    THIRD,
     Table,
     as_array,
     is_images_and_words,
@@ -102,6 +103,8 @@ def _kinds(table: Table) -> dict[str, str]:
     if SECOND in table.columns:
         meaning = _meaning(table.columns[SECOND])
         found |= {meaning: SECOND} if meaning else {}
+    if found["captions"] is None and _meaning(table.columns.get(THIRD, ())) == "captions":  # a number may be an index
+        found["captions"] = THIRD
     if found["images"] is None:
         names = ", ".join(list(table.columns)[:8]) or "none"
         raise DataError(
@@ -131,7 +134,7 @@ def _part_of_table(table: Table, kinds: dict[str, str], source: Any) -> tuple[Pa
 
 
 def _about_column(kind: str, name: str) -> str:
-    return f"The {kind} are {name if name == SECOND else f'the column {name}'}."
+    return f"The {kind} are {name if name in (SECOND, THIRD) else f'the column {name}'}."
 
 
 def _holds_images(values: Any) -> bool:
@@ -152,8 +155,16 @@ def _meaning(values: Any) -> str | None:
 
 def _one_by_one(values: Any) -> list[Any]:
     """Values one by one, numbers as those of Python."""
-    listed = _classes_of_rows(as_array(values)).tolist() if is_stack(values) else list(values)
+    rows = as_array(values) if is_stack(values) else _stacked_rows(values)
+    listed = list(values) if rows is None else _classes_of_rows(rows).tolist()
     return [as_array(value).item() if getattr(value, "shape", None) in ((), (1,)) else value for value in listed]
+
+
+def _stacked_rows(values: Any) -> NDArray[Any] | None:
+    """Vectors of one length, such as one-hot labels, as an array (N, K); None for anything else."""
+    vectors = all(is_stack(value) and value.ndim == 1 for value in values)
+    rows = [as_array(value) for value in values] if vectors else []
+    return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
 
 
 def _classes_of_rows(values: NDArray[Any]) -> NDArray[Any]:

@@ -11,9 +11,12 @@ from PIL import Image
 from noisekiln.data.dataset import Altered
 from noisekiln.errors import DataError, reason_of
 
-IMAGE, SECOND = "image", "the second of each pair"
+IMAGE, SECOND, FURTHER = "image", "the second of each pair", "number {} of each entry"
+THIRD = FURTHER.format(3)
 LIMIT = 4 << 30  # bytes: an iterator without an end must not fill the memory
+READ_AGAIN = 8  # images that are read twice, to see whether they stay the same
 ENTRY = 1 << 10  # bytes that any entry is counted with, so that small images come to an end, too
+IN_ORDER = ("SequentialSampler", "_InfiniteConstantSampler")  # the second: the order of an IterableDataset
 GIVE = "Give a folder, a file, an array (N, H, W, C), images with their labels, or a data set of torch"
 
 
@@ -146,7 +149,7 @@ def _in_order(source: Any) -> tuple[Any, list[str]]:
     notes = ["The batches of the loader are read once."]
     if getattr(source, "drop_last", False):
         notes.append(Altered("The loader drops its last batch (drop_last), so these images are left out."))
-    if type(sampler).__name__ != "SequentialSampler":
+    if type(sampler).__name__ not in IN_ORDER:
         notes.append(
             Altered(
                 "The loader has an order of its own, mostly another one at every start, by which a stopped run is "
@@ -179,7 +182,7 @@ def _row(entry: Any) -> dict[str, Any]:
         return {str(name): value for name, value in entry.items()}
     if isinstance(entry, tuple | list) and entry and (not is_word(entry[0]) or isinstance(entry[0], str)):
         named = {IMAGE: entry[0], **({SECOND: entry[1]} if len(entry) > 1 else {})}
-        return named | {f"number {place + 1} of each entry": value for place, value in enumerate(entry) if place > 1}
+        return named | {FURTHER.format(place + 1): value for place, value in enumerate(entry) if place > 1}
     return {IMAGE: entry}
 
 
@@ -207,12 +210,12 @@ def _bytes_of(value: Any) -> int:
 
 
 def _about_random(source: Any, columns: Mapping[str, list[Any]]) -> list[str]:
-    """A note if the first image is another one when it is read again."""
-    if isinstance(source, Iterable):  # a list, or something that is read only once
-        return []
-    again = _row(source[0])
-    changed = [name for name, values in columns.items() if name in again and not _same(values[0], again[name])]
-    if not changed:
+    """A note if an image is another one when it is read again: some are, as a random flip leaves half of them."""
+    if isinstance(source, Iterable) or any(len(values) != len(source) for values in columns.values()):
+        return []  # a list, something that is read only once, or batches
+    places = range(0, len(source), max(1, len(source) // READ_AGAIN))[:READ_AGAIN]
+    again = ((place, name, value) for place in places for name, value in _row(source[place]).items())
+    if all(_same(columns[name][place], value) for place, name, value in again if name in columns):
         return []
     return [
         Altered(

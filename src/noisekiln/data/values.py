@@ -93,7 +93,7 @@ def _float_range(name: str, kinds: set[str], low: float, high: float) -> tuple[f
     raise DataError(
         name,
         f"it holds {what}, so it is unclear which values are black and white",
-        "Save uint8 (0 to 255), or floats in [0, 1] or [-1, 1]",
+        "Give uint8 (0 to 255), or floats in [0, 1] or [-1, 1], not normalized by mean and deviation",
     )
 
 

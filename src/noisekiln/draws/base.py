@@ -20,7 +20,7 @@ class Draw(ABC):
     def __call__(self, u: Tensor) -> Level:
         """Levels at the quantiles `u`: (B,) float64 in (0, 1) -> two (B,) tensors; noise rises with u."""
 
-    def levels_for(self, x: Tensor, generator: torch.Generator) -> Level:
+    def levels_for(self, x: Tensor, generator: torch.Generator | None) -> Level:
         """A level for each of these images at random, stratified: two (B,) tensors with the type and device of x.
 
         They are computed in float64 on the CPU, and moved in one copy.
@@ -29,7 +29,7 @@ class Draw(ABC):
         return Level(alpha, sigma)
 
 
-def stratified(count: int, generator: torch.Generator) -> Tensor:
+def stratified(count: int, generator: torch.Generator | None) -> Tensor:
     """A uniform number from each of `count` equal cells of (0, 1), shuffled: (count,) float64 (Kingma et al. 2021)."""
     jitter = torch.rand(count, generator=generator, dtype=torch.float64)
     cells = torch.randperm(count, generator=generator)

@@ -1,7 +1,9 @@
 """Exponential moving averages (EMA) of the weights, with a power-function profile."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from noisekiln.distributed.sharded import gather, shard_like
 
+Module = TypeVar("Module", bound=nn.Module)
 UPDATES = 256  # an update is due when 1/256 of all images seen are new: far less than the width of any average
 
 
@@ -65,18 +68,24 @@ class Ema:
         self.images_seen = images_seen
 
     @torch.no_grad()
-    def copy_into(self, copy: nn.Module, module: nn.Module, track: int = 0) -> None:
+    def copy_into(self, target: nn.Module, module: nn.Module, track: int = 0) -> None:
         """Fill a copy of the module with an average: the parameters of a track, and the module's current buffers.
 
         Args:
-            copy: Deep copy of the module.
+            target: Deep copy of the module.
             module: Trained module.
             track: Index of the length.
         """
         for name, average in self.tracks[track].items():
-            copy.get_parameter(name).copy_(gather(average))
-        for name, buffer in copy.named_buffers():
+            target.get_parameter(name).copy_(gather(average))
+        for name, buffer in target.named_buffers():
             buffer.copy_(module.get_buffer(name))
+
+    def averaged(self, module: Module, track: int = 0) -> Module:
+        """A copy of the module with an average for its weights: to sample and to save; arguments as for `copy_into`."""
+        averaged = copy.deepcopy(module)
+        self.copy_into(averaged, module, track)
+        return averaged
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages as ``TRACK.NAME`` and their `images_seen`; not copied."""

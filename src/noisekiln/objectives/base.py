@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from noisekiln.conditions import Cond
+from noisekiln.conditions import NOTHING, Cond
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise, DenoiseBoth
 from noisekiln.levels import Level
@@ -50,12 +50,12 @@ class Objective(nn.Module, ABC):
     needs_teacher: ClassVar[bool] = False  # whether `loss` receives the model of the setting `teacher`
 
     @abstractmethod
-    def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def drawn(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...]:
         """All random values of the loss of a batch: tensors with one row per image, so that they can be split.
 
         Args:
             x: Clean x of unit variance, (B, C, H, W).
-            generator: Source of all randomness.
+            generator: Source of all randomness; None for torch's own, which `torch.manual_seed` seeds.
         """
 
     @abstractmethod
@@ -72,6 +72,8 @@ class Objective(nn.Module, ABC):
             teacher: The model to learn from, for an objective that `needs_teacher`.
         """
 
-    def forward(self, denoiser: Denoiser, x: Tensor, cond: Cond, generator: torch.Generator) -> Loss:
-        """The loss of a batch, with fresh randomness."""
+    def forward(
+        self, denoiser: Denoiser, x: Tensor, cond: Cond = NOTHING, generator: torch.Generator | None = None
+    ) -> Loss:
+        """The loss of a batch, with fresh randomness; arguments as for `loss` and `drawn`."""
         return self.loss(denoiser, x, cond, self.drawn(x, generator))

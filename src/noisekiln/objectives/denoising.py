@@ -28,7 +28,7 @@ class Denoising(Objective):
         self.draw = draw
         self.loss_weight = loss_weight or Unit()
 
-    def drawn(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def drawn(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Levels, as alpha and sigma of shape (B,), and noise of the shape of x: all on the device of x."""
         return *self.draw.levels_for(x, generator), noise_from(generator)(x)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from noisekiln.files.json_file import read_json, write_json
+from noisekiln.machine.processor import processor_name
 
 FILE = "environment.json"
 PACKAGES = ("noisekiln", "torch", "numpy", "pillow", "safetensors")
@@ -73,7 +74,7 @@ def version_of(package: str) -> str | None:
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({platform.processor() or platform.machine()})"
+    return f"{device} ({processor_name()})"
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
