@@ -196,17 +196,19 @@ def test_onnx_equals_torch_for_three_sizes(tmp_path):
 
     from noisekiln.interop.onnx_sample import ids_of, sample
 
-    text = nk.Text(("red", "blue", "hat"), 16, 5)
-    net = nk.Unet(3, vector=16, widths=(32, 32), blocks=(1, 1), patch=1, condition=32, attention=(1,))
+    text = nk.Text(("red", "blue", "hat"), 16, 5, buckets=50, layers=1)
+    net = nk.Unet(3, vector=16, tokens=16, widths=(32, 32), blocks=(1, 1), patch=1, condition=32, attention=(1,))
     model = trained(conditioner=text, backbone=net, guidance=2.0)
     notes = write_onnx_folder(model, tmp_path)
     assert notes == ["denoiser.onnx takes heights and widths that are multiples of 2"]
     run = {file.stem: onnxruntime.InferenceSession(file) for file in tmp_path.glob("*.onnx")}
     for batch, height, width in ((1, 8, 12), (3, 16, 8), (2, 20, 22)):
         x, label, vector = torch.randn(batch, 3, height, width), torch.rand(batch), torch.randn(batch, 16)
-        inputs = {"x": x.numpy(), "label": label.numpy(), "vector": vector.numpy()}
+        tokens, mask = torch.randn(batch, 5, 16), torch.rand(batch, 5) > 0.3
+        cond = {"vector": vector, "tokens": tokens, "mask": mask}
+        inputs = {name: value.numpy() for name, value in ({"x": x, "label": label} | cond).items()}
         with torch.no_grad():
-            y = model.denoiser.backbone(x, label, Cond(vector=vector)).numpy()
+            y = model.denoiser.backbone(x, label, Cond(**cond)).numpy()
             image = model.codec.to_image(x).numpy()
         assert np.abs(run["denoiser"].run(None, inputs)[0] - y).max() < 1e-4
         assert np.abs(run["decoder"].run(None, {"x": x.numpy()})[0] - image).max() < 1e-4
@@ -214,11 +216,11 @@ def test_onnx_equals_torch_for_three_sizes(tmp_path):
         encoded = run["encoder"].run(None, {"pixels": pixels})[0]
         assert np.abs(encoded - model.codec.encode(torch.from_numpy(pixels)).numpy()).max() < 1e-4
     condition = json.loads((tmp_path / "sampling.json").read_text(encoding="utf-8"))["condition"]
-    ids = np.concatenate([ids_of(condition, "a RED hat"), ids_of(condition, "blue")])
+    ids = np.concatenate([ids_of(condition, "a RED hat"), ids_of(condition, "blues")])
     noise = torch.randn(2, 3, 8, 12)
     for values, own, scale in (
-        (["a red hat", "blue"], ids, 2.0),
-        (["a red hat", "blue"], ids, 1.0),
+        (["a red hat", "blues"], ids, 2.0),
+        (["a red hat", "blues"], ids, 1.0),
         ([None] * 2, None, 2.0),
     ):
         *_, last = model.generate(values, noise=noise, guidance=scale, precision="fp32")

@@ -89,8 +89,8 @@ def same(one: Path, other: Path) -> None:
 
 def test_run_folder(class_run: Path):
     assert sorted(f.name for f in class_run.iterdir()) == [
-        ".lock", "README.md", "checkpoints", "data.png", "dataset.json", "denoising.gif", "ema", "environment.json", "forward.png",
-        "loss.png", "metrics.jsonl", "model", "run.yaml", "samples",
+        ".lock", "README.md", "checkpoints", "data.png", "dataset.json", "denoising.gif", "ema", "environment.json",
+        "forward.png", "loss.png", "metrics.jsonl", "model", "run.yaml", "samples",
     ]  # fmt: skip
     assert sorted(f.name for f in (class_run / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert len(list((class_run / "checkpoints").iterdir())) == 2

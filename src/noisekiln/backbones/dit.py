@@ -102,9 +102,11 @@ class Dit(Backbone):
         h = self.embed_patches(patches.permute(0, 2, 3, 1).flatten(1, 2))
         h, angles, mask = self._with_tokens(h, rotary_angles(rows, columns, self.head, x.device), cond)
         rotation = (angles.cos(), angles.sin())
+        half = (self.depth + 1) // 2
+        for layer in self.layers[:half]:
+            h = layer(h, embedding, rotation, mask)
         halfway = h
-        for number, layer in enumerate(self.layers):
-            halfway = h if number == (self.depth + 1) // 2 else halfway
+        for layer in self.layers[half:]:
             h = layer(h, embedding, rotation, mask)
         scale, shift = self.modulate(embedding)[:, None].chunk(2, dim=2)
         y = self._as_image(self.out(modulated(h[:, : rows * columns], scale, shift)), rows, columns)

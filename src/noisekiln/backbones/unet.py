@@ -82,8 +82,7 @@ class Unet(Backbone):
         self.patch = patch
         self.attention = attention
         self.condition = condition
-        self.early_exit = early_exit
-        self.exits = 2 if early_exit else 1
+        self.early_exit, self.exits = early_exit, 2 if early_exit else 1
         self.image = image
         self.tokens = tokens
         self.embed_noise = nn.Sequential(Fourier(64), nn.Linear(64, condition))
@@ -98,12 +97,9 @@ class Unet(Backbone):
         self.merge = nn.ModuleList(nn.Conv2d(2 * widths[i], widths[i], 1, bias=False) for i in upper)
         self.up = nn.ModuleList(self._stage(level) for level in upper)
         self.norm = GroupNorm(widths[0] // 16, widths[0])
-        self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
+        self.conv_out = _zeroed(nn.Conv2d(widths[0], channels * patch**2, 3, padding=1))
         self._zoom = patch * 2 ** (len(widths) - 1)  # pixels of a side of a position at the lowest level
-        self.exit = nn.Conv2d(widths[-1], channels * self._zoom**2, 1) if early_exit else None
-        for last in filter(None, (self.conv_out, self.exit)):
-            for parameter in last.parameters():
-                nn.init.zeros_(parameter)
+        self.exit = _zeroed(nn.Conv2d(widths[-1], channels * self._zoom**2, 1)) if early_exit else None
         self.read_tokens = nn.ModuleList(CrossAttention(widths[-1], tokens) for _ in range(blocks[-1] if tokens else 0))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
@@ -147,6 +143,13 @@ class Unet(Backbone):
 
     def _stage(self, level: int) -> "_Stage":
         return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
+
+
+def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """A last layer, with which training begins at an output of 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class _Stage(nn.Module):

@@ -293,8 +293,7 @@ def describe_end(end: End) -> list[str]:
         lines += [f"  stages {end.stages[0]}, {', '.join(stage.name for stage in end.stages[1:])}: a run each"]
     else:
         lines += [f"  plots  {end.folder / 'loss.png'}, data.png, forward.png, denoising.gif"]
-    lines += [f"  codec  {end.codec}"] if end.codec else []
-    lines += [f"  model  {end.folder / 'model'}"]
+    lines += [*([f"  codec  {end.codec}"] if end.codec else []), f"  model  {end.folder / 'model'}"]
     if end.best is not None:
         after = counted(end.best.images_seen, "image")
         lines += [f"  best   {end.folder / 'model-best'}, after {after}: MIND {end.best.mind:.4g}"]

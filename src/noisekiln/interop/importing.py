@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from noisekiln.pretrained.diffusers_network import KINDS, DiffusersNetwork
 from noisekiln.codecs.base import Codec
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.codecs.pixels import Pixels
@@ -25,6 +24,7 @@ from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
 from noisekiln.paths import expand_home
 from noisekiln.predictions import PREDICTIONS, Prediction
+from noisekiln.pretrained.diffusers_network import KINDS, DiffusersNetwork
 from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.linear_betas import LinearBetas

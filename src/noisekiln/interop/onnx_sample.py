@@ -1,6 +1,7 @@
 """Samples the ONNX model of this folder; needs onnxruntime, numpy and Pillow: python sample.py -h."""
 
 import argparse
+import hashlib
 import json
 import re
 import unicodedata
@@ -39,8 +40,23 @@ def ids_of(condition: dict[str, Any], value: str) -> Any:
         return np.array([condition["names"].index(value) if value in condition["names"] else int(value)])
     text = value.lower() if value.isascii() else unicodedata.normalize("NFC", value.lower())
     words = re.findall(condition["ascii_word" if value.isascii() else "word"], text)
-    known = [condition["words"].index(word) + 1 for word in words if word in condition["words"]]
-    return np.array([(known + [0] * condition["length"])[: condition["length"]]])
+    numbers = {word: number for number, word in enumerate(condition["words"], 1)}
+    read = [word for word in words if condition["buckets"] or word in numbers][: condition["length"]]
+    ids = np.zeros((1, condition["length"], 2 + condition["groups"]), np.int64)
+    for place, word in enumerate(read):
+        row = [numbers.get(word, 0), condition["weight"], *hashed_letters(word, condition)]
+        ids[0, place, : len(row)] = row
+    return ids
+
+
+def hashed_letters(word: str, condition: dict[str, Any]) -> list[int]:
+    """The buckets of the groups of letters of a word; of a long one, those at both ends."""
+    marked, half = f"<{word}>", condition["groups"] // 2
+    starts = [(i, size) for i in range(len(marked) - 1) for size in condition["sizes"] if i + size <= len(marked)]
+    groups = [marked[i : i + size].encode("utf-8", "replace") for i, size in starts]
+    kept = groups if len(groups) <= 2 * half else groups[:half] + groups[-half:]
+    hashes = [hashlib.blake2b(group, digest_size=8).digest() for group in kept if half]
+    return [1 + int.from_bytes(each, "little") % condition["buckets"] for each in hashes]
 
 
 def main() -> None:

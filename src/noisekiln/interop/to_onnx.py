@@ -24,7 +24,9 @@ from noisekiln.codecs.base import Codec, pixels_per_position
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
-from noisekiln.conditioners.text import ASCII_WORD, WORD, Text
+from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, SIZES
+from noisekiln.conditioners.language.split_words import ASCII_WORD, WORD
+from noisekiln.conditioners.text import HUNDREDTHS, Text
 from noisekiln.conditions import Cond
 from noisekiln.errors import reason_of
 from noisekiln.files.json_file import write_json
@@ -69,7 +71,7 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
     slots = _slots_of(backbone, model.conditioner)
     inputs = {"x": x, "label": torch.full((2,), 0.5)}
     if model.conditioner is not None and slots:
-        ids = model.conditioner.nothing(2)
+        ids = model.conditioner.nothing(2).long()
         embed = _Embed(model.conditioner, tuple(slots))
         _export(embed, {"ids": ids}, tuple(slots), out / "conditioner.onnx", ((), [None]))
         inputs |= dict(zip(slots, embed(ids), strict=True))
@@ -149,7 +151,9 @@ def _(conditioner: ClassLabel) -> dict[str, Any]:
 @tokens_of.register
 def _(conditioner: Text) -> dict[str, Any]:
     patterns = {"ascii_word": ASCII_WORD.pattern, "word": WORD.pattern}
-    return {"kind": "text", "words": list(conditioner.words), "length": conditioner.length, **patterns}
+    letters = {"buckets": conditioner.buckets or 0, "sizes": SIZES, "groups": MOST_GROUPS if conditioner.buckets else 0}
+    read = {"words": list(conditioner.words), "length": conditioner.length, "weight": HUNDREDTHS}
+    return {"kind": "text", **read, **letters, **patterns}
 
 
 def _tokens_agree(condition: dict[str, Any], conditioner: Conditioner) -> bool:

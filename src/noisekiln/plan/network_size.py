@@ -64,7 +64,7 @@ def images_in_minutes(settings: Settings, backbone: str, codec: Codec) -> float:
     if settings.minutes is None or settings.device != "cpu":
         return inf
     assert isinstance(settings.size, tuple)
-    flops, speed = _training_flops(backbone, codec.x_channels, codec.x_size(settings.size)), _speed(settings)
+    flops, speed = _training_flops(backbone, codec.x_channels, codec.x_size(settings.size)), _flops_per_second(settings)
     return inf if flops is None or not speed else 60 * settings.minutes * USUAL_SHARE * speed / flops
 
 
@@ -80,7 +80,7 @@ def _training_flops(backbone: str, channels: int, size: Size) -> float | None:
         return count_flops(loss)
 
 
-def _speed(settings: Settings) -> float:
+def _flops_per_second(settings: Settings) -> float:
     """FLOP/s of matrix products in all processes together; the same number in each of them."""
     own = peak_flops_per_second(settings.device, DTYPES[settings.precision or "fp32"])
     return Ranks.join(settings.device, settings.timeout).all_reduce_sum([own or 0.0])[0]

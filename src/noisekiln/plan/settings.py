@@ -94,9 +94,7 @@ class Settings:
     seed: int = _data(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = _machine("auto", "auto, cpu, cuda or mps.")
     model: str = _network(
-        "auto",
-        "Size of the network: auto (by budget and speed), or a size of the backbone, such as s, m, l.",
-        keep_on_resume=True,
+        "auto", "Size of the network: auto (by budget and speed), or one such as s, m, l.", keep_on_resume=True
     )
     backbone: str | None = _network(
         None, "Network architecture: see `noisekiln list backbones`. Default: unet.", keep_on_resume=True

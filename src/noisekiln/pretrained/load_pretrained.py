@@ -19,7 +19,7 @@ from noisekiln.noise_labels.time import Time
 from noisekiln.pretrained.clip_encoder import ClipEncoder
 from noisekiln.pretrained.clip_text import ClipText
 from noisekiln.pretrained.diffusers_unet import TEXT_TIME, DiffusersUnet
-from noisekiln.pretrained.hub import find_pipeline
+from noisekiln.pretrained.find_pipeline import find_pipeline
 from noisekiln.pretrained.libraries import quiet
 from noisekiln.pretrained.pipeline_folder import PipelineFolder
 from noisekiln.pretrained.save_memory import save_memory
