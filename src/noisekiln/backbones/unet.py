@@ -1,6 +1,6 @@
 """U-Net with patches, for small images and small computers: the default."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any, ClassVar
@@ -64,16 +64,7 @@ class Unet(Backbone):
         tokens: int = 0,
     ) -> None:
         super().__init__()
-        if len(widths) != len(blocks) or any(width % 32 or width < 32 for width in widths) or not widths:
-            raise ValueError(
-                f"unet(widths={widths}, blocks={blocks}): every level needs a width that is a multiple of 32, "
-                "and a number of blocks. Give two tuples of the same length."
-            )
-        if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(len(widths))):
-            raise ValueError(
-                f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
-                f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
-            )
+        _check_levels(widths, blocks, patch, attention)
         check_at_most("blocks", sum(blocks), MOST_BLOCKS)
         self.channels = channels
         self.vector = vector
@@ -143,6 +134,20 @@ class Unet(Backbone):
 
     def _stage(self, level: int) -> "_Stage":
         return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
+
+
+def _check_levels(widths: Sequence[int], blocks: Sequence[int], patch: int, attention: Sequence[int]) -> None:
+    """Raise ValueError for levels that no network can have."""
+    if len(widths) != len(blocks) or any(width % 32 or width < 32 for width in widths) or not widths:
+        raise ValueError(
+            f"unet(widths={widths}, blocks={blocks}): every level needs a width that is a multiple of 32, "
+            "and a number of blocks. Give two tuples of the same length."
+        )
+    if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(len(widths))):
+        raise ValueError(
+            f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
+            f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
+        )
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
