@@ -1,6 +1,6 @@
 """U-Net with patches, for small images and small computers: the default."""
 
-from collections.abc import Callable, Mapping, Sequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any, ClassVar
