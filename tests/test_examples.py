@@ -181,8 +181,8 @@ def test_other_loops_end_with_a_model_that_is_sampled(loop, tmp_path):
     assert model.denoiser.backbone.conv_out.weight.abs().max() > 0  # where it began
 
 
-def test_every_example_says_how_to_run_it_and_is_tested_here():
-    here = Path(__file__).read_text(encoding="utf-8")
+def test_every_example_says_how_to_run_it_and_is_tested():
+    here = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
     for file in EXAMPLES.glob("*.py"):
         assert f"examples/{file.name}" in file.read_text(encoding="utf-8")
         assert file.name in here

@@ -80,7 +80,7 @@ def test_network_and_codec_are_kept(plain_run: Path, greens: DataSet, tmp_path: 
     assert contents(plain_run) == before
     text = yaml.safe_load((tmp_path / "run.yaml").read_text())
     assert (text["start"], text["lora"]) == (str(plain_run), way.get("lora"))
-    assert text["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32)"
+    assert text["backbone"] == "unet(widths=(32,), blocks=(1,), patch=1, attention=(), condition=32, early_exit=False)"
     assert resolve(run.settings, greens, run.opened.base) == run.settings
 
 

@@ -18,6 +18,7 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.network_size import (
     ENOUGH_IMAGES,
     ENOUGH_STEPS,
+    SMALL_SHARE,
     fitting_batch,
     fitting_size,
     images_in_minutes,
@@ -40,14 +41,15 @@ def data_of(side: int, count: int = 200) -> DataSet:
 
 
 def test_a_budget_holds_as_many_images_as_the_machine_can_compute():
-    spec, settings = "unet(widths=(32,), blocks=(1,), patch=1)", CPU.replace(size=(8, 8), minutes=2.0)
+    spec, settings = "unet(widths=(32,), blocks=(1,), patch=1)", CPU.replace(size=(24, 24), minutes=2.0)
     network = build(Unet, spec, channels=3, vector=0, tokens=0, image=0)
-    rows = torch.zeros(1, 3, 8, 8), torch.zeros(1)
+    rows = torch.zeros(1, 3, 24, 24), torch.zeros(1)
     flops = count_flops(lambda: network(*rows, NOTHING).mean())
     assert images_in_minutes(settings, spec, PIXELS) == pytest.approx(120 * USUAL_SHARE * PEAK / flops)
-    assert images_in_minutes(settings.replace(minutes=4.0), spec, PIXELS) == 2 * images_in_minutes(
-        settings, spec, PIXELS
-    )
+    twice = images_in_minutes(settings.replace(minutes=4.0), spec, PIXELS)
+    assert twice == 2 * images_in_minutes(settings, spec, PIXELS)
+    small = images_in_minutes(settings.replace(size=(16, 16)), spec, PIXELS)
+    assert small == pytest.approx(twice / 2 * (24 / 16) ** 2 * SMALL_SHARE / USUAL_SHARE, rel=0.01)
 
 
 @pytest.mark.parametrize("changes", [{"minutes": None, "images": 10}, {"device": "cuda", "minutes": 1.0}])

@@ -108,7 +108,10 @@ def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     words = ("--prompt", "a red picture", "--prompt", "A blue, blu picture", "-n", 4, "--steps", 2)
     result = cli("sample", text_run, *words, "--out", tmp_path / "out")
     assert result.code == 0, result
-    assert "the word 'blu' is in fewer than two training captions; it is ignored. Did you mean 'blue'?" in result.out
+    assert (
+        "the word 'blu' is in fewer than two training captions; it is guessed from the letters. Did you mean 'blue'?"
+        in result.out
+    )
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
     assert {tuple(entry) for entry in shown(tmp_path / "out")} == {("file", "seed", "prompt")}
 

@@ -24,13 +24,14 @@ COMPILE_MINUTES = 10  # twice the budget from which the minute that compiling ta
 COMPILE_IMAGES = 2_500_000  # about as long: 10 minutes at 4,000 images per second
 
 
-def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) -> Settings:
+def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None, codec: Codec | None = None) -> Settings:
     """The settings with every None and "auto" replaced by a default.
 
     Args:
         settings: Requested settings.
         data: The images.
         base: Model to fine-tune, if any.
+        codec: The codec, if it has weights already.
 
     Raises:
         ValueError: If a component does not exist, the data have no values for a condition, or a device is not
@@ -45,8 +46,9 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None) ->
         codec=settings.codec or "pixels",
         precision=settings.precision or default_precision(device, shard=settings.shard),
     )
-    codec: Codec = build(Codec, str(settings.codec))
-    codec = codec.fit(torch.from_numpy(data.train.pixels[:1]))
+    if codec is None:
+        unfitted: Codec = build(Codec, str(settings.codec))
+        codec = unfitted.fit(torch.from_numpy(data.train.pixels[:1]))
     settings = settings.replace(**choose_network(settings, codec, data.size))
     images = images_in_minutes(settings, str(settings.backbone), codec)
     batch_size = settings.batch_size or fitting_batch(settings, images)

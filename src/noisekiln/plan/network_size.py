@@ -17,6 +17,7 @@ from noisekiln.plan.settings import Settings
 
 ENOUGH_IMAGES = 100_000  # that a network has to see, before a larger one is better for the same time (LOG.md)
 ENOUGH_STEPS = 1_500  # below which smaller batches are better (LOG.md)
+SMALL_SIDE, SMALL_SHARE = 16, 0.45  # images whose steps are so small that less than the usual share is reached (LOG.md)
 SMALLEST_BATCH, USUAL_BATCH, GPU_BATCH = 16, 64, 256
 WITHOUT_MINUTES, ON_GPU = "s", "l"  # where the time is not known, or nothing was measured
 
@@ -65,7 +66,8 @@ def images_in_minutes(settings: Settings, backbone: str, codec: Codec) -> float:
         return inf
     assert isinstance(settings.size, tuple)
     flops, speed = _training_flops(backbone, codec.x_channels, codec.x_size(settings.size)), _flops_per_second(settings)
-    return inf if flops is None or not speed else 60 * settings.minutes * USUAL_SHARE * speed / flops
+    share = SMALL_SHARE if max(settings.size) <= SMALL_SIDE else USUAL_SHARE
+    return inf if flops is None or not speed else 60 * settings.minutes * share * speed / flops
 
 
 def _training_flops(backbone: str, channels: int, size: Size) -> float | None:

@@ -85,8 +85,9 @@ class RunFolder:
             data = data if model is None else with_channels(data, model.codec.image_channels)
             own = settings if teacher is None or base is not None else settings_from_teacher(settings, teacher)
             consent = consent_to(asdict(own), allow_code)
-            resolved = self._resume_settings(own, data, base, consent)
             codec = load_codec(self.codec, consent)
+            known = codec if model is None else model.codec
+            resolved = self._resume_settings(own, data, base, known, consent)
         if checkpoints.list_images_seen(self.checkpoints):
             self.check_same_data(settings, data)
         return Opened(
@@ -192,11 +193,13 @@ class RunFolder:
             return requested
         return min(requested or recorded, recorded) if settings.shard else requested
 
-    def _resume_settings(self, settings: Settings, data: DataSet, base: Diffusion | None, consent: Consent) -> Settings:
+    def _resume_settings(
+        self, settings: Settings, data: DataSet, base: Diffusion | None, codec: Codec | None, consent: Consent
+    ) -> Settings:
         """The requested settings, resolved; those of the existing run where none are requested."""
         self.check_is_run_or_empty()
         if not self.settings_file.exists():
-            return resolve(settings, data, base)
+            return resolve(settings, data, base, codec)
         if not self.checkpoints.is_dir():
             raise ValueError(
                 f"{self.path} holds a run without its checkpoints: it would start again and overwrite its files. "
@@ -205,7 +208,7 @@ class RunFolder:
         before = Settings.read(self.settings_file).with_absolute_paths()
         resumed = settings.resuming(before)
         check_specs(asdict(resumed), consent, self.settings_file)
-        resolved = resolve(resumed, data, base)
+        resolved = resolve(resumed, data, base, codec)
         conflicts = resolved.conflicts(before.replace(**moved_models(resolved, before, self.path)))
         # What was requested as before and differs now was limited by the data, which are checked next.
         conflicts = {name: pair for name, pair in conflicts.items() if getattr(resumed, name) != pair[1]}
