@@ -41,7 +41,6 @@ class PretrainedText(TextConditioner):
     """
 
     needs: ClassVar[str] = "captions (in a metadata.csv, or a .txt file beside each image)"
-    most_parts: ClassVar[int] = 1
 
     vector_statistics: Tensor
     token_statistics: Tensor

@@ -13,11 +13,14 @@ from noisekiln.data import Split
 
 
 class TextConditioner(Conditioner, ABC):
-    """A conditioner of prompts; an image may have several captions, one on each line of its text."""
+    """A conditioner of prompts; an image may have several captions, one on each line of its text.
+
+    `most_parts` may be overridden.
+    """
 
     kind: ClassVar[str] = "text"
     plural: ClassVar[str] = "captions"
-    most_parts: ClassVar[int]  # shorter captions that are made of one
+    most_parts: ClassVar[int] = 1  # shorter captions that are made of one
 
     @abstractmethod
     def encode(self, values: Sequence[str]) -> Tensor:  # noqa: D102 (the base class says it)
