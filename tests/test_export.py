@@ -54,14 +54,18 @@ def in_another_process(code, folder, tmp_path):
 
 
 CASES = {
-    "text": ({"conditioner": nk.Text(("red", "blue", "hat"), 16, 5), "guidance": 2.0}, ["red hat", "Blue"]),
+    "text": (
+        {"conditioner": nk.Text(("red", "blue", "hat"), 16, 5), "guidance": 2.0},
+        ["red hat\nNegative prompt: blue", "Blue"],
+    ),
     "class": (
         {"conditioner": nk.ClassLabel(("cat", "dog"), 8), "sampler": "ddim(eta=0.5)", "schedule": "cosine"},
         ["dog", "dog"],
     ),
     "latents": (
         {
-            "backbone": nk.Dit(4, width=64, depth=1, condition=32),
+            "backbone": nk.Dit(4, width=64, depth=2, condition=32, early_exit=True),
+            "guidance": "internal(scale=2)",
             "sampler": "heun",
             "codec": nk.Autoencoder(4, 4, 16, image_channels=3),
         },
@@ -73,7 +77,7 @@ import torch
 from diffusers import DiffusionPipeline
 images = []
 for name, wanted in {
-    "text": {"prompt": ["red hat", "Blue"]},
+    "text": {"prompt": ["red hat", "Blue"], "negative_prompt": ["blue", ""]},
     "class": {"class_labels": "dog", "num_images_per_prompt": 2},
     "latents": {"num_images_per_prompt": 2},
 }.items():

@@ -63,7 +63,8 @@ def test_the_largest_network_is_taken_that_sees_enough_images():
     for factor, size in ((0.01, "xs"), (0.13, "xs"), (0.26, "s"), (0.9, "m"), (1.0, "l"), (2.0, "xl"), (99, "xl")):
         settings = CPU.replace(minutes=1.0)
         assert fitting_size(Unet, settings, lambda name: factor * ENOUGH_IMAGES * held[name]) == size  # noqa: B023
-    assert fitting_size(Unet, CPU.replace(minutes=None, images=5), lambda name: 0.0) == "s"
+    assert fitting_size(Unet, CPU.replace(minutes=None, images=5), lambda name: inf) == "s"
+    assert fitting_size(Unet, CPU.replace(minutes=9.0), lambda name: inf) == "s", "not known"
     assert fitting_size(Unet, CPU.replace(device="cuda", minutes=1.0), lambda name: 0.0) == "l"
 
 

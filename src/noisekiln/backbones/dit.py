@@ -141,4 +141,4 @@ class Dit(Backbone):
 
     def edges(self) -> list[nn.Module]:
         """The layers that read patches and write them."""
-        return [self.embed_patches, self.out]
+        return [self.embed_patches, self.out, *filter(None, [self.exit])]

@@ -126,6 +126,10 @@ class Unet(Backbone):
             blocks.insert(1, blocks[0])
         return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch}
 
+    def edges(self) -> list[nn.Module]:
+        """The layers that read x, and write the output and that of the early exit."""
+        return [self.conv_in, self.conv_out, *filter(None, [self.exit])]
+
     def _readers(self, cond: Cond) -> list[Callable[[Tensor], Tensor]]:
         """What follows each block of the lowest level: its attention to the tokens, if there are any."""
         if cond.tokens is None:

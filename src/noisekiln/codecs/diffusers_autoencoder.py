@@ -55,7 +55,7 @@ class DiffusersAutoencoder(Codec):
                 "folder of one, such as the `vae` of a Stable Diffusion."
             ) from error
         try:
-            weights = type(codec.network).from_pretrained(folder, variant=variant).state_dict()
+            weights = type(codec.network).from_pretrained(folder, variant=variant, use_safetensors=True).state_dict()
         except (OSError, RuntimeError, KeyError) as error:
             raise ValueError(f"The autoencoder in {folder} cannot be read ({error}). Download it again.") from error
         codec.network.load_state_dict(weights)

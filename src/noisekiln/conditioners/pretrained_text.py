@@ -54,6 +54,8 @@ class PretrainedText(TextConditioner):
         checksum: str = "",
     ) -> None:
         super().__init__()
+        if not model.strip():
+            raise ValueError("`pretrained_text(model='')` names no encoder. Give a folder, or OWNER/NAME on the Hub.")
         self.model = model
         self.tokens = tokens
         self.length = length

@@ -28,6 +28,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
     draft = place / file.name
     try:
         yield draft
+        os.chmod(draft, place.stat().st_mode & 0o666)  # as others are made here: safetensors hides its file from others
         sync(draft)
         os.replace(draft, file)
     except SafetensorError as error:

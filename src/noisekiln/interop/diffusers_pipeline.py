@@ -20,6 +20,7 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
     def __call__(
         self,
         prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
         class_labels: Any = None,
         image: Any = None,
         num_images_per_prompt: int = 1,
@@ -34,6 +35,8 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
 
         Args:
             prompt: A prompt, or a list of them, for a model that was trained on captions.
+            negative_prompt: What images should not show, one text for all or one for each prompt; it needs a
+                `guidance_scale` above 1.
             class_labels: A class or a list of them, by name or number, for a model that was trained on classes.
             image: The image, or list of images, that a model with a task starts from: one for each result.
             num_images_per_prompt: Images of each prompt or class; or in all, without any.
@@ -45,6 +48,8 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
             output_type: "pil", "np" (floats of 0 to 1), or "pt" (the same, channels first).
             return_dict: Whether to return an `ImagePipelineOutput`, and not a tuple.
         """
+        if negative_prompt:
+            prompt = _with_negative(prompt or "", negative_prompt)
         conditions = self._conditions(prompt, class_labels, num_images_per_prompt)
         if isinstance(generator, list) and len(generator) != len(conditions):
             raise ValueError(f"{len(generator)} generators were given for {len(conditions)} images. Give one for each.")
@@ -75,6 +80,15 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
         if torch.is_tensor(wanted):
             wanted = wanted.tolist()
         return [each for each in (wanted if isinstance(wanted, list | tuple) else [wanted]) for _ in range(count)]
+
+
+def _with_negative(prompt: str | list[str], negative: str | list[str]) -> list[str]:
+    """Prompts with their negative ones, as the model reads them: on a line of its own."""
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    negatives = [negative] * len(prompts) if isinstance(negative, str) else negative
+    if len(negatives) != len(prompts):
+        raise ValueError(f"{len(negatives)} negative prompts were given for {len(prompts)} prompts. Give one for each.")
+    return [f"{text}\nNegative prompt: {each}" if each else text for text, each in zip(prompts, negatives, strict=True)]
 
 
 def _noise(like: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:

@@ -117,7 +117,13 @@ def push(
 
 def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:
     """Copy what is uploaded into an empty folder; returns the text of the card."""
-    if (folder / FILE).is_file() and any((folder / name).is_file() for name in EXPORTED):
+    is_run = any((folder / each).exists() for each in ("run.yaml", "metrics.jsonl", "model.json"))
+    is_export = not is_run and (folder / FILE).is_file() and any((folder / each).is_file() for each in EXPORTED)
+    if license and (is_export or is_changed(folder / FILE)):
+        raise ValueError(
+            f"`license={license}`: {folder / FILE} is written already, and stays so. Write the licence at its top."
+        )
+    if is_export:
         shutil.copytree(folder, place, dirs_exist_ok=True)  # complete with its card
         return (folder / FILE).read_text(encoding="utf-8")
     model = model_folder(folder)

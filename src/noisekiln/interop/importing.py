@@ -134,7 +134,13 @@ def _whose(file: Path) -> str:
 def _model_of(source: Path, place: Place, config: Mapping[str, Any], is_dit: bool) -> Diffusion:
     schedule, prediction = _schedule_of(place.scheduler), _prediction_of(place.scheduler)
     channels = int(config["in_channels"])
-    backbone = DiffusersNetwork(channels, int(is_dit), json.dumps(config, separators=(",", ":")))
+    try:
+        backbone = DiffusersNetwork(channels, int(is_dit), json.dumps(config, separators=(",", ":")))
+    except (TypeError, IndexError, KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{place.network / 'config.json'} describes no network that diffusers can make ({reason_of(error)}). "
+            "Download it again."
+        ) from error
     backbone.network.load_state_dict(_weights_of(place.network, backbone.network))
     side, codec = height_and_width(config["sample_size"]), _codec_of(source, place, channels)
     factor = SIDE // codec.x_size((SIDE, SIDE))[0]

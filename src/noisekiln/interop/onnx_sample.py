@@ -38,6 +38,8 @@ def ids_of(condition: dict[str, Any], value: str) -> Any:
     """The ids of a class or a prompt, one row."""
     if condition["kind"] == "class":
         return np.array([condition["names"].index(value) if value in condition["names"] else int(value)])
+    if re.search(r"Negative prompt:|:\s*\d*\.?\d+\s*[),;\n]|:\s*\d*\.\d+\s*$", value):
+        raise SystemExit("Weights of phrases and negative prompts are not read here: write words alone.")
     text = value.lower() if value.isascii() else unicodedata.normalize("NFC", value.lower())
     words = re.findall(condition["ascii_word" if value.isascii() else "word"], text)
     numbers = {word: number for number, word in enumerate(condition["words"], 1)}

@@ -100,11 +100,18 @@ class StandaloneModel(nn.Module):
         return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
 
     def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
+        cond, unconditional = self._conds(conditions, image)
+        denoise = self.denoiser.bind(cond)
+        if guidance.weaker == "early exit":
+            return guidance(denoise, self.denoiser.bind_exits(cond))
+        return denoise if unconditional is None else guidance(denoise, self.denoiser.bind_both(cond, unconditional))
+
+    def _conds(self, conditions: Sequence[Any], image: Tensor | None) -> tuple[Cond, Cond | None]:
         if self.conditioner is None:
-            return self.denoiser.bind(NOTHING.with_image(image))
+            return NOTHING.with_image(image), None
         device = next(self.parameters()).device
-        nothing: Cond = self.conditioner(self.conditioner.nothing(len(conditions)).to(device)).with_image(image)
+        unwanted: Cond = self.conditioner(self.conditioner.unwanted(conditions).to(device)).with_image(image)
         if all(value is None for value in conditions):
-            return self.denoiser.bind(nothing)
+            return unwanted, None
         cond: Cond = self.conditioner(self.conditioner.encode_all(conditions).to(device)).with_image(image)
-        return guidance(self.denoiser.bind(cond), self.denoiser.bind_both(cond, nothing))
+        return cond, unwanted

@@ -35,6 +35,7 @@ from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.samplers.base import Sampler
 from noisekiln.samplers.ddim import DDIM
+from noisekiln.samplers.dpmpp_2m import DPMpp2M
 
 SAMPLE = Path(__file__).with_name("onnx_sample.py")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -66,7 +67,7 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
             "This model starts from an image, which `sample.py` of an ONNX folder cannot prepare. "
             "Export it with `to=diffusers`, whose pipeline can."
         )
-    notes = []
+    notes = _about_sampling(model)
     backbone, codec, x = model.denoiser.backbone, model.codec, model.empty_x(2).zero_()
     slots = _slots_of(backbone, model.conditioner)
     inputs = {"x": x, "label": torch.full((2,), 0.5)}
@@ -95,6 +96,17 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
     return notes
 
 
+def _about_sampling(model: Diffusion) -> list[str]:
+    """Notes on what `sample.py` does otherwise than the model."""
+    sampler, guidance = build(Sampler, model.sampling.sampler), guidance_of(model.sampling.guidance)
+    notes = []
+    if sampler not in (DDIM(), DPMpp2M()):
+        notes.append(f"sample.py samples by DPM-Solver++(2M), and not by {model.sampling.sampler}")
+    if not isinstance(guidance, ClassifierFree) or guidance != ClassifierFree(guidance.scale):
+        notes.append(f"sample.py guides at all levels of noise by one scale, and not by {model.sampling.guidance}")
+    return notes
+
+
 def check_onnx_installed() -> None:
     """Raise ValueError if a package that the export needs is missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -112,7 +124,7 @@ def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]
     ``x_s = keep x_t + add aim``.
     """
     levels, sampler = model.levels(steps=steps), build(Sampler, model.sampling.sampler)
-    first_order, table = isinstance(sampler, DDIM), []
+    first_order, table = sampler == DDIM(), []
     for number, (t, s) in enumerate(pairwise(levels)):
         _, of_eps = model.denoiser.prediction.coefficients(t)
         determinant = model.denoiser.prediction.determinant(t)
@@ -259,7 +271,7 @@ class _Network(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         x, label, *conds = inputs
         y: Tensor = self.backbone(x, label, Cond(**dict(zip(self.slots, conds, strict=True))))
-        return y
+        return y[:, : x.shape[1]]  # without early exits
 
 
 class _Embed(nn.Module):

@@ -107,6 +107,8 @@ def make_learner(
         else:
             diffusion = prepare_model_to_fine_tune(base, settings, data)
         objective = make_objective(settings)
+    if guidance_of(diffusion.sampling.guidance).weaker == "early exit":
+        diffusion.denoiser.bind_exits(NOTHING)  # raises if there is none: now, and not at the first grid
     diffusion.cuda_graphs = settings.compile != "no"
     if teacher is not None:
         check_teacher_fits(diffusion, teacher, settings)
@@ -123,10 +125,7 @@ def make_diffusion(settings: Settings, data: DataSet, codec: Codec | None = None
     task = task_of(settings.task)
     backbone = make_backbone(settings, codec, conditioner, task)
     denoiser = Denoiser(backbone, PREDICTIONS[settings.prediction], build(NoiseLabel, settings.noise_label))
-    sampling = default_sampling(settings)
-    if guidance_of(sampling.guidance).weaker == "early exit":
-        denoiser.bind_exits(NOTHING)  # raises if there is none: now, and not at the first grid
-    return Diffusion(denoiser, codec, data.size, conditioner, sampling, task)
+    return Diffusion(denoiser, codec, data.size, conditioner, default_sampling(settings), task)
 
 
 def make_codec(settings: Settings, data: DataSet) -> Codec:

@@ -31,7 +31,7 @@ def fitting_size(kind: type[Backbone], settings: Settings, images_in_budget: Cal
         images_in_budget: Function from a size to the images that its training sees.
     """
     names = list(kind.sizes)
-    if settings.device != "cpu" or settings.minutes is None:
+    if settings.device != "cpu" or images_in_budget(names[0]) == inf:
         known = ON_GPU if settings.device != "cpu" else WITHOUT_MINUTES
         return known if known in names else names[0]
     return next((name for name in names[::-1] if images_in_budget(name) >= ENOUGH_IMAGES), names[0])
@@ -78,8 +78,11 @@ def _training_flops(backbone: str, channels: int, size: Size) -> float | None:
         y: torch.Tensor = network(torch.empty(1, channels, *size), torch.empty(1), NOTHING)
         return y.square().mean()
 
-    with torch.device("meta"):  # shapes alone: no memory, no time
-        return count_flops(loss)
+    try:
+        with torch.device("meta"):  # shapes alone: no memory, no time
+            return count_flops(loss)
+    except Exception:  # a network that is not ours may need a condition, or values
+        return None
 
 
 def _flops_per_second(settings: Settings) -> float:

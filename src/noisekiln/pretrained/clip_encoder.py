@@ -27,6 +27,9 @@ class ClipOutput(NamedTuple):
     pooled: Tensor | None
 
 
+SPECIAL_TOKENS = 8  # at most, of a tokenizer without words
+
+
 class ClipEncoder(nn.Module):
     """A frozen CLIP text model of transformers; its tokenizer is a buffer, so that both are in one file.
 
@@ -62,6 +65,8 @@ class ClipEncoder(nn.Module):
         """
         library = transformers()
         reader = library.CLIPTokenizer.from_pretrained(tokenizer)
+        if len(reader) <= SPECIAL_TOKENS:
+            raise ValueError(f"{tokenizer} holds no vocabulary, so prompts would say nothing. Download it again.")
         rules = reader.backend_tokenizer
         rules.no_truncation()
         rules.no_padding()

@@ -121,6 +121,11 @@ def _check_can_be_repeated(file: Path, entries: Mapping[str, Any]) -> None:
     if not (isinstance(command, str) and command.isalpha() and len(command) <= MAX_COMMAND):
         raise ValueError(f"The text in {file} on how it was made is damaged (command). Give another file.")
     if command != "sample":
+        if command == "pretrained" and not source:
+            raise ValueError(
+                f"{file} was made by `noisekiln pretrained`, and `sample` does not load its model. Use `noisekiln "
+                f"pretrained` again with the prompt and settings in this file, and the `seed`, {entries.get('seed')}."
+            )
         image = f"the image {source}" if source else "other images"
         raise ValueError(
             f"{file} was made by `noisekiln {command}` from {image}, and only its own settings are in it. "
