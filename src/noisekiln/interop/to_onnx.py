@@ -8,7 +8,7 @@ x and in the network's outputs, so `sampling.json` holds it as a few numbers for
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import singledispatch
 from importlib.util import find_spec
@@ -31,20 +31,17 @@ from noisekiln.conditions import Cond
 from noisekiln.errors import reason_of
 from noisekiln.files.json_file import write_json
 from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
+from noisekiln.interop.onnx_notes import MOST, Sizes, about_sampling, about_sizes
 from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.samplers.base import Sampler
 from noisekiln.samplers.ddim import DDIM
-from noisekiln.samplers.dpmpp_2m import DPMpp2M
 
 SAMPLE = Path(__file__).with_name("onnx_sample.py")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-MOST = 4096  # positions of a side
 MOST_OF_CODEC = 128  # positions of a side that a codec encodes at once: it may treat larger images in another way
 MULTIPLES = (1, 2, 4, 8, 16)  # of which sides may have to be multiples
 PROBES = ("a red hat", "Größe, 汽车 2024", "")  # prompts on which the tokens of `sample.py` are compared
-
-Sizes = tuple[int, int] | None  # the number that sides are multiples of, and their largest size in these; None: fixed
 
 
 def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) -> list[str]:
@@ -67,7 +64,7 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
             "This model starts from an image, which `sample.py` of an ONNX folder cannot prepare. "
             "Export it with `to=diffusers`, whose pipeline can."
         )
-    notes = _about_sampling(model)
+    notes = about_sampling(model)
     backbone, codec, x = model.denoiser.backbone, model.codec, model.empty_x(2).zero_()
     slots = _slots_of(backbone, model.conditioner)
     inputs = {"x": x, "label": torch.full((2,), 0.5)}
@@ -78,14 +75,14 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
         inputs |= dict(zip(slots, embed(ids), strict=True))
     tried: list[Sizes] = [*((multiple, MOST // multiple) for multiple in MULTIPLES), None]
     found = _export(_Network(backbone, tuple(slots)), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
-    notes += _about_sizes("denoiser.onnx", found, x.shape[2:])
+    notes += about_sizes("denoiser.onnx", found, x.shape[2:])
     tried = [(1, MOST), (1, MOST_OF_CODEC), None]
     found = _export(_Decode(codec), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
-    notes += _about_sizes("decoder.onnx", found, x.shape[2:])
+    notes += about_sizes("decoder.onnx", found, x.shape[2:])
     pixels, factor = torch.zeros(2, *model.size, codec.image_channels), max(pixels_per_position(codec))
     tried = [(factor, MOST), (factor, MOST_OF_CODEC), None]
     found = _export(_Encode(codec), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
-    notes += _about_sizes("encoder.onnx", found, pixels.shape[1:3])
+    notes += about_sizes("encoder.onnx", found, pixels.shape[1:3])
     condition = None if model.conditioner is None else tokens_of(model.conditioner)
     if condition is not None and model.conditioner is not None and not _tokens_agree(condition, model.conditioner):
         condition = None
@@ -93,17 +90,6 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
         notes.append("sample.py samples without conditions: this model's are none that it can turn into numbers")
     write_json(out / "sampling.json", {**sampling_table(model, steps), "condition": condition}, indent=None)
     (out / "sample.py").write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
-    return notes
-
-
-def _about_sampling(model: Diffusion) -> list[str]:
-    """Notes on what `sample.py` does otherwise than the model."""
-    sampler, guidance = build(Sampler, model.sampling.sampler), guidance_of(model.sampling.guidance)
-    notes = []
-    if sampler not in (DDIM(), DPMpp2M()):
-        notes.append(f"sample.py samples by DPM-Solver++(2M), and not by {model.sampling.sampler}")
-    if not isinstance(guidance, ClassifierFree) or guidance != ClassifierFree(guidance.scale):
-        notes.append(f"sample.py guides at all levels of noise by one scale, and not by {model.sampling.guidance}")
     return notes
 
 
@@ -192,16 +178,6 @@ def _slots_of(backbone: Backbone, conditioner: Conditioner | None) -> list[str]:
     filled = conditioner(conditioner.nothing(1))
     read = {"vector": backbone.vector, "tokens": backbone.tokens, "mask": backbone.tokens}
     return [slot for slot, size in read.items() if size and getattr(filled, slot) is not None]
-
-
-def _about_sizes(file: str, found: Sizes, size: Sequence[int]) -> list[str]:
-    """A note on the sizes that a file takes; none if it takes all."""
-    if found is None:
-        return [f"{file} takes {size[0]}x{size[1]} alone: its network cannot be exported for other sizes"]
-    multiple, most = found
-    limits = [f"multiples of {multiple}"] if multiple > 1 else []
-    limits += [f"{multiple * most:,} at most"] if multiple * most < MOST else []
-    return [f"{file} takes heights and widths that are {', and '.join(limits)}"] if limits else []
 
 
 @torch.no_grad()

@@ -30,8 +30,8 @@ def table_of(config: Mapping[str, Any]) -> BetaTable:
         ValueError: If it is none that noisekiln has.
     """
     kind = config.get("beta_schedule")
-    steps = int(_number(config, "num_train_timesteps", 1000))
-    first, last = _number(config, "beta_start", 1e-4), _number(config, "beta_end", 0.02)
+    steps = int(_config_number(config, "num_train_timesteps", 1000))
+    first, last = _config_number(config, "beta_start", 1e-4), _config_number(config, "beta_end", 0.02)
     for name, values in UNSUPPORTED.items():
         if config.get(name) not in values:
             raise ValueError(
@@ -75,7 +75,7 @@ def sampling_of(config: Mapping[str, Any], table: BetaTable, scheduler: str | No
     if name not in SAMPLERS:
         raise ValueError(f"`scheduler={name}` is not a choice. {did_you_mean(name, list(SAMPLERS), 'schedulers')}")
     spacing = config.get("timestep_spacing", "leading")
-    offset = int(_number(config, "steps_offset", 0))
+    offset = int(_config_number(config, "steps_offset", 0))
     schedule = Timesteps(
         table,
         spacing if spacing in get_args(Spacing) else "leading",
@@ -86,7 +86,7 @@ def sampling_of(config: Mapping[str, Any], table: BetaTable, scheduler: str | No
     return Sampling(SAMPLERS[name], STEPS[name], GUIDANCE, schedule)
 
 
-def _number(config: Mapping[str, Any], name: str, default: float) -> float:
+def _config_number(config: Mapping[str, Any], name: str, default: float) -> float:
     """A number of the config; raises ValueError for what is none."""
     value = config.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -139,8 +139,7 @@ def _how_to_sample(summary: RunSummary, name: str) -> str:
     if model is not None and model.task:
         return f"```bash\npip install noisekiln\nnoisekiln apply {name} image.png\n```"
     wanted = {"text": '["..."] * 16', "class": "[0] * 16"}.get("" if cond is None else cond.kind, "16")
-    option = {"text": ' --prompt "..."', "class": " --class all"}.get("" if cond is None else cond.kind, "")
-    command = "" if name.startswith("hf:") else f"\nnoisekiln sample {name} -n 16{option}"
+    command = "" if name.startswith("hf:") else f"\nnoisekiln sample {name} -n 16"
     return (
         f"```bash\npip install noisekiln{command}\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
