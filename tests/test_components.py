@@ -81,7 +81,7 @@ def test_a_file_holds_one_final_class_of_its_own_name(base, name):
     assert not inspect.isabstract(kind)
     assert kind.__name__.lower() == name.replace("_", "")
     assert name_of(kind) == name
-    assert not kind.__subclasses__()
+    assert not [each for each in kind.__subclasses__() if each.__module__.startswith("noisekiln.")]  # not of a test
 
 
 @every_component
