@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 import noisekiln as nk
 from noisekiln.components.spec import build
 from noisekiln.conditions import Cond
+from noisekiln.files.hub import HubUnreachable
 from noisekiln.interop.exporting import export
-from noisekiln.interop.hub import HubUnreachable, push
 from noisekiln.interop.model_code import model_code
+from noisekiln.interop.pushing import push
 from noisekiln.interop.source_extract import extract_source, name_of_class
 from noisekiln.interop.to_onnx import sampling_table, write_onnx_folder
 from noisekiln.model.diffusion import Diffusion
@@ -245,7 +246,7 @@ def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):
     (tmp_path / "out" / "mine.txt").touch()
     assert "is not empty" in cli("export", tmp_path / "model", tmp_path / "out").flat
     assert not (tmp_path / "out" / "model_index.json").exists()
-    monkeypatch.setattr("noisekiln.interop.to_onnx.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     assert 'pip install "noisekiln[onnx]"' in cli("export", tmp_path / "model", "--to", "onnx").flat
     assert not (tmp_path / "model" / "onnx").exists()
     monkeypatch.undo()
@@ -294,7 +295,7 @@ def upload_text(run):
     return push(run, "anna/pets", dry_run=True).card
 
 
-def test_a_model_of_the_hub(class_run, monkeypatch):
+def test_a_model_of_the_hub(class_run, pets, tmp_path, cli, monkeypatch):
     """What is downloaded is a folder that `load` reads; without network, or without the package, the error says so."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -306,6 +307,13 @@ def test_a_model_of_the_hub(class_run, monkeypatch):
     ours = nk.load(class_run).sample(["dog"], seed=1)
     assert torch.equal(torch.as_tensor(nk.load("hf:anna/pets").sample(["dog"], seed=1)), torch.as_tensor(ours))
     assert asked == [("anna/pets",)]
+    monkeypatch.chdir(tmp_path)
+    done = cli("sample", "hf:anna/pets", "-n", "1", "--class", "dog", "--steps", "1")
+    assert done.code == 0, done.err
+    assert (tmp_path / "pictures" / "00000.png").is_file()
+    tuned = cli("train", pets, "--from", "hf:anna/pets", "--images", "16", "--batch", "8", "--out", "tuned")
+    assert tuned.code == 0, tuned.err
+    assert nk.load("tuned").size == nk.load(class_run).size
 
     def unreachable(*names, **rest):
         raise LocalEntryNotFoundError("Cannot find the requested files")
@@ -313,7 +321,7 @@ def test_a_model_of_the_hub(class_run, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(HubUnreachable, match="give the folder instead"):
         nk.load("hf:anna/pets")
-    monkeypatch.setattr("noisekiln.interop.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"noisekiln\[hub\]"):
         nk.load("hf:anna/pets")
     with pytest.raises(ValueError, match="Give user/name"):

@@ -192,7 +192,7 @@ def test_dinov2_refuses_other_preprocessing(change, says, tmp_path):
 
 
 def test_dinov2_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'transformers, which is not installed. Install it: pip install "noisekiln'):
         DINOv2("some/where").extract(pattern(8, 8))
     monkeypatch.undo()

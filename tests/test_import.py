@@ -36,7 +36,9 @@ def theirs(pipe, network, noise, steps, **inputs):
 
 
 @pytest.mark.parametrize(
-    "scheduler", [{}, {"prediction_type": "v_prediction", "beta_end": 0.015}], ids=["epsilon", "v"]
+    "scheduler",
+    [{}, {"prediction_type": "v_prediction", "beta_end": 0.015}, {"beta_schedule": "scaled_linear"}],
+    ids=["epsilon", "v", "scaled"],
 )
 def test_a_ddpm_pipeline_makes_the_pictures_of_diffusers(scheduler, tmp_path):
     pipe = saved_ddpm(tmp_path / "theirs", **scheduler)
@@ -96,9 +98,9 @@ def test_what_cannot_be_imported_says_why_and_the_way_out(tmp_path, cli):
     refused(tmp_path / "lucid.safetensors", "denoising_diffusion_pytorch", "noisekiln.denoiser")
     refused(tmp_path, "neither model_index.json nor config.json")
     settings = json.loads((place / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    changed = settings | {"beta_schedule": "scaled_linear"}
+    changed = settings | {"beta_schedule": "sigmoid"}
     (place / "scheduler" / "scheduler_config.json").write_text(json.dumps(changed), encoding="utf-8")
-    refused(place, "scaled_linear", "noisekiln.denoiser")
+    refused(place, "sigmoid", "scaled_linear")
     (place / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings), encoding="utf-8")
     weights = unet / "diffusion_pytorch_model.safetensors"
     weights.rename(tmp_path / "kept.safetensors")

@@ -299,7 +299,7 @@ def test_a_hub_out_of_reach_and_a_package_that_is_missing(monkeypatch, tmp_path,
     assert refused.code == 2
     assert "cannot be reached" in refused.flat
     assert "snapshot_download('nobody/nothing-here'" in refused.flat
-    monkeypatch.setattr("noisekiln.pretrained.libraries.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     refused = cli("pretrained", PROMPT, "--model", "nobody/nothing-here")
     assert 'pip install "noisekiln[diffusers]"' in refused.flat
 

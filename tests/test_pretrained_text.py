@@ -184,7 +184,7 @@ def test_what_cannot_be_loaded_says_what_to_do(encoders, tmp_path, monkeypatch):
     save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks weights of the network \(embeddings\.word_embeddings\.weight\)"):
         PretrainedText(str(part)).fit(data)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "noisekiln\[text\]"'):
         PretrainedText("other").fit(data)
 

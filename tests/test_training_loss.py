@@ -158,3 +158,28 @@ def test_it_learns_and_what_it_trained_is_saved(tmp_path):
 def test_what_does_not_fit_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_text_of_the_data_is_one_of_its_captions_as_it_stands():
+    own = nk.Diffusion(
+        nk.Denoiser(nk.Unet(3, vector=8, widths=(32,), blocks=(1,), condition=16)),
+        nk.Pixels((0.5,) * 3, (0.5,) * 3),
+        (8, 8),
+        nk.Text(("red", "blue", "sign", "1", "5"), 8, 5),
+    )
+    seen = []
+    own.conditioner.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][..., :2].tolist()))
+    loss = nk.TrainingLoss(own, cond_dropout=0)
+    texts = ["a red\na blue", "a sign: 1.5", "", None, "blue", "red, Negative prompt: blue"]
+    loss(PIXELS, texts, generator=generator())
+    read = [[place[0] for place in row if place[1]] for row in seen[0]]
+    assert read[0] in ([1], [2]), "one line of two"
+    assert read[1] == [3, 4, 5], "no weight"
+    assert read[2:5] == [[], [], [2]]
+    assert read[5] == [1, 2], "nothing is negative"
+    draws = set()
+    for _ in range(20):
+        seen.clear()
+        loss(PIXELS[:1], texts[:1])
+        draws.add(seen[0][0][0][0])
+    assert draws == {1, 2}

@@ -9,9 +9,9 @@ from noisekiln.components.setting import check_argument
 from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.images import ImageLike, Images
 from noisekiln.interop.exporting import export
-from noisekiln.interop.hub import download, is_hub_name, push
 from noisekiln.interop.importing import import_model
 from noisekiln.interop.own_denoiser import denoiser
+from noisekiln.interop.pushing import push
 from noisekiln.inverse.base import Inverse
 from noisekiln.model.adapter import merge, unmerge
 from noisekiln.model.arguments_by_name import ArgumentsByName
@@ -50,7 +50,6 @@ def load(folder: str | Path, *, device: str = "cpu", allow_code: bool = False) -
         allow_code: Whether the model may run components from Python files of its author.
     """
     check_argument("folder", folder, Path)
-    folder = download(str(folder)) if is_hub_name(folder) else folder
     return load_model(folder, device=device, allow_code=allow_code)
 
 

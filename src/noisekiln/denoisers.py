@@ -1,5 +1,6 @@
 """A network made into a denoiser: scaled input, noise label, and what the output means."""
 
+from abc import ABC
 from dataclasses import dataclass
 
 import torch
@@ -109,8 +110,8 @@ class Denoiser(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
-    """A denoiser with its condition fixed: a `Denoise`.
+class _WithCondition(ABC):
+    """A denoiser with its condition fixed.
 
     Args:
         denoiser: The model.
@@ -121,30 +122,23 @@ class Bound:
     denoiser: Denoiser
     cond: Cond
     precision: str = "fp32"
+
+    def __repr__(self) -> str:
+        """The network's class and the shapes of the condition."""
+        return f"{type(self).__name__}({type(self.denoiser.backbone).__name__}, {self.cond})"
+
+
+class Bound(_WithCondition):
+    """A denoiser with its condition fixed: a `Denoise`."""
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         """The model's estimate with its condition."""
         estimate: Estimate = self.denoiser(x_t, t, self.cond, to=to, precision=self.precision)
         return estimate
 
-    def __repr__(self) -> str:
-        """The network's class and the shapes of the condition."""
-        return f"Bound({type(self.denoiser.backbone).__name__}, {self.cond})"
 
-
-@dataclass(frozen=True, eq=False)
-class BoundExits:
-    """A denoiser with its condition fixed, and its early exit: a `DenoiseBoth`.
-
-    Args:
-        denoiser: The model.
-        cond: The condition of each image.
-        precision: Precision of the network.
-    """
-
-    denoiser: Denoiser
-    cond: Cond
-    precision: str = "fp32"
+class BoundExits(_WithCondition):
+    """A denoiser with its condition fixed, and its early exit: a `DenoiseBoth`."""
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
         """The estimates of the whole network and of its early exit."""
@@ -153,26 +147,14 @@ class BoundExits:
         return prediction.estimate(x_t, own, t), prediction.estimate(x_t, early, t)
 
 
-@dataclass(frozen=True, eq=False)
-class BoundPair:
+class BoundPair(_WithCondition):
     """A denoiser with two conditions for each image, evaluated together: a `DenoiseBoth`.
 
-    Args:
-        denoiser: The model.
-        conds: The conditions of all images, followed by the unconditional ones.
-        precision: Precision of the network.
+    Its `cond` has the conditions of all images, followed by the unconditional ones.
     """
-
-    denoiser: Denoiser
-    conds: Cond
-    precision: str = "fp32"
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> tuple[Estimate, Estimate]:
         """The estimates with the first and with the second condition."""
-        x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.conds, to=to, precision=self.precision)
+        x, eps = self.denoiser(torch.cat([x_t, x_t]), t, self.cond, to=to, precision=self.precision)
         count = len(x_t)
         return Estimate(x[:count], eps[:count]), Estimate(x[count:], eps[count:])
-
-    def __repr__(self) -> str:
-        """The network's class and the shapes of the conditions."""
-        return f"BoundPair({type(self.denoiser.backbone).__name__}, {self.conds})"

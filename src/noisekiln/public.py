@@ -85,6 +85,7 @@ from noisekiln.features.efficientnet import EfficientNet as EfficientNet
 from noisekiln.features.inception import Inception as Inception
 from noisekiln.guidance.base import Guidance as Guidance
 from noisekiln.guidance.base import Guided as Guided
+from noisekiln.guidance.base import ScaledGuidance as ScaledGuidance
 from noisekiln.guidance.classifier_free import ClassifierFree as ClassifierFree
 from noisekiln.guidance.internal import Internal as Internal
 from noisekiln.images import Images as Images

@@ -20,6 +20,10 @@ Classes = Annotated[
     list[str] | None, condition_option("--class", help="Class: name, number, or all. May repeat: one row each.")
 ]
 Prompts = Annotated[list[str] | None, condition_option("--prompt", help="Prompt. May repeat: one row each.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Allow the model to run its own Python code (only for models that you trust)."),
+]
 Negative = Annotated[
     str | None, condition_option("--negative", help="What images should not show; guidance leads away from it.")
 ]

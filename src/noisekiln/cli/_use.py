@@ -10,6 +10,7 @@ import typer
 from noisekiln.cli._flags import with_flags
 from noisekiln.cli._options import with_settings
 from noisekiln.components.setting import setting
+from noisekiln.files.hub import is_hub_name
 from noisekiln.uses.request import SampleOptions
 
 if TYPE_CHECKING:
@@ -81,7 +82,12 @@ def open_use(run: Path, name: str, options: dict[str, Any]) -> "Session":
     """
     common = pop_common(options)
     SampleOptions(**options)  # raises for invalid options, before anything is loaded
-    return open_session(run, common.out or run / name, common, name)
+    return open_session(run, common.out or folder_of_results(run, name), common, name)
+
+
+def folder_of_results(run: Path, name: str) -> Path:
+    """The default folder for images: in the folder of the run; of a model on the Hub, here."""
+    return Path(name) if is_hub_name(run) else run / name
 
 
 def open_session(run: Path, out: Path, common: CommonOptions, name: str = "sample") -> "Session":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisekiln.cli._options import option
+from noisekiln.cli._options import AllowCode, option
 from noisekiln.errors import counted
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ def command(
     out: Annotated[Path | None, option(help="With --write: another folder for the model.")] = None,
     data: Annotated[str | None, option(help="Where the run's images are now, if they were moved.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code", help="Allow the model to run its own Python code (only for models that you trust)."
-        ),
-    ] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Choose the length of the EMA after training: compare samples of several lengths, and keep one."""
     from noisekiln.cli._show import say

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisekiln.cli._options import option, with_settings
+from noisekiln.cli._options import AllowCode, option, with_settings
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
 
 EXAMPLE = "noisekiln evaluate runs/demo --fast"
@@ -21,9 +21,7 @@ def command(
         Path | None, option(help="Folder for the report. Default: that of the run; for samples, runs/evaluation.")
     ] = None,
     device: Annotated[str, option(help="auto, cpu, cuda or mps.")] = "auto",
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Allow the model to run its own Python code.")
-    ] = False,
+    allow_code: AllowCode = False,
     **options: Any,
 ) -> None:
     """Evaluate a model: quality, variety and copying in numbers, words and pictures."""

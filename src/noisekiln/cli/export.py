@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from noisekiln.cli._options import option
+from noisekiln.cli._options import AllowCode, option
 
 EXAMPLE = "noisekiln export runs/demo --to diffusers portraits-diffusers"
 
@@ -19,12 +19,7 @@ def command(
         str, typer.Option(help="diffusers (a pipeline), onnx (with a sampler for onnxruntime), or torch (one file).")
     ] = "diffusers",
     license_name: Annotated[str, option("--license", help="Licence that the model card states: cc-by-4.0.")] = "",
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code", help="Allow the model to run its own Python code (only for models that you trust)."
-        ),
-    ] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a model as a folder that others open without noisekiln: for diffusers, onnxruntime or torch."""
     from noisekiln import api

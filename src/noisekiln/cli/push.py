@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from noisekiln.cli._options import option
+from noisekiln.cli._options import AllowCode, option
 
 EXAMPLE = "noisekiln push runs/demo anna/portraits --dry-run"
 
@@ -16,12 +16,7 @@ def command(
     license_name: Annotated[str, option("--license", help="Licence that the model card states: cc-by-4.0.")] = "",
     private: Annotated[bool, typer.Option("--private", help="Only its owner sees it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files and card; upload nothing.")] = False,
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code", help="Allow the model to run its own Python code (only for models that you trust)."
-        ),
-    ] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Upload a model with its card to the Hugging Face Hub; neither training images nor paths are uploaded."""
     from noisekiln import api

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from noisekiln.cli._options import Classes, Conditions, CountInAll, Negative, Prompts, option
-from noisekiln.cli._use import open_session, pop_common, show_note, with_use
+from noisekiln.cli._use import folder_of_results, open_session, pop_common, show_note, with_use
 
 EXAMPLE = 'noisekiln sample runs/demo --prompt "a person with red hair and a green shirt" -n 8'
 
@@ -53,7 +53,7 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
     options |= {name: given[name] for name in ("classes", "prompts", "negative", "conditions")}
     common = pop_common(options)
     ranks = Ranks.join(pick_device(common.device))
-    session = open_session(run, out or run / "pictures", common)
+    session = open_session(run, out or folder_of_results(run, "pictures"), common)
     if session.model.task is not None:
         raise ValueError(
             f"{run} was trained to {name_of(type(session.model.task))}, so it needs images to start from. "

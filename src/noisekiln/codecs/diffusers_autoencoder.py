@@ -1,7 +1,6 @@
 """Autoencoders of diffusers (KL, tiny, deep compression), with x standardised by one's own images."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from noisekiln.blocks.latent_statistics import LatentStatistics
 from noisekiln.codecs.base import Codec, Size, check_channels
 from noisekiln.files.json_file import read_json
+from noisekiln.files.packages import check_packages
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 AT_ONCE, MEASURED = 8, 256  # images in memory, and in all, when statistics are measured
@@ -118,11 +118,7 @@ class DiffusersAutoencoder(Codec):
 
 def _make(config: str) -> Any:
     """The untrained network of a `config.json`."""
-    if find_spec("diffusers") is None:
-        raise ValueError(
-            "An autoencoder of diffusers needs the package diffusers, which is not installed. "
-            'Install it: pip install "noisekiln[diffusers]".'
-        )
+    check_packages("An autoencoder of diffusers", "diffusers", "diffusers")
     import diffusers
 
     try:

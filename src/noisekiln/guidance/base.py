@@ -54,3 +54,39 @@ class Guided:
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         """The guided estimate."""
         return self.guidance.estimate(self.denoise, self.both, x_t, t, to=to)
+
+
+@dataclass(frozen=True)
+class ScaledGuidance(Guidance, ABC):
+    """``weaker + scale (better - weaker)`` between two noise-to-signal ratios; outside, the better estimate alone.
+
+    Args:
+        scale: 1 is no guidance.
+        low: Noise-to-signal ratio below which guidance is off (Kynkäänniemi et al. 2024).
+        high: Ratio above which it is off.
+    """
+
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = float("inf")
+
+    @property
+    @abstractmethod
+    def advice(self) -> str:
+        """The end of the error about a scale that is not possible: what it would do, and what to give."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise ValueError(
+                f"Guidance from {self.low:g} to {self.high:g} is never on. Give low, then high, of 0 or more."
+            )
+        if not 0 <= self.scale < float("inf"):
+            raise ValueError(f"A guidance scale of {self.scale:g} {self.advice}")
+
+    def estimate(  # noqa: D102 (the base class says it)
+        self, denoise: Denoise, both: DenoiseBoth, x_t: Tensor, t: Level, *, to: Level | None = None
+    ) -> Estimate:
+        if self.scale == 1 or not self.low <= float(t.nsr) <= self.high:
+            return denoise(x_t, t, to=to)
+        better, weaker = both(x_t, t, to=to)
+        return weaker.toward(better, self.scale)

@@ -2,17 +2,13 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.spec import build
-from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
-from noisekiln.guidance.base import Guidance
-from noisekiln.levels import Level
+from noisekiln.guidance.base import Guidance, ScaledGuidance
 
 
 @dataclass(frozen=True)
-class ClassifierFree(Guidance):
+class ClassifierFree(ScaledGuidance):
     """``without + scale (with - without)`` the condition (Ho & Salimans 2022; their w is our scale - 1).
 
     Args:
@@ -22,27 +18,13 @@ class ClassifierFree(Guidance):
     """
 
     scale: float = 2.0
-    low: float = 0.0
-    high: float = float("inf")
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high:
-            raise ValueError(
-                f"Guidance from {self.low:g} to {self.high:g} is never on. Give low, then high, of 0 or more."
-            )
-        if not 0 <= self.scale < float("inf"):
-            raise ValueError(
-                f"A guidance scale of {self.scale:g} would lead away from the condition. "
-                "Use 0 (ignore the condition), 1 (no guidance) or more (2 is a good number)."
-            )
-
-    def estimate(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, both: DenoiseBoth, x_t: Tensor, t: Level, *, to: Level | None = None
-    ) -> Estimate:
-        if self.scale == 1 or not self.low <= float(t.nsr) <= self.high:
-            return denoise(x_t, t, to=to)
-        conditional, unconditional = both(x_t, t, to=to)
-        return unconditional.toward(conditional, self.scale)
+    @property
+    def advice(self) -> str:  # noqa: D102 (the base class says it)
+        return (
+            "would lead away from the condition. "
+            "Use 0 (ignore the condition), 1 (no guidance) or more (2 is a good number)."
+        )
 
 
 def guidance_of(spec: str | float | Guidance, consent: Consent = ANY_CODE) -> Guidance:

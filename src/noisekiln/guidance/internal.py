@@ -3,16 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import Tensor
-
-from noisekiln.estimate import Denoise, DenoiseBoth, Estimate
-from noisekiln.guidance.base import Guidance
-from noisekiln.levels import Level
+from noisekiln.guidance.base import ScaledGuidance
 
 
 @dataclass(frozen=True)
-class Internal(Guidance):
-    """``early + scale (whole - early)``: the whole network against its own early exit (Internal Guidance, CVPR 2026).
+class Internal(ScaledGuidance):
+    """``early + scale (whole - early)``: the whole network against its early exit (Internal Guidance, CVPR 2026).
 
     One run of the network gives both, so that it costs nothing, and it needs no condition. The network has to be
     trained with an early exit: ``backbone=unet(early_exit=True)``.
@@ -26,23 +22,7 @@ class Internal(Guidance):
     weaker: ClassVar[Literal["no condition", "early exit"]] = "early exit"
 
     scale: float = 1.7
-    low: float = 0.0
-    high: float = float("inf")
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high:
-            raise ValueError(
-                f"Guidance from {self.low:g} to {self.high:g} is never on. Give low, then high, of 0 or more."
-            )
-        if not 0 <= self.scale < float("inf"):
-            raise ValueError(
-                f"A guidance scale of {self.scale:g} is not possible. Use 1 (no guidance) or more, such as 1.7."
-            )
-
-    def estimate(  # noqa: D102 (the base class says it)
-        self, denoise: Denoise, both: DenoiseBoth, x_t: Tensor, t: Level, *, to: Level | None = None
-    ) -> Estimate:
-        if self.scale == 1 or not self.low <= float(t.nsr) <= self.high:
-            return denoise(x_t, t, to=to)
-        whole, early = both(x_t, t, to=to)
-        return early.toward(whole, self.scale)
+    @property
+    def advice(self) -> str:  # noqa: D102 (the base class says it)
+        return "is not possible. Use 1 (no guidance) or more, such as 1.7."

@@ -18,16 +18,14 @@ from noisekiln.denoisers import Denoiser
 from noisekiln.errors import reason_of
 from noisekiln.files.json_file import read_json
 from noisekiln.files.model_folder import PICKLES
-from noisekiln.interop.own_denoiser import ELSEWHERE
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
 from noisekiln.paths import expand_home
-from noisekiln.predictions import PREDICTIONS, Prediction
 from noisekiln.pretrained.diffusers_network import KINDS, DiffusersNetwork
+from noisekiln.pretrained.scheduler_config import prediction_of, table_of
 from noisekiln.schedules.base import Schedule
 from noisekiln.schedules.cosine import Cosine
-from noisekiln.schedules.linear_betas import LinearBetas
 
 NETWORKS = ("unet", "transformer")  # folders of a pipeline that may hold one
 DDPM = {"beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
@@ -132,7 +130,7 @@ def _whose(file: Path) -> str:
 
 
 def _model_of(source: Path, place: Place, config: Mapping[str, Any], is_dit: bool) -> Diffusion:
-    schedule, prediction = _schedule_of(place.scheduler), _prediction_of(place.scheduler)
+    schedule, prediction = _schedule_of(place.scheduler), prediction_of(place.scheduler)
     channels = int(config["in_channels"])
     try:
         backbone = DiffusersNetwork(channels, int(is_dit), json.dumps(config, separators=(",", ":")))
@@ -173,38 +171,17 @@ def _weights_of(folder: Path, network: Any) -> Any:
 
 def _schedule_of(scheduler: Mapping[str, Any]) -> Schedule:
     """The curve of a scheduler's betas; raises ValueError for one that noisekiln does not have."""
-    steps, kind = int(scheduler.get("num_train_timesteps", 1000)), scheduler.get("beta_schedule", "linear")
-    if kind == "linear" and not scheduler.get("trained_betas"):
-        scale = steps / 1000  # ours are those of a table of 1000
-        first, last = float(scheduler.get("beta_start", 1e-4)), float(scheduler.get("beta_end", 0.02))
-        return LinearBetas(steps, scale * first, scale * last)
-    if kind == "squaredcos_cap_v2":
+    if scheduler.get("beta_schedule") == "squaredcos_cap_v2" and not scheduler.get("trained_betas"):
         return Cosine()
-    raise ValueError(
-        f"The scheduler has the betas {kind!r}, and linear and squaredcos_cap_v2 can be imported. "
-        "Give the network to noisekiln.denoiser with a schedule of your own."
-    )
-
-
-def _prediction_of(scheduler: Mapping[str, Any]) -> Prediction:
-    name = str(scheduler.get("prediction_type", "epsilon"))
-    if name not in ELSEWHERE:
-        raise ValueError(f"The scheduler's prediction_type {name!r} is unknown: {', '.join(ELSEWHERE)} are known.")
-    return PREDICTIONS[ELSEWHERE[name]]
+    # Clipping at each step is not done: the docstring of `import_model` says so.
+    return table_of({"beta_schedule": "linear", **scheduler, "clip_sample": False})
 
 
 def _codec_of(source: Path, place: Place, channels: int) -> Codec:
     """The pipeline's autoencoder, whose x is its latents times its scaling factor; pixels of -1 to 1 without one."""
     if not (source / "vae" / "config.json").is_file():
         return Pixels((0.5,) * channels, (0.5,) * channels)
-    codec = DiffusersAutoencoder.from_folder(source / "vae")
-    pixels = torch.randint(0, 256, (2, SIDE, SIDE, codec.image_channels), dtype=torch.uint8)
-    codec.fit(pixels)  # which measures how an image changes with x
-    statistics, std = codec.statistics, 1 / float(codec.network.config.scaling_factor)
-    statistics.scale.mul_(std / statistics.std.mean())
-    statistics.mean.zero_()
-    statistics.std.fill_(std)
-    return codec
+    return DiffusersAutoencoder.from_folder(source / "vae").as_published()
 
 
 def _classes_of(place: Place, config: Mapping[str, Any]) -> ClassLabel:

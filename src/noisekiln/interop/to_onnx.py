@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import singledispatch
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from noisekiln.conditioners.text import HUNDREDTHS, Text
 from noisekiln.conditions import Cond
 from noisekiln.errors import reason_of
 from noisekiln.files.json_file import write_json
+from noisekiln.files.packages import check_packages
 from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
 from noisekiln.interop.onnx_notes import MOST, Sizes, about_sampling, about_sizes
 from noisekiln.levels import Level
@@ -58,7 +58,7 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
     Raises:
         ValueError: If onnx is not installed, the model has a task, or a network cannot be exported.
     """
-    check_onnx_installed()
+    check_packages("An export to ONNX", "onnx", *NEEDED)
     if model.task is not None:
         raise ValueError(
             "This model starts from an image, which `sample.py` of an ONNX folder cannot prepare. "
@@ -91,16 +91,6 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
     write_json(out / "sampling.json", {**sampling_table(model, steps), "condition": condition}, indent=None)
     (out / "sample.py").write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
     return notes
-
-
-def check_onnx_installed() -> None:
-    """Raise ValueError if a package that the export needs is missing."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"An export to ONNX needs {', '.join(missing)}, which is not installed. "
-            'Install it: pip install "noisekiln[onnx]".'
-        )
 
 
 def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]:

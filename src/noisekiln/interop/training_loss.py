@@ -127,4 +127,5 @@ class TrainingLoss(nn.Module):
         if values is None:
             return to_device(conditioner.nothing(count), self.model.device)
         dropped = torch.rand(count, generator=generator) < self.cond_dropout
-        return to_device(conditioner.drop(conditioner.encode_all(values), dropped), self.model.device)
+        known = [conditioner.of_data(value, generator) for value in values]
+        return to_device(conditioner.drop(conditioner.encode_all(known), dropped), self.model.device)

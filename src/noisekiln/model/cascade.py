@@ -14,6 +14,7 @@ from noisekiln.components.consent import Consent
 from noisekiln.components.plain_values import plain
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
+from noisekiln.files.hub import is_hub_name
 from noisekiln.files.model_folder import model_folder, read_description, write_description
 from noisekiln.guidance.base import Guidance
 from noisekiln.model.diffusion import Diffusion
@@ -138,7 +139,8 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", allow_code: 
     place = model_folder(Path(folder))
     names = read_description(place / "model.json").get("cascade")
     if names is None:
-        return Diffusion.load(folder, device=device, allow_code=allow_code)  # whose errors name this folder
+        found = place if is_hub_name(folder) else folder  # which errors name
+        return Diffusion.load(found, device=device, allow_code=allow_code)
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isalnum() for name in names):
         raise ValueError(
             f"{place / 'model.json'} names no stages of a cascade. It is damaged. "

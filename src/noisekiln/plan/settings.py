@@ -14,6 +14,7 @@ from noisekiln.components.plain_values import all_plain
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check, rules_of, setting
 from noisekiln.errors import shorten
+from noisekiln.files.hub import is_hub_name
 from noisekiln.files.yaml_file import read_yaml
 from noisekiln.paths import expand_home
 
@@ -285,7 +286,7 @@ class Settings:
     def with_absolute_paths(self) -> "Settings":
         """These settings with absolute paths of models, by which a run is found again from any working directory."""
         folders = [name for name, rules in rules_of(Settings).items() if rules.folder]
-        paths = {name: value for name in folders if (value := getattr(self, name)) is not None}
+        paths = {name: value for name in folders if (value := getattr(self, name)) and not is_hub_name(value)}
         return self.replace(**{name: os.path.abspath(expand_home(value)) for name, value in paths.items()})
 
     def conflicts(self, before: "Settings") -> dict[str, tuple[Any, Any]]:

@@ -1,13 +1,13 @@
 """A network of diffusers, as `noisekiln import` keeps it: its `config.json`, and its weights among the model's own."""
 
 import json
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
 
 from noisekiln.backbones.base import Backbone
 from noisekiln.conditions import Cond
+from noisekiln.files.packages import check_packages
 
 KINDS = ("UNet2DModel", "DiTTransformer2DModel")
 
@@ -41,11 +41,7 @@ def make_network(config: str) -> Any:
     Raises:
         ValueError: If diffusers is not installed, or it is none of the `KINDS`.
     """
-    if find_spec("diffusers") is None:
-        raise ValueError(
-            "A network of diffusers needs the package diffusers, which is not installed. "
-            'Install it: pip install "noisekiln[diffusers]".'
-        )
+    check_packages("A network of diffusers", "diffusers", "diffusers")
     import diffusers
 
     try:

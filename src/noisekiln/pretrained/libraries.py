@@ -3,8 +3,9 @@
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
+
+from noisekiln.files.packages import check_packages
 
 LIBRARIES = ("diffusers", "transformers")
 
@@ -51,9 +52,4 @@ def quiet() -> Iterator[None]:
 
 def check_installed() -> None:
     """Raise ValueError if one of the libraries is not installed; neither is imported, which takes seconds."""
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"A pretrained Stable Diffusion needs the packages {' and '.join(LIBRARIES)}, and {' and '.join(missing)} "
-            'cannot be found. Install them: pip install "noisekiln[diffusers]".'
-        )
+    check_packages("A pretrained Stable Diffusion", "diffusers", *LIBRARIES)

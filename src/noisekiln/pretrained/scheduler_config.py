@@ -43,7 +43,7 @@ def table_of(config: Mapping[str, Any]) -> BetaTable:
     if kind == "linear":
         return LinearBetas(steps, first * steps / 1000, last * steps / 1000)
     raise ValueError(
-        f"The scheduler has beta_schedule={kind!r}, and tables of 'linear' and 'scaled_linear' can be loaded. "
+        f"The scheduler has beta_schedule={kind!r}, and 'linear' and 'scaled_linear' are known here. "
         "Load another pipeline, or use diffusers."
     )
 

@@ -139,9 +139,8 @@ def _how_to_sample(summary: RunSummary, name: str) -> str:
     if model is not None and model.task:
         return f"```bash\npip install noisekiln\nnoisekiln apply {name} image.png\n```"
     wanted = {"text": '["..."] * 16', "class": "[0] * 16"}.get("" if cond is None else cond.kind, "16")
-    command = "" if name.startswith("hf:") else f"\nnoisekiln sample {name} -n 16"
     return (
-        f"```bash\npip install noisekiln{command}\n```\n\n"
+        f"```bash\npip install noisekiln\nnoisekiln sample {name} -n 16\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 from noisekiln.conditioners.language.prompt import Prompt
 from noisekiln.errors import class_and_reason, listed, reason_of
 from noisekiln.files.model_folder import digest
+from noisekiln.files.packages import check_packages
 from noisekiln.paths import expand_home
 
 CONTRASTIVE = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}  # whose pooled vector is trained
@@ -110,11 +111,7 @@ def load_encoder(model: str) -> PretrainedEncoder:
     Raises:
         ValueError: If transformers is not installed, or the model cannot be had, or is none that encodes text.
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise ValueError(
-            "A pretrained text encoder needs the package transformers, which is not installed. "
-            'Install it: pip install "noisekiln[text]".'
-        )
+    check_packages("A pretrained text encoder", "text", "transformers")
     transformers = importlib.import_module("transformers")
     place, options = _found_place(model, transformers)
     try:

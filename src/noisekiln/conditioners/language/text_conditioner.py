@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
@@ -35,6 +36,16 @@ class TextConditioner(Conditioner, ABC):
         """The captions of each image."""
         found = [[Caption(text) for text in captions_of(each)] for each in images.captions or ()]
         return [[*captions] if captions else [None] for captions in found] if any(found) else None
+
+    def of_data(self, value: str | None, generator: torch.Generator | None = None) -> Caption | None:
+        """One of the captions in a text, in which nothing is a weight; None if it has none."""
+        if value is None:
+            return None
+        check_is_text(value)
+        captions = captions_of(value)
+        if not captions:
+            return None
+        return Caption(captions[int(torch.randint(len(captions), (), generator=generator))])
 
     def parts(self, value: str, seed: str) -> list[Caption]:
         """Captions of some of its clauses."""

@@ -1,36 +1,24 @@
-"""Models on the Hugging Face Hub: `nk.load("hf:user/name")` downloads one, `nk.push` uploads one with its card."""
+"""`nk.push`: a model, with its card, to the Hugging Face Hub."""
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
-from noisekiln.errors import NoisekilnError, reason_of
+from noisekiln.files.hub import checked_hub_name, explaining_the_hub, import_hub
 from noisekiln.files.model_folder import model_folder
 from noisekiln.model.code_copies import CODE
 from noisekiln.paths import expand_home
 from noisekiln.runs.model_card import FILE, is_changed, model_card, newest_grid
 from noisekiln.runs.run_summary import EVALUATION, read_summary
 
-PREFIX = "hf:"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-PATTERNS = ("model/**", "model.json", "*.safetensors", "stage*/**", FILE, EVALUATION)  # of a run or a model
 OF_A_MODEL = ("model.json", "model.safetensors", CODE, "stage*")  # names of its files and folders
 EXPORTED = ("model_index.json", "sampling.json", "model.py")  # one of them is in every export
-SECONDS = 10  # to wait for an answer of the Hub
-
-
-class HubUnreachable(NoisekilnError, ValueError):
-    """The Hub, or what is asked of it, cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +36,6 @@ class Upload:
     files: dict[str, int]
     card: str
     url: str = ""
-
-
-def is_hub_name(name: object) -> bool:
-    """Whether a model is named as one of the Hub: "hf:user/name"."""
-    return isinstance(name, str) and name.startswith(PREFIX)
-
-
-def download(name: str) -> Path:
-    """The folder of a model of the Hub, downloaded once; "hf:user/name", or "hf:user/name@revision".
-
-    Raises:
-        HubUnreachable: If the Hub cannot be reached and the model was not downloaded before, or there is none.
-        ValueError: If the name is none, or huggingface_hub is not installed.
-    """
-    repository, _, revision = _checked_hub_name(name.removeprefix(PREFIX)).partition("@")
-    hub = _import_hub()
-    with _explaining_the_hub(
-        repository, "Download its files on a computer that reaches it, and give the folder instead."
-    ):
-        return Path(
-            hub.snapshot_download(
-                repository, revision=revision or None, allow_patterns=list(PATTERNS), etag_timeout=SECONDS
-            )
-        )
 
 
 @answering_unknown_names("arguments")
@@ -102,14 +66,14 @@ def push(
         ValueError: If there is no model, the name is none, or huggingface_hub is not installed.
     """
     check_argument("run", run, Path)
-    name, folder = _checked_hub_name(repository), expand_home(run)
-    hub = None if dry_run else _import_hub()
+    name, folder = checked_hub_name(repository), expand_home(run)
+    hub = None if dry_run else import_hub()
     with tempfile.TemporaryDirectory() as place:
         card = _gather_files(folder, Path(place), name, license, allow_code)
         files = {str(each.relative_to(place)): each.stat().st_size for each in _uploaded_files(Path(place))}
         if hub is None:
             return Upload(name, files, card)
-        with _explaining_the_hub(name, "Log in (`hf auth login`), and see whether the network and the name are right."):
+        with explaining_the_hub(name, "Log in (`hf auth login`), and see whether the network and the name are right."):
             hub.create_repo(name, private=private, exist_ok=True)
             hub.upload_folder(repo_id=name, folder_path=place, commit_message="A model of noisekiln")
     return Upload(name, files, card, f"https://huggingface.co/{name}")
@@ -153,38 +117,3 @@ def _what_is_no_model(model: Path, place: str, names: list[str]) -> list[str]:
 
 def _uploaded_files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file())
-
-
-def _checked_hub_name(name: str) -> str:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a model on the Hub. Give user/name, such as anna/portraits.")
-    return name
-
-
-def _import_hub() -> Any:
-    if find_spec("huggingface_hub") is None:
-        raise ValueError(
-            "The Hub needs the package huggingface_hub, which is not installed. "
-            'Install it: pip install "noisekiln[hub]".'
-        )
-    import huggingface_hub
-
-    return huggingface_hub
-
-
-@contextmanager
-def _explaining_the_hub(repository: str, remedy: str) -> Iterator[None]:
-    """Errors of the Hub as one of noisekiln."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        yield
-    except RepositoryNotFoundError as error:
-        raise HubUnreachable(
-            f"The Hub has no model {repository}, or you may not see it. Check the name; for a private one, log in "
-            "(`hf auth login`)."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachable(
-            f"{repository}: the Hugging Face Hub cannot be reached, or refused ({reason_of(error)}). {remedy}"
-        ) from error
