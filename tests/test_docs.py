@@ -97,9 +97,12 @@ def a_page_changes_nothing(monkeypatch, tmp_path):
     """`nk.train` is short as the command is; readers of data that a page adds are gone after it."""
     from noisekiln import public
     from noisekiln.data import readers
+    from noisekiln.monitor import measure
 
     train = public.train
     monkeypatch.setattr(public, "train", lambda data, **settings: train(data, **SHORT | settings))
+    for measured in (measure.measure, measure.measure_codec):
+        monkeypatch.setitem(measured.__kwdefaults__, "seconds", 0.1)
     train_codec = public.train_codec
     monkeypatch.setattr(public, "train_codec", lambda data, **settings: train_codec(data, **settings | {"images": 64}))
     monkeypatch.setattr(readers, "__path__", list(readers.__path__))

@@ -81,6 +81,8 @@ def test_a_run_takes_what_fits_unless_asked_otherwise():
     assert longer.model == "l"
     assert longer.batch_size == 64
     assert resolve(CPU.replace(minutes=10.0), data_of(16)).model != "xs", "small images cost less"
+    tiny = resolve(CPU.replace(images=12), data_of(16))
+    assert tiny.batch_size == 12, "no more than the budget"
     asked = resolve(CPU.replace(minutes=2.0, model="m", batch_size=8), data_of(64))
     assert (asked.model, asked.batch_size) == ("m", 8)
     assert resolve(CPU.replace(minutes=2.0, backbone="simple_unet"), data_of(64)).model == "m", (

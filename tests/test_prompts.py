@@ -175,7 +175,7 @@ def test_clauses_and_lines_of_captions():
     assert captions_of("a hat\n\n two hats \n") == ("a hat", "two hats")
     assert clauses_of("a hat, red; 1,000 of 1.5 m. It is new.") == ["a hat", "red", "1,000 of 1.5 m", "It is new."]
     assert clauses_of("红色的头发，蓝色的衬衫。") == ["红色的头发", "蓝色的衬衫"]
-    assert shorter_captions("a red hat", 4, "seed") == []
+    assert shorter_captions("a red hat", 4, "seed") == ()
     parts = shorter_captions("a, b, c, d", 50, "seed")
     assert parts == shorter_captions("a, b, c, d", 50, "seed") != shorter_captions("a, b, c, d", 50, "other")
     assert len(parts) == len(set(parts)) == 14, "all that keep one clause at least, and lose one"

@@ -51,15 +51,16 @@ def resolve(settings: Settings, data: DataSet, base: Diffusion | None = None, co
         codec = unfitted.fit(torch.from_numpy(data.train.pixels[:1]))
     settings = settings.replace(**choose_network(settings, codec, data.size))
     images = images_in_minutes(settings, str(settings.backbone), codec)
-    batch_size = settings.batch_size or fitting_batch(settings, images)
+    count = len(data.train)
+    batch_size = settings.batch_size or min(fitting_batch(settings, images), settings.image_budget(count) or count)
     return settings.replace(
         road=settings.road if settings.road == "latent" else "pixels",
         cond=choose_cond(settings.cond, data) if base is None else settings.cond,
         prediction=settings.prediction or "v",
         noise_label=settings.noise_label or "angle",
-        batch_size=min(batch_size, max(len(data.train), 1)),
+        batch_size=min(batch_size, max(count, 1)),
         lr=settings.lr or default_lr(settings),
-        compile=settings.compile if settings.compile != "auto" else default_compile(device, settings, len(data.train)),
+        compile=settings.compile if settings.compile != "auto" else default_compile(device, settings, count),
         sampler=settings.sampler or default.sampler,
         steps=settings.steps or default.steps,
         schedule=settings.schedule or default.schedule,

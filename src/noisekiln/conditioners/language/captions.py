@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import lru_cache
 
 CLAUSE_END = re.compile(r"(?:[;,](?!\d)|\.(?=\s)|[，、。；])\s*")  # not the comma in 1,000, nor the point in 1.5
 
@@ -16,7 +17,8 @@ def clauses_of(caption: str) -> list[str]:
     return [clause.strip() for clause in CLAUSE_END.split(caption) if clause.strip(" .")]
 
 
-def shorter_captions(caption: str, most: int, seed: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)  # a start of training asks several times
+def shorter_captions(caption: str, most: int, seed: str) -> tuple[str, ...]:
     """Captions of some of the clauses, in their order: at least one, and not all.
 
     Args:
@@ -26,7 +28,7 @@ def shorter_captions(caption: str, most: int, seed: str) -> list[str]:
     """
     clauses = clauses_of(caption)
     if len(clauses) < 2:
-        return []
+        return ()
     draw = random.Random(seed)
     kept = [sorted(draw.sample(range(len(clauses)), draw.randint(1, len(clauses) - 1))) for _ in range(most)]
-    return list(dict.fromkeys(", ".join(clauses[place] for place in places) for places in kept))
+    return tuple(dict.fromkeys(", ".join(clauses[place] for place in places) for places in kept))
