@@ -28,6 +28,7 @@ from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
 from noisekiln.training import checkpoints
+from noisekiln.uses import inpainting
 from noisekiln.uses.inverse_problem import observe
 from test_autoencoder import RARE, SMALL, squares  # noqa: F401
 
@@ -201,18 +202,38 @@ def test_an_evaluation_says_what_the_codec_loses(model):
     assert about_codec(Pixels((0.5,), (0.5,))) == []
 
 
-METHODS = ("replacement", "moment_matching", "pigdm", "dps", "diffpir")
+METHODS = (None, "replacement", "moment_matching", "pigdm", "dps", "diffpir")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_known_pixels_are_kept_in_latents(method, model, data):
-    """Masks are compared in pixels, through the decoder; what is known comes back as it was."""
+    """What is known comes back as it was, whether latents are kept (None) or pixels compared, through the decoder."""
     image, missing = data.train.pixels[0], torch.zeros(12, 14)
     missing[3:8, 4:9] = 1
     filled = np.asarray(nk.inpaint(model, image, missing, method=method, steps=2, count=2))
     known = missing.numpy() == 0
     assert filled.shape == (2, 12, 14, 3)
     assert (filled[:, known] == image[known]).all()
+
+
+def test_boxes_are_filled_in_latents_and_scattered_pixels_through_the_decoder(model, data, monkeypatch):
+    solved = []
+    solve = inpainting.solve_inverse_problem
+    monkeypatch.setattr(
+        inpainting, "solve_inverse_problem", lambda *a, **b: solved.append(b["method"]) or solve(*a, **b)
+    )
+    image, box = data.train.pixels[0], torch.zeros(12, 14)
+    box[4:8, 4:8] = 1
+    scattered = torch.zeros(12, 14)
+    scattered[::2, ::2] = 1
+    in_latents = inpainting.inpaint(model, image, box, steps=2, count=1)
+    assert next(iter(in_latents)).used.sampler == nk.Resample(times=inpainting.RESAMPLED)
+    assert solved == []
+    chosen = inpainting.inpaint(model, image, box, steps=2, count=1, sampler="ddim")
+    assert next(iter(chosen)).used.sampler == nk.DDIM()
+    for missing, method in ((scattered, None), (box, "replacement")):
+        nk.inpaint(model, image, missing, steps=1, count=1, method=method)
+    assert solved == [None, "replacement"]
 
 
 @pytest.mark.parametrize(("use", "shape"), [

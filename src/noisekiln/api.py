@@ -30,7 +30,7 @@ from noisekiln.runs.train_codec import train_codec
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling
 from noisekiln.uses import variation as variation_use
 from noisekiln.uses.fit_image import single_model
-from noisekiln.uses.inpainting import MaskLike
+from noisekiln.uses.image_mask import MaskLike
 from noisekiln.uses.options_by_name import OptionsByName, SamplingByName, SeedByName
 
 __all__ = [

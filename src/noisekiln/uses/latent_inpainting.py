@@ -16,10 +16,12 @@ from noisekiln.model.generate import map_images
 from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Observation
 from noisekiln.operators.mask import Mask
-from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, to_x
-from noisekiln.uses.inpainting import MaskLike, blend, check_mask, read_mask
+from noisekiln.uses.fit_image import as_uint8, crop_images, pad_for_codec, size_for_codec, to_x
+from noisekiln.uses.image_mask import MaskLike, blend, check_mask, read_mask
 from noisekiln.uses.options_by_name import OptionsByName
 from noisekiln.uses.request import SampleOptions
+
+KNOWN_SHARE = 0.75  # of the known pixels, that known latents have to stand for
 
 
 @answering_unknown_names("arguments of uses")
@@ -64,6 +66,14 @@ def inpaint_latents(
     progress = model.generate(**arguments, size=larger, start=x, strength=strength, wrap_denoiser=wrap)
     cropped = crop_images(progress, size)
     return map_images(cropped, lambda images: blend(images, pixels.to(images.device), mask.to(images.device)))
+
+
+def knows_enough(model: Diffusion, missing: Tensor) -> bool:
+    """Whether the latents that are known stand for most of the known pixels, (H, W): not where these are scattered."""
+    known = (missing < 0.5).float()
+    padded = size_for_codec(model, (missing.shape[0], missing.shape[1]))
+    latents = _known_latents(missing, padded, model.empty_x(1, padded))
+    return float(latents.mean()) >= KNOWN_SHARE * float(known.mean())
 
 
 def _known_latents(missing: Tensor, size: tuple[int, int], x: Tensor) -> Tensor:
