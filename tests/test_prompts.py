@@ -10,6 +10,7 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.language.captions import captions_of, clauses_of, shorter_captions
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
 from noisekiln.conditioners.language.prompt import Caption, read_prompt, with_negative
+from noisekiln.conditioners.language.spelling import meant_word
 from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet, Split, load
 from noisekiln.plan.build import make_learner
@@ -105,13 +106,27 @@ def test_an_unseen_word_is_read_by_its_letters():
     with torch.no_grad():
         known = text._vectors_of(text.encode(["hat", "shirt", "red", "blue"]))[:, 0]
         own = known - text.vectors(text.encode(["hat", "shirt", "red", "blue"])[:, 0, 0])
-        hats, bluue, strange = text._vectors_of(text.encode(["hats", "bluue", "qqqqqq"]))[:, 0]
+        hats, bluue, strange = text._vectors_of(text.encode(list(map(Caption, ("hats", "bluue", "qqqqqq")))))[:, 0]
         for vector, same in ((hats, 0), (bluue, 3)):
             alike = torch.cosine_similarity(vector[None], own)
             assert alike.argmax() == same
             assert alike[same] > 0.5
         assert not strange.any(), "letters that no caption had say nothing"
-        assert not torch.equal(text.encode(["hats"]), text.encode(["hat"]))
+        assert not torch.equal(text.encode([Caption("hats")]), text.encode(["hat"]))
+
+
+def test_a_misspelt_word_of_a_prompt_is_read_as_the_one_that_was_meant():
+    words = ("green", "fish", "purple", "shirt", "with", "fins", "red", "grey")
+    text = Text(words, 8, 6, 64, 1)
+    meant, written = ("green fish", "purple shirt", "red fins"), ("gren fsh", "purpel shirts", "redd finss")
+    assert torch.equal(text.encode(written), text.encode(meant))
+    assert not torch.equal(text.encode([Caption("gren fsh")]), text.encode(["green fish"])), (
+        "data are taken as they are"
+    )
+    for other in ("blue", "screen", "x", "魚", "wash"):
+        assert meant_word(other, words) is None
+    old = Text(words, 8, 6)  # of an earlier version
+    assert not old.encode(["gren"]).any()
 
 
 def test_letters_are_not_trained_to_say_something_before_they_are_seen():

@@ -102,9 +102,9 @@ def test_what_is_ignored_in_a_prompt_is_said_in_few_lines():
     assert "the word 'zebra' is in fewer than two training captions; it is ignored" in zebra
     assert "Did you mean 'red'?" in rde
     with_letters = Text(("red", "hat"), 8, 2, buckets=64)
-    (guessed,) = with_letters.ignored(["hats"])
-    assert "the word 'hats' is in fewer than two training captions; it is guessed from the letters. " in guessed
-    assert "Did you mean 'hat'?" in guessed
+    read, guessed = with_letters.ignored(["hats zebra"])
+    assert read == "the word 'hats' is in fewer than two training captions; it is read as 'hat'"
+    assert "'zebra' is in fewer than two training captions; it is guessed from the letters. " in guessed
     (many,) = text.ignored(["one two three four five six"])
     assert (
         "6 words are each in fewer than two training captions; they are ignored: one, two, three, four and 2 more"

@@ -109,7 +109,7 @@ def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     result = cli("sample", text_run, *words, "--out", tmp_path / "out")
     assert result.code == 0, result
     assert (
-        "the word 'blu' is in fewer than two training captions; it is guessed from the letters. Did you mean 'blue'?"
+        "the word 'blu' is in fewer than two training captions; it is read as 'blue'"
         in result.out
     )
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2

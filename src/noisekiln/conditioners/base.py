@@ -116,6 +116,10 @@ class Conditioner(nn.Module, ABC):
         """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text
 
+    def reading_of(self, word: str) -> str:
+        """What becomes of an unknown word, for messages. May be overridden; by default it is `unknown_words_are`."""
+        return self.unknown_words_are
+
     def unknown_words(self, value: Value) -> list[str]:
         """Words of a condition that this conditioner does not know. May be overridden."""
         return []
@@ -136,11 +140,10 @@ class Conditioner(nn.Module, ABC):
             )
             return lines
         for word in words:
-            known = did_you_mean(word, self.vocabulary[:60], "words")
-            lines.append(
-                f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is "
-                f"{self.unknown_words_are}. {known}"
-            )
+            reading = self.reading_of(word)
+            known = did_you_mean(word, self.vocabulary[:60], "words") if reading == self.unknown_words_are else ""
+            line = f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is {reading}"
+            lines.append(f"{line}. {known}" if known else line)
         return lines
 
     def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from noisekiln.blocks.word_attention import WordAttention
 from noisekiln.conditioners.language.captions import captions_of
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
-from noisekiln.conditioners.language.prompt import read_prompt
+from noisekiln.conditioners.language.prompt import Caption, read_prompt
+from noisekiln.conditioners.language.spelling import meant_word
 from noisekiln.conditioners.language.split_words import split_words
 from noisekiln.conditioners.language.text_conditioner import TextConditioner, check_is_text
 from noisekiln.conditions import Cond, CondSizes
@@ -36,7 +37,8 @@ class Text(TextConditioner):
 
     The vector of a word is its own, if it is in the vocabulary, plus those of its groups of 2 to 4 letters, which are
     hashed into buckets: a plural, a typo or another word of the same stem says something, and letters that no
-    caption had say nothing. Two residual convolutions of three words' reach keep "red hair" from "red shirt"; layers of
+    caption had say nothing. In prompts, a word that is spelled almost like a known one is read as that one.
+    Two residual convolutions of three words' reach keep "red hair" from "red shirt"; layers of
     self-attention reach further. In Chinese, Japanese, Thai and other scripts that do not separate words, each
     character is a word. Weights of phrases multiply the vectors of their words.
 
@@ -116,7 +118,8 @@ class Text(TextConditioner):
         rows = ids.numpy()
         for row, prompt in zip(rows, values, strict=True):
             check_is_text(prompt)
-            for place, (word, weight) in zip(range(self.length), self._read(prompt), strict=False):
+            for place, (found, weight) in zip(range(self.length), self._read(prompt), strict=False):
+                word = found if isinstance(prompt, Caption) else self._meant(found) or found
                 groups = hashed_groups(word, self.buckets) if self.buckets else ()
                 row[place, : 2 + len(groups)] = (self.index.get(word, PADDING), weight, *groups)
         return ids
@@ -156,6 +159,14 @@ class Text(TextConditioner):
         missing = torch.rand(groups.shape, generator=generator) < MISSING
         groups = torch.where(lost, others.masked_fill(missing, PADDING), groups)
         return torch.cat([ids[..., :1].masked_fill(blurred[..., None], PADDING), ids[..., 1:2], groups], dim=-1)
+
+    def reading_of(self, word: str) -> str:  # noqa: D102 (the base class says it)
+        meant = self._meant(word)
+        return self.unknown_words_are if meant is None else f"read as {meant!r}"
+
+    def _meant(self, word: str) -> str | None:
+        """The known word that a misspelt one stands for; None for a known word, and where none is alike."""
+        return meant_word(word, self.words) if self.buckets and word not in self.index else None
 
     def unknown_words(self, value: str) -> list[str]:
         """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""

@@ -1,6 +1,7 @@
 """Samples the ONNX model of this folder; needs onnxruntime, numpy and Pillow: python sample.py -h."""
 
 import argparse
+import difflib
 import hashlib
 import json
 import re
@@ -45,10 +46,18 @@ def ids_of(condition: dict[str, Any], value: str) -> Any:
     numbers = {word: number for number, word in enumerate(condition["words"], 1)}
     read = [word for word in words if condition["buckets"] or word in numbers][: condition["length"]]
     ids = np.zeros((1, condition["length"], 2 + condition["groups"]), np.int64)
-    for place, word in enumerate(read):
+    for place, found in enumerate(read):
+        word = found if found in numbers or not condition["buckets"] else meant_word(found, condition)
         row = [numbers.get(word, 0), condition["weight"], *hashed_letters(word, condition)]
         ids[0, place, : len(row)] = row
     return ids
+
+
+def meant_word(word: str, condition: dict[str, Any]) -> str:
+    """The known word that is spelled most alike; the word itself if none is."""
+    same_letter = [each for each in condition["words"] if each[0] == word[0]]
+    found = difflib.get_close_matches(word, same_letter, 1, condition["likeness"])
+    return found[0] if found and len(word) >= condition["shortest"] else word
 
 
 def hashed_letters(word: str, condition: dict[str, Any]) -> list[int]:

@@ -24,6 +24,7 @@ from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, SIZES
+from noisekiln.conditioners.language.spelling import LIKENESS, SHORTEST_MISSPELT
 from noisekiln.conditioners.language.split_words import ASCII_WORD, WORD
 from noisekiln.conditioners.text import HUNDREDTHS, Text
 from noisekiln.conditions import Cond
@@ -41,7 +42,12 @@ SAMPLE = Path(__file__).with_name("onnx_sample.py")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST_OF_CODEC = 128  # positions of a side that a codec encodes at once: it may treat larger images in another way
 MULTIPLES = (1, 2, 4, 8, 16)  # of which sides may have to be multiples
-PROBES = ("a red hat", "Größe, 汽车 2024", "")  # prompts on which the tokens of `sample.py` are compared
+PROBES = (
+    "a red hat",
+    "a bluue shrit",
+    "Größe, 汽车 2024",
+    "",
+)  # prompts on which the tokens of `sample.py` are compared
 
 
 def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) -> list[str]:
@@ -140,8 +146,9 @@ def _(conditioner: ClassLabel) -> dict[str, Any]:
 def _(conditioner: Text) -> dict[str, Any]:
     patterns = {"ascii_word": ASCII_WORD.pattern, "word": WORD.pattern}
     letters = {"buckets": conditioner.buckets or 0, "sizes": SIZES, "groups": MOST_GROUPS if conditioner.buckets else 0}
+    spelling = {"shortest": SHORTEST_MISSPELT, "likeness": LIKENESS}
     read = {"words": list(conditioner.words), "length": conditioner.length, "weight": HUNDREDTHS}
-    return {"kind": "text", **read, **letters, **patterns}
+    return {"kind": "text", **read, **letters, **spelling, **patterns}
 
 
 def _tokens_agree(condition: dict[str, Any], conditioner: Conditioner) -> bool:
