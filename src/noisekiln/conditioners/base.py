@@ -116,9 +116,9 @@ class Conditioner(nn.Module, ABC):
         """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text
 
-    def reading_of(self, word: str) -> str:
-        """What becomes of an unknown word, for messages. May be overridden; by default it is `unknown_words_are`."""
-        return self.unknown_words_are
+    def meant_word(self, word: str) -> str | None:
+        """The known word as which an unknown one is read. May be overridden; by default none."""
+        return None
 
     def unknown_words(self, value: Value) -> list[str]:
         """Words of a condition that this conditioner does not know. May be overridden."""
@@ -129,9 +129,14 @@ class Conditioner(nn.Module, ABC):
         return ""
 
     def ignored(self, values: Sequence[Value]) -> list[str]:
-        """Notes on what is ignored in conditions, a line each: the end of a long one, and unknown words."""
+        """Notes on what is not read as it stands, a line each: the end of a long condition, and unknown words."""
         lines = [line for line in dict.fromkeys(self.cut_from(value) for value in values) if line]
         words = list(dict.fromkeys(word for value in values for word in self.unknown_words(value)))
+        meant = {word: known for word in words if (known := self.meant_word(word)) is not None}
+        if meant:
+            pairs = [f"{shorten(word, 40)!r} as {known!r}" for word, known in meant.items()]
+            lines.append(f"words that no caption has are read as those that are spelled alike: {listed(pairs, 8)}")
+        words = [word for word in words if word not in meant]
         if len(words) > MOST_WORDS_NAMED:
             known = f"Known words: {listed(self.vocabulary, 30)}."
             lines.append(
@@ -140,10 +145,11 @@ class Conditioner(nn.Module, ABC):
             )
             return lines
         for word in words:
-            reading = self.reading_of(word)
-            known = did_you_mean(word, self.vocabulary[:60], "words") if reading == self.unknown_words_are else ""
-            line = f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is {reading}"
-            lines.append(f"{line}. {known}" if known else line)
+            known = did_you_mean(word, self.vocabulary[:60], "words")
+            lines.append(
+                f"the word {shorten(word, 40)!r} is in fewer than two training captions; it is "
+                f"{self.unknown_words_are}. {known}"
+            )
         return lines
 
     def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:

@@ -119,7 +119,7 @@ class Text(TextConditioner):
         for row, prompt in zip(rows, values, strict=True):
             check_is_text(prompt)
             for place, (found, weight) in zip(range(self.length), self._read(prompt), strict=False):
-                word = found if isinstance(prompt, Caption) else self._meant(found) or found
+                word = found if isinstance(prompt, Caption) else self.meant_word(found) or found
                 groups = hashed_groups(word, self.buckets) if self.buckets else ()
                 row[place, : 2 + len(groups)] = (self.index.get(word, PADDING), weight, *groups)
         return ids
@@ -160,12 +160,7 @@ class Text(TextConditioner):
         groups = torch.where(lost, others.masked_fill(missing, PADDING), groups)
         return torch.cat([ids[..., :1].masked_fill(blurred[..., None], PADDING), ids[..., 1:2], groups], dim=-1)
 
-    def reading_of(self, word: str) -> str:  # noqa: D102 (the base class says it)
-        meant = self._meant(word)
-        return self.unknown_words_are if meant is None else f"read as {meant!r}"
-
-    def _meant(self, word: str) -> str | None:
-        """The known word that a misspelt one stands for; None for a known word, and where none is alike."""
+    def meant_word(self, word: str) -> str | None:  # noqa: D102 (the base class says it)
         return meant_word(word, self.words) if self.buckets and word not in self.index else None
 
     def unknown_words(self, value: str) -> list[str]:
