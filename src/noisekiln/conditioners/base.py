@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.components.registry import did_you_mean
-from noisekiln.conditions import Cond, CondSizes
+from noisekiln.conditions import NOTHING, Cond, CondSizes
 from noisekiln.data import DataSet, Split
 from noisekiln.errors import listed, shorten
 
@@ -181,3 +181,21 @@ class Conditioner(nn.Module, ABC):
     def drop(self, ids: Tensor, dropped: Tensor) -> Tensor:
         """Ids with some rows replaced by `nothing`, those of a (B,) bool (Ho & Salimans 2022, algorithm 1)."""
         return torch.where(dropped.view(-1, *[1] * (ids.ndim - 1)), self.nothing(len(ids)), ids)
+
+
+def conds_of(
+    conditioner: Conditioner | None, conditions: Sequence[Any], device: torch.device
+) -> tuple[Cond, Cond | None]:
+    """What a network reads of conditions, and what guidance leads away from; None if there is nothing to guide towards.
+
+    Args:
+        conditioner: The conditioner of a model, if it has one.
+        conditions: Condition of each image, None for an unconditional one.
+        device: Device of the model.
+    """
+    if conditioner is None:
+        return NOTHING, None
+    unwanted: Cond = conditioner(conditioner.unwanted(conditions).to(device))
+    if all(value is None for value in conditions):
+        return unwanted, None
+    return conditioner(conditioner.encode_all(conditions).to(device)), unwanted

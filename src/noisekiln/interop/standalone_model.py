@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.codecs.base import Codec
-from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditions import NOTHING, Cond
+from noisekiln.conditioners.base import Conditioner, conds_of
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise
 from noisekiln.guidance.base import Guidance
 from noisekiln.guidance.classifier_free import ClassifierFree
 from noisekiln.levels import NoiseSource
+from noisekiln.model.guided import guided
 from noisekiln.model.strength import levels_from
 from noisekiln.samplers.base import Sampler, sample
 from noisekiln.schedules.base import Schedule
@@ -96,22 +96,7 @@ class StandaloneModel(nn.Module):
         return self.codec.decode(deque(steps_done, maxlen=1)[0], size)
 
     def _denoise(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
-        denoise = self._guided(conditions, guidance, image)
+        cond, unconditional = conds_of(self.conditioner, conditions, next(self.parameters()).device)
+        nothing = None if unconditional is None else unconditional.with_image(image)
+        denoise = guided(self.denoiser, guidance, cond.with_image(image), nothing)
         return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
-
-    def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None) -> Denoise:
-        cond, unconditional = self._conds(conditions, image)
-        denoise = self.denoiser.bind(cond)
-        if guidance.weaker == "early exit":
-            return guidance(denoise, self.denoiser.bind_exits(cond))
-        return denoise if unconditional is None else guidance(denoise, self.denoiser.bind_both(cond, unconditional))
-
-    def _conds(self, conditions: Sequence[Any], image: Tensor | None) -> tuple[Cond, Cond | None]:
-        if self.conditioner is None:
-            return NOTHING.with_image(image), None
-        device = next(self.parameters()).device
-        unwanted: Cond = self.conditioner(self.conditioner.unwanted(conditions).to(device)).with_image(image)
-        if all(value is None for value in conditions):
-            return unwanted, None
-        cond: Cond = self.conditioner(self.conditioner.encode_all(conditions).to(device)).with_image(image)
-        return cond, unwanted

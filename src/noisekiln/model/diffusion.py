@@ -14,8 +14,7 @@ from noisekiln.components.consent import Consent
 from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
 from noisekiln.components.spec import build
-from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditions import NOTHING, Cond
+from noisekiln.conditioners.base import Conditioner, conds_of
 from noisekiln.data.sizes import height_and_width
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Denoise
@@ -35,6 +34,7 @@ from noisekiln.model.generate import (
     with_used,
     wrapped,
 )
+from noisekiln.model.guided import guided
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress, Sampling, UsedSampling, WrapDenoiser
 from noisekiln.model.saving import Parts, load_parts, save_parts
@@ -217,15 +217,20 @@ class Diffusion(Model):
         if self.cuda_graphs and self.device.type == "cuda" and self.denoiser.backbone.static_graph:
             use_cuda_graphs(self.denoiser.backbone)
         size = size or self.size
+        self.check_conditions(conditions)
+        cond, unconditional = conds_of(self.conditioner, conditions, self.device)
+
+        def on_image(image: Tensor | None) -> Denoise:
+            nothing = None if unconditional is None else unconditional.with_image(image)
+            return guided(self.denoiser, guide, cond.with_image(image), nothing, precision)
+
         smaller = size[0] < self.size[0] or size[1] < self.size[1]
         if size == self.size or (smaller and image is not None):  # a task may generate smaller images
-            denoise = self._guided(conditions, guide, image, precision)
+            denoise = on_image(image)
         else:
             windows(size, self.size)  # raises if they do not cover it
             denoise = tiled(
-                lambda at: self._guided(
-                    conditions, guide, None if image is None else image[..., at[0], at[1]], precision
-                ),
+                lambda at: on_image(None if image is None else image[..., at[0], at[1]]),
                 windows(self.codec.x_size(size), self.codec.x_size(self.size)),
             )
         return denoise if self.task is None or image is None else self.task.clamp_known(denoise, image)
@@ -253,24 +258,3 @@ class Diffusion(Model):
         check_argument("folder", folder, Path)
         model = load_parts(lambda parts: cls(*parts), folder, Consent.of(allow_code))
         return module_to_device(model, device).eval()
-
-    def _guided(self, conditions: Sequence[Any], guidance: Guidance, image: Tensor | None, precision: str) -> Denoise:
-        self.check_conditions(conditions)
-        cond, unconditional = self._conds(conditions, image)
-        denoise = self.denoiser.bind(cond, precision)
-        if guidance.weaker == "early exit":
-            return guidance(denoise, self.denoiser.bind_exits(cond, precision))
-        if unconditional is None:
-            return denoise
-        return guidance(denoise, self.denoiser.bind_both(cond, unconditional, precision))
-
-    def _conds(self, conditions: Sequence[Any], image: Tensor | None) -> tuple[Cond, Cond | None]:
-        """What the network reads, and the same without conditions; None if there are none to guide towards."""
-        if self.conditioner is None:
-            return NOTHING.with_image(image), None
-        unwanted = self.conditioner.unwanted(conditions).to(self.device)
-        unconditional: Cond = self.conditioner(unwanted).with_image(image)
-        if all(value is None for value in conditions):
-            return unconditional, None
-        ids = self.conditioner.encode_all(conditions).to(self.device)
-        return self.conditioner(ids).with_image(image), unconditional
