@@ -184,8 +184,8 @@ def _figures(summary: RunSummary) -> list[str]:
     """The figures of `noisekiln evaluate`; without it, how to get them."""
     if not summary.scores:
         return [
-            "## Figures\n\n`noisekiln evaluate` measures quality, variety and copies. It had not run when this was written; "
-            "`noisekiln push` writes what it found."
+            "## Figures\n\n`noisekiln evaluate` measures quality, variety and copies. It had not run when this was "
+            "written; `noisekiln push` writes what it found."
         ]
     rows = {name: shown(score["value"], score.get("spread", 0.0)) for name, score in summary.scores.items()}
     return ["## Figures\n\nOf `noisekiln evaluate`:\n\n" + _as_table(rows)]
