@@ -79,7 +79,7 @@ def test_a_model_of_its_latents_is_trained_and_loaded_without_the_folder(saved, 
 def test_what_is_no_such_autoencoder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="AutoencoderKL, AutoencoderTiny, AutoencoderDC"):
         DiffusersAutoencoder('{"_class_name": "UNet2DModel"}')
-    with pytest.raises(ValueError, match=r"config\.json of an autoencoder cannot be read"):
+    with pytest.raises(ValueError, match=r"config\.json of the autoencoder cannot be read"):
         DiffusersAutoencoder("nothing")
     with pytest.raises(ValueError, match=r"has no network. Give the folder"):
         DiffusersAutoencoder().fit(images())

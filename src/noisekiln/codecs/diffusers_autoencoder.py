@@ -1,6 +1,7 @@
 """Autoencoders of diffusers (KL, tiny, deep compression), with x standardised by one's own images."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -32,7 +33,7 @@ class DiffusersAutoencoder(Codec):
     def __init__(self, config: str = "") -> None:
         super().__init__()
         self.config = config
-        self.network: Any = _make(config) if config else None
+        self.network: Any = make_from_config(config, KINDS, "autoencoder") if config else None
         channels, self._factor = _shape_of(self.network) if config else (0, 1)
         self.statistics = LatentStatistics(channels)
 
@@ -116,18 +117,29 @@ class DiffusersAutoencoder(Codec):
         return image / 2 + 0.5
 
 
-def _make(config: str) -> Any:
-    """The untrained network of a `config.json`."""
-    check_packages("An autoencoder of diffusers", "diffusers", "diffusers")
+def make_from_config(config: str, kinds: Sequence[str], what: str) -> Any:
+    """The untrained network of a `config.json` of diffusers.
+
+    Args:
+        config: The file, as text.
+        kinds: Names of the classes that it may name.
+        what: What they are, for messages: "autoencoder".
+
+    Raises:
+        ValueError: If diffusers is not installed, the text is damaged, or it names another class.
+    """
+    check_packages(
+        f"An {what} of diffusers" if what[0] in "aeiou" else f"A {what} of diffusers", "diffusers", "diffusers"
+    )
     import diffusers
 
     try:
         settings = json.loads(config)
         name = str(settings.get("_class_name", "model of another library"))
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"The config.json of an autoencoder cannot be read ({error}). Download it again.") from error
-    if name not in KINDS:
-        raise ValueError(f"A {name} is none of the autoencoders that can be used: {', '.join(KINDS)}.")
+        raise ValueError(f"The config.json of the {what} cannot be read ({error}). Download it again.") from error
+    if name not in kinds:
+        raise ValueError(f"A {name} is none of the classes that can be used as {what}: {', '.join(kinds)}.")
     return getattr(diffusers, name).from_config(settings).eval()
 
 

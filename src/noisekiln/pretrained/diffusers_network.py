@@ -1,13 +1,12 @@
 """A network of diffusers, as `noisekiln import` keeps it: its `config.json`, and its weights among the model's own."""
 
-import json
 from typing import Any
 
 from torch import Tensor
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.diffusers_autoencoder import make_from_config
 from noisekiln.conditions import Cond
-from noisekiln.files.packages import check_packages
 
 KINDS = ("UNet2DModel", "DiTTransformer2DModel")
 
@@ -27,28 +26,9 @@ class DiffusersNetwork(Backbone):
         super().__init__()
         self.channels, self.vector = channels, vector
         self.config = config
-        self.network: Any = make_network(config)
+        self.network: Any = make_from_config(config, KINDS, "network")
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         classes = None if cond.vector is None else cond.vector[:, 0].round().long()
         y: Tensor = self.network(x, noise, class_labels=classes).sample[:, : self.channels]
         return y
-
-
-def make_network(config: str) -> Any:
-    """The untrained network of a `config.json`.
-
-    Raises:
-        ValueError: If diffusers is not installed, or it is none of the `KINDS`.
-    """
-    check_packages("A network of diffusers", "diffusers", "diffusers")
-    import diffusers
-
-    try:
-        settings = json.loads(config)
-        name = str(settings.get("_class_name", "network of another library"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"The config.json of a network cannot be read ({error}). Download it again.") from error
-    if name not in KINDS:
-        raise ValueError(f"A {name} is none of the networks that can be imported: {', '.join(KINDS)}.")
-    return getattr(diffusers, name).from_config(settings).eval()
