@@ -57,7 +57,7 @@ class Guided:
 
 
 @dataclass(frozen=True)
-class ScaledGuidance(Guidance, ABC):
+class ScaledGuidance(Guidance):
     """``weaker + scale (better - weaker)`` between two noise-to-signal ratios; outside, the better estimate alone.
 
     Args:
@@ -66,14 +66,11 @@ class ScaledGuidance(Guidance, ABC):
         high: Ratio above which it is off.
     """
 
+    advice: ClassVar[str]  # the end of the error about a scale that is not possible: what it does, what to give
+
     scale: float = 1.0
     low: float = 0.0
     high: float = float("inf")
-
-    @property
-    @abstractmethod
-    def advice(self) -> str:
-        """The end of the error about a scale that is not possible: what it would do, and what to give."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:

@@ -1,6 +1,7 @@
 """Classifier-free guidance."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from noisekiln.components.consent import ANY_CODE, Consent
 from noisekiln.components.spec import build
@@ -17,14 +18,12 @@ class ClassifierFree(ScaledGuidance):
         high: Ratio above which it is off.
     """
 
-    scale: float = 2.0
+    advice: ClassVar[str] = (
+        "would lead away from the condition. "
+        "Use 0 (ignore the condition), 1 (no guidance) or more (2 is a good number)."
+    )
 
-    @property
-    def advice(self) -> str:  # noqa: D102 (the base class says it)
-        return (
-            "would lead away from the condition. "
-            "Use 0 (ignore the condition), 1 (no guidance) or more (2 is a good number)."
-        )
+    scale: float = 2.0
 
 
 def guidance_of(spec: str | float | Guidance, consent: Consent = ANY_CODE) -> Guidance:

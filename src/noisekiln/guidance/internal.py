@@ -20,9 +20,6 @@ class Internal(ScaledGuidance):
     """
 
     weaker: ClassVar[Literal["no condition", "early exit"]] = "early exit"
+    advice: ClassVar[str] = "is not possible. Use 1 (no guidance) or more, such as 1.7."
 
     scale: float = 1.7
-
-    @property
-    def advice(self) -> str:  # noqa: D102 (the base class says it)
-        return "is not possible. Use 1 (no guidance) or more, such as 1.7."
