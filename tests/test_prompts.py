@@ -11,6 +11,7 @@ from noisekiln.conditioners.language.captions import captions_of, clauses_of, sh
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
 from noisekiln.conditioners.language.prompt import Caption, read_prompt, with_negative
 from noisekiln.conditioners.language.spelling import meant_word
+from noisekiln.conditioners.language.synonyms import SYNONYMS
 from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet, Split, load
 from noisekiln.plan.build import make_learner
@@ -127,6 +128,25 @@ def test_a_misspelt_word_of_a_prompt_is_read_as_the_one_that_was_meant():
         assert meant_word(other, words) is None
     old = Text(words, 8, 6)  # of an earlier version
     assert not old.encode(["gren"]).any()
+
+
+def test_a_synonym_of_a_prompt_is_read_as_the_known_word():
+    words = ("a", "red", "hat", "navy", "blue", "white", "shirts", "tan")
+    text = Text(words, 8, 6, 64, 1)
+    meant, written = ("red hat", "blue shirts", "navy"), ("crimson cap", "azure blouse", "navy")
+    assert torch.equal(text.encode(written), text.encode(meant))
+    assert text.meant_word("navy") is None, "a known word stands for itself"
+    assert text.meant_word("emerald") is None, "no caption is green"
+    assert not torch.equal(text.encode([Caption("crimson")]), text.encode(["red"])), "data are taken as they are"
+    (note,) = text.ignored(["a crimson cap"])
+    assert "'crimson' as 'red', 'cap' as 'hat'" in note
+    old = Text(words, 8, 6)  # of an earlier version
+    assert not old.encode(["crimson"]).any()
+
+
+def test_no_word_stands_twice_in_a_line_of_synonyms():
+    for line in SYNONYMS.strip().split("\n"):
+        assert len(set(line.split())) == len(line.split()) > 1, line
 
 
 def test_letters_are_not_trained_to_say_something_before_they_are_seen():

@@ -135,7 +135,10 @@ class Conditioner(nn.Module, ABC):
         meant = {word: known for word in words if (known := self.meant_word(word)) is not None}
         if meant:
             pairs = [f"{shorten(word, 40)!r} as {known!r}" for word, known in meant.items()]
-            lines.append(f"words that no caption has are read as those that are spelled alike: {listed(pairs, 8)}")
+            lines.append(
+                "words that no caption has are read as known ones that mean the same or are spelled alike: "
+                f"{listed(pairs, 8)}"
+            )
         words = [word for word in words if word not in meant]
         if len(words) > MOST_WORDS_NAMED:
             known = f"Known words: {listed(self.vocabulary, 30)}."

@@ -15,6 +15,7 @@ from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_gr
 from noisekiln.conditioners.language.prompt import Caption, read_prompt
 from noisekiln.conditioners.language.spelling import meant_word
 from noisekiln.conditioners.language.split_words import split_words
+from noisekiln.conditioners.language.synonyms import synonyms_of
 from noisekiln.conditioners.language.text_conditioner import TextConditioner, check_is_text
 from noisekiln.conditions import Cond, CondSizes
 from noisekiln.data import DataSet, Split
@@ -37,8 +38,8 @@ class Text(TextConditioner):
 
     The vector of a word is its own, if it is in the vocabulary, plus those of its groups of 2 to 4 letters, which are
     hashed into buckets: a plural, a typo or another word of the same stem says something, and letters that no
-    caption had say nothing. In prompts, a word that is spelled almost like a known one is read as that one.
-    Two residual convolutions of three words' reach keep "red hair" from "red shirt"; layers of
+    caption had say nothing. In prompts, a synonym of a known word, and a word that is spelled almost like one, is read
+    as that one. Two residual convolutions of three words' reach keep "red hair" from "red shirt"; layers of
     self-attention reach further. In Chinese, Japanese, Thai and other scripts that do not separate words, each
     character is a word. Weights of phrases multiply the vectors of their words.
 
@@ -161,7 +162,9 @@ class Text(TextConditioner):
         return torch.cat([ids[..., :1].masked_fill(blurred[..., None], PADDING), ids[..., 1:2], groups], dim=-1)
 
     def meant_word(self, word: str) -> str | None:  # noqa: D102 (the base class says it)
-        return meant_word(word, self.words) if self.buckets and word not in self.index else None
+        if not self.buckets or word in self.index:
+            return None
+        return synonyms_of(self.words).get(word) or meant_word(word, self.words)
 
     def unknown_words(self, value: str) -> list[str]:
         """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""

@@ -54,7 +54,9 @@ def ids_of(condition: dict[str, Any], value: str) -> Any:
 
 
 def meant_word(word: str, condition: dict[str, Any]) -> str:
-    """The known word that is spelled most alike; the word itself if none is."""
+    """The known word that means the same, or else the one that is spelled most alike; the word itself if none is."""
+    if word in condition["synonyms"]:
+        return str(condition["synonyms"][word])
     same_letter = [each for each in condition["words"] if each[0] == word[0]]
     found = difflib.get_close_matches(word, same_letter, 1, condition["likeness"])
     return found[0] if found and len(word) >= condition["shortest"] else word

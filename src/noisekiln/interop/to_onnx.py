@@ -26,6 +26,7 @@ from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, SIZES
 from noisekiln.conditioners.language.spelling import LIKENESS, SHORTEST_MISSPELT
 from noisekiln.conditioners.language.split_words import ASCII_WORD, WORD
+from noisekiln.conditioners.language.synonyms import synonyms_of
 from noisekiln.conditioners.text import HUNDREDTHS, Text
 from noisekiln.conditions import Cond
 from noisekiln.errors import reason_of
@@ -146,7 +147,7 @@ def _(conditioner: ClassLabel) -> dict[str, Any]:
 def _(conditioner: Text) -> dict[str, Any]:
     patterns = {"ascii_word": ASCII_WORD.pattern, "word": WORD.pattern}
     letters = {"buckets": conditioner.buckets or 0, "sizes": SIZES, "groups": MOST_GROUPS if conditioner.buckets else 0}
-    spelling = {"shortest": SHORTEST_MISSPELT, "likeness": LIKENESS}
+    spelling = {"shortest": SHORTEST_MISSPELT, "likeness": LIKENESS, "synonyms": synonyms_of(conditioner.words)}
     read = {"words": list(conditioner.words), "length": conditioner.length, "weight": HUNDREDTHS}
     return {"kind": "text", **read, **letters, **spelling, **patterns}
 
