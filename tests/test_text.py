@@ -103,7 +103,8 @@ def test_what_is_ignored_in_a_prompt_is_said_in_few_lines():
     assert "Did you mean 'red'?" in rde
     with_letters = Text(("red", "hat"), 8, 2, buckets=64)
     read, guessed = with_letters.ignored(["hats zebra"])
-    assert read == "words that no caption has are read as those that are spelled alike: 'hats' as 'hat'"
+    assert read.startswith("words that no caption has are read as known ones that mean the same or are spelled alike: ")
+    assert read.endswith(": 'hats' as 'hat'")
     assert "'zebra' is in fewer than two training captions; it is guessed from the letters. " in guessed
     (many,) = text.ignored(["one two three four five six"])
     assert (

@@ -108,7 +108,7 @@ def test_prompts(cli: Command, text_run: Path, tmp_path: Path):
     words = ("--prompt", "a red picture", "--prompt", "A blue, blu picture", "-n", 4, "--steps", 2)
     result = cli("sample", text_run, *words, "--out", tmp_path / "out")
     assert result.code == 0, result
-    assert "words that no caption has are read as those that are spelled alike: 'blu' as 'blue'" in result.flat
+    assert "that mean the same or are spelled alike: 'blu' as 'blue'" in result.flat
     assert [entry["prompt"] for entry in index(tmp_path / "out")] == ["a red picture"] * 2 + ["A blue, blu picture"] * 2
     assert {tuple(entry) for entry in shown(tmp_path / "out")} == {("file", "seed", "prompt")}
 
