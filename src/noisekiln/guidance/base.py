@@ -57,7 +57,7 @@ class Guided:
 
 
 @dataclass(frozen=True)
-class ScaledGuidance(Guidance):
+class ScaledGuidance(Guidance, ABC):
     """``weaker + scale (better - weaker)`` between two noise-to-signal ratios; outside, the better estimate alone.
 
     Args:
