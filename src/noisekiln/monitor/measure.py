@@ -24,7 +24,6 @@ from noisekiln.training.compiling import NetworkCompiler
 from noisekiln.training.trainer import Trainer
 
 ENCODED = 1024  # images that a costly codec encodes
-MIN_STEPS = 3  # steps that are timed
 BUDGET = 1000  # steps, never reached; with more, the rate would start so near 0 that denormal numbers slow it down
 
 
@@ -156,6 +155,6 @@ def _time_steps(trainer: Trainer, settings: Settings, at_least: float) -> tuple[
     steps, seconds = 0, 0.0
     for steps, report in enumerate(run, 1):
         seconds = report.seconds - start_time
-        if (steps >= MIN_STEPS and seconds >= at_least) or steps == BUDGET - 3:
+        if seconds >= at_least or steps == BUDGET - 3:
             break
     return steps * trainer.batch_size / seconds, steps
