@@ -28,7 +28,7 @@ BATCH_SIZE = 16  # of small steps more fit into a short budget (LOG.md)
 FEWEST = 8  # images in a process, over which x is standardised
 MEDIUM_SIDE, LARGE_SIDE = 32, 96  # pixels from which x has a quarter and an eighth of the sides, about 16 positions
 
-CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 16}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
+CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 4}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
 
 
 def default_codec(size: Size, factor: int | None = None) -> str:
