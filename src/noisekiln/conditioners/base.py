@@ -112,6 +112,13 @@ class Conditioner(nn.Module, ABC):
         """Ids of what guidance leads away from: by default the empty condition. May be overridden."""
         return self.nothing(len(values))
 
+    def example(self) -> str:
+        """A condition as a person writes it, for a model card; "" if none is known.
+
+        May be overridden; by default one of its choices.
+        """
+        return self.choices[0] if self.choices else ""
+
     def parse(self, text: str) -> Value:
         """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text

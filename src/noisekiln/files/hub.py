@@ -31,8 +31,12 @@ def is_hub_name(name: object) -> bool:
     return isinstance(name, str | Path) and str(name).startswith(PREFIX)
 
 
-def download(name: str) -> Path:
+def download(name: str, *, offline: bool = False) -> Path:
     """The folder of a model of the Hub, downloaded once; "hf:user/name", or "hf:user/name@revision".
+
+    Args:
+        name: Its name.
+        offline: Whether only what was downloaded before may be used.
 
     Raises:
         HubUnreachable: If the Hub cannot be reached and the model was not downloaded before, or there is none.
@@ -45,7 +49,11 @@ def download(name: str) -> Path:
     ):
         return Path(
             hub.snapshot_download(
-                repository, revision=revision or None, allow_patterns=list(PATTERNS), etag_timeout=SECONDS
+                repository,
+                revision=revision or None,
+                allow_patterns=list(PATTERNS),
+                etag_timeout=SECONDS,
+                local_files_only=offline,
             )
         )
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
+from noisekiln.files.card_file import CARD
 from noisekiln.files.hub import checked_hub_name, explaining_the_hub, import_hub
 from noisekiln.files.model_folder import model_folder
 from noisekiln.model.code_copies import CODE
 from noisekiln.paths import expand_home
-from noisekiln.runs.model_card import FILE, is_changed, model_card, newest_grid
+from noisekiln.runs.model_card import is_changed, model_card, newest_grid
 from noisekiln.runs.run_summary import EVALUATION, read_summary
 
 OF_A_MODEL = ("model.json", "model.safetensors", CODE, "stage*")  # names of its files and folders
@@ -82,14 +83,14 @@ def push(
 def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:
     """Copy what is uploaded into an empty folder; returns the text of the card."""
     is_run = any((folder / each).exists() for each in ("run.yaml", "metrics.jsonl", "model.json"))
-    is_export = not is_run and (folder / FILE).is_file() and any((folder / each).is_file() for each in EXPORTED)
-    if license and (is_export or is_changed(folder / FILE)):
+    is_export = not is_run and (folder / CARD).is_file() and any((folder / each).is_file() for each in EXPORTED)
+    if license and (is_export or is_changed(folder / CARD)):
         raise ValueError(
-            f"`license={license}`: {folder / FILE} is written already, and stays so. Write the licence at its top."
+            f"`license={license}`: {folder / CARD} is written already, and stays so. Write the licence at its top."
         )
     if is_export:
         shutil.copytree(folder, place, dirs_exist_ok=True)  # complete with its card
-        return (folder / FILE).read_text(encoding="utf-8")
+        return (folder / CARD).read_text(encoding="utf-8")
     model = model_folder(folder)
     shutil.copytree(model, place / "model", ignore=partial(_what_is_no_model, model))
     grid = newest_grid(folder)
@@ -99,12 +100,12 @@ def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code
             target = place / file.relative_to(folder)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
-    if is_changed(folder / FILE):
-        card = (folder / FILE).read_text(encoding="utf-8")
+    if is_changed(folder / CARD):
+        card = (folder / CARD).read_text(encoding="utf-8")
     else:
         summary = read_summary(folder, name, allow_code=allow_code)
         card = model_card(summary, license=license, name=name.partition("/")[2], repository=name)
-    (place / FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
+    (place / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
     return card
 
 
