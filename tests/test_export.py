@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -389,9 +390,10 @@ def test_a_model_of_the_hub(class_run, pets, tmp_path, cli, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *names, **rest: asked.append(names) or str(class_run)
     )
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *names, **rest: SimpleNamespace(siblings=None))
     ours = nk.load(class_run).sample(["dog"], seed=1)
     assert torch.equal(torch.as_tensor(nk.load("hf:anna/pets").sample(["dog"], seed=1)), torch.as_tensor(ours))
-    assert asked == [("anna/pets",)]
+    assert set(asked) == {("anna/pets",)}
     monkeypatch.chdir(tmp_path)
     done = cli("sample", "hf:anna/pets", "-n", "1", "--class", "dog", "--steps", "1")
     assert done.code == 0, done.err
@@ -404,7 +406,7 @@ def test_a_model_of_the_hub(class_run, pets, tmp_path, cli, monkeypatch):
         raise LocalEntryNotFoundError("Cannot find the requested files")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(HubUnreachable, match="give the folder instead"):
+    with pytest.raises(HubUnreachable, match="and give that folder"):
         nk.load("hf:anna/pets")
     monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"noisekiln\[hub\]"):

@@ -194,7 +194,7 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
 
     asked = []
 
-    def unreachable(self, name, *, timeout):
+    def unreachable(self, name, *, revision, timeout):
         asked.append(timeout)
         raise OSError("Name or service not known")
 
@@ -203,4 +203,4 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
         PretrainedText("nobody/nothing").fit(data_of(CAPTIONS))
     assert asked == [5.0]
     assert "The text encoder 'nobody/nothing' is neither a folder nor among the downloaded models" in str(caught.value)
-    assert str(caught.value).endswith("local_dir='encoder')`, and give that folder.")
+    assert str(caught.value).endswith("local_dir='FOLDER')`, and give that folder.")
