@@ -117,8 +117,7 @@ class PretrainedText(TextConditioner):
         tokens = _standardise(features[:, 1:], self.token_statistics) * weights[:, 1:]
         return Cond(vector=vector, tokens=tokens, mask=weights[:, 1:, 0] > 0)
 
-    def cut_from(self, value: str) -> str:
-        """A note on a prompt with more tokens than are read."""
+    def cut_from(self, value: str) -> str:  # noqa: D102 (the base class says it)
         (count,) = load_encoder(self.model).count_tokens([read_prompt(value).text])
         if count <= self.length:
             return ""

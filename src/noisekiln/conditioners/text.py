@@ -58,6 +58,7 @@ class Text(TextConditioner):
         "captions in which a word occurs twice or more (in a metadata.csv, or a .txt file beside each image)"
     )
     priority: ClassVar[int | None] = 0
+    ids_are_of_words: ClassVar[bool] = True
     most_parts: ClassVar[int] = 4
 
     def __init__(
@@ -170,15 +171,14 @@ class Text(TextConditioner):
     def unknown_words(self, value: str) -> list[str]:
         """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""
         prompt = read_prompt(value)
-        words = split_words(f"{prompt.text}, {prompt.negative}")
+        words = split_words(f"{prompt.text}, {read_prompt(prompt.negative).text}")
         return [word for word in words if word not in self.index and word not in STOP_WORDS]
 
     def example(self) -> str:
         """A prompt of the most frequent words, apart from small ones like "the"."""
         return " ".join([word for word in self.words if word not in STOP_WORDS][:EXAMPLE_WORDS])
 
-    def cut_from(self, value: str) -> str:
-        """A note on a prompt with more words than are read."""
+    def cut_from(self, value: str) -> str:  # noqa: D102 (the base class says it)
         words = [word for word, _ in self._read(value)]
         if len(words) <= self.length:
             return ""
