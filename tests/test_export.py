@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from noisekiln.components.spec import build
+from noisekiln.components.spec_paths import without_folders
 from noisekiln.conditions import Cond
 from noisekiln.files.card_file import stated_license
 from noisekiln.files.hub import HubUnreachable
@@ -375,6 +376,60 @@ def test_a_push_leaves_private_files_behind(class_run, cli):
     assert not {"run.yaml", "dataset.json", "data.png", "forward.png", "environment.json"} & files.keys()
     assert str(class_run.parent) not in upload_text(class_run)
     assert "Give user/name" in cli("push", class_run, "anna").flat
+
+
+def test_a_pushed_model_names_its_author_s_files_by_their_copies(tmp_path, monkeypatch, cli):
+    own = tmp_path / "anna" / "own.py"
+    own.parent.mkdir()
+    own.write_text(OWN, encoding="utf-8")
+    model = trained(backbone=build(nk.Backbone, f"{own}:Plain(width=4)", channels=3))
+    model.save(tmp_path / "run" / "model")
+    expected = torch.as_tensor(model.sample(1, seed=1))
+    uploaded = capture_upload(monkeypatch, tmp_path / "uploaded")
+    upload = push(tmp_path / "run", "anna/own", allow_code=True)
+    assert upload.notes == (f"model.json names code/own.py in place of {own}",)
+    assert str(tmp_path) not in upload.card
+    assert "own.py:Plain" in upload.card
+    assert str(tmp_path) not in (uploaded / "model" / "model.json").read_text(encoding="utf-8")
+    assert str(own) in (tmp_path / "run" / "model" / "model.json").read_text(encoding="utf-8"), "the run is as before"
+    shutil.rmtree(own.parent)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text("raise RuntimeError", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # where another file has the name of the copy
+    assert torch.equal(torch.as_tensor(nk.load(uploaded, allow_code=True).sample(1, seed=1)), expected)
+    assert push(uploaded, "anna/own", dry_run=True, allow_code=True).notes == ()
+    result = cli("push", tmp_path / "run", "anna/own", "--dry-run", "--allow-code")
+    assert f"note: model.json names code/own.py in place of {own}" in result.flat
+
+
+def capture_upload(monkeypatch, folder):
+    """The folder in which a push leaves what it would upload."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "create_repo", lambda *names, **rest: None)
+    monkeypatch.setattr(
+        huggingface_hub, "upload_folder", lambda folder_path, **rest: shutil.copytree(folder_path, folder)
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected", "notes"),
+    [
+        ("unet(widths=(32,))", "unet(widths=(32,))", 0),
+        ("pretrained_text(model='/home/a/t5', width=16)", "pretrained_text(model='./t5', width=16)", 1),
+        ("pretrained_text(model='C:\\\\a\\\\t5')", "pretrained_text(model='./t5')", 1),
+        ("pretrained_text(model='org/t5')", "pretrained_text(model='org/t5')", 0),
+        ("class_label(names=('/a/b', 'c'))", "class_label(names=('/a/b', 'c'))", 0),
+        ("/home/a/own.py:Heun", "own.py:Heun", 1),
+        ("/home/a/net.py:Net(x='/b', y=1e-05)", "code/2/net.py:Net(x='./b', y=1e-05)", 2),
+        ("not a spec (", "not a spec (", 0),
+    ],
+)
+def test_a_spec_without_the_folders_of_this_computer(spec, expected, notes):
+    replaced = without_folders(spec, {"/home/a/net.py": "code/2/net.py"})
+    assert replaced.spec == expected
+    assert len(replaced.files) + len(replaced.folders) == notes
 
 
 def upload_text(run):

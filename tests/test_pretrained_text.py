@@ -140,8 +140,12 @@ def test_a_run_with_a_frozen_encoder(encoders, tmp_path):
     load_encoder.cache_clear()
     model = nk.load(tmp_path / "whole")
     assert len(model.sample(2, steps=2)) == 2, "without prompts it is not needed"
-    with pytest.raises(ValueError, match="there is no such folder"):
+    with pytest.raises(ValueError, match=r"there is no such folder.* the one whose checksum is .*: put it into "):
         model.sample(["a red picture"], steps=2)
+    (note,) = nk.push(tmp_path / "whole", "anna/whole", dry_run=True).notes
+    assert note.startswith(
+        f"model.json names ./{encoder.name} in place of {encoder}, which is not uploaded: others put"
+    )
     save_encoder("clip", encoder, seed=1)
     load_encoder.cache_clear()
     with pytest.raises(ValueError, match=r"not the one that this model was trained with: its checksum is .* and was"):

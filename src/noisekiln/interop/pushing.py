@@ -13,6 +13,7 @@ from noisekiln.components.setting import check_argument
 from noisekiln.files.card_file import CARD
 from noisekiln.files.hub import checked_hub_name, explaining_the_hub, import_hub
 from noisekiln.files.model_folder import model_folder
+from noisekiln.interop.remove_paths import remove_paths
 from noisekiln.model.code_copies import CODE
 from noisekiln.paths import expand_home
 from noisekiln.runs.model_card import is_changed, model_card, newest_grid
@@ -30,12 +31,14 @@ class Upload:
         repository: Name on the Hub, "user/name".
         files: Names of the files, and their sizes in bytes.
         card: Text of the model card.
+        notes: What of `model.json` was changed, one line each.
         url: Page of the model; "" if nothing was uploaded.
     """
 
     repository: str
     files: dict[str, int]
     card: str
+    notes: tuple[str, ...] = ()
     url: str = ""
 
 
@@ -52,7 +55,8 @@ def push(
     """Upload the model of a run, its card, its newest samples and its curves to the Hub.
 
     Images that it was trained on, and paths of this computer, are not uploaded: neither `data.png` and `forward.png`
-    nor `run.yaml`, `dataset.json` and the checkpoints.
+    nor `run.yaml`, `dataset.json` and the checkpoints; in `model.json`, files and folders are named without those above
+    them.
 
     Args:
         run: Folder of a run, a model, or an export.
@@ -71,13 +75,14 @@ def push(
     hub = None if dry_run else import_hub()
     with tempfile.TemporaryDirectory() as place:
         card = _gather_files(folder, Path(place), name, license, allow_code)
+        notes = remove_paths(Path(place))
         files = {str(each.relative_to(place)): each.stat().st_size for each in _uploaded_files(Path(place))}
         if hub is None:
-            return Upload(name, files, card)
+            return Upload(name, files, card, notes)
         with explaining_the_hub(name, "Log in (`hf auth login`), and see whether the network and the name are right."):
             hub.create_repo(name, private=private, exist_ok=True)
             hub.upload_folder(repo_id=name, folder_path=place, commit_message="A model of noisekiln")
-    return Upload(name, files, card, f"https://huggingface.co/{name}")
+    return Upload(name, files, card, notes, f"https://huggingface.co/{name}")
 
 
 def _gather_files(folder: Path, place: Path, name: str, license: str, allow_code: bool) -> str:

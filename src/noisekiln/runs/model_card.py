@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from noisekiln.components.spec_paths import without_folders
 from noisekiln.errors import counted, listed, printable, reason_of
 from noisekiln.evaluation.evaluation_report import shown
 from noisekiln.files.atomic import atomic_write
@@ -146,8 +147,8 @@ def _what_it_is(summary: RunSummary) -> str:
     cond = model.conditioner
     names = f" ({listed(cond.choices, 12)})" if cond is not None and cond.choices else ""
     conditions = "without conditions" if cond is None else f"conditioned on {cond.plural}{names}"
-    task = f" Its task is `{model.task}`: it starts from an image." if model.task else ""
-    networks = ", ".join(f"`{network}`" for network in model.networks)
+    task = f" Its task is `{without_folders(model.task).spec}`: it starts from an image." if model.task else ""
+    networks = ", ".join(f"`{without_folders(network).spec}`" for network in model.networks)
     return (
         f"A diffusion model of {colours} images of {height}x{width} pixels, {conditions}. "
         f"It has {model.parameters:,} parameters ({networks}), "
@@ -220,9 +221,10 @@ def _training_facts(summary: RunSummary) -> dict[str, str]:
     for name in SETTINGS:
         value = summary.setting(name)
         if value is not None:
-            rows[f"`{name}`"] = f"`{source_name(str(value)) if name in HOW else value}`"
+            rows[f"`{name}`"] = f"`{source_name(str(value)) if name in HOW else without_folders(str(value)).spec}`"
     used = {name: summary.setting(name) for name in ("sampler", "steps", "guidance", "schedule")}
-    sampling = ", ".join(f"{name}={value}" for name, value in used.items() if value is not None)
+    used = {name: without_folders(str(value)).spec for name, value in used.items() if value is not None}
+    sampling = ", ".join(f"{name}={value}" for name, value in used.items())
     return rows | ({"Default sampling": f"`{sampling}`"} if sampling else {})
 
 
