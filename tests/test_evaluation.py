@@ -22,7 +22,6 @@ from noisekiln.evaluation.choose_features import choose_features
 from noisekiln.evaluation.compute import sample_images
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies, small_pixels
-from noisekiln.evaluation.evaluate import is_model
 from noisekiln.evaluation.evaluated_model import model_key, open_model
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
 from noisekiln.evaluation.evaluation_options import EvaluationOptions
@@ -36,6 +35,7 @@ from noisekiln.features.base import FeatureExtractor
 from noisekiln.features.classifier import Classifier
 from noisekiln.metrics.estimated import Estimated
 from noisekiln.predictions import PREDICTIONS
+from noisekiln.runs.evaluate import is_model
 from noisekiln.tasks.base import Task
 from noisekiln.training.checkpoints import load_newest
 

@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +17,9 @@ from safetensors.torch import load_file
 
 import noisekiln as nk
 from noisekiln.components.spec import build
+from noisekiln.components.spec_paths import without_folders
 from noisekiln.conditions import Cond
+from noisekiln.files.card_file import stated_license
 from noisekiln.files.hub import HubUnreachable
 from noisekiln.interop.exporting import export
 from noisekiln.interop.model_code import model_code
@@ -22,7 +28,8 @@ from noisekiln.interop.source_extract import extract_source, name_of_class
 from noisekiln.interop.to_onnx import sampling_table, write_onnx_folder
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
-from noisekiln.runs.model_card import MARK
+from noisekiln.runs.model_card import model_card, rewrite_card
+from noisekiln.runs.run_summary import ModelFacts, RunSummary
 
 BLOCKED = "import sys; sys.modules['noisekiln'] = None\n"  # importing it raises
 
@@ -273,9 +280,89 @@ def test_a_run_has_a_card_that_a_person_may_change(pets, tmp_path, cli, draws_pi
         "samples/000000066.png",
     ):
         assert words in card, card
-    (tmp_path / "run" / "README.md").write_text(card.replace(MARK, "") + "Mine.", encoding="utf-8")
+    assert not rewrite_card(tmp_path / "run", ModelFacts.of(nk.load(tmp_path / "run")))
+    again = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert [line for line in again.splitlines() if "Checksum" not in line and "| Time |" not in line] == [
+        line for line in card.splitlines() if "Checksum" not in line and "| Time |" not in line
+    ]
+    assert "noisekiln sample run --class Cat -n 16" in card
+    assert "sample(['Cat'] * 16, seed=0)" in card
+    (tmp_path / "run" / "README.md").write_text(card + "Mine.", encoding="utf-8")
     upload = push(tmp_path / "run", "anna/pets", dry_run=True)
     assert upload.card.endswith("Mine.")
+
+
+BLOCKS = """
+from dataclasses import dataclass
+from noisekiln.features.base import FeatureExtractor
+
+@dataclass(frozen=True)
+class Blocks(FeatureExtractor):
+    def features_of(self, images):
+        return images.flatten(1).float() / 255
+
+    def describe(self):
+        return {"name": "pixels", "version": "1", "preprocessing": "none"}
+"""
+
+
+def test_an_evaluation_writes_its_figures_into_the_card_unless_a_person_has_changed_it(class_run, tmp_path):
+    run, own = shutil.copytree(class_run, tmp_path / "run"), tmp_path / "own.py"
+    own.write_text(BLOCKS, encoding="utf-8")
+    words = {"count": 10, "steps": 1, "features": f"{own}:Blocks", "model_weights": "averaged"}
+    card = run / "README.md"
+    report = nk.evaluate(run, **words)
+    written = card.read_text(encoding="utf-8")
+    kid = report.rows()[list(report.scores).index("kid")]
+    assert f"| kid | {kid[1]} |" in written
+    nk.evaluate(run, **words)
+    assert card.read_text(encoding="utf-8") == written
+    card.write_text(written.replace("# run", "# Mine"), encoding="utf-8")
+    report = nk.evaluate(run, **words | {"seed": 1})
+    assert report.notes[-1].startswith("README.md was changed by hand, and stays as it is")
+    assert card.read_text(encoding="utf-8") == written.replace("# run", "# Mine")
+
+
+def test_the_card_names_what_a_model_was_made_from_and_its_licence(class_run, pets, tmp_path, cli):
+    base = shutil.copytree(class_run, tmp_path / "base")
+    (base / "README.md").write_text("---\nlicense: other\nlicense_name: my-own-1\n---\n# Base", encoding="utf-8")
+    command = ("--images", "16", "--batch-size", "8", "--curves", "none")
+    assert cli("train", pets, "--from", base / "model", *command, "--out", tmp_path / "tuned").code == 0
+    shutil.rmtree(base)
+    card = push(tmp_path / "tuned", "anna/tuned", dry_run=True).card
+    assert "was fine-tuned from `base` with" in card
+    assert "It was fine-tuned from `base`, whose licence is `my-own-1` by its card." in card
+    assert "| `start` | `base` |" in card
+    settings = yaml.safe_load((tmp_path / "tuned" / "run.yaml").read_text(encoding="utf-8"))
+    settings["start"] = "hf:anna/base@v2"
+    (tmp_path / "tuned" / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (tmp_path / "tuned" / "start" / "README.md").unlink()
+    card = push(tmp_path / "tuned", "anna/tuned", dry_run=True).card
+    assert front_matter(card)["base_model"] == ["anna/base"]
+    assert "`hf:anna/base@v2`, whose licence is unknown here: look at the model's page." in card
+
+
+def test_the_example_of_a_card_is_a_prompt_of_frequent_words_and_safe_in_a_shell():
+    facts = ModelFacts.of(trained(conditioner=nk.Text(("a", "cat's", "red", "hat", "blue"), 16, 5)))
+    card = model_card(RunSummary("cats", Path("cats"), model=facts))
+    assert f"""noisekiln sample cats --prompt {shlex.quote("cat's red hat")} -n 16""" in card
+    assert """sample(["cat's red hat"] * 16, seed=0)""" in card
+
+
+@pytest.mark.parametrize(
+    ("card", "license"),
+    [
+        ("---\nlicense: cc-by-4.0\n---\n# Name", "cc-by-4.0"),
+        ("\ufeff---\r\nlicense: [mit, apache-2.0]\r\n---\r\n", "mit, apache-2.0"),
+        ("---\nlicense: unknown\n---\n", ""),
+        ("# Name\n---\nlicense: mit\n---\n", ""),
+        ("---\nlicense: {a: b\n---\n", ""),
+        ("---\nlicense: 7\n---\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_licence_of_a_card(card, license):
+    assert stated_license(card) == license
 
 
 def test_a_push_leaves_private_files_behind(class_run, cli):
@@ -291,6 +378,60 @@ def test_a_push_leaves_private_files_behind(class_run, cli):
     assert "Give user/name" in cli("push", class_run, "anna").flat
 
 
+def test_a_pushed_model_names_its_author_s_files_by_their_copies(tmp_path, monkeypatch, cli):
+    own = tmp_path / "anna" / "own.py"
+    own.parent.mkdir()
+    own.write_text(OWN, encoding="utf-8")
+    model = trained(backbone=build(nk.Backbone, f"{own}:Plain(width=4)", channels=3))
+    model.save(tmp_path / "run" / "model")
+    expected = torch.as_tensor(model.sample(1, seed=1))
+    uploaded = capture_upload(monkeypatch, tmp_path / "uploaded")
+    upload = push(tmp_path / "run", "anna/own", allow_code=True)
+    assert upload.notes == (f"model.json names code/own.py in place of {own}",)
+    assert str(tmp_path) not in upload.card
+    assert "own.py:Plain" in upload.card
+    assert str(tmp_path) not in (uploaded / "model" / "model.json").read_text(encoding="utf-8")
+    assert str(own) in (tmp_path / "run" / "model" / "model.json").read_text(encoding="utf-8"), "the run is as before"
+    shutil.rmtree(own.parent)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text("raise RuntimeError", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # where another file has the name of the copy
+    assert torch.equal(torch.as_tensor(nk.load(uploaded, allow_code=True).sample(1, seed=1)), expected)
+    assert push(uploaded, "anna/own", dry_run=True, allow_code=True).notes == ()
+    result = cli("push", tmp_path / "run", "anna/own", "--dry-run", "--allow-code")
+    assert f"note: model.json names code/own.py in place of {own}" in result.flat
+
+
+def capture_upload(monkeypatch, folder):
+    """The folder in which a push leaves what it would upload."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "create_repo", lambda *names, **rest: None)
+    monkeypatch.setattr(
+        huggingface_hub, "upload_folder", lambda folder_path, **rest: shutil.copytree(folder_path, folder)
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected", "notes"),
+    [
+        ("unet(widths=(32,))", "unet(widths=(32,))", 0),
+        ("pretrained_text(model='/home/a/t5', width=16)", "pretrained_text(model='./t5', width=16)", 1),
+        ("pretrained_text(model='C:\\\\a\\\\t5')", "pretrained_text(model='./t5')", 1),
+        ("pretrained_text(model='org/t5')", "pretrained_text(model='org/t5')", 0),
+        ("class_label(names=('/a/b', 'c'))", "class_label(names=('/a/b', 'c'))", 0),
+        ("/home/a/own.py:Heun", "own.py:Heun", 1),
+        ("/home/a/net.py:Net(x='/b', y=1e-05)", "code/2/net.py:Net(x='./b', y=1e-05)", 2),
+        ("not a spec (", "not a spec (", 0),
+    ],
+)
+def test_a_spec_without_the_folders_of_this_computer(spec, expected, notes):
+    replaced = without_folders(spec, {"/home/a/net.py": "code/2/net.py"})
+    assert replaced.spec == expected
+    assert len(replaced.files) + len(replaced.folders) == notes
+
+
 def upload_text(run):
     return push(run, "anna/pets", dry_run=True).card
 
@@ -304,9 +445,10 @@ def test_a_model_of_the_hub(class_run, pets, tmp_path, cli, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *names, **rest: asked.append(names) or str(class_run)
     )
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *names, **rest: SimpleNamespace(siblings=None))
     ours = nk.load(class_run).sample(["dog"], seed=1)
     assert torch.equal(torch.as_tensor(nk.load("hf:anna/pets").sample(["dog"], seed=1)), torch.as_tensor(ours))
-    assert asked == [("anna/pets",)]
+    assert set(asked) == {("anna/pets",)}
     monkeypatch.chdir(tmp_path)
     done = cli("sample", "hf:anna/pets", "-n", "1", "--class", "dog", "--steps", "1")
     assert done.code == 0, done.err
@@ -319,7 +461,7 @@ def test_a_model_of_the_hub(class_run, pets, tmp_path, cli, monkeypatch):
         raise LocalEntryNotFoundError("Cannot find the requested files")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(HubUnreachable, match="give the folder instead"):
+    with pytest.raises(HubUnreachable, match="and give that folder"):
         nk.load("hf:anna/pets")
     monkeypatch.setattr("noisekiln.files.packages.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"noisekiln\[hub\]"):

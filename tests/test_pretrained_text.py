@@ -140,8 +140,12 @@ def test_a_run_with_a_frozen_encoder(encoders, tmp_path):
     load_encoder.cache_clear()
     model = nk.load(tmp_path / "whole")
     assert len(model.sample(2, steps=2)) == 2, "without prompts it is not needed"
-    with pytest.raises(ValueError, match="there is no such folder"):
+    with pytest.raises(ValueError, match=r"there is no such folder.* the one whose checksum is .*: put it into "):
         model.sample(["a red picture"], steps=2)
+    (note,) = nk.push(tmp_path / "whole", "anna/whole", dry_run=True).notes
+    assert note.startswith(
+        f"model.json names ./{encoder.name} in place of {encoder}, which is not uploaded: others put"
+    )
     save_encoder("clip", encoder, seed=1)
     load_encoder.cache_clear()
     with pytest.raises(ValueError, match=r"not the one that this model was trained with: its checksum is .* and was"):
@@ -194,7 +198,7 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
 
     asked = []
 
-    def unreachable(self, name, *, timeout):
+    def unreachable(self, name, *, revision, timeout):
         asked.append(timeout)
         raise OSError("Name or service not known")
 
@@ -203,4 +207,4 @@ def test_an_unreachable_hub_is_said_within_seconds(monkeypatch, tmp_path):
         PretrainedText("nobody/nothing").fit(data_of(CAPTIONS))
     assert asked == [5.0]
     assert "The text encoder 'nobody/nothing' is neither a folder nor among the downloaded models" in str(caught.value)
-    assert str(caught.value).endswith("local_dir='encoder')`, and give that folder.")
+    assert str(caught.value).endswith("local_dir='FOLDER')`, and give that folder.")

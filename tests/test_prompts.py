@@ -9,7 +9,7 @@ from conftest import TINY
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.language.captions import captions_of, clauses_of, shorter_captions
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
-from noisekiln.conditioners.language.prompt import Caption, read_prompt, with_negative
+from noisekiln.conditioners.language.prompt import Caption, brackets_without_weight, read_prompt, with_negative
 from noisekiln.conditioners.language.spelling import meant_word
 from noisekiln.conditioners.language.synonyms import SYNONYMS
 from noisekiln.conditioners.text import Text
@@ -18,6 +18,7 @@ from noisekiln.plan.build import make_learner
 from noisekiln.plan.condition_choices import ConditionChoices
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.stored_ids import StoredIds
 from noisekiln.plan.training_batches import TrainingBatches
 
 WORDS = ("a", "red", "hat", "blue", "shirt", "hair")
@@ -55,8 +56,51 @@ def test_weights_of_phrases(text, expected):
 
 
 def test_a_prompt_is_read_in_linear_time():
-    for text in ("(" * 50_000, "(a:" * 20_000, "a:" * 30_000, "a," * 30_000 + "b:1.3"):
+    long = (
+        "(" * 50_000,
+        "(a:" * 20_000,
+        "a:" * 30_000,
+        "a," * 30_000 + "b:1.3",
+        "(a:" + "1." * 30_000,
+        "(a" + ":1" * 9_999,
+    )
+    for text in long:
         assert read_prompt(text).text
+        assert not brackets_without_weight(text)
+
+
+def test_a_number_that_is_no_weight_is_said():
+    text = Text(WORDS, 8, 16, 64)
+    assert brackets_without_weight(r"(a:1.3) (a: 2 ) (a:.5) \(a:10) (a:x) (a) 16:10") == []
+    line, *unknown = text.ignored(["a (red hair:10), (hat:-1), (red:1,3)\nNegative prompt: (blue:1.)"])
+    assert len(unknown) == 3, "the numbers 10, 1 and 3 are words"
+    assert line.startswith("'(red hair:10)', '(hat:-1)', '(red:1,3)', '(blue:1.)': the number is read as a word, ")
+    assert line.endswith("a weight is from 0 to below 10, with a point, as in (red hair:1.3)")
+
+
+def test_a_negative_prompt_that_is_cut_is_said():
+    text = Text(WORDS, 8, 2, 64)
+    (cut,) = text.ignored([with_negative("red hat", "blue (shirt:0.5) hair")])
+    assert cut == "the negative prompt has 3 words, and this model reads the first 2: it is cut after 'shirt'"
+    both = text.ignored([with_negative("a red hat", "a blue hat"), "a red hat"])
+    assert [line.partition(" has")[0] for line in both] == ["the prompt", "the negative prompt"]
+
+
+def test_captions_in_memory_share_their_words(monkeypatch):
+    """Rows of batches are those of the conditioner, and a word of a caption takes four bytes."""
+    monkeypatch.setattr("noisekiln.plan.stored_ids.ENCODED_AT_ONCE", 3)
+    things = ("hat", "shirt", "zebra")
+    captions = [Caption(f"{colour} {thing}") for colour in ("a red", "a blue", "") for thing in things]
+    values = [*captions, None]
+    for text in (Text(WORDS, 8, 16, 64), Text(WORDS, 8, 3), ClassLabel(tuple(captions))):
+        stored, ids = StoredIds(text, values), text.encode_all(values)
+        places = torch.tensor([9, 0, 3, 3, 8])
+        assert torch.equal(stored[places], ids[places])
+        assert stored[places].dtype == ids.dtype
+    text = Text(WORDS, 8, 16, 64)
+    stored = StoredIds(text, values)
+    assert stored.table.shape == (7, 2 + MOST_GROUPS)  # six words and none
+    assert stored.words.nbytes == len(values) * 16 * 4
 
 
 def test_what_is_not_wanted_follows_on_its_own_line():

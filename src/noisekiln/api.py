@@ -6,7 +6,6 @@ from typing import Any, Unpack
 
 from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.setting import check_argument
-from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.images import ImageLike, Images
 from noisekiln.interop.exporting import export
 from noisekiln.interop.importing import import_model
@@ -25,6 +24,7 @@ from noisekiln.operators.base import Operator
 from noisekiln.pretrained.load_pretrained import load_pretrained
 from noisekiln.runs.compare_runs import compare
 from noisekiln.runs.ema_length import PostHocEma
+from noisekiln.runs.evaluate import evaluate
 from noisekiln.runs.train import fine_tune_on, measure, train
 from noisekiln.runs.train_codec import train_codec
 from noisekiln.uses import editing, inpainting, interpolation, outpainting, restoration, style_transfer, upscaling

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from noisekiln.cli._show import console, say
 from noisekiln.evaluation.compute import EvaluationProgress
-from noisekiln.evaluation.evaluate import evaluate
 from noisekiln.evaluation.evaluation_report import PAGE_FILE, EvaluationReport
 from noisekiln.machine.interrupt import exit_code
+from noisekiln.runs.evaluate import evaluate
 
 INTERRUPTED = "stopped: the samples so far are kept, and the same command goes on from them"
 

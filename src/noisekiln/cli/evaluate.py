@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Evaluate a model: quality, variety and copying in numbers, words and pictures."""
     from noisekiln.cli._evaluation import evaluate_with_bar, say_report
-    from noisekiln.evaluation.evaluate import is_model
     from noisekiln.paths import expand_home
+    from noisekiln.runs.evaluate import is_model
 
     place = expand_home(out or (run if is_model(run) else Path("runs/evaluation")))
     report = evaluate_with_bar(run, against=against, out=place, device=device, allow_code=allow_code, **options)

@@ -28,4 +28,6 @@ def command(
         say(f"{size:>12,}  {name}")
     for line in [] if upload.url else ["", *upload.card.splitlines()]:
         console.print(printable(line), markup=False)  # as it is: settings in it are no options
+    for note in upload.notes:
+        say(f"note: {note}")
     say(f"uploaded to {upload.url}" if upload.url else f"nothing was uploaded to {upload.repository}")

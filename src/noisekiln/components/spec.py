@@ -48,7 +48,7 @@ def build(base: type[T], spec: "str | T", consent: Consent = ANY_CODE, /, **cont
         raise ValueError(
             f"A value of the type {type(spec).__name__} is no {base.__name__}. Give its name, its spec as text, or one."
         )
-    name, settings = _parse_spec(spec)
+    name, settings = parse_spec(spec)
     return _construct(find(base, name, consent), settings, context, spec)
 
 
@@ -80,13 +80,13 @@ def is_component(value: object) -> bool:
 
 def class_of(base: type[T], spec: str) -> type[T]:
     """The class that a spec names; it is not built."""
-    return find(base, _parse_spec(spec)[0])
+    return find(base, parse_spec(spec)[0])
 
 
 def python_file(spec: object) -> Path | None:
     """The Python file that would run if a spec were built; None for a component of noisekiln, or what is no spec."""
     try:
-        file, colon, _ = _parse_spec(spec)[0].rpartition(":") if isinstance(spec, str) else ("", "", "")
+        file, colon, _ = parse_spec(spec)[0].rpartition(":") if isinstance(spec, str) else ("", "", "")
     except ValueError:
         return None
     return expand_home(file) if colon else None
@@ -119,7 +119,7 @@ def check_specs(specs: Mapping[str, object], consent: Consent, place: Path) -> N
 
 def matches(base: type[T], spec: str, component: T) -> bool:
     """Whether a component is of the class that a spec names, and has the settings that the spec names."""
-    name, settings = _parse_spec(spec)
+    name, settings = parse_spec(spec)
     kind = find(base, name)
     if name_of(kind) != name_of(type(component)):
         return False
@@ -130,7 +130,7 @@ def matches(base: type[T], spec: str, component: T) -> bool:
 def is_read_back(spec: str, component: object) -> bool:
     """Whether the settings in a component's spec would be read as what they are now; no class is looked up or built."""
     try:
-        values = _read_settings(type(component), _parse_spec(spec)[1], spec)
+        values = _read_settings(type(component), parse_spec(spec)[1], spec)
     except ValueError:
         return False
     return all(_literal(value, True) == _literal(getattr(component, word), True) for word, value in values.items())
@@ -143,7 +143,7 @@ def _read_settings(kind: type[Any], settings: Mapping[str, ast.expr], spec: str)
 
 def with_defaults(base: type[T], spec: str, defaults: Mapping[str, Any]) -> str:
     """The spec with settings added that it does not name itself, all in the order of the constructor."""
-    name, settings = _parse_spec(spec)
+    name, settings = parse_spec(spec)
     kind = find(base, name)
     texts = {key: _literal(value, include_defaults=True) for key, value in defaults.items()}
     texts |= {key: ast.unparse(node) for key, node in settings.items()}
@@ -159,8 +159,12 @@ def has_argument(kind: type, argument: str) -> bool:
     return argument in _parameters(kind)
 
 
-def _parse_spec(spec: str) -> tuple[str, dict[str, ast.expr]]:
-    """The component's name and its settings; the name may be FILE.py:Class, or a word of Python such as "class"."""
+def parse_spec(spec: str) -> tuple[str, dict[str, ast.expr]]:
+    """The component's name and its settings; the name may be FILE.py:Class, or a word of Python such as "class".
+
+    Raises:
+        ValueError: If it is no spec.
+    """
     for form in FORMS:
         found = form.fullmatch(spec.strip())
         settings = None if found is None else _settings(f"_{found[2] or '()'}")

@@ -23,13 +23,14 @@ class Conditioner(nn.Module, ABC):
     Ids are a tensor with a row for each condition, (B, ...). Classifier-free guidance
     compares with the ids of `nothing`, the empty condition. Constructor arguments are kept under their own names.
     Frozen weights (of a pretrained encoder) are saved with the model, but not in checkpoints: a resumed run gets them
-    from `fit`, which must return the same ones. `plural` and `priority` may be overridden.
+    from `fit`, which must return the same ones. `plural`, `priority` and `ids_are_of_words` may be overridden.
     """
 
     kind: ClassVar[str]  # kind of its conditions: "class", "text", ...
     plural: ClassVar[str] = "conditions"  # its conditions in a message: "classes", "captions", ...
     needs: ClassVar[str]  # requirement for a data set, for messages: "captions (a metadata.csv beside the images)"
     priority: ClassVar[int | None] = None  # `auto` tries conditioners in this order; None: only when requested
+    ids_are_of_words: ClassVar[bool] = False  # (B, words, numbers): rows of words, which captions have in common
     choices: tuple[str, ...] = ()  # all conditions by name, where they are a fixed list
     vocabulary: tuple[str, ...] = ()  # the words that it knows, where conditions are made of words
     unknown_words_are: str = "ignored"  # what becomes of other words, for messages
@@ -112,6 +113,13 @@ class Conditioner(nn.Module, ABC):
         """Ids of what guidance leads away from: by default the empty condition. May be overridden."""
         return self.nothing(len(values))
 
+    def example(self) -> str:
+        """A condition as a person writes it, for a model card; "" if none is known.
+
+        May be overridden; by default one of its choices.
+        """
+        return self.choices[0] if self.choices else ""
+
     def parse(self, text: str) -> Value:
         """A condition from the text that a person writes. May be overridden; by default it is the text itself."""
         return text
@@ -124,13 +132,13 @@ class Conditioner(nn.Module, ABC):
         """Words of a condition that this conditioner does not know. May be overridden."""
         return []
 
-    def cut_from(self, value: Value) -> str:
-        """A note on what is cut from a condition that is too long, "" if nothing is. May be overridden."""
-        return ""
+    def not_read(self, value: Value) -> list[str]:
+        """Notes on what of a condition is not read as it stands, such as the end of a long one. May be overridden."""
+        return []
 
     def ignored(self, values: Sequence[Value]) -> list[str]:
-        """Notes on what is not read as it stands, a line each: the end of a long condition, and unknown words."""
-        lines = [line for line in dict.fromkeys(self.cut_from(value) for value in values) if line]
+        """Notes on what is not read as it stands, a line each: those of `not_read`, and unknown words."""
+        lines = list(dict.fromkeys(line for value in values for line in self.not_read(value)))
         words = list(dict.fromkeys(word for value in values for word in self.unknown_words(value)))
         meant = {word: known for word in words if (known := self.meant_word(word)) is not None}
         if meant:

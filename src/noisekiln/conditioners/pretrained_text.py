@@ -117,9 +117,8 @@ class PretrainedText(TextConditioner):
         tokens = _standardise(features[:, 1:], self.token_statistics) * weights[:, 1:]
         return Cond(vector=vector, tokens=tokens, mask=weights[:, 1:, 0] > 0)
 
-    def cut_from(self, value: str) -> str:
-        """A note on a prompt with more tokens than are read."""
-        (count,) = load_encoder(self.model).count_tokens([read_prompt(value).text])
+    def cut_from(self, value: str) -> str:  # noqa: D102 (the base class says it)
+        (count,) = self._encoder().count_tokens([read_prompt(value).text])
         if count <= self.length:
             return ""
         return f"the prompt has {count:,} tokens, and this model reads the first {self.length:,}; the rest is cut"
@@ -127,7 +126,7 @@ class PretrainedText(TextConditioner):
     def left_out(self, images: Split, class_names: tuple[str, ...]) -> list[str]:
         """A note on captions that are longer than what is read."""
         captions = [each for text in images.captions or () for each in captions_of(text)]
-        counts = load_encoder(self.model).count_tokens(captions)
+        counts = self._encoder().count_tokens(captions)
         long = sum(count > self.length for count in counts)
         if not long:
             return []
@@ -170,7 +169,13 @@ class PretrainedText(TextConditioner):
 
     def _encoder(self) -> PretrainedEncoder:
         """The encoder that this conditioner was fitted with."""
-        encoder = load_encoder(self.model)
+        try:
+            encoder = load_encoder(self.model)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} This model was trained with the one whose checksum is {self.checksum}: put it into "
+                f"{self.model}, or write its folder into the conditioner of model.json, as its model."
+            ) from error
         if encoder.checksum != self.checksum:
             raise ValueError(
                 f"The text encoder {self.model} is not the one that this model was trained with: its checksum is "

@@ -28,6 +28,7 @@ GROUP_WIDTH = 64  # of the vector of a group of letters
 FEWEST_BUCKETS, MOST_BUCKETS = 2048, 32768
 HUNDREDTHS = 100  # weights of words are whole numbers in ids
 LETTERS_KEPT, MISSING = 0.5, 0.5  # share of groups kept in a blurred word; of the others, share that is missing
+EXAMPLE_WORDS = 3  # of a prompt in a model card
 STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "has", "her", "his", "in", "is", "it", "of", "on", "or", "the", "to", "with"]
 )
@@ -57,6 +58,7 @@ class Text(TextConditioner):
         "captions in which a word occurs twice or more (in a metadata.csv, or a .txt file beside each image)"
     )
     priority: ClassVar[int | None] = 0
+    ids_are_of_words: ClassVar[bool] = True
     most_parts: ClassVar[int] = 4
 
     def __init__(
@@ -169,11 +171,14 @@ class Text(TextConditioner):
     def unknown_words(self, value: str) -> list[str]:
         """The words of a prompt that are not in the vocabulary, apart from small ones like "the"."""
         prompt = read_prompt(value)
-        words = split_words(f"{prompt.text}, {prompt.negative}")
+        words = split_words(f"{prompt.text}, {read_prompt(prompt.negative).text}")
         return [word for word in words if word not in self.index and word not in STOP_WORDS]
 
-    def cut_from(self, value: str) -> str:
-        """A note on a prompt with more words than are read."""
+    def example(self) -> str:
+        """A prompt of the most frequent words, apart from small ones like "the"."""
+        return " ".join([word for word in self.words if word not in STOP_WORDS][:EXAMPLE_WORDS])
+
+    def cut_from(self, value: str) -> str:  # noqa: D102 (the base class says it)
         words = [word for word, _ in self._read(value)]
         if len(words) <= self.length:
             return ""

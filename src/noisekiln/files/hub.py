@@ -1,16 +1,19 @@
-"""Models on the Hugging Face Hub, by names such as "hf:user/name": downloaded once, then read from its cache."""
+"""Models that are named by a folder or as on the Hugging Face Hub: downloaded once, then read from its cache."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from noisekiln.errors import NoisekilnError, reason_of
+from noisekiln.errors import NoisekilnError, class_and_reason
 from noisekiln.files.packages import check_packages
+from noisekiln.paths import expand_home
 
 PREFIX = "hf:"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+PART, REVISION = r"[A-Za-z0-9][\w.-]*", r"(@[\w./-]+)?"
+NAME = re.compile(f"{PART}/{PART}{REVISION}")
+KNOWN_NAME = re.compile(f"{PART}(/{PART})?{REVISION}")  # some models of old have no owner
 PATTERNS = (
     "model/**",
     "model.json",
@@ -19,7 +22,10 @@ PATTERNS = (
     "README.md",
     "evaluation.json",
 )  # of a run or a model
-SECONDS = 10  # to wait for an answer of the Hub
+SECONDS = 5.0  # to wait for an answer of the Hub
+
+Choose = Callable[[Sequence[str]], Sequence[str]]
+"""From the names of all files of a repository to those that are needed."""
 
 
 class HubUnreachable(NoisekilnError, ValueError):
@@ -31,23 +37,62 @@ def is_hub_name(name: object) -> bool:
     return isinstance(name, str | Path) and str(name).startswith(PREFIX)
 
 
-def download(name: str) -> Path:
-    """The folder of a model of the Hub, downloaded once; "hf:user/name", or "hf:user/name@revision".
+def download(name: str, *, offline: bool = False) -> Path:
+    """The folder of a model of noisekiln on the Hub: "hf:user/name", or "hf:user/name@revision".
 
     Raises:
-        HubUnreachable: If the Hub cannot be reached and the model was not downloaded before, or there is none.
-        ValueError: If the name is none, or huggingface_hub is not installed.
+        ValueError: If the name is none, and as for `local_folder`.
     """
-    repository, _, revision = checked_hub_name(name.removeprefix(PREFIX)).partition("@")
-    hub = import_hub()
-    with explaining_the_hub(
-        repository, "Download its files on a computer that reaches it, and give the folder instead."
-    ):
-        return Path(
-            hub.snapshot_download(
-                repository, revision=revision or None, allow_patterns=list(PATTERNS), etag_timeout=SECONDS
-            )
+    checked_hub_name(name.removeprefix(PREFIX))
+    return local_folder(name, "model", PATTERNS, offline=offline)
+
+
+def local_folder(
+    model: str | Path, kind: str, files: Sequence[str] | Choose, *, offline: bool = False, cached: bool = False
+) -> Path:
+    """The folder of a model: the folder itself, or that of a repository on the Hub, downloaded into its cache.
+
+    What was downloaded before is also found if the Hub cannot be reached, or does not give it any more.
+
+    Args:
+        model: A folder; or OWNER/NAME or OWNER/NAME@REVISION on the Hub, which may have "hf:" before it.
+        kind: Kind of the model in messages, such as "text encoder".
+        files: Patterns of the files that are needed, or a function that chooses them.
+        offline: Whether only what was downloaded before may be used.
+        cached: Whether to ask the Hub only if some of the `files`, which are patterns then, were not downloaded before.
+
+    Raises:
+        HubUnreachable: If there is no such repository, it is gated, or the Hub cannot be reached within seconds.
+        ValueError: If there is no such folder and it cannot be a name, or huggingface_hub is not installed.
+    """
+    text = str(model)
+    if not is_hub_name(text) and expand_home(text).exists():
+        return expand_home(text)
+    if not KNOWN_NAME.fullmatch(text.removeprefix(PREFIX)):
+        raise ValueError(
+            f"The {kind} {text!r}: there is no such folder. Give the folder of a {kind}, or a name on the Hub."
         )
+    repository, _, revision = text.removeprefix(PREFIX).partition("@")
+    hub, subject = import_hub(), f"The {kind} {text!r} is neither a folder nor among the downloaded models"
+    elsewhere = (
+        "Without a network, download it on another computer by "
+        f"`huggingface_hub.snapshot_download({repository!r}, local_dir='FOLDER')`, and give that folder."
+    )
+    before = _downloaded(repository, revision, files if cached and not callable(files) else ())
+    if before is not None and (offline or cached):
+        return before
+    if offline:
+        raise HubUnreachable(f"{subject}, and `offline` does not ask the Hub. {elsewhere}")
+    try:
+        found = hub.HfApi().model_info(repository, revision=revision or None, timeout=SECONDS)
+    except Exception as error:  # of whichever library the Hub's client uses for the network
+        before = _downloaded(repository, revision)
+        if before is not None:
+            return before
+        raise _hub_error(error, subject, repository, f"Correct the name. {elsewhere}") from error
+    wanted = files([each.rfilename for each in found.siblings or ()]) if callable(files) else files
+    with explaining_the_hub(repository, f"The same command goes on where it stopped. {elsewhere}"):
+        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
 
 
 def checked_hub_name(name: str) -> str:
@@ -68,16 +113,30 @@ def import_hub() -> Any:
 @contextmanager
 def explaining_the_hub(repository: str, remedy: str) -> Iterator[None]:
     """Errors of the Hub as one of noisekiln."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
     try:
         yield
-    except RepositoryNotFoundError as error:
-        raise HubUnreachable(
-            f"The Hub has no model {repository}, or you may not see it. Check the name; for a private one, log in "
-            "(`hf auth login`)."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachable(
-            f"{repository}: the Hugging Face Hub cannot be reached, or refused ({reason_of(error)}). {remedy}"
-        ) from error
+    except Exception as error:  # of whichever library the Hub's client uses for the network
+        raise _hub_error(error, repository, repository, remedy) from error
+
+
+def _hub_error(error: Exception, subject: str, repository: str, remedy: str) -> HubUnreachable:
+    """What the Hub's client has raised, as an error that says what to do."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):  # also of gated ones
+        return HubUnreachable(
+            f"{subject}: the Hub has none of this name and revision that you may read. Check the spelling; for a gated "
+            f"or private one, accept its licence on https://huggingface.co/{repository}, and log in (`hf auth login`)."
+        )
+    return HubUnreachable(f"{subject}: the Hub cannot be reached, or refuses ({class_and_reason(error)}). {remedy}")
+
+
+def _downloaded(repository: str, revision: str, files: Sequence[str] = ()) -> Path | None:
+    """The folder in the cache, if it was downloaded before with all of some files; the Hub is not asked."""
+    try:
+        folder = import_hub().snapshot_download(
+            repository, revision=revision or None, allow_patterns=list(files), local_files_only=True
+        )
+    except (OSError, ValueError):
+        return None
+    return Path(folder)

@@ -25,9 +25,9 @@ def write_description(description: dict[str, Any], folder: Path) -> None:
     write_json(folder / "model.json", {"format": FORMAT, **description})
 
 
-def model_folder(folder: Path) -> Path:
-    """The folder with `model.json`: this one, or `model/` in it; "hf:user/name" is downloaded from the Hub."""
-    folder = download(str(folder)) if is_hub_name(folder) else expand_home(folder)
+def model_folder(folder: Path, *, offline: bool = False) -> Path:
+    """The folder with `model.json`: this one, or `model/` in it; "hf:user/name" is downloaded, unless `offline`."""
+    folder = download(str(folder), offline=offline) if is_hub_name(folder) else expand_home(folder)
     refuse_pickle(folder)
     for place in (folder, folder / "model"):
         if (place / "model.json").is_file():

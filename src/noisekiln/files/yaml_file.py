@@ -29,7 +29,11 @@ def read_yaml(file: Path) -> Any:
         OSError: If it cannot be read.
         ValueError: If it is damaged, too large, nested too deeply, has aliases, or is no plain file.
     """
-    text = read_plain_text(file, MAX_BYTES)
+    return parse_yaml(read_plain_text(file, MAX_BYTES))
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a text in YAML; raises ValueError as `read_yaml` does."""
     try:
         return _TreeLoader(text).get_single_data()
     except RecursionError:

@@ -9,13 +9,14 @@ from noisekiln.components.argument_names import answering_unknown_names
 from noisekiln.components.registry import did_you_mean
 from noisekiln.components.setting import check_argument
 from noisekiln.files.atomic import atomic_folder
+from noisekiln.files.card_file import CARD
 from noisekiln.interop.to_diffusers import write_diffusers_folder
 from noisekiln.interop.to_onnx import write_onnx_folder
 from noisekiln.interop.to_torch import write_torch_folder
 from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.paths import expand_home
-from noisekiln.runs.model_card import FILE, model_card, newest_grid
+from noisekiln.runs.model_card import model_card, newest_grid
 from noisekiln.runs.run_summary import ModelFacts, read_summary
 
 Write = Callable[[Diffusion, Path], list[str]]
@@ -104,7 +105,7 @@ def export(
         )
         shown = replace(summary, folder=draft)
         text = model_card(shown, license=license, library=to, use=use, name=summary.name)
-        (draft / FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
+        (draft / CARD).write_text(text, encoding="utf-8", errors="backslashreplace")
     return place
 
 
@@ -122,5 +123,5 @@ def _example_condition(model: Diffusion) -> dict[str, str]:
     if cond is None:
         return {"condition": "", "word": "", "value": "None"}
     argument = "prompt" if cond.kind == "text" else "class_labels"
-    example = cond.choices[0] if cond.choices else " ".join(cond.vocabulary[:3])
+    example = cond.example()
     return {"condition": f"{argument}={example!r}, ", "word": f'"{example}" ', "value": repr(example)}

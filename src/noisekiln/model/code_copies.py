@@ -71,6 +71,8 @@ def copy_code(specs: Mapping[str, Any], folder: Path) -> dict[str, str]:
 def located(description: Mapping[str, Any], place: Path, consent: Consent) -> Iterator[dict[str, Any]]:
     """A `model.json` whose specs name the copies of Python files, where the files themselves are not there.
 
+    Of a model that was pushed, specs name the copies, relative to its folder, and never other files of that name.
+
     Args:
         description: Content of `model.json`.
         place: The model's folder.
@@ -84,7 +86,8 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
     for name, spec in description.items():
         file = python_file(spec)
         copy = copies.get(str(file)) if isinstance(copies, Mapping) and file is not None else None
-        if isinstance(copy, str) and file is not None and not file.is_file() and _is_copy(place / copy, place / CODE):
+        is_there = file is not None and file.is_absolute() and file.is_file()
+        if isinstance(copy, str) and file is not None and not is_there and _is_copy(place / copy, place / CODE):
             found[name] = spec.replace(str(file), str(place / copy), 1)
     if found == description:
         yield found

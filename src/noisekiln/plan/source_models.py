@@ -8,9 +8,12 @@ from safetensors import SafetensorError
 
 from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
+from noisekiln.files.atomic import atomic_write
+from noisekiln.files.card_file import CARD, read_card
 from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import checked_model_size
+from noisekiln.paths import expand_home
 from noisekiln.plan.settings import Settings
 from noisekiln.pretrained.load_pretrained import load_pretrained, pipeline_size
 from noisekiln.pretrained.pipeline_folder import PipelineFolder, is_pipeline
@@ -77,10 +80,22 @@ def load_with_consent(
     return Diffusion.load(place, device=device, allow_code=consent_to(asdict(settings), allow_code))
 
 
-def keep_model(model: Diffusion | None, folder: Path) -> None:
-    """Copy a model into a folder of the run, once."""
-    if model is not None and not (folder / "model.json").is_file():
-        model.save(folder)
+def keep_model(model: Diffusion | None, source: str | None, folder: Path) -> None:
+    """Copy a model into a folder of the run, once, with its card, which states its licence.
+
+    Args:
+        model: The model, if there is one.
+        source: Its folder, or its name on the Hub.
+        folder: The folder of the copy.
+    """
+    if model is None or source is None or (folder / "model.json").is_file():
+        return
+    card = _card_of(source)
+    if card:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / CARD) as draft:
+            draft.write_text(card, encoding="utf-8")
+    model.save(folder)
 
 
 def check_models_exist(settings: Settings, out: str | Path | None) -> None:
@@ -127,6 +142,14 @@ def _size_of_model(description: Mapping[str, object], place: str | Path) -> tupl
         raise ValueError(
             f"The model of {place} is damaged ({error}). Restore it from a backup, or download it again."
         ) from None
+
+
+def _card_of(source: str) -> str:
+    """The text of a model's card; "" without one."""
+    try:
+        return read_card(expand_home(source) if is_pipeline(source) else model_folder(Path(source), offline=True))
+    except ValueError:  # the model was deleted since it was read
+        return ""
 
 
 def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: bool) -> Diffusion | None:

@@ -21,6 +21,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.condition_choices import ConditionChoices
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
+from noisekiln.plan.stored_ids import StoredIds
 from noisekiln.training.batches import Batch
 
 ENCODED_AT_ONCE = 64  # images per batch, if x is computed once for a whole data set
@@ -163,8 +164,8 @@ def condition_choices(
     )
 
 
-def condition_ids(diffusion: Diffusion, choices: ConditionChoices | None) -> Tensor | None:
-    """Ids of the conditions that occur, (M, ...); None without a conditioner, or without conditions.
+def condition_ids(diffusion: Diffusion, choices: ConditionChoices | None) -> StoredIds | None:
+    """Ids of the conditions that occur; None without a conditioner, or without conditions.
 
     Raises:
         ValueError: If the conditioner cannot read them.
@@ -173,10 +174,10 @@ def condition_ids(diffusion: Diffusion, choices: ConditionChoices | None) -> Ten
     if conditioner is None or choices is None:
         return None
     with _naming(name_of(type(conditioner))):
-        return conditioner.encode_all(choices.values)
+        return StoredIds(conditioner, choices.values)
 
 
-def _some_ids(model: Diffusion | None, ids: Tensor | None, places: Tensor, dropped: Tensor) -> Tensor | None:
+def _some_ids(model: Diffusion | None, ids: StoredIds | None, places: Tensor, dropped: Tensor) -> Tensor | None:
     """The ids at these places, some of them dropped; None for a model without a conditioner."""
     if model is None or model.conditioner is None or ids is None:
         return None

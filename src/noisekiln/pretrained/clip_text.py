@@ -99,8 +99,7 @@ class ClipText(TextConditioner):
         tokens = torch.cat([each.tokens for each in encoded], dim=-1) * kept.view(-1, 1, 1)
         return Cond(vector=None if pooled is None else pooled * kept.view(-1, 1), tokens=tokens)
 
-    def cut_from(self, value: str) -> str:
-        """A note on a prompt with more tokens than are read, with the text that is cut."""
+    def cut_from(self, value: str) -> str:  # noqa: D102 (the base class says it)
         count, cut = self._all()[0].cut_from(read_prompt(value))
         if not cut:
             return ""

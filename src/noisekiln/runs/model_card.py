@@ -1,5 +1,8 @@
 """A model card: `README.md` of a run, a model or an export, which says what it is, learned from, can do and needs."""
 
+import hashlib
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +10,16 @@ from typing import Any
 
 import yaml
 
-from noisekiln.errors import counted, listed
+from noisekiln.components.spec_paths import without_folders
+from noisekiln.errors import counted, listed, printable, reason_of
 from noisekiln.evaluation.evaluation_report import shown
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.card_file import CARD
+from noisekiln.runs.made_from import HOW, MadeFrom, source_name
 from noisekiln.runs.run_summary import ModelFacts, RunSummary, read_summary
 
-FILE = "README.md"
-MARK = "<!-- Written by noisekiln. Remove this line, and it will not be written again. -->"
+MARK = "<!-- Written by noisekiln; after a change by hand, it does not write it again. Checksum {checksum} -->"
+WRITTEN = re.compile(re.escape(MARK).replace(re.escape("{checksum}"), "([0-9a-f]{16})"))
 NO_LICENSE = (
     "None is stated. Whoever publishes this model should state one that the licence of its images allows: "
     "`license:` at the top of this file."
@@ -25,7 +31,7 @@ SETTINGS = (
     "precision", "seed", "lora", "start", "teacher",
 )  # fmt: skip
 BUDGETS = ("minutes", "images", "epochs")
-LOCAL = ("start", "teacher")  # settings that may be paths: their last part is shown
+OPTIONS = {"text": "prompt", "class": "class"}  # of the command that samples, by the kind of a condition
 
 
 def model_card(
@@ -48,9 +54,8 @@ def model_card(
         repository: Its name on the Hub, "user/name", if it is there.
     """
     name = name or summary.folder.resolve().name
+    front = f"---\n{yaml.safe_dump(_front_matter(summary, license, library), sort_keys=False).rstrip()}\n---\n\n"
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(summary, license, library), sort_keys=False).rstrip()}\n---",
-        MARK,
         f"# {name}",
         _what_it_is(summary),
         *_shown_pictures(summary.folder),
@@ -59,12 +64,14 @@ def model_card(
         "## Training\n\n" + _as_table(_training_facts(summary)),
         *_figures(summary),
         f"## Licence\n\n{license or NO_LICENSE}",
+        *map(_about_source, summary.made_from),
     ]
-    return "\n\n".join(parts) + "\n"
+    rest = "\n\n" + "\n\n".join(parts) + "\n"
+    return front + MARK.format(checksum=_card_checksum(front + rest)) + rest
 
 
 def write_card(folder: Path, model: ModelFacts, *, images_seen: int, seconds: float) -> None:
-    """Write the card of a run into its folder, unless a person has changed the one that is there.
+    """Write the card of a run at the end of training, unless a person has changed the one that is there.
 
     Args:
         folder: Folder of the run.
@@ -72,17 +79,44 @@ def write_card(folder: Path, model: ModelFacts, *, images_seen: int, seconds: fl
         images_seen: Images seen by now, which its log may not say yet.
         seconds: Seconds of training by now.
     """
-    file = folder / FILE
-    if not is_changed(file):
+    if not is_changed(folder / CARD):
         summary = read_summary(folder, folder.resolve().name, model=model)
-        summary = replace(summary, lines=[*summary.lines, {"images_seen": images_seen, "seconds": seconds}])
-        with atomic_write(file) as draft:
-            draft.write_text(model_card(summary), encoding="utf-8", errors="backslashreplace")
+        _write(replace(summary, lines=[*summary.lines, {"images_seen": images_seen, "seconds": seconds}]))
+
+
+def rewrite_card(folder: Path, model: ModelFacts) -> str:
+    """Write the card of a run again, with what its folder says now; returns a note if it is left as it is, else "".
+
+    Args:
+        folder: Folder of the run.
+        model: What is known of its model.
+    """
+    try:
+        if is_changed(folder / CARD):
+            return f"{CARD} was changed by hand, and stays as it is; delete it, and the next evaluation writes it anew"
+        _write(read_summary(folder, folder.resolve().name, model=model))
+    except (OSError, ValueError) as error:
+        return f"{CARD} could not be written ({reason_of(error)})"
+    return ""
 
 
 def is_changed(file: Path) -> bool:
-    """Whether a card is one that a person has written."""
-    return file.exists() and MARK not in file.read_text(encoding="utf-8", errors="replace")
+    """Whether a card is one that a person has written or changed."""
+    if not file.exists():
+        return False
+    text = file.read_text(encoding="utf-8", errors="replace")
+    mark = WRITTEN.search(text)
+    return mark is None or mark[1] != _card_checksum(text.replace(mark[0], "", 1))
+
+
+def _write(summary: RunSummary) -> None:
+    with atomic_write(summary.folder / CARD) as draft:
+        draft.write_text(model_card(summary), encoding="utf-8", errors="backslashreplace")
+
+
+def _card_checksum(text: str) -> str:
+    """16 hex digits of a card without its mark, as it stands in a file."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def newest_grid(folder: Path) -> Path | None:
@@ -94,8 +128,10 @@ def _front_matter(summary: RunSummary, license: str, library: str) -> dict[str, 
     model = summary.model
     kind = "" if model is None or model.conditioner is None else model.conditioner.kind
     task = "image-to-image" if model is not None and model.task else TAGS.get(kind, TAGS[""])
+    bases = [base.repository for base in summary.made_from if base.repository]
     return {
         "license": license or "unknown",
+        **({"base_model": bases} if bases else {}),
         "library_name": library,
         "pipeline_tag": task,
         "tags": list(dict.fromkeys(["noisekiln", "diffusion", "image-generation", library])),
@@ -111,8 +147,8 @@ def _what_it_is(summary: RunSummary) -> str:
     cond = model.conditioner
     names = f" ({listed(cond.choices, 12)})" if cond is not None and cond.choices else ""
     conditions = "without conditions" if cond is None else f"conditioned on {cond.plural}{names}"
-    task = f" Its task is `{model.task}`: it starts from an image." if model.task else ""
-    networks = ", ".join(f"`{network}`" for network in model.networks)
+    task = f" Its task is `{without_folders(model.task).spec}`: it starts from an image." if model.task else ""
+    networks = ", ".join(f"`{without_folders(network).spec}`" for network in model.networks)
     return (
         f"A diffusion model of {colours} images of {height}x{width} pixels, {conditions}. "
         f"It has {model.parameters:,} parameters ({networks}), "
@@ -123,7 +159,14 @@ def _what_it_is(summary: RunSummary) -> str:
 def _how_made(summary: RunSummary) -> str:
     if not summary.settings:
         return "saved"
-    return "fine-tuned from another model" if summary.setting("start") else "trained from scratch"
+    return listed([f"{base.how} `{base.name}`" for base in summary.made_from]) or "trained from scratch"
+
+
+def _about_source(base: MadeFrom) -> str:
+    """The licence of a model that this one was made from."""
+    where = "the model's page" if base.repository else "where it came from"
+    known = f"`{base.license}` by its card" if base.license else f"unknown here: look at {where}"
+    return f"It was {base.how} `{base.name}`, whose licence is {known}. That licence has to allow this model's."
 
 
 def _shown_pictures(folder: Path) -> list[str]:
@@ -138,9 +181,12 @@ def _how_to_sample(summary: RunSummary, name: str) -> str:
     cond = None if model is None else model.conditioner
     if model is not None and model.task:
         return f"```bash\npip install noisekiln\nnoisekiln apply {name} image.png\n```"
-    wanted = {"text": '["..."] * 16', "class": "[0] * 16"}.get("" if cond is None else cond.kind, "16")
+    example = "" if cond is None else printable(cond.example())
+    kind = "" if cond is None else cond.kind
+    option = f" --{OPTIONS[kind]} {shlex.quote(example)}" if example and kind in OPTIONS else ""
+    wanted = f"[{example or '...'!r}] * 16" if kind in OPTIONS else "16"
     return (
-        f"```bash\npip install noisekiln\nnoisekiln sample {name} -n 16\n```\n\n"
+        f"```bash\npip install noisekiln\nnoisekiln sample {name}{option} -n 16\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )
@@ -175,17 +221,19 @@ def _training_facts(summary: RunSummary) -> dict[str, str]:
     for name in SETTINGS:
         value = summary.setting(name)
         if value is not None:
-            rows[f"`{name}`"] = f"`{Path(str(value)).name if name in LOCAL else value}`"
-    sampling = [f"{name}={summary.setting(name)}" for name in ("sampler", "steps", "guidance", "schedule")]
-    return rows | ({"Default sampling": f"`{', '.join(sampling)}`"} if summary.settings else {})
+            rows[f"`{name}`"] = f"`{source_name(str(value)) if name in HOW else without_folders(str(value)).spec}`"
+    used = {name: summary.setting(name) for name in ("sampler", "steps", "guidance", "schedule")}
+    used = {name: without_folders(str(value)).spec for name, value in used.items() if value is not None}
+    sampling = ", ".join(f"{name}={value}" for name, value in used.items())
+    return rows | ({"Default sampling": f"`{sampling}`"} if sampling else {})
 
 
 def _figures(summary: RunSummary) -> list[str]:
     """The figures of `noisekiln evaluate`; without it, how to get them."""
     if not summary.scores:
         return [
-            "## Figures\n\n`noisekiln evaluate` measures quality, variety and copies. It had not run when this was "
-            "written; `noisekiln push` writes what it found."
+            "## Figures\n\n`noisekiln evaluate` measures quality, variety and copies. It had not run when "
+            "this was written; it writes its figures into the card of a run."
         ]
     rows = {name: shown(score["value"], score.get("spread", 0.0)) for name, score in summary.scores.items()}
     return ["## Figures\n\nOf `noisekiln evaluate`:\n\n" + _as_table(rows)]

@@ -127,8 +127,8 @@ class RunFolder:
                 self._check_not_overtaken(opened, images_seen)
                 self.write_metadata(opened.settings, opened.data)
                 append_environment(self.path, images_seen, opened.settings.device, ranks.world_size)
-                keep_model(opened.base, self.path / START)
-                keep_model(opened.teacher, self.path / TEACHER)
+                keep_model(opened.base, opened.settings.start, self.path / START)
+                keep_model(opened.teacher, opened.settings.teacher, self.path / TEACHER)
                 if (
                     codec.state_dict() and not (self.codec / "codec.json").is_file()
                 ):  # codecs without weights are made again identically

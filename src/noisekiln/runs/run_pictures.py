@@ -14,6 +14,7 @@ from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.errors import reason_of
 from noisekiln.files.atomic import atomic_write
+from noisekiln.files.card_file import CARD
 from noisekiln.files.png_text import png_text
 from noisekiln.logs.json_lines import read_metrics
 from noisekiln.model.diffusion import Diffusion
@@ -27,7 +28,6 @@ from noisekiln.plots.forward_process import draw_forward
 from noisekiln.plots.run_curves import draw_run
 from noisekiln.plots.sample_animation import COUNT, denoising_frames, save_animation
 from noisekiln.runs.grids import describe_run
-from noisekiln.runs.model_card import FILE as CARD
 from noisekiln.runs.model_card import write_card
 from noisekiln.runs.run_summary import ModelFacts
 from noisekiln.training.trainer import Trainer

@@ -23,6 +23,7 @@ from noisekiln.monitor.held_out import FILE as HELD_OUT
 from noisekiln.monitor.held_out import read_evaluations
 from noisekiln.monitor.verdict import verdict
 from noisekiln.plots.curve import Curve, curve_of, is_number, smoothed
+from noisekiln.runs.made_from import MadeFrom, read_made_from
 
 EVALUATION = "evaluation.json"  # of `noisekiln evaluate`
 CONTEXT = ("channels", "vector", "image")  # arguments of a network that follow from images and conditions
@@ -82,6 +83,7 @@ class RunSummary:
         trains: Whether a process trains it at this moment.
         noisy_images: Noisy images in each evaluation of held-out losses; 0 without any.
         verdict: Trend of its held-out losses, or "".
+        made_from: Models that it started from or learned from.
         notes: What cannot be read, one line each.
     """
 
@@ -95,6 +97,7 @@ class RunSummary:
     trains: bool = False
     noisy_images: int = 0
     verdict: str = ""
+    made_from: tuple[MadeFrom, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -176,7 +179,8 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False, model: Mo
     except (ValueError, OSError) as error:
         has_model = any((at / "model.json").exists() for at in (place, place / "model"))
         notes.append(reason_of(error, 600) if has_model else "it has no model yet, so there are no samples of it")
-    return replace(summary, noisy_images=noisy_images, verdict=trend, notes=tuple(notes))
+    made_from = read_made_from(settings, folder)
+    return replace(summary, noisy_images=noisy_images, verdict=trend, made_from=made_from, notes=tuple(notes))
 
 
 def unique_names(folders: list[Path]) -> list[str]:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import importlib.util
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ import torch
 from torch import Tensor
 
 from noisekiln.conditioners.language.prompt import Prompt
-from noisekiln.errors import class_and_reason, listed, reason_of
+from noisekiln.errors import listed, reason_of
+from noisekiln.files.hub import local_folder
 from noisekiln.files.model_folder import digest
 from noisekiln.files.packages import check_packages
 from noisekiln.paths import expand_home
 
 CONTRASTIVE = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}  # whose pooled vector is trained
-TIMEOUT = 5.0  # seconds until the Hub counts as unreachable
+FILES = ("*.json", "*.txt", "*.model", "model*.safetensors")  # of a repository on the Hub
 LONGEST = 512  # tokens, where neither tokenizer nor network has a limit
 LARGEST = 60000.0  # of half precision
 
@@ -113,11 +113,12 @@ def load_encoder(model: str) -> PretrainedEncoder:
     """
     check_packages("A pretrained text encoder", "text", "transformers")
     transformers = importlib.import_module("transformers")
-    place, options = _found_place(model, transformers)
+    place = local_folder(model, "text encoder", FILES, cached=True)
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = transformers.AutoConfig.from_pretrained(place, **options)
         kind, contrastive = _kind_of(config, transformers)
-        with _without_bar(transformers, hidden=options["local_files_only"]):
+        with _without_bar(transformers):
             network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
     except (OSError, KeyError, ValueError, RuntimeError, ImportError) as error:
@@ -144,40 +145,11 @@ def load_encoder(model: str) -> PretrainedEncoder:
     )
 
 
-def _found_place(model: str, transformers: Any) -> tuple[str, dict[str, Any]]:
-    """Where transformers finds a model, and the options with which it does not wait for an unreachable Hub."""
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    folder = expand_home(model)
-    if folder.is_dir():
-        return str(folder), options
-    if model.startswith((".", "~", os.sep)) or model.count("/") > 1 or "\\" in model:
-        raise ValueError(
-            f"The text encoder {model!r}: there is no such folder. Give the folder of a text encoder, with "
-            "config.json, model.safetensors and the files of its tokenizer, or a name on the Hub."
-        )
-    try:
-        transformers.AutoConfig.from_pretrained(model, **options)
-        transformers.AutoTokenizer.from_pretrained(model, **options)
-        return model, options
-    except (OSError, ValueError):  # not among the downloaded models
-        pass
-    hub = importlib.import_module("huggingface_hub")
-    try:
-        hub.HfApi().model_info(model, timeout=TIMEOUT)
-    except Exception as error:  # of whichever library the Hub's client uses for the network
-        raise ValueError(
-            f"The text encoder {model!r} is neither a folder nor among the downloaded models, and the Hub does not "
-            f"give it ({class_and_reason(error)}). Correct the name; or, without a network, download it on another "
-            f"computer by `huggingface_hub.snapshot_download({model!r}, local_dir='encoder')`, and give that folder."
-        ) from error
-    return model, options | {"local_files_only": False}
-
-
 @contextmanager
-def _without_bar(transformers: Any, *, hidden: bool) -> Iterator[None]:
-    """Loads without a bar of progress, if it is `hidden`; a download shows one."""
+def _without_bar(transformers: Any) -> Iterator[None]:
+    """Loads without a bar of progress, as nothing is downloaded any more."""
     logging = transformers.utils.logging
-    shown = hidden and logging.is_progress_bar_enabled()
+    shown = logging.is_progress_bar_enabled()
     if shown:
         logging.disable_progress_bar()
     try:

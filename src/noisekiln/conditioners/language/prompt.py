@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 NEGATIVE = "Negative prompt:"  # begins the line of what is not wanted, as in the texts of other programs' images
 IN_BRACKETS = re.compile(r"(?<!\\)\(([^()]*?):[ \t]*(\d(?:\.\d+)?|\.\d+)[ \t]*\)")
+WITH_NUMBER = re.compile(r"(?<!\\)\([^()]*?:[ \t]*[-+]?[\d.,]{1,20}[ \t]*\)")
 CLAUSE = re.compile(r"(?<![^,;\n])([^,;:()\n]+):[ \t]*(\d?\.\d+)[ \t]*(?=[,;\n]|$)")  # no weight in "16:9"
 
 
@@ -48,6 +49,11 @@ def read_prompt(text: str) -> Prompt:
 def with_negative(text: str, negative: str) -> str:
     """A prompt with what is not wanted, as `read_prompt` reads it."""
     return f"{text}\n{NEGATIVE} {negative}" if negative.strip() else text
+
+
+def brackets_without_weight(text: str) -> list[str]:
+    """The brackets in a prompt that end with a number, like a weight, which is none: ``(red hair:10)``."""
+    return [found[0] for found in WITH_NUMBER.finditer(text) if IN_BRACKETS.fullmatch(found[0]) is None]
 
 
 def _phrases(text: str) -> list[tuple[str, float]]:

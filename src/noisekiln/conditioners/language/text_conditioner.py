@@ -9,8 +9,9 @@ from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.language.captions import captions_of, shorter_captions
-from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, read_prompt
+from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, brackets_without_weight, read_prompt
 from noisekiln.data import Split
+from noisekiln.errors import listed
 
 
 class TextConditioner(Conditioner, ABC):
@@ -26,6 +27,22 @@ class TextConditioner(Conditioner, ABC):
     @abstractmethod
     def encode(self, values: Sequence[str]) -> Tensor:  # noqa: D102 (the base class says it)
         ...
+
+    @abstractmethod
+    def cut_from(self, value: str) -> str:
+        """A note that begins with "the prompt", if it has more words or tokens than are read; else ""."""
+
+    def not_read(self, value: str) -> list[str]:
+        """Notes on a prompt and a negative prompt that are too long, and on brackets whose number is no weight."""
+        negative = read_prompt(value).negative
+        lines = [self.cut_from(value), self.cut_from(negative).replace("the prompt", "the negative prompt", 1)]
+        no_weights = brackets_without_weight(value)
+        if no_weights:
+            lines.append(
+                f"{listed([repr(each) for each in no_weights], 4)}: the number is read as a word, because a weight is "
+                "from 0 to below 10, with a point, as in (red hair:1.3)"
+            )
+        return [line for line in lines if line]
 
     def values(self, images: Split, class_names: tuple[str, ...]) -> list[Caption | None] | None:
         """The first caption of each image."""

@@ -30,6 +30,8 @@ from noisekiln.evaluation.real_images import RealImages, choose_real_images, dra
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.model import Model
 from noisekiln.paths import expand_home
+from noisekiln.runs.model_card import rewrite_card
+from noisekiln.runs.run_summary import ModelFacts
 
 CACHE = "evaluation"  # folder in a run for samples and features of earlier evaluations
 
@@ -52,7 +54,8 @@ def evaluate(
     """How good a model is: its samples beside real images, in numbers, words and pictures.
 
     Scores compare n samples with n real images, and n other real images with the same ones: the second number is what a
-    perfect model would reach. The report is saved as `evaluation.json` and `evaluation.html` in the folder of a run.
+    perfect model would reach. The report is saved as `evaluation.json` and `evaluation.html` in the folder of a run;
+    the model card there gets its scores.
 
     Args:
         source: Folder of a run, a model or a cascade; a model in memory; or samples: images in a folder or in memory.
@@ -86,9 +89,16 @@ def evaluate(
         sampled = _run(sample_model(evaluated, real, chosen, cache), show)
     sampled = replace(sampled, notes=(*notes, *sampled.notes))
     report = _run(evaluate_samples(sampled, real, extractor, chosen, cache=cache, device=device), show)
-    if place is not None and ranks.is_main:
-        report.save(place)
-    return report
+    return _saved(report, place, evaluated) if place is not None and ranks.is_main else report
+
+
+def _saved(report: EvaluationReport, place: Path, evaluated: EvaluatedModel | None) -> EvaluationReport:
+    """The report, once it is saved; in a run the model card gets its scores, or a note says why not."""
+    report.save(place)
+    if evaluated is None or evaluated.settings is None or evaluated.folder != place:
+        return report
+    note = rewrite_card(place, ModelFacts.of(evaluated.model))
+    return replace(report, notes=(*report.notes, note)) if note else report
 
 
 def _check_callable(watch: object) -> None:

@@ -1,0 +1,128 @@
+"""Models on the Hub: what is downloaded, what is found again without it, and what an error says to do."""
+
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from noisekiln.files.hub import HubUnreachable, download, local_folder
+from noisekiln.pretrained.find_pipeline import pipeline_files
+
+FILES = ("config.json", "model*.safetensors")
+
+
+class Hub:
+    """A Hub with one repository; `state` is what asking it does, `kept` the patterns of what was downloaded before."""
+
+    def __init__(self, folder, state="", kept=None):
+        self.folder, self.state, self.kept, self.calls = folder, state, kept, []
+
+    def model_info(self, api, name, *, revision=None, timeout):
+        self.calls.append(("asked", name, revision, timeout))
+        if self.state == "unreachable":
+            raise ConnectionError("Name or service not known")
+        if self.state == "misspelt":
+            raise RepositoryNotFoundError("404", response=response(404))
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in ("config.json", "a.bin")])
+
+    def snapshot_download(self, name, *, revision=None, allow_patterns=None, local_files_only=False):
+        if local_files_only:
+            if self.kept is None:
+                raise LocalEntryNotFoundError("Cannot find it")
+            if allow_patterns is None or not set(allow_patterns) <= set(self.kept):
+                raise LocalEntryNotFoundError("files are missing")
+        elif self.state == "gated":
+            raise GatedRepoError("403", response=response(403))
+        else:
+            self.calls.append(("downloaded", name, revision, allow_patterns))
+        return str(self.folder)
+
+
+def response(status):
+    return SimpleNamespace(status_code=status, headers={}, request=None)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    made = Hub(tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda api, *a, **o: made.model_info(api, *a, **o))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **o: made.snapshot_download(*a, **o))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def test_a_folder_is_itself_and_a_name_is_downloaded(hub, tmp_path):
+    (tmp_path / "anna" / "pets").mkdir(parents=True)
+    assert str(local_folder("anna/pets", "model", FILES)) == "anna/pets"
+    assert not hub.calls
+    assert local_folder("anna/cats@v2", "model", FILES) == hub.folder
+    assert hub.calls == [("asked", "anna/cats", "v2", 5.0), ("downloaded", "anna/cats", "v2", list(FILES))]
+    local_folder("anna/cats", "model", lambda files: [name for name in files if name != "a.bin"])
+    assert hub.calls[-1] == ("downloaded", "anna/cats", None, ["config.json"])
+
+
+@pytest.mark.parametrize("state", ["unreachable", "misspelt"])
+def test_what_was_downloaded_before_is_found_without_the_hub(hub, state):
+    """Also if other files are missing, which a client of the Hub calls incomplete."""
+    hub.state, hub.kept = state, ("config.json",)
+    assert local_folder("anna/cats", "model", FILES) == hub.folder
+    assert len(hub.calls) == 1
+    assert local_folder("anna/cats", "model", FILES, offline=True) == hub.folder
+    assert len(hub.calls) == 1
+
+
+def test_what_is_cached_whole_is_not_asked_for(hub):
+    hub.kept = FILES
+    assert local_folder("anna/cats", "text encoder", FILES, cached=True) == hub.folder
+    assert not hub.calls
+    hub.kept = FILES[:1]
+    assert local_folder("anna/cats", "text encoder", FILES, cached=True) == hub.folder
+    assert [call[0] for call in hub.calls] == ["asked", "downloaded"]
+
+
+ELSEWHERE = r"on another computer by `huggingface_hub.snapshot_download\('anna/cats', local_dir='FOLDER'\)`, and give"
+
+
+@pytest.mark.parametrize(
+    ("state", "offline", "message"),
+    [
+        ("unreachable", False, rf"'hf:anna/cats' is neither a folder .* cannot be reached.*not known.*{ELSEWHERE}"),
+        ("misspelt", False, "Check the spelling; for a gated or private one"),
+        ("gated", False, r"accept its licence on https://huggingface.co/anna/cats, and log in \(`hf auth login`\)"),
+        ("", True, rf"`offline` does not ask the Hub\..*{ELSEWHERE}"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_do(hub, state, offline, message):
+    hub.state = state
+    with pytest.raises(HubUnreachable, match=message):
+        download("hf:anna/cats", offline=offline)
+
+
+@pytest.mark.parametrize("name", ["./cats", "a/b/c", "~/cats", "C:\\cats"])
+def test_what_cannot_be_a_name_is_not_asked_for(hub, name):
+    with pytest.raises(ValueError, match=r"there is no such folder\. Give the folder of a pipeline, or"):
+        local_folder(name, "pipeline", FILES)
+    assert not hub.calls
+
+
+REPOSITORY = (
+    *("README.md", "model_index.json", "v1-5.ckpt", "unet/config.json", "vae/config.json"),
+    *("unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"),
+    *("unet/diffusion_pytorch_model.non_ema.safetensors", "unet/diffusion_pytorch_model.bin"),
+    *("vae/diffusion_pytorch_model.safetensors", "safety_checker/model.safetensors", "tokenizer/merges.txt"),
+)
+
+
+def test_of_a_pipeline_one_precision_of_what_is_used_is_downloaded():
+    always = {"README.md", "model_index.json", "unet/config.json", "vae/config.json", "tokenizer/merges.txt"}
+    always |= {"vae/diffusion_pytorch_model.safetensors"}
+    whole = pipeline_files(REPOSITORY, half=False)
+    assert set(whole) == always | {"unet/diffusion_pytorch_model.safetensors"}
+    assert set(pipeline_files(REPOSITORY, half=True)) == always | {"unet/diffusion_pytorch_model.fp16.safetensors"}
+    with pytest.raises(ValueError, match=r"weights in unet/ of this pipeline are pickles.* end in \.safetensors"):
+        pipeline_files(["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"], half=False)
