@@ -52,7 +52,7 @@ def generate_batch(
 
 
 def generate_in_batches(
-    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int | None = None
+    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int
 ) -> Iterator[Progress]:
     """One request of many images, batch after batch, with steps counted over all of them.
 
@@ -62,12 +62,12 @@ def generate_in_batches(
         generate: Function that samples the images with these indices as one batch; all batches have the same number of
             steps.
         count: Images in all.
-        batch_size: Images sampled at once; all by default. It changes only speed and memory.
+        batch_size: Images sampled at once; it changes only speed and memory.
 
     Raises:
         ValueError: If there would be no image; errors of `generate` are passed on.
     """
-    size = count if batch_size is None else plain(batch_size)
+    size = plain(batch_size)
     _check_count(count)
     check_argument("batch_size", size, int)
     if size < 1:

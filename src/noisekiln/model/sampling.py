@@ -13,7 +13,7 @@ from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
 BATCH_SIZE = 64
-"""Images sampled at once, by default; it changes only speed and memory."""
+"""Images sampled at once, at most, by default; it changes only speed and memory."""
 
 WrapDenoiser = Callable[[Denoise], Denoise]
 """Function from the conditioned and guided denoiser to the one that is sampled."""
