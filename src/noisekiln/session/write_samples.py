@@ -33,7 +33,8 @@ def write_batches(
 ) -> Iterator[Progress]:
     """Pass on the progress of a request; a finished batch is on disk before its progress is passed on.
 
-    When it ends or is closed early, a grid of all finished images is written; without any, no new folder is left.
+    When it ends or is closed early, a preview in the folder is removed, and a grid of all finished images is written;
+    without any, no new folder is left.
 
     Args:
         progress: Progress of the request.
@@ -58,6 +59,7 @@ def write_batches(
                     folder.add(images, describe(each))
                 yield each
         finally:
+            folder.remove_preview()
             folder.write_grid(columns, before)
             folder.remove_if_empty()
 
