@@ -29,7 +29,9 @@ def write(folder: Path, count: int, *, batch: int = 2, value: int = 0) -> Sample
     samples = SampleFolder(folder)
     for start in range(0, count, batch):
         images = np.full((min(batch, count - start), 4, 5, 3), value, np.uint8)
+        samples.write_preview(images)
         samples.add(images, [{"seed": start + i, "command": "sample"} for i in range(len(images))])
+    samples.remove_preview()
     samples.write_grid()
     return samples
 

@@ -19,7 +19,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, finished_images
 from noisekiln.model.join import cascade
 from noisekiln.model.model import Model
-from noisekiln.model.sampling import BATCH_SIZE, Progress
+from noisekiln.model.sampling import Progress
 from noisekiln.operators.base import Operator
 from noisekiln.pretrained.load_pretrained import load_pretrained
 from noisekiln.runs.compare_runs import compare
@@ -77,7 +77,7 @@ def generate(
     conditions: Conditions = 16,
     *,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: str = "cpu",
     allow_code: bool = False,
     **options: Unpack[ArgumentsByName],
@@ -89,7 +89,8 @@ def generate(
         conditions: Classes or prompts, one per image, None for an unconditional image; text is one of them; or a number
             of unconditional images.
         seed: Seed of the first image; image i uses seed + i.
-        batch_size: Images sampled at once; changes only speed and memory.
+        batch_size: Images sampled at once; as many as memory holds, up to 64, by default. It changes only speed and
+            memory.
         device: Device of a model that is loaded from a folder.
         allow_code: Whether a model that is loaded may run components from Python files of its author.
         options: Other arguments of `Diffusion.generate`, such as ``steps=50, guidance=2.0``.

@@ -10,7 +10,7 @@ from noisekiln.data.dataset import Altered, Skipped
 from noisekiln.data.formats import SUFFIXES, suffix_of
 from noisekiln.data.source import Item
 from noisekiln.errors import DataError, counted, listed
-from noisekiln.files.sample_folder import INDEX, OVERVIEWS
+from noisekiln.files.sample_folder import INDEX, OVERVIEWS, PREVIEW
 from noisekiln.files.system_files import is_system_file
 
 PROGRAMS = frozenset({"__macosx", "picasa.ini", "__pycache__", "node_modules"})  # beside what systems leave anywhere
@@ -40,7 +40,7 @@ def data_of_tree(name: str, files: Sequence[Item], skipped: Sequence[Skipped]) -
     written = _outermost({_parent(item.name) for item in files if _file_name(item.name) in (RUN, INDEX)} - {"."})
     outside = [item for item in files if not _is_inside(item.name, written)]
     visible = [item for item in outside if not is_ignored(item.name)]
-    overviews = [item for item in visible if INDEX in tops and item.name in OVERVIEWS]
+    overviews = [item for item in visible if INDEX in tops and item.name in (*OVERVIEWS, PREVIEW)]
     plots = [item for item in visible if _is_plot(item)]
     kept = [item for item in visible if item not in overviews and not (INDEX in tops and item.name == INDEX)]
     kept = [item for item in kept if item not in plots]

@@ -44,7 +44,7 @@ def sample_images(
     cache: EvaluationCache,
     *,
     part: str,
-    batch_size: int,
+    batch_size: int | None,
     source: Tensor | None = None,
     **options: Any,
 ) -> Computing:
@@ -56,7 +56,7 @@ def sample_images(
         first_seed: Seed of the first image.
         cache: Where earlier images are found, and the processes that share the work.
         part: What this is called in the progress.
-        batch_size: Images sampled at once by each process.
+        batch_size: Images sampled at once by each process; None for as many as memory holds, up to 64.
         source: Source of each image, for a model with a task.
         options: Other arguments of the model's `generate`.
     """
@@ -83,7 +83,7 @@ def _sample_part(
     rows: range,
     first_seed: int,
     part: str,
-    batch_size: int,
+    batch_size: int | None,
     source: Tensor | None,
     ranks: Ranks,
     options: dict[str, Any],

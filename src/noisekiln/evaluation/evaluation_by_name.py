@@ -23,5 +23,5 @@ class EvaluationByName(TypedDict, total=False):
     sampler: str | Sampler | None
     steps: int | None
     schedule: str | Schedule | None
-    batch_size: int
+    batch_size: int | None
     precision: str

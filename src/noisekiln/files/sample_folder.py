@@ -22,6 +22,7 @@ INDEX = "samples.json"
 MAX_INDEX_BYTES = 1 << 29  # of a million images, the most that are sampled at once
 DAMAGED = "samples.json.damaged"  # an index that could not be read, set aside
 GRID = "grid.png"
+PREVIEW = "preview.png"  # of a batch that is being sampled
 OVERVIEWS = (GRID, "strip.png", "animation.gif", "animation.webp")  # files of all images together
 
 
@@ -48,6 +49,7 @@ class SampleFolder:
         self.earlier: list[Path] = []
         self.notes: list[str] = []
         self._is_damaged = False
+        self._has_preview = False
         self._images: list[ImageArray] = []
         self._made: list[Path] = []  # the innermost first
         self._index: list[dict[str, Any]] = []
@@ -128,8 +130,18 @@ class SampleFolder:
             return
         images = self.images
         shown = [*([] if before is None else [enlarge_to_fit(before, images.shape[1:3])]), *images]
-        sheet = tile(np.stack(shown), columns or round(len(shown) ** 0.5 + 0.49))
-        save_image(sheet, self.path / GRID, at_least=512, text=self.shared)
+        save_image(_sheet(np.stack(shown), columns), self.path / GRID, at_least=512, text=self.shared)
+
+    def write_preview(self, images: ImageArray) -> None:
+        """Write `preview.png`, a grid of images (N, H, W, C) uint8 that are still being sampled."""
+        self._has_preview = True
+        save_image(_sheet(images), self.path / PREVIEW, at_least=512, text={"preview": True})
+
+    def remove_preview(self) -> None:
+        """Remove the preview that `write_preview` wrote, if any."""
+        if self._has_preview:
+            (self.path / PREVIEW).unlink(missing_ok=True)
+            self._has_preview = False
 
     def look(self) -> None:
         """Find the earlier samples; raises WouldOverwrite if there is anything else."""
@@ -140,6 +152,8 @@ class SampleFolder:
         if samples is None:
             samples = [entry.name for entry in entries if _says_it_is_a_sample(entry)]
         ours = {DAMAGED, *((*samples, *OVERVIEWS, INDEX) if index.is_file() else ())}
+        if read_png_text(self.path / PREVIEW) is not None:  # of a process that was killed
+            ours.add(PREVIEW)
         others = [entry.name for entry in entries if entry.name not in ours or not entry.is_file()]
         if others:
             raise WouldOverwrite(self.path, f"files that are not samples ({listed(others, 3)})")
@@ -165,13 +179,18 @@ class SampleFolder:
             os.replace(self.path / INDEX, self.path / DAMAGED)
 
 
+def _sheet(images: ImageArray, columns: int | None = None) -> ImageArray:
+    """A grid of images, with about as many columns as rows by default."""
+    return tile(images, columns or round(len(images) ** 0.5 + 0.49))
+
+
 def _says_it_is_a_sample(entry: Path) -> bool:
     """Whether it is an image that noisekiln has written, by its name and the text in it."""
     return _is_numbered(entry.name) and entry.is_file() and read_png_text(entry) is not None
 
 
 def _is_ours(name: str) -> bool:
-    return name in (INDEX, *OVERVIEWS) or _is_numbered(name)
+    return name in (INDEX, PREVIEW, *OVERVIEWS) or _is_numbered(name)
 
 
 def _is_numbered(name: str) -> bool:

@@ -3,10 +3,12 @@
 import errno
 import gc
 import os
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor
@@ -105,11 +107,33 @@ def available_bytes(device: str) -> int | None:
     return available // (int(processes) if processes.isdecimal() and int(processes) else 1)
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that a process can still allocate on a device: main memory or that of a GPU of CUDA; None if unknown."""
+    if device.type != "cuda":
+        return available_bytes(device.type)
+    free, _ = torch.cuda.mem_get_info(device)
+    cached: int = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + cached
+
+
 def bytes_allocated_by(work: Callable[[], object]) -> int:
     """Bytes of all tensors that `work` makes: for a network's call, about the memory that its gradient needs."""
     with torch.no_grad(), _TensorRecorder() as recorder:
         work()
     return sum(tensor.untyped_storage().nbytes() for tensor in recorder.tensors.values())
+
+
+def peak_bytes_of(work: Callable[[], object]) -> int:
+    """Most bytes, at one moment, of the tensors that `work` makes without gradients: what a network's call needs.
+
+    It runs `work` eagerly, at its usual speed; what a kernel uses inside is not counted.
+    """
+    may_be_compiled = "torch._dynamo" in sys.modules  # which takes more than a second to import
+    stance = torch.compiler.set_stance("force_eager") if may_be_compiled else nullcontext()
+    recorder = _PeakRecorder()
+    with torch.no_grad(), stance, recorder:
+        work()
+    return recorder.peak
 
 
 class _TensorRecorder(TorchDispatchMode):
@@ -127,3 +151,43 @@ class _TensorRecorder(TorchDispatchMode):
             if isinstance(leaf, Tensor):
                 self.tensors[leaf.untyped_storage().data_ptr()] = leaf
         return result
+
+
+class _PeakRecorder(TorchDispatchMode):
+    """Adds up the tensors that operations make, for as long as they live; not those that they are given, as weights.
+
+    Attributes:
+        peak: The most bytes at one moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self.peak = 0
+        self._now = 0
+        self._alive: dict[int, ref[torch.UntypedStorage]] = {}  # by the address of the object, unique while it lives
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for storage in _storages_of((args, kwargs)):
+            self._add(storage, 0)
+        result = function(*args, **(kwargs or {}))
+        for storage in _storages_of(result):
+            self._add(storage, storage.nbytes())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = id(storage)
+        if key not in self._alive:
+            self._alive[key] = ref(storage, lambda _: self._remove(key, size))
+            self._now += size
+            self.peak = max(self.peak, self._now)
+
+    def _remove(self, key: int, size: int) -> None:
+        del self._alive[key]
+        self._now -= size
+
+
+def _storages_of(values: object) -> list[torch.UntypedStorage]:
+    """The storage of each tensor in nested values."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

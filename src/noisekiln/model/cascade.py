@@ -21,6 +21,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, generate_in_batches, resolve_seeds, with_used
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling_batch import largest_sampling_batch, numbers_of_image
 from noisekiln.paths import expand_home
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
@@ -78,10 +79,26 @@ class Cascade(Model):
 
         def generate(part: range) -> Iterator[Progress]:
             own, own_seeds = values[part.start : part.stop], seeds[part.start : part.stop]
-            of_first = first.generate(own, seeds=own_seeds, guidance=guidance, **options)
+            of_first = first.generate(own, seeds=own_seeds, guidance=guidance, batch_size=len(own), **options)
             return self._through(of_first, own, own_seeds, steps_of_stages, options)
 
+        def trial(count: int) -> None:
+            self.trial_step(values[:count], seeds=seeds[:count], guidance=guidance, **options)
+
+        if batch_size is None:
+            batch_size = largest_sampling_batch(
+                trial, len(values), numbers_of_image(self.codec, self.size), self.device
+            )
         return with_used(generate_in_batches(generate, len(values), batch_size), None)
+
+    def trial_step(self, conditions: Sequence[Any], **options: Any) -> None:
+        """The first step of every stage with some images, and their decoding; later stages start from black images."""
+        source: Tensor | None = None
+        for number, stage in enumerate(self._stages()):
+            own = options if number == 0 else {**options, "guidance": None, "source": source}
+            stage.trial_step(self._translated(conditions, stage), **own)
+            shape = (len(conditions), *stage.size, stage.codec.image_channels)
+            source = torch.zeros(shape, dtype=torch.uint8, device=self.device)
 
     def check_conditions(self, conditions: Sequence[Any]) -> None:
         """Check that the first stage knows these conditions; raises ValueError for one that it does not."""
@@ -111,7 +128,11 @@ class Cascade(Model):
             if number:
                 own_seeds = [(seed + number * SEED_STEP) % 2**63 for seed in seeds]
                 progress = stage.generate(
-                    self._translated(conditions, stage), seeds=own_seeds, source=images, **options
+                    self._translated(conditions, stage),
+                    seeds=own_seeds,
+                    source=images,
+                    batch_size=len(own_seeds),
+                    **options,
                 )
             for each in progress:
                 finished = each.finished and number == last

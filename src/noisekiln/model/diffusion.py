@@ -37,6 +37,7 @@ from noisekiln.model.generate import (
 from noisekiln.model.guided import guided
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress, Sampling, UsedSampling, WrapDenoiser
+from noisekiln.model.sampling_batch import largest_sampling_batch, numbers_of_image
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
@@ -150,6 +151,11 @@ class Diffusion(Model):
                 x = renoise(rows_of_batch(start, part), CLEAN, levels[0], first)
             return generate_batch(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
 
+        if batch_size is None:
+            numbers = numbers_of_image(self.codec, size)
+            batch_size = largest_sampling_batch(
+                lambda count: next(generate(range(count))).images(), len(values), numbers, self.device
+            )
         progress = generate_in_batches(generate, len(values), batch_size)
         return with_used(progress, UsedSampling(method, steps, guide, path))
 

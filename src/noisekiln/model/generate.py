@@ -1,7 +1,7 @@
 """The sampling loop: steps of a batch, batches of a request, and the images that come out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -14,7 +14,7 @@ from noisekiln.components.limits import MOST_IMAGES, check_at_most
 from noisekiln.components.plain_values import plain
 from noisekiln.components.setting import check_argument
 from noisekiln.errors import NotFinite, counted
-from noisekiln.estimate import Denoise
+from noisekiln.estimate import Denoise, Estimate
 from noisekiln.images import Images
 from noisekiln.levels import Level, NoiseSource
 from noisekiln.model.sampling import Decode, Progress, UsedSampling
@@ -41,18 +41,31 @@ def generate_batch(
     Raises:
         NotFinite: If the result is not finite.
     """
-    steps = len(levels) - 1
-    for step, x_s in enumerate(sample(denoise, sampler, levels, x, noise), 1):
+    steps, last = len(levels) - 1, _LastEstimate(denoise)
+    for step, x_s in enumerate(sample(last, sampler, levels, x, noise), 1):
         if step == steps and not bool(x_s.isfinite().all()):
             raise NotFinite(
                 "Sampling produced NaN or infinite values. Use a lower `guidance` or a weaker adapter, or other "
                 "`steps` and another `sampler`. If all of them fail, train the model with a lower `lr`."
             )
-        yield Progress(step, steps, x_s, decode, 0, len(x), step == steps)
+        yield Progress(step, steps, x_s, decode, 0, len(x), step == steps, denoised=last.x)
+
+
+@dataclass(eq=False)
+class _LastEstimate:
+    """A denoiser whose latest estimate of the clean batch is kept: a `Denoise`."""
+
+    denoise: Denoise
+    x: Tensor | None = None
+
+    def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
+        estimate = self.denoise(x_t, t, to=to)
+        self.x = estimate.x.detach()
+        return estimate
 
 
 def generate_in_batches(
-    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int | None = None
+    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int
 ) -> Iterator[Progress]:
     """One request of many images, batch after batch, with steps counted over all of them.
 
@@ -62,12 +75,12 @@ def generate_in_batches(
         generate: Function that samples the images with these indices as one batch; all batches have the same number of
             steps.
         count: Images in all.
-        batch_size: Images sampled at once; all by default. It changes only speed and memory.
+        batch_size: Images sampled at once; it changes only speed and memory.
 
     Raises:
         ValueError: If there would be no image; errors of `generate` are passed on.
     """
-    size = count if batch_size is None else plain(batch_size)
+    size = plain(batch_size)
     _check_count(count)
     check_argument("batch_size", size, int)
     if size < 1:

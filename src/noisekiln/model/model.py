@@ -17,7 +17,7 @@ from noisekiln.guidance.base import Guidance
 from noisekiln.images import Images
 from noisekiln.model.arguments_by_name import ArgumentsByName
 from noisekiln.model.generate import Conditions, finished_images, resolve_seeds
-from noisekiln.model.sampling import BATCH_SIZE, Progress, Sampling
+from noisekiln.model.sampling import Progress, Sampling
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 from noisekiln.tasks.base import Task
@@ -84,7 +84,7 @@ class Model(nn.Module, ABC):
                 Text is one condition; a number is that of unconditional images.
             seed: Seed of the first image; image i uses seed + i.
             seeds: Seed of each image, instead. An image depends on its seed and condition, not on its batch.
-            batch_size: Images sampled at once; all by default.
+            batch_size: Images sampled at once; as many as memory holds, up to 64, by default.
             sampler: Sampler or its spec.
             steps: Number of steps, >= 1.
             guidance: Guidance scale (0 ignores the condition, 1 is no guidance, higher follows the condition more
@@ -96,6 +96,17 @@ class Model(nn.Module, ABC):
         Raises:
             ValueError: For an invalid condition or setting; raised by this call.
         """
+
+    def trial_step(self, conditions: Sequence[Any], **options: Any) -> None:
+        """The first step of sampling some images as one batch, and their decoding: the most memory that it takes.
+
+        May be overridden by a model whose later steps take more.
+
+        Args:
+            conditions: Condition of each image.
+            options: Other arguments of `generate`, apart from `batch_size`.
+        """
+        next(self.generate(conditions, batch_size=len(conditions), **options)).images()
 
     @abstractmethod
     def check_conditions(self, conditions: Sequence[Any]) -> None:
@@ -118,14 +129,20 @@ class Model(nn.Module, ABC):
         return f"<b>{type(self).__name__}</b>: {html.escape(f'{facts} of {self.sampling.sampler}')}"
 
     def sample(
-        self, conditions: Conditions, *, seed: int = 0, batch_size: int = BATCH_SIZE, **options: Unpack[ArgumentsByName]
+        self,
+        conditions: Conditions,
+        *,
+        seed: int = 0,
+        batch_size: int | None = None,
+        **options: Unpack[ArgumentsByName],
     ) -> Images:
         """Finished images, without the steps in between: (N, H, W, C) uint8.
 
         Args:
             conditions: As for `generate`: conditions, or the number of unconditional images.
             seed: Seed of the first image; image i uses seed + i.
-            batch_size: Images sampled at once; it changes only speed and memory.
+            batch_size: Images sampled at once; as many as memory holds, up to 64, by default. It changes only speed
+                and memory.
             options: Other arguments of `generate`.
         """
         generate: Callable[..., Iterator[Progress]] = self.generate  # of a cascade, it refuses some of the options

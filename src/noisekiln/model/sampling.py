@@ -13,7 +13,7 @@ from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
 
 BATCH_SIZE = 64
-"""Images sampled at once, by default; it changes only speed and memory."""
+"""Images sampled at once, at most, by default; it changes only speed and memory."""
 
 WrapDenoiser = Callable[[Denoise], Denoise]
 """Function from the conditioned and guided denoiser to the one that is sampled."""
@@ -61,6 +61,7 @@ class Progress:
         count: Images in the whole request.
         finished: Whether the images of this batch are done.
         used: Settings of sampling; None where several models make the images, each with its own settings.
+        denoised: The model's estimate of the clean batch in this step, (B, C', H', W'); None if it makes none.
     """
 
     step: int
@@ -71,7 +72,17 @@ class Progress:
     count: int
     finished: bool
     used: UsedSampling | None = None
+    denoised: Tensor | None = None
 
     def images(self) -> Images:
         """The images of the batch after this step, (B, H, W, C) uint8."""
         return Images.of(self.decode(self.x))
+
+    def preview(self, most: int | None = None) -> Images:
+        """What the images of the batch will look like, as the model estimates it, (B, H, W, C) uint8.
+
+        Args:
+            most: Number of images, the first of the batch, at most; all by default.
+        """
+        x = self.x if self.finished or self.denoised is None else self.denoised
+        return Images.of(self.decode(x[:most]))

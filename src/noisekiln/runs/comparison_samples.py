@@ -17,7 +17,7 @@ from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
-from noisekiln.model.sampling import BATCH_SIZE, Progress, UsedSampling
+from noisekiln.model.sampling import Progress, UsedSampling
 from noisekiln.plots.comparison_sheet import LabelledGrid, draw_grids
 from noisekiln.runs.comparison import GRIDS, Comparison
 from noisekiln.runs.comparison_conditions import ImagesOfRuns, SharedConditions, sources_of, trained_conditioner
@@ -61,7 +61,7 @@ class ComparedSamples:
         requested: Requested conditions, as text.
         device: Device of the models.
         allow_code: Whether Python files that the models name may be run.
-        batch_size: Images sampled at once.
+        batch_size: Images sampled at once; by default as many as memory holds, up to 64.
         note: Called with each line for the user.
         options: Other arguments of `generate`, for all models: sampler, steps, guidance, schedule, precision.
 
@@ -79,7 +79,7 @@ class ComparedSamples:
         requested: RequestedConditions = RequestedConditions(),
         device: str = "cpu",
         allow_code: bool = False,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         note: Callable[[str], None] = lambda text: None,
         **options: Any,
     ) -> None:

@@ -211,7 +211,7 @@ def _generate_again(session: Session, recorded: RecordedImage, options: Mapping[
     batches = [(0, 1)] if count == 1 or count > LARGEST_BATCH else [(0, 1), (index, count)]
     for place, size in batches:
         conditions, seeds = [recorded.condition] * size, [recorded.seed] * size
-        for each in session.model.generate(conditions, seeds=seeds, **options):
+        for each in session.model.generate(conditions, seeds=seeds, batch_size=size, **options):
             if not each.finished:
                 yield replace(each, count=1)
         images = each.images().cpu()[place : place + 1]

@@ -17,7 +17,7 @@ from noisekiln.model.adapter import merge, parse_adapter_option
 from noisekiln.model.cascade import load
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.model import Model
-from noisekiln.model.sampling import BATCH_SIZE, Progress
+from noisekiln.model.sampling import Progress
 from noisekiln.pretrained.load_pretrained import load_pretrained
 from noisekiln.pretrained.pipeline_folder import is_pipeline
 from noisekiln.session.image_record import ImageRecords, name_of_run
@@ -176,7 +176,7 @@ class Session:
         seeds: Sequence[int],
         *,
         columns: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         source: Tensor | None = None,
         ranks: Ranks | None = None,
         precision: str = "auto",
@@ -188,7 +188,7 @@ class Session:
             conditions: Condition of each image.
             seeds: Seed of each image.
             columns: Columns of the grid.
-            batch_size: Images sampled at once by each process.
+            batch_size: Images sampled at once by each process; by default as many as memory holds, up to 64.
             source: Source of each image, for a model with a task.
             ranks: The processes that share the work; each calls this.
             precision: Precision of the network.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from noisekiln.distributed.ranks import Ranks
@@ -17,6 +18,8 @@ from noisekiln.machine.lock import locked_in_place
 from noisekiln.model.generate import generate_in_batches
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling_batch import largest_sampling_batch, numbers_of_image
+from noisekiln.model.task_source import output_size
 
 
 def write_batches(
@@ -30,7 +33,8 @@ def write_batches(
 ) -> Iterator[Progress]:
     """Pass on the progress of a request; a finished batch is on disk before its progress is passed on.
 
-    When it ends or is closed early, a grid of all finished images is written; without any, no new folder is left.
+    When it ends or is closed early, a preview in the folder is removed, and a grid of all finished images is written;
+    without any, no new folder is left.
 
     Args:
         progress: Progress of the request.
@@ -55,6 +59,7 @@ def write_batches(
                     folder.add(images, describe(each))
                 yield each
         finally:
+            folder.remove_preview()
             folder.write_grid(columns, before)
             folder.remove_if_empty()
 
@@ -65,7 +70,7 @@ def generate_on_ranks(
     seeds: Sequence[int],
     ranks: Ranks,
     *,
-    batch_size: int,
+    batch_size: int | None,
     source: Tensor | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
@@ -76,7 +81,7 @@ def generate_on_ranks(
         conditions: Condition of each image.
         seeds: Seed of each image.
         ranks: The processes; each calls this and iterates to the end.
-        batch_size: Images sampled at once by each process.
+        batch_size: Images sampled at once by each process; None for as many as memory holds, up to 64.
         source: Source of each image, for a model with a task.
         options: Other arguments of `generate`.
     """
@@ -92,10 +97,31 @@ def generate_on_ranks(
         # A process without an image of its own samples the next one's too, so that all know shape and steps.
         own = slice(first, last) if last <= part.stop else slice(part.stop - 1, part.stop)
         shared = options | ({} if source is None else {"source": source[own]})
-        progress = model.generate(conditions[own], seeds=seeds[own], **shared)
+        progress = model.generate(conditions[own], seeds=seeds[own], batch_size=own.stop - own.start, **shared)
         return _gathered(progress, ranks, len(share), len(part))
 
+    if batch_size is None:
+        batch_size = _fitting_everywhere(model, conditions, seeds, ranks, source, options)
     return generate_in_batches(generate, len(conditions), batch_size * ranks.world_size)
+
+
+def _fitting_everywhere(
+    model: Model,
+    conditions: Sequence[Any],
+    seeds: Sequence[int],
+    ranks: Ranks,
+    source: Tensor | None,
+    options: dict[str, Any],
+) -> int:
+    """Images that every process has memory to sample at once; arguments as for `generate_on_ranks`."""
+
+    def trial(count: int) -> None:
+        shared = options | ({} if source is None else {"source": source[:count]})
+        model.trial_step(conditions[:count], seeds=seeds[:count], **shared)
+
+    numbers = numbers_of_image(model.codec, output_size(model.task, source, model.size))
+    own = largest_sampling_batch(trial, -(-len(conditions) // ranks.world_size), numbers, model.device)
+    return int(ranks.all_gather(torch.tensor([own]), ranks.world_size).min())
 
 
 def _gathered(progress: Iterator[Progress], ranks: Ranks, own: int, count: int) -> Iterator[Progress]:

@@ -85,16 +85,17 @@ def invert_and_generate(
     Args:
         inversions: The inversions.
         generate: Function from ``x_t`` at the noisiest level of each inversion to the progress of sampling.
-        steps: Steps of sampling; they are counted on from those of the inversions.
+        steps: Steps of sampling, as far as they are known before it: memory may ask for more batches. They are counted
+            on from those of the inversions.
         count: Images that are sampled.
     """
     step, noisiest = 0, []
-    steps += sum(each.steps for each in inversions)
+    inverting = sum(each.steps for each in inversions)
     for each in inversions:
         x_t = each.x
         for x_t in invert(each.denoise, each.levels, each.x):
             step += 1
-            yield Progress(step, steps, x_t, each.decode, 0, count, finished=False)
+            yield Progress(step, inverting + steps, x_t, each.decode, 0, count, finished=False)
         noisiest.append(x_t)
     for progress in generate(noisiest):
-        yield replace(progress, step=step + progress.step, steps=steps)
+        yield replace(progress, step=inverting + progress.step, steps=inverting + progress.steps)

@@ -15,7 +15,7 @@ from noisekiln.errors import counted
 from noisekiln.files.pictures import ImageArray
 from noisekiln.images import ImageLike, single_image
 from noisekiln.model.diffusion import Diffusion
-from noisekiln.model.sampling import Progress
+from noisekiln.model.sampling import BATCH_SIZE, Progress
 from noisekiln.samplers.base import SeededNoise
 from noisekiln.uses.fit_image import as_uint8, single_model, to_x
 from noisekiln.uses.image_to_noise import SAMPLER, STEPS, Inversion, invert_and_generate, prepare_inversion
@@ -60,7 +60,7 @@ def interpolate(
     inversions = {i: _inversion(model, key, chosen) for i, key in enumerate(read) if not isinstance(key, int)}
     ends = {i: SeededNoise([key])(model.empty_x(1)) for i, key in enumerate(read) if isinstance(key, int)}
     generate = partial(model.generate, **chosen.arguments(steps=STEPS, sampler=SAMPLER), seeds=[0] * count)
-    generate(noise=model.empty_x(1))  # raises for invalid options, before the inversions
+    generate(noise=torch.zeros_like(model.empty_x(1)))  # raises for invalid options, before the inversions
     levels = model.levels(chosen.schedule, chosen.steps or STEPS)
 
     def generate_path(noisiest: list[Tensor]) -> Iterator[Progress]:
@@ -73,7 +73,8 @@ def interpolate(
         ]
         return generate(noise=torch.cat([*path, noises[len(read) - 1]]))
 
-    steps = (len(levels) - 1) * -(-count // chosen.batch_size)  # of all batches
+    batches = -(-count // (chosen.batch_size or BATCH_SIZE))
+    steps = (len(levels) - 1) * batches
     return invert_and_generate(list(inversions.values()), generate_path, steps=steps, count=count)
 
 

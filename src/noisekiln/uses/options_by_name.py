@@ -20,7 +20,7 @@ class OptionsByName(TypedDict, total=False):
     sampler: str | Sampler | None
     steps: int | None
     schedule: str | Schedule | None
-    batch_size: int
+    batch_size: int | None
     precision: str
 
 
@@ -33,7 +33,7 @@ class SeedByName(TypedDict, total=False):
     sampler: str | Sampler | None
     steps: int | None
     schedule: str | Schedule | None
-    batch_size: int
+    batch_size: int | None
     precision: str
 
 
@@ -45,5 +45,5 @@ class SamplingByName(TypedDict, total=False):
     sampler: str | Sampler | None
     steps: int | None
     schedule: str | Schedule | None
-    batch_size: int
+    batch_size: int | None
     precision: str

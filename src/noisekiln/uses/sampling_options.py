@@ -26,9 +26,11 @@ class SamplingOptions(ABC):  # noqa: B024  # only settings are shared
     sampler: str | None = sampling_setting(None, "Sampler: see `noisekiln list samplers`.", room="samplers")
     steps: int | None = sampling_setting(None, "Number of sampling steps.", at_least=1, at_most=MOST_STEPS)
     schedule: str | None = sampling_setting(None, "Noise schedule: see `noisekiln list schedules`.", room="schedules")
-    # 64 is `noisekiln.model.sampling.BATCH_SIZE`, whose import would import torch, too slow for `--help`.
-    batch_size: int = sampling_setting(
-        64, "Images sampled at once; changes only speed and memory.", flag="--batch-size --batch", at_least=1
+    batch_size: int | None = sampling_setting(
+        None,
+        "Images sampled at once; changes only speed and memory. Default: as many as memory holds, up to 64.",
+        flag="--batch-size --batch",
+        at_least=1,
     )
 
     precision: str = setting(
