@@ -227,6 +227,17 @@ def test_rows_depend_on_the_images_seen_alone(data):
     assert torch.equal(noise, again[1])
 
 
+def test_half_of_the_rows_of_a_codec_can_be_mirror_images(data):
+    codec = Autoencoder(2, 4, 16, image_channels=3)
+    plain, flipped = (
+        CodecBatches(codec, data.train, 0, "cpu", flip=flip)(8, 40, torch.Generator().manual_seed(1))[0]
+        for flip in (False, True)
+    )
+    kept = (flipped == plain).all((1, 2, 3))
+    assert 8 < kept.sum() < 32
+    assert torch.equal(flipped[~kept], plain[~kept].flip(2))
+
+
 def test_a_codec_learns_to_reconstruct(trained, data):
     folder, events = trained
     assert isinstance(events[0], CodecPlan)

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.data import Split, batch_order
+from noisekiln.data.mirrored import images_at
 from noisekiln.machine.transfer import to_device
 
 SMALLEST = 2  # positions of x on a side from which half of it can be decoded
@@ -67,18 +67,21 @@ class CodecBatches:
         images: Training images.
         seed: Seed of their order.
         device: Device of the rows.
+        flip: Whether half of the rows are mirror images.
     """
 
-    def __init__(self, codec: Autoencoder, images: Split, seed: int, device: str) -> None:
+    def __init__(self, codec: Autoencoder, images: Split, seed: int, device: str, *, flip: bool = False) -> None:
         self.images, self.seed = images, seed
-        self.device = device
+        self.device, self.flip = device, flip
         height, width = images.pixels.shape[1:3]
         self.shape = (codec.x_channels, *codec.x_size((height, width)))
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The next `count` images after `start`."""
         places = batch_order(len(self.images), seed=self.seed, start=start, count=count)
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[places]))
+        if self.flip:
+            places = places + len(self.images) * torch.randint(2, (count,), generator=generator).numpy()
+        pixels = torch.from_numpy(images_at(self.images.pixels, places))
         noise = torch.randn(count, *self.shape, generator=generator)
         return to_device(pixels, self.device), to_device(noise, self.device)
 

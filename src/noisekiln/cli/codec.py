@@ -12,8 +12,8 @@ from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln codec train photos/ --factor 4 --minutes 5"
 USED = (
-    "minutes", "images", "epochs", "seed", "device", "batch_size", "micro_batch_size", "precision", "deterministic",
-    "optimizer", "lr", "cooldown", "ema_length", "keep_checkpoints", "timeout",
+    "minutes", "images", "epochs", "flip", "seed", "device", "batch_size", "micro_batch_size", "precision",
+    "deterministic", "optimizer", "lr", "cooldown", "ema_length", "keep_checkpoints", "timeout",
 )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Train
     optimizer: OptimizerFactory = build(OptimizerFactory, settings.optimizer)
     return Trainer(
         CodecLearner(codec),
-        CodecBatches(codec, data.train, settings.seed, settings.device),
+        CodecBatches(codec, data.train, settings.seed, settings.device, flip=settings.flip),
         lambda module: optimizer(module, codec),
         budget=Budget(settings.minutes, settings.image_budget(len(data.train))),
         lr=LearningRate(settings.lr, cooldown=settings.cooldown),

@@ -14,6 +14,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Split, batch_order
+from noisekiln.data.mirrored import images_at
 from noisekiln.errors import NoisekilnError, counted
 from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
@@ -30,7 +31,7 @@ class TrainingBatches:
     """Rows of the training part, as inputs of `Learner`.
 
     A row has x, ids of its condition (for the model, and for its teacher), the task's condition image, and the random
-    values of the objective.
+    values of the objective. With `flip`, half of the rows are mirror images; with a costly codec, x of both are kept.
 
     Args:
         learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images at
@@ -48,6 +49,7 @@ class TrainingBatches:
         self.objective = learner.objective
         self.images = data.train
         self.seed = settings.seed
+        self.flip = settings.flip
         self.cond_dropout = settings.cond_dropout
         self.caption_dropout = settings.caption_dropout
         self.device = settings.device
@@ -71,27 +73,33 @@ class TrainingBatches:
 
     @property
     def encoded(self) -> Tensor | None:
-        """X of all images, if the codec is costly; computed at the first use."""
+        """X of all images, with `flip` also of their mirror images, if the codec is costly; made at the first use."""
         if not self.diffusion.codec.costly:
             return None
         with self._encoding:
             if self._encoded is None:
-                encode = partial(encode_once, self.diffusion.codec, self.images, self.device)
+                count = len(self.images) * (2 if self.flip else 1)
+                encode = partial(encode_once, self.diffusion.codec, self.images, count, self.device)
                 self._encoded = retry_with_halves(encode, ENCODED_AT_ONCE)
             return self._encoded
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
         places, task = self.places(start, count), self.diffusion.task
+        shown = places
+        if self.flip:
+            shown = places + len(self.images) * torch.randint(2, (count,), generator=generator).numpy()
         pixels = None
         if not self.diffusion.codec.costly or task is not None:
-            pixels = self._on_device(self.images.pixels[places])
-        x = self._x(places, pixels)
+            pixels = self._on_device(images_at(self.images.pixels, shown))
+        x = self._x(shown, pixels)
         ids, teacher_ids = self._ids(places, generator)
         image = None
         if task is not None and pixels is not None:
             partners = self.images.partners
-            source = self._on_device(partners[places]) if task.paired and partners is not None else pixels
+            source = pixels
+            if task.paired and partners is not None:
+                source = self._on_device(images_at(partners, shown))
             image = task.training_condition(source, self.diffusion.codec, generator)
         return x, ids, teacher_ids, image, *self.objective.drawn(x, generator)
 
@@ -198,8 +206,11 @@ def _naming(conditioner: str) -> Iterator[None]:
 
 
 @torch.no_grad()
-def encode_once(codec: Codec, images: Split, device: str, at_once: int) -> Tensor:
-    """X of all images in half precision, (N, C, H, W) in main memory."""
-    parts = (images.pixels[i : i + at_once] for i in range(0, len(images), at_once))
-    encoded = [codec.encode(torch.from_numpy(np.ascontiguousarray(part)).to(device)) for part in parts]
+def encode_once(codec: Codec, images: Split, count: int, device: str, at_once: int) -> Tensor:
+    """X in half precision, (count, C, H, W) in main memory: of the images, then of their mirror images.
+
+    A mirror image is encoded anew: its x is not the mirror image of x.
+    """
+    parts = np.split(np.arange(count), range(at_once, count, at_once))
+    encoded = [codec.encode(torch.from_numpy(images_at(images.pixels, part)).to(device)) for part in parts]
     return torch.cat([x.to("cpu", torch.float16) for x in encoded])

@@ -40,6 +40,7 @@ USED = (
     "road",
     "size",
     "codec",
+    "flip",
     "seed",
     "batch_size",
     "optimizer",
