@@ -1,8 +1,7 @@
 """Training batches: encoded images, conditions and all random values."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -10,21 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Split, batch_order
 from noisekiln.data.mirrored import images_at
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.errors import NoisekilnError, counted
-from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.condition_choices import ConditionChoices
+from noisekiln.plan.encoded_images import encode_images
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.batches import Batch
-
-ENCODED_AT_ONCE = 64  # images per batch, if x is computed once for a whole data set
 
 
 class TrainingBatches:
@@ -34,8 +31,9 @@ class TrainingBatches:
     values of the objective. With `flip`, half of the rows are mirror images; with a costly codec, x of both are kept.
 
     Args:
-        learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images at
-            the first call, if the codec is costly. Condition images of a task are random, and encoded at every call.
+        learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images by
+            `encoding`, or at the first call, if the codec is costly. Condition images of a task are random, and encoded
+            at every call.
         data: The images.
         settings: Resolved settings.
 
@@ -73,15 +71,23 @@ class TrainingBatches:
 
     @property
     def encoded(self) -> Tensor | None:
-        """X of all images, with `flip` also of their mirror images, if the codec is costly; made at the first use."""
-        if not self.diffusion.codec.costly:
-            return None
+        """X of all images, with `flip` also of their mirror images, if the codec is costly.
+
+        It is made here, by this process alone, unless `encoding` has made it.
+        """
         with self._encoding:
-            if self._encoded is None:
-                count = len(self.images) * (2 if self.flip else 1)
-                encode = partial(encode_once, self.diffusion.codec, self.images, count, self.device)
-                self._encoded = retry_with_halves(encode, ENCODED_AT_ONCE)
+            for _ in self.encoding(Ranks()):
+                pass
             return self._encoded
+
+    def encoding(self, ranks: Ranks) -> Generator[tuple[int, int]]:
+        """Encode all images, if the codec is costly and it was not done, yielding images done, and in all.
+
+        All processes call this together; see `encode_images`.
+        """
+        codec, count = self.diffusion.codec, len(self.images) * (2 if self.flip else 1)
+        if codec.costly and self._encoded is None:
+            self._encoded = yield from encode_images(codec, self.images.pixels, count, self.device, ranks)
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
@@ -203,14 +209,3 @@ def _naming(conditioner: str) -> Iterator[None]:
             f"`cond={conditioner}` cannot read the conditions of the images ({str(error).rstrip('.')}). "
             "Correct them in the data, or omit `cond`."
         ) from error
-
-
-@torch.no_grad()
-def encode_once(codec: Codec, images: Split, count: int, device: str, at_once: int) -> Tensor:
-    """X in half precision, (count, C, H, W) in main memory: of the images, then of their mirror images.
-
-    A mirror image is encoded anew: its x is not the mirror image of x.
-    """
-    parts = np.split(np.arange(count), range(at_once, count, at_once))
-    encoded = [codec.encode(torch.from_numpy(images_at(images.pixels, part)).to(device)) for part in parts]
-    return torch.cat([x.to("cpu", torch.float16) for x in encoded])
