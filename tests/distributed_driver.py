@@ -43,7 +43,7 @@ TRAININGS = [
 ]
 TOYS = Path(__file__).parent / "toys"
 CODEC = f"{TOYS / 'thirds_codec.py'}:Thirds(costly=True)"
-OWN_CODEC = "autoencoder(factor=2,channels=4,width=16)"  # which is trained first
+OWN_CODEC = "autoencoder(factor=2,channels=4,width=16,adversarial=0.1)"  # which is trained first, in three steps
 STUDENT = ("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--codec", CODEC, "--teacher")
 COARSE = TINY.replace("patch=1", "patch=4")
 EVALUATION = ("-n", 15, "--steps", 2, "--batch-size", 4)
@@ -223,7 +223,7 @@ def main(folder, names, ranks):
         "student": noisekiln(
             *SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"
         ),
-        "latent": noisekiln(*SMALL, "--images", 64, "--codec", OWN_CODEC, "--out", folder / "latent"),
+        "latent": noisekiln(*SMALL, "--images", 192, "--codec", OWN_CODEC, "--out", folder / "latent"),
         "sample": noisekiln("sample", folder / "whole", *picture),
         "evaluate": noisekiln("evaluate", folder / "whole", *EVALUATION, "--out", folder / "evaluated"),
     }

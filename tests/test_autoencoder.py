@@ -1,5 +1,6 @@
 """The autoencoder: its losses, its local convolutions, and its training as a codec."""
 
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 import noisekiln as nk
 from conftest import Command, save_image
+from noisekiln.autoencoding.adversarial import PatchDiscriminator, scaled_like
 from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.blocks.tiles import apply_in_tiles
@@ -24,6 +26,7 @@ from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions, Step
+from noisekiln.training.checkpoints import load_newest
 
 SMALL = "autoencoder(factor=2,channels=4,width=16)"
 SETTINGS = Settings(codec=SMALL, images=256, batch_size=8, device="cpu", road="latent", lr=0.005)
@@ -155,6 +158,7 @@ def test_x_is_standardised_and_equal_for_equal_images():
 
 @pytest.mark.parametrize("spec", [
     {"factor": 3}, {"channels": 0}, {"width": 20}, {"noise": -1.0}, {"spectrum": -0.1}, {"equivariance": -1},
+    {"adversarial": -0.1},
 ])  # fmt: skip
 def test_what_is_no_autoencoder_is_refused(spec):
     with pytest.raises(ValueError, match="autoencoder"):
@@ -170,9 +174,9 @@ def test_images_with_other_channels_are_refused():
 
 def test_a_fitted_autoencoder_keeps_its_settings():
     pixels = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
-    fitted = Autoencoder(4, 3, 32, 0.2, 0.3, 0.4).fit(pixels)
-    kept = [getattr(fitted, name) for name in ("factor", "channels", "width", "noise", "spectrum", "equivariance")]
-    assert kept == [4, 3, 32, 0.2, 0.3, 0.4]
+    names = ("factor", "channels", "width", "noise", "spectrum", "equivariance", "adversarial")
+    fitted = Autoencoder(4, 3, 32, 0.2, 0.3, 0.4, 0.5).fit(pixels)
+    assert [getattr(fitted, name) for name in names] == [4, 3, 32, 0.2, 0.3, 0.4, 0.5]
     assert fitted.fit(pixels) is fitted
 
 
@@ -200,10 +204,11 @@ def test_the_loss_knows_no_scale_of_the_latents():
 
 @pytest.mark.parametrize("size", [(12, 14), (11, 9), (2, 3), (1, 1)])
 def test_every_weight_learns_from_images_of_any_size(size):
-    codec = random_autoencoder(2)
-    pixels = torch.randint(0, 256, (4, *size, 3), dtype=torch.uint8)
-    CodecLearner(codec)(pixels, torch.randn(4, 8, *codec.x_size(size))).value.backward()
-    assert all(bool(weight.grad.isfinite().all()) for weight in codec.parameters())
+    codec = random_autoencoder(2, adversarial=0.1)
+    pixels, learner = torch.randint(0, 256, (4, *size, 3), dtype=torch.uint8), CodecLearner(codec)
+    learner.share = 1.0
+    learner(pixels, torch.randn(4, 8, *codec.x_size(size))).value.backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in learner.parameters())
     assert any(bool((weight.grad != 0).any()) for weight in codec.encoder.parameters()) or size == (1, 1)
 
 
@@ -214,6 +219,51 @@ def test_each_part_of_the_loss_counts():
         for spectrum, equivariance in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
     ]
     assert losses[0] < min(losses[1:])
+
+
+def test_the_discriminator_pulls_an_image_to_what_it_takes_for_real():
+    torch.manual_seed(0)
+    images, targets = (torch.from_numpy(draw(8, seed=seed)).permute(0, 3, 1, 2) / 255 for seed in (0, 1))
+    discriminator, images = PatchDiscriminator(3), images.requires_grad_()
+    judged = discriminator.judge(images, targets)
+    assert judged.pull.shape == images.shape
+    with torch.no_grad():
+        nearer = discriminator(images - 1e-3 * scaled_like(judged.pull, images)).mean((1, 2, 3))
+        assert (nearer > discriminator(images).mean((1, 2, 3))).all()
+    judged.loss.mean().backward()
+    assert images.grad is None
+    before = float(judged.loss.mean().detach())
+    for weight in discriminator.parameters():
+        assert bool(weight.grad.isfinite().all())
+        weight.data -= 0.01 * weight.grad
+    assert float(discriminator.judge(images, targets).loss.mean().detach()) < before
+
+
+def test_the_correction_has_a_share_of_the_gradient_and_starts_in_the_second_half():
+    rows = torch.from_numpy(draw(4, 16, 16)), torch.randn(4, 8, 8, 8)
+    plain, learner = CodecLearner(random_autoencoder(2)), CodecLearner(random_autoencoder(2, adversarial=0.3))
+    gradients = []
+    for module, share in ((plain, 1.0), (learner, 0.0), (learner, 0.49), (learner, 1.0)):
+        module.zero_grad(set_to_none=True)
+        module.share = share
+        found = module(*rows)
+        found.value.backward()
+        torch.testing.assert_close(found.value.item(), plain(*rows).value.item())  # curves stay comparable
+        gradients.append(torch.cat([weight.grad.flatten() for weight in module.codec.parameters()]))
+        if module is learner:
+            layers = module.discriminator.edges()
+            assert all(bool((layer.weight.grad == 0).all()) == (share < 0.5) for layer in layers)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+    assert (gradients[3] - gradients[0]).norm() > 0.05 * gradients[0].norm()
+    for share, expected in ((0.55, 0.15), (0.6, 0.3), (1.0, 0.3)):
+        learner.share = share
+        image, target = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        image.requires_grad_()
+        loss = pyramid_l1(image, target)
+        [own] = torch.autograd.grad(loss.sum(), image, retain_graph=True)
+        [pull] = torch.autograd.grad(learner._correction(loss, image, target).sum(), image)
+        assert pull.flatten(1).norm(dim=1).tolist() == pytest.approx((expected * own.flatten(1).norm(dim=1)).tolist())
 
 
 def test_rows_depend_on_the_images_seen_alone(data):
@@ -290,6 +340,36 @@ def test_an_interrupted_codec_ends_with_the_same_weights(steps, trained, data, t
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("steps", [3, 20])  # before the discriminator starts, and while it learns
+def test_an_interrupted_codec_resumes_with_its_discriminator(steps, data, tmp_path):
+    settings = SETTINGS.replace(codec=SMALL.replace(")", ",adversarial=0.2)"))
+    list(CodecRun(settings, data, tmp_path / "whole", intervals=RARE).events())
+    interrupt, seen = Interrupt(), 0
+    for event in CodecRun(settings, data, tmp_path / "parts", intervals=RARE).events(interrupt):
+        seen += isinstance(event, Step)
+        interrupt.signal = signal.SIGTERM if seen >= steps else 0
+    assert any("discriminator" in name for name in load_newest(tmp_path / "parts" / "checkpoints").tensors)
+    *_, end = CodecRun(settings, data, tmp_path / "parts", intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 256)
+    whole, parts = (load_newest(tmp_path / place / "checkpoints").tensors for place in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    files = [tmp_path / place / "codec.safetensors" for place in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not any("discriminator" in name for name in load_codec(tmp_path / "whole").state_dict())
+
+
+def test_a_codec_of_before_there_was_a_discriminator_is_resumed(data, tmp_path):
+    run = CodecRun(SETTINGS.replace(images=64), data, tmp_path, intervals=RARE)
+    list(run.events())
+    file = tmp_path / "run.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert "adversarial" in text
+    file.write_text(re.sub(r",\s*adversarial=0.0", "", text), encoding="utf-8")
+    assert "adversarial" not in file.read_text(encoding="utf-8")
+    *_, end = CodecRun(SETTINGS.replace(images=128), data, tmp_path, intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 128)
+
+
 def test_a_codec_that_a_kill_has_not_left_is_written_again(data, tmp_path):
     list(CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     before = (tmp_path / "codec.safetensors").read_bytes()
@@ -317,9 +397,12 @@ def test_python_gets_the_codec(squares, tmp_path):
     codec = nk.train_codec(squares, factor=2, **settings)
     assert codec.x_size((12, 14)) == (6, 7)
     again = nk.train_codec(squares, factor=2, **settings)
+    assert again.adversarial == 0
     assert torch.equal(again.state_dict()["statistics.mean"], codec.state_dict()["statistics.mean"])
     with pytest.raises(ValueError, match="`factor` has to be 2, 4 or 8"):
         nk.train_codec(squares, factor=3, images=16, out=tmp_path / "other")
+    corrected = nk.train_codec(squares, factor=2, adversarial=0.1, **settings | {"out": tmp_path / "corrected"})
+    assert corrected.adversarial == 0.1
 
 
 def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
@@ -334,6 +417,8 @@ def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
         (("codec", "fit", squares), "There is no `noisekiln codec fit`"),
         (("codec", "train", squares, "--factor", 3), "`factor` has to be 2, 4 or 8"),
         (("codec", "train", squares, "--factor", 2, "--codec", SMALL), "both say what to train"),
+        (("codec", "train", squares, "--adversarial", 0.1, "--codec", SMALL), "both say what to train"),
+        (("codec", "train", squares, "--adversarial", -1), "none of them may be below 0"),
         (("codec", "train", tmp_path / "nowhere"), "nowhere"),
     ):
         refused = cli(*wrong)

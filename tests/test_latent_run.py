@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import shutil
 import signal
 import threading
@@ -129,6 +130,9 @@ def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
     """A model of its latents would not know others."""
     list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     before = (tmp_path / "codec" / "codec.safetensors").read_bytes()
+    described = tmp_path / "run.yaml"  # of a version whose codec had an argument less
+    described.write_text(re.sub(r",\s*adversarial=0.0", "", described.read_text("utf-8")), "utf-8")
+    assert "adversarial" not in described.read_text("utf-8")
     first = LatentRun(SETTINGS, data, tmp_path, intervals=RARE)
     assert [type(part).__name__ for _, part in first.parts()] == ["Run"]  # the codec is not opened again
     *_, end = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events()
