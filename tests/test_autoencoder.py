@@ -1,5 +1,6 @@
 """The autoencoder: its losses, its local convolutions, and its training as a codec."""
 
+import json
 import re
 import signal
 from dataclasses import replace
@@ -15,13 +16,16 @@ from noisekiln.autoencoding.adversarial import PatchDiscriminator, scaled_like
 from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.blocks.tiles import apply_in_tiles
+from noisekiln.cli._codec_lines import describe_reconstructions
 from noisekiln.codecs import autoencoder
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.metrics.spectrum import spectrum_slope
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.reconstruction import slopes_of
 from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.codec_run import CodecRun
@@ -186,6 +190,52 @@ def test_the_factor_follows_the_size_of_the_images(size, factor):
     assert build(Autoencoder.__mro__[1], default_codec(size, 2)).factor == 2
 
 
+# --- spectra
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("exponent", [0.0, -2.0, -3.0])
+def test_the_slope_of_a_spectrum_is_that_of_a_power_law(exponent, shape):
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.hypot(*torch.meshgrid(*(torch.fft.fftfreq(side) for side in shape), indexing="ij"))
+    frequency[0, 0] = 1.0
+    noise = torch.fft.fft2(torch.randn(64, 3, *shape, generator=generator)) * frequency ** (exponent / 2)
+    x = torch.fft.ifft2(noise).real + 5.0
+    assert spectrum_slope(x) == pytest.approx(exponent, abs=0.1)
+    assert spectrum_slope(x, 0.25) == pytest.approx(exponent, abs=0.15)
+
+
+def test_a_slope_that_cannot_be_measured_is_no_number():
+    assert np.isnan(spectrum_slope(torch.rand(4, 3, 4, 4)))
+    assert np.isnan(spectrum_slope(torch.ones(4, 3, 16, 16)))
+
+
+def test_latents_are_compared_with_images_over_the_same_frequencies():
+    """Where x is a small image, whose frequencies are the low ones of the large image, the slopes are about equal."""
+    coarse = torch.fft.rfft2(torch.rand(32, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    coarse[..., 6:], coarse[..., 6:-5, :] = 0, 1e-4  # hardly any power beyond
+    images = torch.fft.irfft2(coarse).permute(0, 2, 3, 1).mul(200).clamp(0, 255).to(torch.uint8)
+    codec = Autoencoder(4, 1, 16, image_channels=1)
+    codec.latents = lambda pixels: torch.nn.functional.avg_pool2d(pixels.permute(0, 3, 1, 2).float(), 4)
+    slopes = slopes_of(codec, images)
+    own = images.permute(0, 3, 1, 2)
+    assert slopes.images == spectrum_slope(own, 0.125)
+    assert slopes.latents == pytest.approx(slopes.images, abs=0.5)
+    assert spectrum_slope(own) < slopes.images - 1
+
+
+@pytest.mark.parametrize(("latents", "images", "said"), [
+    (-1.3, -2.6, "50% apart (the target is 20 %; smoother ones"),
+    (-2.5, -2.6, "4% apart (within the target of 20 %)"),
+    (-3.9, -2.6, "50% apart (the target is 20 %)"),
+])  # fmt: skip
+def test_the_report_says_how_smooth_latents_are(latents, images, said):
+    found = Reconstructions(Path("a.png"), 30.0, 0.9, 8, latents, images)
+    _, line = describe_reconstructions(found)
+    assert said in line
+    assert len(describe_reconstructions(replace(found, latent_slope=float("nan")))) == 1
+
+
 # --- training
 
 
@@ -304,7 +354,11 @@ def test_a_codec_learns_to_reconstruct(trained, data):
     torch.testing.assert_close((mean, std), (torch.zeros(4), torch.ones(4)), atol=2e-2, rtol=0)
     pictures = [event.file for event in events if isinstance(event, Reconstructions)]
     assert sorted(pictures) == sorted((folder / "samples").glob("*.png"))
-    assert (folder / "metrics.jsonl").read_text(encoding="utf-8").count("psnr") == 1
+    [judged] = [line for line in map(json.loads, (folder / "metrics.jsonl").open(encoding="utf-8")) if "psnr" in line]
+    last = [event for event in events if isinstance(event, Reconstructions)][-1]
+    assert (judged["psnr"], judged["latent_slope"]) == pytest.approx((last.psnr, last.latent_slope), rel=1e-4)
+    held_out = torch.from_numpy(data.held_out.pixels).permute(0, 3, 1, 2)
+    assert judged["image_slope"] == pytest.approx(spectrum_slope(held_out, 0.25), rel=1e-4)
 
 
 def test_the_saved_codec_has_the_averaged_weights(data, tmp_path):
@@ -411,6 +465,7 @@ def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
     assert result.code == 0, result
     assert "6x7 latents of 4 channels (3 times fewer numbers), batch 8, 32 images on cpu" in result.flat
     assert "through the codec, images are" in result.flat
+    assert "the power of latents falls with frequency by a slope of" in result.flat
     assert f"--codec {tmp_path / 'codec'}" in result.flat
     assert "The budget of this codec is used up" in cli(*words).flat
     for wrong, said in (

@@ -136,7 +136,8 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Reconstructions) -> None:
-        say(describe_reconstructions(event))
+        for line in describe_reconstructions(event):
+            say(line)
 
     @__call__.register
     def _(self, event: CodecEnd) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.saving import has_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side
+from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side, slopes_of
 from noisekiln.monitor.throughput import Throughput
 from noisekiln.plan.codec_training import (
     make_codec_learner,
@@ -163,7 +164,7 @@ class CodecRun:
                 yield Step(report, throughput.images_per_second, throughput.seconds_left)
             if trainer.share >= 1:
                 drawn_last = self._draw(JUDGED)
-                log.write({"images_seen": trainer.images_seen, "psnr": drawn_last.psnr, "ssim": drawn_last.ssim})
+                log.write(_judgement(trainer.images_seen, drawn_last))
                 if self.ranks.is_main:
                     save_codec(self._averaged, self.folder.path)
                 count_as_used(trainer)
@@ -180,7 +181,7 @@ class CodecRun:
         if self.ranks.is_main:
             about = describe_run(self.folder.path, self.trainer.images_seen)
             save_image(side_by_side(images[:SHOWN], originals[:SHOWN]), file, at_least=512, text=about)
-        return Reconstructions(file, *quality_of(images, originals))
+        return Reconstructions(file, *quality_of(images, originals), *slopes_of(self._averaged, originals))
 
     @torch.no_grad()
     def _fill_average(self) -> None:
@@ -240,6 +241,13 @@ class CodecRun:
             seconds=self.trainer.seconds,
             signal=self.trainer.stopped_by if why == "stopped" else 0,
         )
+
+
+def _judgement(images_seen: int, found: Reconstructions) -> dict[str, float]:
+    """What is known of a trained codec, as a line of `metrics.jsonl`."""
+    line = {"images_seen": images_seen, "psnr": found.psnr, "ssim": found.ssim}
+    slopes = {"latent_slope": found.latent_slope, "image_slope": found.image_slope}
+    return line | {name: slope for name, slope in slopes.items() if isfinite(slope)}
 
 
 @contextmanager

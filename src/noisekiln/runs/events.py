@@ -151,12 +151,16 @@ class Reconstructions:
         psnr: Mean peak signal-to-noise ratio of the reconstructions, in decibels.
         ssim: Mean structural similarity, 1 for equal images.
         images: Number of images over which these are means.
+        latent_slope: Slope of the power spectrum of their latents; nan if there are too few frequencies.
+        image_slope: That of the images, over the same frequencies.
     """
 
     file: Path
     psnr: float
     ssim: float
     images: int
+    latent_slope: float
+    image_slope: float
 
 
 @dataclass(frozen=True)
