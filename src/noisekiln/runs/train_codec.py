@@ -43,8 +43,7 @@ def train_codec(
     Args:
         data: Images, as in `train`.
         factor: Pixels of a side that become one position of x: 2, 4 or 8; by default chosen by the size of the images.
-        adversarial: Weight of a correction by a discriminator in the second half of training, such as 0.1; by default
-            there is none.
+        adversarial: Weight of a correction by a discriminator in the second half of training; by default there is none.
         out: Folder of the codec; by default ``runs/NAME-codec``.
         watch: Callback for every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
         intervals: Intervals of logs, pictures and checkpoints.

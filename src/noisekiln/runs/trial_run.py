@@ -1,4 +1,4 @@
-"""Trial of everything that needs memory, before training starts."""
+"""Before training starts: all images are encoded, and everything that needs memory is tried."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -57,7 +57,7 @@ def _encode_images(trainer: Trainer, interrupt: Interrupt) -> Iterator[Encoding]
 
     After a signal, in any process, all of them stop: `trainer.stopped_by` is its number, otherwise 0.
     """
-    started, ranks = time.perf_counter(), trainer.ranks
+    started, ranks, done = time.perf_counter(), trainer.ranks, 0
     trainer.stopped_by = 0
     assert isinstance(trainer.batches, TrainingBatches)
     for done, total in trainer.batches.encoding(ranks):
@@ -66,5 +66,5 @@ def _encode_images(trainer: Trainer, interrupt: Interrupt) -> Iterator[Encoding]
         trainer.stopped_by = int(signals.max())
         if trainer.stopped_by:
             return
-    seconds = agreed_seconds(trainer, time.perf_counter() - started)
-    trainer.seconds += 0 if trainer.images_seen else seconds
+    if done and not trainer.images_seen:
+        trainer.seconds += agreed_seconds(trainer, time.perf_counter() - started)
