@@ -10,16 +10,19 @@ import traceback
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from conftest import TINY, noisekiln
+from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.sharded import gather, shard_like
 from noisekiln.distributed.wrapping import wrap
 from noisekiln.errors import RanksDiffer
 from noisekiln.optimizers.muon import MuonOptimizer, orthogonal_together
+from noisekiln.plan.encoded_images import encode_images
 from noisekiln.runs.run_pictures import RunPictures
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
@@ -40,7 +43,7 @@ TRAININGS = [
 ]
 TOYS = Path(__file__).parent / "toys"
 CODEC = f"{TOYS / 'thirds_codec.py'}:Thirds(costly=True)"
-OWN_CODEC = "autoencoder(factor=2,channels=4,width=16)"  # which is trained first
+OWN_CODEC = "autoencoder(factor=2,channels=4,width=16,adversarial=0.1)"  # which is trained first, in three steps
 STUDENT = ("--objective", f"{TOYS / 'distilling_objective.py'}:Distilling", "--codec", CODEC, "--teacher")
 COARSE = TINY.replace("patch=1", "patch=4")
 EVALUATION = ("-n", 15, "--steps", 2, "--batch-size", 4)
@@ -186,6 +189,20 @@ def muon_steps(ranks, count=3):
     return {"weights": [gather(weight.detach()) for weight in module.parameters()], "computed": sum(computed)}
 
 
+def encoded_images(ranks):
+    """Latents of a few images, and how many of them this process has encoded."""
+    torch.manual_seed(8)
+    codec, counts = Autoencoder(2, 4, 16, image_channels=3), []
+    encode = codec.encode
+    codec.encode = lambda images: counts.append(len(images)) or encode(images)
+    rounds = encode_images(codec, np.arange(7 * 48, dtype=np.uint8).reshape(7, 4, 4, 3), 7, "cpu", ranks)
+    while True:
+        try:
+            next(rounds)
+        except StopIteration as end:
+            return {"x": end.value, "encoded": sum(counts)}
+
+
 def main(folder, names, ranks):
     for what in names or TRAININGS:
         train(what, folder, ranks)
@@ -193,6 +210,7 @@ def main(folder, names, ranks):
     if names:
         return
     torch.save(muon_steps(ranks), folder / f"muon{ranks.rank}.pt")
+    torch.save(encoded_images(ranks), folder / f"latents{ranks.rank}.pt")
     errors = {"unused": error_of_unused(ranks), "different": error_of_different_weights(ranks)}
     (folder / f"errors{ranks.rank}.json").write_text(json.dumps(errors))
     picture = ("-n", 7, "--batch-size", 2, "--steps", 3, "--out", folder / "2")
@@ -205,7 +223,7 @@ def main(folder, names, ranks):
         "student": noisekiln(
             *SMALL, "--images", 48, "--shard", *STUDENT, folder / "codec", "--out", folder / "student"
         ),
-        "latent": noisekiln(*SMALL, "--images", 64, "--codec", OWN_CODEC, "--out", folder / "latent"),
+        "latent": noisekiln(*SMALL, "--images", 192, "--codec", OWN_CODEC, "--out", folder / "latent"),
         "sample": noisekiln("sample", folder / "whole", *picture),
         "evaluate": noisekiln("evaluate", folder / "whole", *EVALUATION, "--out", folder / "evaluated"),
     }

@@ -1,5 +1,7 @@
 """The autoencoder: its losses, its local convolutions, and its training as a codec."""
 
+import json
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +12,25 @@ import torch
 
 import noisekiln as nk
 from conftest import Command, save_image
+from noisekiln.autoencoding.adversarial import PatchDiscriminator, scaled_like
 from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.blocks.tiles import apply_in_tiles
+from noisekiln.cli._codec_lines import describe_reconstructions
 from noisekiln.codecs import autoencoder
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.metrics.spectrum import spectrum_slope
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.reconstruction import slopes_of
 from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions, Step
+from noisekiln.training.checkpoints import load_newest
 
 SMALL = "autoencoder(factor=2,channels=4,width=16)"
 SETTINGS = Settings(codec=SMALL, images=256, batch_size=8, device="cpu", road="latent", lr=0.005)
@@ -155,6 +162,7 @@ def test_x_is_standardised_and_equal_for_equal_images():
 
 @pytest.mark.parametrize("spec", [
     {"factor": 3}, {"channels": 0}, {"width": 20}, {"noise": -1.0}, {"spectrum": -0.1}, {"equivariance": -1},
+    {"adversarial": -0.1},
 ])  # fmt: skip
 def test_what_is_no_autoencoder_is_refused(spec):
     with pytest.raises(ValueError, match="autoencoder"):
@@ -170,9 +178,9 @@ def test_images_with_other_channels_are_refused():
 
 def test_a_fitted_autoencoder_keeps_its_settings():
     pixels = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
-    fitted = Autoencoder(4, 3, 32, 0.2, 0.3, 0.4).fit(pixels)
-    kept = [getattr(fitted, name) for name in ("factor", "channels", "width", "noise", "spectrum", "equivariance")]
-    assert kept == [4, 3, 32, 0.2, 0.3, 0.4]
+    names = ("factor", "channels", "width", "noise", "spectrum", "equivariance", "adversarial")
+    fitted = Autoencoder(4, 3, 32, 0.2, 0.3, 0.4, 0.5).fit(pixels)
+    assert [getattr(fitted, name) for name in names] == [4, 3, 32, 0.2, 0.3, 0.4, 0.5]
     assert fitted.fit(pixels) is fitted
 
 
@@ -180,6 +188,52 @@ def test_a_fitted_autoencoder_keeps_its_settings():
 def test_the_factor_follows_the_size_of_the_images(size, factor):
     assert build(Autoencoder.__mro__[1], default_codec(size)).factor == factor
     assert build(Autoencoder.__mro__[1], default_codec(size, 2)).factor == 2
+
+
+# --- spectra
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("exponent", [0.0, -2.0, -3.0])
+def test_the_slope_of_a_spectrum_is_that_of_a_power_law(exponent, shape):
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.hypot(*torch.meshgrid(*(torch.fft.fftfreq(side) for side in shape), indexing="ij"))
+    frequency[0, 0] = 1.0
+    noise = torch.fft.fft2(torch.randn(64, 3, *shape, generator=generator)) * frequency ** (exponent / 2)
+    x = torch.fft.ifft2(noise).real + 5.0
+    assert spectrum_slope(x) == pytest.approx(exponent, abs=0.1)
+    assert spectrum_slope(x, 0.25) == pytest.approx(exponent, abs=0.15)
+
+
+def test_a_slope_that_cannot_be_measured_is_no_number():
+    assert np.isnan(spectrum_slope(torch.rand(4, 3, 4, 4)))
+    assert np.isnan(spectrum_slope(torch.ones(4, 3, 16, 16)))
+
+
+def test_latents_are_compared_with_images_over_the_same_frequencies():
+    """Where x is a small image, whose frequencies are the low ones of the large image, the slopes are about equal."""
+    coarse = torch.fft.rfft2(torch.rand(32, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    coarse[..., 6:], coarse[..., 6:-5, :] = 0, 1e-4  # hardly any power beyond
+    images = torch.fft.irfft2(coarse).permute(0, 2, 3, 1).mul(200).clamp(0, 255).to(torch.uint8)
+    codec = Autoencoder(4, 1, 16, image_channels=1)
+    codec.latents = lambda pixels: torch.nn.functional.avg_pool2d(pixels.permute(0, 3, 1, 2).float(), 4)
+    slopes = slopes_of(codec, images)
+    own = images.permute(0, 3, 1, 2)
+    assert slopes.images == spectrum_slope(own, 0.125)
+    assert slopes.latents == pytest.approx(slopes.images, abs=0.5)
+    assert spectrum_slope(own) < slopes.images - 1
+
+
+@pytest.mark.parametrize(("latents", "images", "said"), [
+    (-1.3, -2.6, "50% apart (the target is 20 %; smoother ones"),
+    (-2.5, -2.6, "4% apart (within the target of 20 %)"),
+    (-3.9, -2.6, "50% apart (the target is 20 %)"),
+])  # fmt: skip
+def test_the_report_says_how_smooth_latents_are(latents, images, said):
+    found = Reconstructions(Path("a.png"), 30.0, 0.9, 8, latents, images)
+    _, line = describe_reconstructions(found)
+    assert said in line
+    assert len(describe_reconstructions(replace(found, latent_slope=float("nan")))) == 1
 
 
 # --- training
@@ -200,10 +254,11 @@ def test_the_loss_knows_no_scale_of_the_latents():
 
 @pytest.mark.parametrize("size", [(12, 14), (11, 9), (2, 3), (1, 1)])
 def test_every_weight_learns_from_images_of_any_size(size):
-    codec = random_autoencoder(2)
-    pixels = torch.randint(0, 256, (4, *size, 3), dtype=torch.uint8)
-    CodecLearner(codec)(pixels, torch.randn(4, 8, *codec.x_size(size))).value.backward()
-    assert all(bool(weight.grad.isfinite().all()) for weight in codec.parameters())
+    codec = random_autoencoder(2, adversarial=0.1)
+    pixels, learner = torch.randint(0, 256, (4, *size, 3), dtype=torch.uint8), CodecLearner(codec)
+    learner.share = 1.0
+    learner(pixels, torch.randn(4, 8, *codec.x_size(size))).value.backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in learner.parameters())
     assert any(bool((weight.grad != 0).any()) for weight in codec.encoder.parameters()) or size == (1, 1)
 
 
@@ -216,6 +271,51 @@ def test_each_part_of_the_loss_counts():
     assert losses[0] < min(losses[1:])
 
 
+def test_the_discriminator_pulls_an_image_to_what_it_takes_for_real():
+    torch.manual_seed(0)
+    images, targets = (torch.from_numpy(draw(8, seed=seed)).permute(0, 3, 1, 2) / 255 for seed in (0, 1))
+    discriminator, images = PatchDiscriminator(3), images.requires_grad_()
+    judged = discriminator.judge(images, targets)
+    assert judged.pull.shape == images.shape
+    with torch.no_grad():
+        nearer = discriminator(images - 1e-3 * scaled_like(judged.pull, images)).mean((1, 2, 3))
+        assert (nearer > discriminator(images).mean((1, 2, 3))).all()
+    judged.loss.mean().backward()
+    assert images.grad is None
+    before = float(judged.loss.mean().detach())
+    for weight in discriminator.parameters():
+        assert bool(weight.grad.isfinite().all())
+        weight.data -= 0.01 * weight.grad
+    assert float(discriminator.judge(images, targets).loss.mean().detach()) < before
+
+
+def test_the_correction_has_a_share_of_the_gradient_and_starts_in_the_second_half():
+    rows = torch.from_numpy(draw(4, 16, 16)), torch.randn(4, 8, 8, 8)
+    plain, learner = CodecLearner(random_autoencoder(2)), CodecLearner(random_autoencoder(2, adversarial=0.3))
+    gradients = []
+    for module, share in ((plain, 1.0), (learner, 0.0), (learner, 0.49), (learner, 1.0)):
+        module.zero_grad(set_to_none=True)
+        module.share = share
+        found = module(*rows)
+        found.value.backward()
+        torch.testing.assert_close(found.value.item(), plain(*rows).value.item())  # curves stay comparable
+        gradients.append(torch.cat([weight.grad.flatten() for weight in module.codec.parameters()]))
+        if module is learner:
+            layers = module.discriminator.edges()
+            assert all(bool((layer.weight.grad == 0).all()) == (share < 0.5) for layer in layers)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+    assert (gradients[3] - gradients[0]).norm() > 0.05 * gradients[0].norm()
+    for share, expected in ((0.55, 0.15), (0.6, 0.3), (1.0, 0.3)):
+        learner.share = share
+        image, target = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        image.requires_grad_()
+        loss = pyramid_l1(image, target)
+        [own] = torch.autograd.grad(loss.sum(), image, retain_graph=True)
+        [pull] = torch.autograd.grad(learner._correction(loss, image, target).sum(), image)
+        assert pull.flatten(1).norm(dim=1).tolist() == pytest.approx((expected * own.flatten(1).norm(dim=1)).tolist())
+
+
 def test_rows_depend_on_the_images_seen_alone(data):
     codec = Autoencoder(2, 4, 16, image_channels=3)
     batches = CodecBatches(codec, data.train, 0, "cpu")
@@ -225,6 +325,17 @@ def test_rows_depend_on_the_images_seen_alone(data):
     again = batches(8, 4, torch.Generator().manual_seed(1))
     assert torch.equal(pixels, again[0])
     assert torch.equal(noise, again[1])
+
+
+def test_half_of_the_rows_of_a_codec_can_be_mirror_images(data):
+    codec = Autoencoder(2, 4, 16, image_channels=3)
+    plain, flipped = (
+        CodecBatches(codec, data.train, 0, "cpu", flip=flip)(8, 40, torch.Generator().manual_seed(1))[0]
+        for flip in (False, True)
+    )
+    kept = (flipped == plain).all((1, 2, 3))
+    assert 8 < kept.sum() < 32
+    assert torch.equal(flipped[~kept], plain[~kept].flip(2))
 
 
 def test_a_codec_learns_to_reconstruct(trained, data):
@@ -243,7 +354,11 @@ def test_a_codec_learns_to_reconstruct(trained, data):
     torch.testing.assert_close((mean, std), (torch.zeros(4), torch.ones(4)), atol=2e-2, rtol=0)
     pictures = [event.file for event in events if isinstance(event, Reconstructions)]
     assert sorted(pictures) == sorted((folder / "samples").glob("*.png"))
-    assert (folder / "metrics.jsonl").read_text(encoding="utf-8").count("psnr") == 1
+    [judged] = [line for line in map(json.loads, (folder / "metrics.jsonl").open(encoding="utf-8")) if "psnr" in line]
+    last = [event for event in events if isinstance(event, Reconstructions)][-1]
+    assert (judged["psnr"], judged["latent_slope"]) == pytest.approx((last.psnr, last.latent_slope), rel=1e-4)
+    held_out = torch.from_numpy(data.held_out.pixels).permute(0, 3, 1, 2)
+    assert judged["image_slope"] == pytest.approx(spectrum_slope(held_out, 0.25), rel=1e-4)
 
 
 def test_the_saved_codec_has_the_averaged_weights(data, tmp_path):
@@ -279,6 +394,36 @@ def test_an_interrupted_codec_ends_with_the_same_weights(steps, trained, data, t
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("steps", [3, 20])  # before the discriminator starts, and while it learns
+def test_an_interrupted_codec_resumes_with_its_discriminator(steps, data, tmp_path):
+    settings = SETTINGS.replace(codec=SMALL.replace(")", ",adversarial=0.2)"))
+    list(CodecRun(settings, data, tmp_path / "whole", intervals=RARE).events())
+    interrupt, seen = Interrupt(), 0
+    for event in CodecRun(settings, data, tmp_path / "parts", intervals=RARE).events(interrupt):
+        seen += isinstance(event, Step)
+        interrupt.signal = signal.SIGTERM if seen >= steps else 0
+    assert any("discriminator" in name for name in load_newest(tmp_path / "parts" / "checkpoints").tensors)
+    *_, end = CodecRun(settings, data, tmp_path / "parts", intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 256)
+    whole, parts = (load_newest(tmp_path / place / "checkpoints").tensors for place in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    files = [tmp_path / place / "codec.safetensors" for place in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not any("discriminator" in name for name in load_codec(tmp_path / "whole").state_dict())
+
+
+def test_a_codec_of_before_there_was_a_discriminator_is_resumed(data, tmp_path):
+    run = CodecRun(SETTINGS.replace(images=64), data, tmp_path, intervals=RARE)
+    list(run.events())
+    file = tmp_path / "run.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert "adversarial" in text
+    file.write_text(re.sub(r",\s*adversarial=0.0", "", text), encoding="utf-8")
+    assert "adversarial" not in file.read_text(encoding="utf-8")
+    *_, end = CodecRun(SETTINGS.replace(images=128), data, tmp_path, intervals=RARE).events()
+    assert (end.why, end.images_seen) == ("done", 128)
+
+
 def test_a_codec_that_a_kill_has_not_left_is_written_again(data, tmp_path):
     list(CodecRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     before = (tmp_path / "codec.safetensors").read_bytes()
@@ -306,9 +451,12 @@ def test_python_gets_the_codec(squares, tmp_path):
     codec = nk.train_codec(squares, factor=2, **settings)
     assert codec.x_size((12, 14)) == (6, 7)
     again = nk.train_codec(squares, factor=2, **settings)
+    assert again.adversarial == 0
     assert torch.equal(again.state_dict()["statistics.mean"], codec.state_dict()["statistics.mean"])
     with pytest.raises(ValueError, match="`factor` has to be 2, 4 or 8"):
         nk.train_codec(squares, factor=3, images=16, out=tmp_path / "other")
+    corrected = nk.train_codec(squares, factor=2, adversarial=0.1, **settings | {"out": tmp_path / "corrected"})
+    assert corrected.adversarial == 0.1
 
 
 def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
@@ -317,12 +465,15 @@ def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
     assert result.code == 0, result
     assert "6x7 latents of 4 channels (3 times fewer numbers), batch 8, 32 images on cpu" in result.flat
     assert "through the codec, images are" in result.flat
+    assert "the power of latents falls with frequency by a slope of" in result.flat
     assert f"--codec {tmp_path / 'codec'}" in result.flat
     assert "The budget of this codec is used up" in cli(*words).flat
     for wrong, said in (
         (("codec", "fit", squares), "There is no `noisekiln codec fit`"),
         (("codec", "train", squares, "--factor", 3), "`factor` has to be 2, 4 or 8"),
         (("codec", "train", squares, "--factor", 2, "--codec", SMALL), "both say what to train"),
+        (("codec", "train", squares, "--adversarial", 0.1, "--codec", SMALL), "both say what to train"),
+        (("codec", "train", squares, "--adversarial", -1), "none of them may be below 0"),
         (("codec", "train", tmp_path / "nowhere"), "nowhere"),
     ):
         refused = cli(*wrong)

@@ -16,6 +16,7 @@ from noisekiln.codecs.base import Codec
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.registry import find
 from noisekiln.data import load
+from noisekiln.data.mirrored import images_at
 from noisekiln.denoisers import Denoiser
 from noisekiln.estimate import Estimate
 from noisekiln.levels import level
@@ -224,6 +225,32 @@ def test_a_costly_codec_encodes_every_image_once(pets, tmp_path, halved):
     torch.testing.assert_close(x, fresh, atol=2e-3, rtol=2e-3)
     nk.train(str(pets), codec=codec, out=tmp_path / "run", **SMALL)
     assert pixels(tmp_path / "run").shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("codec", ["pixels", f"{HALVING}(costly=True)"])
+def test_half_of_the_rows_are_mirror_images(codec, pets):
+    """Those of latents are encoded from mirror images: channels of the left and the right pixel change places."""
+    data = load(str(pets))
+    settings = resolve(Settings(codec=codec, flip=True, **SMALL), data)
+    learner = make_learner(settings, data)
+    batches = TrainingBatches(learner, data, settings)
+    x = batches(8, 64, torch.Generator().manual_seed(0))[0]
+    places, encode = batches.places(8, 64), learner.diffusion.codec.encode
+    plain, flipped = (
+        encode(torch.from_numpy(images_at(data.train.pixels, numbers)))
+        for numbers in (places, places + len(data.train))
+    )
+    as_it_is, mirrored = ((x - each).abs().amax((1, 2, 3)) < 1e-2 for each in (plain, flipped))
+    assert (as_it_is | mirrored).all()
+    assert 16 < mirrored.sum() < 48
+    assert torch.equal(x, batches(8, 64, torch.Generator().manual_seed(0))[0])
+    if codec != "pixels":
+        assert batches.encoded.shape == (2 * len(data.train), 12, 4, 4)
+        assert batches.encoded.dtype == torch.float16
+        assert (flipped - plain.flip(-1)).abs().max() > 0.1
+    unflipped = settings.replace(flip=False)
+    x = TrainingBatches(make_learner(unflipped, data), data, unflipped)(8, 64, torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(x, plain, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 11)])

@@ -20,7 +20,7 @@ from torch.distributed.run import get_args_parser
 
 import noisekiln as nk
 from conftest import TINY, content_of
-from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, drive, make, muon_steps
+from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, drive, encoded_images, make, muon_steps
 from forked import Forked, forked_ranks
 from low_memory_driver import train_in_low_memory
 from noisekiln.cli import app
@@ -100,6 +100,15 @@ def test_sharded_muon_is_computed_once(trained):
     for part in parts:
         for weight, expected in zip(part["weights"], alone["weights"], strict=True):
             torch.testing.assert_close(weight, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_each_process_encodes_its_share_of_the_latents(trained):
+    parts, alone = trained("latents"), encoded_images(Ranks())
+    assert [part["encoded"] for part in parts] == [3, 4]
+    for part in parts:
+        assert part["x"].dtype == torch.float16
+        torch.testing.assert_close(part["x"], alone["x"], atol=2e-3, rtol=2e-3)
 
 
 def test_work_is_split_by_cost():

@@ -1,9 +1,13 @@
 """Latent diffusion in one folder: a codec, then a model of what it encodes."""
 
+import copy
 import math
+import re
 import shutil
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +16,23 @@ import torch
 
 import noisekiln as nk
 from conftest import TINY, Command
+from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.data import DataSet, load
+from noisekiln.data.mirrored import images_at
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation.evaluated_model import about_codec
 from noisekiln.files.model_folder import digest, read_weights
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.operators.mask import Mask
 from noisekiln.plan.codec_training import find_trained_codec
+from noisekiln.plan.encoded_images import encode_images
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.codec_run import CodecRun
-from noisekiln.runs.events import CodecPlan, End, Note, Plan, Stage, Step
+from noisekiln.runs.events import CodecPlan, Encoding, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
 from noisekiln.training import checkpoints
@@ -122,6 +130,9 @@ def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
     """A model of its latents would not know others."""
     list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
     before = (tmp_path / "codec" / "codec.safetensors").read_bytes()
+    described = tmp_path / "run.yaml"  # of a version whose codec had an argument less
+    described.write_text(re.sub(r",\s*adversarial=0.0", "", described.read_text("utf-8")), "utf-8")
+    assert "adversarial" not in described.read_text("utf-8")
     first = LatentRun(SETTINGS, data, tmp_path, intervals=RARE)
     assert [type(part).__name__ for _, part in first.parts()] == ["Run"]  # the codec is not opened again
     *_, end = LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events()
@@ -284,17 +295,68 @@ def test_both_parts_are_measured(squares, tmp_path, measure_briefly):  # noqa: F
 
 def test_encoding_counts_in_the_minutes_of_a_new_run(trained, data, tmp_path, monkeypatch):
     """Of a folder of many large images it takes minutes."""
-    encode = TrainingBatches.encoded.fget
+    encoding = TrainingBatches.encoding
 
-    def slowly(batches):
+    def slowly(batches, ranks):
         if batches._encoded is None:
             time.sleep(0.3)
-        return encode(batches)
+        yield from encoding(batches, ranks)
 
-    monkeypatch.setattr(TrainingBatches, "encoded", property(slowly))
+    monkeypatch.setattr(TrainingBatches, "encoding", slowly)
     settings = SETTINGS.replace(codec=str(trained[0]), road="auto", images=8)
     *_, end = open_run(settings, data, tmp_path).events()
     assert end.seconds > 0.3
+
+
+def test_encoding_shows_how_far_it_is_and_stops_after_a_signal(trained, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("noisekiln.plan.encoded_images.ENCODED_AT_ONCE", 5)
+    settings, ends = SETTINGS.replace(codec=str(trained[0]), road="auto", images=16, flip=True), []
+    for stops in (True, False):
+        interrupt, done = Interrupt(), []
+        for event in open_run(settings, data, tmp_path).events(interrupt):
+            done += [(event.done, event.total)] if isinstance(event, Encoding) else []
+            interrupt.signal = signal.SIGTERM if stops and len(done) == 2 else 0
+        total = 2 * len(data.train)
+        assert done == [(min(number, total), total) for number in range(5, total + 5, 5)][: 2 if stops else None]
+        ends.append((event.why, event.signal, event.images_seen))
+    assert ends == [("stopped", signal.SIGTERM, 0), ("done", 0, 16)]
+
+
+@pytest.mark.parametrize("count", [1, 10, 21])
+def test_each_process_encodes_its_share(count, data, monkeypatch):
+    """As many rounds in every process, also where one has an image more or none, and the same latents in all."""
+    monkeypatch.setattr("noisekiln.plan.encoded_images.ENCODED_AT_ONCE", 3)
+    codec, pixels = Autoencoder(2, 4, 16, image_channels=3), data.train.pixels[:20]
+    counts, parts, meeting = [0, 0], [None, None], threading.Barrier(2, timeout=20)
+
+    class Threads(Ranks):
+        def all_gather(self, rows, count):
+            parts[self.rank] = rows
+            meeting.wait()
+            return torch.cat(parts)
+
+    def run(rank):
+        own = copy.deepcopy(codec)
+
+        def counted(images):
+            counts[rank] += len(images)
+            return codec.encode(images)
+
+        own.encode = counted
+        rounds = encode_images(own, pixels, count, "cpu", Threads(rank, 2))
+        while True:
+            try:
+                assert next(rounds)[1] == count
+                meeting.wait()
+            except StopIteration as end:
+                return end.value
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, range(2)))
+    assert counts == [count // 2, count - count // 2]
+    expected = codec.encode(torch.from_numpy(images_at(pixels, np.arange(count)))).half()
+    for x in found:
+        torch.testing.assert_close(x, expected, atol=2e-3, rtol=2e-3)
 
 
 def test_a_dry_run_compares_the_roads(cli: Command, squares, tmp_path, monkeypatch, measure_briefly):  # noqa: F811

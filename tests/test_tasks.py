@@ -517,12 +517,13 @@ def test_partners_are_matched_by_name(pairs: Path):
     assert "1 more in from/ have none, and are not used." in data.altered
 
 
-def test_a_batch_holds_an_image_and_its_own_partner(pairs: Path):
-    """Red is the grey of the partner, here; in every epoch, at every place."""
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_batch_holds_an_image_and_its_own_partner(flip: bool, pairs: Path):
+    """Red is the grey of the partner, here; in every epoch, at every place; both are flipped, or none of them."""
     data = load_pairs(pairs)
     model = tiny(Translate(), size=(6, 6))
     for start in (0, 7, 30):
-        settings = Settings(seed=3, device="cpu")
+        settings = Settings(seed=3, device="cpu", flip=flip)
         x, ids, _, image, *_ = TrainingBatches(Learner(model, Denoising()), data, settings)(
             start, 16, torch.Generator()
         )

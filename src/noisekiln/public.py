@@ -158,6 +158,7 @@ from noisekiln.predictions import V as V
 from noisekiln.runs.events import CodecEnd as CodecEnd
 from noisekiln.runs.events import CodecPlan as CodecPlan
 from noisekiln.runs.events import DataRead as DataRead
+from noisekiln.runs.events import Encoding as Encoding
 from noisekiln.runs.events import End as End
 from noisekiln.runs.events import Epoch as Epoch
 from noisekiln.runs.events import Grid as Grid

@@ -2,17 +2,19 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisekiln.autoencoding.adversarial import PatchDiscriminator, only_gradient, scaled_like
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.data import Split, batch_order
+from noisekiln.data.mirrored import images_at
 from noisekiln.machine.transfer import to_device
 
 SMALLEST = 2  # positions of x on a side from which half of it can be decoded
+ADVERSARIAL_FROM, ADVERSARIAL_WHOLE = 0.5, 0.6  # shares of the budget where the correction starts, and has its weight
 
 
 class ReconstructionLoss(NamedTuple):
@@ -28,17 +30,22 @@ class ReconstructionLoss(NamedTuple):
 
 
 class CodecLearner(nn.Module):
-    """An autoencoder with its losses: pixels at three sizes, amplitudes, and equivariance of scale.
+    """An autoencoder with its losses: pixels at three sizes, amplitudes, equivariance of scale, a discriminator's.
 
     As with batch norm, x is standardised over the rows of a call: a process or a micro-batch each by itself.
 
     Args:
         codec: Autoencoder to train.
+
+    Attributes:
+        share: Share of the budget that is used; to be set before every step, as the discriminator starts late.
     """
 
     def __init__(self, codec: Autoencoder) -> None:
         super().__init__()
         self.codec = codec
+        self.discriminator = PatchDiscriminator(codec.image_channels) if codec.adversarial else None
+        self.share = 0.0
 
     def forward(self, pixels: Tensor, noise: Tensor) -> ReconstructionLoss:
         """The loss of some rows of `CodecBatches`; x is standardised over these rows."""
@@ -52,11 +59,29 @@ class CodecLearner(nn.Module):
         loss = pyramid_l1(image, target)
         if codec.spectrum:
             loss = loss + codec.spectrum * spectrum_l1(image, target)
+        correction = self._correction(loss, image, target)
         if codec.equivariance and min(x.shape[-2:]) >= SMALLEST:
             half = codec.to_image(F.avg_pool2d(x, 2)).float()
             small = F.avg_pool2d(target, 2)
             loss = loss + codec.equivariance * pyramid_l1(*_common_part(half, small))
-        return ReconstructionLoss(loss.mean(), loss.detach())
+        return ReconstructionLoss((loss + correction).mean(), loss.detach())
+
+    def _correction(self, loss: Tensor, image: Tensor, target: Tensor) -> Tensor:
+        """Zero for each row, with the adversarial gradient by the image and that of the discriminator's own loss.
+
+        Its norm is `adversarial` times that of the gradient of the loss by the image, so there is nothing to balance.
+        Earlier, the discriminator has a gradient of 0: processes wait for that of every weight.
+        """
+        nothing = torch.zeros_like(loss)
+        if self.discriminator is None or not torch.is_grad_enabled():
+            return nothing
+        if self.share < ADVERSARIAL_FROM:
+            return nothing + 0 * torch.stack([weight.sum() for weight in self.discriminator.parameters()]).sum()
+        weight = min(1.0, (self.share - ADVERSARIAL_FROM) / (ADVERSARIAL_WHOLE - ADVERSARIAL_FROM))
+        judged = self.discriminator.judge(image, target)
+        [own] = torch.autograd.grad(loss.sum(), image, retain_graph=True)
+        pull = self.codec.adversarial * weight * scaled_like(judged.pull, own)
+        return only_gradient((pull * image).flatten(1).sum(1) + judged.loss)
 
 
 class CodecBatches:
@@ -67,18 +92,21 @@ class CodecBatches:
         images: Training images.
         seed: Seed of their order.
         device: Device of the rows.
+        flip: Whether half of the rows are mirror images.
     """
 
-    def __init__(self, codec: Autoencoder, images: Split, seed: int, device: str) -> None:
+    def __init__(self, codec: Autoencoder, images: Split, seed: int, device: str, *, flip: bool = False) -> None:
         self.images, self.seed = images, seed
-        self.device = device
+        self.device, self.flip = device, flip
         height, width = images.pixels.shape[1:3]
         self.shape = (codec.x_channels, *codec.x_size((height, width)))
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The next `count` images after `start`."""
         places = batch_order(len(self.images), seed=self.seed, start=start, count=count)
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[places]))
+        if self.flip:
+            places = places + len(self.images) * torch.randint(2, (count,), generator=generator).numpy()
+        pixels = torch.from_numpy(images_at(self.images.pixels, places))
         noise = torch.randn(count, *self.shape, generator=generator)
         return to_device(pixels, self.device), to_device(noise, self.device)
 

@@ -1,10 +1,13 @@
 """Lines about the training of a codec."""
 
+from math import isfinite
+
 from noisekiln.cli._plan import describe_budget
 from noisekiln.cli._show import command_line
 from noisekiln.errors import counted
 from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions
 
+SLOPES_APART = 0.2  # of the images' slope, at most
 POOR, SOFT, CLEAR = 18.0, 27.0, 33.0  # decibels: hardly to be recognised, without details, hardly told apart
 
 
@@ -38,11 +41,26 @@ def describe_codec_end(end: CodecEnd) -> list[str]:
     ]
 
 
-def describe_reconstructions(found: Reconstructions) -> str:
-    """What is left of images that were encoded and decoded, in one line."""
+def describe_reconstructions(found: Reconstructions) -> list[str]:
+    """What is left of images that were encoded and decoded, and how smooth their latents are: a line each."""
     look = "hardly changed"
     if found.psnr < CLEAR:
         look = "without their fine details" if found.psnr < SOFT else "a little soft"
     if found.psnr < POOR:
         look = "hardly to be recognised: no sample can be better than that"
-    return f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"
+    line = f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"
+    return [line, *_describe_slopes(found.latent_slope, found.image_slope)]
+
+
+def _describe_slopes(latents: float, images: float) -> list[str]:
+    """How smooth latents are, compared with images, in one line; none if it is not known."""
+    if not (isfinite(latents) and isfinite(images)) or not images:
+        return []
+    apart = abs(latents / images - 1)
+    target = "within the target of 20 %" if apart <= SLOPES_APART else "the target is 20 %"
+    if apart > SLOPES_APART and latents > images:
+        target += "; smoother ones, such as by `equivariance=0.25`, are easier to learn"
+    return [
+        f"the power of latents falls with frequency by a slope of {latents:.2f}, that of the images by {images:.2f}: "
+        f"{apart:.0%} apart ({target})"
+    ]

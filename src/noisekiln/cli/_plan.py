@@ -1,7 +1,9 @@
-"""The measured plan of `noisekiln train --dry-run`."""
+"""Data and plan of a run in lines, and what `noisekiln train --dry-run` has measured of it."""
 
 from collections.abc import Mapping, Sequence
 
+from noisekiln.components.spec import class_of
+from noisekiln.conditioners.base import Conditioner
 from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.monitor.measure import Measurement
@@ -25,6 +27,37 @@ def describe_budget(settings: Settings) -> str:
 
 def _minutes(minutes: float) -> str:
     return counted(round(minutes, 1), "minute")
+
+
+def describe_data(data: DataSet) -> list[str]:
+    """Summary of the images, in lines."""
+    height, width = data.size
+    kind = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
+    held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
+    pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
+    lines = [f"{data.name}: {counted(len(data.train), 'image')} of {pixels}, {kind}{held_out}"]
+    return [*lines, *(f"  {note}" for note in data.notes)]
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """The plan, in lines."""
+    settings, data = plan.settings, plan.data
+    classes = counted(len(data.class_names), "class", "classes")
+    kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
+    cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
+    network = str(settings.backbone).split("(")[0]
+    adapter = f", an adapter of rank {settings.lora} with" if settings.lora else " of"
+    task = "" if settings.task == GENERATE else f"{settings.task}, "
+    lines = [
+        f"plan: {network}{adapter} {plan.parameters / 1e6:.2f}M parameters, {task}{cond}, batch {settings.batch_size}, "
+        f"{describe_budget(settings)} on {settings.device}",
+        *(f"  {note}" for note in plan.notes),
+    ]
+    if settings.batch_size == len(data.train):
+        lines.append("  batch size limited to the number of training images")
+    if plan.images_seen and plan.share < 1:
+        lines.append(f"resuming after {counted(plan.images_seen, 'image')}, {plan.share:.0%} of the budget")
+    return lines
 
 
 def describe_measurement(plan: Plan | CodecPlan, measured: Measurement) -> list[str]:

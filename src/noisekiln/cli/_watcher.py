@@ -10,18 +10,15 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from noisekiln.cli._codec_lines import describe_codec_end, describe_codec_plan, describe_reconstructions
-from noisekiln.cli._plan import describe_budget, describe_measurement
+from noisekiln.cli._plan import describe_data, describe_measurement, describe_plan
 from noisekiln.cli._show import command_line, console, say
-from noisekiln.components.spec import class_of
-from noisekiln.conditioners.base import Conditioner
-from noisekiln.data import DataSet
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
-from noisekiln.plan.task_data import GENERATE
 from noisekiln.runs.events import (
     CodecEnd,
     CodecPlan,
     DataRead,
+    Encoding,
     End,
     Epoch,
     Event,
@@ -88,10 +85,20 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Reading) -> None:
-        if not self._reading.tasks:
-            self._reading.add_task("reading images", text="")
+        self._show_progress("reading images", event.done, event.total)
+
+    @__call__.register
+    def _(self, event: Encoding) -> None:
+        self._show_progress("encoding images", event.done, event.total)
+        if event.done == event.total:
+            self._reading.stop()
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
+        """Show what is done with images before training, on a bar that goes away."""
+        if all(task.description != what for task in self._reading.tasks):
+            self._reading.add_task(what, text="")
             self._reading.start()
-        self._reading.update(self._reading.tasks[0].id, completed=event.done, total=event.total)
+        self._reading.update(self._reading.tasks[-1].id, completed=done, total=total)
 
     @__call__.register
     def _(self, event: DataRead) -> None:
@@ -129,7 +136,8 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Reconstructions) -> None:
-        say(describe_reconstructions(event))
+        for line in describe_reconstructions(event):
+            say(line)
 
     @__call__.register
     def _(self, event: CodecEnd) -> None:
@@ -242,37 +250,6 @@ def describe_score(score: Score, *, first: bool = False) -> str:
     compared = f" ({counted(score.samples, 'sample')} against {score.against})" if first else ""
     best = " (best so far)" if score.is_best else ""
     return f"score after {counted(score.images_seen, 'image')}: {distances}{best}{compared}"
-
-
-def describe_data(data: DataSet) -> list[str]:
-    """Summary of the images, in lines."""
-    height, width = data.size
-    kind = {1: "grey", 3: "RGB"}.get(data.channels, f"{data.channels} channels")
-    held_out = f", {len(data.held_out):,} more held out" if data.held_out else ""
-    pixels = f"{height}x{width} pixels" + (" (height x width)" if height != width else "")
-    lines = [f"{data.name}: {counted(len(data.train), 'image')} of {pixels}, {kind}{held_out}"]
-    return [*lines, *(f"  {note}" for note in data.notes)]
-
-
-def describe_plan(plan: Plan) -> list[str]:
-    """The plan, in lines."""
-    settings, data = plan.settings, plan.data
-    classes = counted(len(data.class_names), "class", "classes")
-    kind = "none" if settings.cond == "none" else class_of(Conditioner, settings.cond).kind
-    cond = {"class": classes, "text": "captions", "none": "unconditional"}.get(kind, f"{kind} conditions")
-    network = str(settings.backbone).split("(")[0]
-    adapter = f", an adapter of rank {settings.lora} with" if settings.lora else " of"
-    task = "" if settings.task == GENERATE else f"{settings.task}, "
-    lines = [
-        f"plan: {network}{adapter} {plan.parameters / 1e6:.2f}M parameters, {task}{cond}, batch {settings.batch_size}, "
-        f"{describe_budget(settings)} on {settings.device}",
-        *(f"  {note}" for note in plan.notes),
-    ]
-    if settings.batch_size == len(data.train):
-        lines.append("  batch size limited to the number of training images")
-    if plan.images_seen and plan.share < 1:
-        lines.append(f"resuming after {counted(plan.images_seen, 'image')}, {plan.share:.0%} of the budget")
-    return lines
 
 
 def describe_end(end: End) -> list[str]:

@@ -12,8 +12,8 @@ from noisekiln.plan.settings import Settings
 
 EXAMPLE = "noisekiln codec train photos/ --factor 4 --minutes 5"
 USED = (
-    "minutes", "images", "epochs", "seed", "device", "batch_size", "micro_batch_size", "precision", "deterministic",
-    "optimizer", "lr", "cooldown", "ema_length", "keep_checkpoints", "timeout",
+    "minutes", "images", "epochs", "flip", "seed", "device", "batch_size", "micro_batch_size", "precision",
+    "deterministic", "optimizer", "lr", "cooldown", "ema_length", "keep_checkpoints", "timeout",
 )  # fmt: skip
 
 
@@ -26,6 +26,10 @@ def command(
     factor: Annotated[
         int | None,
         option(help="Pixels of a side that become one latent: 2, 4 or 8. Default: by the size of the images."),
+    ] = None,
+    adversarial: Annotated[
+        float | None,
+        option(help="Weight of a correction by a discriminator in the second half, such as 0.1. Default: none."),
     ] = None,
     codec: Annotated[
         str | None, option(help="The codec with all of its settings, such as 'autoencoder(factor=4,channels=8)'.")
@@ -43,4 +47,7 @@ def command(
     if action != "train":
         raise ValueError(f"There is no `noisekiln codec {action}`. Write noisekiln codec train DATA.")
     with Watcher() as watcher:
-        api.train_codec(data, out=out, watch=watcher, size=parse_size(size), factor=factor, codec=codec, **settings)
+        shape = parse_size(size)
+        api.train_codec(
+            data, out=out, watch=watcher, size=shape, factor=factor, adversarial=adversarial, codec=codec, **settings
+        )

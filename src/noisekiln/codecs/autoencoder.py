@@ -32,6 +32,8 @@ class Autoencoder(Codec):
         spectrum: Weight of the loss of amplitudes in 8x8 blocks, against blur, such as 0.1; 0 for none.
         equivariance: Weight of the loss of half-size images decoded from half-size x (arXiv 2502.14831), such as 0.25;
             0 for none.
+        adversarial: Weight of the correction by a discriminator in the second half of training, such as 0.1: its
+            gradient as a share of that of the other losses; 0 for none.
         image_channels: Channels of images; 0 until it is fitted.
     """
 
@@ -46,6 +48,7 @@ class Autoencoder(Codec):
         noise: float = 0.1,
         spectrum: float = 0.0,
         equivariance: float = 0.0,
+        adversarial: float = 0.0,
         image_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -54,10 +57,10 @@ class Autoencoder(Codec):
                 f"autoencoder(factor={factor}, channels={channels}, width={width}): `factor` has to be 2, 4 or 8, "
                 "`channels` 1 or more, and `width` a multiple of 16."
             )
-        if min(noise, spectrum, equivariance) < 0:
+        if min(noise, spectrum, equivariance, adversarial) < 0:
             raise ValueError(
-                f"autoencoder(noise={noise}, spectrum={spectrum}, equivariance={equivariance}): none of them may be "
-                "below 0."
+                f"autoencoder(noise={noise}, spectrum={spectrum}, equivariance={equivariance}, "
+                f"adversarial={adversarial}): none of them may be below 0. Give 0 for what is not wanted."
             )
         self.factor = factor
         self.channels = channels
@@ -65,6 +68,7 @@ class Autoencoder(Codec):
         self.noise = noise
         self.spectrum = spectrum
         self.equivariance = equivariance
+        self.adversarial = adversarial
         self._image_channels = image_channels
         self.statistics = LatentStatistics(channels)
         self.encoder: ConvEncoder | None = None
@@ -97,8 +101,8 @@ class Autoencoder(Codec):
         """This codec, or for one without channels an untrained one for those of these images, (N, H, W, C) uint8."""
         channels = pixels.shape[-1]
         if not self._image_channels:
-            settings = (self.factor, self.channels, self.width, self.noise, self.spectrum, self.equivariance)
-            return type(self)(*settings, image_channels=channels)
+            losses = (self.noise, self.spectrum, self.equivariance, self.adversarial)
+            return type(self)(self.factor, self.channels, self.width, *losses, image_channels=channels)
         check_channels(self, pixels)
         return self
 

@@ -142,7 +142,7 @@ class HeldOutLoss:
     @torch.no_grad()
     def _errors(self, diffusion: Diffusion, part: Split, count: int, ranks: Ranks) -> NDArray[np.float64]:
         """Errors of some images of a part, (count, levels), each a mean over `noisy_images // count` noises."""
-        constant = self.settings.replace(cond_dropout=0.0, caption_dropout=0.0, seed=0)
+        constant = self.settings.replace(flip=False, cond_dropout=0.0, caption_dropout=0.0, seed=0)
         learner = Learner(diffusion, Denoising())
         batches = TrainingBatches(learner, replace(self.data, train=some_images(part, count)), constant)
         noises = range(self.noisy_images // count)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from noisekiln.autoencoding.codec_learner import CodecLearner
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build
 from noisekiln.data import DataSet
@@ -17,7 +16,7 @@ from noisekiln.machine.speed import current_memory, peak_memory, reset_peak_memo
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.monitor.workload import measure_workload
 from noisekiln.plan.build import make_learner, make_trainer
-from noisekiln.plan.codec_training import make_codec, make_codec_trainer
+from noisekiln.plan.codec_training import make_codec_learner, make_codec_trainer
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.training.compiling import NetworkCompiler
@@ -101,7 +100,7 @@ def measure_codec(
     """
     return _take_steps(
         lambda budget: make_codec_trainer(budget, data, ranks or Ranks()),
-        lambda: CodecLearner(make_codec(settings, data)),
+        lambda: make_codec_learner(settings, data),
         settings,
         seconds,
     )

@@ -9,6 +9,7 @@ from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.components.consent import NO_CODE, Consent
+from noisekiln.components.registry import name_of
 from noisekiln.components.spec import build, class_of, describe
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
@@ -31,16 +32,18 @@ MEDIUM_SIDE, LARGE_SIDE = 32, 96  # pixels from which x has a quarter and an eig
 CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 4}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
 
 
-def default_codec(size: Size, factor: int | None = None) -> str:
+def default_codec(size: Size, factor: int | None = None, adversarial: float = 0.0) -> str:
     """The spec of the autoencoder for images of (height, width) pixels.
 
     Args:
         size: Height and width of the images.
         factor: Pixels of a side that become one position of x; by default, such that x has about 16 on a side.
+        adversarial: Weight of the correction by a discriminator.
     """
     if factor is None:
         factor = 8 if max(size) > LARGE_SIDE else 4 if max(size) > MEDIUM_SIDE else 2
-    return describe(Autoencoder(factor=factor, channels=CHANNELS[factor], width=WIDTHS[factor]))
+    codec = Autoencoder(factor=factor, channels=CHANNELS[factor], width=WIDTHS[factor], adversarial=adversarial)
+    return describe(codec)
 
 
 def with_codec(settings: Settings, size: Size) -> Settings:
@@ -53,7 +56,19 @@ def with_codec(settings: Settings, size: Size) -> Settings:
     codec: Codec = build(Codec, spec)
     if not isinstance(codec, Autoencoder):
         raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
-    return settings.replace(codec=describe(codec, include_defaults=True, exclude=("image_channels",)))
+    return settings.replace(codec=_whole_spec(codec))
+
+
+def with_whole_spec(settings: Settings) -> Settings:
+    """The settings of an earlier run, whose autoencoder may have been written before it had all of its arguments."""
+    if settings.codec is None or not settings.codec.startswith(name_of(Autoencoder)):
+        return settings
+    codec: Codec = build(Codec, settings.codec)
+    return settings.replace(codec=_whole_spec(codec))
+
+
+def _whole_spec(codec: Codec) -> str:
+    return describe(codec, include_defaults=True, exclude=("image_channels",))
 
 
 def resolve_codec_settings(settings: Settings, data: DataSet) -> Settings:
@@ -71,15 +86,16 @@ def resolve_codec_settings(settings: Settings, data: DataSet) -> Settings:
     )
 
 
-def make_codec(settings: Settings, data: DataSet) -> Autoencoder:
-    """The untrained autoencoder, the same at every call."""
+def make_codec_learner(settings: Settings, data: DataSet) -> CodecLearner:
+    """The untrained autoencoder with its losses, the same at every call."""
     assert settings.codec is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         codec: Codec = build(Codec, settings.codec)
         codec = codec.fit(torch.from_numpy(data.train.pixels[:1]))
-    assert isinstance(codec, Autoencoder)
-    return module_to_device(codec, settings.device)
+        assert isinstance(codec, Autoencoder)
+        learner = CodecLearner(codec)
+    return module_to_device(learner, settings.device)
 
 
 def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Trainer:
@@ -93,12 +109,11 @@ def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Train
     assert settings.lr is not None
     assert settings.batch_size is not None
     assert settings.precision is not None
-    codec = make_codec(settings, data)
-    optimizer: OptimizerFactory = build(OptimizerFactory, settings.optimizer)
+    learner = make_codec_learner(settings, data)
     return Trainer(
-        CodecLearner(codec),
-        CodecBatches(codec, data.train, settings.seed, settings.device),
-        lambda module: optimizer(module, codec),
+        learner,
+        CodecBatches(learner.codec, data.train, settings.seed, settings.device, flip=settings.flip),
+        lambda module: _make_optimizers(settings, learner),
         budget=Budget(settings.minutes, settings.image_budget(len(data.train))),
         lr=LearningRate(settings.lr, cooldown=settings.cooldown),
         batch_size=settings.batch_size,
@@ -113,6 +128,13 @@ def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Train
             prefetch=is_async(settings.device),
         ),
     )
+
+
+def _make_optimizers(settings: Settings, learner: CodecLearner) -> list[torch.optim.Optimizer]:
+    """The optimizers of the codec, and of the discriminator, if there is one."""
+    factory: OptimizerFactory = build(OptimizerFactory, settings.optimizer)
+    networks = [each for each in (learner.codec, learner.discriminator) if each is not None]
+    return [optimizer for network in networks for optimizer in factory(network, network)]
 
 
 def find_trained_codec(place: str, consent: Consent = NO_CODE) -> Codec | None:

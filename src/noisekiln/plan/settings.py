@@ -92,6 +92,7 @@ class Settings:
         above=0,
         may_change=True,
     )
+    flip: bool = _data(False, "Train on mirror images too: an image is flipped left to right half of the time.")
     seed: int = _data(0, "Random seed.", at_least=0, at_most=LARGEST_SEED)
     device: str = _machine("auto", "auto, cpu, cuda or mps.")
     model: str = _network(
@@ -195,9 +196,7 @@ class Settings:
         "Default sampling schedule of the model: see `noisekiln list schedules`. Default: karras.",
         room="schedules",
     )
-    curves: str = _kept(
-        "auto", "Backend for curves: auto (tensorboard if installed), none, or see `noisekiln list logs`."
-    )
+    curves: str = _kept("auto", "Curves: auto (tensorboard if installed), none, or see `noisekiln list logs`.")
 
     def __post_init__(self) -> None:
         for each in fields(self):

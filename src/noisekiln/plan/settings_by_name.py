@@ -31,6 +31,7 @@ class SettingsByName(TypedDict, total=False):
     minutes: float | None
     images: int | None
     epochs: int | None
+    flip: bool
     seed: int
     device: str
     model: str

@@ -1,8 +1,7 @@
 """Training batches: encoded images, conditions and all random values."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -10,32 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisekiln.codecs.base import Codec
 from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.data import DataSet, Split, batch_order
+from noisekiln.data.mirrored import images_at
+from noisekiln.distributed.ranks import Ranks
 from noisekiln.errors import NoisekilnError, counted
-from noisekiln.machine.memory import retry_with_halves
 from noisekiln.machine.transfer import to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.condition_choices import ConditionChoices
+from noisekiln.plan.encoded_images import encode_images
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.stored_ids import StoredIds
 from noisekiln.training.batches import Batch
-
-ENCODED_AT_ONCE = 64  # images per batch, if x is computed once for a whole data set
 
 
 class TrainingBatches:
     """Rows of the training part, as inputs of `Learner`.
 
     A row has x, ids of its condition (for the model, and for its teacher), the task's condition image, and the random
-    values of the objective.
+    values of the objective. With `flip`, half of the rows are mirror images; with a costly codec, x of both are kept.
 
     Args:
-        learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images at
-            the first call, if the codec is costly. Condition images of a task are random, and encoded at every call.
+        learner: Source of codec, conditioner, task and objective. Conditions are encoded here, once; images by
+            `encoding`, or at the first call, if the codec is costly. Condition images of a task are random, and encoded
+            at every call.
         data: The images.
         settings: Resolved settings.
 
@@ -49,6 +48,7 @@ class TrainingBatches:
         self.objective = learner.objective
         self.images = data.train
         self.seed = settings.seed
+        self.flip = settings.flip
         self.cond_dropout = settings.cond_dropout
         self.caption_dropout = settings.caption_dropout
         self.device = settings.device
@@ -72,27 +72,41 @@ class TrainingBatches:
 
     @property
     def encoded(self) -> Tensor | None:
-        """X of all images, if the codec is costly; computed at the first use."""
-        if not self.diffusion.codec.costly:
-            return None
+        """X of all images, with `flip` also of their mirror images, if the codec is costly.
+
+        It is made here, by this process alone, unless `encoding` has made it.
+        """
         with self._encoding:
-            if self._encoded is None:
-                encode = partial(encode_once, self.diffusion.codec, self.images, self.device)
-                self._encoded = retry_with_halves(encode, ENCODED_AT_ONCE)
+            for _ in self.encoding(Ranks()):
+                pass
             return self._encoded
+
+    def encoding(self, ranks: Ranks) -> Generator[tuple[int, int]]:
+        """Encode all images, if the codec is costly and it was not done, yielding images done, and in all.
+
+        All processes call this together; see `encode_images`.
+        """
+        codec, count = self.diffusion.codec, len(self.images) * (2 if self.flip else 1)
+        if codec.costly and self._encoded is None:
+            self._encoded = yield from encode_images(codec, self.images.pixels, count, self.device, ranks)
 
     def __call__(self, start: int, count: int, generator: torch.Generator) -> Batch:
         """The next `count` images after `start`."""
         places, task = self.places(start, count), self.diffusion.task
+        shown = places
+        if self.flip:
+            shown = places + len(self.images) * torch.randint(2, (count,), generator=generator).numpy()
         pixels = None
         if not self.diffusion.codec.costly or task is not None:
-            pixels = self._on_device(self.images.pixels[places])
-        x = self._x(places, pixels)
+            pixels = self._on_device(images_at(self.images.pixels, shown))
+        x = self._x(shown, pixels)
         ids, teacher_ids = self._ids(places, generator)
         image = None
         if task is not None and pixels is not None:
             partners = self.images.partners
-            source = self._on_device(partners[places]) if task.paired and partners is not None else pixels
+            source = pixels
+            if task.paired and partners is not None:
+                source = self._on_device(images_at(partners, shown))
             image = task.training_condition(source, self.diffusion.codec, generator)
         return x, ids, teacher_ids, image, *self.objective.drawn(x, generator)
 
@@ -196,11 +210,3 @@ def _naming(conditioner: str) -> Iterator[None]:
             f"`cond={conditioner}` cannot read the conditions of the images ({str(error).rstrip('.')}). "
             "Correct them in the data, or omit `cond`."
         ) from error
-
-
-@torch.no_grad()
-def encode_once(codec: Codec, images: Split, device: str, at_once: int) -> Tensor:
-    """X of all images in half precision, (N, C, H, W) in main memory."""
-    parts = (images.pixels[i : i + at_once] for i in range(0, len(images), at_once))
-    encoded = [codec.encode(torch.from_numpy(np.ascontiguousarray(part)).to(device)) for part in parts]
-    return torch.cat([x.to("cpu", torch.float16) for x in encoded])

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -19,9 +20,14 @@ from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import copy_to_host
 from noisekiln.model.saving import has_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side
+from noisekiln.monitor.reconstruction import evenly_spaced, quality_of, reconstruct, side_by_side, slopes_of
 from noisekiln.monitor.throughput import Throughput
-from noisekiln.plan.codec_training import make_codec, make_codec_trainer, resolve_codec_settings
+from noisekiln.plan.codec_training import (
+    make_codec_learner,
+    make_codec_trainer,
+    resolve_codec_settings,
+    with_whole_spec,
+)
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
 from noisekiln.runs.events import CodecEnd, CodecPlan, Event, Note, Reconstructions, Saving, Step, Why
@@ -40,6 +46,7 @@ USED = (
     "road",
     "size",
     "codec",
+    "flip",
     "seed",
     "batch_size",
     "optimizer",
@@ -66,7 +73,8 @@ class CodecRun:
         data: The images.
         folder: Folder of the run.
         ranks: Processes that train together.
-        trainer: Trainer of a `CodecLearner`.
+        trainer: Trainer of `learner`.
+        learner: The codec and its losses.
         warnings: Problems at the start that do not prevent training, one line each.
 
     Raises:
@@ -79,7 +87,10 @@ class CodecRun:
         self._check_folder()
         self.ranks = Ranks.join(self.settings.device, self.settings.timeout)
         self.trainer = make_codec_trainer(self.settings, data, self.ranks)
-        self._averaged = make_codec(self.settings, data).requires_grad_(False).eval()
+        assert isinstance(self.trainer.module, CodecLearner)
+        self.learner: CodecLearner = self.trainer.module
+        self._copy = make_codec_learner(self.settings, data).requires_grad_(False).eval()
+        self._averaged = self._copy.codec
         self._background = BackgroundWriter()
         checkpoint = checkpoints.load_newest(self.folder.checkpoints)
         self.warnings = checkpoint.skipped if checkpoint else []
@@ -98,7 +109,7 @@ class CodecRun:
             folder=self.folder.path,
             settings=self.settings,
             data=self.data,
-            parameters=sum(weight.numel() for weight in self.trainer.module.parameters()),
+            parameters=sum(weight.numel() for weight in self.learner.codec.parameters()),
             x_shape=(self._averaged.x_channels, *self._averaged.x_size(self.data.size)),
             images_seen=self.trainer.images_seen,
             seconds=self.trainer.seconds,
@@ -135,7 +146,9 @@ class CodecRun:
         due, line = DueActions(by_shares, self.intervals, trainer), EverySeconds(self.intervals.log_seconds)
         logs = make_logs("none") if self.ranks.is_main else []
         with Logs(logs, self.folder.path, images_seen, asdict(self.settings)) as log:
+            self.learner.share = trainer.share
             for report in trainer.run(lambda: interrupt.signal):
+                self.learner.share = report.share
                 self._background.check()
                 started = time.perf_counter()
                 throughput.add(report.seconds, report.images_seen)
@@ -151,7 +164,7 @@ class CodecRun:
                 yield Step(report, throughput.images_per_second, throughput.seconds_left)
             if trainer.share >= 1:
                 drawn_last = self._draw(JUDGED)
-                log.write({"images_seen": trainer.images_seen, "psnr": drawn_last.psnr, "ssim": drawn_last.ssim})
+                log.write(_judgement(trainer.images_seen, drawn_last))
                 if self.ranks.is_main:
                     save_codec(self._averaged, self.folder.path)
                 count_as_used(trainer)
@@ -168,12 +181,12 @@ class CodecRun:
         if self.ranks.is_main:
             about = describe_run(self.folder.path, self.trainer.images_seen)
             save_image(side_by_side(images[:SHOWN], originals[:SHOWN]), file, at_least=512, text=about)
-        return Reconstructions(file, *quality_of(images, originals))
+        return Reconstructions(file, *quality_of(images, originals), *slopes_of(self._averaged, originals))
 
     @torch.no_grad()
     def _fill_average(self) -> None:
         """Give the saved codec the averaged weights, and standardise its x by training images."""
-        self.trainer.ema.copy_into(CodecLearner(self._averaged), self.trainer.module)
+        self.trainer.ema.copy_into(self._copy, self.trainer.module)
         self._averaged.standardise(evenly_spaced(self.data.train, MEASURED))
 
     def _save_checkpoint(self) -> Saving:
@@ -199,7 +212,7 @@ class CodecRun:
         self.folder.check_is_run_or_empty()
         self._check_is_codec()
         if self.folder.settings_file.is_file():
-            conflicts = self.settings.conflicts(Settings.read(self.folder.settings_file))
+            conflicts = self.settings.conflicts(with_whole_spec(Settings.read(self.folder.settings_file)))
             conflicts = {name: pair for name, pair in conflicts.items() if name in USED}
             if conflicts:
                 raise other_settings(self.folder.path, conflicts, has_model=False)
@@ -228,6 +241,13 @@ class CodecRun:
             seconds=self.trainer.seconds,
             signal=self.trainer.stopped_by if why == "stopped" else 0,
         )
+
+
+def _judgement(images_seen: int, found: Reconstructions) -> dict[str, float]:
+    """What is known of a trained codec, as a line of `metrics.jsonl`."""
+    line = {"images_seen": images_seen, "psnr": found.psnr, "ssim": found.ssim}
+    slopes = {"latent_slope": found.latent_slope, "image_slope": found.image_slope}
+    return line | {name: slope for name, slope in slopes.items() if isfinite(slope)}
 
 
 @contextmanager

@@ -38,6 +38,14 @@ class DataRead:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """Images are encoded by a codec, before a model of its latents is trained: as `Reading`, mirror images counted."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """Plan of a run: what will be trained.
 
@@ -66,17 +74,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class CodecPlan:
-    """Plan of a codec's run: what will be trained.
+    """Plan of a codec's run, as `Plan`.
 
     Attributes:
-        folder: Folder of the run.
-        settings: Resolved settings.
-        data: The images.
-        parameters: Number of trained parameters.
         x_shape: Channels, height and width of an encoded image.
-        images_seen: Images seen before this start; 0 for a new run.
-        seconds: Seconds of training before this start.
-        share: Share of the budget that is used.
     """
 
     folder: Path
@@ -150,12 +151,16 @@ class Reconstructions:
         psnr: Mean peak signal-to-noise ratio of the reconstructions, in decibels.
         ssim: Mean structural similarity, 1 for equal images.
         images: Number of images over which these are means.
+        latent_slope: Slope of the power spectrum of their latents; nan if there are too few frequencies.
+        image_slope: That of the images, over the same frequencies.
     """
 
     file: Path
     psnr: float
     ssim: float
     images: int
+    latent_slope: float
+    image_slope: float
 
 
 @dataclass(frozen=True)
@@ -276,14 +281,10 @@ class End:
 
 @dataclass(frozen=True)
 class CodecEnd:
-    """Training of a codec has ended, and everything is saved.
+    """Training of a codec has ended, and everything is saved, as `End`.
 
     Attributes:
-        why: "done"; "stopped" by a signal; "finished before": the budget was used up when the run was opened.
         folder: Folder of the run, with the codec unless it was stopped.
-        images_seen: Images seen in all.
-        seconds: Seconds of training in all.
-        signal: Number of the signal that stopped the run, or 0.
     """
 
     why: Why
@@ -294,6 +295,6 @@ class CodecEnd:
 
 
 Event = (
-    Reading | DataRead | Stage | CodecPlan | Plan | Measured | Note | Grid | Reconstructions | Epoch | HeldOut | Score
-    | Saving | Step | CodecEnd | End
+    Reading | DataRead | Stage | CodecPlan | Plan | Measured | Note | Encoding | Grid | Reconstructions | Epoch
+    | HeldOut | Score | Saving | Step | CodecEnd | End
 )  # fmt: skip

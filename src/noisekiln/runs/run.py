@@ -32,7 +32,7 @@ from noisekiln.runs.save_job import SaveJob
 from noisekiln.runs.scoring import Scoring
 from noisekiln.runs.start_notes import start_notes
 from noisekiln.runs.step_changes import StepChanges
-from noisekiln.runs.trial_run import check_memory_and_compilation
+from noisekiln.runs.trial_run import prepare_training
 from noisekiln.runs.undertrained import about_short_budget, about_undertrained_model
 from noisekiln.training.background import BackgroundWriter
 from noisekiln.training.compiling import NetworkCompiler
@@ -134,8 +134,8 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """Problems at the start that do not prevent training, one line each."""
-        conditioner = self.learner.diffusion.conditioner
-        unused = about_conditions(self.settings.cond, self.data, conditioner, auto=self._auto_cond)
+        reader = self.learner.diffusion.conditioner
+        unused = about_conditions(self.settings.cond, self.data, reader, auto=self._auto_cond)
         damaged = [self.held_out.damage] if self.held_out.damage else []
         return [*self.settings.notes, *self.opened.warnings, *damaged, *unused, *self.compiler.failures]
 
@@ -162,9 +162,7 @@ class Run:
     def steps(self, interrupt: Interrupt | None = None) -> Generator[Report]:
         """Train, yielding the report of every step; see `events`."""
         with closing(self.events(interrupt)) as events:
-            for event in events:
-                if isinstance(event, Step):
-                    yield event.report
+            yield from (event.report for event in events if isinstance(event, Step))
 
     def events(self, interrupt: Interrupt | None = None) -> Generator[Event]:
         """Train, yielding events, while files are written; everything is saved at the end, or after a signal.
@@ -213,7 +211,8 @@ class Run:
         self.ranks.barrier()  # no process writes while another still removes old files
         settings, trainer, folder = self.settings, self.trainer, self.folder
         check_ranks_agree(folder.path, self.ranks, trainer.images_seen, self.data.fingerprint, settings.timeout)
-        check_memory_and_compilation(trainer, self.compiler, self.grids, self.failures)
+        if not (yield from prepare_training(trainer, self.compiler, self.grids, self.failures, interrupt)):
+            return  # nothing has changed that would have to be saved
         yield from self._changes.notes()
         yield from map(Note, [*self.pictures.start(), *self.scoring.start()])
         due = DueActions(settings, self.intervals, trainer)

@@ -26,6 +26,7 @@ from noisekiln.machine.lock import Lock
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import load_codec, save_codec
 from noisekiln.paths import expand_home
+from noisekiln.plan.codec_training import with_whole_spec
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import START, TEACHER, keep_model, load_start, load_teacher, moved_models
@@ -205,7 +206,7 @@ class RunFolder:
                 f"{self.path} holds a run without its checkpoints: it would start again and overwrite its files. "
                 "Restore the checkpoints from a backup, or give another `out` for a new run."
             )
-        before = Settings.read(self.settings_file).with_absolute_paths()
+        before = with_whole_spec(Settings.read(self.settings_file).with_absolute_paths())
         resumed = settings.resuming(before)
         check_specs(asdict(resumed), consent, self.settings_file)
         resolved = resolve(resumed, data, base, codec)

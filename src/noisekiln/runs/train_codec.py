@@ -30,6 +30,7 @@ def train_codec(
     data: Any,
     *,
     factor: int | None = None,
+    adversarial: float | None = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
     intervals: Intervals = Intervals(),
@@ -42,6 +43,7 @@ def train_codec(
     Args:
         data: Images, as in `train`.
         factor: Pixels of a side that become one position of x: 2, 4 or 8; by default chosen by the size of the images.
+        adversarial: Weight of a correction by a discriminator in the second half of training; by default there is none.
         out: Folder of the codec; by default ``runs/NAME-codec``.
         watch: Callback for every event (see `noisekiln.runs.events`); by default, notes become Python warnings.
         intervals: Intervals of logs, pictures and checkpoints.
@@ -57,13 +59,13 @@ def train_codec(
     watch, values = watch_of_this_process(watch), dict(settings)
     size = values.pop("size", None)
     chosen = Settings.of(**paths_as_text(all_plain(values)))
-    _check_before_reading(chosen, factor, out)
+    _check_before_reading(chosen, factor, adversarial, out)
     images = read_images(data, GENERATE, size=size, progress=lambda done, total: watch(Reading(done, total)))
     watch(DataRead(images))
     folder = expand_home(out) if out else Path("runs") / f"{images.name}-codec"
     if torchrun.rank() == 0:
         RunFolder(folder).check_free()
-    codec = chosen.codec or default_codec(images.size, factor)
+    codec = chosen.codec or default_codec(images.size, factor, adversarial or 0.0)
     name = str(data) if isinstance(data, str | Path) else images.name
     run = CodecRun(chosen.replace(codec=codec, road=LATENT, data=name), images, folder, intervals=intervals)
     with Interrupt() as interrupt:
@@ -76,7 +78,9 @@ def train_codec(
     return trained
 
 
-def _check_before_reading(settings: Settings, factor: int | None, out: str | Path | None) -> None:
+def _check_before_reading(
+    settings: Settings, factor: int | None, adversarial: float | None, out: str | Path | None
+) -> None:
     """Raise ValueError for what is wrong without a look at the images."""
     check_components(settings)
     if is_folder(settings.codec):
@@ -84,11 +88,15 @@ def _check_before_reading(settings: Settings, factor: int | None, out: str | Pat
             f"`codec={settings.codec}` is a folder. Give it as `out` to resume a codec, or give the codec to train, "
             "such as autoencoder(factor=4)."
         )
-    if factor is not None and settings.codec is not None:
-        raise ValueError(f"`factor={factor}` and `codec={settings.codec}` both say what to train. Omit one of them.")
+    for name, value in (("factor", factor), ("adversarial", adversarial)):
+        if value is not None and settings.codec is not None:
+            raise ValueError(f"`{name}={value}` and `codec={settings.codec}` both say what to train. Omit one of them.")
     if factor is not None:
         check_argument("factor", factor, int)
         Autoencoder(factor=factor)  # raises for a factor that there is not
+    if adversarial is not None:
+        check_argument("adversarial", adversarial, float)
+        Autoencoder(adversarial=adversarial)  # raises for a negative one
     if out is not None:
         check_argument("out", out, Path)
         RunFolder(expand_home(out)).check_is_run_or_empty()
