@@ -11,7 +11,7 @@ from noisekiln.conditioners.language.captions import captions_of, clauses_of, sh
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
 from noisekiln.conditioners.language.prompt import Caption, brackets_without_weight, read_prompt, with_negative
 from noisekiln.conditioners.language.spelling import meant_word
-from noisekiln.conditioners.language.synonyms import SYNONYMS
+from noisekiln.conditioners.language.synonyms import ADJECTIVES, NOUNS, synonyms_of
 from noisekiln.conditioners.text import Text
 from noisekiln.data import DataSet, Split, load
 from noisekiln.plan.build import make_learner
@@ -188,8 +188,19 @@ def test_a_synonym_of_a_prompt_is_read_as_the_known_word():
     assert not old.encode(["crimson"]).any()
 
 
+def test_a_plural_is_its_own_word_before_it_is_a_synonym():
+    assert synonyms_of(("cat", "kitten"))["kittens"] == "kitten"
+    assert synonyms_of(("hat", "caps"))["cap"] == "caps"
+    assert synonyms_of(("cats",)) | {"kitten": "cats", "cat": "cats"} == synonyms_of(("cats",))
+    assert "reds" not in synonyms_of(("red",)), "adjectives have no plural"
+    assert (
+        not {"top", "jet", "cross", "briefs", "cardinal", "olive"}
+        & synonyms_of(("shirt", "black", "angry", "short")).keys()
+    )
+
+
 def test_no_word_stands_twice_in_a_line_of_synonyms():
-    for line in SYNONYMS.strip().split("\n"):
+    for line in (ADJECTIVES + NOUNS).replace("\n\n", "\n").strip().split("\n"):
         assert len(set(line.split())) == len(line.split()) > 1, line
 
 
