@@ -9,10 +9,10 @@ demo: $(VENV)/.installed ## train on the bundled portraits and sample from promp
 	$(VENV)/bin/noisekiln demo $(DEMO)
 
 test: $(VENV)/.installed-test ## run the test suite in two processes (about six minutes on two cores)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 quick: $(VENV)/.installed-test ## run the tests for daily work: all but the slow ones
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(TESTS)
 
 lint: $(VENV)/.installed-test ## style and types
 	$(VENV)/bin/ruff check .
