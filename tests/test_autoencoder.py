@@ -459,6 +459,18 @@ def test_python_gets_the_codec(squares, tmp_path):
     assert corrected.adversarial == 0.1
 
 
+def test_a_codec_of_an_earlier_default_is_resumed_unless_another_is_requested(squares, tmp_path):
+    settings = {"images": 16, "batch_size": 8, "watch": lambda event: None, "out": tmp_path}
+    earlier = "autoencoder(factor=2,channels=3,width=16)"  # the default has four
+    nk.train_codec(squares, codec=earlier, **settings)
+    assert nk.train_codec(squares, **settings).x_channels == 3  # finished
+    longer = settings | {"images": 24}
+    assert nk.train_codec(squares, factor=2, **longer).x_channels == 3
+    for other in ({"factor": 4}, {"adversarial": 0.1}, {"codec": default_codec((12, 14))}):
+        with pytest.raises(ValueError, match="other settings"):
+            nk.train_codec(squares, **longer, **other)
+
+
 def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
     words = ("codec", "train", squares, "--factor", 2, "--images", 32, "--batch", 8, "--out", tmp_path / "codec")
     result = cli(*words)
