@@ -100,9 +100,11 @@ def generate_on_ranks(
         progress = model.generate(conditions[own], seeds=seeds[own], batch_size=own.stop - own.start, **shared)
         return _gathered(progress, ranks, len(share), len(part))
 
-    if batch_size is None:
-        batch_size = _fitting_everywhere(model, conditions, seeds, ranks, source, options)
-    return generate_in_batches(generate, len(conditions), batch_size * ranks.world_size)
+    def on_all() -> int:
+        return ranks.world_size * _fitting_everywhere(model, conditions, seeds, ranks, source, options)
+
+    size = on_all if batch_size is None else batch_size * ranks.world_size
+    return generate_in_batches(generate, len(conditions), size)
 
 
 def _fitting_everywhere(
