@@ -154,6 +154,21 @@ def test_processes_sample_as_many_images_as_each_of_them_holds():
     assert [len(each.x) for each in progress if each.finished] == [2, 2]
 
 
+def test_a_process_without_memory_for_the_trial_keeps_no_other_waiting(free: Free, monkeypatch: pytest.MonkeyPatch):
+    model = tiny(None)
+    errors: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another one")]
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(model, "trial_step", fail)
+    free(0)
+    progress = generate_on_ranks(model, [None] * 4, range(4), Smaller(0, 2), batch_size=None, steps=2)
+    assert [len(each.x) for each in progress if each.finished] == [2, 2]
+    with pytest.raises(RuntimeError, match="another one"):
+        next(generate_on_ranks(model, [None] * 4, range(4), Smaller(0, 2), batch_size=None, steps=2))
+
+
 @pytest.fixture
 def trials(free: Free, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each trial of a step, of which every one is said to fill the memory."""
