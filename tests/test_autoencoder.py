@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.components.spec import build
 from noisekiln.data import DataSet, load
 from noisekiln.machine.interrupt import Interrupt
+from noisekiln.machine.memory import bytes_allocated_by
 from noisekiln.metrics.spectrum import spectrum_slope
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
+from noisekiln.monitor.measure import measure_codec
 from noisekiln.monitor.reconstruction import slopes_of
 from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
@@ -316,6 +319,19 @@ def test_the_correction_has_a_share_of_the_gradient_and_starts_in_the_second_hal
         assert pull.flatten(1).norm(dim=1).tolist() == pytest.approx((expected * own.flatten(1).norm(dim=1)).tolist())
 
 
+def test_the_discriminator_counts_in_memory_and_operations_before_it_starts(data):
+    rows = torch.from_numpy(draw(2, 16, 16)), torch.randn(2, 8, 8, 8)
+    plain, learner = CodecLearner(random_autoencoder(2)), CodecLearner(random_autoencoder(2, adversarial=0.3))
+    without, allocated = (bytes_allocated_by(partial(each, *rows)) for each in (plain, learner))
+    image = torch.zeros(2, 3, 16, 16)
+    seen = bytes_allocated_by(lambda: (learner.discriminator(image), learner.discriminator(image)))
+    assert allocated >= without + seen
+    plain_settings = resolve_codec_settings(SETTINGS, data)
+    settings = plain_settings.replace(codec=plain_settings.codec.replace("adversarial=0.0", "adversarial=0.1"))
+    before, after = (measure_codec(each, data, seconds=0.0).flops_per_image for each in (plain_settings, settings))
+    assert after > before
+
+
 def test_rows_depend_on_the_images_seen_alone(data):
     codec = Autoencoder(2, 4, 16, image_channels=3)
     batches = CodecBatches(codec, data.train, 0, "cpu")
@@ -457,6 +473,18 @@ def test_python_gets_the_codec(squares, tmp_path):
         nk.train_codec(squares, factor=3, images=16, out=tmp_path / "other")
     corrected = nk.train_codec(squares, factor=2, adversarial=0.1, **settings | {"out": tmp_path / "corrected"})
     assert corrected.adversarial == 0.1
+
+
+def test_a_codec_of_an_earlier_default_is_resumed_unless_another_is_requested(squares, tmp_path):
+    settings = {"images": 16, "batch_size": 8, "watch": lambda event: None, "out": tmp_path}
+    earlier = "autoencoder(factor=2,channels=3,width=16)"  # the default has four
+    nk.train_codec(squares, codec=earlier, **settings)
+    assert nk.train_codec(squares, **settings).x_channels == 3  # finished
+    longer = settings | {"images": 24}
+    assert nk.train_codec(squares, factor=2, **longer).x_channels == 3
+    for other in ({"factor": 4}, {"adversarial": 0.1}, {"codec": default_codec((12, 14))}):
+        with pytest.raises(ValueError, match="other settings"):
+            nk.train_codec(squares, **longer, **other)
 
 
 def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):

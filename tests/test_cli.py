@@ -34,7 +34,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
 from noisekiln.runs.environment import version_of
-from noisekiln.runs.events import Saving
+from noisekiln.runs.events import Encoding, Reading, Saving
 from noisekiln.training import checkpoints
 from noisekiln.training.batches import Batch
 from noisekiln.uses.request import SampleOptions
@@ -677,6 +677,15 @@ def test_a_second_ctrl_c_says_that_what_was_saved_is_intact(capsys: pytest.Captu
         with pytest.raises(typer.Exit if saved else KeyboardInterrupt), watcher:
             raise KeyboardInterrupt
         assert ("what was saved before is intact" in capsys.readouterr().out) == saved
+
+
+def test_one_bar_at_a_time_shows_what_is_done_with_images():
+    watcher = Watcher()
+    for event, said in ((Reading(3, 3), "reading images"), (Encoding(1, 3), "encoding images")):
+        watcher(event)
+        [task] = watcher._reading.tasks
+        assert (task.description, task.completed, task.total) == (said, event.done, 3)
+    watcher(Encoding(3, 3))
 
 
 @pytest.mark.slow  # processes

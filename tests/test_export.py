@@ -19,7 +19,7 @@ import noisekiln as nk
 from noisekiln.components.spec import build
 from noisekiln.components.spec_paths import without_folders
 from noisekiln.conditions import Cond
-from noisekiln.files.card_file import stated_license
+from noisekiln.files.card_file import read_card, stated_license
 from noisekiln.files.hub import HubUnreachable
 from noisekiln.interop.exporting import export
 from noisekiln.interop.model_code import model_code
@@ -28,6 +28,7 @@ from noisekiln.interop.source_extract import extract_source, name_of_class
 from noisekiln.interop.to_onnx import sampling_table, write_onnx_folder
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
+from noisekiln.plan.source_models import keep_model
 from noisekiln.runs.model_card import model_card, rewrite_card
 from noisekiln.runs.run_summary import ModelFacts, RunSummary
 
@@ -340,6 +341,28 @@ def test_the_card_names_what_a_model_was_made_from_and_its_licence(class_run, pe
     card = push(tmp_path / "tuned", "anna/tuned", dry_run=True).card
     assert front_matter(card)["base_model"] == ["anna/base"]
     assert "`hf:anna/base@v2`, whose licence is unknown here: look at the model's page." in card
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "is_run", "found"),
+    [
+        ("run", "run/model", True, True),
+        ("run/model", "run/model", True, True),
+        ("run/model-best", "run/model-best", True, True),
+        ("repository", "repository/model", False, True),  # which was named, and is no run
+        ("data/model", "data/model", False, False),
+        ("data/model-x", "data/model-x", False, False),
+        ("run/model-x", "run/model-x", True, False),
+    ],
+)
+def test_the_card_of_a_model_is_none_that_lies_beside_it_by_chance(source, model, is_run, found, tmp_path):
+    trained().save(tmp_path / model)
+    above = tmp_path / model.partition("/")[0]
+    (above / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    if is_run:
+        (above / "run.yaml").touch()
+    keep_model(nk.load(tmp_path / source), str(tmp_path / source), tmp_path / "start")
+    assert stated_license(read_card(tmp_path / "start")) == ("mit" if found else "")
 
 
 def test_the_example_of_a_card_is_a_prompt_of_frequent_words_and_safe_in_a_shell():

@@ -140,6 +140,15 @@ def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
     assert (tmp_path / "codec" / "codec.safetensors").read_bytes() == before
 
 
+def test_a_run_with_the_codec_of_an_earlier_default_is_resumed(trained, data):
+    folder, _ = trained  # whose codec is smaller than the default
+    run = open_run(SETTINGS.replace(codec=None, road="auto"), data, folder)
+    assert [type(part).__name__ for _, part in run.parts()] == ["Run"]
+    assert run.open_model().settings.codec == LatentRun(SETTINGS, data, folder).settings.codec
+    with pytest.raises(ValueError, match="other settings"):
+        open_run(SETTINGS.replace(codec="autoencoder(factor=2)"), data, folder).open_model()
+
+
 def test_a_folder_stays_on_its_road(trained, data):
     folder, _ = trained
     auto = SETTINGS.replace(road="auto")

@@ -22,6 +22,7 @@ from noisekiln.model.sampling import Progress
 from noisekiln.session import live_preview
 from noisekiln.session.live_preview import MOST_IMAGES, SECONDS, SHARE, LivePreview
 from noisekiln.session.session import Session
+from noisekiln.session.write_samples import write_batches
 from test_tasks import tiny
 
 
@@ -197,6 +198,27 @@ def test_one_process_writes_it_and_an_interruption_removes_it(
         show(progress, session, Stopped(rank, 2))
     assert seen == ([True, True] if rank == 0 else [])
     assert not (tmp_path / "o").exists()
+
+
+def test_a_preview_that_another_program_keeps_open_costs_no_image_and_no_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    unlink = Path.unlink
+
+    def refuse(file: Path, missing_ok: bool = False) -> None:
+        if file.name == PREVIEW:
+            raise PermissionError(13, "The process cannot access the file")
+        unlink(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(2):  # the second time, the preview of the first is there
+        samples = SampleFolder(tmp_path)
+        for each in write_batches(tiny(None).generate(2, steps=2), samples, lambda batch: [{"seed": 0}] * 2):
+            samples.write_preview(each.images().numpy())
+        assert {file.name for file in tmp_path.iterdir()} == {
+            "00000.png", "00001.png", "grid.png", "samples.json", PREVIEW,
+        }  # fmt: skip
+        (tmp_path / "grid.png").unlink()
 
 
 def test_a_folder_that_a_killed_process_left_can_be_used(tmp_path: Path):

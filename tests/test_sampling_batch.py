@@ -1,19 +1,24 @@
 """Images sampled at once: as many as memory holds, for the same images; the choice costs next to nothing."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.memory import free_bytes, peak_bytes_of
 from noisekiln.model import sampling_batch
 from noisekiln.model.cascade import Cascade
 from noisekiln.model.model import Model
 from noisekiln.model.sampling_batch import SHARE, largest_sampling_batch
+from noisekiln.session.session import Session
 from noisekiln.session.write_samples import generate_on_ranks
 from noisekiln.tasks.upscale import Upscale
+from noisekiln.uses.interpolation import interpolate
 from test_tasks import tiny
 
 CPU = torch.device("cpu")
@@ -147,6 +152,73 @@ def test_processes_sample_as_many_images_as_each_of_them_holds():
     model = tiny(None)
     progress = generate_on_ranks(model, [None] * 4, range(4), Smaller(0, 2), batch_size=None, steps=2)
     assert [len(each.x) for each in progress if each.finished] == [2, 2]
+
+
+def test_a_process_without_memory_for_the_trial_keeps_no_other_waiting(free: Free, monkeypatch: pytest.MonkeyPatch):
+    model = tiny(None)
+    errors: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another one")]
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(model, "trial_step", fail)
+    free(0)
+    progress = generate_on_ranks(model, [None] * 4, range(4), Smaller(0, 2), batch_size=None, steps=2)
+    assert [len(each.x) for each in progress if each.finished] == [2, 2]
+    with pytest.raises(RuntimeError, match="another one"):
+        next(generate_on_ranks(model, [None] * 4, range(4), Smaller(0, 2), batch_size=None, steps=2))
+
+
+@pytest.fixture
+def trials(free: Free, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each trial of a step, of which every one is said to fill the memory."""
+    free(0)
+    done: list[int] = []
+    monkeypatch.setattr(sampling_batch, "peak_bytes_of", lambda trial: done.append(1) or 1)
+    return done
+
+
+@pytest.mark.parametrize("kind", ["model", "cascade", "processes"])
+def test_memory_is_tried_by_the_first_step_and_not_by_the_call(trials: list[int], kind: str):
+    model = tiny(None)
+    cascade = Cascade([tiny(None), tiny(Upscale(2), size=(16, 16))]).eval()
+    requests: dict[str, Callable[..., Any]] = {
+        "model": partial(model.generate, 4),
+        "cascade": partial(cascade.generate, 4),
+        "processes": partial(generate_on_ranks, model, [None] * 4, range(4), Smaller(0, 2), batch_size=None),
+    }
+    progress = requests[kind](steps=2)
+    assert not trials
+    assert len(next(progress).x) == 1
+    assert trials
+    trials.clear()
+    for wrong in ({"steps": 0}, {"sampler": "nothing"}, {"guidance": "nothing"}, {"precision": "nothing"}):
+        with pytest.raises(ValueError, match=r"nothing|steps"):
+            requests[kind](**wrong)
+    assert not trials
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_memory_is_tried(
+    trials: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(folder: SampleFolder) -> None:
+        raise ValueError(f"{folder.path} cannot be written")
+
+    monkeypatch.setattr(SampleFolder, "create", refuse)
+    progress = Session(tiny(None), tmp_path / "o").sample([None] * 4, range(4))
+    with pytest.raises(ValueError, match="cannot be written"):
+        next(progress)
+    assert not trials
+
+
+def test_options_of_an_interpolation_are_checked_without_a_trial(trials: list[int]):
+    model = tiny(None)
+    progress = interpolate(model, [1, 2], frames=2, steps=2)
+    with pytest.raises(ValueError, match="nothing"):
+        interpolate(model, [1, 2], frames=2, sampler="nothing")
+    assert not trials
+    assert [len(each.x) for each in progress if each.finished] == [1, 1, 1]
+    assert len(trials) == 1
 
 
 def test_memory_that_a_gpu_has_cached_is_free(monkeypatch: pytest.MonkeyPatch):

@@ -38,14 +38,15 @@ class CodecLearner(nn.Module):
         codec: Autoencoder to train.
 
     Attributes:
-        share: Share of the budget that is used; to be set before every step, as the discriminator starts late.
+        share: Share of the budget that is used; to be set before every step, as the discriminator starts late. At
+            first it is 1: where memory and speed are measured, the discriminator counts.
     """
 
     def __init__(self, codec: Autoencoder) -> None:
         super().__init__()
         self.codec = codec
         self.discriminator = PatchDiscriminator(codec.image_channels) if codec.adversarial else None
-        self.share = 0.0
+        self.share = 1.0
 
     def forward(self, pixels: Tensor, noise: Tensor) -> ReconstructionLoss:
         """The loss of some rows of `CodecBatches`; x is standardised over these rows."""
@@ -73,12 +74,14 @@ class CodecLearner(nn.Module):
         Earlier, the discriminator has a gradient of 0: processes wait for that of every weight.
         """
         nothing = torch.zeros_like(loss)
-        if self.discriminator is None or not torch.is_grad_enabled():
+        if self.discriminator is None:
             return nothing
         if self.share < ADVERSARIAL_FROM:
             return nothing + 0 * torch.stack([weight.sum() for weight in self.discriminator.parameters()]).sum()
         weight = min(1.0, (self.share - ADVERSARIAL_FROM) / (ADVERSARIAL_WHOLE - ADVERSARIAL_FROM))
         judged = self.discriminator.judge(image, target)
+        if not torch.is_grad_enabled():  # its memory is counted
+            return nothing
         [own] = torch.autograd.grad(loss.sum(), image, retain_graph=True)
         pull = self.codec.adversarial * weight * scaled_like(judged.pull, own)
         return only_gradient((pull * image).flatten(1).sum(1) + judged.loss)

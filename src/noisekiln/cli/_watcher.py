@@ -96,6 +96,8 @@ class Watcher:
     def _show_progress(self, what: str, done: int, total: int) -> None:
         """Show what is done with images before training, on a bar that goes away."""
         if all(task.description != what for task in self._reading.tasks):
+            for task in self._reading.tasks:  # what was done before
+                self._reading.remove_task(task.id)
             self._reading.add_task(what, text="")
             self._reading.start()
         self._reading.update(self._reading.tasks[-1].id, completed=done, total=total)

@@ -13,11 +13,11 @@ FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL
 NONE_STATED = ("unknown", "")
 
 
-def read_card(folder: Path) -> str:
-    """The text of the card in a model's folder, or in that of its run; "" without one that can be read."""
-    for place in (folder, *([folder.parent] if folder.name.startswith("model") else [])):
+def read_card(*folders: Path) -> str:
+    """The text of the card in the first of these folders that holds one; "" without one that can be read."""
+    for folder in folders:
         try:
-            return read_plain_text(place / CARD, MAX_BYTES)
+            return read_plain_text(folder / CARD, MAX_BYTES)
         except (OSError, ValueError):
             continue
     return ""

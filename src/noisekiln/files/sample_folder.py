@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,10 @@ class SampleFolder:
         save_image(_sheet(images), self.path / PREVIEW, at_least=512, text={"preview": True})
 
     def remove_preview(self) -> None:
-        """Remove the preview that `write_preview` wrote, if any."""
+        """Remove the preview that `write_preview` wrote, if any; one that another program keeps open may stay."""
         if self._has_preview:
-            (self.path / PREVIEW).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.path / PREVIEW).unlink(missing_ok=True)
             self._has_preview = False
 
     def look(self) -> None:
@@ -171,7 +172,8 @@ class SampleFolder:
     def _remove_earlier(self) -> None:
         """Remove the earlier samples. Their index stays until the new one replaces it: it says whose the others are."""
         for file in self.earlier:
-            file.unlink(missing_ok=True)
+            with suppress(OSError) if file.name == PREVIEW else nullcontext():  # which another program may keep open
+                file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
             if is_draft(entry) and _is_ours(entry.name[1:].rpartition(".")[0]):
                 remove_whatever(entry)  # a process was killed while it wrote this file

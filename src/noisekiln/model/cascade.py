@@ -21,7 +21,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.generate import Conditions, generate_in_batches, resolve_seeds, with_used
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
-from noisekiln.model.sampling_batch import largest_sampling_batch, numbers_of_image
+from noisekiln.model.sampling_batch import fitting_batch, numbers_of_image
 from noisekiln.paths import expand_home
 from noisekiln.samplers.base import Sampler
 from noisekiln.schedules.base import Schedule
@@ -85,11 +85,9 @@ class Cascade(Model):
         def trial(count: int) -> None:
             self.trial_step(values[:count], seeds=seeds[:count], guidance=guidance, **options)
 
-        if batch_size is None:
-            batch_size = largest_sampling_batch(
-                trial, len(values), numbers_of_image(self.codec, self.size), self.device
-            )
-        return with_used(generate_in_batches(generate, len(values), batch_size), None)
+        numbers = numbers_of_image(self.codec, self.size)
+        size = fitting_batch(trial, len(values), numbers, self.device) if batch_size is None else batch_size
+        return with_used(generate_in_batches(generate, len(values), size), None)
 
     def trial_step(self, conditions: Sequence[Any], **options: Any) -> None:
         """The first step of every stage with some images, and their decoding; later stages start from black images."""

@@ -37,7 +37,8 @@ from noisekiln.model.generate import (
 from noisekiln.model.guided import guided
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress, Sampling, UsedSampling, WrapDenoiser
-from noisekiln.model.sampling_batch import largest_sampling_batch, numbers_of_image
+from noisekiln.model.sampling_batch import fitting_batch, numbers_of_image
+from noisekiln.model.sampling_request import SamplingRequest
 from noisekiln.model.saving import Parts, load_parts, save_parts
 from noisekiln.model.strength import levels_from
 from noisekiln.model.task_source import check_source, condition_image, output_size
@@ -117,47 +118,70 @@ class Diffusion(Model):
             ValueError: For an invalid condition or setting; raised by this call.
         """
         values, seeds = resolve_seeds(conditions, seed, seeds)
-        steps, guidance, strength = plain(steps), plain(guidance), plain(strength)
-        size = None if size is None else height_and_width(size)
         self.check_conditions(values)
-        method: Sampler = build(Sampler, sampler or self.sampling.sampler)
-        path: Schedule = build(Schedule, schedule or self.sampling.schedule)
-        steps = self.sampling.steps if steps is None else steps
-        levels = self.levels(path, steps, 1.0 if start is None else strength)
-        guide = guidance_of(self.sampling.guidance if guidance is None else guidance)
+        used = self._used(sampler, plain(steps), plain(guidance), schedule)
+        levels = self.levels(used.schedule, used.steps, 1.0 if start is None else plain(strength))
         precision = choose_precision(precision, self.device.type)
         source = check_source(self.task, source, len(values), self.codec.image_channels)
-        size = size or output_size(self.task, source, self.size)
+        size = self._checked_size(size, source)
+        for name, x in (("start", start), ("noise", noise)):
+            check_rows(x, (self.codec.x_channels, *self.codec.x_size(size)), len(values), name)
+        request = SamplingRequest(values, seeds, used, levels, size, precision, start, noise, source, wrap_denoiser)
+        return with_used(self._generate(request, batch_size), used)
+
+    def _generate(self, request: SamplingRequest, batch_size: int | None) -> Iterator[Progress]:
+        """All images of a request, in batches of so many, or of as many as memory holds."""
+        generate, count = partial(self._generate_batch, request), len(request.conditions)
+
+        def trial(count: int) -> None:
+            next(generate(range(count))).images()
+
+        numbers = numbers_of_image(self.codec, request.size)
+        size = fitting_batch(trial, count, numbers, self.device) if batch_size is None else batch_size
+        return generate_in_batches(generate, count, size)
+
+    def _generate_batch(self, request: SamplingRequest, part: range) -> Iterator[Progress]:
+        """The images of a request with these indices; what is invalid raises in this call."""
+        fresh, size, levels = SeededNoise([request.seeds[i] for i in part]), request.size, request.levels
+        image = None
+        if request.source is not None:
+            own = rows_of_batch(request.source, part).to(self.device)
+            image = condition_image(self.task, own, self.codec, self.size, fresh)
+        conditions = [request.conditions[i] for i in part]
+        denoise = self.bind(conditions, request.used.guidance, size, image, request.precision)
+        denoise = denoise if request.wrap_denoiser is None else wrapped(denoise, request.wrap_denoiser)
+        noise = fresh(self.empty_x(len(part), size)) if request.noise is None else rows_of_batch(request.noise, part)
+        if request.start is None:
+            x = levels[0].norm * noise
+        else:
+            x = renoise(rows_of_batch(request.start, part), CLEAN, levels[0], noise)
+        decode = partial(self.codec.decode, size=size)
+        return generate_batch(denoise, request.used.sampler, levels, x, fresh, decode)
+
+    def _used(
+        self,
+        sampler: str | Sampler | None,
+        steps: int | None,
+        guidance: float | str | Guidance | None,
+        schedule: str | Schedule | None,
+    ) -> UsedSampling:
+        """The settings of a call, and the model's own for those that are None."""
+        own = self.sampling
+        return UsedSampling(
+            sampler=build(Sampler, sampler or own.sampler),
+            steps=own.steps if steps is None else steps,
+            guidance=guidance_of(own.guidance if guidance is None else guidance),
+            schedule=build(Schedule, schedule or own.schedule),
+        )
+
+    def _checked_size(self, size: Size | None, source: Tensor | None) -> Size:
+        """Height and width of the images of a request: as requested, or as its source has them, or the model's."""
+        size = output_size(self.task, source, self.size) if size is None else height_and_width(size)
         if size != self.size:
             if source is None:
                 windows(size, self.size)  # raises if they do not cover it, or are too many
             check_image_size(self.codec, size, self.device)
-        shape = (self.codec.x_channels, *self.codec.x_size(size))
-        for name, x in (("start", start), ("noise", noise)):
-            check_rows(x, shape, len(values), name)
-
-        def generate(part: range) -> Iterator[Progress]:
-            fresh = SeededNoise([seeds[i] for i in part])
-            image = None
-            if source is not None:
-                own = rows_of_batch(source, part).to(self.device)
-                image = condition_image(self.task, own, self.codec, self.size, fresh)
-            denoise = self.bind([values[i] for i in part], guide, size, image, precision)
-            denoise = denoise if wrap_denoiser is None else wrapped(denoise, wrap_denoiser)
-            first = fresh(self.empty_x(len(part), size)) if noise is None else rows_of_batch(noise, part)
-            if start is None:
-                x = levels[0].norm * first
-            else:
-                x = renoise(rows_of_batch(start, part), CLEAN, levels[0], first)
-            return generate_batch(denoise, method, levels, x, fresh, partial(self.codec.decode, size=size))
-
-        if batch_size is None:
-            numbers = numbers_of_image(self.codec, size)
-            batch_size = largest_sampling_batch(
-                lambda count: next(generate(range(count))).images(), len(values), numbers, self.device
-            )
-        progress = generate_in_batches(generate, len(values), batch_size)
-        return with_used(progress, UsedSampling(method, steps, guide, path))
+        return size
 
     def levels(
         self, schedule: str | Schedule | None = None, steps: int | None = None, strength: float = 1.0

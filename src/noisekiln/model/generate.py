@@ -65,7 +65,7 @@ class _LastEstimate:
 
 
 def generate_in_batches(
-    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int
+    generate: Callable[[range], Iterator[Progress]], count: int, batch_size: int | Callable[[], int]
 ) -> Iterator[Progress]:
     """One request of many images, batch after batch, with steps counted over all of them.
 
@@ -75,28 +75,37 @@ def generate_in_batches(
         generate: Function that samples the images with these indices as one batch; all batches have the same number of
             steps.
         count: Images in all.
-        batch_size: Images sampled at once; it changes only speed and memory.
+        batch_size: Images sampled at once; it changes only speed and memory. A function that finds it is called by the
+            first `next`, and this call prepares a batch of one image instead.
 
     Raises:
         ValueError: If there would be no image; errors of `generate` are passed on.
     """
-    size = plain(batch_size)
+    size = batch_size if callable(batch_size) else plain(batch_size)
     _check_count(count)
-    check_argument("batch_size", size, int)
-    if size < 1:
-        raise ValueError(f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common.")
-    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    if not callable(size):
+        check_argument("batch_size", size, int)
+        if size < 1:
+            raise ValueError(
+                f"`batch_size={size}`: at least one image is sampled at once. Give 1 or more; 64 is common."
+            )
     with torch.no_grad():
-        first = generate(parts[0])
-    return _joined(first, generate, parts, count)
+        first = generate(range(1 if callable(size) else min(size, count)))
+    return _joined(first, generate, count, size)
 
 
 @torch.no_grad()
 def _joined(
-    first: Iterator[Progress], generate: Callable[[range], Iterator[Progress]], parts: Sequence[range], count: int
+    first: Iterator[Progress],
+    generate: Callable[[range], Iterator[Progress]],
+    count: int,
+    batch_size: int | Callable[[], int],
 ) -> Iterator[Progress]:
+    known = not callable(batch_size)
+    size = batch_size() if callable(batch_size) else batch_size
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
     for number, part in enumerate(parts):
-        for progress in generate(part) if number else first:
+        for progress in first if known and number == 0 else generate(part):
             steps = progress.steps
             yield replace(
                 progress, step=number * steps + progress.step, steps=len(parts) * steps, start=part.start, count=count

@@ -14,6 +14,18 @@ SHARE = 0.5  # of the free memory that a batch may take: kernels need workspaces
 BYTES_PER_NUMBER = 16_000
 
 
+def fitting_batch(
+    trial: Callable[[int], object], count: int, numbers: int, device: torch.device
+) -> int | Callable[[], int]:
+    """Images to sample at once, or a function that finds their number by a trial, for `generate_in_batches`.
+
+    Arguments are those of `largest_sampling_batch`.
+    """
+    if _scarce_bytes(count, numbers, device) is None:
+        return _in_equal_batches(count, min(count, BATCH_SIZE))
+    return partial(largest_sampling_batch, trial, count, numbers, device)
+
+
 def largest_sampling_batch(trial: Callable[[int], object], count: int, numbers: int, device: torch.device) -> int:
     """Images to sample at once: those that fit into memory, at most 64, in batches of about equal size.
 
@@ -26,10 +38,19 @@ def largest_sampling_batch(trial: Callable[[int], object], count: int, numbers: 
         numbers: Numbers of an image, or of its x if those are more; see `numbers_of_image`.
         device: Device of the model.
     """
+    most, room = min(count, BATCH_SIZE), _scarce_bytes(count, numbers, device)
+    return _in_equal_batches(count, most if room is None else _images_that_fit(trial, most, room))
+
+
+def _scarce_bytes(count: int, numbers: int, device: torch.device) -> float | None:
+    """Bytes that a batch may take; None if the largest one takes fewer, or free memory is unknown."""
     most = min(count, BATCH_SIZE)
-    room = free_bytes(device) if most > 1 else None
-    if room is not None and most * numbers * BYTES_PER_NUMBER > SHARE * room:
-        most = min(most, _images_that_fit(trial, most, SHARE * room))
+    free = free_bytes(device) if most > 1 else None
+    return None if free is None or most * numbers * BYTES_PER_NUMBER <= SHARE * free else SHARE * free
+
+
+def _in_equal_batches(count: int, most: int) -> int:
+    """Images of each of as few batches as possible, with at most so many."""
     return -(-count // -(-count // max(most, 1))) if count else 1
 
 

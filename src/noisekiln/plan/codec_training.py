@@ -46,6 +46,29 @@ def default_codec(size: Size, factor: int | None = None, adversarial: float = 0.
     return describe(codec)
 
 
+def codec_of_run_or_default(
+    settings_file: Path, size: Size, factor: int | None = None, adversarial: float | None = None
+) -> str:
+    """The spec of the autoencoder that a run already trains, whose default was perhaps another one; else the default.
+
+    Args:
+        settings_file: `run.yaml` of the run; it need not exist.
+        size: Height and width of the images.
+        factor: The requested one, if any; a run with another is not resumed.
+        adversarial: The same for the weight of the correction.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    spec = Settings.read(settings_file).codec if settings_file.is_file() else None
+    if spec is not None and spec.startswith(name_of(Autoencoder)):
+        codec: Codec = build(Codec, spec)
+        assert isinstance(codec, Autoencoder)
+        if factor in (None, codec.factor) and adversarial in (None, codec.adversarial):
+            return spec
+    return default_codec(size, factor, adversarial or 0.0)
+
+
 def with_codec(settings: Settings, size: Size) -> Settings:
     """The settings with the codec to train, all of its own settings written out.
 

@@ -10,6 +10,7 @@ from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.card_file import CARD, read_card
+from noisekiln.files.hub import is_hub_name
 from noisekiln.files.model_folder import digest, model_folder, read_model_description, read_weights
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import checked_model_size
@@ -20,6 +21,7 @@ from noisekiln.pretrained.pipeline_folder import PipelineFolder, is_pipeline
 
 START = "start"  # folder in a run with a copy of its initial model, so that it can always be resumed
 TEACHER = "teacher"  # folder in a run with a copy of its teacher
+OF_RUN = ("model", "model-best")  # folders in a run whose card is that of the run
 Sides = int | tuple[int, int] | None
 
 
@@ -145,11 +147,17 @@ def _size_of_model(description: Mapping[str, object], place: str | Path) -> tupl
 
 
 def _card_of(source: str) -> str:
-    """The text of a model's card; "" without one."""
+    """The text of a model's card, which is that of its run or of its repository; "" without one."""
     try:
-        return read_card(expand_home(source) if is_pipeline(source) else model_folder(Path(source), offline=True))
+        if is_pipeline(source):
+            return read_card(expand_home(source))
+        folder, named = model_folder(Path(source), offline=True), expand_home(source)
     except ValueError:  # the model was deleted since it was read
         return ""
+    # The card beside a folder that is called so by chance is another's.
+    is_inside = folder.name == "model" and (is_hub_name(source) or folder.parent == named)
+    is_of_run = folder.name in OF_RUN and (folder.parent / "run.yaml").is_file()
+    return read_card(folder, *([folder.parent] if is_inside or is_of_run else []))
 
 
 def _load_kept(source: str | None, kept: Path, settings: Settings, allow_code: bool) -> Diffusion | None:

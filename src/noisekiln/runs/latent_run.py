@@ -18,7 +18,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import has_codec, load_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.plan.chosen_components import is_folder
-from noisekiln.plan.codec_training import find_trained_codec, with_codec
+from noisekiln.plan.codec_training import codec_of_run_or_default, find_trained_codec, with_codec
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.road import AUTO, CODEC_SHARE, LATENT, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
@@ -67,7 +67,8 @@ class LatentRun:
         requested = with_budget(settings).replace(road=LATENT)
         self.trained_before = self._trained_before(requested)
         spec = None if self.trained_before is None else _spec_of(self.trained_before)
-        requested = requested.replace(codec=spec or settings.codec)
+        codec = spec or settings.codec or codec_of_run_or_default(self.folder.settings_file, data.size)
+        requested = requested.replace(codec=codec)
         self.settings = requested if spec else with_codec(requested, data.size)
         if self.folder.data_file.is_file():
             self.folder.check_same_data(self.settings, data)

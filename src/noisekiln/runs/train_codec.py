@@ -13,7 +13,7 @@ from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.paths import expand_home
 from noisekiln.plan.chosen_components import check_components, is_folder
-from noisekiln.plan.codec_training import default_codec
+from noisekiln.plan.codec_training import codec_of_run_or_default
 from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.settings_by_name import SettingsByName
@@ -65,7 +65,7 @@ def train_codec(
     folder = expand_home(out) if out else Path("runs") / f"{images.name}-codec"
     if torchrun.rank() == 0:
         RunFolder(folder).check_free()
-    codec = chosen.codec or default_codec(images.size, factor, adversarial or 0.0)
+    codec = chosen.codec or codec_of_run_or_default(RunFolder(folder).settings_file, images.size, factor, adversarial)
     name = str(data) if isinstance(data, str | Path) else images.name
     run = CodecRun(chosen.replace(codec=codec, road=LATENT, data=name), images, folder, intervals=intervals)
     with Interrupt() as interrupt:

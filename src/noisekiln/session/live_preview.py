@@ -9,7 +9,7 @@ from noisekiln.machine.memory import is_out_of_memory
 from noisekiln.model.sampling import Progress
 
 SECONDS = 3.0  # between two previews, at least
-SHARE = 0.05  # of the time that previews take, at most
+SHARE = 0.05  # of the time, for all previews after the first together, at most
 MOST_IMAGES = 16
 
 

@@ -15,6 +15,7 @@ from noisekiln.errors import NotFinite
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
 from noisekiln.machine.lock import locked_in_place
+from noisekiln.machine.memory import is_out_of_memory, release_cached
 from noisekiln.model.generate import generate_in_batches
 from noisekiln.model.model import Model
 from noisekiln.model.sampling import Progress
@@ -100,9 +101,11 @@ def generate_on_ranks(
         progress = model.generate(conditions[own], seeds=seeds[own], batch_size=own.stop - own.start, **shared)
         return _gathered(progress, ranks, len(share), len(part))
 
-    if batch_size is None:
-        batch_size = _fitting_everywhere(model, conditions, seeds, ranks, source, options)
-    return generate_in_batches(generate, len(conditions), batch_size * ranks.world_size)
+    def on_all() -> int:
+        return ranks.world_size * _fitting_everywhere(model, conditions, seeds, ranks, source, options)
+
+    size = on_all if batch_size is None else batch_size * ranks.world_size
+    return generate_in_batches(generate, len(conditions), size)
 
 
 def _fitting_everywhere(
@@ -113,14 +116,23 @@ def _fitting_everywhere(
     source: Tensor | None,
     options: dict[str, Any],
 ) -> int:
-    """Images that every process has memory to sample at once; arguments as for `generate_on_ranks`."""
+    """Images that every process has memory to sample at once; arguments as for `generate_on_ranks`.
+
+    A process whose trial runs out of memory says 1, as the others wait for its number.
+    """
 
     def trial(count: int) -> None:
         shared = options | ({} if source is None else {"source": source[:count]})
         model.trial_step(conditions[:count], seeds=seeds[:count], **shared)
 
     numbers = numbers_of_image(model.codec, output_size(model.task, source, model.size))
-    own = largest_sampling_batch(trial, -(-len(conditions) // ranks.world_size), numbers, model.device)
+    try:
+        own = largest_sampling_batch(trial, -(-len(conditions) // ranks.world_size), numbers, model.device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        own = 1
+        release_cached()
     return int(ranks.all_gather(torch.tensor([own]), ranks.world_size).min())
 
 
