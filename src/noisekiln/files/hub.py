@@ -27,6 +27,9 @@ SECONDS = 5.0  # to wait for an answer of the Hub
 Choose = Callable[[Sequence[str]], Sequence[str]]
 """From the names of all files of a repository to those that are needed."""
 
+IsWhole = Callable[[Path], bool]
+"""Whether a folder has all files without which a model cannot be read."""
+
 
 class HubUnreachable(NoisekilnError, ValueError):
     """The Hub, or what is asked of it, cannot be reached."""
@@ -48,7 +51,12 @@ def download(name: str, *, offline: bool = False) -> Path:
 
 
 def local_folder(
-    model: str | Path, kind: str, files: Sequence[str] | Choose, *, offline: bool = False, cached: bool = False
+    model: str | Path,
+    kind: str,
+    files: Sequence[str] | Choose,
+    *,
+    offline: bool = False,
+    is_whole: IsWhole | None = None,
 ) -> Path:
     """The folder of a model: the folder itself, or that of a repository on the Hub, downloaded into its cache.
 
@@ -59,7 +67,8 @@ def local_folder(
         kind: Kind of the model in messages, such as "text encoder".
         files: Patterns of the files that are needed, or a function that chooses them.
         offline: Whether only what was downloaded before may be used.
-        cached: Whether to ask the Hub only if some of the `files`, which are patterns then, were not downloaded before.
+        is_whole: Checks what was downloaded before: where it is whole, the Hub is not asked. Its client alone knows
+            what is missing only if it has listed the repository, and not where files came one by one.
 
     Raises:
         HubUnreachable: If there is no such repository, it is gated, or the Hub cannot be reached within seconds.
@@ -78,8 +87,8 @@ def local_folder(
         "Without a network, download it on another computer by "
         f"`huggingface_hub.snapshot_download({repository!r}, local_dir='FOLDER')`, and give that folder."
     )
-    before = _downloaded(repository, revision, files if cached and not callable(files) else ())
-    if before is not None and (offline or cached):
+    before = _downloaded(repository, revision, () if is_whole is None or callable(files) else files)
+    if before is not None and (offline or (is_whole is not None and is_whole(before))):
         return before
     if offline:
         raise HubUnreachable(f"{subject}, and `offline` does not ask the Hub. {elsewhere}")
