@@ -141,6 +141,17 @@ def test_an_error_says_what_to_do(hub, state, offline, message):
         download("hf:anna/cats", offline=offline)
 
 
+@pytest.mark.parametrize("place", ["model_info", "snapshot_download"])
+@pytest.mark.parametrize("mistake", [TypeError, AttributeError, NameError])
+def test_a_mistake_of_a_program_is_not_called_an_error_of_the_hub(hub, monkeypatch, place, mistake):
+    def fail(*words, **options):
+        raise mistake("unexpected keyword argument 'timeout'")
+
+    monkeypatch.setattr(hub, place, fail)
+    with pytest.raises(mistake):
+        local_folder("anna/cats", "model", FILES)
+
+
 @pytest.mark.parametrize("name", ["./cats", "a/b/c", "~/cats", "C:\\cats"])
 def test_what_cannot_be_a_name_is_not_asked_for(hub, name):
     with pytest.raises(ValueError, match=r"there is no such folder\. Give the folder of a pipeline, or"):
