@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from noisekiln.components.spec import parse_spec
@@ -36,7 +36,7 @@ def without_folders(spec: str, copies: Mapping[str, str] = NO_FILES) -> WithoutF
     except ValueError:
         return WithoutFolders(spec, {}, {})
     file, colon, kind = name.rpartition(":")
-    files = {file: copies.get(file, Path(file).name)} if colon else {}
+    files = {file: copy_named(file, copies) or PureWindowsPath(file).name} if colon else {}
     paths = {word: node.value for word, node in settings.items() if isinstance(node, ast.Constant)}
     folders = {path: f"./{_last_part(path)}" for path in paths.values() if isinstance(path, str) and _last_part(path)}
     if not folders and all(old == new for old, new in files.items()):
@@ -49,6 +49,17 @@ def without_folders(spec: str, copies: Mapping[str, str] = NO_FILES) -> WithoutF
     named = f"{files[file]}:{kind}" if colon else name
     replaced = {old: new for old, new in files.items() if old != new}
     return WithoutFolders(f"{named}({written})" if written else named, replaced, folders)
+
+
+def copy_named(file: str, copies: Mapping[str, str]) -> str | None:
+    """The copy of a Python file; where the model was saved or pushed on Windows, slashes may differ.
+
+    Args:
+        file: Its path, as it stands in a spec.
+        copies: Copy of a Python file, by its path.
+    """
+    wanted = PureWindowsPath(file).as_posix()
+    return next((copy for path, copy in copies.items() if PureWindowsPath(path).as_posix() == wanted), None)
 
 
 def _last_part(path: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisekiln.components.spec_paths import WithoutFolders, without_folders
+from noisekiln.components.spec_paths import WithoutFolders, copy_named, without_folders
 from noisekiln.files.json_file import write_json
 from noisekiln.files.model_folder import read_description
 from noisekiln.model.code_copies import CODE
@@ -49,7 +49,9 @@ def _without_paths(description: Mapping[str, Any], copies: Mapping[str, str]) ->
 def _notes_on(replaced: WithoutFolders, copies: Mapping[str, str]) -> list[str]:
     lines = []
     for old, new in replaced.files.items():
-        missing = "" if old in copies else ", which is not uploaded: the model can be loaded only beside that file"
+        missing = (
+            "" if copy_named(old, copies) else ", which is not uploaded: the model can be loaded only beside that file"
+        )
         lines.append(INSTEAD.format(new=new, old=old) + missing)
     for old, new in replaced.folders.items():
         where = "others put it beside where they run noisekiln, or write its place into model.json"
