@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -320,8 +321,11 @@ def test_an_evaluation_writes_its_figures_into_the_card_unless_a_person_has_chan
     assert card.read_text(encoding="utf-8") == written
     card.write_text(written.replace("# run", "# Mine"), encoding="utf-8")
     report = nk.evaluate(run, **words | {"seed": 1})
-    assert report.notes[-1].startswith("README.md was changed by hand, and stays as it is")
+    says = "and stays as it is; delete README.md to get a new one from the next evaluation"
+    assert report.notes[-1] == f"README.md was changed by hand, {says}"
     assert card.read_text(encoding="utf-8") == written.replace("# run", "# Mine")
+    card.write_text(re.sub("<!-- Written.*\n", "", written), encoding="utf-8")
+    assert rewrite_card(run, ModelFacts.of(nk.load(run))) == f"README.md is by hand or of an earlier noisekiln, {says}"
 
 
 def test_the_card_names_what_a_model_was_made_from_and_its_licence(class_run, pets, tmp_path, cli):
