@@ -31,8 +31,9 @@ from noisekiln.monitor.measure import measure_codec
 from noisekiln.monitor.reconstruction import slopes_of
 from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
 from noisekiln.runs.codec_run import CodecRun
-from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions, Step
+from noisekiln.runs.events import Step
 from noisekiln.training.checkpoints import load_newest
 
 SMALL = "autoencoder(factor=2,channels=4,width=16)"

@@ -12,6 +12,7 @@ import noisekiln as nk
 from noisekiln.backbones.base import Backbone
 from noisekiln.components.registry import find, name_of, names, room_of, summary
 from noisekiln.components.spec import build, describe
+from noisekiln.components.spec_paths import OF_DATA
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.draws.base import Draw
@@ -57,6 +58,17 @@ CONTEXT = {"channels": 3, "vector": 5}  # arguments that come from elsewhere, fo
 def example(base, name):
     kind = find(base, name)
     return kind(**{key: value for key, value in CONTEXT.items() if key in inspect.signature(kind).parameters})
+
+
+def test_settings_of_several_texts_are_words_of_the_data_or_paths():
+    """Elsewhere than in `OF_DATA`, a text like "/cat" is taken for a path, and replaced when a model is pushed."""
+    found = {
+        (name, word)
+        for base, name in COMPONENTS
+        for word, hint in typing.get_type_hints(find(base, name).__init__).items()
+        if str in typing.get_args(hint) and typing.get_origin(hint) is tuple
+    }
+    assert found == OF_DATA
 
 
 def test_all_the_rooms_are_found():

@@ -8,7 +8,9 @@ import noisekiln as nk
 from conftest import TINY, save_image
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.components.spec import build, describe
+from noisekiln.files import packages
 from noisekiln.plan.codec_training import find_trained_codec
+from noisekiln.pretrained.diffusers_network import DiffusersNetwork
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -76,10 +78,23 @@ def test_a_model_of_its_latents_is_trained_and_loaded_without_the_folder(saved, 
     assert np.array_equal(np.asarray(sampled), np.asarray(model.sample(2, steps=2, seed=3)))
 
 
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: DiffusersAutoencoder("{}"), "An autoencoder of diffusers needs the package diffusers"),
+        (lambda: DiffusersNetwork(3, config="{}"), "A network of diffusers needs the package diffusers"),
+    ],
+)
+def test_without_diffusers_it_says_what_needs_it(make, says, monkeypatch):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=f"^{says}"):
+        make()
+
+
 def test_what_is_no_such_autoencoder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="AutoencoderKL, AutoencoderTiny, AutoencoderDC"):
+    with pytest.raises(ValueError, match="none of those that can be used as an autoencoder: AutoencoderKL"):
         DiffusersAutoencoder('{"_class_name": "UNet2DModel"}')
-    with pytest.raises(ValueError, match=r"config\.json of the autoencoder cannot be read"):
+    with pytest.raises(ValueError, match=r"config\.json of an autoencoder cannot be read"):
         DiffusersAutoencoder("nothing")
     with pytest.raises(ValueError, match=r"has no network. Give the folder"):
         DiffusersAutoencoder().fit(images())

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import noisekiln as nk
 from noisekiln.components.spec import build
 from noisekiln.components.spec_paths import without_folders
 from noisekiln.conditions import Cond
+from noisekiln.features.denoiser_middle import DenoiserMiddle
 from noisekiln.files.card_file import read_card, stated_license
 from noisekiln.files.hub import HubUnreachable
 from noisekiln.interop.exporting import export
@@ -320,8 +322,11 @@ def test_an_evaluation_writes_its_figures_into_the_card_unless_a_person_has_chan
     assert card.read_text(encoding="utf-8") == written
     card.write_text(written.replace("# run", "# Mine"), encoding="utf-8")
     report = nk.evaluate(run, **words | {"seed": 1})
-    assert report.notes[-1].startswith("README.md was changed by hand, and stays as it is")
+    says = "and stays as it is; delete README.md to get a new one from the next evaluation"
+    assert report.notes[-1] == f"README.md was changed by hand, {says}"
     assert card.read_text(encoding="utf-8") == written.replace("# run", "# Mine")
+    card.write_text(re.sub("<!-- Written.*\n", "", written), encoding="utf-8")
+    assert rewrite_card(run, ModelFacts.of(nk.load(run))) == f"README.md is by hand or of an earlier noisekiln, {says}"
 
 
 def test_the_card_names_what_a_model_was_made_from_and_its_licence(class_run, pets, tmp_path, cli):
@@ -425,6 +430,33 @@ def test_a_pushed_model_names_its_author_s_files_by_their_copies(tmp_path, monke
     assert f"note: model.json names code/own.py in place of {own}" in result.flat
 
 
+def test_an_uploaded_evaluation_names_no_folders_of_this_computer(class_run, tmp_path, monkeypatch):
+    run, home = shutil.copytree(class_run, tmp_path / "run"), tmp_path / "anna b"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    middle = DenoiserMiddle("/data/our runs/reference").describe()
+    evaluation = {
+        "model": "pets",
+        "features": middle,
+        "sampling": {"sampler": f"{home}/own.py:Mine(eta=1)", "steps": 2},
+        "scores": {"kid": {"value": 0.5, "about": "d1 / d2, images/s, see https://a.org/b"}},
+        "notes": [f"copies are not looked for: {home}/pets is gone", r"no D:\anna\x, 'C:/a b/y' or ~anna/z."],
+    }
+    (run / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    uploaded = capture_upload(monkeypatch, tmp_path / "uploaded")
+    upload = push(run, "anna/pets")
+    assert json.loads((uploaded / "evaluation.json").read_text(encoding="utf-8")) == evaluation | {
+        "features": middle | {"name": middle["name"].replace("/data/our runs/", "./")},
+        "sampling": {"sampler": "./own.py:Mine(eta=1)", "steps": 2},
+        "notes": ["copies are not looked for: ./pets is gone", "no ./x, './y' or ./z."],
+    }
+    assert "evaluation.json names ./reference in place of /data/our runs/reference" in upload.notes
+    assert json.loads((run / "evaluation.json").read_text(encoding="utf-8")) == evaluation, "the run is as before"
+    (run / "evaluation.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"evaluation.json cannot be read .* Evaluate the run again"):
+        push(run, "anna/pets", dry_run=True)
+
+
 def capture_upload(monkeypatch, folder):
     """The folder in which a push leaves what it would upload."""
     import huggingface_hub
@@ -444,6 +476,12 @@ def capture_upload(monkeypatch, folder):
         ("pretrained_text(model='C:\\\\a\\\\t5')", "pretrained_text(model='./t5')", 1),
         ("pretrained_text(model='org/t5')", "pretrained_text(model='org/t5')", 0),
         ("class_label(names=('/a/b', 'c'))", "class_label(names=('/a/b', 'c'))", 0),
+        ("text(words=('/a', '~b'))", "text(words=('/a', '~b'))", 0),
+        ("w(inner=text(words=('/a',), file='/a'))", "w(inner=text(words=('/a',), file='./a'))", 1),
+        ("compose(parts=('/home/anna/a', 'b'))", "compose(parts=('./a', 'b'))", 1),
+        ("a(b=['/home/anna/x', ('~/y', 1)])", "a(b=['./x', ('./y', 1)])", 2),
+        ("w(inner=c(model='/home/anna/run'), n=2)", "w(inner=c(model='./run'), n=2)", 1),
+        ("w(inner=c(of=d(model='C:\\\\anna\\\\run')))", "w(inner=c(of=d(model='./run')))", 1),
         ("/home/a/own.py:Heun", "own.py:Heun", 1),
         ("/home/a/net.py:Net(x='/b', y=1e-05)", "code/2/net.py:Net(x='./b', y=1e-05)", 2),
         ("not a spec (", "not a spec (", 0),

@@ -10,6 +10,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from noisekiln.conditioners.language import pretrained_encoder
+from noisekiln.conditioners.language.pretrained_encoder import is_whole_encoder
 from noisekiln.files.hub import HubUnreachable, download, local_folder
 from noisekiln.pretrained.find_pipeline import pipeline_files
 
@@ -78,11 +80,47 @@ def test_what_was_downloaded_before_is_found_without_the_hub(hub, state):
 
 def test_what_is_cached_whole_is_not_asked_for(hub):
     hub.kept = FILES
-    assert local_folder("anna/cats", "text encoder", FILES, cached=True) == hub.folder
+    assert local_folder("anna/cats", "text encoder", FILES, is_whole=lambda folder: True) == hub.folder
     assert not hub.calls
-    hub.kept = FILES[:1]
-    assert local_folder("anna/cats", "text encoder", FILES, cached=True) == hub.folder
+    assert local_folder("anna/cats", "text encoder", FILES, offline=True, is_whole=lambda folder: False) == hub.folder
+    assert not hub.calls
+    assert local_folder("anna/cats", "text encoder", FILES, is_whole=lambda folder: False) == hub.folder
     assert [call[0] for call in hub.calls] == ["asked", "downloaded"]
+    hub.kept = FILES[:1]
+    assert local_folder("anna/cats", "text encoder", FILES, is_whole=lambda folder: True) == hub.folder
+    assert [call[0] for call in hub.calls] == ["asked", "downloaded"] * 2
+
+
+@pytest.mark.parametrize(
+    ("there", "asks"),
+    [
+        ("config.json", True),
+        ("config.json tokenizer.json", True),
+        ("config.json model.safetensors", True),
+        ("config.json model.safetensors vocab.json", True),
+        ("model.safetensors tokenizer.json", True),
+        ("config.json model.safetensors.index.json model-1.safetensors spiece.model", True),
+        ("config.json model.safetensors tokenizer.json", False),
+        ("config.json model.safetensors vocab.txt", False),
+        ("config.json model.safetensors vocab.json merges.txt", False),
+        ("config.json model.safetensors.index.json model-1.safetensors model-2.safetensors spiece.model", False),
+    ],
+)
+def test_a_text_encoder_that_other_programs_have_cached_in_part_is_asked_for(there, asks, tmp_path, monkeypatch):
+    """Such a cache has no list of the repository's files, and huggingface_hub itself takes any part for the whole."""
+    repository, asked = tmp_path / "models--anna--clip", []
+    folder = repository / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    for name in there.split():
+        (folder / name).write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda api, *a, **o: asked.append(a) or 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    found = local_folder("anna/clip", "text encoder", pretrained_encoder.FILES, is_whole=is_whole_encoder)
+    assert found == folder, "without an answer, it is what there is"
+    assert bool(asked) is asks
 
 
 ELSEWHERE = r"on another computer by `huggingface_hub.snapshot_download\('anna/cats', local_dir='FOLDER'\)`, and give"
@@ -101,6 +139,17 @@ def test_an_error_says_what_to_do(hub, state, offline, message):
     hub.state = state
     with pytest.raises(HubUnreachable, match=message):
         download("hf:anna/cats", offline=offline)
+
+
+@pytest.mark.parametrize("place", ["model_info", "snapshot_download"])
+@pytest.mark.parametrize("mistake", [TypeError, AttributeError, NameError])
+def test_a_mistake_of_a_program_is_not_called_an_error_of_the_hub(hub, monkeypatch, place, mistake):
+    def fail(*words, **options):
+        raise mistake("unexpected keyword argument 'timeout'")
+
+    monkeypatch.setattr(hub, place, fail)
+    with pytest.raises(mistake):
+        local_folder("anna/cats", "model", FILES)
 
 
 @pytest.mark.parametrize("name", ["./cats", "a/b/c", "~/cats", "C:\\cats"])

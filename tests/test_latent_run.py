@@ -31,8 +31,9 @@ from noisekiln.plan.encoded_images import encode_images
 from noisekiln.plan.road import choose_road, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.runs.codec_events import CodecPlan
 from noisekiln.runs.codec_run import CodecRun
-from noisekiln.runs.events import CodecPlan, Encoding, End, Note, Plan, Stage, Step
+from noisekiln.runs.events import Encoding, End, Note, Plan, Stage, Step
 from noisekiln.runs.latent_run import LatentRun
 from noisekiln.runs.open_run import open_run
 from noisekiln.training import checkpoints

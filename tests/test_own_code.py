@@ -15,8 +15,10 @@ from noisekiln.backbones.base import Backbone
 from noisekiln.codecs.pixels import Pixels
 from noisekiln.components.consent import Consent
 from noisekiln.components.spec import build, class_of
+from noisekiln.components.spec_paths import without_folders
 from noisekiln.data import load
 from noisekiln.denoisers import Denoiser
+from noisekiln.model.code_copies import located
 from noisekiln.noise_labels.base import NoiseLabel
 from noisekiln.plan.build import make_trainer
 from noisekiln.plan.defaults import resolve
@@ -305,6 +307,19 @@ def test_a_model_is_moved_with_files_of_one_name_from_two_folders(two_own, tmp_p
     moved.save(tmp_path / "again")
     again = nk.load(tmp_path / "again", allow_code=True)
     assert (again.denoiser.backbone.number, again.denoiser.noise_label.number) == (1, 2)
+
+
+@pytest.mark.parametrize("written", ["code/own.py", "code\\own.py"])
+@pytest.mark.parametrize("known", ["code/own.py", "code\\own.py"])
+def test_a_copy_is_found_whichever_slashes_its_path_has(written, known, tmp_path):
+    """A model is pushed with one spelling, and on Windows a path of its spec is read as the other."""
+    copy = tmp_path / "code" / "own.py"
+    copy.parent.mkdir()
+    copy.write_text("", encoding="utf-8")
+    description = {"backbone": f"{written}:Net(width=4)", "code": {known: "code/own.py"}}
+    with located(description, tmp_path, Consent.of(True)) as found:
+        assert found["backbone"] == f"{copy}:Net(width=4)"
+    assert without_folders(description["backbone"], description["code"]).spec == "code/own.py:Net(width=4)"
 
 
 def test_a_copy_outside_of_the_model_is_not_used(own, tmp_path):

@@ -1,14 +1,18 @@
 """Flat public names: lazily imported, complete, and known to type checkers; keyword arguments of training are typed."""
 
+import dataclasses
 import importlib.util
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 import noisekiln as nk
 from noisekiln.components.registry import names, rooms
+from noisekiln.runs.events import Event
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("public_names", ROOT / "tools" / "public_names.py")
@@ -42,6 +46,12 @@ def test_the_names_of_the_field_are_there():
     exec("from noisekiln import *", taken)
     assert taken["DDIM"] is nk.DDIM
     assert not [name for name in taken if name.startswith("_") and name != "__builtins__"]
+
+
+@pytest.mark.parametrize("kind", typing.get_args(Event), ids=lambda kind: kind.__name__)
+def test_every_attribute_of_an_event_is_documented_in_its_order(kind):
+    _, _, attributes = kind.__doc__.partition("Attributes:")
+    assert re.findall(r"^ {8}(\w+): ", attributes, re.MULTILINE) == [each.name for each in dataclasses.fields(kind)]
 
 
 def test_no_public_name_is_that_of_a_module():

@@ -26,7 +26,8 @@ WHOLE = (
 CLASSES = (
     *("errors", "posterior", "images", "data/dataset", "plan/settings"),
     *("model/model", "model/diffusion", "model/cascade", "model/sampling"),
-    *("training/report", "training/trainer", "runs/run", "runs/events", "monitor/intervals", "monitor/measure"),
+    *("training/report", "training/trainer", "runs/run", "runs/codec_events", "runs/events"),
+    *("monitor/intervals", "monitor/measure"),
     *("ema/power", "interop/training_loss"),
     *("evaluation/evaluation_report", "evaluation/score_table", "evaluation/conclusions"),
 )

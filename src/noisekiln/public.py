@@ -155,8 +155,9 @@ from noisekiln.predictions import PREDICTIONS as PREDICTIONS
 from noisekiln.predictions import X0 as X0
 from noisekiln.predictions import Prediction as Prediction
 from noisekiln.predictions import V as V
-from noisekiln.runs.events import CodecEnd as CodecEnd
-from noisekiln.runs.events import CodecPlan as CodecPlan
+from noisekiln.runs.codec_events import CodecEnd as CodecEnd
+from noisekiln.runs.codec_events import CodecPlan as CodecPlan
+from noisekiln.runs.codec_events import Reconstructions as Reconstructions
 from noisekiln.runs.events import DataRead as DataRead
 from noisekiln.runs.events import Encoding as Encoding
 from noisekiln.runs.events import End as End
@@ -167,7 +168,6 @@ from noisekiln.runs.events import Measured as Measured
 from noisekiln.runs.events import Note as Note
 from noisekiln.runs.events import Plan as Plan
 from noisekiln.runs.events import Reading as Reading
-from noisekiln.runs.events import Reconstructions as Reconstructions
 from noisekiln.runs.events import Saving as Saving
 from noisekiln.runs.events import Score as Score
 from noisekiln.runs.events import Stage as Stage

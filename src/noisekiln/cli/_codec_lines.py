@@ -5,7 +5,7 @@ from math import isfinite
 from noisekiln.cli._plan import describe_budget
 from noisekiln.cli._show import command_line
 from noisekiln.errors import counted
-from noisekiln.runs.events import CodecEnd, CodecPlan, Reconstructions
+from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
 
 SLOPES_APART = 0.2  # of the images' slope, at most
 POOR, SOFT, CLEAR = 18.0, 27.0, 33.0  # decibels: hardly to be recognised, without details, hardly told apart

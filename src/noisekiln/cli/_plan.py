@@ -10,7 +10,8 @@ from noisekiln.monitor.measure import Measurement
 from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import GENERATE
-from noisekiln.runs.events import CodecPlan, Measured, Plan
+from noisekiln.runs.codec_events import CodecPlan
+from noisekiln.runs.events import Measured, Plan
 from noisekiln.runs.undertrained import look_of_samples
 
 MAX_SKIPPED = 100  # files that are named

@@ -14,9 +14,8 @@ from noisekiln.cli._plan import describe_data, describe_measurement, describe_pl
 from noisekiln.cli._show import command_line, console, say
 from noisekiln.errors import counted
 from noisekiln.machine.interrupt import exit_code
-from noisekiln.runs.events import (
-    CodecEnd,
-    CodecPlan,
+from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
+from noisekiln.runs.events import (  # fmt: skip
     DataRead,
     Encoding,
     End,
@@ -28,12 +27,11 @@ from noisekiln.runs.events import (
     Note,
     Plan,
     Reading,
-    Reconstructions,
     Saving,
     Score,
     Stage,
     Step,
-)  # fmt: skip
+)
 from noisekiln.training.due import EverySeconds
 
 MANY_EPOCHS = 100  # of more, at most one line a second is printed

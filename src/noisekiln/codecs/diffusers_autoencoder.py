@@ -1,7 +1,6 @@
 """Autoencoders of diffusers (KL, tiny, deep compression), with x standardised by one's own images."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -10,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisekiln.blocks.latent_statistics import LatentStatistics
+from noisekiln.blocks.network_from_config import network_from_config
 from noisekiln.codecs.base import Codec, Size, check_channels
 from noisekiln.files.json_file import read_json
-from noisekiln.files.packages import check_packages
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 AT_ONCE, MEASURED = 8, 256  # images in memory, and in all, when statistics are measured
@@ -33,7 +32,7 @@ class DiffusersAutoencoder(Codec):
     def __init__(self, config: str = "") -> None:
         super().__init__()
         self.config = config
-        self.network: Any = make_from_config(config, KINDS, "autoencoder") if config else None
+        self.network: Any = network_from_config(config, KINDS, "an autoencoder") if config else None
         channels, self._factor = _shape_of(self.network) if config else (0, 1)
         self.statistics = LatentStatistics(channels)
 
@@ -115,32 +114,6 @@ class DiffusersAutoencoder(Codec):
     def to_image(self, x: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         image: Tensor = self.network.decode(self.statistics.restore(x)).sample
         return image / 2 + 0.5
-
-
-def make_from_config(config: str, kinds: Sequence[str], what: str) -> Any:
-    """The untrained network of a `config.json` of diffusers.
-
-    Args:
-        config: The file, as text.
-        kinds: Names of the classes that it may name.
-        what: What they are, for messages: "autoencoder".
-
-    Raises:
-        ValueError: If diffusers is not installed, the text is damaged, or it names another class.
-    """
-    check_packages(
-        f"An {what} of diffusers" if what[0] in "aeiou" else f"A {what} of diffusers", "diffusers", "diffusers"
-    )
-    import diffusers
-
-    try:
-        settings = json.loads(config)
-        name = str(settings.get("_class_name", "model of another library"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"The config.json of the {what} cannot be read ({error}). Download it again.") from error
-    if name not in kinds:
-        raise ValueError(f"A {name} is none of the classes that can be used as {what}: {', '.join(kinds)}.")
-    return getattr(diffusers, name).from_config(settings).eval()
 
 
 @torch.no_grad()

@@ -80,8 +80,9 @@ class DenoiserMiddle(FeatureExtractor):
 
     def describe(self) -> dict[str, str]:  # noqa: D102 (the base class says it)
         connected = self.connected
+        run = f"'{self.run}'" if self.run else "a run"
         return {
-            "name": f"middle of the denoiser of {self.run or 'a run'}, mean and deviation over space",
+            "name": f"middle of the denoiser of {run}, mean and deviation over space",
             "version": "no network yet" if connected is None else connected.version,
             "preprocessing": "that of the network" if connected is None else connected.preprocessing,
         }

@@ -23,9 +23,17 @@ PATTERNS = (
     "evaluation.json",
 )  # of a run or a model
 SECONDS = 5.0  # to wait for an answer of the Hub
+MISTAKES = (TypeError, AttributeError, NameError)  # of a program, which a network does not make
+WITHOUT_NETWORK = (
+    "Without a network, download it on another computer by "
+    "`huggingface_hub.snapshot_download({repository!r}, local_dir='FOLDER')`, and give that folder."
+)
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
 """From the names of all files of a repository to those that are needed."""
+
+IsWhole = Callable[[Path], bool]
+"""Whether a folder has all files without which a model cannot be read."""
 
 
 class HubUnreachable(NoisekilnError, ValueError):
@@ -48,7 +56,12 @@ def download(name: str, *, offline: bool = False) -> Path:
 
 
 def local_folder(
-    model: str | Path, kind: str, files: Sequence[str] | Choose, *, offline: bool = False, cached: bool = False
+    model: str | Path,
+    kind: str,
+    files: Sequence[str] | Choose,
+    *,
+    offline: bool = False,
+    is_whole: IsWhole | None = None,
 ) -> Path:
     """The folder of a model: the folder itself, or that of a repository on the Hub, downloaded into its cache.
 
@@ -59,7 +72,8 @@ def local_folder(
         kind: Kind of the model in messages, such as "text encoder".
         files: Patterns of the files that are needed, or a function that chooses them.
         offline: Whether only what was downloaded before may be used.
-        cached: Whether to ask the Hub only if some of the `files`, which are patterns then, were not downloaded before.
+        is_whole: Checks what was downloaded before: where it is whole, the Hub is not asked. Its client alone knows
+            what is missing only if it has listed the repository, and not where files came one by one.
 
     Raises:
         HubUnreachable: If there is no such repository, it is gated, or the Hub cannot be reached within seconds.
@@ -68,23 +82,19 @@ def local_folder(
     text = str(model)
     if not is_hub_name(text) and expand_home(text).exists():
         return expand_home(text)
-    if not KNOWN_NAME.fullmatch(text.removeprefix(PREFIX)):
-        raise ValueError(
-            f"The {kind} {text!r}: there is no such folder. Give the folder of a {kind}, or a name on the Hub."
-        )
+    _check_known_name(text, kind)
     repository, _, revision = text.removeprefix(PREFIX).partition("@")
     hub, subject = import_hub(), f"The {kind} {text!r} is neither a folder nor among the downloaded models"
-    elsewhere = (
-        "Without a network, download it on another computer by "
-        f"`huggingface_hub.snapshot_download({repository!r}, local_dir='FOLDER')`, and give that folder."
-    )
-    before = _downloaded(repository, revision, files if cached and not callable(files) else ())
-    if before is not None and (offline or cached):
+    elsewhere = WITHOUT_NETWORK.format(repository=repository)
+    before = _downloaded(repository, revision, () if is_whole is None or callable(files) else files)
+    if before is not None and (offline or (is_whole is not None and is_whole(before))):
         return before
     if offline:
         raise HubUnreachable(f"{subject}, and `offline` does not ask the Hub. {elsewhere}")
     try:
         found = hub.HfApi().model_info(repository, revision=revision or None, timeout=SECONDS)
+    except MISTAKES:
+        raise
     except Exception as error:  # of whichever library the Hub's client uses for the network
         before = _downloaded(repository, revision)
         if before is not None:
@@ -102,6 +112,13 @@ def checked_hub_name(name: str) -> str:
     return name
 
 
+def _check_known_name(text: str, kind: str) -> None:
+    if not KNOWN_NAME.fullmatch(text.removeprefix(PREFIX)):
+        raise ValueError(
+            f"The {kind} {text!r}: there is no such folder. Give the folder of a {kind}, or a name on the Hub."
+        )
+
+
 def import_hub() -> Any:
     """The package huggingface_hub; raises ValueError if it is not installed."""
     check_packages("The Hub", "hub", "huggingface_hub")
@@ -112,9 +129,11 @@ def import_hub() -> Any:
 
 @contextmanager
 def explaining_the_hub(repository: str, remedy: str) -> Iterator[None]:
-    """Errors of the Hub as one of noisekiln."""
+    """Errors of the Hub as one of noisekiln; mistakes of a program stay what they are."""
     try:
         yield
+    except MISTAKES:
+        raise
     except Exception as error:  # of whichever library the Hub's client uses for the network
         raise _hub_error(error, repository, repository, remedy) from error
 

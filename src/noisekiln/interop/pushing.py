@@ -31,7 +31,7 @@ class Upload:
         repository: Name on the Hub, "user/name".
         files: Names of the files, and their sizes in bytes.
         card: Text of the model card.
-        notes: What of `model.json` was changed, one line each.
+        notes: What of `model.json` and `evaluation.json` was changed, one line each.
         url: Page of the model; "" if nothing was uploaded.
     """
 
@@ -55,8 +55,8 @@ def push(
     """Upload the model of a run, its card, its newest samples and its curves to the Hub.
 
     Images that it was trained on, and paths of this computer, are not uploaded: neither `data.png` and `forward.png`
-    nor `run.yaml`, `dataset.json` and the checkpoints; in `model.json`, files and folders are named without those above
-    them.
+    nor `run.yaml`, `dataset.json` and the checkpoints; in `model.json` and `evaluation.json`, files and folders are
+    named without those above them.
 
     Args:
         run: Folder of a run, a model, or an export.

@@ -1,23 +1,31 @@
-"""Paths of this computer in the `model.json` of a copied model, replaced by names that mean something elsewhere."""
+"""Paths of this computer in a copied model and its evaluation, replaced by names that mean something elsewhere."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisekiln.components.spec_paths import WithoutFolders, without_folders
-from noisekiln.files.json_file import write_json
+from noisekiln.components.spec_paths import WithoutFolders, copy_named, last_part, without_folders
+from noisekiln.files.json_file import read_json, write_json
 from noisekiln.files.model_folder import read_description
 from noisekiln.model.code_copies import CODE
+from noisekiln.runs.run_summary import EVALUATION
 
 SAMPLING = "sampling"  # entry of `model.json` with specs in it
-INSTEAD = "model.json names {new} in place of {old}"
+INSTEAD = "{file} names {new} in place of {old}"
+START = r"(?:~\w*[/\\]|[A-Za-z]:[/\\]|\\\\|/)"
+PATH = re.compile(rf"""(?<=['"`]){START}[^'"`\n]+|(?<![\w.~/\\:)]){START}[^\s'"`,;()<>]+""")  # quoted, or in a sentence
 
 
 def remove_paths(folder: Path) -> tuple[str, ...]:
-    """Change each `model.json` in a folder, in place; returns notes on what was changed, one line each.
+    """Change each `model.json` and `evaluation.json` in a folder, in place; returns notes on it, one line each.
 
     Args:
         folder: A copy of a model, or of several.
+
+    Raises:
+        ValueError: If one of them is damaged.
     """
     notes: list[str] = []
     for file in sorted(folder.rglob("model.json")):
@@ -27,6 +35,8 @@ def remove_paths(folder: Path) -> tuple[str, ...]:
             notes += own
             if changed != description:
                 write_json(file, changed)
+    if (folder / EVALUATION).is_file():
+        notes += _clean_evaluation(folder / EVALUATION)
     return tuple(dict.fromkeys(notes))
 
 
@@ -49,9 +59,47 @@ def _without_paths(description: Mapping[str, Any], copies: Mapping[str, str]) ->
 def _notes_on(replaced: WithoutFolders, copies: Mapping[str, str]) -> list[str]:
     lines = []
     for old, new in replaced.files.items():
-        missing = "" if old in copies else ", which is not uploaded: the model can be loaded only beside that file"
-        lines.append(INSTEAD.format(new=new, old=old) + missing)
+        missing = (
+            "" if copy_named(old, copies) else ", which is not uploaded: the model can be loaded only beside that file"
+        )
+        lines.append(INSTEAD.format(file="model.json", new=new, old=old) + missing)
     for old, new in replaced.folders.items():
         where = "others put it beside where they run noisekiln, or write its place into model.json"
-        lines.append(f"{INSTEAD.format(new=new, old=old)}, which is not uploaded: {where}")
+        lines.append(f"{INSTEAD.format(file='model.json', new=new, old=old)}, which is not uploaded: {where}")
     return lines
+
+
+def _clean_evaluation(file: Path) -> list[str]:
+    """Take the paths out of all texts of an evaluation; returns notes on them."""
+    try:
+        evaluation = read_json(file)
+    except ValueError as error:
+        raise ValueError(
+            f"{file.name} cannot be read ({error}). Evaluate the run again, or delete the file."
+        ) from error
+    replaced: dict[str, str] = {}
+    changed = _cleaned(evaluation, replaced)
+    if replaced:
+        write_json(file, changed)
+    return [INSTEAD.format(file=file.name, new=new, old=old) for old, new in replaced.items()]
+
+
+def _cleaned(value: Any, replaced: dict[str, str]) -> Any:
+    """A value of JSON without paths; what stands for each is added to `replaced`."""
+    if isinstance(value, dict):
+        return {name: _cleaned(each, replaced) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(each, replaced) for each in value]
+    if not isinstance(value, str):
+        return value
+    home = os.path.expanduser("~")
+    if len(Path(home).parts) > 1:
+        value = value.replace(home, "~")  # which may have spaces in it
+
+    def name(found: re.Match[str]) -> str:
+        path = found[0].rstrip("/\\")
+        if last_part(path):
+            replaced[path] = f"./{last_part(path)}"
+        return replaced.get(path, found[0])
+
+    return PATH.sub(name, value)

@@ -10,7 +10,8 @@ from typing import Any
 
 from noisekiln.components.consent import Consent, is_same_file
 from noisekiln.components.own_imports import INSTALLED, importing_from
-from noisekiln.components.spec import describe, is_read_back, python_file
+from noisekiln.components.spec import describe, is_read_back, parse_spec, python_file
+from noisekiln.components.spec_paths import copy_named
 from noisekiln.files.atomic import atomic_write
 
 CODE = "code"  # folder in a model's folder
@@ -85,10 +86,12 @@ def located(description: Mapping[str, Any], place: Path, consent: Consent) -> It
     found = dict(description)
     for name, spec in description.items():
         file = python_file(spec)
-        copy = copies.get(str(file)) if isinstance(copies, Mapping) and file is not None else None
-        is_there = file is not None and file.is_absolute() and file.is_file()
-        if isinstance(copy, str) and file is not None and not is_there and _is_copy(place / copy, place / CODE):
-            found[name] = spec.replace(str(file), str(place / copy), 1)
+        if file is None or not isinstance(copies, Mapping) or (file.is_absolute() and file.is_file()):
+            continue
+        written = parse_spec(spec)[0].rpartition(":")[0]  # not `str(file)`, which on Windows has other slashes
+        copy = copy_named(written, copies) or copy_named(str(file), copies)
+        if isinstance(copy, str) and _is_copy(place / copy, place / CODE):
+            found[name] = spec.replace(written, str(place / copy), 1)
     if found == description:
         yield found
         return

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.codecs.diffusers_autoencoder import make_from_config
+from noisekiln.blocks.network_from_config import network_from_config
 from noisekiln.conditions import Cond
 
 KINDS = ("UNet2DModel", "DiTTransformer2DModel")
@@ -26,7 +26,7 @@ class DiffusersNetwork(Backbone):
         super().__init__()
         self.channels, self.vector = channels, vector
         self.config = config
-        self.network: Any = make_from_config(config, KINDS, "network")
+        self.network: Any = network_from_config(config, KINDS, "a network")
 
     def forward(self, x: Tensor, noise: Tensor, cond: Cond) -> Tensor:  # noqa: D102 (the base class says it)
         classes = None if cond.vector is None else cond.vector[:, 0].round().long()

@@ -24,7 +24,8 @@ from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.road import CASCADE, cascade_stages, data_of_stage, settings_of_stage
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import load_with_consent
-from noisekiln.runs.events import End, Event, Grid, Saving, Stage, Why
+from noisekiln.runs.ending import Why
+from noisekiln.runs.events import End, Event, Grid, Saving, Stage
 from noisekiln.runs.grids import delete_grids_after, describe_run
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder

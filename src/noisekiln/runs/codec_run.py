@@ -29,8 +29,10 @@ from noisekiln.plan.codec_training import (
     with_whole_spec,
 )
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
 from noisekiln.runs.due_actions import DueActions
-from noisekiln.runs.events import CodecEnd, CodecPlan, Event, Note, Reconstructions, Saving, Step, Why
+from noisekiln.runs.ending import Why
+from noisekiln.runs.events import Event, Note, Saving, Step
 from noisekiln.runs.grids import delete_grids_after, describe_run
 from noisekiln.runs.rank_agreement import check_ranks_agree
 from noisekiln.runs.refusals import other_settings

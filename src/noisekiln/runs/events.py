@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from noisekiln.data import DataSet
 from noisekiln.monitor.measure import Measurement
 from noisekiln.monitor.verdict import Evaluation, Verdict
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
+from noisekiln.runs.ending import Why
 from noisekiln.training.report import Report
-
-Why = Literal["done", "stopped", "finished before"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,12 @@ class DataRead:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Images are encoded by a codec, before a model of its latents is trained: as `Reading`, mirror images counted."""
+    """Images are encoded by a codec, before a model of its latents is trained.
+
+    Attributes:
+        done: Images encoded, mirror images among them.
+        total: Images in all, mirror images among them.
+    """
 
     done: int
     total: int
@@ -70,24 +74,6 @@ class Plan:
     share: float
     notes: tuple[str, ...]
     verdict: Verdict | None
-
-
-@dataclass(frozen=True)
-class CodecPlan:
-    """Plan of a codec's run, as `Plan`.
-
-    Attributes:
-        x_shape: Channels, height and width of an encoded image.
-    """
-
-    folder: Path
-    settings: Settings
-    data: DataSet
-    parameters: int
-    x_shape: tuple[int, int, int]
-    images_seen: int
-    seconds: float
-    share: float
 
 
 @dataclass(frozen=True)
@@ -140,27 +126,6 @@ class Grid:
     """
 
     file: Path
-
-
-@dataclass(frozen=True)
-class Reconstructions:
-    """Images were encoded and decoded by a codec that is being trained.
-
-    Attributes:
-        file: Picture of some images, above their reconstructions.
-        psnr: Mean peak signal-to-noise ratio of the reconstructions, in decibels.
-        ssim: Mean structural similarity, 1 for equal images.
-        images: Number of images over which these are means.
-        latent_slope: Slope of the power spectrum of their latents; nan if there are too few frequencies.
-        image_slope: That of the images, over the same frequencies.
-    """
-
-    file: Path
-    psnr: float
-    ssim: float
-    images: int
-    latent_slope: float
-    image_slope: float
 
 
 @dataclass(frozen=True)
@@ -277,21 +242,6 @@ class End:
     stages: tuple[Path, ...] = ()
     codec: Path | None = None
     share_of_peak: float | None = None
-
-
-@dataclass(frozen=True)
-class CodecEnd:
-    """Training of a codec has ended, and everything is saved, as `End`.
-
-    Attributes:
-        folder: Folder of the run, with the codec unless it was stopped.
-    """
-
-    why: Why
-    folder: Path
-    images_seen: int
-    seconds: float
-    signal: int
 
 
 Event = (

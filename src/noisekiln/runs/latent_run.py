@@ -22,8 +22,9 @@ from noisekiln.plan.codec_training import codec_of_run_or_default, find_trained_
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.road import AUTO, CODEC_SHARE, LATENT, settings_of_codec, settings_of_latents
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_events import CodecEnd
 from noisekiln.runs.codec_run import CODEC, CodecRun
-from noisekiln.runs.events import CodecEnd, End, Event, Note, Stage
+from noisekiln.runs.events import End, Event, Note, Stage
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.training import checkpoints

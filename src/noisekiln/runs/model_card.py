@@ -93,7 +93,8 @@ def rewrite_card(folder: Path, model: ModelFacts) -> str:
     """
     try:
         if is_changed(folder / CARD):
-            return f"{CARD} was changed by hand, and stays as it is; delete it, and the next evaluation writes it anew"
+            known = "was changed by hand" if _has_mark(folder / CARD) else "is by hand or of an earlier noisekiln"
+            return f"{CARD} {known}, and stays as it is; delete {CARD} to get a new one from the next evaluation"
         _write(read_summary(folder, folder.resolve().name, model=model))
     except (OSError, ValueError) as error:
         return f"{CARD} could not be written ({reason_of(error)})"
@@ -107,6 +108,11 @@ def is_changed(file: Path) -> bool:
     text = file.read_text(encoding="utf-8", errors="replace")
     mark = WRITTEN.search(text)
     return mark is None or mark[1] != _card_checksum(text.replace(mark[0], "", 1))
+
+
+def _has_mark(file: Path) -> bool:
+    """Whether this version, or a later one, has written a card first."""
+    return WRITTEN.search(file.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def _write(summary: RunSummary) -> None:

@@ -19,8 +19,9 @@ from noisekiln.plan.conditioning import about_conditions
 from noisekiln.plan.learner import Learner
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.due_actions import DueActions
+from noisekiln.runs.ending import Why
 from noisekiln.runs.epochs import EpochCounter
-from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step, Why
+from noisekiln.runs.events import End, Event, Grid, HeldOut, Note, Plan, Saving, Step
 from noisekiln.runs.failures import Failures
 from noisekiln.runs.grids import Grids
 from noisekiln.runs.notebook import as_html

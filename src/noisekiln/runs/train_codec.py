@@ -18,8 +18,9 @@ from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.settings_by_name import SettingsByName
 from noisekiln.plan.task_data import GENERATE, read_images
+from noisekiln.runs.codec_events import CodecEnd
 from noisekiln.runs.codec_run import CodecRun
-from noisekiln.runs.events import CodecEnd, DataRead, Reading
+from noisekiln.runs.events import DataRead, Reading
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.train import learning, paths_as_text, stop_if_interrupted
 from noisekiln.runs.watch import Watch, watch_of_this_process

@@ -10,7 +10,8 @@ import torch
 from noisekiln.components.registry import PACKAGE
 from noisekiln.distributed import torchrun
 from noisekiln.errors import counted, printable
-from noisekiln.runs.events import CodecEnd, DataRead, End, Event, Note, Plan
+from noisekiln.runs.codec_events import CodecEnd
+from noisekiln.runs.events import DataRead, End, Event, Note, Plan
 
 Watch = Callable[[Event], None]
 """Callback of training: called with every event, in the main thread, between two steps."""

@@ -16,12 +16,15 @@ from torch import Tensor
 from noisekiln.conditioners.language.prompt import Prompt
 from noisekiln.errors import listed, reason_of
 from noisekiln.files.hub import local_folder
+from noisekiln.files.json_file import read_json
 from noisekiln.files.model_folder import digest
 from noisekiln.files.packages import check_packages
 from noisekiln.paths import expand_home
 
 CONTRASTIVE = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}  # whose pooled vector is trained
 FILES = ("*.json", "*.txt", "*.model", "model*.safetensors")  # of a repository on the Hub
+SHARDS = "model.safetensors.index.json"  # names the files of weights, where they are several
+VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"), ("*.model",))  # one is enough
 LONGEST = 512  # tokens, where neither tokenizer nor network has a limit
 LARGEST = 60000.0  # of half precision
 
@@ -113,7 +116,7 @@ def load_encoder(model: str) -> PretrainedEncoder:
     """
     check_packages("A pretrained text encoder", "text", "transformers")
     transformers = importlib.import_module("transformers")
-    place = local_folder(model, "text encoder", FILES, cached=True)
+    place = local_folder(model, "text encoder", FILES, is_whole=is_whole_encoder)
     options = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = transformers.AutoConfig.from_pretrained(place, **options)
@@ -143,6 +146,19 @@ def load_encoder(model: str) -> PretrainedEncoder:
         int(network.config.hidden_size),
         _encoder_checksum(network, tokenizer),
     )
+
+
+def is_whole_encoder(folder: Path) -> bool:
+    """Whether a folder has the config, all weights and the vocabulary of an encoder: a download may have stopped."""
+    if (folder / SHARDS).is_file():
+        try:
+            weights = set(read_json(folder / SHARDS)["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+    else:
+        weights = {"model.safetensors"}
+    has_vocabulary = any(all(any(folder.glob(name)) for name in names) for names in VOCABULARIES)
+    return has_vocabulary and all((folder / name).is_file() for name in ("config.json", *weights))
 
 
 @contextmanager
