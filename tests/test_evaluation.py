@@ -493,6 +493,15 @@ def test_conclusions(values, grades):
     assert found == dict(zip(("quality", "variety", "copying"), grades, strict=True))
 
 
+def test_missing_kinds_are_blamed_only_beyond_the_error():
+    few, missing = (
+        {"density": score("density", 0.04, 1.0, 0.01), "coverage": score("coverage", coverage, 1.0, 0.01)}
+        for coverage in (0.03, 0.001)
+    )
+    texts = [next(each.text for each in conclude(scores) if each.question == "variety") for scores in (few, missing)]
+    assert ["too few samples look real" in text for text in texts] == [True, False]
+
+
 @pytest.mark.parametrize("size", [(8, 8), (256, 256), (64, 1024), (1024, 1024), (2048, 100)])
 def test_grids_of_images_of_any_size_fit_on_a_page(size):
     images = torch.zeros(12, *size, 3, dtype=torch.uint8)
@@ -539,6 +548,15 @@ def test_fast_is_fewer_samples_of_fewer_steps():
     assert (fast.count, fast.steps, fast.model_weights) == (200, 10, "averaged")
     assert EvaluationOptions.of(fast=True, steps=3, model_weights="raw").resolved.steps == 3
     assert EvaluationOptions.of().resolved.count == 1000
+
+
+@pytest.mark.parametrize("reference", ["class_run", "text_run"])
+def test_features_of_another_run_tell_images_apart(reference, request):
+    from noisekiln.evaluation.denoiser_features import denoiser_features
+
+    extractor = denoiser_features(request.getfixturevalue(reference))
+    found = extractor.extract(torch.from_numpy(images_of(10)))
+    assert (found.std(0) > 0.001).float().mean() > 0.9, "neither words nor what a norm has left"
 
 
 def test_features_of_another_run_depend_on_the_image_alone(class_run, plain_run, tmp_path):

@@ -20,6 +20,7 @@ from noisekiln.plan.defaults import resolve
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.stored_ids import StoredIds
 from noisekiln.plan.training_batches import TrainingBatches
+from noisekiln.runs.start_notes import start_notes
 
 WORDS = ("a", "red", "hat", "blue", "shirt", "hair")
 
@@ -192,6 +193,7 @@ def test_a_plural_is_its_own_word_before_it_is_a_synonym():
     assert synonyms_of(("cat", "kitten"))["kittens"] == "kitten"
     assert synonyms_of(("hat", "caps"))["cap"] == "caps"
     assert synonyms_of(("cats",)) | {"kitten": "cats", "cat": "cats"} == synonyms_of(("cats",))
+    assert synonyms_of(("blue", "cyan"))["turquoise"] == "cyan", "the nearest of several"
     assert "reds" not in synonyms_of(("red",)), "adjectives have no plural"
     assert (
         not {"top", "jet", "cross", "briefs", "cardinal", "olive"}
@@ -341,3 +343,10 @@ def nk_records(folder):
     import json
 
     return json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("caption", "noted"), [("a dot, Left of a line", True), ("a leftover", False)])
+def test_mirroring_images_whose_captions_name_sides_is_noted(caption, noted):
+    lines = start_notes(Settings(flip=True), data_of([caption] * 2), None, None, before=1, now=1)
+    assert any("those that say 'left' become wrong" in line for line in lines) is noted
+    assert not start_notes(Settings(), data_of([caption] * 2), None, None, before=1, now=1)

@@ -507,3 +507,10 @@ def test_images_that_are_not_finite_in_one_process_end_all(plain_run: Path, ours
             next(iter(model.denoiser.parameters())).fill_(torch.nan)
     with pytest.raises(NotFinite, match="NaN or infinite values" if ours else "in another process"):
         list(generate_on_ranks(model, [None] * 4, range(4), Two(0, 2), batch_size=2, steps=1))
+
+
+def test_a_negative_prompt_without_guidance_is_said_to_change_nothing(text_run, tmp_path, cli):
+    words = ("sample", text_run, "--prompt", "a red picture", "--negative", "blue", "-n", 1, "--steps", 2)
+    unguided = cli(*words, "--guidance", 1, "--out", tmp_path / "one")
+    assert "--negative changes nothing without guidance" in unguided.flat
+    assert "changes nothing" not in cli(*words, "--guidance", 2, "--out", tmp_path / "two").flat

@@ -259,7 +259,9 @@ def describe_end(end: End) -> list[str]:
     if end.why == "stopped":
         seen = f"stopped after {counted(end.images_seen, 'image')}"
         return [f"{seen}; all is saved in {end.folder}. To resume:", f"  {command_line()}"]
-    speed = "" if end.share_of_peak is None else f", at {end.share_of_peak:.0%} of the fastest matrix product here"
+    share = end.share_of_peak
+    known = share is not None and share <= 1  # above, something else was running when the product was timed
+    speed = f", at {share:.0%} of the fastest matrix product here" if known else ""
     lines = [f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes{speed}"]
     if end.skipped_steps:
         steps = counted(end.skipped_steps, "step was", "steps were")

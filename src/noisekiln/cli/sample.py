@@ -63,6 +63,8 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
         raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
     values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count, show_note)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
+    if given["negative"] and session.is_unguided(options["guidance"]):
+        show_note("`negative` changes nothing without guidance. Use `guidance=2`, or another scale above 1.")
     show(session.sample(values, seeds, columns=columns, ranks=ranks, **options), session, ranks)
 
 

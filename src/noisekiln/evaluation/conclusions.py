@@ -69,7 +69,8 @@ def _about_variety(scores: Mapping[str, ComparedScore]) -> Conclusion:
     share = f"samples reach {coverage.value:.0%} of the variety of real images"
     advice = {"good": "hardly anything is missing", "fair": "some kinds are missing", "poor": "most kinds are missing"}
     cause = advice[grade]
-    if grade != "good" and coverage.value >= GOOD * density.value:  # no less than that share of real images would reach
+    error = (coverage.spread**2 + density.spread**2) ** 0.5
+    if grade != "good" and coverage.value >= GOOD * density.value - error:  # what that share of real images would reach
         few = _grade(density) == "poor"
         cause = "too few samples look real to show more" if few else "bad samples show none; the good ones lack little"
     return Conclusion("variety", grade, f"{share}: {cause}")

@@ -40,8 +40,9 @@ def denoiser_features(folder: Path, *, device: str = "cpu", allow_code: bool = F
         denoise = model.bind([None] * len(x))
         return denoise(renoise(x, CLEAN, level, noise.expand_as(x)), level)
 
-    blank = torch.zeros(1, *model.size, model.codec.image_channels, dtype=torch.uint8)
-    middle = _middle_of(model.denoiser.backbone, lambda: forward(blank))
+    ramp = torch.arange(math.prod(model.size) * model.codec.image_channels).view(*model.size, -1) % 256
+    images = torch.stack([torch.zeros_like(ramp), ramp]).to(torch.uint8)
+    middle = _middle_of(model.denoiser.backbone, lambda: forward(images))
     if middle is None:
         raise DataError(
             f"the network of {folder}",
@@ -60,11 +61,21 @@ def denoiser_features(folder: Path, *, device: str = "cpu", allow_code: bool = F
 
 @torch.no_grad()
 def _middle_of(network: nn.Module, run: Callable[[], object]) -> nn.Module | None:
-    """The part that is called once and puts out the fewest places; of several, the one in the middle of the calls."""
+    """The block that is called once and puts out the fewest places; of several, the one in the middle of the calls.
+
+    Blocks, which have parts: the output of a single layer may have lost what features are read from, as that of a norm
+    has. What is the same for different images, such as the keys of a prompt's words, says nothing about them.
+
+    Args:
+        network: The network.
+        run: Runs it on images that differ.
+    """
     calls: list[tuple[int, nn.Module]] = []
 
     def note(module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim in (3, 4) and module is not network:
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4) or module is network:
+            return
+        if any(module.children()) and not torch.equal(output[0], output[1]):
             calls.append((math.prod(output.shape[2:]) if output.ndim == 4 else output.shape[1], module))
 
     handles = [module.register_forward_hook(note) for module in network.modules()]

@@ -89,6 +89,7 @@ def main() -> None:
     (folder / "samples").mkdir(exist_ok=True)
     for number, image in enumerate((255 * sample(folder, x, ids, given.guidance)).round().astype(np.uint8)):
         Image.fromarray(image.squeeze()).save(folder / "samples" / f"{number:05d}.png")
+    print(f"{given.n} images in {folder / 'samples'}")
 
 
 if __name__ == "__main__":

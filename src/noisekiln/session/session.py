@@ -11,6 +11,8 @@ from torch import Tensor
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.files.pictures import ImageArray
 from noisekiln.files.sample_folder import SampleFolder
+from noisekiln.guidance.base import ScaledGuidance
+from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.machine.autocast import choose_precision
 from noisekiln.machine.devices import pick_device
 from noisekiln.model.adapter import merge, parse_adapter_option
@@ -169,6 +171,11 @@ class Session:
             raise ValueError(
                 f"{file} lies in {self.results.path}, whose images would be replaced. Give another `out`, or copy it."
             )
+
+    def is_unguided(self, guidance: str | float | None) -> bool:
+        """Whether guidance that is requested (None: the model's own) has a scale of 1."""
+        found = guidance_of(self.model.sampling.guidance if guidance is None else guidance)
+        return isinstance(found, ScaledGuidance) and found.scale == 1
 
     def sample(
         self,

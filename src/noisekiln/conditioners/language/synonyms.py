@@ -10,9 +10,10 @@ ADJECTIVES = """
 red crimson scarlet ruby vermilion vermillion carmine reddish
 red maroon burgundy claret oxblood
 green emerald jade chartreuse viridian verdant greenish
+turquoise cyan aqua aquamarine teal
 green teal khaki
 blue azure navy cobalt sapphire cerulean ultramarine indigo bluish
-blue turquoise cyan teal aqua aquamarine
+blue turquoise cyan aqua aquamarine
 yellow golden gold ochre yellowish
 orange amber vermilion
 purple violet lilac lavender mauve indigo amethyst magenta purplish
@@ -42,6 +43,7 @@ angry furious
 beautiful pretty lovely gorgeous handsome
 round circular
 square quadratic
+middle center centre
 left leftward leftwards
 right rightward rightwards
 """
@@ -90,6 +92,8 @@ sea ocean
 stone rock boulder
 hill mountain
 flower blossom bloom
+flame fire
+rocket spaceship spacecraft
 picture image photo photograph
 drawing sketch
 circle disc disk
