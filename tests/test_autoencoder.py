@@ -29,7 +29,7 @@ from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.measure import measure_codec
 from noisekiln.monitor.reconstruction import slopes_of
-from noisekiln.plan.codec_training import default_codec, resolve_codec_settings
+from noisekiln.plan.codec_training import default_codec, resolve_codec_settings, with_codec
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
 from noisekiln.runs.codec_run import CodecRun
@@ -166,6 +166,7 @@ def test_x_is_standardised_and_equal_for_equal_images():
 
 @pytest.mark.parametrize("spec", [
     {"factor": 3}, {"channels": 0}, {"width": 20}, {"noise": -1.0}, {"spectrum": -0.1}, {"equivariance": -1},
+    {"adversarial": 1.5}, {"adversarial": float("inf")},
     {"adversarial": -0.1},
 ])  # fmt: skip
 def test_what_is_no_autoencoder_is_refused(spec):
@@ -508,3 +509,12 @@ def test_the_command_trains_and_resumes(cli: Command, squares, tmp_path):
         refused = cli(*wrong)
         assert refused.code in (2, 3), refused
         assert said.replace("`factor`", "--factor") in refused.flat or said in refused.flat
+
+
+def test_what_a_codec_s_spec_does_not_say_is_as_in_the_default():
+    def whole(spec, size=(32, 32)):
+        return with_codec(Settings(codec=spec), size).codec
+
+    assert whole("autoencoder(adversarial=0.1)") == whole(None).replace("adversarial=0.0", "adversarial=0.1")
+    assert whole("autoencoder(factor=8)") == whole(None, (128, 128))
+    assert "channels=3," in whole("autoencoder(channels=3)")

@@ -97,6 +97,7 @@ def test_what_cannot_be_imported_says_why_and_the_way_out(tmp_path, cli):
     save_file({"model.init_conv.weight": torch.zeros(1)}, tmp_path / "lucid.safetensors")
     refused(tmp_path / "lucid.safetensors", "denoising_diffusion_pytorch", "noisekiln.denoiser")
     refused(tmp_path, "neither model_index.json nor config.json")
+    refused(tmp_path / "google" / "ddpm", "There is no folder", "names of the Hub are not read here")
     settings = json.loads((place / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     changed = settings | {"beta_schedule": "sigmoid"}
     (place / "scheduler" / "scheduler_config.json").write_text(json.dumps(changed), encoding="utf-8")

@@ -333,6 +333,7 @@ def test_only_due_times_know_when_a_multiple_is_passed():
     assert not found, found
 
 
+SCRIPT = "onnx_sample.py"  # is copied into exports, and runs there as a command of its own
 BELOW_CLI = [file for file in FILES if HEIGHT.get(room(file), 0) < HEIGHT["cli"]]
 
 
@@ -341,7 +342,8 @@ def test_nothing_below_the_command_line_prints_or_names_a_flag(file):
     """Messages and help name settings in backticks, which the command line renders as its flags."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+    prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+    assert not prints or file.name == SCRIPT
     makers = {"setting", *partials_of_setting(tree)}
     names = {
         id(word.value) for call in calls if is_call_of(call, makers) for word in call.keywords if word.arg == "flag"

@@ -62,6 +62,11 @@ class Autoencoder(Codec):
                 f"autoencoder(noise={noise}, spectrum={spectrum}, equivariance={equivariance}, "
                 f"adversarial={adversarial}): none of them may be below 0. Give 0 for what is not wanted."
             )
+        if adversarial > 1:
+            raise ValueError(
+                f"autoencoder(adversarial={adversarial}): above 1 the discriminator would outweigh the image itself. "
+                "Give 0.1, or another weight up to 1."
+            )
         self.factor = factor
         self.channels = channels
         self.width = width

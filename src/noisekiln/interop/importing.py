@@ -112,6 +112,11 @@ def _refuse_what_is_no_pipeline(folder: Path) -> None:
             f"{_whose(folder)}. Build the network with the code it was trained with, load the weights, and give it to "
             "noisekiln.denoiser."
         )
+    if not folder.exists():
+        raise ValueError(
+            f"There is no folder {folder}, and names of the Hub are not read here. Download the model, "
+            f"`huggingface_hub.snapshot_download({str(folder)!r}, local_dir=FOLDER)`, and give that folder."
+        )
     if not any((folder / name).is_file() for name in ("model_index.json", "config.json")):
         raise ValueError(
             f"{folder} is no folder of diffusers: it has neither model_index.json nor config.json. Give a folder that "

@@ -10,7 +10,7 @@ from noisekiln.codecs.base import Codec, Size
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.components.consent import NO_CODE, Consent
 from noisekiln.components.registry import name_of
-from noisekiln.components.spec import build, class_of, describe
+from noisekiln.components.spec import build, class_of, describe, parse_spec, settings_of, with_defaults
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.torchrun import world_size
@@ -72,6 +72,9 @@ def codec_of_run_or_default(
 def with_codec(settings: Settings, size: Size) -> Settings:
     """The settings with the codec to train, all of its own settings written out.
 
+    What a spec does not say is as in the default for these images and its factor: ``autoencoder(adversarial=0.1)``
+    tries the discriminator alone.
+
     Raises:
         ValueError: If `codec` is none that is trained.
     """
@@ -79,7 +82,9 @@ def with_codec(settings: Settings, size: Size) -> Settings:
     codec: Codec = build(Codec, spec)
     if not isinstance(codec, Autoencoder):
         raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
-    return settings.replace(codec=_whole_spec(codec))
+    usual = settings_of(build(Codec, default_codec(size, codec.factor if "factor" in parse_spec(spec)[1] else None)))
+    filled = with_defaults(Codec, spec, {name: usual[name] for name in ("factor", "channels", "width")})
+    return settings.replace(codec=_whole_spec(build(Codec, filled)))
 
 
 def with_whole_spec(settings: Settings) -> Settings:

@@ -186,13 +186,13 @@ def _how_to_sample(summary: RunSummary, name: str) -> str:
     model = summary.model
     cond = None if model is None else model.conditioner
     if model is not None and model.task:
-        return f"```bash\npip install noisekiln\nnoisekiln apply {name} image.png\n```"
+        return f"```bash\npip install noisekiln\nnoisekiln apply {shlex.quote(name)} image.png\n```"
     example = "" if cond is None else printable(cond.example())
     kind = "" if cond is None else cond.kind
     option = f" --{OPTIONS[kind]} {shlex.quote(example)}" if example and kind in OPTIONS else ""
     wanted = f"[{example or '...'!r}] * 16" if kind in OPTIONS else "16"
     return (
-        f"```bash\npip install noisekiln\nnoisekiln sample {name}{option} -n 16\n```\n\n"
+        f"```bash\npip install noisekiln\nnoisekiln sample {shlex.quote(name)}{option} -n 16\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )

@@ -53,7 +53,8 @@ def with_negative(text: str, negative: str) -> str:
 
 def brackets_without_weight(text: str) -> list[str]:
     """The brackets in a prompt that end with a number, like a weight, which is none: ``(red hair:10)``."""
-    return [found[0] for found in WITH_NUMBER.finditer(text) if IN_BRACKETS.fullmatch(found[0]) is None]
+    found = dict.fromkeys(each[0] for each in WITH_NUMBER.finditer(text))
+    return [bracket for bracket in found if IN_BRACKETS.fullmatch(bracket) is None]
 
 
 def _phrases(text: str) -> list[tuple[str, float]]:
