@@ -1,7 +1,7 @@
 """Do samples show what their captions ask for? Attributes of images that nobody trained on, read by a judge.
 
-    python benchmarks/attributes.py toon_avatars64.npz --attributes hairColor clothesColor skinColor rearHair beard \
-        --minutes 10 --record records/attributes.json
+    python benchmarks/attributes.py toon_avatars64.npz --attributes hairColor clothesColor skinColor rearHair hair \
+        clothes --record records/attributes.json
 
 DATA has captions, and a column for each attribute, which the captions name. A column of colours (#b58143) is read from
 the pixels: the colour that most of them are near to, where images have the attribute. The judge of the others is a
