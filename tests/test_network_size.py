@@ -12,7 +12,7 @@ from noisekiln.components.spec import build
 from noisekiln.conditions import NOTHING
 from noisekiln.data import DataSet, Split
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import USUAL_SHARE
+from noisekiln.machine.speed import EXPECTED_SHARE
 from noisekiln.plan import network_size
 from noisekiln.plan.defaults import resolve
 from noisekiln.plan.network_size import (
@@ -45,11 +45,11 @@ def test_a_budget_holds_as_many_images_as_the_machine_can_compute():
     network = build(Unet, spec, channels=3, vector=0, tokens=0, image=0)
     rows = torch.zeros(1, 3, 24, 24), torch.zeros(1)
     flops = count_flops(lambda: network(*rows, NOTHING).mean())
-    assert images_in_minutes(settings, spec, PIXELS) == pytest.approx(120 * USUAL_SHARE * PEAK / flops)
+    assert images_in_minutes(settings, spec, PIXELS) == pytest.approx(120 * EXPECTED_SHARE * PEAK / flops)
     twice = images_in_minutes(settings.replace(minutes=4.0), spec, PIXELS)
     assert twice == 2 * images_in_minutes(settings, spec, PIXELS)
     small = images_in_minutes(settings.replace(size=(16, 16)), spec, PIXELS)
-    assert small == pytest.approx(twice / 2 * (24 / 16) ** 2 * SMALL_SHARE / USUAL_SHARE, rel=0.01)
+    assert small == pytest.approx(twice / 2 * (24 / 16) ** 2 * SMALL_SHARE / EXPECTED_SHARE, rel=0.01)
 
 
 @pytest.mark.parametrize("changes", [{"minutes": None, "images": 10}, {"device": "cuda", "minutes": 1.0}])

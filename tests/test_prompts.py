@@ -315,12 +315,12 @@ def test_guidance_leads_away_from_a_negative_prompt(text_run):
     """The estimate without the condition becomes that of the negative prompt."""
     model = nk.load(text_run)
     text = model.conditioner
-    wanted, unwanted = "a red picture", "blue"
-    assert torch.equal(text.unwanted([None, wanted, with_negative("", unwanted)])[:2], text.nothing(2))
-    assert torch.equal(text.unwanted([with_negative(wanted, unwanted)]), text.encode([unwanted]))
+    wanted, negative = "a red picture", "blue"
+    assert torch.equal(text.encode_negative([None, wanted, with_negative("", negative)])[:2], text.nothing(2))
+    assert torch.equal(text.encode_negative([with_negative(wanted, negative)]), text.encode([negative]))
     same = model.sample([with_negative(wanted, wanted)], guidance=5.0, steps=2)
     assert torch.equal(same, model.sample([wanted], guidance=1.0, steps=2)), "nothing is left to lead away from"
-    both = model.sample([with_negative(wanted, unwanted), wanted], guidance=5.0, steps=2)
+    both = model.sample([with_negative(wanted, negative), wanted], guidance=5.0, steps=2)
     assert not torch.equal(both[0], model.sample([wanted], guidance=5.0, steps=2)[0])
     assert torch.equal(both[1], model.sample([wanted] * 2, guidance=5.0, steps=2)[1])
 

@@ -64,8 +64,8 @@ class PatchDiscriminator(nn.Module):
 
 def scaled_like(pull: Tensor, other: Tensor) -> Tensor:
     """Gradients with the norm that others have, row by row: (B, C, H, W) twice."""
-    norm, wanted = (torch.linalg.vector_norm(each, dim=(1, 2, 3), keepdim=True) for each in (pull, other))
-    scaled: Tensor = pull * (wanted / (norm + TINY))
+    norm, norm_of_other = (torch.linalg.vector_norm(each, dim=(1, 2, 3), keepdim=True) for each in (pull, other))
+    scaled: Tensor = pull * (norm_of_other / (norm + TINY))
     return scaled
 
 

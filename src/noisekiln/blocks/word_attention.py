@@ -11,7 +11,7 @@ from noisekiln.blocks.transformer_block import RotaryAttention
 class WordAttention(nn.Module):
     """``x + attention(norm(x))``; the identity at the start of training.
 
-    Without the usual feed-forward layer, which would cost twice as much: for small networks a large part of a step.
+    Without a feed-forward layer, which would cost twice as much: for small networks a large part of a step.
 
     Args:
         width: Features of each word, a multiple of 4; heads have 32, or 4 where it is no multiple of 32.

@@ -8,7 +8,7 @@ from noisekiln.errors import counted
 from noisekiln.runs.codec_events import CodecEnd, CodecPlan, Reconstructions
 
 SLOPES_APART = 0.2  # of the images' slope, at most
-POOR, SOFT, CLEAR = 18.0, 27.0, 33.0  # decibels: hardly to be recognised, without details, hardly told apart
+POOR, SOFT, CLEAR = 18.0, 27.0, 33.0  # decibels: hardly to be recognised, without details, hardly a difference
 
 
 def describe_codec_plan(plan: CodecPlan) -> list[str]:

@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "pillow", "safetensors", "matplotlib", "typer", "rich")
 FEATURES = {"log": "--curves tensorboard", "wandb": "--curves wandb"}  # where the name does not say it
 WITHOUT_EXTRA = ("wandb",)
 NOT_REPORTED = ("test", "all")
-UNWANTED = "torchvision"  # beside a CPU build of torch it fails, and takes diffusers and transformers with it
+CONFLICTING = "torchvision"  # beside a CPU build of torch it fails, and takes diffusers and transformers with it
 
 
 class Finding(NamedTuple):
@@ -60,9 +60,9 @@ def _torch() -> Finding:
     builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     build = ", ".join(f"{name} {version}" for name, version in builds.items() if version)
     text = f"{torch.__version__}{f', built for {build}' if build else ''}"
-    if (other := version_of(UNWANTED)) is None:
+    if (other := version_of(CONFLICTING)) is None:
         return Finding(True, "torch", text)
-    return Finding(False, "torch", f"{text}; {UNWANTED} {other} is not needed, and a build for another torch fails")
+    return Finding(False, "torch", f"{text}; {CONFLICTING} {other} is not needed, and a build for another torch fails")
 
 
 def _extras() -> dict[str, list[str]]:

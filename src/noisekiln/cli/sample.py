@@ -32,15 +32,15 @@ def command(
     **options: Any,
 ) -> None:
     """Generate images with a trained model: grid.png, 00000.png, ... and samples.json."""
-    given = {"count": count, "classes": classes, "prompts": prompts, "conditions": conditions, "seed": seed}
-    given["negative"] = negative
+    request = {"count": count, "classes": classes, "prompts": prompts, "conditions": conditions, "seed": seed}
+    request["negative"] = negative
     if again is not None:
-        _repeat(again, run or run_of_again, out, given, options)
+        _repeat(again, run or run_of_again, out, request, options)
     else:
-        _sample(run or run_of_again, out, given, options)
+        _sample(run or run_of_again, out, request, options)
 
 
-def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: dict[str, Any]) -> None:
+def _sample(run: Path | None, out: Path | None, request: dict[str, Any], options: dict[str, Any]) -> None:
     from noisekiln.cli._sampling_bar import show
     from noisekiln.components.registry import name_of
     from noisekiln.distributed.ranks import Ranks
@@ -49,8 +49,8 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
 
     if run is None:
         raise ValueError("No run was given, so there is no model to sample. Give the folder of one, such as runs/demo.")
-    count, seeds = given["count"], _seeds(given["seed"] or "0")
-    options |= {name: given[name] for name in ("classes", "prompts", "negative", "conditions")}
+    count, seeds = request["count"], _seeds(request["seed"] or "0")
+    options |= {name: request[name] for name in ("classes", "prompts", "negative", "conditions")}
     common = pop_common(options)
     ranks = Ranks.join(pick_device(common.device))
     session = open_session(run, out or folder_of_results(run, "pictures"), common)
@@ -63,19 +63,19 @@ def _sample(run: Path | None, out: Path | None, given: dict[str, Any], options: 
         raise ValueError(f"`count={count}` was given with {len(seeds)} seeds. Omit `count`, or give {count} seeds.")
     values, columns = repeat_conditions(session.conditions, len(seeds) if len(seeds) > 1 else count, show_note)
     seeds = seeds if len(seeds) > 1 else [seeds[0] + i for i in range(len(values))]
-    if given["negative"] and session.is_unguided(options["guidance"]):
+    if request["negative"] and session.is_unguided(options["guidance"]):
         show_note("`negative` changes nothing without guidance. Use `guidance=2`, or another scale above 1.")
     show(session.sample(values, seeds, columns=columns, ranks=ranks, **options), session, ranks)
 
 
-def _repeat(again: Path, run: Path | None, out: Path | None, given: dict[str, Any], options: dict[str, Any]) -> None:
+def _repeat(again: Path, run: Path | None, out: Path | None, request: dict[str, Any], options: dict[str, Any]) -> None:
     from noisekiln.cli._sampling_bar import show
     from noisekiln.distributed import torchrun
     from noisekiln.session.again import open_again, read_recorded_image, sample_again
 
     if torchrun.world_size() > 1:
         raise ValueError("`again` generates one image, and several processes were started. Start one.")
-    for name, value in given.items():
+    for name, value in request.items():
         if value:
             raise ValueError(
                 f"`{name}` was given with `again`, which generates the image that a file records. Omit it."

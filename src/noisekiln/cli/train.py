@@ -77,7 +77,7 @@ def _measured_roads(
 
     api.measure(data, out=out, watch=watch, allow_code=allow_code, **settings)
     first = [event for event in found if isinstance(event, Measured)]
-    if not first:  # of several processes, the first one is told
+    if not first:  # of several processes, only the first one prints
         return
     chosen = LATENT if first[0].plan.settings.road == LATENT else CASCADE if first[1:] else PIXELS
     yield chosen, first

@@ -60,7 +60,7 @@ class Autoencoder(Codec):
         if min(noise, spectrum, equivariance, adversarial) < 0:
             raise ValueError(
                 f"autoencoder(noise={noise}, spectrum={spectrum}, equivariance={equivariance}, "
-                f"adversarial={adversarial}): none of them may be below 0. Give 0 for what is not wanted."
+                f"adversarial={adversarial}): none of them may be below 0. Give 0 to leave a part out."
             )
         if adversarial > 1:
             raise ValueError(

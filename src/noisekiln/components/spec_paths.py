@@ -82,8 +82,8 @@ def copy_named(file: str, copies: Mapping[str, str]) -> str | None:
         file: Its path, as it stands in a spec.
         copies: Copy of a Python file, by its path.
     """
-    wanted = PureWindowsPath(file).as_posix()
-    return next((copy for path, copy in copies.items() if PureWindowsPath(path).as_posix() == wanted), None)
+    posix = PureWindowsPath(file).as_posix()
+    return next((copy for path, copy in copies.items() if PureWindowsPath(path).as_posix() == posix), None)
 
 
 def last_part(path: str) -> str:

@@ -109,7 +109,7 @@ class Conditioner(nn.Module, ABC):
         """
         return ids
 
-    def unwanted(self, values: Sequence[Value | None]) -> Tensor:
+    def encode_negative(self, values: Sequence[Value | None]) -> Tensor:
         """Ids of what guidance leads away from: by default the empty condition. May be overridden."""
         return self.nothing(len(values))
 
@@ -206,7 +206,7 @@ def conds_of(
     """
     if conditioner is None:
         return NOTHING, None
-    unwanted: Cond = conditioner(conditioner.unwanted(conditions).to(device))
+    negative: Cond = conditioner(conditioner.encode_negative(conditions).to(device))
     if all(value is None for value in conditions):
-        return unwanted, None
-    return conditioner(conditioner.encode_all(conditions).to(device)), unwanted
+        return negative, None
+    return conditioner(conditioner.encode_all(conditions).to(device)), negative

@@ -100,9 +100,9 @@ def local_folder(
         if before is not None:
             return before
         raise _hub_error(error, subject, repository, f"Correct the name. {elsewhere}") from error
-    wanted = files([each.rfilename for each in found.siblings or ()]) if callable(files) else files
+    patterns = files([each.rfilename for each in found.siblings or ()]) if callable(files) else files
     with explaining_the_hub(repository, f"The same command goes on where it stopped. {elsewhere}"):
-        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
+        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
 
 
 def checked_hub_name(name: str) -> str:

@@ -111,7 +111,7 @@ class SampleFolder:
         entries = [{"file": name, **entry} for name, entry in zip(names, metadata, strict=True)]
         lines = [*self._lines, *(json.dumps(entry, ensure_ascii=False) for entry in entries)]
         # The index first, so that every image file is recognised as a sample even if the process is killed here. Where
-        # it cannot be written, these images were not added, and no grid of them is written that would be somebody's.
+        # it cannot be written, these images were not added, and a grid has no image that the index lacks.
         write_json_text(self.path / INDEX, "[\n" + ",\n".join(lines) + "\n]\n")
         self._images.append(images)
         self._index += entries

@@ -74,12 +74,16 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
     def _conditions(self, prompt: Any, class_labels: Any, count: int) -> list[Any]:
         if prompt is not None and class_labels is not None:
             raise ValueError("A prompt and class labels were given, and a model reads one of them. Omit the other.")
-        wanted = prompt if prompt is not None else class_labels
-        if wanted is not None and self.model.conditioner is None:
-            raise ValueError(f"{wanted!r} was given to a model that was trained without prompts or classes. Omit it.")
-        if torch.is_tensor(wanted):
-            wanted = wanted.tolist()
-        return [each for each in (wanted if isinstance(wanted, list | tuple) else [wanted]) for _ in range(count)]
+        requested = prompt if prompt is not None else class_labels
+        if requested is not None and self.model.conditioner is None:
+            raise ValueError(
+                f"{requested!r} was given to a model that was trained without prompts or classes. Omit it."
+            )
+        if torch.is_tensor(requested):
+            requested = requested.tolist()
+        return [
+            each for each in (requested if isinstance(requested, list | tuple) else [requested]) for _ in range(count)
+        ]
 
 
 def _with_negative(prompt: str | list[str], negative: str | list[str]) -> list[str]:

@@ -47,7 +47,7 @@ def import_model(folder: str | Path, out: str | Path) -> Path:
     """Write a pipeline of diffusers as a model that `noisekiln sample` and all other commands read.
 
     `DDPMPipeline` and `DDIMPipeline` (a `UNet2DModel`, as google/ddpm-cifar10-32), `DiTPipeline`, or the folder of such
-    a network alone, which is read as one of DDPM. It samples by 50 steps of DDIM unless it is told otherwise; estimates
+    a network alone, which is read as one of DDPM. It samples by 50 steps of DDIM by default; estimates
     are not clipped at each step, as diffusers' DDPM does.
 
     Args:
@@ -161,11 +161,11 @@ def _model_of(source: Path, place: Place, config: Mapping[str, Any], is_dit: boo
 def _weights_of(folder: Path, network: Any) -> Any:
     if not (folder / WEIGHTS).is_file():
         pickled = [file.name for file in folder.iterdir() if file.suffix in PICKLES]
-        given = (
+        found = (
             f"its weights are a pickle ({pickled[0]}), and opening one runs any code in it" if pickled else "it is not"
         )
         raise ValueError(
-            f"{folder} should hold {WEIGHTS}: {given} there. If you trust it, load the pipeline with diffusers, and "
+            f"{folder} should hold {WEIGHTS}: {found} there. If you trust it, load the pipeline with diffusers, and "
             "write it anew: `pipe.save_pretrained(NEW, safe_serialization=True)`."
         )
     try:

@@ -81,15 +81,19 @@ def main() -> None:
     options.add_argument("-n", type=int, default=8, help="number of images")
     options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
     options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
-    given = options.parse_args()
-    if given.condition is not None and model["condition"] is None:
+    arguments = options.parse_args()
+    if arguments.condition is not None and model["condition"] is None:
         options.error("this folder samples without conditions: omit it")
-    ids = None if given.condition is None else np.repeat(ids_of(model["condition"], given.condition), given.n, 0)
-    x = np.random.default_rng(given.seed).standard_normal((given.n, *model["x"]))
+    ids = (
+        None
+        if arguments.condition is None
+        else np.repeat(ids_of(model["condition"], arguments.condition), arguments.n, 0)
+    )
+    x = np.random.default_rng(arguments.seed).standard_normal((arguments.n, *model["x"]))
     (folder / "samples").mkdir(exist_ok=True)
-    for number, image in enumerate((255 * sample(folder, x, ids, given.guidance)).round().astype(np.uint8)):
+    for number, image in enumerate((255 * sample(folder, x, ids, arguments.guidance)).round().astype(np.uint8)):
         Image.fromarray(image.squeeze()).save(folder / "samples" / f"{number:05d}.png")
-    print(f"{given.n} images in {folder / 'samples'}")
+    print(f"{arguments.n} images in {folder / 'samples'}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def bytes_allocated_by(work: Callable[[], object]) -> int:
 def peak_bytes_of(work: Callable[[], object]) -> int:
     """Most bytes, at one moment, of the tensors that `work` makes without gradients: what a network's call needs.
 
-    It runs `work` eagerly, at its usual speed; what a kernel uses inside is not counted.
+    It runs `work` eagerly, at full speed; what a kernel uses inside is not counted.
     """
     may_be_compiled = "torch._dynamo" in sys.modules  # which takes more than a second to import
     stance = torch.compiler.set_stance("force_eager") if may_be_compiled else nullcontext()

@@ -12,7 +12,7 @@ import torch
 
 from noisekiln.machine.memory import is_out_of_memory
 
-USUAL_SHARE = 0.6  # of the peak of a CPU, that training of the shipped networks reaches (LOG.md)
+EXPECTED_SHARE = 0.6  # of the peak of a CPU, that training of the shipped networks reaches (LOG.md)
 SECONDS = 0.3  # for measuring the peak
 SIDES = {"cpu": 1024, "mps": 4096, "cuda": 8192}  # of the matrices: large enough to reach the peak
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import USUAL_SHARE, peak_flops_per_second
+from noisekiln.machine.speed import EXPECTED_SHARE, peak_flops_per_second
 from noisekiln.training.batches import BatchSource
 
 
@@ -27,7 +27,7 @@ class Workload(NamedTuple):
         """Images per second that a CPU will train, before a step was taken; None if it is not known."""
         if self.flops_per_image is None or self.peak is None:
             return None
-        return USUAL_SHARE * self.peak / self.flops_per_image
+        return EXPECTED_SHARE * self.peak / self.flops_per_image
 
     def at(self, images_per_second: float) -> dict[str, float]:
         """FLOP/s and share of the peak at a speed, by name, as far as they are known."""

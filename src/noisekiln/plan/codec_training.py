@@ -82,8 +82,8 @@ def with_codec(settings: Settings, size: Size) -> Settings:
     codec: Codec = build(Codec, spec)
     if not isinstance(codec, Autoencoder):
         raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
-    usual = settings_of(build(Codec, default_codec(size, codec.factor if "factor" in parse_spec(spec)[1] else None)))
-    filled = with_defaults(Codec, spec, {name: usual[name] for name in ("factor", "channels", "width")})
+    defaults = settings_of(build(Codec, default_codec(size, codec.factor if "factor" in parse_spec(spec)[1] else None)))
+    filled = with_defaults(Codec, spec, {name: defaults[name] for name in ("factor", "channels", "width")})
     return settings.replace(codec=_whole_spec(build(Codec, filled)))
 
 

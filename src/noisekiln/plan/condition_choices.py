@@ -67,7 +67,7 @@ class ConditionChoices:
         Args:
             conditioner: Makes the parts.
             conditions: The conditions of each image, one or more.
-            parts: Whether parts are wanted.
+            parts: Whether parts are used.
         """
         shorter = [_parts_of(conditioner, own) if parts else [] for own in conditions]
         if not any(shorter) and all(len(own) == 1 for own in conditions):

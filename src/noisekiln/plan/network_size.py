@@ -12,13 +12,13 @@ from noisekiln.conditions import NOTHING
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.machine.autocast import DTYPES
 from noisekiln.machine.flops import count_flops
-from noisekiln.machine.speed import USUAL_SHARE, peak_flops_per_second
+from noisekiln.machine.speed import EXPECTED_SHARE, peak_flops_per_second
 from noisekiln.plan.settings import Settings
 
 ENOUGH_IMAGES = 100_000  # that a network has to see, before a larger one is better for the same time (LOG.md)
 ENOUGH_STEPS = 1_500  # below which smaller batches are better (LOG.md)
-SMALL_SIDE, SMALL_SHARE = 16, 0.45  # images whose steps are so small that less than the usual share is reached (LOG.md)
-SMALLEST_BATCH, USUAL_BATCH, GPU_BATCH = 16, 64, 256
+SMALL_SIDE, SMALL_SHARE = 16, 0.45  # images whose steps are so small that they reach less of the peak (LOG.md)
+SMALLEST_BATCH, DEFAULT_BATCH, GPU_BATCH = 16, 64, 256
 WITHOUT_MINUTES, ON_GPU = "s", "l"  # where the time is not known, or nothing was measured
 
 
@@ -46,7 +46,7 @@ def fitting_batch(settings: Settings, images_in_budget: float) -> int:
     """
     if settings.device != "cpu":
         return GPU_BATCH
-    batch = USUAL_BATCH
+    batch = DEFAULT_BATCH
     while batch > SMALLEST_BATCH and images_in_budget < ENOUGH_STEPS * batch:
         batch //= 2
     return batch
@@ -66,7 +66,7 @@ def images_in_minutes(settings: Settings, backbone: str, codec: Codec) -> float:
         return inf
     assert isinstance(settings.size, tuple)
     flops, speed = _training_flops(backbone, codec.x_channels, codec.x_size(settings.size)), _flops_per_second(settings)
-    share = SMALL_SHARE if max(settings.size) <= SMALL_SIDE else USUAL_SHARE
+    share = SMALL_SHARE if max(settings.size) <= SMALL_SIDE else EXPECTED_SHARE
     return inf if flops is None or not speed else 60 * settings.minutes * share * speed / flops
 
 

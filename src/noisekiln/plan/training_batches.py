@@ -157,7 +157,7 @@ def condition_choices(
         diffusion: The model, whose conditioner finds them.
         images: The images.
         class_names: Names of their labels.
-        parts: Whether conditions that name a part of them are wanted too.
+        parts: Whether parts of captions are conditions too.
         unconditional: Whether all are empty.
 
     Raises:

@@ -18,7 +18,7 @@ def find_pipeline(name_or_folder: str | Path, *, offline: bool = False, half: bo
     """The folder of a pipeline, which is downloaded if a name on the Hub is given.
 
     Args:
-        name_or_folder: A folder, or OWNER/NAME, with an @REVISION behind it if wanted.
+        name_or_folder: A folder, or OWNER/NAME, or OWNER/NAME@REVISION.
         offline: Whether only what was downloaded before may be used.
         half: Whether weights in 16 bits are preferred, where a repository has both.
 

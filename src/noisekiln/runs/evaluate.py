@@ -83,7 +83,7 @@ def evaluate(
         real, notes = _real_images(evaluated, against, chosen, show)
     else:
         evaluated = None
-        sampled, real, notes = _given_samples(source, against, chosen, show)
+        sampled, real, notes = _existing_samples(source, against, chosen, show)
     extractor = choose_features(chosen.features, chosen.weights, real, cache, device=device, allow_code=allow_code)
     if evaluated is not None:
         sampled = _run(sample_model(evaluated, real, chosen, cache), show)
@@ -147,7 +147,7 @@ def _real_images(
     return choose_real_images(options.count, options.seed, trained, other), notes
 
 
-def _given_samples(
+def _existing_samples(
     source: Any, against: Any, options: EvaluationOptions, show: Watch
 ) -> tuple[Sampled, RealImages, list[str]]:
     """Samples that exist as images, with the real images that they are compared with."""

@@ -190,10 +190,10 @@ def _how_to_sample(summary: RunSummary, name: str) -> str:
     example = "" if cond is None else printable(cond.example())
     kind = "" if cond is None else cond.kind
     option = f" --{OPTIONS[kind]} {shlex.quote(example)}" if example and kind in OPTIONS else ""
-    wanted = f"[{example or '...'!r}] * 16" if kind in OPTIONS else "16"
+    conditions = f"[{example or '...'!r}] * 16" if kind in OPTIONS else "16"
     return (
         f"```bash\npip install noisekiln\nnoisekiln sample {shlex.quote(name)}{option} -n 16\n```\n\n"
-        f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({wanted}, seed=0)  '
+        f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({conditions}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )
 

@@ -138,8 +138,8 @@ class Scoring:
             return []
         one, allowed = self._seconds_per_sample(), SHARE * 60 * minutes
         count, samples = affordable(self.count, self.samples, one, allowed, keep=self.best is not None)
-        wanted = f"{counted(self.count, 'score')} of {self.samples:,} samples would take about "
-        wanted += f"{self.count * self.samples * one / 60:.1f} of {minutes:g} minutes"
+        requested = f"{counted(self.count, 'score')} of {self.samples:,} samples would take about "
+        requested += f"{self.count * self.samples * one / 60:.1f} of {minutes:g} minutes"
         same = (count, samples) == (self.count, self.samples)
         self.count, self.samples = count, samples
         self.seconds = count and samples * one
@@ -147,9 +147,9 @@ class Scoring:
         if same:
             return []
         if not count:
-            return [f"{wanted}: there are none. Give more `minutes`, or use `noisekiln evaluate` afterwards"]
+            return [f"{requested}: there are none. Give more `minutes`, or use `noisekiln evaluate` afterwards"]
         there = f"is 1, of {samples:,} samples" if count == 1 else f"are {count:,}, of {samples:,} samples each"
-        return [f"{wanted}: there {there}"]
+        return [f"{requested}: there {there}"]
 
     def _seconds_per_sample(self) -> float:
         """Seconds of a sample and its features, measured on a few of them; the same in all processes."""
@@ -173,7 +173,7 @@ def affordable(count: int, samples: int, seconds: float, allowed: float, *, keep
     """How many scores of how many samples take at most the allowed time: fewer samples first, then fewer scores.
 
     Args:
-        count: Scores that are wanted.
+        count: Scores that are requested.
         samples: Samples of each.
         seconds: Seconds of one sample.
         allowed: Seconds of all.

@@ -1,4 +1,4 @@
-"""Inpainting in the latents of a codec: no gradient, and a share of the noise if only a change is wanted."""
+"""Inpainting in the latents of a codec: no gradient, and a share of the noise for a change of what is there."""
 
 from collections.abc import Iterator
 from typing import Unpack

@@ -1,9 +1,9 @@
-"""Prompts as people write them: weights of phrases, and what is not wanted."""
+"""Prompts as people write them: weights of phrases, and negative prompts."""
 
 import re
 from dataclasses import dataclass
 
-NEGATIVE = "Negative prompt:"  # begins the line of what is not wanted, as in the texts of other programs' images
+NEGATIVE = "Negative prompt:"  # begins the line of the negative prompt, as in the texts of other programs' images
 IN_BRACKETS = re.compile(r"(?<!\\)\(([^()]*?):[ \t]*(\d(?:\.\d+)?|\.\d+)[ \t]*\)")
 WITH_NUMBER = re.compile(r"(?<!\\)\([^()]*?:[ \t]*[-+]?[\d.,]{1,20}[ \t]*\)")
 CLAUSE = re.compile(r"(?<![^,;\n])([^,;:()\n]+):[ \t]*(\d?\.\d+)[ \t]*(?=[,;\n]|$)")  # no weight in "16:9"
@@ -15,7 +15,7 @@ class Prompt:
 
     Attributes:
         phrases: Its phrases in order, each with its weight; 1 for those without one.
-        negative: What is not wanted, as text; "" for nothing.
+        negative: The negative prompt; "" for nothing.
     """
 
     phrases: tuple[tuple[str, float], ...]
@@ -42,12 +42,12 @@ def read_prompt(text: str) -> Prompt:
     """
     if isinstance(text, Caption):
         return Prompt(((str(text), 1.0),))
-    wanted, found, negative = text.partition(NEGATIVE)
-    return Prompt(tuple(_phrases(wanted)), negative.strip() if found else "")
+    positive, found, negative = text.partition(NEGATIVE)
+    return Prompt(tuple(_phrases(positive)), negative.strip() if found else "")
 
 
 def with_negative(text: str, negative: str) -> str:
-    """A prompt with what is not wanted, as `read_prompt` reads it."""
+    """A prompt with a negative one, as `read_prompt` reads it."""
     return f"{text}\n{NEGATIVE} {negative}" if negative.strip() else text
 
 

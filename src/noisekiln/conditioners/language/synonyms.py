@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-# Each line holds words that may stand for each other in a prompt, the most usual one first. A word may be on several
+# Each line holds words that may stand for each other in a prompt, the most frequent one first. A word may be on several
 # lines; earlier ones have priority. Left out are names of things that also name a colour (rose, olive, copper), and
 # words with another frequent meaning (top, cross, jet).
 ADJECTIVES = """

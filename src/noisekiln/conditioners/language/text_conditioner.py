@@ -68,13 +68,13 @@ class TextConditioner(Conditioner, ABC):
         """Captions of some of its clauses."""
         return [Caption(text) for text in shorter_captions(value, self.most_parts, seed)]
 
-    def unwanted(self, values: Sequence[str | None]) -> Tensor:
+    def encode_negative(self, values: Sequence[str | None]) -> Tensor:
         """Ids of the negative prompts."""
         return self.encode_all([(read_prompt(value).negative or None) if value else None for value in values])
 
     def describe(self, value: str) -> dict[str, Any]:  # noqa: D102 (the base class says it)
-        wanted, _, negative = str(value).partition(NEGATIVE)
-        return {"prompt": wanted.strip(), **({"negative_prompt": negative.strip()} if negative.strip() else {})}
+        positive, _, negative = str(value).partition(NEGATIVE)
+        return {"prompt": positive.strip(), **({"negative_prompt": negative.strip()} if negative.strip() else {})}
 
 
 def check_is_text(prompt: object) -> None:
