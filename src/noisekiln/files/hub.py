@@ -92,14 +92,13 @@ def local_folder(
     if offline:
         raise HubUnreachable(f"{subject}, and `offline` does not ask the Hub. {elsewhere}")
     try:
-        found = hub.HfApi().model_info(repository, revision=revision or None, timeout=SECONDS)
-    except MISTAKES:
-        raise
-    except Exception as error:  # of whichever library the Hub's client uses for the network
+        with explaining_the_hub(repository, f"Correct the name. {elsewhere}", subject):
+            found = hub.HfApi().model_info(repository, revision=revision or None, timeout=SECONDS)
+    except HubUnreachable:
         before = _downloaded(repository, revision)
         if before is not None:
             return before
-        raise _hub_error(error, subject, repository, f"Correct the name. {elsewhere}") from error
+        raise
     patterns = files([each.rfilename for each in found.siblings or ()]) if callable(files) else files
     with explaining_the_hub(repository, f"The same command goes on where it stopped. {elsewhere}"):
         return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
@@ -128,14 +127,20 @@ def import_hub() -> Any:
 
 
 @contextmanager
-def explaining_the_hub(repository: str, remedy: str) -> Iterator[None]:
-    """Errors of the Hub as one of noisekiln; mistakes of a program stay what they are."""
+def explaining_the_hub(repository: str, remedy: str, subject: str = "") -> Iterator[None]:
+    """Errors of the Hub as one of noisekiln; mistakes of a program stay what they are.
+
+    Args:
+        repository: Name of the repository.
+        remedy: What to do if the Hub cannot be reached.
+        subject: Beginning of the message; by default the name.
+    """
     try:
         yield
     except MISTAKES:
         raise
     except Exception as error:  # of whichever library the Hub's client uses for the network
-        raise _hub_error(error, repository, repository, remedy) from error
+        raise _hub_error(error, subject or repository, repository, remedy) from error
 
 
 def _hub_error(error: Exception, subject: str, repository: str, remedy: str) -> HubUnreachable:
