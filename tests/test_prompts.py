@@ -9,7 +9,7 @@ from conftest import TINY
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.conditioners.language.captions import captions_of, clauses_of, shorter_captions
 from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, hashed_groups, letter_groups
-from noisekiln.conditioners.language.prompt import Caption, brackets_without_weight, read_prompt, with_negative
+from noisekiln.conditioners.language.prompt import Caption, numbers_without_weight, read_prompt, with_negative
 from noisekiln.conditioners.language.spelling import meant_word
 from noisekiln.conditioners.language.synonyms import ADJECTIVES, NOUNS, synonyms_of
 from noisekiln.conditioners.text import Text
@@ -67,12 +67,18 @@ def test_a_prompt_is_read_in_linear_time():
     )
     for text in long:
         assert read_prompt(text).text
-        assert not brackets_without_weight(text)
+        assert len(numbers_without_weight(text)) <= 1
 
 
 def test_a_number_that_is_no_weight_is_said():
+    for text, said in (
+        ("((a:1.2) b:1.3)", "b:1.3"),
+        ("a (red hair:1.3", "hair:1.3"),
+        ("a red:1.5, hat:99.0", "hat:99.0"),
+    ):
+        assert numbers_without_weight(text) == [said], "of nested and of open brackets, and of clauses"
     text = Text(WORDS, 8, 16, 64)
-    assert brackets_without_weight(r"(a:1.3) (a: 2 ) (a:.5) \(a:10) (a:x) (a) 16:10") == []
+    assert numbers_without_weight(r"(a:1.3) (a: 2 ) (a:.5) \(a:10) (a:x) (a) 16:10") == []
     line, *unknown = text.ignored(["a (red hair:10), (hat:-1), (red:1,3)\nNegative prompt: (blue:1.)"])
     assert len(unknown) == 3, "the numbers 10, 1 and 3 are words"
     assert line.startswith("'(red hair:10)', '(hat:-1)', '(red:1,3)', '(blue:1.)': the number is read as a word, ")

@@ -242,7 +242,9 @@ def _figures(summary: RunSummary) -> list[str]:
             "this was written; it writes its figures into the card of a run."
         ]
     rows = {name: shown(score["value"], score.get("spread", 0.0)) for name, score in summary.scores.items()}
-    return ["## Figures\n\nOf `noisekiln evaluate`:\n\n" + _as_table(rows)]
+    count = summary.evaluation.get("count")
+    samples = f", from {counted(count, 'sample')}" if isinstance(count, int) else ""
+    return [f"## Figures\n\nOf `noisekiln evaluate`{samples}:\n\n" + _as_table(rows)]
 
 
 def _as_table(rows: Mapping[str, str]) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 NEGATIVE = "Negative prompt:"  # begins the line of the negative prompt, as in the texts of other programs' images
 IN_BRACKETS = re.compile(r"(?<!\\)\(([^()]*?):[ \t]*(\d(?:\.\d+)?|\.\d+)[ \t]*\)")
-WITH_NUMBER = re.compile(r"(?<!\\)\([^()]*?:[ \t]*[-+]?[\d.,]{1,20}[ \t]*\)")
+LIKE_WEIGHT = re.compile(r"\([^()]*?:[ \t]*[-+]?[\d.,]{1,20}[ \t]*\)|[^\s,;:()]{0,40}:[ \t]*[-+]?\d{0,9}[.,]\d+")
+ESCAPED = re.compile(r"\\\([^()]*\)?")
 CLAUSE = re.compile(r"(?<![^,;\n])([^,;:()\n]+):[ \t]*(\d?\.\d+)[ \t]*(?=[,;\n]|$)")  # no weight in "16:9"
 
 
@@ -51,10 +52,13 @@ def with_negative(text: str, negative: str) -> str:
     return f"{text}\n{NEGATIVE} {negative}" if negative.strip() else text
 
 
-def brackets_without_weight(text: str) -> list[str]:
-    """The brackets in a prompt that end with a number, like a weight, which is none: ``(red hair:10)``."""
-    found = dict.fromkeys(each[0] for each in WITH_NUMBER.finditer(text))
-    return [bracket for bracket in found if IN_BRACKETS.fullmatch(bracket) is None]
+def numbers_without_weight(text: str) -> list[str]:
+    """The places in a prompt whose number looks like a weight, and is none: ``(red hair:10)``, ``((a:1.2) b:1.3)``."""
+    prompt = read_prompt(text)
+    left = [phrase for phrase, _ in (*prompt.phrases, *_phrases(prompt.negative))]
+    return list(
+        dict.fromkeys(found[0].strip() for each in left for found in LIKE_WEIGHT.finditer(ESCAPED.sub("", each)))
+    )
 
 
 def _phrases(text: str) -> list[tuple[str, float]]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.language.captions import captions_of, shorter_captions
-from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, brackets_without_weight, read_prompt
+from noisekiln.conditioners.language.prompt import NEGATIVE, Caption, numbers_without_weight, read_prompt
 from noisekiln.data import Split
-from noisekiln.errors import listed
+from noisekiln.errors import listed, shorten
 
 
 class TextConditioner(Conditioner, ABC):
@@ -33,14 +33,15 @@ class TextConditioner(Conditioner, ABC):
         """A note that begins with "the prompt", if it has more words or tokens than are read; else ""."""
 
     def not_read(self, value: str) -> list[str]:
-        """Notes on a prompt and a negative prompt that are too long, and on brackets whose number is no weight."""
+        """Notes on a prompt and a negative prompt that are too long, and on numbers that are no weights."""
         negative = read_prompt(value).negative
         lines = [self.cut_from(value), self.cut_from(negative).replace("the prompt", "the negative prompt", 1)]
-        no_weights = brackets_without_weight(value)
+        no_weights = numbers_without_weight(value)
         if no_weights:
+            shown = listed([repr(shorten(each, 40)) for each in no_weights], 4)
             lines.append(
-                f"{listed([repr(each) for each in no_weights], 4)}: the number is read as a word, because a weight is "
-                "from 0 to below 10, with a point, as in (red hair:1.3)"
+                f"{shown}: the number is read as a word, because a weight is from 0 to below 10, "
+                "with a point, as in (red hair:1.3)"
             )
         return [line for line in lines if line]
 
