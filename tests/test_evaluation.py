@@ -19,7 +19,8 @@ from noisekiln.distributed.ranks import Ranks
 from noisekiln.evaluation import class_scores as class_scores_module
 from noisekiln.evaluation import evaluation_steps, score_table
 from noisekiln.evaluation.choose_features import choose_features
-from noisekiln.evaluation.compute import sample_images
+from noisekiln.evaluation.coarse_density import coarse_density
+from noisekiln.evaluation.compute import EvaluationProgress, sample_images
 from noisekiln.evaluation.conclusions import conclude
 from noisekiln.evaluation.copying import find_copies, small_pixels
 from noisekiln.evaluation.evaluated_model import model_key, open_model
@@ -491,6 +492,46 @@ def test_conclusions(values, grades):
     }
     found = {each.question: each.grade for each in conclude(scores)}
     assert found == dict(zip(("quality", "variety", "copying"), grades, strict=True))
+
+
+def test_samples_that_lack_details_alone_are_fair():
+    scores = {"density": score("density", 0.02, 1.0), "coverage": score("coverage", 0.02, 1.0)}
+    for coarse, grade, said in ((None, "poor", False), (0.9, "fair", True), (0.1, "poor", False)):
+        quality, *_ = conclude(scores, None if coarse is None else score("density", coarse, 1.0))
+        assert (quality.grade, "samples are grainy or soft" in quality.text) == (grade, said)
+    good = {"density": score("density", 0.95, 1.0), "coverage": score("coverage", 0.9, 1.0)}
+    assert "details" not in conclude(good, score("density", 0.9, 1.0))[0].text
+
+
+def mean_color_of_squares(images, part):
+    """Features that see squares of 8 pixels, and grain within them."""
+    x = images.double().unflatten(1, (3, 8)).unflatten(3, (3, 8))
+    yield EvaluationProgress(part, 0, 1)
+    return torch.cat([x.mean((2, 4)).flatten(1), x.std((2, 4)).flatten(1)], 1)
+
+
+def test_density_without_details_sees_shapes_and_no_grain():
+    random = np.random.default_rng(0)
+    blocks = torch.from_numpy(random.integers(60, 200, (90, 3, 3, 1)))
+    pool = blocks[:60].repeat_interleave(8, 1).repeat_interleave(8, 2)
+    halving = (np.arange(30), np.arange(30, 60))
+    grain = torch.from_numpy(random.normal(0, 25, pool[:30].shape))
+
+    def density(samples):
+        steps = coarse_density(
+            samples.clamp(0, 255).to(torch.uint8), pool.to(torch.uint8), halving, mean_color_of_squares
+        )
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    grainy = density(pool[30:] + grain)
+    others = density(255 - 4 * pool[30:] % 256)
+    assert grainy.value > 0.7 * grainy.real > 0.5
+    assert others.value < 0.3 * grainy.value
+    assert density(pool[:30, :20, :20]) is None, "too little is left of small images"
 
 
 def test_missing_kinds_are_blamed_only_beyond_the_error():

@@ -26,17 +26,23 @@ class Conclusion(NamedTuple):
     text: str
 
 
-def conclude(scores: Mapping[str, ComparedScore]) -> list[Conclusion]:
+def conclude(scores: Mapping[str, ComparedScore], coarse: ComparedScore | None = None) -> list[Conclusion]:
     """Conclusions from the scores of samples.
 
     Args:
         scores: The scores, by name.
+        coarse: Density without details, if it was computed.
     """
-    found = [_about_quality(scores["density"], scores.get("mind")), _about_variety(scores)]
+    found = [_about_quality(scores["density"], scores.get("mind"), coarse), _about_variety(scores)]
     if "accuracy" in scores:
         found.append(_about_classes(scores["accuracy"]))
     found.append(_about_copying(scores.get("memorised")))
     return found
+
+
+def is_good(density: ComparedScore) -> bool:
+    """Whether about as many samples look real as real images do."""
+    return _grade(density) == "good"
 
 
 def _grade(score: ComparedScore) -> str:
@@ -45,7 +51,7 @@ def _grade(score: ComparedScore) -> str:
     return "good" if share >= GOOD else "fair" if share >= FAIR else "poor"
 
 
-def _about_quality(density: ComparedScore, mind: ComparedScore | None) -> Conclusion:
+def _about_quality(density: ComparedScore, mind: ComparedScore | None, coarse: ComparedScore | None) -> Conclusion:
     grade = _grade(density)
     share = f"{density.value:.0%} of the samples lie where real images lie"
     ratio = None if mind is None else mind.ratio
@@ -55,6 +61,12 @@ def _about_quality(density: ComparedScore, mind: ComparedScore | None) -> Conclu
             "(MIND). Blurred images lie amid all others: look at the pictures"
         )
         return Conclusion("quality", "unknown", text)
+    if grade != "good" and coarse is not None and _grade(coarse) != "poor":
+        text = (
+            f"{share}; without details, {coarse.value:.0%} do. So shapes and colours are mostly right, and details are "
+            "not: samples are grainy or soft"
+        )
+        return Conclusion("quality", "fair", text)
     advice = {"good": "most look real", "fair": "many look real, others do not", "poor": "most do not look real"}
     return Conclusion("quality", grade, f"{share}: {advice[grade]}")
 

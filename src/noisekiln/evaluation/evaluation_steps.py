@@ -10,8 +10,9 @@ from torch import Tensor
 
 from noisekiln.components.spec import describe
 from noisekiln.evaluation.class_scores import class_scores
+from noisekiln.evaluation.coarse_density import coarse_density
 from noisekiln.evaluation.compute import EvaluationProgress, features_of_images, sample_images
-from noisekiln.evaluation.conclusions import conclude
+from noisekiln.evaluation.conclusions import conclude, is_good
 from noisekiln.evaluation.copying import Copying, find_copies
 from noisekiln.evaluation.evaluated_model import EvaluatedModel, about_codec
 from noisekiln.evaluation.evaluation_cache import EvaluationCache
@@ -124,11 +125,13 @@ def evaluate_samples(
     yield EvaluationProgress("copies and classes", 0, real.count)
     copying, others, notes = _compare_images(sampled, real, options, cache)
     scores = {score.name: score for score in (*tables[0], *others)}
-    samples = next(iter(sampled.images.values()))
+    samples, coarse = next(iter(sampled.images.values())), None
+    if not is_good(scores["density"]):
+        coarse = yield from coarse_density(samples[: real.count], pool, halves[0], features_of)
     return EvaluationReport(
         name=sampled.name,
         scores=scores,
-        conclusions=conclude(scores),
+        conclusions=conclude(scores, coarse),
         count=real.count,
         real=real.shown,
         features=extractor.describe(),
