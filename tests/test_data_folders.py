@@ -189,13 +189,16 @@ def test_large_of_one_size_is_scaled(tmp_path: Path):
     assert "65x65: scaled and centre-cropped to 64x64 (`size` changes it)." in data.notes
 
 
-@pytest.mark.parametrize(("sizes", "side"), [
-    ([(65, 49)], 32), ([(300, 64)], 64), ([(100, 100), (40, 40)], 32), ([(100, 100), (90, 70), (40, 40)], 64),
+@pytest.mark.parametrize(("widths_and_heights", "default"), [
+    ([(100, 100), (40, 40)], (32, 32)), ([(100, 100), (90, 90), (40, 40)], (64, 64)),
+    ([(65, 49)], (49, 65)), ([(72, 48)], (48, 72)), ([(128, 96)], (48, 64)), ([(192, 108)], (32, 64)),
+    ([(96, 128), (300, 400)], (64, 48)), ([(96, 128), (128, 96)], (64, 64)), ([(96, 144), (30, 42)], (32, 24)),
+    ([(300, 64)], (32, 64)), ([(300, 20), (200, 12)], (16, 32)),
 ])  # fmt: skip
-def test_the_default_square_is_one_that_most_images_fill(sizes, side, tmp_path: Path):
-    for number, size in enumerate(sizes):
+def test_the_default_size_has_the_shape_of_the_images_and_is_one_that_most_fill(widths_and_heights, default, tmp_path):
+    for number, size in enumerate(widths_and_heights):
         save(tmp_path, f"{number}.png", size=size)
-    assert load(tmp_path).size == (side, side)
+    assert load(tmp_path).size == default
 
 
 def test_crop_keeps_the_centre_and_pixel_art_stays_sharp(tmp_path: Path):

@@ -1,5 +1,7 @@
 """Autoencoders of diffusers as codecs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,11 @@ from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.components.spec import build, describe
 from noisekiln.files import packages
 from noisekiln.plan.codec_training import find_trained_codec
+from noisekiln.pretrained import find_pipeline
 from noisekiln.pretrained.diffusers_network import DiffusersNetwork
 
 diffusers = pytest.importorskip("diffusers")
+NAME = "hf:anna/vae"
 
 
 def kl():
@@ -55,6 +59,29 @@ def test_x_is_what_diffusers_encodes_standardised(saved):
     torch.testing.assert_close(codec.to_image(x), network.decode(z).sample / 2 + 0.5, rtol=1e-4, atol=1e-4)
     assert codec.x_size((16, 12)) == tuple(x.shape[2:])
     assert codec.scale > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_name_on_the_hub_or_a_pipeline_is_that_autoencoder(saved, in_pipeline, variant, tmp_path, monkeypatch):
+    network, folder = saved
+    network.save_pretrained(tmp_path / "hub" / "vae", variant=variant)
+    if in_pipeline:
+        (tmp_path / "hub" / "model_index.json").write_text("{}")
+    downloaded = tmp_path / "hub" if in_pipeline else tmp_path / "hub" / "vae"
+    monkeypatch.setattr(
+        find_pipeline, "local_folder", lambda place, *a, **o: downloaded if place == NAME else Path(place)
+    )
+    expected = find_trained_codec(str(folder)).fit(images()).encode(images())
+    for place in (NAME, str(downloaded)):
+        torch.testing.assert_close(find_trained_codec(place).fit(images()).encode(images()), expected)
+
+
+@pytest.mark.parametrize("train", [nk.train, nk.train_codec])
+def test_a_name_that_is_none_on_the_hub_is_refused_before_images_are_read(train, tmp_path):
+    with pytest.raises(ValueError, match="'nowhere' is no name of a model on the Hub"):
+        train(tmp_path, codec="hf:nowhere")
 
 
 @torch.no_grad()

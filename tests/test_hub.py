@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 from noisekiln.conditioners.language import pretrained_encoder
 from noisekiln.conditioners.language.pretrained_encoder import is_whole_encoder
 from noisekiln.files.hub import HubUnreachable, download, local_folder
-from noisekiln.pretrained.find_pipeline import pipeline_files
+from noisekiln.pretrained.find_pipeline import autoencoder_files, pipeline_files
 
 FILES = ("config.json", "model*.safetensors")
 
@@ -173,5 +173,15 @@ def test_of_a_pipeline_one_precision_of_what_is_used_is_downloaded():
     whole = pipeline_files(REPOSITORY, half=False)
     assert set(whole) == always | {"unet/diffusion_pytorch_model.safetensors"}
     assert set(pipeline_files(REPOSITORY, half=True)) == always | {"unet/diffusion_pytorch_model.fp16.safetensors"}
-    with pytest.raises(ValueError, match=r"weights in unet/ of this pipeline are pickles.* end in \.safetensors"):
+    with pytest.raises(ValueError, match=r"weights in unet/ are pickles.* end in \.safetensors"):
         pipeline_files(["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"], half=False)
+
+
+def test_of_a_pipeline_or_an_autoencoder_that_alone_is_downloaded():
+    vae = {"vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
+    assert set(autoencoder_files(REPOSITORY)) == {"model_index.json", *vae}
+    alone = ("README.md", "config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    assert set(autoencoder_files(alone)) == {"config.json", "diffusion_pytorch_model.safetensors"}
+    for files, message in ((alone[:2], "holds no autoencoder"), ((*alone[:2], alone[3]), "are pickles")):
+        with pytest.raises(ValueError, match=message):
+            autoencoder_files(files)

@@ -7,9 +7,9 @@ from typing import Any
 from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
 
-AS_IS = 64  # pixels: images of one size whose longer side is at most this are kept as they are
+AS_IS = 64 * 64  # pixels: images of one size that have at most this many are kept as they are
 MAX_SIDE = 4096  # pixels
-LARGE, SMALL = 64, 32  # pixels of the default squares: both are trained on a CPU in minutes, the larger one in latents
+LARGE, SMALL = 64, 32  # longer side by default: both are trained on a CPU in minutes, the larger one in latents
 
 Size = tuple[int, int]
 
@@ -70,13 +70,26 @@ def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str
 
 
 def _natural_size(sizes: Counter[Size]) -> Size:
-    """The images' own size if they share a small one, else the larger square that most of them fill, or the smaller."""
+    """The images' own size if they share a small one, else the larger side that most of them fill, or the smaller."""
     first = next(iter(sizes))
-    if len(sizes) == 1 and max(first) <= AS_IS and min(first) >= MIN_SIDE:
+    if len(sizes) == 1 and first[0] * first[1] <= AS_IS and min(first) >= MIN_SIDE:
         return first
-    fill = sum(count for size, count in sizes.items() if min(size) >= LARGE)
-    side = LARGE if 2 * fill > sizes.total() else SMALL
-    return side, side
+    for side in (LARGE, SMALL):
+        shapes = {_shape(size, side) for size in sizes}
+        target = shapes.pop() if len(shapes) == 1 else (side, side)
+        fill = sum(count for (height, width), count in sizes.items() if height >= target[0] and width >= target[1])
+        if side == SMALL or 2 * fill > sizes.total():
+            break
+    return target
+
+
+def _shape(size: Size, side: int) -> Size:
+    """A longer side of `side` pixels, and the other one as the image has it, in quarters: a half of it at least.
+
+    Quarters, as networks halve the sides; long strips lose their ends.
+    """
+    height, width = (max(2, round(4 * length / max(size))) * side // 4 for length in size)
+    return height, width
 
 
 def _variety(sizes: Counter[Size]) -> str:

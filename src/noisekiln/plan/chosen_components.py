@@ -12,6 +12,7 @@ from noisekiln.components.registry import did_you_mean, names
 from noisekiln.components.spec import build, class_of, has_argument
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.draws.base import Draw
+from noisekiln.files.hub import PREFIX, checked_hub_name, is_hub_name
 from noisekiln.guidance.classifier_free import guidance_of
 from noisekiln.logs.base import choose_log
 from noisekiln.loss_weights.base import LossWeight
@@ -63,17 +64,21 @@ def check_components(settings: Settings) -> None:
 
 
 def is_folder(codec: str | None) -> bool:
-    """Whether the setting `codec` names a folder instead of a component, which comes first where both exist."""
-    return bool(codec) and codec not in names("codecs") and expand_home(Path(str(codec))).is_dir()
+    """Whether the setting `codec` names a folder, here or on the Hub, instead of a component, which comes first."""
+    if not codec or codec in names("codecs"):
+        return False
+    return is_hub_name(codec) or expand_home(Path(codec)).is_dir()
 
 
 def check_codec(codec: str | None) -> None:
-    """Raise ValueError if the setting `codec` looks like a folder, and there is none."""
+    """Raise ValueError if the setting `codec` looks like a folder, and there is none, or like no name on the Hub."""
+    if codec is not None and is_hub_name(codec):
+        checked_hub_name(codec.removeprefix(PREFIX))
     looks_like_one = codec is not None and ("/" in codec or os.sep in codec) and ":" not in codec
     if looks_like_one and not is_folder(codec):
         raise ValueError(
             f"`codec={codec}`: there is no such folder. Give the folder of a trained codec; to resume a run that has "
-            "its copy of one, omit `codec`."
+            f"its copy of one, omit `codec`. An autoencoder on the Hub is `codec={PREFIX}OWNER/NAME`."
         )
 
 

@@ -14,6 +14,7 @@ from noisekiln.components.spec import build, class_of, describe, parse_spec, set
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
 from noisekiln.distributed.torchrun import world_size
+from noisekiln.files.hub import is_hub_name
 from noisekiln.machine.memory import is_async
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.saving import load_codec
@@ -21,6 +22,8 @@ from noisekiln.optimizers.base import OptimizerFactory
 from noisekiln.paths import expand_home
 from noisekiln.plan.defaults import default_precision, with_budget
 from noisekiln.plan.settings import Settings
+from noisekiln.pretrained.find_pipeline import find_autoencoder
+from noisekiln.pretrained.pipeline_folder import is_pipeline, variant_of
 from noisekiln.training.budget import Budget, LearningRate
 from noisekiln.training.placement import Placement
 from noisekiln.training.trainer import Trainer
@@ -169,10 +172,13 @@ def find_trained_codec(place: str, consent: Consent = NO_CODE) -> Codec | None:
     """The codec of a folder that `noisekiln codec train`, a run or diffusers wrote; None if it holds none.
 
     Args:
-        place: The folder.
+        place: The folder; or "hf:OWNER/NAME", an autoencoder or a pipeline of diffusers on the Hub.
         consent: Python files that may run, if the codec names them.
+
+    Raises:
+        ValueError: If it is damaged; or the Hub cannot be reached, or has none of this name.
     """
-    folder = expand_home(Path(place))
+    folder = find_autoencoder(place) if is_hub_name(place) or is_pipeline(place) else expand_home(Path(place))
     if (folder / "config.json").is_file():
-        return DiffusersAutoencoder.from_folder(folder)
+        return DiffusersAutoencoder.from_folder(folder, variant_of(folder))
     return load_codec(folder, consent) or load_codec(folder / "codec", consent)

@@ -68,8 +68,9 @@ class Settings:
     )
     codec: str | None = _network(
         None,
-        "Encoder between images and the network's input: see `noisekiln list codecs`, or the folder of a trained "
-        "codec. Default: pixels; with `road=latent` an autoencoder that is trained first.",
+        "Encoder between images and the network's input: see `noisekiln list codecs`, the folder of a trained "
+        "codec; or hf:OWNER/NAME, an autoencoder of diffusers on the Hub. Default: pixels; with `road=latent` an "
+        "autoencoder that is trained first.",
         room="codecs",
     )
     minutes: float | None = _data(

@@ -1,4 +1,4 @@
-"""Pipelines of diffusers in a folder or on the Hugging Face Hub: which of their files are downloaded."""
+"""Pipelines and autoencoders of diffusers in a folder or on the Hub: which of their files are downloaded."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,9 +7,10 @@ from pathlib import Path
 from noisekiln.files.card_file import CARD
 from noisekiln.files.hub import local_folder
 from noisekiln.pretrained.libraries import check_installed
-from noisekiln.pretrained.pipeline_folder import INDEX, PICKLES
+from noisekiln.pretrained.pipeline_folder import INDEX, PICKLES, is_pipeline
 
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")  # begin the names of folders that are used
+AUTOENCODER = "vae"  # folder of the autoencoder of a pipeline
 CONFIGS = (".json", ".txt", ".model")
 WEIGHTS = ".safetensors"
 
@@ -35,18 +36,50 @@ def pipeline_files(files: Sequence[str], *, half: bool) -> list[str]:
     Raises:
         ValueError: If the weights of a part are pickles alone.
     """
-    chosen = [file for file in files if file in (INDEX, CARD)]
     parts = {file.split("/")[0] for file in files if file.count("/") == 1 and file.startswith(PARTS)}
-    for part in sorted(parts):
-        own = [file for file in files if file.startswith(f"{part}/") and file.count("/") == 1]
-        weights = [file for file in own if file.endswith(WEIGHTS)]
-        halves = [file for file in weights if ".fp16" in file]
-        plain = [file for file in weights if ".fp16" not in file and ".non_ema" not in file]
-        if not weights and any(file.endswith(PICKLES) for file in own):
-            raise ValueError(
-                f"The weights in {part}/ of this pipeline are pickles, and opening one runs any code that is in it; "
-                f"noisekiln reads none. Choose a repository whose weights end in {WEIGHTS}."
-            )
-        chosen += [file for file in own if file.endswith(CONFIGS)]
-        chosen += halves if halves and (half or not plain) else plain
-    return chosen
+    chosen = [file for file in files if file in (INDEX, CARD)]
+    return chosen + [file for part in sorted(parts) for file in _part_files(files, f"{part}/", half=half)]
+
+
+def find_autoencoder(place: str | Path, *, offline: bool = False) -> Path:
+    """The folder of an autoencoder, or of that of a pipeline; it is downloaded if a name on the Hub is given.
+
+    Args:
+        place: A folder, or "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION".
+        offline: Whether only what was downloaded before may be used.
+
+    Raises:
+        ValueError: As for `find_pipeline`.
+    """
+    folder = local_folder(place, "autoencoder", autoencoder_files, offline=offline)
+    return folder / AUTOENCODER if is_pipeline(folder) else folder
+
+
+def autoencoder_files(files: Sequence[str]) -> list[str]:
+    """The files of a repository that are used if its autoencoder alone is wanted: its own, or those of a pipeline's.
+
+    Raises:
+        ValueError: If there is none, or its weights are pickles alone.
+    """
+    of_pipeline = INDEX in files
+    chosen = _part_files(files, f"{AUTOENCODER}/" if of_pipeline else "", half=False)
+    if not any(file.endswith(WEIGHTS) for file in chosen):
+        raise ValueError(
+            f"This repository holds no autoencoder: there are no weights ({WEIGHTS}) beside a config.json, nor in "
+            f"{AUTOENCODER}/. Choose one such as stabilityai/sd-vae-ft-mse, or a pipeline."
+        )
+    return chosen + ([INDEX] if of_pipeline else [])
+
+
+def _part_files(files: Sequence[str], prefix: str, *, half: bool) -> list[str]:
+    """Configs and weights, in one precision, of what is directly in a folder "NAME/", or at the top for ""."""
+    own = [file for file in files if file.startswith(prefix) and "/" not in file.removeprefix(prefix)]
+    weights = [file for file in own if file.endswith(WEIGHTS)]
+    halves = [file for file in weights if ".fp16" in file]
+    plain = [file for file in weights if ".fp16" not in file and ".non_ema" not in file]
+    if not weights and any(file.endswith(PICKLES) for file in own):
+        raise ValueError(
+            f"The weights in {prefix or 'this repository'} are pickles, and opening one runs any code that is in it; "
+            f"noisekiln reads none. Choose a repository whose weights end in {WEIGHTS}."
+        )
+    return [file for file in own if file.endswith(CONFIGS)] + (halves if halves and (half or not plain) else plain)

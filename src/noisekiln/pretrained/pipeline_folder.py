@@ -85,21 +85,25 @@ class PipelineFolder:
         Raises:
             ValueError: If there are no weights in safetensors.
         """
-        folder = self.path / component
-        names = [file.name for file in folder.iterdir()]
-        weights = [name for name in names if name.endswith(".safetensors")]
-        if any(".fp16" not in name and ".non_ema" not in name for name in weights):
-            return None
-        if any(".fp16" in name for name in weights):
-            return "fp16"
-        pickles = [name for name in names if Path(name).suffix in PICKLES]
-        if pickles:
-            raise ValueError(
-                f"{folder} has its weights as a pickle ({listed(pickles, 2)}), and opening one runs any code that is "
-                "in it; noisekiln reads none. Download the files that end in .safetensors. If there are none and you "
-                "trust these, DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER) writes them."
-            )
-        raise ValueError(f"{folder} has no weights (*.safetensors). Download the whole repository again.")
+        return variant_of(self.path / component)
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant of the weights in the folder of a component; see `PipelineFolder.variant`."""
+    names = [file.name for file in folder.iterdir()]
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if any(".fp16" not in name and ".non_ema" not in name for name in weights):
+        return None
+    if any(".fp16" in name for name in weights):
+        return "fp16"
+    pickles = [name for name in names if Path(name).suffix in PICKLES]
+    if pickles:
+        raise ValueError(
+            f"{folder} has its weights as a pickle ({listed(pickles, 2)}), and opening one runs any code that is in "
+            "it; noisekiln reads none. Download the files that end in .safetensors. If there are none and you "
+            "trust these, DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER) writes them."
+        )
+    raise ValueError(f"{folder} has no weights (*.safetensors). Download the whole repository again.")
 
 
 def is_pipeline(folder: str | Path) -> bool:

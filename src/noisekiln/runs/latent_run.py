@@ -190,7 +190,7 @@ class LatentRun:
         codec = find_trained_codec(settings.codec, consent)
         if codec is None:
             raise ValueError(
-                f"`codec={settings.codec}` is a folder that holds no codec: there is no codec.json. Give one that "
+                f"`codec={settings.codec}` holds no codec: there is no codec.json. Give one that "
                 "`noisekiln codec train` has finished, a run with `road=latent`, or an autoencoder of diffusers."
             )
         if own is None:
