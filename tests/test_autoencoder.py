@@ -17,7 +17,7 @@ from noisekiln.autoencoding.adversarial import PatchDiscriminator, scaled_like
 from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
 from noisekiln.autoencoding.losses import pyramid_l1, spectrum_l1
 from noisekiln.blocks.tiles import apply_in_tiles
-from noisekiln.cli._codec_lines import describe_reconstructions
+from noisekiln.cli._codec_lines import describe_codec_end
 from noisekiln.codecs import autoencoder
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.components.spec import build
@@ -236,9 +236,10 @@ def test_latents_are_compared_with_images_over_the_same_frequencies():
 ])  # fmt: skip
 def test_the_report_says_how_smooth_latents_are(latents, images, said):
     found = Reconstructions(Path("a.png"), 30.0, 0.9, 8, latents, images)
-    _, line = describe_reconstructions(found)
+    end = CodecEnd("done", Path("codec"), 8, 1.0, 0)
+    *_, line = describe_codec_end(end, found)
     assert said in line
-    assert len(describe_reconstructions(replace(found, latent_slope=float("nan")))) == 1
+    assert describe_codec_end(end, replace(found, latent_slope=float("nan"))) == describe_codec_end(end)
 
 
 # --- training

@@ -12,6 +12,7 @@ import noisekiln as nk
 from noisekiln.backbones.base import Backbone
 from noisekiln.components.registry import find, name_of, names, room_of, summary
 from noisekiln.components.spec import build, describe
+from noisekiln.components.spec_difference import differing_parts
 from noisekiln.components.spec_paths import OF_DATA
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.conditioners.class_label import ClassLabel
@@ -69,6 +70,15 @@ def test_settings_of_several_texts_are_words_of_the_data_or_paths():
         if str in typing.get_args(hint) and typing.get_origin(hint) is tuple
     }
     assert found == OF_DATA
+
+
+@pytest.mark.parametrize(("spec", "other", "parts"), [
+    ("heun", "ddim", ("heun", "ddim")), ("ddim(eta=1)", "ddim(eta = 1)", ("ddim(eta=1)", "ddim(eta = 1)")),
+    ("unet(a=1, b=(2, 3))", "unet(b=(2,3), a=2, c='x')", ("unet(a=1)", "unet(a=2, c='x')")),
+    ("unet(a=1)", "unet", ("unet(a=1)", "unet")), ("runs/a", "runs/b", ("runs/a", "runs/b")),
+])  # fmt: skip
+def test_of_two_specs_what_differs(spec, other, parts):
+    assert differing_parts(spec, other) == parts
 
 
 def test_all_the_rooms_are_found():

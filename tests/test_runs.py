@@ -330,6 +330,16 @@ def test_changed_data_are_refused(data: DataSet, pets: Path, tmp_path: Path):
         Run(SETTINGS, load(tmp_path / "pets"), folder)
 
 
+def test_another_size_is_named_and_of_a_spec_what_differs(data: DataSet, pets: Path, tmp_path: Path):
+    train(SETTINGS, data, tmp_path, stop_after=3)
+    with pytest.raises(ValueError, match=r"other settings: `size=8x8` \(now 4x6\)\. A run"):
+        Run(SETTINGS, load(pets, size=(4, 6)), tmp_path)
+    wider = SETTINGS.replace(backbone="unet(widths=(32, 32), blocks=(1, 1), patch=1, condition=32)")
+    with pytest.raises(ValueError, match=r"backbone=unet\(widths=\(32,\), blocks=\(1,\)\)` \(now unet") as error:
+        Run(wider, data, tmp_path)
+    assert "condition" not in str(error.value)
+
+
 def test_folders_that_are_not_runs_are_refused(data: DataSet, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(

@@ -27,8 +27,8 @@ def describe_codec_plan(plan: CodecPlan) -> list[str]:
     return lines
 
 
-def describe_codec_end(end: CodecEnd) -> list[str]:
-    """The end of a codec's training, in lines."""
+def describe_codec_end(end: CodecEnd, found: Reconstructions | None = None) -> list[str]:
+    """The end of a codec's training, in lines; `found` are its last reconstructions, if there are any."""
     if end.why == "finished before":
         return ["The budget of this codec is used up. Give a larger budget to resume it, or another `out`."]
     if end.why == "stopped":
@@ -38,18 +38,18 @@ def describe_codec_end(end: CodecEnd) -> list[str]:
         f"done: {counted(end.images_seen, 'image')} in {end.seconds / 60:.1f} minutes",
         f"  pictures  {end.folder / 'samples'}",
         f"  codec     {end.folder}, for `codec={end.folder}`",
+        *(() if found is None else _describe_slopes(found.latent_slope, found.image_slope)),
     ]
 
 
-def describe_reconstructions(found: Reconstructions) -> list[str]:
-    """What is left of images that were encoded and decoded, and how smooth their latents are: a line each."""
+def describe_reconstructions(found: Reconstructions) -> str:
+    """What is left of images that were encoded and decoded, in one line."""
     look = "hardly changed"
     if found.psnr < CLEAR:
         look = "without their fine details" if found.psnr < SOFT else "a little soft"
     if found.psnr < POOR:
         look = "hardly to be recognised: no sample can be better than that"
-    line = f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"
-    return [line, *_describe_slopes(found.latent_slope, found.image_slope)]
+    return f"through the codec, images are {look} (PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}): {found.file}"
 
 
 def _describe_slopes(latents: float, images: float) -> list[str]:
@@ -61,6 +61,6 @@ def _describe_slopes(latents: float, images: float) -> list[str]:
     if apart > SLOPES_APART and latents > images:
         target += "; smoother ones, such as by `equivariance=0.25`, are easier to learn"
     return [
-        f"the power of latents falls with frequency by a slope of {latents:.2f}, that of the images by {images:.2f}: "
-        f"{apart:.0%} apart ({target})"
+        f"  spectrum  the power of latents falls with frequency by a slope of {latents:.2f}, that of images by "
+        f"{images:.2f}: {apart:.0%} apart ({target})"
     ]

@@ -58,6 +58,7 @@ class Watcher:
         self._loss: float | None = None  # averaged over recent steps
         self._steps = 0  # in this average
         self._trend = ""
+        self._reconstructions: Reconstructions | None = None  # the last ones
         self._drawn = self._scored = self._saved = self._ended = False
 
     def __enter__(self) -> Self:
@@ -136,14 +137,14 @@ class Watcher:
 
     @__call__.register
     def _(self, event: Reconstructions) -> None:
-        for line in describe_reconstructions(event):
-            say(line)
+        self._reconstructions = event
+        say(describe_reconstructions(event))
 
     @__call__.register
     def _(self, event: CodecEnd) -> None:
         self._ended = True
         self._training.stop()
-        for line in describe_codec_end(event):
+        for line in describe_codec_end(event, self._reconstructions):
             say(line)
 
     @__call__.register

@@ -1,11 +1,12 @@
 """Refusals to resume a run with other settings or images: what differs, and each way out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from noisekiln.components.setting import rules_of
+from noisekiln.components.spec_difference import differing_parts
 from noisekiln.data import DataSet
 from noisekiln.errors import counted, shorten
 from noisekiln.plan.settings import Settings
@@ -21,7 +22,7 @@ def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_m
         conflicts: Settings, as name -> (now, before).
         has_model: Whether the run holds a model to start from.
     """
-    shown = ", ".join(f"`{name}={_shown(old)}` (now {_shown(new)})" for name, (new, old) in conflicts.items())
+    shown = ", ".join(f"`{name}={old}` (now {new})" for name, (new, old) in _all_shown(conflicts))
     same_network = not any(rules_of(Settings)[name].group == NETWORK for name in conflicts)
     return ValueError(
         f"{run} holds a run with other settings: {shown}. A run cannot change them midway. "
@@ -69,6 +70,13 @@ def check_single_run(folder: Path) -> None:
 
 def _way_on(run: Path) -> str:
     return f", with `start={run}` to go on from this model"
+
+
+def _all_shown(conflicts: Mapping[str, tuple[Any, Any]]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The settings with values as the user writes them; of two specs of one component, what differs."""
+    for name, (new, old) in conflicts.items():
+        pair = differing_parts(new, old) if isinstance(new, str) and isinstance(old, str) else (new, old)
+        yield name, (_shown(pair[0]), _shown(pair[1]))
 
 
 def _shown(value: object) -> str:

@@ -248,12 +248,15 @@ class RunFolder:
     def check_same_data(self, settings: Settings, data: DataSet) -> None:
         """Raise ValueError if the run was trained on other images than these, which `settings.data` names."""
         described = self._read_data_file()
+        size, has_model = described.get("size"), self.has_whole_model()
+        if isinstance(size, list) and tuple(size) != data.size:
+            raise other_settings(self.path, {"size": (data.size, tuple(size))}, has_model=has_model)
         if described["fingerprint"] != data.fingerprint:
             parts = [described.get(name) for name in ("images", "held_out")]
             counts = [part for part in parts if isinstance(part, int)]
             count = sum(counts) if len(counts) == len(parts) else None
             before = Settings.read(self.settings_file)
-            raise other_images(self.path, before, count, data, settings.data, has_model=self.has_whole_model())
+            raise other_images(self.path, before, count, data, settings.data, has_model=has_model)
 
     def _check_not_overtaken(self, opened: Opened, images_seen: int) -> None:
         """Raise ValueError if newer checkpoints than the one to continue from have appeared since `look`."""
