@@ -516,6 +516,18 @@ def test_dry_run_writes_nothing(cli: Command, pets: Path, captioned: Path, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("measure_briefly")
+def test_a_dry_run_beside_a_run_of_other_settings_measures_a_new_one(cli: Command, pets: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = cli("train", pets, "--images", 64, "--batch-size", 8, "--backbone", TINY, "--curves", "none")
+    assert trained.code == 0
+    measured = cli("train", pets, "--images", 128, "--batch-size", 16, "--backbone", TINY, "--dry-run")
+    assert measured.code == 0
+    assert "note: runs/pets exists: this measures a new run, and with --out runs/pets what is left" in measured.flat
+    assert [path.name for path in Path("runs").iterdir()] == ["pets"]
+    refused(cli("train", pets, "--batch-size", 16, "--out", "runs/pets", "--dry-run"), 2, "with other settings")
+
+
 def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert cli("train", pets, *QUICK).code == 0

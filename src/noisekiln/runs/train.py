@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -110,7 +111,7 @@ def measure(
         data: Images, as in `train`.
         labels: The class of each image in memory.
         captions: The caption of each image in memory.
-        out: Folder of the run, new or existing.
+        out: Folder of the run, new or existing. Default: a new one, wherever `train` would resume one.
         watch: Callback for `Reading`, `DataRead`, `Stage`, `CodecPlan`, `Plan`, `Note` and `Measured`.
         allow_code: Whether all Python files may be run, as in `train`.
         settings: Settings, as in `train`.
@@ -122,6 +123,9 @@ def measure(
     with noting_own_code():
         words = {"labels": labels, "captions": captions}
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
+        if out is None and folder.exists():
+            watch(Note(f"{folder} exists: this measures a new run, and with `out={folder}` what is left of that one"))
+            folder = next(new for number in count(2) if not (new := Path(f"{folder}-{number}")).exists())
         run = open_run(chosen, images, folder, allow_code=allow_code)
         found = []
         for stage, part in [(None, run)] if isinstance(run, Run) else run.parts():
