@@ -29,31 +29,38 @@ TARGETS: dict[str, Write] = {
 USES = {
     "diffusers": """```python
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline{loader}
 
 pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
 generator = [torch.Generator().manual_seed(i) for i in range(4)]
-images = pipe({condition}num_images_per_prompt=4, generator=generator).images
+images = pipe({condition}{image}num_images_per_prompt=4, generator=generator).images
 ```
 
 `trust_remote_code` runs `pipeline.py` and the file in `model/`: read them first. noisekiln is not needed.""",
     "onnx": """```bash
 pip install onnxruntime numpy pillow
-python sample.py {word}-n 8
+python sample.py {word}{flag}-n 8
 ```
 
 `sample.py` shows how the files work together. `encoder.onnx` takes images of floats from 0 to 255, (B, H, W, C).""",
     "torch": """```python
 import torch
-from model import load
+from model import load{opener}
 
 model = load()
 generator = torch.Generator().manual_seed(0)
 noise = lambda like: torch.randn(like.shape, generator=generator).to(like)
-images = model.images([{value}] * 4, noise)  # (4, H, W, C) uint8
+images = model.images([{value}] * 4, noise{source})  # (4, H, W, C) uint8
 ```
 
 Run it in this folder; it needs torch and safetensors.""",
+}
+IMAGE = {  # in the code of a card, for a model with a task
+    "loader": "\nfrom diffusers.utils import load_image",
+    "image": 'image=load_image("photo.png"), ',
+    "opener": "\nfrom numpy import array\nfrom PIL import Image",
+    "source": ', source=torch.tensor(array(Image.open("photo.png"))).expand(4, -1, -1, -1)',
+    "flag": "--image photo.png ",
 }
 
 
@@ -118,10 +125,11 @@ def _copy_picture(folder: Path, draft: Path) -> None:
 
 
 def _example_condition(model: Diffusion) -> dict[str, str]:
-    """A condition, as the code of the card has it."""
+    """A condition, and the image of a model with a task, as the code of the card has them."""
     cond = model.conditioner
+    image = IMAGE if model.task is not None else dict.fromkeys(IMAGE, "")
     if cond is None:
-        return {"condition": "", "word": "", "value": "None"}
+        return {"condition": "", "word": "", "value": "None", **image}
     argument = "prompt" if cond.kind == "text" else "class_labels"
     example = cond.example()
-    return {"condition": f"{argument}={example!r}, ", "word": f'"{example}" ', "value": repr(example)}
+    return {"condition": f"{argument}={example!r}, ", "word": f'"{example}" ', "value": repr(example), **image}

@@ -14,25 +14,45 @@ import onnxruntime
 from PIL import Image
 
 
-def sample(folder: Path, x: Any, ids: Any = None, guidance: float = 1.0) -> Any:
-    """Images, (B, H, W, C) floats of 0 to 1, from unit noise (B, C, H, W) and the ids of conditions, (B, ...)."""
+def sample(
+    folder: Path, x: Any, ids: Any = None, guidance: float = 1.0, source: Any = None, source_noise: Any = None
+) -> Any:
+    """Images, (B, H, W, C) floats of 0 to 1, from unit noise (B, C, H, W) and the ids of conditions, (B, ...).
+
+    A model with a task starts from `source`, (B, h, w, c) uint8, to which some add noise of the shape of x.
+    """
     run = {file.stem: onnxruntime.InferenceSession(str(file)) for file in folder.glob("*.onnx")}
     model, before, x = json.loads((folder / "sampling.json").read_text("utf-8")), 0.0, x.astype(np.float32)
-    slots = [each.name for each in run["denoiser"].get_inputs()[2:]]
+    slots = [each.name for each in run["denoiser"].get_inputs()[2:] if each.name != "image"]
     nothing = np.tile(np.array(model["nothing"], np.int64), (len(x),) + (1,) * np.ndim(model["nothing"]))
     rows = [nothing[:, 0] if np.ndim(model["nothing"]) == 0 else nothing] if slots else []
     guided = bool(rows) and ids is not None and guidance != 1
     rows = [ids, *rows] if guided else [ids] if rows and ids is not None else rows
     cond = dict(zip(slots, run["conditioner"].run(None, {"ids": np.concatenate(rows)}), strict=True)) if slots else {}
+    image = None if source is None else image_of(run["source"], source, x if source_noise is None else source_noise)
+    cond |= {} if image is None else {"image": np.concatenate([image] * (1 + guided))}
     x = model["first"] * x
     for step in model["steps"]:
         x_in, label = np.concatenate([x] * (1 + guided)) * np.float32(step["scale"]), step["label"]
         y = run["denoiser"].run(None, {"x": x_in, "label": np.full(len(x_in), label, np.float32), **cond})[0]
         y = y[len(x) :] + guidance * (y[: len(x)] - y[len(x) :]) if guided else y
         clean = np.float32(step["of_x"]) * x + np.float32(step["of_y"]) * y  # the estimate of the image
+        clean = run["known"].run(None, {"x": clean, "image": image})[0] if "known" in run else clean
         aim = clean + step["ahead"] * (clean - before)  # DPM-Solver++(2M); `ahead` is 0 for DDIM
         x, before = (step["keep"] * x + step["add"] * aim).astype(np.float32), clean
     return run["decoder"].run(None, {"x": x})[0].transpose(0, 2, 3, 1).clip(0, 1)
+
+
+def image_of(session: Any, source: Any, noise: Any) -> Any:
+    """The network's condition image of sources."""
+    inputs = {"source": source, "noise": noise.astype(np.float32)}
+    return session.run(None, {each.name: inputs[each.name] for each in session.get_inputs()})[0]
+
+
+def read_source(file: str, height: int, width: int, channels: int) -> Any:
+    """The source in a file, (1, h, w, c) uint8; transparent pixels are those to fill in."""
+    image = Image.open(file).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(1, height, width, channels)
 
 
 def ids_of(condition: dict[str, Any], value: str) -> Any:
@@ -81,6 +101,8 @@ def main() -> None:
     options.add_argument("-n", type=int, default=8, help="number of images")
     options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
     options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
+    if model["source"]:
+        options.add_argument("--image", required=True, help="the image to start from")
     arguments = options.parse_args()
     if arguments.condition is not None and model["condition"] is None:
         options.error("this folder samples without conditions: omit it")
@@ -89,9 +111,12 @@ def main() -> None:
         if arguments.condition is None
         else np.repeat(ids_of(model["condition"], arguments.condition), arguments.n, 0)
     )
-    x = np.random.default_rng(arguments.seed).standard_normal((arguments.n, *model["x"]))
+    random = np.random.default_rng(arguments.seed)
+    x, noise = (random.standard_normal((arguments.n, *model["x"])) for _ in range(2))
+    source = np.repeat(read_source(arguments.image, *model["source"]), arguments.n, 0) if model["source"] else None
+    images = sample(folder, x, ids, arguments.guidance, source, noise)
     (folder / "samples").mkdir(exist_ok=True)
-    for number, image in enumerate((255 * sample(folder, x, ids, arguments.guidance)).round().astype(np.uint8)):
+    for number, image in enumerate((255 * images).round().astype(np.uint8)):
         Image.fromarray(image.squeeze()).save(folder / "samples" / f"{number:05d}.png")
     print(f"{arguments.n} images in {folder / 'samples'}")
 

@@ -1,8 +1,9 @@
 """A trained model as ONNX files, with a sampler of a few lines that needs onnxruntime, numpy and Pillow alone.
 
 `denoiser.onnx` is the network, `decoder.onnx` and `encoder.onnx` the codec, `conditioner.onnx` the embedding of classes
-or prompts; batch, height and width are dynamic where the network allows it. A multistep method of sampling is linear in
-x and in the network's outputs, so `sampling.json` holds it as a few numbers for each step.
+or prompts; batch, height and width are dynamic where the network allows it. Of a task, `source.onnx` makes the
+condition image, and `known.onnx` sets what that fixes in an estimate. A multistep method of sampling is linear in x
+and in the network's outputs, so `sampling.json` holds it as a few numbers for each step.
 """
 
 import logging
@@ -10,7 +11,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import singledispatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,36 +19,26 @@ import torch
 from torch import Tensor, nn
 
 from noisekiln.backbones.base import Backbone
-from noisekiln.codecs.base import Codec, pixels_per_position
+from noisekiln.codecs.base import Size, pixels_per_position
 from noisekiln.components.spec import build
 from noisekiln.conditioners.base import Conditioner
-from noisekiln.conditioners.class_label import ClassLabel
-from noisekiln.conditioners.language.letter_groups import MOST_GROUPS, SIZES
-from noisekiln.conditioners.language.spelling import LIKENESS, SHORTEST_MISSPELT
-from noisekiln.conditioners.language.split_words import ASCII_WORD, WORD
-from noisekiln.conditioners.language.synonyms import synonyms_of
-from noisekiln.conditioners.text import HUNDREDTHS, Text
-from noisekiln.conditions import Cond
 from noisekiln.errors import reason_of
 from noisekiln.files.json_file import write_json
 from noisekiln.files.packages import check_packages
 from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
+from noisekiln.interop.onnx_conditions import tokens_agree, tokens_of
+from noisekiln.interop.onnx_modules import Decode, Embed, Encode, Known, Network, Source
 from noisekiln.interop.onnx_notes import MOST, Sizes, about_sampling, about_sizes
 from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.samplers.base import Sampler
 from noisekiln.samplers.ddim import DDIM
+from noisekiln.tasks.base import Task
 
 SAMPLE = Path(__file__).with_name("onnx_sample.py")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST_OF_CODEC = 128  # positions of a side that a codec encodes at once: it may treat larger images in another way
 MULTIPLES = (1, 2, 4, 8, 16)  # of which sides may have to be multiples
-PROBES = (
-    "a red hat",
-    "a bluue shrit",
-    "Größe, 汽车 2024",
-    "",
-)  # prompts on which the tokens of `sample.py` are compared
 
 
 def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) -> list[str]:
@@ -63,41 +53,65 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
         Notes on what is fixed or left out, one line each.
 
     Raises:
-        ValueError: If onnx is not installed, the model has a task, or a network cannot be exported.
+        ValueError: If onnx is not installed, or a network cannot be exported.
     """
     check_packages("An export to ONNX", "onnx", *NEEDED)
-    if model.task is not None:
-        raise ValueError(
-            "This model starts from an image, which `sample.py` of an ONNX folder cannot prepare. "
-            "Export it with `to=diffusers`, whose pipeline can."
-        )
     notes = about_sampling(model)
     backbone, codec, x = model.denoiser.backbone, model.codec, model.empty_x(2).zero_()
     slots = _slots_of(backbone, model.conditioner)
     inputs = {"x": x, "label": torch.full((2,), 0.5)}
     if model.conditioner is not None and slots:
         ids = model.conditioner.nothing(2).long()
-        embed = _Embed(model.conditioner, tuple(slots))
+        embed = Embed(model.conditioner, tuple(slots))
         _export(embed, {"ids": ids}, tuple(slots), out / "conditioner.onnx", ((), [None]))
         inputs |= dict(zip(slots, embed(ids), strict=True))
+    if model.task is not None:
+        inputs["image"] = export_task(model.task, model, x, out)
+        notes.append("source.onnx takes {}x{} alone, to which sample.py scales the image".format(*_source_size(model)))
     tried: list[Sizes] = [*((multiple, MOST // multiple) for multiple in MULTIPLES), None]
-    found = _export(_Network(backbone, tuple(slots)), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
+    found = _export(Network(backbone, tuple(inputs)[2:]), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
     notes += about_sizes("denoiser.onnx", found, x.shape[2:])
     tried = [(1, MOST), (1, MOST_OF_CODEC), None]
-    found = _export(_Decode(codec), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
+    found = _export(Decode(codec), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
     notes += about_sizes("decoder.onnx", found, x.shape[2:])
     pixels, factor = torch.zeros(2, *model.size, codec.image_channels), max(pixels_per_position(codec))
     tried = [(factor, MOST), (factor, MOST_OF_CODEC), None]
-    found = _export(_Encode(codec), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
+    found = _export(Encode(codec), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
     notes += about_sizes("encoder.onnx", found, pixels.shape[1:3])
     condition = None if model.conditioner is None else tokens_of(model.conditioner)
-    if condition is not None and model.conditioner is not None and not _tokens_agree(condition, model.conditioner):
+    if condition is not None and model.conditioner is not None and not tokens_agree(condition, model.conditioner):
         condition = None
     if model.conditioner is not None and condition is None:
         notes.append("sample.py samples without conditions: this model's are none that it can turn into numbers")
     write_json(out / "sampling.json", {**sampling_table(model, steps), "condition": condition}, indent=None)
     (out / "sample.py").write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
     return notes
+
+
+@torch.no_grad()
+def export_task(task: Task, model: Diffusion, x: Tensor, out: Path) -> Tensor:
+    """Write how a task's source becomes the network's condition image, and what that fixes of x; returns such images.
+
+    Args:
+        task: The task.
+        model: Its model.
+        x: An example of a batch of x.
+        out: The folder.
+    """
+    size, codec = _source_size(model), model.codec
+    source = torch.zeros(len(x), *size, task.source_channels(codec.image_channels), dtype=torch.uint8)
+    from_source = Source(task, codec, model.size)
+    fixed: tuple[tuple[int, ...], list[Sizes]] = ((), [None])
+    _export(from_source, {"source": source, "noise": x}, ("image",), out / "source.onnx", fixed)
+    image: Tensor = from_source(source, x)
+    if type(task).clamp_known is not Task.clamp_known:
+        _export(Known(task), {"x": x, "image": image}, ("known",), out / "known.onnx", fixed)
+    return image
+
+
+def _source_size(model: Diffusion) -> Size:
+    """Size of the sources of images of the model's size."""
+    return model.size if model.task is None else model.task.source_size(model.size)
 
 
 def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]:
@@ -122,44 +136,16 @@ def sampling_table(model: Diffusion, steps: int | None = None) -> dict[str, Any]
             "add": s.alpha - t.alpha * s.sigma / t.sigma,
         }
         table.append({name: float(value) for name, value in row.items()})
-    guidance, conditioner = guidance_of(model.sampling.guidance), model.conditioner
+    guidance, conditioner, task = guidance_of(model.sampling.guidance), model.conditioner, model.task
+    channels = 0 if task is None else task.source_channels(model.codec.image_channels)
     return {
         "x": list(model.empty_x(1).shape[1:]),
         "first": float(levels[0].norm),
         "guidance": guidance.scale if isinstance(guidance, ClassifierFree) else 1.0,
+        "source": [*_source_size(model), channels] if task is not None else None,
         "nothing": 0 if conditioner is None else conditioner.nothing(1)[0].tolist(),
         "steps": table,
     }
-
-
-@singledispatch
-def tokens_of(conditioner: Conditioner) -> dict[str, Any] | None:
-    """How the `ids_of` of `sample.py` turns a condition into ids; None for a conditioner that it does not know."""
-    return None
-
-
-@tokens_of.register
-def _(conditioner: ClassLabel) -> dict[str, Any]:
-    return {"kind": "class", "names": list(conditioner.names)}
-
-
-@tokens_of.register
-def _(conditioner: Text) -> dict[str, Any]:
-    patterns = {"ascii_word": ASCII_WORD.pattern, "word": WORD.pattern}
-    letters = {"buckets": conditioner.buckets or 0, "sizes": SIZES, "groups": MOST_GROUPS if conditioner.buckets else 0}
-    spelling = {"shortest": SHORTEST_MISSPELT, "likeness": LIKENESS, "synonyms": synonyms_of(conditioner.words)}
-    read = {"words": list(conditioner.words), "length": conditioner.length, "weight": HUNDREDTHS}
-    return {"kind": "text", **read, **letters, **spelling, **patterns}
-
-
-def _tokens_agree(condition: dict[str, Any], conditioner: Conditioner) -> bool:
-    """Whether `sample.py` and the conditioner have the same ids for some conditions."""
-    from noisekiln.interop.onnx_sample import ids_of
-
-    values = [*conditioner.choices, *(PROBES if not conditioner.choices else ())]
-    values += [" ".join(conditioner.vocabulary[:8])] if conditioner.vocabulary else []
-    ours = conditioner.encode(values)
-    return all(ids_of(condition, value).tolist() == [row] for value, row in zip(values, ours.tolist(), strict=True))
 
 
 def _ahead(before: Level, t: Level, s: Level) -> float:
@@ -216,7 +202,7 @@ def _export(
         except Exception as error:  # torch raises of many classes for what it cannot export
             failure = error
     raise ValueError(
-        f"{type(module).__name__.strip('_')} of this model cannot be exported to ONNX ({reason_of(failure, 300)}). "
+        f"{type(module).__name__} of this model cannot be exported to ONNX ({reason_of(failure, 300)}). "
         "Export it with `to=diffusers`, which copies its code."
     ) from failure
 
@@ -233,50 +219,3 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-class _Network(nn.Module):
-    """The network of unit-variance x, labels and the slots of a condition."""
-
-    def __init__(self, backbone: Backbone, slots: tuple[str, ...]) -> None:
-        super().__init__()
-        self.backbone, self.slots = backbone, slots
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        x, label, *conds = inputs
-        y: Tensor = self.backbone(x, label, Cond(**dict(zip(self.slots, conds, strict=True))))
-        return y[:, : x.shape[1]]  # without early exits
-
-
-class _Embed(nn.Module):
-    """The slots of the `Cond` of ids."""
-
-    def __init__(self, conditioner: Conditioner, slots: tuple[str, ...]) -> None:
-        super().__init__()
-        self.conditioner, self.slots = conditioner, slots
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        cond = self.conditioner(*inputs)
-        return tuple(getattr(cond, slot) for slot in self.slots)
-
-
-class _Decode(nn.Module):
-    """X to images (B, C, H, W), floats of about 0 to 1."""
-
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.codec.to_image(*inputs)
-
-
-class _Encode(nn.Module):
-    """Images (B, H, W, C), floats of 0 to 255, to x."""
-
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.codec.encode(*inputs)

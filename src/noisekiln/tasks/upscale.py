@@ -51,7 +51,7 @@ class Upscale(Task):
 
     def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         x = codec.encode(self._enlarged(source, size))
-        return _augmented(x, torch.full((len(x),), self.noise), noise)
+        return _augmented(x, torch.full(x.shape[:1], self.noise), noise)
 
     def training_condition(self, images: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
         """As for sampling, with a random share of noise for each image."""
