@@ -262,7 +262,7 @@ def test_onnx_of_a_task_makes_the_images_of_the_model(tmp_path):
     ids = ids_of(json.loads((tmp_path / "sampling.json").read_text(encoding="utf-8"))["condition"], "red hat")
     assert np.abs(sample(tmp_path, noise.numpy(), ids.repeat(2, 0), 2.0, source) - expected).max() < 1e-4
     Image.fromarray(source[0], "RGBA").save(tmp_path / "photo.png")
-    command = [sys.executable, "sample.py", "red hat", "-n", "2", "--image", "photo.png"]
+    command = [sys.executable, "sample.py", "red hat", "-n", "2", "-i", "photo.png"]
     subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
     assert len(list((tmp_path / "samples").glob("*.png"))) == 2
 

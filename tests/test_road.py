@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,10 @@ def test_one_folder_holds_the_stages_and_the_cascade(trained, data):
     assert isinstance(model, Cascade)
     assert model.sample(["left", "right"], steps=2).shape == (2, 24, 20, 3)
     assert Settings.read(folder / "run.yaml").road == "cascade"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "of 24x20 pixels" in card
+    assert "| Images seen | 128 |" in card
+    assert card.count("unet(") == 2, "the network of each stage"
     for stage in end.stages:
         assert Settings.read(stage / "run.yaml").road == "pixels"
 
@@ -220,12 +225,20 @@ def test_a_folder_stays_on_its_road(trained, data, tmp_path):
         open_run(SETTINGS, data, tmp_path)
 
 
+def _darker(data: DataSet) -> DataSet:
+    pixels = data.train.pixels // 2
+    return replace(data, train=replace(data.train, pixels=pixels), fingerprint="0" * 16)
+
+
 def test_other_images_are_refused_before_anything_is_written(trained, faces, data):
     folder, _ = trained
-    other = load(faces, size=22)
     before = (folder / "dataset.json").read_bytes()
-    with pytest.raises(ValueError, match=r"no longer those that|are others"):
-        CascadeRun(SETTINGS.replace(data=str(faces)), other, folder)
+    for other, said in (
+        (load(faces, size=22), "`size=24x20` \\(now 22x22\\)"),
+        (_darker(data), "no longer those that"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            CascadeRun(SETTINGS.replace(data=str(faces)), other, folder)
     assert (folder / "dataset.json").read_bytes() == before
 
 

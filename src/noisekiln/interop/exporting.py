@@ -60,7 +60,7 @@ IMAGE = {  # in the code of a card, for a model with a task
     "image": 'image=load_image("photo.png"), ',
     "opener": "\nfrom numpy import array\nfrom PIL import Image",
     "source": ', source=torch.tensor(array(Image.open("photo.png"))).expand(4, -1, -1, -1)',
-    "flag": "--image photo.png ",
+    "flag": "-i photo.png ",
 }
 
 

@@ -11,7 +11,7 @@ from noisekiln.levels import Level, level
 from noisekiln.tasks.base import Task
 
 
-class Network(nn.Module):
+class OnnxNetwork(nn.Module):
     """The network of unit-variance x, labels and the slots of a condition."""
 
     def __init__(self, backbone: Backbone, slots: tuple[str, ...]) -> None:
@@ -25,7 +25,7 @@ class Network(nn.Module):
         return y[:, : x.shape[1]]  # without early exits
 
 
-class Embed(nn.Module):
+class OnnxEmbed(nn.Module):
     """The slots of the `Cond` of ids."""
 
     def __init__(self, conditioner: Conditioner, slots: tuple[str, ...]) -> None:
@@ -38,7 +38,7 @@ class Embed(nn.Module):
         return tuple(getattr(cond, slot) for slot in self.slots)
 
 
-class Decode(nn.Module):
+class OnnxDecode(nn.Module):
     """X to images (B, C, H, W), floats of about 0 to 1."""
 
     def __init__(self, codec: Codec) -> None:
@@ -50,7 +50,7 @@ class Decode(nn.Module):
         return self.codec.to_image(*inputs)
 
 
-class Encode(nn.Module):
+class OnnxEncode(nn.Module):
     """Images (B, H, W, C), floats of 0 to 255, to x."""
 
     def __init__(self, codec: Codec) -> None:
@@ -62,12 +62,13 @@ class Encode(nn.Module):
         return self.codec.encode(*inputs)
 
 
-class Source(nn.Module):
+class OnnxSource(nn.Module):
     """Source images (B, h, w, c) uint8 and noise of the shape of x, to the network's condition image."""
 
     def __init__(self, task: Task, codec: Codec, size: Size) -> None:
         super().__init__()
-        self.task, self.codec, self.size = task, codec, size
+        self.task, self.codec = task, codec
+        self.size = size
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Source and noise to the condition image."""
@@ -75,7 +76,7 @@ class Source(nn.Module):
         return self.task.condition_image(source, self.codec, self.size, lambda like: noise)
 
 
-class Known(nn.Module):
+class OnnxKnown(nn.Module):
     """Estimates of x, with what a condition image fixes of them."""
 
     def __init__(self, task: Task) -> None:

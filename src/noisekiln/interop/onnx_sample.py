@@ -102,7 +102,7 @@ def main() -> None:
     options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
     options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
     if model["source"]:
-        options.add_argument("--image", required=True, help="the image to start from")
+        options.add_argument("-i", dest="image", required=True, help="the image to start from")
     arguments = options.parse_args()
     if arguments.condition is not None and model["condition"] is None:
         options.error("this folder samples without conditions: omit it")

@@ -4,20 +4,23 @@ import filecmp
 import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import torch
 
+from noisekiln.components.spec import consent_to
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.errors import reason_of
 from noisekiln.files.atomic import atomic_folder
+from noisekiln.files.card_file import CARD
 from noisekiln.files.model_folder import read_description, write_description
 from noisekiln.files.pictures import save_image
 from noisekiln.machine.interrupt import Interrupt
-from noisekiln.model.cascade import Cascade
+from noisekiln.model.cascade import Cascade, load
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.monitor.preview import PREVIEW, generate_previews, preview_conditions, sheet_of
 from noisekiln.plan.defaults import with_budget
@@ -25,10 +28,12 @@ from noisekiln.plan.road import CASCADE, cascade_stages, data_of_stage, settings
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.source_models import load_with_consent
 from noisekiln.runs.ending import Why
-from noisekiln.runs.events import End, Event, Grid, Saving, Stage
+from noisekiln.runs.events import End, Event, Grid, Note, Saving, Stage
 from noisekiln.runs.grids import delete_grids_after, describe_run
+from noisekiln.runs.model_card import write_card
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
+from noisekiln.runs.run_summary import ModelFacts
 from noisekiln.training import checkpoints
 
 MODEL, STAGE = "model", "stage"
@@ -119,6 +124,8 @@ class CascadeRun:
                             yield event
                 if ends[-1].why == "stopped":
                     break
+            if self.ranks.is_main and self._why(ends) == "done":
+                yield from self._write_card()
         yield self._end(ends)
 
     def _stage(self, number: int, interrupt: Interrupt) -> Generator[Event]:
@@ -176,6 +183,16 @@ class CascadeRun:
                 shutil.copytree(source, draft / name, dirs_exist_ok=True)
             if len(saved) > 1:
                 write_description({"cascade": names}, draft)
+
+    def _write_card(self) -> Iterator[Note]:
+        """Write the card of the whole, unless a person has changed it; what fails is said, and ends no run."""
+        try:
+            facts = ModelFacts.of(
+                load(self.folder.model, allow_code=consent_to(asdict(self.settings), self.allow_code))
+            )
+            write_card(self.folder.path, facts, images_seen=sum(self._images_seen), seconds=sum(self._seconds))
+        except (OSError, ValueError) as error:
+            yield Note(f"{CARD} could not be written ({reason_of(error)})")
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
