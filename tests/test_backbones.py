@@ -6,6 +6,7 @@ from torch import nn
 
 from noisekiln.backbones.base import INTERFACE, Backbone
 from noisekiln.backbones.dit import Dit
+from noisekiln.blocks.attention import Attention
 from noisekiln.components.registry import find, names
 from noisekiln.components.spec import build, describe, with_defaults
 from noisekiln.conditions import NOTHING, Cond
@@ -202,6 +203,15 @@ def test_a_position_of_latents_is_not_joined_with_others_where_x_is_small(side, 
     unet = find(Backbone, "unet")
     assert unet.sized("s", (side, side))["patch"] == pixels
     assert unet.sized("s", (side, side), latents=True)["patch"] == latents
+
+
+@pytest.mark.parametrize(("spec", "blocks"), [("unet", 2), ("unet(widths=(32,),blocks=(3,))", 3)])
+def test_the_lowest_level_of_latents_has_self_attention(spec, blocks):
+    for latents in (False, True):
+        settings = find(Backbone, "unet").sized("s", (16, 16), latents=latents)
+        network = build(Backbone, with_defaults(Backbone, spec, settings), channels=4)
+        assert sum(isinstance(part, Attention) for part in network.modules()) == latents * blocks
+        assert not any(isinstance(part, Attention) for part in (*network.down.modules(), *network.up.modules()))
 
 
 def test_impossible_sizes_of_a_transformer_are_refused():

@@ -523,9 +523,22 @@ def test_a_dry_run_beside_a_run_of_other_settings_measures_a_new_one(cli: Comman
     assert trained.code == 0
     measured = cli("train", pets, "--images", 128, "--batch-size", 16, "--backbone", TINY, "--dry-run")
     assert measured.code == 0
-    assert "note: runs/pets exists: this measures a new run, and with --out runs/pets what is left" in measured.flat
+    assert "note: runs/pets holds a run with other settings: --batch-size 8 (now 16)" in measured.flat
+    assert "What follows is measured of a new one" in measured.flat
     assert [path.name for path in Path("runs").iterdir()] == ["pets"]
     refused(cli("train", pets, "--batch-size", 16, "--out", "runs/pets", "--dry-run"), 2, "with other settings")
+
+
+def test_the_same_command_resumes_a_run_of_another_default_size(cli: Command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        save_image(tmp_path / "photos" / f"{number}.png", np.full((96, 128, 3), 20 * number, np.uint8))
+    quick = ("--batch-size", 8, "--backbone", TINY, "--curves", "none", "--road", "pixels")
+    assert cli("train", "photos", "--images", 16, "--size", 16, *quick).code == 0
+    resumed = cli("train", "photos", "--images", 32, *quick)
+    assert resumed.code == 0
+    assert "resuming after 16 images" in resumed.out
+    refused(cli("train", "photos", "--size", 24, *quick), 2, "other settings: --size 16x16 (now 24x24)")
 
 
 def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

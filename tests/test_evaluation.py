@@ -499,6 +499,9 @@ def test_samples_that_lack_details_alone_are_fair():
     for coarse, grade, said in ((None, "poor", False), (0.9, "fair", True), (0.1, "poor", False)):
         quality, *_ = conclude(scores, None if coarse is None else score("density", coarse, 1.0))
         assert (quality.grade, "samples are grainy or soft" in quality.text) == (grade, said)
+    for density, coarse in ((0.85, 0.55), (0.55, 0.55), (0.6, 0.7)):
+        scores = {"density": score("density", density, 1.0), "coverage": score("coverage", 0.5, 1.0)}
+        assert "details" not in conclude(scores, score("density", coarse, 1.0))[0].text
     good = {"density": score("density", 0.95, 1.0), "coverage": score("coverage", 0.9, 1.0)}
     assert "details" not in conclude(good, score("density", 0.9, 1.0))[0].text
 

@@ -283,6 +283,37 @@ def test_onnx_of_a_source_is_the_condition_image_of_the_task(task, tmp_path):
     assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
+RUN_CARDS = r"""
+import os, re, sys
+from pathlib import Path
+images = []
+for card in sorted(Path().glob("*/README.md")):
+    [code] = re.findall(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), re.DOTALL)
+    alone, found = "from model" in code, {}
+    os.chdir(card.parent if alone else ".")
+    sys.path.insert(0, os.getcwd())
+    sys.modules.pop("model", None)
+    exec(code.replace("photo.png", "../photo.png" if alone else "photo.png"), found)
+    images.append([(each.shape[1], each.shape[0]) if alone else each.size for each in found["images"]])
+    os.chdir(".." if alone else ".")
+    sys.path.pop(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["torch", "diffusers"])
+def test_the_code_of_a_card_of_a_task_runs_with_any_photo(to, tmp_path):
+    (tmp_path / "cards").mkdir()
+    tasks = {"colorize": nk.Colorize(), "inpaint": nk.Inpaint(), "translate": nk.Translate(), "upscale": nk.Upscale(2)}
+    for name, task in tasks.items():
+        trained(task=task).save(tmp_path / name)
+        export(tmp_path / name, tmp_path / "cards" / name, to=to)
+    photo = random_source((4, 6, 3)).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(photo).save(tmp_path / "cards" / "photo.png")
+    sizes = in_another_process(RUN_CARDS, tmp_path / "cards", tmp_path)
+    assert sizes.tolist() == [[[12, 8]] * 4] * 3 + [[[24, 16]] * 4]
+
+
 def random_source(shape):
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 

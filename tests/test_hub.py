@@ -182,6 +182,12 @@ def test_of_a_pipeline_or_an_autoencoder_that_alone_is_downloaded():
     assert set(autoencoder_files(REPOSITORY)) == {"model_index.json", *vae}
     alone = ("README.md", "config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
     assert set(autoencoder_files(alone)) == {"config.json", "diffusion_pytorch_model.safetensors"}
-    for files, message in ((alone[:2], "holds no autoencoder"), ((*alone[:2], alone[3]), "are pickles")):
+    assert set(autoencoder_files((*alone, "sdxl_vae.safetensors"))) == {"config.json", alone[2]}
+    for files, message in (
+        (alone[:2], "holds no autoencoder"),
+        ((*alone[:2], alone[3]), "are pickles"),
+        (("vae-ft-mse.safetensors", "config.yaml"), "holds no autoencoder"),
+        (("config.json", "model.safetensors"), "holds no autoencoder"),
+    ):
         with pytest.raises(ValueError, match=message):
             autoencoder_files(files)

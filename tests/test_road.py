@@ -20,8 +20,10 @@ from noisekiln.plan.road import cascade_stages, choose_road, data_of_stage, sett
 from noisekiln.plan.settings import Settings
 from noisekiln.runs.cascade_run import CascadeRun
 from noisekiln.runs.events import End, Grid, Measured, Note, Plan, Stage, Step
+from noisekiln.runs.model_card import rewrite_card
 from noisekiln.runs.open_run import open_run
 from noisekiln.runs.run import Run
+from noisekiln.runs.run_summary import ModelFacts
 from noisekiln.tasks.upscale import Upscale
 
 SETTINGS = Settings(
@@ -144,7 +146,10 @@ def test_one_folder_holds_the_stages_and_the_cascade(trained, data):
     assert model.sample(["left", "right"], steps=2).shape == (2, 24, 20, 3)
     assert Settings.read(folder / "run.yaml").road == "cascade"
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "of 24x20 pixels" in card
+    assert "A cascade of 2 diffusion models of colour images of 24x20 pixels" in card
+    assert "![Samples](samples/" in card
+    assert rewrite_card(folder, ModelFacts.of(model)) == ""
+    assert "| Images seen | 128 |" in (folder / "README.md").read_text(encoding="utf-8"), "by the logs of the stages"
     assert "| Images seen | 128 |" in card
     assert card.count("unet(") == 2, "the network of each stage"
     for stage in end.stages:

@@ -33,7 +33,7 @@ class Unet(Backbone):
         widths: Channels at each level, multiples of 32.
         blocks: Residual blocks at each level.
         patch: Side of the square that becomes one pixel of the first level.
-        attention: Levels whose blocks are followed by self-attention.
+        attention: Levels whose blocks are followed by self-attention; -1 is the lowest.
         condition: Size of the vector that noise label and ``Cond.vector`` are mixed into.
         early_exit: Whether the lowest level predicts the output too, by one more layer: the weaker estimate of
             `internal` guidance.
@@ -116,7 +116,8 @@ class Unet(Backbone):
     def sized(cls, name: str, size: tuple[int, int], *, latents: bool = False) -> dict[str, Any]:
         """Patches of 2 pixels, or of 1 where x is small; levels are added until the lowest has at most 12 positions.
 
-        Small is below 12 positions, or below 24 for latents, each of which tells more than a pixel.
+        Small is below 12 positions, or below 24 for latents, each of which tells more than a pixel. For latents, the
+        blocks of the lowest level are followed by self-attention, which shapes photographs (LOG.md).
         """
         settings, side = cls.sizes[name], max(size)
         patch = 1 if side < (24 if latents else 12) else 2
@@ -124,7 +125,8 @@ class Unet(Backbone):
         while side / patch / 2 ** (len(widths) - 1) > 12:
             widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])
             blocks.insert(1, blocks[0])
-        return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch}
+        attention = (-1,) if latents else ()
+        return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch, "attention": attention}
 
     def edges(self) -> list[nn.Module]:
         """The layers that read x, and write the output and that of the early exit."""
@@ -137,7 +139,8 @@ class Unet(Backbone):
         return [partial(read, tokens=cond.tokens, mask=cond.mask) for read in self.read_tokens]
 
     def _stage(self, level: int) -> "_Stage":
-        return _Stage(self.widths[level], self.blocks[level], self.condition, level in self.attention)
+        attends = not {level, level - len(self.widths)}.isdisjoint(self.attention)
+        return _Stage(self.widths[level], self.blocks[level], self.condition, attends)
 
 
 def _check_levels(widths: Sequence[int], blocks: Sequence[int], patch: int, attention: Sequence[int]) -> None:
@@ -147,10 +150,10 @@ def _check_levels(widths: Sequence[int], blocks: Sequence[int], patch: int, atte
             f"unet(widths={widths}, blocks={blocks}): every level needs a width that is a multiple of 32, "
             "and a number of blocks. Give two tuples of the same length."
         )
-    if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(len(widths))):
+    if patch < 1 or min(blocks) < 1 or not set(attention) <= set(range(-len(widths), len(widths))):
         raise ValueError(
             f"unet(blocks={blocks}, patch={patch}, attention={attention}): `patch` must be 1 or more, every "
-            f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}."
+            f"level needs at least 1 block, and `attention` may name levels 0 to {len(widths) - 1}, -1 for the lowest."
         )
 
 

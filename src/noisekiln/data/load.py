@@ -41,8 +41,8 @@ def load(
         source: Folder (flat; a sub-folder per class; metadata.jsonl or metadata.csv; train and test sub-folders), a zip
             or tar archive of such a folder, an .npz, .npy or idx file, a folder of idx files, CIFAR as downloaded, a
             bundled name ("portraits"); or data in memory: see `noisekiln.data.in_memory.from_memory`.
-        size: Side, or (height, width), in pixels, 4 or more. If None, images of one size up to 64 pixels are kept as
-            they are, and others are scaled and centre-cropped: to 64x64 if most of them fill that, else to 32x32.
+        size: Side, or (height, width), in pixels, 4 or more. If None, small images of one size are kept as they are,
+            and others scaled and cropped to a longer side of 64 (32 if most are smaller), in their shape or a square.
         cache: Folder for decoded sets above 2 GiB, which are memory-mapped (if None, a temporary one).
         progress: Function called from time to time with (images done, images in all).
         labels: The class of each image in memory.

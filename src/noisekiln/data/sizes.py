@@ -7,7 +7,8 @@ from typing import Any
 from noisekiln.data.values import MIN_SIDE
 from noisekiln.errors import DataError
 
-AS_IS = 64 * 64  # pixels: images of one size that have at most this many are kept as they are
+AS_IS, LONGEST = 64 * 64, 128  # pixels, and on the longer side: images of one size up to these are kept as they are
+MOST = 0.9  # share of the images that has one shape, if all get it
 MAX_SIDE = 4096  # pixels
 LARGE, SMALL = 64, 32  # longer side by default: both are trained on a CPU in minutes, the larger one in latents
 
@@ -72,15 +73,23 @@ def choose(requested: Size | None, sizes: Counter[Size]) -> tuple[Size, list[str
 def _natural_size(sizes: Counter[Size]) -> Size:
     """The images' own size if they share a small one, else the larger side that most of them fill, or the smaller."""
     first = next(iter(sizes))
-    if len(sizes) == 1 and first[0] * first[1] <= AS_IS and min(first) >= MIN_SIDE:
+    if len(sizes) == 1 and first[0] * first[1] <= AS_IS and min(first) >= MIN_SIDE and max(first) <= LONGEST:
         return first
     for side in (LARGE, SMALL):
-        shapes = {_shape(size, side) for size in sizes}
-        target = shapes.pop() if len(shapes) == 1 else (side, side)
+        target = _common_shape(sizes, side)
         fill = sum(count for (height, width), count in sizes.items() if height >= target[0] and width >= target[1])
         if side == SMALL or 2 * fill > sizes.total():
             break
     return target
+
+
+def _common_shape(sizes: Counter[Size], side: int) -> Size:
+    """The shape that nearly all images round to, or a square."""
+    shapes = Counter[Size]()
+    for size, count in sizes.items():
+        shapes[_shape(size, side)] += count
+    [(shape, count)] = shapes.most_common(1)
+    return shape if count >= MOST * sizes.total() else (side, side)
 
 
 def _shape(size: Size, side: int) -> Size:

@@ -8,6 +8,7 @@ from noisekiln.evaluation.score_table import ComparedScore
 ALIKE = 0.5  # mean distance of two samples, over that of real images, below which they are no variety
 GOOD, FAIR = 0.9, 0.5  # shares of what real images reach; one of five kinds that is missing leaves a coverage of 0.8
 HARD_TO_TELL = 0.5  # share of real images whose class is recognised, below which it says nothing of samples
+MORE = 0.2  # share of images that have to look real without details alone, before details are to blame
 FAR = 10.0  # times the distance of real images, at which a high density does not show that samples look real (LOG.md)
 CLEAR = 2.0  # standard errors by which two shares must differ to count as different
 
@@ -47,8 +48,13 @@ def is_good(density: ComparedScore) -> bool:
 
 def _grade(score: ComparedScore) -> str:
     """The grade of a share, beside that of real images: in small numbers not even these reach 1."""
-    share = score.value if score.ratio is None else score.ratio
+    share = _share(score)
     return "good" if share >= GOOD else "fair" if share >= FAIR else "poor"
+
+
+def _share(score: ComparedScore) -> float:
+    """A score as a share of that of real images, if that is known."""
+    return score.value if score.ratio is None else score.ratio
 
 
 def _about_quality(density: ComparedScore, mind: ComparedScore | None, coarse: ComparedScore | None) -> Conclusion:
@@ -61,7 +67,7 @@ def _about_quality(density: ComparedScore, mind: ComparedScore | None, coarse: C
             "(MIND). Blurred images lie amid all others: look at the pictures"
         )
         return Conclusion("quality", "unknown", text)
-    if grade != "good" and coarse is not None and _grade(coarse) != "poor":
+    if grade != "good" and coarse is not None and _grade(coarse) != "poor" and _share(coarse) > _share(density) + MORE:
         text = (
             f"{share}; without details, {coarse.value:.0%} do. So shapes and colours are mostly right, and details are "
             "not: samples are grainy or soft"

@@ -29,10 +29,10 @@ TARGETS: dict[str, Write] = {
 USES = {
     "diffusers": """```python
 import torch
-from diffusers import DiffusionPipeline{loader}
+from diffusers import DiffusionPipeline{opener}
 
 pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
-generator = [torch.Generator().manual_seed(i) for i in range(4)]
+generator = [torch.Generator().manual_seed(i) for i in range(4)]{photo}
 images = pipe({condition}{image}num_images_per_prompt=4, generator=generator).images
 ```
 
@@ -45,23 +45,17 @@ python sample.py {word}{flag}-n 8
 `sample.py` shows how the files work together. `encoder.onnx` takes images of floats from 0 to 255, (B, H, W, C).""",
     "torch": """```python
 import torch
-from model import load{opener}
+from model import load{opener_of_arrays}
 
 model = load()
 generator = torch.Generator().manual_seed(0)
-noise = lambda like: torch.randn(like.shape, generator=generator).to(like)
+noise = lambda like: torch.randn(like.shape, generator=generator).to(like){array}
 images = model.images([{value}] * 4, noise{source})  # (4, H, W, C) uint8
 ```
 
 Run it in this folder; it needs torch and safetensors.""",
 }
-IMAGE = {  # in the code of a card, for a model with a task
-    "loader": "\nfrom diffusers.utils import load_image",
-    "image": 'image=load_image("photo.png"), ',
-    "opener": "\nfrom numpy import array\nfrom PIL import Image",
-    "source": ', source=torch.tensor(array(Image.open("photo.png"))).expand(4, -1, -1, -1)',
-    "flag": "-i photo.png ",
-}
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of Pillow, by the channels of a task's source
 
 
 @answering_unknown_names("arguments")
@@ -126,10 +120,22 @@ def _copy_picture(folder: Path, draft: Path) -> None:
 
 def _example_condition(model: Diffusion) -> dict[str, str]:
     """A condition, and the image of a model with a task, as the code of the card has them."""
-    cond = model.conditioner
-    image = IMAGE if model.task is not None else dict.fromkeys(IMAGE, "")
+    cond, image = model.conditioner, _example_image(model)
     if cond is None:
         return {"condition": "", "word": "", "value": "None", **image}
     argument = "prompt" if cond.kind == "text" else "class_labels"
     example = cond.example()
     return {"condition": f"{argument}={example!r}, ", "word": f'"{example}" ', "value": repr(example), **image}
+
+
+def _example_image(model: Diffusion) -> dict[str, str]:
+    """How the code of the card opens the image of a model with a task; empty texts for one without."""
+    names = ("opener", "opener_of_arrays", "photo", "array", "image", "source", "flag")
+    if model.task is None:
+        return dict.fromkeys(names, "")
+    mode = MODES.get(model.task.source_channels(model.codec.image_channels), "RGB")
+    hint = "  # transparent pixels are filled in" if mode.endswith("A") else ""
+    opener, photo = "\nfrom PIL import Image", f'\nphoto = Image.open("photo.png").convert("{mode}"){hint}'
+    array = f"{photo}\nphoto = torch.tensor(array(photo))\nsource = photo.view(1, *photo.shape[:2], -1)"
+    texts = (opener, f"\nfrom numpy import array{opener}", photo, f"{array}.expand(4, -1, -1, -1)")
+    return dict(zip(names, (*texts, "image=photo, ", ", source=source", "-i photo.png "), strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def sample(
@@ -23,6 +23,8 @@ def sample(
     """
     run = {file.stem: onnxruntime.InferenceSession(str(file)) for file in folder.glob("*.onnx")}
     model, before, x = json.loads((folder / "sampling.json").read_text("utf-8")), 0.0, x.astype(np.float32)
+    if model["source"] and source is None:
+        raise ValueError("This model starts from an image. Give it as `source`.")
     slots = [each.name for each in run["denoiser"].get_inputs()[2:] if each.name != "image"]
     nothing = np.tile(np.array(model["nothing"], np.int64), (len(x),) + (1,) * np.ndim(model["nothing"]))
     rows = [nothing[:, 0] if np.ndim(model["nothing"]) == 0 else nothing] if slots else []
@@ -51,8 +53,11 @@ def image_of(session: Any, source: Any, noise: Any) -> Any:
 
 def read_source(file: str, height: int, width: int, channels: int) -> Any:
     """The source in a file, (1, h, w, c) uint8; transparent pixels are those to fill in."""
-    image = Image.open(file).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(1, height, width, channels)
+    image = ImageOps.exif_transpose(Image.open(file)).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
+    pixels = np.asarray(ImageOps.fit(image, (width, height))).reshape(1, height, width, channels)
+    if channels in (2, 4) and pixels[..., -1].min() > 127:
+        raise SystemExit(f"{file} has no transparent pixels, and these are filled in. Erase some, and save it as PNG.")
+    return pixels
 
 
 def ids_of(condition: dict[str, Any], value: str) -> Any:
@@ -102,7 +107,12 @@ def main() -> None:
     options.add_argument("-s", dest="seed", type=int, default=0, help="seed")
     options.add_argument("-g", dest="guidance", type=float, default=model["guidance"], help="guidance scale")
     if model["source"]:
-        options.add_argument("-i", dest="image", required=True, help="the image to start from")
+        options.add_argument(
+            "-i",
+            dest="image",
+            required=True,
+            help="the image to start from; transparent where it is to be filled in",
+        )
     arguments = options.parse_args()
     if arguments.condition is not None and model["condition"] is None:
         options.error("this folder samples without conditions: omit it")

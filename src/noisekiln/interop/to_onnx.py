@@ -179,7 +179,7 @@ def _export(
         inputs: Examples of its inputs, of a batch of 2, by name.
         outputs: Names of its outputs.
         file: The file.
-        sides: Axes of the first input that are height and width, and sizes to try for them, None: fixed.
+        sides: Axes that are height and width of each input with four axes, and sizes to try for them, None: fixed.
     """
     axes, tried = sides
     batch = torch.export.Dim("batch", min=1, max=MOST)
@@ -187,7 +187,8 @@ def _export(
         dynamic: list[dict[int, Any]] = [{0: batch} for _ in inputs]
         if sizes is not None:
             free = [sizes[0] * torch.export.Dim(f"side{axis}", min=1, max=sizes[1]) for axis in axes]
-            dynamic[0] |= dict(zip(axes, free, strict=True))
+            for each, value in zip(dynamic, inputs.values(), strict=True):
+                each |= dict(zip(axes, free, strict=True)) if value.ndim == 4 else {}
         try:
             with _quiet():
                 program = torch.export.export(

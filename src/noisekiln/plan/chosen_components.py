@@ -41,7 +41,7 @@ def check_components(settings: Settings) -> None:
     check_prediction(settings.prediction)
     cond = None if settings.cond in ("auto", "none") else settings.cond
     without_data: list[tuple[type[Any], str | None]] = [
-        (Codec, None if is_folder(settings.codec) else settings.codec),
+        (Codec, None if is_trained_codec(settings.codec) else settings.codec),
         (NoiseLabel, settings.noise_label),
         (Draw, settings.draw),
         (LossWeight, settings.loss_weight),
@@ -63,7 +63,7 @@ def check_components(settings: Settings) -> None:
     check_teacher(settings)
 
 
-def is_folder(codec: str | None) -> bool:
+def is_trained_codec(codec: str | None) -> bool:
     """Whether the setting `codec` names a folder, here or on the Hub, instead of a component, which comes first."""
     if not codec or codec in names("codecs"):
         return False
@@ -75,7 +75,7 @@ def check_codec(codec: str | None) -> None:
     if codec is not None and is_hub_name(codec):
         checked_hub_name(codec.removeprefix(PREFIX))
     looks_like_one = codec is not None and ("/" in codec or os.sep in codec) and ":" not in codec
-    if looks_like_one and not is_folder(codec):
+    if looks_like_one and not is_trained_codec(codec):
         raise ValueError(
             f"`codec={codec}`: there is no such folder. Give the folder of a trained codec; to resume a run that has "
             f"its copy of one, omit `codec`. An autoencoder on the Hub is `codec={PREFIX}OWNER/NAME`."

@@ -168,17 +168,19 @@ def _make_optimizers(settings: Settings, learner: CodecLearner) -> list[torch.op
     return [optimizer for network in networks for optimizer in factory(network, network)]
 
 
-def find_trained_codec(place: str, consent: Consent = NO_CODE) -> Codec | None:
+def find_trained_codec(place: str, consent: Consent = NO_CODE, *, offline: bool = False) -> Codec | None:
     """The codec of a folder that `noisekiln codec train`, a run or diffusers wrote; None if it holds none.
 
     Args:
         place: The folder; or "hf:OWNER/NAME", an autoencoder or a pipeline of diffusers on the Hub.
         consent: Python files that may run, if the codec names them.
+        offline: Whether the Hub is not asked, and only what was downloaded before is found.
 
     Raises:
         ValueError: If it is damaged; or the Hub cannot be reached, or has none of this name.
     """
-    folder = find_autoencoder(place) if is_hub_name(place) or is_pipeline(place) else expand_home(Path(place))
+    of_diffusers = is_hub_name(place) or is_pipeline(place)
+    folder = find_autoencoder(place, offline=offline) if of_diffusers else expand_home(Path(place))
     if (folder / "config.json").is_file():
         return DiffusersAutoencoder.from_folder(folder, variant_of(folder))
     return load_codec(folder, consent) or load_codec(folder / "codec", consent)

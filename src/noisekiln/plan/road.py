@@ -10,7 +10,7 @@ from noisekiln.components.spec import class_of, python_file
 from noisekiln.data import DataSet, Split
 from noisekiln.data.dataset import data_fingerprint
 from noisekiln.objectives.base import Objective
-from noisekiln.plan.chosen_components import is_folder
+from noisekiln.plan.chosen_components import is_trained_codec
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.settings import Settings
 from noisekiln.plan.task_data import GENERATE
@@ -69,7 +69,7 @@ def choose_road(settings: Settings, size: Size) -> str:
 
 def is_learned(codec: str) -> bool:
     """Whether a codec has to be trained, or is the folder of one that was."""
-    return is_folder(codec) or (python_file(codec) is None and class_of(Codec, codec).is_learned)
+    return is_trained_codec(codec) or (python_file(codec) is None and class_of(Codec, codec).is_learned)
 
 
 def cascade_stages(size: Size) -> tuple[StagePlan, ...]:

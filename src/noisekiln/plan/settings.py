@@ -69,7 +69,7 @@ class Settings:
     codec: str | None = _network(
         None,
         "Encoder between images and the network's input: see `noisekiln list codecs`, the folder of a trained "
-        "codec; or hf:OWNER/NAME, an autoencoder of diffusers on the Hub. Default: pixels; with `road=latent` an "
+        "codec, or hf:OWNER/NAME, an autoencoder of diffusers on the Hub. Default: pixels; with `road=latent` an "
         "autoencoder that is trained first.",
         room="codecs",
     )

@@ -62,11 +62,14 @@ def autoencoder_files(files: Sequence[str]) -> list[str]:
         ValueError: If there is none, or its weights are pickles alone.
     """
     of_pipeline = INDEX in files
-    chosen = _part_files(files, f"{AUTOENCODER}/" if of_pipeline else "", half=False)
-    if not any(file.endswith(WEIGHTS) for file in chosen):
+    prefix = f"{AUTOENCODER}/" if of_pipeline else ""
+    known = [file for file in files if file.startswith((f"{prefix}config.json", f"{prefix}diffusion_pytorch_model"))]
+    chosen = _part_files(known, prefix, half=False)
+    if f"{prefix}config.json" not in chosen or not any(file.endswith(WEIGHTS) for file in chosen):
         raise ValueError(
-            f"This repository holds no autoencoder: there are no weights ({WEIGHTS}) beside a config.json, nor in "
-            f"{AUTOENCODER}/. Choose one such as stabilityai/sd-vae-ft-mse, or a pipeline."
+            "This repository holds no autoencoder of diffusers, which is config.json with "
+            f"diffusion_pytorch_model{WEIGHTS}, at its top or in {AUTOENCODER}/ of a pipeline. Choose one such as "
+            "stabilityai/sd-vae-ft-mse, or a pipeline."
         )
     return chosen + ([INDEX] if of_pipeline else [])
 

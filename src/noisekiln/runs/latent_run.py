@@ -11,13 +11,14 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build, consent_to, describe
 from noisekiln.data import DataSet
 from noisekiln.distributed.ranks import Ranks
+from noisekiln.files.hub import HubUnreachable
 from noisekiln.machine.devices import pick_device
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.machine.transfer import module_to_device
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.saving import has_codec, load_codec, save_codec
 from noisekiln.monitor.intervals import Intervals
-from noisekiln.plan.chosen_components import is_folder
+from noisekiln.plan.chosen_components import is_trained_codec
 from noisekiln.plan.codec_training import codec_of_run_or_default, find_trained_codec, with_codec
 from noisekiln.plan.defaults import with_budget
 from noisekiln.plan.road import AUTO, CODEC_SHARE, LATENT, settings_of_codec, settings_of_latents
@@ -183,11 +184,16 @@ class LatentRun:
         """
         consent = consent_to(asdict(settings), self.allow_code)
         own = load_codec(self.folder.codec, consent) if has_codec(self.folder.codec, consent) else None
-        if not is_folder(settings.codec):
+        if not is_trained_codec(settings.codec):
             copied = settings.codec is None and not (self.folder.codec / "run.yaml").is_file()
             return own if copied else None
         assert settings.codec is not None
-        codec = find_trained_codec(settings.codec, consent)
+        try:
+            codec = find_trained_codec(settings.codec, consent, offline=own is not None)
+        except HubUnreachable:
+            if own is None:
+                raise
+            codec = own  # what the run has; the one on the Hub may be gone
         if codec is None:
             raise ValueError(
                 f"`codec={settings.codec}` holds no codec: there is no codec.json. Give one that "

@@ -58,7 +58,7 @@ def model_card(
     parts = [
         f"# {name}",
         _what_it_is(summary),
-        *_shown_pictures(summary.folder),
+        *_shown_pictures(summary),
         "## Sample it\n\n" + (use or _how_to_sample(summary, f"hf:{repository}" if repository else name)),
         "## Data\n\n" + _about_data(summary),
         "## Training\n\n" + _as_table(_training_facts(summary)),
@@ -154,12 +154,18 @@ def _what_it_is(summary: RunSummary) -> str:
     names = f" ({listed(cond.choices, 12)})" if cond is not None and cond.choices else ""
     conditions = "without conditions" if cond is None else f"conditioned on {cond.plural}{names}"
     task = f" Its task is `{without_folders(model.task).spec}`: it starts from an image." if model.task else ""
+    stages = len(model.networks)
+    kind = f"cascade of {stages} diffusion models" if _is_cascade(summary) else "diffusion model"
     networks = ", ".join(f"`{without_folders(network).spec}`" for network in model.networks)
     return (
-        f"A diffusion model of {colours} images of {height}x{width} pixels, {conditions}. "
+        f"A {kind} of {colours} images of {height}x{width} pixels, {conditions}. "
         f"It has {model.parameters:,} parameters ({networks}), "
         f"and was {_how_made(summary)} with [noisekiln](https://pypi.org/project/noisekiln).{task}"
     )
+
+
+def _is_cascade(summary: RunSummary) -> bool:
+    return summary.model is not None and summary.model.kind == "Cascade"
 
 
 def _how_made(summary: RunSummary) -> str:
@@ -175,9 +181,10 @@ def _about_source(base: MadeFrom) -> str:
     return f"It was {base.how} `{base.name}`, whose licence is {known}. That licence has to allow this model's."
 
 
-def _shown_pictures(folder: Path) -> list[str]:
-    grid = newest_grid(folder)
-    shown = [] if grid is None else [(f"samples/{grid.name}", "Samples: current weights left, averaged ones right")]
+def _shown_pictures(summary: RunSummary) -> list[str]:
+    folder, grid = summary.folder, newest_grid(summary.folder)
+    caption = "Samples" if _is_cascade(summary) else "Samples: current weights left, averaged ones right"
+    shown = [] if grid is None else [(f"samples/{grid.name}", caption)]
     shown += [picture for picture in PICTURES if (folder / picture[0]).is_file()]
     return [f"![{text}]({file})" for file, text in shown]
 

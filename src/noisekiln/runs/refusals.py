@@ -8,13 +8,17 @@ from typing import Any
 from noisekiln.components.setting import rules_of
 from noisekiln.components.spec_difference import differing_parts
 from noisekiln.data import DataSet
-from noisekiln.errors import counted, shorten
+from noisekiln.errors import NoisekilnError, counted, shorten
 from noisekiln.plan.settings import Settings
 
 NETWORK = "Network"  # group of the settings that a run copies from the model that it starts from
 
 
-def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_model: bool) -> ValueError:
+class OtherRun(NoisekilnError, ValueError):
+    """A folder holds a run that is not the one that was asked for."""
+
+
+def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_model: bool) -> OtherRun:
     """The error for settings that a resumed run cannot change.
 
     Args:
@@ -24,7 +28,7 @@ def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_m
     """
     shown = ", ".join(f"`{name}={old}` (now {new})" for name, (new, old) in _all_shown(conflicts))
     same_network = not any(rules_of(Settings)[name].group == NETWORK for name in conflicts)
-    return ValueError(
+    return OtherRun(
         f"{run} holds a run with other settings: {shown}. A run cannot change them midway. "
         f"Give the same settings to resume it, or another `out` for a new one"
         f"{_way_on(run) if has_model and same_network else ''}."
@@ -33,7 +37,7 @@ def other_settings(run: Path, conflicts: Mapping[str, tuple[Any, Any]], *, has_m
 
 def other_images(
     run: Path, before: Settings, count: int | None, data: DataSet, now: str, *, has_model: bool
-) -> ValueError:
+) -> OtherRun:
     """The error for images that are not those of the run.
 
     Args:
@@ -48,11 +52,11 @@ def other_images(
     counts = "" if count is None or count == total else f" ({counted(count, 'image')} then, {total:,} now)"
     end = f"another `out` for a new run{_way_on(run) if has_model else ''}."
     if os.path.abspath(before.data) != os.path.abspath(now):
-        return ValueError(
+        return OtherRun(
             f"{run} was trained on the images of {before.data}, and those of {now} are others{counts}. "
             f"A run cannot change its data midway. Give {end}"
         )
-    return ValueError(
+    return OtherRun(
         f"The images of {data.name} are no longer those that {run} was trained on{counts}. "
         f"A run cannot change its data midway. Restore them, or give {end}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from noisekiln.codecs.base import Codec
+from noisekiln.codecs.base import Codec, Size
 from noisekiln.components.consent import Consent
 from noisekiln.components.spec import check_specs, consent_to
 from noisekiln.data import DataSet, with_channels
@@ -245,12 +245,20 @@ class RunFolder:
     def _is_leftover(self, file: Path) -> bool:
         return file.name in LEFTOVERS or (file == self.checkpoints and file.is_dir() and not any(file.iterdir()))
 
+    def image_size(self) -> Size | None:
+        """Height and width of the images that the run was trained on; None if that is not known."""
+        try:
+            height, width = read_json(self.data_file)["size"]
+        except (OSError, ValueError, LookupError, TypeError):  # no run, or a damaged file, about which others say more
+            return None
+        return height, width
+
     def check_same_data(self, settings: Settings, data: DataSet) -> None:
         """Raise ValueError if the run was trained on other images than these, which `settings.data` names."""
         described = self._read_data_file()
-        size, has_model = described.get("size"), self.has_whole_model()
-        if isinstance(size, list) and tuple(size) != data.size:
-            raise other_settings(self.path, {"size": (data.size, tuple(size))}, has_model=has_model)
+        size, has_model = self.image_size(), self.has_whole_model()
+        if size not in (None, data.size):
+            raise other_settings(self.path, {"size": (data.size, size)}, has_model=has_model)
         if described["fingerprint"] != data.fingerprint:
             parts = [described.get(name) for name in ("images", "held_out")]
             counts = [part for part in parts if isinstance(part, int)]

@@ -170,7 +170,7 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False, model: Mo
     notes: list[str] = []
     settings = _read_entries_of(folder / "run.yaml", read_yaml, notes)
     data, evaluation = (_read_entries_of(folder / file, read_json, notes) for file in ("dataset.json", EVALUATION))
-    summary = RunSummary(name, folder, settings, data, read_metrics(folder), evaluation, trains=_is_locked(folder))
+    summary = RunSummary(name, folder, settings, data, _lines_of(folder), evaluation, trains=_is_locked(folder))
     notes += [line for line in [damage_of_log(folder)] if line]
     noisy_images, trend = _read_held_out(folder / HELD_OUT, notes)
     try:
@@ -181,6 +181,15 @@ def read_summary(folder: Path, name: str, *, allow_code: bool = False, model: Mo
         notes.append(reason_of(error, 600) if has_model else "it has no model yet, so there are no samples of it")
     made_from = read_made_from(settings, folder)
     return replace(summary, noisy_images=noisy_images, verdict=trend, made_from=made_from, notes=tuple(notes))
+
+
+def _lines_of(folder: Path) -> list[dict[str, Any]]:
+    """Lines of the log; of a cascade, which has none of its own, one line with the sums of its stages."""
+    stages = [read_metrics(stage) for stage in sorted(folder.glob("stage*")) if (stage / LOG).is_file()]
+    if (folder / LOG).exists() or not stages:
+        return read_metrics(folder)
+    names = ("images_seen", "seconds")
+    return [{name: sum(float(max(curve_of(lines, name).values, default=0)) for lines in stages) for name in names}]
 
 
 def unique_names(folders: list[Path]) -> list[str]:

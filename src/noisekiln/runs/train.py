@@ -35,6 +35,7 @@ from noisekiln.plan.task_data import GENERATE, read_images
 from noisekiln.runs.codec_run import CodecRun
 from noisekiln.runs.events import DataRead, End, Measured, Note, Reading
 from noisekiln.runs.open_run import open_run
+from noisekiln.runs.refusals import OtherRun
 from noisekiln.runs.run import Run
 from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.watch import Watch, watch_of_this_process
@@ -111,7 +112,7 @@ def measure(
         data: Images, as in `train`.
         labels: The class of each image in memory.
         captions: The caption of each image in memory.
-        out: Folder of the run, new or existing. Default: a new one, wherever `train` would resume one.
+        out: Folder of the run, new or existing. Default: as in `train`, or a new one if that has another run.
         watch: Callback for `Reading`, `DataRead`, `Stage`, `CodecPlan`, `Plan`, `Note` and `Measured`.
         allow_code: Whether all Python files may be run, as in `train`.
         settings: Settings, as in `train`.
@@ -123,16 +124,24 @@ def measure(
     with noting_own_code():
         words = {"labels": labels, "captions": captions}
         chosen, images, folder = _prepare(data, words, out, dict(settings), watch)
-        if out is None and folder.exists():
-            watch(Note(f"{folder} exists: this measures a new run, and with `out={folder}` what is left of that one"))
-            folder = next(new for number in count(2) if not (new := Path(f"{folder}-{number}")).exists())
-        run = open_run(chosen, images, folder, allow_code=allow_code)
-        found = []
-        for stage, part in [(None, run)] if isinstance(run, Run) else run.parts():
-            if stage is not None:
-                watch(stage)
-            found.append(_measured(part, watch))
-        return found
+        try:
+            return _measure_in(folder, chosen, images, watch, allow_code)
+        except OtherRun as error:
+            if out is not None:
+                raise
+            watch(Note(f"{error} What follows is measured of a new one"))
+            new = next(place for number in count(2) if not (place := Path(f"{folder}-{number}")).exists())
+            return _measure_in(new, chosen, images, watch, allow_code)
+
+
+def _measure_in(folder: Path, settings: Settings, images: DataSet, watch: Watch, allow_code: bool) -> list[Measurement]:
+    """What training in a folder would need, for each network to train."""
+    run, found = open_run(settings, images, folder, allow_code=allow_code), []
+    for stage, part in [(None, run)] if isinstance(run, Run) else run.parts():
+        if stage is not None:
+            watch(stage)
+        found.append(_measured(part, watch))
+    return found
 
 
 @learning
@@ -200,7 +209,11 @@ def _prepare(
     words = {name: values for name, values in words.items() if values is not None}
     images = _read_data(data, chosen.task, size_to_load(size, chosen.start, out), watch, **words)
     chosen = chosen.replace(data=str(data) if isinstance(data, str | Path) else images.name)
-    return chosen, images, out or default_folder(images, chosen.start)
+    folder = out or default_folder(images, chosen.start)
+    before = RunFolder(folder).image_size()
+    if size is None and before not in (None, images.size):  # the default of an earlier version
+        images = _read_data(data, chosen.task, before, watch, **words)
+    return chosen, images, folder
 
 
 def _read_data(source: Any, task: str, size: int | tuple[int, int] | None, watch: Watch, **words: Any) -> DataSet:

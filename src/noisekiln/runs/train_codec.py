@@ -8,11 +8,12 @@ from noisekiln.codecs.base import Codec
 from noisekiln.components.plain_values import all_plain
 from noisekiln.components.setting import check_argument
 from noisekiln.distributed import torchrun
+from noisekiln.files.hub import is_hub_name
 from noisekiln.machine.interrupt import Interrupt
 from noisekiln.model.saving import load_codec
 from noisekiln.monitor.intervals import Intervals
 from noisekiln.paths import expand_home
-from noisekiln.plan.chosen_components import check_components, is_folder
+from noisekiln.plan.chosen_components import check_components, is_trained_codec
 from noisekiln.plan.codec_training import codec_of_run_or_default
 from noisekiln.plan.road import LATENT
 from noisekiln.plan.settings import Settings
@@ -84,7 +85,12 @@ def _check_before_reading(
 ) -> None:
     """Raise ValueError for what is wrong without a look at the images."""
     check_components(settings)
-    if is_folder(settings.codec):
+    if is_hub_name(settings.codec):
+        raise ValueError(
+            f"`codec={settings.codec}` is trained already. Give it to `noisekiln train`, or give the codec to train, "
+            "such as autoencoder(factor=4)."
+        )
+    if is_trained_codec(settings.codec):
         raise ValueError(
             f"`codec={settings.codec}` is a folder. Give it as `out` to resume a codec, or give the codec to train, "
             "such as autoencoder(factor=4)."
