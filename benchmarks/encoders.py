@@ -1,6 +1,6 @@
 """Text encoders side by side: equal images seen, equal seeds, and how many portraits show what a prompt says.
 
-    python benchmarks/encoders.py --images 100000 --seeds 1 --record records/encoders.json
+    python benchmarks/encoders.py --images 100000 --seeds 3 --record records/encoders.json
 
 Encoders: `bag`, words alone, pooled, as earlier versions had it; `default`, with letters, attention, tokens and
 parts of captions; `minilm_pooled` and `minilm_tokens`, a frozen encoder of transformers (extra `text`). All are

@@ -205,13 +205,13 @@ def test_a_position_of_latents_is_not_joined_with_others_where_x_is_small(side, 
     assert unet.sized("s", (side, side), latents=True)["patch"] == latents
 
 
-@pytest.mark.parametrize(("spec", "blocks"), [("unet", 2), ("unet(widths=(32,),blocks=(3,))", 3)])
-def test_the_lowest_level_of_latents_has_self_attention(spec, blocks):
-    for latents in (False, True):
-        settings = find(Backbone, "unet").sized("s", (16, 16), latents=latents)
-        network = build(Backbone, with_defaults(Backbone, spec, settings), channels=4)
-        assert sum(isinstance(part, Attention) for part in network.modules()) == latents * blocks
-        assert not any(isinstance(part, Attention) for part in (*network.down.modules(), *network.up.modules()))
+def test_the_lowest_level_can_be_named_from_below():
+    for attention in ((1,), (-1,)):
+        network = build(Backbone, f"unet(widths=(32,64),blocks=(1,2),attention={attention})", channels=4)
+        found = [part.qkv.in_features for part in network.modules() if isinstance(part, Attention)]
+        assert found == [64, 64]
+    with pytest.raises(ValueError, match="levels 0 to 1, -1 for the lowest"):
+        build(Backbone, "unet(widths=(32,64),blocks=(1,2),attention=(-3,))", channels=4)
 
 
 def test_impossible_sizes_of_a_transformer_are_refused():

@@ -116,8 +116,7 @@ class Unet(Backbone):
     def sized(cls, name: str, size: tuple[int, int], *, latents: bool = False) -> dict[str, Any]:
         """Patches of 2 pixels, or of 1 where x is small; levels are added until the lowest has at most 12 positions.
 
-        Small is below 12 positions, or below 24 for latents, each of which tells more than a pixel. For latents, the
-        blocks of the lowest level are followed by self-attention, which shapes photographs (LOG.md).
+        Small is below 12 positions, or below 24 for latents, each of which tells more than a pixel.
         """
         settings, side = cls.sizes[name], max(size)
         patch = 1 if side < (24 if latents else 12) else 2
@@ -125,8 +124,7 @@ class Unet(Backbone):
         while side / patch / 2 ** (len(widths) - 1) > 12:
             widths.append(widths[-1] if len(widths) > 2 else 2 * widths[-1])
             blocks.insert(1, blocks[0])
-        attention = (-1,) if latents else ()
-        return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch, "attention": attention}
+        return {**settings, "widths": tuple(widths), "blocks": tuple(blocks), "patch": patch}
 
     def edges(self) -> list[nn.Module]:
         """The layers that read x, and write the output and that of the early exit."""
