@@ -33,7 +33,7 @@ from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.plan.source_models import keep_model
 from noisekiln.runs.model_card import model_card, rewrite_card
-from noisekiln.runs.run_summary import ModelFacts, RunSummary
+from noisekiln.runs.run_summary import ModelFacts, RunSummary, read_summary
 
 BLOCKED = "import sys; sys.modules['noisekiln'] = None\n"  # importing it raises
 
@@ -244,7 +244,7 @@ def test_onnx_equals_torch_for_three_sizes(tmp_path):
         assert np.abs(sample(tmp_path, noise.numpy(), own, scale) - expected).max() < 1e-4
     command = [sys.executable, "sample.py", "red hat", "-n", "2"]
     subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
-    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ def test_onnx_of_a_task_makes_the_images_of_the_model(tmp_path):
     Image.fromarray(source[0], "RGBA").save(tmp_path / "photo.png")
     command = [sys.executable, "sample.py", "red hat", "-n", "2", "-i", "photo.png"]
     subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
-    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize("task", [nk.Upscale(2, noise=0.2), nk.Colorize(), nk.Translate()], ids=["up", "grey", "pair"])
@@ -302,13 +302,13 @@ for card in sorted(Path().glob("*/README.md")):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["torch", "diffusers"])
-def test_the_code_of_a_card_of_a_task_runs_with_any_photo(to, tmp_path):
+def test_the_code_of_a_card_of_a_task_runs(to, tmp_path):
     (tmp_path / "cards").mkdir()
     tasks = {"colorize": nk.Colorize(), "inpaint": nk.Inpaint(), "translate": nk.Translate(), "upscale": nk.Upscale(2)}
     for name, task in tasks.items():
         trained(task=task).save(tmp_path / name)
         export(tmp_path / name, tmp_path / "cards" / name, to=to)
-    photo = random_source((4, 6, 3)).repeat(2, 0).repeat(2, 1)
+    photo = random_source((4, 6, 4)).repeat(2, 0).repeat(2, 1)  # some of it transparent
     Image.fromarray(photo).save(tmp_path / "cards" / "photo.png")
     sizes = in_another_process(RUN_CARDS, tmp_path / "cards", tmp_path)
     assert sizes.tolist() == [[[12, 8]] * 4] * 3 + [[[24, 16]] * 4]
@@ -316,6 +316,44 @@ def test_the_code_of_a_card_of_a_task_runs_with_any_photo(to, tmp_path):
 
 def random_source(shape):
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_the_card_of_a_model_of_latents_names_its_codec(tmp_path):
+    codec = nk.Autoencoder(4, 4, 16, image_channels=3)
+    model = trained(codec=codec, backbone=nk.Unet(4, widths=(32,), blocks=(1,), patch=1))
+    model.save(tmp_path / "model")
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "metrics.jsonl").write_text('{"images_seen": 160}\n', encoding="utf-8")
+    card = model_card(read_summary(tmp_path, "x", model=ModelFacts.of(model)))
+    assert ", and a codec, `autoencoder`, of latents of 4 channels for 4x4 pixels), and was" in card
+    assert "| Before that, its codec | 160 images |" in card
+    assert "codec" not in model_card(RunSummary("x", tmp_path / "model", model=ModelFacts.of(trained())))
+
+
+def test_an_image_without_holes_is_not_inpainted():
+    source = torch.full((2, 8, 12, 4), 255, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="No pixel of the image is transparent"):
+        trained(task=nk.Inpaint()).sample(2, source=source, steps=1)
+    source[1, 2, 3, 3] = 0
+    assert trained(task=nk.Inpaint()).sample(2, source=source, steps=1).shape == (2, 8, 12, 3)
+
+
+def test_the_source_of_an_onnx_export_is_upright_and_white_where_transparent(tmp_path):
+    from noisekiln.interop.onnx_sample import read_source
+
+    holes = np.full((8, 6, 4), (200, 10, 10, 255), np.uint8)
+    holes[:4] = 0
+    Image.fromarray(holes).save(tmp_path / "holes.png")
+    assert read_source(tmp_path / "holes.png", 8, 6, 3)[0, [0, 7], 0].tolist() == [[255, 255, 255], [200, 10, 10]]
+    assert read_source(tmp_path / "holes.png", 8, 6, 4)[0, [0, 7], 0, 3].tolist() == [0, 255]
+    exif = Image.Exif()
+    exif[0x112] = 6  # is shown turned by a quarter
+    Image.fromarray(holes[..., :3]).save(tmp_path / "turned.png", exif=exif)
+    assert read_source(tmp_path / "turned.png", 6, 8, 1)[0, 0, [0, 7], 0].tolist() == [67, 0]
+    with pytest.raises(SystemExit, match="no transparent pixels"):
+        read_source(tmp_path / "turned.png", 6, 8, 4)
+    with pytest.raises(SystemExit, match="cannot be read"):
+        read_source(tmp_path / "none.png", 6, 8, 4)
 
 
 def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):
@@ -386,7 +424,7 @@ def test_an_evaluation_writes_its_figures_into_the_card_unless_a_person_has_chan
     report = nk.evaluate(run, **words)
     written = card.read_text(encoding="utf-8")
     kid = report.rows()[list(report.scores).index("kid")]
-    assert f"| kid | {kid[1]} |" in written
+    assert f"| KID | {kid[1]} ({kid[2]}) |" in written
     nk.evaluate(run, **words)
     assert card.read_text(encoding="utf-8") == written
     card.write_text(written.replace("# run", "# Mine"), encoding="utf-8")

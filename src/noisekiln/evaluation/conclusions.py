@@ -82,6 +82,7 @@ def _about_variety(scores: Mapping[str, ComparedScore]) -> Conclusion:
     ratio = None if diversity is None else diversity.ratio
     if ratio is not None and ratio < ALIKE:  # one mean image may lie in the neighbourhoods of all real ones
         text = f"samples are alike: two of them differ by {ratio:.0%} of what two real images do, in the mean"
+        text += ". Few look real, and noise is alike, too" if _grade(density) == "poor" else ""
         return Conclusion("variety", "poor", text)
     grade = _grade(coverage)
     share = f"samples reach {coverage.value:.0%} of the variety of real images"

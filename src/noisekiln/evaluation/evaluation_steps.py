@@ -172,7 +172,10 @@ def _about_count(real: RealImages, count: int) -> list[str]:
             "real images, are compared with the other half of the real images"
         )
     if real.count < MEANINGFUL:
-        notes.append(f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something")
+        more = f"; {2 * MEANINGFUL:,} real images are needed, such as in `against`" if real.count < count else ""
+        notes.append(
+            f"scores of {real.count:,} samples are mostly chance; from {MEANINGFUL} on they mean something{more}"
+        )
     return notes
 
 

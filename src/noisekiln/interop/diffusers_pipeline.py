@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no types
@@ -59,11 +59,24 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
             steps=num_inference_steps,
             guidance=guidance_scale,
             start=latents,
-            source=None if image is None else _source(image, len(conditions)),
+            source=None if image is None else self._source(image, len(conditions)),
             progress=self._with_bar,
         ).cpu()
         images = _OUTPUTS[output_type](pixels)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _source(self, image: Any, count: int) -> torch.Tensor:
+        """Images as a tensor of bytes, (count, h, w, c); those of Pillow upright, and of the mode of the task."""
+        task, images = self.model.task, image if isinstance(image, list | tuple) else [image]
+        mode = None if task is None else _MODES.get(task.source_channels(self.model.codec.image_channels))
+        if mode is not None:
+            images = [
+                ImageOps.exif_transpose(each).convert(mode) if isinstance(each, Image.Image) else each
+                for each in images
+            ]
+        arrays = [torch.from_numpy(np.array(each)) for each in images]
+        source = torch.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
+        return source.expand(count, -1, -1, -1) if len(source) == 1 else source
 
     def _with_bar(self, steps: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
         with self.progress_bar(total=count) as bar:
@@ -102,18 +115,11 @@ def _noise(like: torch.Tensor, generator: torch.Generator | list[torch.Generator
     return torch.stack(drawn).to(like)
 
 
-def _source(image: Any, count: int) -> torch.Tensor:
-    """Images as a tensor of bytes, (count, h, w, c)."""
-    images = image if isinstance(image, list | tuple) else [image]
-    arrays = [torch.from_numpy(np.array(each)) for each in images]
-    source = torch.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
-    return source.expand(count, -1, -1, -1) if len(source) == 1 else source
-
-
 def _as_pil(pixels: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(array if array.shape[2] > 1 else array[..., 0]) for array in pixels.numpy()]
 
 
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of Pillow, by channels
 _OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "pil": _as_pil,
     "np": lambda pixels: pixels.numpy().astype(np.float32) / 255,

@@ -135,7 +135,8 @@ def _example_image(model: Diffusion) -> dict[str, str]:
         return dict.fromkeys(names, "")
     mode = MODES.get(model.task.source_channels(model.codec.image_channels), "RGB")
     hint = "  # transparent pixels are filled in" if mode.endswith("A") else ""
-    opener, photo = "\nfrom PIL import Image", f'\nphoto = Image.open("photo.png").convert("{mode}"){hint}'
+    opener = "\nfrom PIL import Image, ImageOps"
+    photo = f'\nphoto = ImageOps.exif_transpose(Image.open("photo.png")).convert("{mode}"){hint}'
     array = f"{photo}\nphoto = torch.tensor(array(photo))\nsource = photo.view(1, *photo.shape[:2], -1)"
     texts = (opener, f"\nfrom numpy import array{opener}", photo, f"{array}.expand(4, -1, -1, -1)")
     return dict(zip(names, (*texts, "image=photo, ", ", source=source", "-i photo.png "), strict=True))

@@ -53,7 +53,13 @@ def image_of(session: Any, source: Any, noise: Any) -> Any:
 
 def read_source(file: str, height: int, width: int, channels: int) -> Any:
     """The source in a file, (1, h, w, c) uint8; transparent pixels are those to fill in."""
-    image = ImageOps.exif_transpose(Image.open(file)).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
+    try:
+        image = ImageOps.exif_transpose(Image.open(file)).convert("RGBA")
+    except OSError as error:
+        raise SystemExit(f"{file} cannot be read ({error}).") from None
+    if channels in (1, 3):  # transparent pixels on white, as in training
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
     pixels = np.asarray(ImageOps.fit(image, (width, height))).reshape(1, height, width, channels)
     if channels in (2, 4) and pixels[..., -1].min() > 127:
         raise SystemExit(f"{file} has no transparent pixels, and these are filled in. Erase some, and save it as PNG.")
@@ -98,7 +104,7 @@ def hashed_letters(word: str, condition: dict[str, Any]) -> list[int]:
 
 
 def main() -> None:
-    """Write images to the folder `samples`."""
+    """Write images to the folder `pictures`."""
     folder = Path(__file__).parent
     model = json.loads((folder / "sampling.json").read_text("utf-8"))
     options = argparse.ArgumentParser(description=__doc__)
@@ -125,10 +131,10 @@ def main() -> None:
     x, noise = (random.standard_normal((arguments.n, *model["x"])) for _ in range(2))
     source = np.repeat(read_source(arguments.image, *model["source"]), arguments.n, 0) if model["source"] else None
     images = sample(folder, x, ids, arguments.guidance, source, noise)
-    (folder / "samples").mkdir(exist_ok=True)
+    (folder / "pictures").mkdir(exist_ok=True)
     for number, image in enumerate((255 * images).round().astype(np.uint8)):
-        Image.fromarray(image.squeeze()).save(folder / "samples" / f"{number:05d}.png")
-    print(f"{arguments.n} images in {folder / 'samples'}")
+        Image.fromarray(image.squeeze()).save(folder / "pictures" / f"{number:05d}.png")
+    print(f"{arguments.n} images in {folder / 'pictures'}")
 
 
 if __name__ == "__main__":

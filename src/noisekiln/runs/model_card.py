@@ -15,6 +15,8 @@ from noisekiln.errors import counted, listed, printable, reason_of
 from noisekiln.evaluation.evaluation_report import shown
 from noisekiln.files.atomic import atomic_write
 from noisekiln.files.card_file import CARD
+from noisekiln.logs.json_lines import read_metrics
+from noisekiln.plots.curve import curve_of
 from noisekiln.runs.made_from import HOW, MadeFrom, source_name
 from noisekiln.runs.run_summary import ModelFacts, RunSummary, read_summary
 
@@ -30,6 +32,7 @@ SETTINGS = (
     "objective", "prediction", "draw", "loss_weight", "optimizer", "lr", "batch_size", "ema_length", "cond_dropout",
     "precision", "seed", "lora", "start", "teacher",
 )  # fmt: skip
+CODEC = "codec"  # folder in a run of latents
 BUDGETS = ("minutes", "images", "epochs")
 OPTIONS = {"text": "prompt", "class": "class"}  # of the command that samples, by the kind of a condition
 
@@ -154,12 +157,13 @@ def _what_it_is(summary: RunSummary) -> str:
     names = f" ({listed(cond.choices, 12)})" if cond is not None and cond.choices else ""
     conditions = "without conditions" if cond is None else f"conditioned on {cond.plural}{names}"
     task = f" Its task is `{without_folders(model.task).spec}`: it starts from an image." if model.task else ""
+    codec = f", and a codec, {model.codec}" if model.codec else ""
     stages = len(model.networks)
     kind = f"cascade of {stages} diffusion models" if _is_cascade(summary) else "diffusion model"
     networks = ", ".join(f"`{without_folders(network).spec}`" for network in model.networks)
     return (
         f"A {kind} of {colours} images of {height}x{width} pixels, {conditions}. "
-        f"It has {model.parameters:,} parameters ({networks}), "
+        f"It has {model.parameters:,} parameters ({networks}{codec}), "
         f"and was {_how_made(summary)} with [noisekiln](https://pypi.org/project/noisekiln).{task}"
     )
 
@@ -225,6 +229,9 @@ def _training_facts(summary: RunSummary) -> dict[str, str]:
     if summary.seconds is not None:
         time = f"{summary.seconds / 60:.1f} minutes" if summary.seconds > 60 else f"{summary.seconds:.0f} seconds"
         rows["Time"] = f"{time} on `{summary.setting('device')}`"
+    codec = curve_of(read_metrics(summary.folder / CODEC), "images_seen").values
+    if len(codec):
+        rows["Before that, its codec"] = f"{int(max(codec)):,} images"
     if summary.loss is not None:
         rows["Training loss, its running mean"] = f"{summary.loss:.4g}"
     if summary.held_out is not None:
@@ -248,10 +255,21 @@ def _figures(summary: RunSummary) -> list[str]:
             "## Figures\n\n`noisekiln evaluate` measures quality, variety and copies. It had not run when "
             "this was written; it writes its figures into the card of a run."
         ]
-    rows = {name: shown(score["value"], score.get("spread", 0.0)) for name, score in summary.scores.items()}
+    rows = {_title(summary, name): _beside_real(score) for name, score in summary.scores.items()}
     count = summary.evaluation.get("count")
     samples = f", from {counted(count, 'sample')}" if isinstance(count, int) else ""
-    return [f"## Figures\n\nOf `noisekiln evaluate`{samples}:\n\n" + _as_table(rows)]
+    return [f"## Figures\n\nOf `noisekiln evaluate`{samples}, and in brackets of real images:\n\n" + _as_table(rows)]
+
+
+def _title(summary: RunSummary, name: str) -> str:
+    """The title of a score, as the evaluation shows it."""
+    return str(summary.evaluation["scores"][name].get("title", name))
+
+
+def _beside_real(score: Mapping[str, float]) -> str:
+    """A score, and that of real images, if it is known."""
+    own = shown(score["value"], score.get("spread", 0.0))
+    return f"{own} ({shown(score['real'], score.get('real_spread', 0.0))})" if "real" in score else own
 
 
 def _as_table(rows: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from noisekiln.backbones.base import Backbone
+from noisekiln.codecs.base import Codec, pixels_per_position
+from noisekiln.components.registry import name_of
 from noisekiln.components.spec import describe
 from noisekiln.conditioners.base import Conditioner
 from noisekiln.errors import reason_of
@@ -41,6 +43,7 @@ class ModelFacts:
         conditioner: Its conditioner, or None.
         task: Spec of its task, or "".
         networks: Spec of its network; of a cascade, that of each stage.
+        codec: What its codec makes of images, if that has weights and is no part of a cascade, or "".
     """
 
     kind: str
@@ -50,6 +53,7 @@ class ModelFacts:
     conditioner: Conditioner | None
     task: str
     networks: tuple[str, ...]
+    codec: str = ""
 
     @classmethod
     def of(cls, model: Model) -> "ModelFacts":
@@ -65,7 +69,13 @@ class ModelFacts:
             model.conditioner,
             task,
             tuple(describe(network, exclude=CONTEXT) for network in networks),
+            _about_codec(model.codec) if model.codec.costly and len(networks) == 1 else "",
         )
+
+
+def _about_codec(codec: Codec) -> str:
+    height, width = pixels_per_position(codec)
+    return f"`{name_of(type(codec))}`, of latents of {codec.x_channels} channels for {height}x{width} pixels"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Task(ABC):
         return self.condition_image(self.observe(images, generator), codec, size, noise_from(generator))
 
     def check_source(self, source: Tensor | None, count: int, channels: int) -> Tensor:
-        """The source, if it is `count` images that this task can read for a model of `channels`.
+        """The source, if it is `count` images that this task can read for a model of `channels`. May be overridden.
 
         Raises:
             ValueError: If it is None, or something else.

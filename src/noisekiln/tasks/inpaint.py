@@ -36,6 +36,16 @@ class Inpaint(Task):
         known = known_pixels(len(images), (images.shape[1], images.shape[2]), generator).to(images.device)
         return torch.cat([images, 255 * known.unsqueeze(-1).to(torch.uint8)], dim=-1)
 
+    def check_source(self, source: Tensor | None, count: int, channels: int) -> Tensor:
+        """As for every task; and some pixel has to be transparent."""
+        checked = super().check_source(source, count, channels)
+        if bool((checked[..., -1] > 127).all()):
+            raise ValueError(
+                "No pixel of the image is transparent, and those that are get filled in: it would stay as it is. Erase "
+                "what is to be new, and save it as PNG."
+            )
+        return checked
+
     def condition_image(self, source: Tensor, codec: Codec, size: Size, noise: NoiseSource) -> Tensor:  # noqa: D102
         known = (source[..., -1:] > 127).float()
         x = codec.encode(_fill_unknown(source[..., :-1], known))
