@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 demo: $(VENV)/.installed ## train on the bundled portraits and sample from prompts (about 5 minutes)
 	$(VENV)/bin/noisekiln demo $(DEMO)
 
-test: $(VENV)/.installed-test ## run the test suite in two processes (about six minutes on two cores)
+test: $(VENV)/.installed-test ## run the test suite in two processes (eight minutes on two fast cores, twice that on slow ones)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 quick: $(VENV)/.installed-test ## run the tests for daily work: all but the slow ones

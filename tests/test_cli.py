@@ -116,7 +116,7 @@ def test_nothing_heavy_is_imported_for_help():
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
 def test_help_is_quick(words: list[str]):
     best = 9.0
-    for _ in range(5):
+    for _ in range(12):  # beside other work a processor is slower for seconds
         start = os.times()
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
         ended = os.times()  # processor time, as other tests run at the same time
