@@ -27,7 +27,7 @@ from noisekiln.files.json_file import write_json
 from noisekiln.files.packages import check_packages
 from noisekiln.guidance.classifier_free import ClassifierFree, guidance_of
 from noisekiln.interop.onnx_conditions import tokens_agree, tokens_of
-from noisekiln.interop.onnx_modules import OnnxDecode, OnnxEmbed, OnnxEncode, OnnxKnown, OnnxNetwork, OnnxSource
+from noisekiln.interop.onnx_modules import OnnxPart, conditioner_part, known_part, network_part, source_part
 from noisekiln.interop.onnx_notes import MOST, Sizes, about_sampling, about_sizes
 from noisekiln.levels import Level
 from noisekiln.model.diffusion import Diffusion
@@ -62,21 +62,21 @@ def write_onnx_folder(model: Diffusion, out: Path, *, steps: int | None = None) 
     inputs = {"x": x, "label": torch.full((2,), 0.5)}
     if model.conditioner is not None and slots:
         ids = model.conditioner.nothing(2).long()
-        embed = OnnxEmbed(model.conditioner, tuple(slots))
+        embed = conditioner_part(model.conditioner, tuple(slots))
         _export(embed, {"ids": ids}, tuple(slots), out / "conditioner.onnx", ((), [None]))
         inputs |= dict(zip(slots, embed(ids), strict=True))
     if model.task is not None:
         inputs["image"] = export_task(model.task, model, x, out)
         notes.append("source.onnx takes {}x{} alone, to which sample.py scales the image".format(*_source_size(model)))
     tried: list[Sizes] = [*((multiple, MOST // multiple) for multiple in MULTIPLES), None]
-    found = _export(OnnxNetwork(backbone, tuple(inputs)[2:]), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
+    found = _export(network_part(backbone, tuple(inputs)[2:]), inputs, ("y",), out / "denoiser.onnx", ((2, 3), tried))
     notes += about_sizes("denoiser.onnx", found, x.shape[2:])
     tried = [(1, MOST), (1, MOST_OF_CODEC), None]
-    found = _export(OnnxDecode(codec), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
+    found = _export(OnnxPart(codec, codec.to_image), {"x": x}, ("image",), out / "decoder.onnx", ((2, 3), tried))
     notes += about_sizes("decoder.onnx", found, x.shape[2:])
     pixels, factor = torch.zeros(2, *model.size, codec.image_channels), max(pixels_per_position(codec))
     tried = [(factor, MOST), (factor, MOST_OF_CODEC), None]
-    found = _export(OnnxEncode(codec), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
+    found = _export(OnnxPart(codec, codec.encode), {"pixels": pixels}, ("x",), out / "encoder.onnx", ((1, 2), tried))
     notes += about_sizes("encoder.onnx", found, pixels.shape[1:3])
     condition = None if model.conditioner is None else tokens_of(model.conditioner)
     if condition is not None and model.conditioner is not None and not tokens_agree(condition, model.conditioner):
@@ -100,12 +100,12 @@ def export_task(task: Task, model: Diffusion, x: Tensor, out: Path) -> Tensor:
     """
     size, codec = _source_size(model), model.codec
     source = torch.zeros(len(x), *size, task.source_channels(codec.image_channels), dtype=torch.uint8)
-    from_source = OnnxSource(task, codec, model.size)
+    from_source = source_part(task, codec, model.size)
     fixed: tuple[tuple[int, ...], list[Sizes]] = ((), [None])
     _export(from_source, {"source": source, "noise": x}, ("image",), out / "source.onnx", fixed)
     image: Tensor = from_source(source, x)
     if type(task).clamp_known is not Task.clamp_known:
-        _export(OnnxKnown(task), {"x": x, "image": image}, ("known",), out / "known.onnx", fixed)
+        _export(known_part(task), {"x": x, "image": image}, ("known",), out / "known.onnx", fixed)
     return image
 
 
@@ -202,9 +202,8 @@ def _export(
             return sizes
         except Exception as error:  # torch raises of many classes for what it cannot export
             failure = error
-    part = type(module).__name__.removeprefix("Onnx")
     raise ValueError(
-        f"{part} of this model cannot be exported to ONNX ({reason_of(failure, 300)}). Export it with `to=diffusers`, "
+        f"{file.name} of this model cannot be exported ({reason_of(failure, 300)}). Export it with `to=diffusers`, "
         "which copies its code."
     ) from failure
 
