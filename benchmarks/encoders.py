@@ -1,6 +1,7 @@
-"""Text encoders side by side: equal images seen, equal seeds, and how many portraits show what a prompt says.
+"""Text encoders side by side: equal images or minutes, equal seeds, and how many portraits show what a prompt says.
 
     python benchmarks/encoders.py --images 100000 --seeds 3 --record records/encoders.json
+    python benchmarks/encoders.py --minutes 3 --seeds 3 --record records/encoders_minutes.json
 
 Encoders: `bag`, words alone, pooled, as earlier versions had it; `default`, with letters, attention, tokens and
 parts of captions; `minilm_pooled` and `minilm_tokens`, a frozen encoder of transformers (extra `text`). All are
@@ -49,7 +50,9 @@ GUIDANCE, STEPS, EACH = 2.0, 20, 8
 def main() -> None:
     """Measure each cell that the record lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200_000, help="images seen by each run")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--images", type=int, help="images seen by each run")
+    budget.add_argument("--minutes", type=float, help="minutes of each run, on a quiet machine")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--encoders", nargs="+", default=["bag", "default", "minilm_pooled", "minilm_tokens"])
     parser.add_argument("--minilm", default=_minilm(), help="folder of MiniLM, or its name on the Hub")
@@ -58,8 +61,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench/encoders"))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
+    budgets = {"images": options.images} if options.minutes is None else {"minutes": options.minutes}
     wanted = [
-        {"encoder": encoder, "images": options.images, "seed": seed, "chinese": options.chinese}
+        {"encoder": encoder, **budgets, "seed": seed, "chinese": options.chinese}
         for encoder, seed in product(options.encoders, range(options.seeds))
     ]
     measure_cells(wanted, lambda cell: measured(cell, options.minilm, options.n, options.work), options.record)
@@ -76,13 +80,15 @@ def measured(cell: dict[str, Any], minilm: str, count: int, work: Path) -> dict[
     data = load("bundled:portraits")
     pixels, captions = _training_part(data)
     texts = [_translated(caption) if cell["chinese"] else caption for caption in captions]
+    events: list[Any] = []
     model = nk.train(
         pixels,
         captions=texts,
         out=work / "_".join(str(value) for value in cell.values()),
-        images=cell["images"],
+        images=cell.get("images"),
+        minutes=cell.get("minutes"),
         seed=cell["seed"],
-        watch=lambda event: None,
+        watch=events.append,
         **arms[cell["encoder"]],
     )
     assert data.held_out is not None
@@ -100,12 +106,14 @@ def measured(cell: dict[str, Any], minilm: str, count: int, work: Path) -> dict[
     def right(prompts: Sequence[str], asked: Sequence[str]) -> float:
         return round(agreement(images_of(prompts), asked)["all"], 4)
 
-    found = {
+    found: dict[str, Any] = {
         "held_out": right(held_out, held_out),
         "unseen_pairs": right(unseen, unseen),
         "swapped_both": _both_right(images_of(unseen), unseen),
         "short": right(short, short),
     }
+    if "minutes" in cell:
+        found["images_seen"] = events[-1].images_seen
     if not cell["chinese"]:
         found["typos"] = right([_replaced(text, TYPOS) for text in held_out], held_out)
         found["synonyms"] = right([_replaced(text, SYNONYMS) for text in held_out], held_out)
