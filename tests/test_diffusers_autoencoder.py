@@ -11,6 +11,7 @@ from conftest import TINY, save_image
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
 from noisekiln.components.spec import build, describe
 from noisekiln.files import packages
+from noisekiln.files.hub import HubUnreachable
 from noisekiln.plan.codec_training import find_trained_codec
 from noisekiln.pretrained import find_pipeline
 from noisekiln.pretrained.diffusers_network import DiffusersNetwork
@@ -76,6 +77,27 @@ def test_a_name_on_the_hub_or_a_pipeline_is_that_autoencoder(saved, in_pipeline,
     expected = find_trained_codec(str(folder)).fit(images()).encode(images())
     for place in (NAME, str(downloaded)):
         torch.testing.assert_close(find_trained_codec(place).fit(images()).encode(images()), expected)
+
+
+def test_a_run_of_a_codec_on_the_hub_resumes_where_that_is_gone(saved, tmp_path, monkeypatch):
+    for i, image in enumerate(images().numpy()):
+        save_image(tmp_path / "photos" / f"{i}.png", image)
+    settings = {"codec": NAME, "batch_size": 8, "backbone": TINY, "curves": "none", "out": tmp_path / "run"}
+    asked = []
+
+    def answer(place, *words, offline, **options):
+        asked.append(offline)
+        if len(asked) > 1:
+            raise HubUnreachable("gone")
+        return saved[1]
+
+    monkeypatch.setattr(find_pipeline, "local_folder", answer)
+    nk.train(tmp_path / "photos", images=16, watch=lambda event: None, **settings)
+    nk.train(tmp_path / "photos", images=32, watch=lambda event: None, **settings)
+    assert asked[0] is False
+    assert all(asked[1:]), "the run has a copy, so the Hub is not asked"
+    with pytest.raises(HubUnreachable):
+        nk.train(tmp_path / "photos", images=16, watch=lambda event: None, **settings | {"out": tmp_path / "other"})
 
 
 @pytest.mark.parametrize("train", [nk.train, nk.train_codec])

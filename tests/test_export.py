@@ -395,7 +395,7 @@ def test_a_run_has_a_card_that_a_person_may_change(pets, tmp_path, cli, draws_pi
     assert [line for line in again.splitlines() if "Checksum" not in line and "| Time |" not in line] == [
         line for line in card.splitlines() if "Checksum" not in line and "| Time |" not in line
     ]
-    assert "noisekiln sample run --class Cat -n 16" in card
+    assert "In this folder:\n\n```bash\npip install noisekiln\nnoisekiln sample . --class Cat -n 16" in card
     assert "sample(['Cat'] * 16, seed=0)" in card
     (tmp_path / "run" / "README.md").write_text(card + "Mine.", encoding="utf-8")
     upload = push(tmp_path / "run", "anna/pets", dry_run=True)

@@ -91,6 +91,15 @@ def test_what_is_cached_whole_is_not_asked_for(hub):
     assert [call[0] for call in hub.calls] == ["asked", "downloaded"] * 2
 
 
+@pytest.mark.parametrize(("tokenizer", "whole"), [("ByT5Tokenizer", True), ("T5Tokenizer", False), (None, False)])
+def test_a_tokenizer_of_bytes_needs_no_vocabulary(tokenizer, whole, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    if tokenizer is not None:
+        (tmp_path / "tokenizer_config.json").write_text(f'{{"tokenizer_class": "{tokenizer}"}}', encoding="utf-8")
+    assert is_whole_encoder(tmp_path) is whole
+
+
 @pytest.mark.parametrize(
     ("there", "asks"),
     [

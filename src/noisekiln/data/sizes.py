@@ -75,12 +75,9 @@ def _natural_size(sizes: Counter[Size]) -> Size:
     first = next(iter(sizes))
     if len(sizes) == 1 and first[0] * first[1] <= AS_IS and min(first) >= MIN_SIDE and max(first) <= LONGEST:
         return first
-    for side in (LARGE, SMALL):
-        target = _common_shape(sizes, side)
-        fill = sum(count for (height, width), count in sizes.items() if height >= target[0] and width >= target[1])
-        if side == SMALL or 2 * fill > sizes.total():
-            break
-    return target
+    large = _common_shape(sizes, LARGE)
+    fill = sum(count for (height, width), count in sizes.items() if height >= large[0] and width >= large[1])
+    return large if 2 * fill > sizes.total() else _common_shape(sizes, SMALL)
 
 
 def _common_shape(sizes: Counter[Size], side: int) -> Size:

@@ -51,7 +51,7 @@ class DINOv2(FeatureExtractor):
     def features_of(self, images: Tensor) -> Tensor:  # noqa: D102 (the base class says it)
         loaded = _dinov2(self.model, images.device)
         if not len(images):
-            return torch.zeros(0, int(loaded.network.config.hidden_size))  # type: ignore[union-attr, arg-type]
+            return torch.zeros(0, int(loaded.network.config.hidden_size))  # type: ignore[union-attr, arg-type]  # no types there
         height, width = images.shape[1:3]
         size = tuple(loaded.shortest_edge * side // min(height, width) for side in (height, width))
         x = F.interpolate(colour_input(images), size, mode="bicubic", antialias=True, align_corners=False)

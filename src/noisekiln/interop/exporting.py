@@ -130,13 +130,19 @@ def _example_condition(model: Diffusion) -> dict[str, str]:
 
 def _example_image(model: Diffusion) -> dict[str, str]:
     """How the code of the card opens the image of a model with a task; empty texts for one without."""
-    names = ("opener", "opener_of_arrays", "photo", "array", "image", "source", "flag")
     if model.task is None:
-        return dict.fromkeys(names, "")
+        return dict.fromkeys(("opener", "opener_of_arrays", "photo", "array", "image", "source", "flag"), "")
     mode = MODES.get(model.task.source_channels(model.codec.image_channels), "RGB")
     hint = "  # transparent pixels are filled in" if mode.endswith("A") else ""
     opener = "\nfrom PIL import Image, ImageOps"
     photo = f'\nphoto = ImageOps.exif_transpose(Image.open("photo.png")).convert("{mode}"){hint}'
-    array = f"{photo}\nphoto = torch.tensor(array(photo))\nsource = photo.view(1, *photo.shape[:2], -1)"
-    texts = (opener, f"\nfrom numpy import array{opener}", photo, f"{array}.expand(4, -1, -1, -1)")
-    return dict(zip(names, (*texts, "image=photo, ", ", source=source", "-i photo.png "), strict=True))
+    repeated = "photo.view(1, *photo.shape[:2], -1).expand(4, -1, -1, -1)"
+    return {
+        "opener": opener,
+        "opener_of_arrays": f"\nfrom numpy import array{opener}",
+        "photo": photo,
+        "array": f"{photo}\nphoto = torch.tensor(array(photo))\nsource = {repeated}",
+        "image": "image=photo, ",
+        "source": ", source=source",
+        "flag": "-i photo.png ",
+    }

@@ -134,7 +134,7 @@ def main() -> None:
     (folder / "pictures").mkdir(exist_ok=True)
     for number, image in enumerate((255 * images).round().astype(np.uint8)):
         Image.fromarray(image.squeeze()).save(folder / "pictures" / f"{number:05d}.png")
-    print(f"{arguments.n} images in {folder / 'pictures'}")
+    print(f"{arguments.n} image{'s' * (arguments.n != 1)} in {folder / 'pictures'}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from noisekiln.files.card_file import CARD
 from noisekiln.logs.json_lines import read_metrics
 from noisekiln.plots.curve import curve_of
 from noisekiln.runs.made_from import HOW, MadeFrom, source_name
+from noisekiln.runs.run_folder import RunFolder
 from noisekiln.runs.run_summary import ModelFacts, RunSummary, read_summary
 
 MARK = "<!-- Written by noisekiln; after a change by hand, it does not write it again. Checksum {checksum} -->"
@@ -32,7 +33,6 @@ SETTINGS = (
     "objective", "prediction", "draw", "loss_weight", "optimizer", "lr", "batch_size", "ema_length", "cond_dropout",
     "precision", "seed", "lora", "start", "teacher",
 )  # fmt: skip
-CODEC = "codec"  # folder in a run of latents
 BUDGETS = ("minutes", "images", "epochs")
 OPTIONS = {"text": "prompt", "class": "class"}  # of the command that samples, by the kind of a condition
 
@@ -62,7 +62,7 @@ def model_card(
         f"# {name}",
         _what_it_is(summary),
         *_shown_pictures(summary),
-        "## Sample it\n\n" + (use or _how_to_sample(summary, f"hf:{repository}" if repository else name)),
+        "## Sample it\n\n" + (use or _how_to_sample(summary, f"hf:{repository}" if repository else ".")),
         "## Data\n\n" + _about_data(summary),
         "## Training\n\n" + _as_table(_training_facts(summary)),
         *_figures(summary),
@@ -196,14 +196,15 @@ def _shown_pictures(summary: RunSummary) -> list[str]:
 def _how_to_sample(summary: RunSummary, name: str) -> str:
     model = summary.model
     cond = None if model is None else model.conditioner
+    here = "In this folder:\n\n" if name == "." else ""
     if model is not None and model.task:
-        return f"```bash\npip install noisekiln\nnoisekiln apply {shlex.quote(name)} image.png\n```"
+        return f"{here}```bash\npip install noisekiln\nnoisekiln apply {shlex.quote(name)} image.png\n```"
     example = "" if cond is None else printable(cond.example())
     kind = "" if cond is None else cond.kind
     option = f" --{OPTIONS[kind]} {shlex.quote(example)}" if example and kind in OPTIONS else ""
     conditions = f"[{example or '...'!r}] * 16" if kind in OPTIONS else "16"
     return (
-        f"```bash\npip install noisekiln\nnoisekiln sample {shlex.quote(name)}{option} -n 16\n```\n\n"
+        f"{here}```bash\npip install noisekiln\nnoisekiln sample {shlex.quote(name)}{option} -n 16\n```\n\n"
         f'```python\nimport noisekiln as nk\n\nimages = nk.load("{name}").sample({conditions}, seed=0)  '
         "# (16, H, W, C) uint8\n```"
     )
@@ -229,7 +230,7 @@ def _training_facts(summary: RunSummary) -> dict[str, str]:
     if summary.seconds is not None:
         time = f"{summary.seconds / 60:.1f} minutes" if summary.seconds > 60 else f"{summary.seconds:.0f} seconds"
         rows["Time"] = f"{time} on `{summary.setting('device')}`"
-    codec = curve_of(read_metrics(summary.folder / CODEC), "images_seen").values
+    codec = curve_of(read_metrics(RunFolder(summary.folder).codec), "images_seen").values
     if len(codec):
         rows["Before that, its codec"] = f"{int(max(codec)):,} images"
     if summary.loss is not None:

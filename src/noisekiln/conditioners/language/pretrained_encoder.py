@@ -25,6 +25,7 @@ CONTRASTIVE = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}  # w
 FILES = ("*.json", "*.txt", "*.model", "model*.safetensors")  # of a repository on the Hub
 SHARDS = "model.safetensors.index.json"  # names the files of weights, where they are several
 VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"), ("*.model",))  # one is enough
+WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")  # classes that read bytes or characters
 LONGEST = 512  # tokens, where neither tokenizer nor network has a limit
 LARGEST = 60000.0  # of half precision
 
@@ -157,8 +158,17 @@ def is_whole_encoder(folder: Path) -> bool:
             return False
     else:
         weights = {"model.safetensors"}
-    has_vocabulary = any(all(any(folder.glob(name)) for name in names) for names in VOCABULARIES)
+    vocabularies = (all(any(folder.glob(name)) for name in names) for names in VOCABULARIES)
+    has_vocabulary = any(vocabularies) or _reads_bytes(folder)
     return has_vocabulary and all((folder / name).is_file() for name in ("config.json", *weights))
+
+
+def _reads_bytes(folder: Path) -> bool:
+    """Whether the tokenizer of an encoder is one that needs no vocabulary."""
+    try:
+        return read_json(folder / "tokenizer_config.json")["tokenizer_class"] in WITHOUT_VOCABULARY
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextmanager
