@@ -480,7 +480,7 @@ def test_the_card_of_a_model_is_none_that_lies_beside_it_by_chance(source, model
 def test_the_example_of_a_card_is_a_prompt_of_frequent_words_and_safe_in_a_shell():
     facts = ModelFacts.of(trained(conditioner=nk.Text(("a", "cat's", "red", "hat", "blue"), 16, 5)))
     card = model_card(RunSummary("cats", Path("cats"), model=facts))
-    assert f"""noisekiln sample cats --prompt {shlex.quote("cat's red hat")} -n 16""" in card
+    assert f"""noisekiln sample . --prompt {shlex.quote("cat's red hat")} -n 16""" in card
     assert """sample(["cat's red hat"] * 16, seed=0)""" in card
 
 
