@@ -286,6 +286,7 @@ def test_onnx_of_a_source_is_the_condition_image_of_the_task(task, tmp_path):
 RUN_CARDS = r"""
 import os, re, sys
 from pathlib import Path
+import numpy as np
 images = []
 for card in sorted(Path().glob("*/README.md")):
     [code] = re.findall(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), re.DOTALL)
@@ -294,7 +295,8 @@ for card in sorted(Path().glob("*/README.md")):
     sys.path.insert(0, os.getcwd())
     sys.modules.pop("model", None)
     exec(code.replace("photo.png", "../photo.png" if alone else "photo.png"), found)
-    images.append([(each.shape[1], each.shape[0]) if alone else each.size for each in found["images"]])
+    corner = np.array(found["photo"])[0, 0].flat[0]
+    images.append([(*(each.shape[1::-1] if alone else each.size), corner) for each in found["images"]])
     os.chdir(".." if alone else ".")
     sys.path.pop(0)
 """
@@ -308,10 +310,12 @@ def test_the_code_of_a_card_of_a_task_runs(to, tmp_path):
     for name, task in tasks.items():
         trained(task=task).save(tmp_path / name)
         export(tmp_path / name, tmp_path / "cards" / name, to=to)
-    photo = random_source((4, 6, 4)).repeat(2, 0).repeat(2, 1)  # some of it transparent
+    photo = random_source((30, 50, 4))
+    photo[:15, :25] = 0  # transparent
     Image.fromarray(photo).save(tmp_path / "cards" / "photo.png")
-    sizes = in_another_process(RUN_CARDS, tmp_path / "cards", tmp_path)
-    assert sizes.tolist() == [[[12, 8]] * 4] * 3 + [[[24, 16]] * 4]
+    sizes_and_corners = in_another_process(RUN_CARDS, tmp_path / "cards", tmp_path)
+    on_white, transparent = [[12, 8, 255]] * 4, [[12, 8, 0]] * 4
+    assert sizes_and_corners.tolist() == [on_white, transparent, on_white, on_white]
 
 
 def random_source(shape):
@@ -354,6 +358,18 @@ def test_the_source_of_an_onnx_export_is_upright_and_white_where_transparent(tmp
         read_source(tmp_path / "turned.png", 6, 8, 4)
     with pytest.raises(SystemExit, match="cannot be read"):
         read_source(tmp_path / "none.png", 6, 8, 4)
+
+
+def test_the_source_of_a_pipeline_is_upright_and_white_where_transparent():
+    from noisekiln.interop.diffusers_pipeline import _upright
+
+    photo = np.full((2, 3, 4), (200, 10, 10, 255), np.uint8)
+    photo[0, 0] = 0
+    image = Image.fromarray(photo)
+    assert np.array(_upright(image, "RGB"))[0, :2].tolist() == [[255, 255, 255], [200, 10, 10]]
+    assert np.array(_upright(image, "RGBA"))[0, :2, 3].tolist() == [0, 255]
+    image.getexif()[0x112] = 6
+    assert _upright(image, "L").size == (2, 3)
 
 
 def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):

@@ -23,7 +23,10 @@ def command(
 ) -> None:
     """Write a model as a folder that others open without noisekiln: for diffusers, onnxruntime or torch."""
     from noisekiln import api
-    from noisekiln.cli._show import say
+    from noisekiln.cli._show import console, say
 
-    place = api.export(run, out, to=to, license=license_name, allow_code=allow_code)
+    if to == "onnx":
+        say("each network is traced for ONNX, which takes one to three minutes")
+    with console.status(f"exporting {run} to {to}"):  # nothing without a terminal
+        place = api.export(run, out, to=to, license=license_name, allow_code=allow_code)
     say(f"wrote {place}; {place / 'README.md'} says how to sample it")

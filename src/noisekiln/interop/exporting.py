@@ -132,10 +132,15 @@ def _example_image(model: Diffusion) -> dict[str, str]:
     """How the code of the card opens the image of a model with a task; empty texts for one without."""
     if model.task is None:
         return dict.fromkeys(("opener", "opener_of_arrays", "photo", "array", "image", "source", "flag"), "")
-    mode = MODES.get(model.task.source_channels(model.codec.image_channels), "RGB")
-    hint = "  # transparent pixels are filled in" if mode.endswith("A") else ""
+    task = model.task
+    mode = MODES.get(task.source_channels(model.codec.image_channels), "RGB")
+    height, width = task.source_size(model.size)
     opener = "\nfrom PIL import Image, ImageOps"
-    photo = f'\nphoto = ImageOps.exif_transpose(Image.open("photo.png")).convert("{mode}"){hint}'
+    opened = '\nphoto = ImageOps.exif_transpose(Image.open("photo.png")).convert("RGBA")'
+    on_white = f'\nphoto = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("{mode}")'
+    to_fill = f'\nphoto = photo.convert("{mode}")  # transparent pixels are filled in'
+    fitted = f"\nphoto = ImageOps.fit(photo, ({width}, {height}))  # as in training; other sizes can be tried"
+    photo = opened + (to_fill if mode.endswith("A") else on_white) + fitted
     repeated = "photo.view(1, *photo.shape[:2], -1).expand(4, -1, -1, -1)"
     return {
         "opener": opener,
