@@ -129,8 +129,7 @@ class LatentRun:
             )
         if self.trained_before is not None:
             self._keep(self.trained_before)
-        elif self.has_model:
-            yield Note("the codec stays as it is, because there is a model of its latents")
+        codec_is_final = self.trained_before is None and self.has_model
         if self._to_restore is not None:
             yield Note("the codec in codec/ was lost or damaged, and is taken from the model")
             if self.ranks.is_main:
@@ -138,6 +137,8 @@ class LatentRun:
                     save_codec(self._to_restore, self.folder.codec)
             self.ranks.barrier()
         for stage, run in self.parts():
+            if codec_is_final:  # then there is one part, which has not refused the settings
+                yield Note("the codec stays as it is, because there is a model of its latents")
             if stage is not None:
                 yield stage
             events = run.events(interrupt) if isinstance(run, Run) else self._train_codec(run, interrupt)
