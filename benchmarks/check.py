@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import commands
-from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, fashion_mnist, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, train_and_test, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy, machine_kind, matrix_gflops
 from noisekiln import load as load_model
 from noisekiln.data import load
@@ -158,7 +158,7 @@ def report(rows: Sequence[Row], kind: str) -> str:
 
 def _fashion_quality(run: Path) -> dict[str, float]:
     """Fréchet ratio and accuracy of 1,000 samples, as in records/README.md."""
-    train, test = fashion_mnist()
+    train, test = train_and_test()
     judge = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test)
     samples = commands.sample(run, run / "pictures", len(judge.reference), [])
     ratio, accuracy = judge(samples.images, samples.labels)

@@ -111,8 +111,8 @@ class Judge:
         return frechet_distance(features, self.reference) / self.floor, class_accuracy(verdict, labels).value
 
 
-def fashion_mnist(data: str | Path = FASHION_MNIST) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Images (N, 28, 28, 1) uint8 and classes of the training part and of the test part."""
+def train_and_test(data: str | Path = FASHION_MNIST) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images (N, H, W, C) uint8 and classes of the training part and of the test part of labelled data."""
     whole = load(str(data))
     assert whole.held_out is not None
     train, test = ((torch.from_numpy(p.pixels), torch.from_numpy(p.labels)) for p in (whole.train, whole.held_out))

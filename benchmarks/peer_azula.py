@@ -18,10 +18,14 @@ BATCH, STEPS = 64, 64
 class Conditional(nn.Module):
     """The tutorial's wrapper: embeddings of class and log-SNR modulate the U-Net."""
 
-    def __init__(self, features: int = 64) -> None:
+    def __init__(self, channels: int, features: int = 64) -> None:
         super().__init__()
         self.unet = UNet(
-            in_channels=1, out_channels=1, hid_channels=[16, 32, 64], hid_blocks=[2, 2, 2], mod_features=features
+            in_channels=channels,
+            out_channels=channels,
+            hid_channels=[16, 32, 64],
+            hid_blocks=[2, 2, 2],
+            mod_features=features,
         )
         self.label = nn.Embedding(10, features)
         self.time = nn.Sequential(nn.Linear(1, features), nn.SiLU(), nn.Linear(features, features))
@@ -34,11 +38,11 @@ class Conditional(nn.Module):
 
 def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -> Tensor:
     """Train at uniform times, sample the last weights."""
-    denoiser = KarrasDenoiser(backbone=Conditional(), schedule=VPSchedule())
+    denoiser = KarrasDenoiser(backbone=Conditional(images.shape[1]), schedule=VPSchedule())
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=3e-4)
     while budget.left():
         rows = torch.randint(len(images), (BATCH,))
-        clean = images[rows].unsqueeze(1).float() / 127.5 - 1
+        clean = images[rows].float() / 127.5 - 1
         denoiser.loss(clean, torch.rand(BATCH), label=labels[rows]).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -46,7 +50,7 @@ def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -
     sampler = DDIMSampler(denoiser.eval(), steps=STEPS)
 
     def sample(part: Tensor) -> Tensor:
-        result: Tensor = sampler(sampler.init((len(part), 1, 28, 28)), label=part)
+        result: Tensor = sampler(sampler.init((len(part), *images.shape[1:])), label=part)
         return result
 
     return in_parts(sample, requested)

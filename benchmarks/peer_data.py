@@ -37,20 +37,21 @@ def run_peer(contender: Callable[[Tensor, Tensor, Tensor, Budget], Tensor]) -> N
     """Call a peer with what stands on the command line, and write its samples and figures.
 
     Args:
-        contender: Training images (N, H, W) uint8, their classes, the classes to sample and a budget -> samples
-            (M, 1, H, W), floats in [-1, 1].
+        contender: Training images (N, C, H, W) uint8, their classes, the classes to sample and a budget -> samples
+            (M, C, H, W), floats in [-1, 1].
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path, help="archive of images (N, H, W) uint8, labels (N,), and requested (M,)")
-    parser.add_argument("out", type=Path, help="archive for the samples, (M, H, W) uint8, and the figures")
+    parser.add_argument("data", type=Path, help="archive of images (N, H, W, C) uint8, labels (N,), and requested (M,)")
+    parser.add_argument("out", type=Path, help="archive for the samples, (M, H, W, C) uint8, and the figures")
     parser.add_argument("--minutes", type=float, required=True)
     arguments = parser.parse_args()
     arrays = {name: torch.from_numpy(array) for name, array in np.load(arguments.data).items()}
     torch.manual_seed(0)
     budget = Budget(arguments.minutes)
-    samples = contender(arrays["images"], arrays["labels"], arrays["requested"], budget)
+    images = arrays["images"].permute(0, 3, 1, 2)
+    samples = contender(images, arrays["labels"], arrays["requested"], budget)
     figures = {"images_seen": budget.images_seen, "images_per_second": round(budget.images_seen / budget.seconds, 1)}
-    pixels = ((samples.detach().nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).squeeze(1)
+    pixels = ((samples.detach().nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     np.savez_compressed(arguments.out, images=pixels.numpy(), figures=np.array(json.dumps(figures)))
 
 

@@ -17,9 +17,9 @@ BATCH = 64
 def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -> Tensor:
     """Train with DDPMScheduler, sample the average of the weights with DDIMScheduler."""
     network = UNet2DModel(
-        sample_size=28,
-        in_channels=1,
-        out_channels=1,
+        sample_size=images.shape[-1],
+        in_channels=images.shape[1],
+        out_channels=images.shape[1],
         block_out_channels=(32, 64, 64),
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
@@ -30,7 +30,7 @@ def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -
     ema = EMAModel(network.parameters(), use_ema_warmup=True)
     while budget.left():
         rows = torch.randint(len(images), (BATCH,))
-        clean = images[rows].unsqueeze(1).float() / 127.5 - 1
+        clean = images[rows].float() / 127.5 - 1
         noise, steps = torch.randn_like(clean), torch.randint(1000, (BATCH,))
         predicted = network(scheduler.add_noise(clean, noise, steps), steps, class_labels=labels[rows]).sample
         torch.nn.functional.mse_loss(predicted, noise).backward()
@@ -44,7 +44,7 @@ def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -
     ddim.set_timesteps(STEPS)
 
     def sample(part: Tensor) -> Tensor:
-        x = torch.randn(len(part), 1, 28, 28)
+        x = torch.randn(len(part), *images.shape[1:])
         for step in ddim.timesteps:
             x = ddim.step(network(x, step, class_labels=part).sample, step, x).prev_sample
         return x

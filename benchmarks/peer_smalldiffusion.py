@@ -31,7 +31,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """As torchvision's FashionMNIST: a PIL image through the example's transform, and its class."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images.numpy(), labels.tolist()
+        grey = images.shape[1] == 1
+        self.images = images.squeeze(1).numpy() if grey else images.permute(0, 2, 3, 1).numpy()
+        self.labels = labels.tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,8 +47,8 @@ def contend(images: Tensor, labels: Tensor, requested: Tensor, budget: Budget) -
     loader = DataLoader(Pictures(images, labels), batch_size=BATCH, shuffle=True)
     schedule = ScheduleDDPM(beta_start=0.0001, beta_end=0.02, N=1000)
     model = DiT(
-        in_dim=28,
-        channels=1,
+        in_dim=images.shape[-1],
+        channels=images.shape[1],
         patch_size=2,
         depth=6,
         head_dim=32,

@@ -1,14 +1,15 @@
-"""Fashion-MNIST, equal time: noisekiln at its defaults beside other packages, each as its own README has it.
+"""Equal time: noisekiln at its defaults beside other packages, each as its own README has it.
 
     python benchmarks/peers.py --install
     python benchmarks/peers.py --minutes 5 --record records/peers_5min.json
+    python benchmarks/peers.py --data cifar10_jpeg.npz --minutes 20 -n 500 --record records/peers_cifar10.json
 
 One run each, one after the other on a quiet machine: N minutes of training from its first step, then 1,000 samples, 100
-of each class, which one judge compares with test images; a second one, in features that have never seen clothes as
-classes (EfficientNet), says whether the first is partial. Every peer has an environment of its own in .bench/peers,
-made by --install, and a script `peer_NAME.py`, which says what differs from the README. With --only, what the record
-has of the others stays. Needs Debian's `dataset-fashion-mnist` (or the four idx files in --data) and the extra
-`evaluate`.
+of each class, which one judge, a classifier of the data, compares with test images; a second one, in features that have
+never seen the classes as classes (EfficientNet), says whether the first is partial. Every peer has an environment of
+its own in .bench/peers, made by --install, and a script `peer_NAME.py`, which says what differs from the README. With
+--only, what the record has of the others stays. --data takes images of ten classes with a test part; the default,
+Fashion-MNIST, is Debian's `dataset-fashion-mnist`. Needs the extra `evaluate`.
 """
 
 import argparse
@@ -27,14 +28,13 @@ import torch
 from torch import Tensor
 
 import commands
-from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, balanced, fashion_mnist, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, balanced, train_and_test, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy
 from noisekiln.features.base import FeatureExtractor
 from noisekiln.features.efficientnet import EfficientNet
 from noisekiln.files.pictures import save_image, tile
 from noisekiln.metrics.mind import sliced_distance
 
-COUNT = 1000
 HERE = Path(__file__).resolve().parent
 OURS = "noisekiln"
 
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--only", nargs="+", choices=[OURS, *PEERS], default=[OURS, *PEERS])
     parser.add_argument("--data", default=FASHION_MNIST)
+    parser.add_argument("-n", dest="count", type=int, default=1000, help="samples of each")
     parser.add_argument("--environments", type=Path, default=Path(".bench/peers"))
     parser.add_argument("--work", type=Path, default=Path(".bench/peers/work"))
     parser.add_argument("--record", type=Path)
@@ -111,7 +112,7 @@ def main() -> None:
     machine = hardware()
     if is_busy(machine):
         print("Something else is running on this machine: equal time is not equal work.", flush=True)
-    judges = prepared_judges(arguments.data, arguments.work)
+    judges = prepared_judges(arguments.data, arguments.work, arguments.count)
     for name, result in contest(arguments, judges):
         print(
             json.dumps(recorded(arguments, machine, {name: result})["results"][name] | {"contender": name}), flush=True
@@ -128,14 +129,14 @@ def install(peer: Peer, folder: Path) -> None:
     subprocess.run([*pip, *(["--no-deps"] if peer.alone else []), peer.package], check=True, env=pinned)
 
 
-def prepared_judges(data: str, work: Path) -> Judges:
+def prepared_judges(data: str, work: Path, count: int) -> Judges:
     """The judges, and in `work` an archive of what a peer's script reads."""
-    train, test = fashion_mnist(data)
+    train, test = train_and_test(data)
     work.mkdir(parents=True, exist_ok=True)
-    requested = torch.arange(10).repeat_interleave(COUNT // 10)
-    images = train[0].squeeze(-1).numpy()
-    np.savez(work / "data.npz", images=images, labels=train[1].numpy(), requested=requested.numpy())
-    classifier = Judge(trained_classifier(*train, FASHION_CLASSIFIER), train, test, n=COUNT)
+    requested = torch.arange(10).repeat_interleave(count // 10)
+    np.savez(work / "data.npz", images=train[0].numpy(), labels=train[1].numpy(), requested=requested.numpy())
+    weights = FASHION_CLASSIFIER if data == FASHION_MNIST else work / f"classifier_{Path(data).stem}.pt"
+    classifier = Judge(trained_classifier(*train, weights), train, test, n=count)
     return Judges(classifier, EfficientNet(), train, test)
 
 
@@ -186,7 +187,7 @@ def peer_result(script: Path, python: str, work: Path, minutes: float, judges: J
     subprocess.run([python, str(script), str(data), str(out), "--minutes", str(minutes)], check=True)
     seconds = time.perf_counter() - start_time - 60 * minutes  # start and sampling, so the rate is at least this
     with np.load(out) as archive, np.load(data) as asked:
-        images = torch.from_numpy(archive["images"]).unsqueeze(-1)
+        images = torch.from_numpy(archive["images"])
         figures: dict[str, Any] = json.loads(str(archive["figures"]))
         labels = torch.from_numpy(asked["requested"])
     rate = {"sampled_per_second": round(len(images) / max(seconds, 1e-3), 1)}

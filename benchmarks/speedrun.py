@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import commands
-from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, fashion_mnist, trained_classifier
+from classifier import FASHION_CLASSIFIER, FASHION_MNIST, Judge, train_and_test, trained_classifier
 from hardware import commit, hardware, hardware_line, is_busy, machine_kind
 
 TARGETS = {"ratio 2.0": 2.0, "ratio 1.5": 1.5, "ratio 1.2": 1.2, "accuracy 90 %": 0.9}
@@ -118,7 +118,7 @@ def prepared_judge(data: Path, work: Path, file: Path = FASHION_CLASSIFIER, coun
 
     In `work` it puts a folder of the training part alone: what judges is never seen in training.
     """
-    train, test = fashion_mnist(data)
+    train, test = train_and_test(data)
     only = work / "fashion-mnist"
     only.mkdir(parents=True, exist_ok=True)
     for part in data.glob("train-*"):

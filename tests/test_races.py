@@ -301,7 +301,7 @@ def test_a_peer_is_run_in_its_environment_and_judged(tmp_path, judges):
     script.write_text(PEER, encoding="utf-8")
     images, labels = squares(100, 9)
     requested = torch.arange(10).repeat_interleave(2).numpy()
-    np.savez(tmp_path / "data.npz", images=images.squeeze(-1).numpy(), labels=labels.numpy(), requested=requested)
+    np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.numpy(), requested=requested)
     result = peers.peer_result(script, sys.executable, tmp_path, 0.0, judges)
     assert result["frechet_ratio"] == pytest.approx(1)  # its samples are real images
     assert result["mind_ratio"] == pytest.approx(1)
@@ -390,9 +390,9 @@ def test_the_tutorial_loop_of_diffusers():
     from peer_diffusers import contend
 
     torch.manual_seed(0)
-    images, labels = torch.zeros(64, 28, 28, dtype=torch.uint8), torch.zeros(64, dtype=torch.long)
+    images, labels = torch.zeros(64, 3, 16, 16, dtype=torch.uint8), torch.zeros(64, dtype=torch.long)
     budget = Budget(0.001)
-    assert contend(images, labels, labels[:2], budget).shape == (2, 1, 28, 28)
+    assert contend(images, labels, labels[:2], budget).shape == (2, 3, 16, 16)
     assert budget.images_seen >= 64
 
 
