@@ -1,6 +1,7 @@
 """Size of the network and of a batch, by what a budget of minutes on a CPU holds of them."""
 
 from collections.abc import Callable
+from itertools import takewhile
 from math import inf
 
 import torch
@@ -34,7 +35,8 @@ def fitting_size(kind: type[Backbone], settings: Settings, images_in_budget: Cal
     if settings.device != "cpu" or images_in_budget(names[0]) == inf:
         known = ON_GPU if settings.device != "cpu" else WITHOUT_MINUTES
         return known if known in names else names[0]
-    return next((name for name in names[::-1] if images_in_budget(name) >= ENOUGH_IMAGES), names[0])
+    enough = takewhile(lambda name: images_in_budget(name) >= ENOUGH_IMAGES, names)  # counting large ones takes time
+    return [names[0], *enough][-1]
 
 
 def fitting_batch(settings: Settings, images_in_budget: float) -> int:
