@@ -249,20 +249,20 @@ def test_onnx_equals_torch_for_three_sizes(tmp_path):
 
 @pytest.mark.slow
 def test_onnx_of_a_task_makes_the_images_of_the_model(tmp_path):
+    """With guidance, by classes; prompts are exported above."""
     from noisekiln.interop.onnx_sample import ids_of, sample
 
-    text = nk.Text(("red", "blue", "hat"), 16, 5, buckets=50, layers=1)
-    net = nk.Unet(3, vector=16, tokens=16, image=4, widths=(32,), blocks=(1,), patch=1, condition=32)
-    model = trained(conditioner=text, backbone=net, task=nk.Inpaint(), guidance=2.0)
+    model = trained(conditioner=nk.ClassLabel(("cat", "dog"), 16), task=nk.Inpaint(), guidance=2.0)
     notes = write_onnx_folder(model, tmp_path)
     assert "source.onnx takes 8x12 alone, to which sample.py scales the image" in notes
     source, noise = random_source((2, 8, 12, 4)), torch.randn(2, 3, *model.size)
-    *_, last = model.generate(["red hat"] * 2, noise=noise, source=torch.from_numpy(source), precision="fp32")
-    expected = model.codec.to_image(last.x).permute(0, 2, 3, 1).clamp(0, 1).numpy()
-    ids = ids_of(json.loads((tmp_path / "sampling.json").read_text(encoding="utf-8"))["condition"], "red hat")
-    assert np.abs(sample(tmp_path, noise.numpy(), ids.repeat(2, 0), 2.0, source) - expected).max() < 1e-4
+    condition = json.loads((tmp_path / "sampling.json").read_text(encoding="utf-8"))["condition"]
+    for value, ids in (("dog", ids_of(condition, "dog").repeat(2, 0)), (None, None)):
+        *_, last = model.generate([value] * 2, noise=noise, source=torch.from_numpy(source), precision="fp32")
+        expected = model.codec.to_image(last.x).permute(0, 2, 3, 1).clamp(0, 1).numpy()
+        assert np.abs(sample(tmp_path, noise.numpy(), ids, 2.0, source) - expected).max() < 1e-4
     Image.fromarray(source[0], "RGBA").save(tmp_path / "photo.png")
-    command = [sys.executable, "sample.py", "red hat", "-n", "2", "-i", "photo.png"]
+    command = [sys.executable, "sample.py", "dog", "-n", "2", "-i", "photo.png"]
     subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
 

@@ -27,7 +27,7 @@ def sample(
         raise ValueError("This model starts from an image. Give it as `source`.")
     slots = [each.name for each in run["denoiser"].get_inputs()[2:] if each.name != "image"]
     nothing = np.tile(np.array(model["nothing"], np.int64), (len(x),) + (1,) * np.ndim(model["nothing"]))
-    rows = [nothing[:, 0] if np.ndim(model["nothing"]) == 0 else nothing] if slots else []
+    rows = [nothing] if slots else []
     guided = bool(rows) and ids is not None and guidance != 1
     rows = [ids, *rows] if guided else [ids] if rows and ids is not None else rows
     cond = dict(zip(slots, run["conditioner"].run(None, {"ids": np.concatenate(rows)}), strict=True)) if slots else {}
