@@ -141,6 +141,9 @@ def written_by(folder: Path) -> dict[str, Any]:
             found[name] = [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
         elif file.name == "state.json":
             found[name] = json.loads(file.read_text(encoding="utf-8")) | {"seconds": 0}
+        elif file.name == "README.md":
+            lines = file.read_text(encoding="utf-8").splitlines()
+            found[name] = [line for line in lines if not line.startswith("| Time |")]
         else:
             found[name] = file.read_bytes()
     return found

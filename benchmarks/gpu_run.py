@@ -40,7 +40,7 @@ def train_for_real(data: str, device: str, out: Path, seconds: float, *, quick: 
 
     budget: dict[str, Any] = {"minutes": max(0.1, min(MOST_MINUTES, (seconds - BESIDES) / 60))}
     if quick:
-        budget = {"images": 320, "batch_size": 16, "model": "xs"}
+        budget = {"images": 64, "batch_size": 16, "model": "xs"}
     with tempfile.TemporaryDirectory() as folder:
         nk.train(data, out=folder, watch=watch, device=device, curves="none", **budget)
         lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text("utf-8").splitlines()]

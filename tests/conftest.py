@@ -1,5 +1,6 @@
 """Small images, small runs, and the command line called in-process."""
 
+import gc
 import io
 import os
 import re
@@ -8,9 +9,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -107,6 +108,42 @@ def few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setattr(f"noisekiln.runs.run_pictures.RunPictures.{moment}", lambda self: [])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage() -> Iterator[None]:
+    """Garbage is looked for among the objects of a file's tests, and not among those of all imported modules."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def networks_counted_once() -> Iterator[None]:
+    """The size of a network for some minutes depends on the operations of several, which takes seconds for each run."""
+    from noisekiln.plan import network_size
+
+    count = network_size._training_flops
+    counted = cache(count)
+
+    def once(backbone: str, *others: Any) -> float | None:
+        return (count if ".py" in backbone else counted)(backbone, *others)  # what is in a file may change
+
+    with patch.object(network_size, "_training_flops", once):
+        yield
+
+
+def _short_previews() -> Any:
+    from noisekiln.monitor.preview import PREVIEW
+
+    return patch.dict(PREVIEW, steps=2)
+
+
+@pytest.fixture(scope="module")
+def short_previews() -> Iterator[None]:
+    """Grids of runs are sampled in two steps instead of twelve, which is most of the time of a run of a few steps."""
+    with _short_previews():
+        yield
+
+
 @pytest.fixture
 def draws_pictures() -> None:
     """Runs of this test draw their pictures, as they do for users."""
@@ -144,7 +181,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / data.name
-    result = noisekiln("train", data, "--out", out, *TRAINING)
+    with _short_previews():
+        result = noisekiln("train", data, "--out", out, *TRAINING)
     assert result.code == 0, result
     return out
 

@@ -31,6 +31,10 @@ class Mixture:
 
     def __call__(self, x_t: Tensor, t: Level, *, to: Level | None = None) -> Estimate:
         """The exact ``E[x | x_t]`` and ``E[eps | x_t]``; nothing is divided by alpha or sigma."""
+        if len(self.weights) == 1:  # the same, without the cost of choosing among one
+            (mean,), (std,) = self.means, self.stds
+            variance, off = t.alpha**2 * std**2 + t.sigma**2, x_t - t.alpha * mean
+            return Estimate(mean + off * (t.alpha * std**2 / variance), off * (t.sigma / variance))
         weights, means, stds = (torch.tensor(part, dtype=x_t.dtype) for part in (self.weights, self.means, self.stds))
         variance = t.alpha**2 * stds**2 + t.sigma**2
         off = x_t[..., None] - t.alpha * means
@@ -95,7 +99,7 @@ def moments(
     denoise: Denoise, sampler: Sampler, levels: Sequence[Level], mean: float, std: float
 ) -> tuple[float, float]:
     """Exact mean and deviation of what a sampler makes of x ~ N(mean, std^2) at the first level, for Gaussian data."""
-    pieces = 2 + 3 * sampler.cost * len(levels)  # the start's own, and room for three pieces of noise an evaluation
+    pieces = 2 + 2 * sampler.cost * len(levels)  # the start's own, and room for two pieces of noise an evaluation
     x = torch.full((pieces, 1, 1, 1), mean, dtype=torch.float64)
     x[-1] += std
     last = walk(denoise, sampler, levels, x, OneHotNoise()).flatten()

@@ -23,12 +23,12 @@ import noisekiln
 from conftest import TINY, Command, CommandResult, make_images, save_image
 from forked import Forked
 from noisekiln import errors
-from noisekiln.cli import app
+from noisekiln.cli import app, demo
 from noisekiln.cli._flags import with_flags
 from noisekiln.cli._watcher import Watcher
 from noisekiln.components.registry import names, rooms
 from noisekiln.components.setting import rules_of
-from noisekiln.data import batch_order, load
+from noisekiln.data import batch_order, find, load
 from noisekiln.machine import processor
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.plan.settings import Settings
@@ -42,6 +42,7 @@ from noisekiln.uses.request import SampleOptions
 TOYS = Path(__file__).parent / "toys"
 QUICK = ("--images", 32, "--batch-size", 8, "--backbone", TINY)
 COMMAND = [sys.executable, "-m", "noisekiln"]
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -324,7 +325,7 @@ def test_no_cuda(cli: Command, pets: Path, tmp_path: Path):
 
 
 def test_no_classes(cli: Command, plain: Path, tmp_path: Path):
-    result = cli("train", plain, "--out", tmp_path / "run", "--cond", "class")
+    result = cli("train", plain, "--out", tmp_path / "run", *QUICK, "--cond", "class")
     refused(result, 2, "--cond class needs classes (a sub-folder for each, or labels in a metadata.csv), and plain has")
 
 
@@ -553,7 +554,7 @@ def test_default_folder(cli: Command, pets: Path, tmp_path: Path, monkeypatch: p
         ("--optimizer", "adamw", "--loss-weight", "min_snr", "--draw", "uniform", "--noise-label", "time"),
         ("--prediction", "flow", "--draw", "logit_normal", "--schedule", "rectified", "--sampler", "heun"),
         ("--prediction", "eps", "--sampler", "ddim(eta=1)", "--steps", 5, "--cond", "none", "--size", "6x10"),
-        ("--backbone", "simple_unet"), pytest.param(("--backbone", "strided_unet"), marks=pytest.mark.slow),
+        ("--backbone", "simple_unet(width=16)"), ("--backbone", "strided_unet(width=16,time_width=32)"),
         ("--model", "xs", "--cooldown", 0, "--cond-dropout", 0),
     ],
 )  # fmt: skip
@@ -736,6 +737,14 @@ def test_installed_command():
 
 @pytest.mark.slow
 def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a tenth of the portraits, and two prompts."""
+    with np.load(find.BUNDLED / "portraits.npz") as arrays:
+        captions = b"\n".join(arrays["captions"].tobytes().split(b"\n")[: len(arrays["images"])][::10])
+        (tmp_path / "bundled").mkdir()
+        few = {"images": arrays["images"][::10], "captions": np.frombuffer(captions, np.uint8)}
+        np.savez(tmp_path / "bundled" / "portraits.npz", **few)
+    monkeypatch.setattr(find, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(demo, "PROMPTS", demo.PROMPTS[:2])
     monkeypatch.chdir(tmp_path)  # and not where a folder called portraits might lie
     out = tmp_path / "demo"
     result = cli("demo", "--minutes", 0.01, "--out", out)
@@ -758,7 +767,7 @@ def test_demo(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert command is not None
     assert cli("sample", command[1], "--prompt", command[2], "-n", 1, "--steps", 2).code == 0
     seen = max(int(place.name) for place in (out / "checkpoints").iterdir())
-    longer = cli("train", "portraits", "--out", out, "--images", seen + 64)
+    longer = cli("train", "portraits", "--out", out, "--images", seen + 16)
     assert longer.code == 0, longer
     assert f"resuming after {seen:,} images" in longer.out
     refused(cli("demo", "--minutes", 1, "--out", out, "--seed", 7), 2, "--seed 0 (now 7)")

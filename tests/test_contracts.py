@@ -40,6 +40,7 @@ SIGN = f"{TOYS / 'sign_optimizer.py'}:Sign"
 CSV = f"{TOYS / 'csv_log.py'}:CsvLog"
 SMALL = {"images": 64, "batch_size": 16, "backbone": TINY, "curves": "none"}
 FLAGS = ("--images", 64, "--batch", 16, "--backbone", TINY, "--curves", "none")
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 def pixels(run: Path, seed: int = 3, count: int = 2, **options: object) -> torch.Tensor:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = ("--batch-size", 16, "--backbone", TINY, "--curves", "none")
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
 SAVE_OFTEN = Intervals(checkpoint_seconds=0.0)
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,21 @@ def disk_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def quick_script(file: str, *words: str) -> None:
+    """A script whose runs draw grids in two steps."""
+    from noisekiln.monitor.preview import PREVIEW
+
+    PREVIEW["steps"] = 2
+    script(file, *words)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 def test_faults_change_nothing(tmp_path: Path):
     """The short form of `benchmarks/crash.py`, whose results are in records/crash.json."""
     words = ["--images", "160", "--kills", "3", "--sigterms", "1", "--full-disks", "1", "--flips", "1", "--nans", "1"]
     words += ["--record", str(tmp_path / "record.json")]
-    ended = Forked(tmp_path, ROOT / "benchmarks" / "crash.py", *words, function=script).end(200)
+    ended = Forked(tmp_path, ROOT / "benchmarks" / "crash.py", *words, function=quick_script).end(200)
     assert ended[0] == 0, ended
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["faults"] == {"kill": 3, "sigterm": 1, "full_disk": 1, "flip": 1, "nan": 1}

@@ -20,7 +20,7 @@ from torch.distributed.run import get_args_parser
 
 import noisekiln as nk
 from conftest import TINY, content_of
-from distributed_driver import EVALUATION, LARGE, SMALL, Matrices, drive, encoded_images, make, muon_steps
+from distributed_driver import EVALUATION, LARGE, SMALL, UNTITLED, Matrices, drive, encoded_images, make, muon_steps
 from forked import Forked, forked_ranks
 from low_memory_driver import train_in_low_memory
 from noisekiln.cli import app
@@ -419,7 +419,10 @@ def out_of_memory(*_: object) -> None:
 @pytest.mark.slow  # six runs
 def test_the_micro_batch_that_a_sharded_run_should_try_is_kept(tmp_path, monkeypatch):
     """Out of memory, a sharded run ends; the same command resumes with a smaller micro-batch."""
-    settings, data = Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True), load("portraits")
+    settings, data = (
+        Settings(images=64, batch_size=16, backbone=TINY, curves="none", shard=True),
+        load(np.zeros((24, 8, 8, 3), np.uint8)),
+    )
     run = Run(settings, data, tmp_path)
     run.trainer.gradients.sharded = True
     monkeypatch.setattr(run.learner, "forward", out_of_memory)
@@ -439,6 +442,7 @@ def test_a_sharded_run_that_was_out_of_memory_fits_when_it_is_started_again(tmp_
     """Process 1 has memory for 4 of 8 images: all end, as torchrun needs to restart them; then the run finishes."""
     run = tmp_path / "run"
     words = ("train", "portraits", "--backbone", TINY, "--images", 32, "--batch-size", 16, "--shard", "--out", run)
+    words += ("--cond", "none")
     first, second = (
         [each.end() for each in forked_ranks(tmp_path / start, *words, function=train_in_low_memory)]
         for start in ("first", "second")
@@ -456,9 +460,15 @@ def test_a_sharded_run_that_was_out_of_memory_fits_when_it_is_started_again(tmp_
 class Pair:
     """Two processes in the middle of training, started without torchrun, or by it."""
 
-    def __init__(self, folder: Path, *words: object, torchrun: tuple[object, ...] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *words: object,
+        train: tuple[object, ...] = UNTITLED,
+        torchrun: tuple[object, ...] | None = None,
+    ) -> None:
         self.run = folder / "run"
-        command = [*SMALL, "--out", self.run, *words]
+        command = [*train, "--out", self.run, *words]
         if torchrun is None:
             self.started = forked_ranks(folder, *command)
         else:
@@ -538,7 +548,7 @@ def test_torchrun_ends_the_other_process_if_one_dies(tmp_path):
 @in_proc
 def test_after_a_killed_process_is_replaced_the_run_ends_with_the_same_result(tmp_path, two_process_run):
     """An elastic restart gives the same result bit for bit."""
-    pair = Pair(tmp_path, "--images", 640, torchrun=("--max-restarts", 2))
+    pair = Pair(tmp_path, "--images", 640, train=SMALL, torchrun=("--max-restarts", 2))
     until = time.monotonic() + 60
     while not checkpoints.list_images_seen(pair.run / "checkpoints"):
         assert time.monotonic() < until

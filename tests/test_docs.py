@@ -46,7 +46,7 @@ SHORT = {
     "steps": 2,
     "model": "xs",
 }  # a run of a second; None of them where a page says so
-LARGEST_BUDGET = 1600  # images
+LARGEST_BUDGET = 192  # images: some batches of any page
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ def a_page_changes_nothing(monkeypatch, tmp_path, few_portraits):
     """`nk.train` is short as the command is; readers of data that a page adds are gone after it."""
     from noisekiln import public
     from noisekiln.data import find, readers
-    from noisekiln.monitor import measure
+    from noisekiln.monitor import measure, preview
 
     train = public.train
     monkeypatch.setattr(public, "train", lambda data, **settings: train(data, **SHORT | settings))
     for measured in (measure.measure, measure.measure_codec):
-        monkeypatch.setitem(measured.__kwdefaults__, "seconds", 0.1)
+        monkeypatch.setitem(measured.__kwdefaults__, "seconds", 0.0)
+    monkeypatch.setitem(preview.PREVIEW, "steps", SHORT["steps"])
     train_codec = public.train_codec
     monkeypatch.setattr(public, "train_codec", lambda data, **settings: train_codec(data, **settings | {"images": 64}))
     monkeypatch.setattr(readers, "__path__", list(readers.__path__))

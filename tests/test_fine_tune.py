@@ -27,6 +27,7 @@ from test_runs import contents, same, train
 
 WAYS = {"all weights": {}, "adapter": {"lora": 2}}
 both_ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 def green(folder: Path, *, size: int = 8, classes: tuple[str, ...] = ("",), captions: bool = False) -> Path:
@@ -56,7 +57,7 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 
 def fine_tune_settings(start: Path, **more: object) -> Settings:
-    return Settings(start=str(start), **({"images": 256, "batch_size": 16} | more))
+    return Settings(start=str(start), **({"images": 128, "batch_size": 16} | more))
 
 
 def greenness(model: Diffusion, conditions: int | list[str] = 16) -> float:
@@ -126,7 +127,7 @@ def test_trained_weights_get_a_lower_rate(plain_run: Path, greens: DataSet):
 @both_ways
 def test_samples_move_towards_the_new_images(plain_run: Path, greens: DataSet, tmp_path: Path, way: dict[str, int]):
     before = greenness(nk.load(plain_run))
-    train(fine_tune_settings(plain_run, images=1600, lr=0.01, **way), greens, tmp_path)
+    train(fine_tune_settings(plain_run, images=800, lr=0.01, **way), greens, tmp_path)
     after = greenness(nk.load(tmp_path))
     assert before < 0
     assert after > before + 60
@@ -167,7 +168,7 @@ def test_the_adapter_alone_makes_the_run_s_model(class_run: Path, birds: DataSet
 @pytest.mark.slow
 @both_ways
 def test_new_classes_are_added_to_the_known(class_run: Path, birds: DataSet, tmp_path: Path, way: dict[str, int]):
-    run = Run(fine_tune_settings(class_run, lr=0.01, images=1600, **way), birds, tmp_path)
+    run = Run(fine_tune_settings(class_run, lr=0.01, images=800, **way), birds, tmp_path)
     assert run.learner.diffusion.conditioner is not None
     assert run.learner.diffusion.conditioner.choices == ("Cat", "dog", "bird")
     assert birds.class_names == ("bird", "cat")
@@ -270,11 +271,11 @@ def test_a_start_that_trains_on_meanwhile_changes_nothing(plain_run: Path, green
 def test_killed_before_the_first_checkpoint(plain_run: Path, greens: DataSet, tmp_path: Path):
     start = tmp_path / "start"
     shutil.copytree(plain_run, start)
-    killed = Run(fine_tune_settings(start, images=640), greens, tmp_path / "run").steps()
+    killed = Run(fine_tune_settings(start, images=352), greens, tmp_path / "run").steps()
     next(killed)
     del killed
     shutil.rmtree(start)
-    assert train(fine_tune_settings(start, images=640), greens, tmp_path / "run").opened.images_seen == 0
+    assert train(fine_tune_settings(start, images=352), greens, tmp_path / "run").opened.images_seen == 0
 
 
 # What is refused
@@ -400,9 +401,9 @@ def test_code_of_a_start_s_author_is_run_only_if_named(greens: DataSet, own_base
     run = train(fine_tune_settings(own_base, backbone="own.py:Own", lora=1), greens, Path("run"))
     assert run.parameters == 3 + 27
     with pytest.raises(ValueError, match="Python code"):
-        train(fine_tune_settings(own_base, images=512, lora=1), greens, Path("run"))
-    longer = fine_tune_settings(own_base, backbone="own.py:Own", images=512, lora=1)
-    assert train(longer, greens, Path("run")).opened.images_seen == 256
+        train(fine_tune_settings(own_base, images=256, lora=1), greens, Path("run"))
+    longer = fine_tune_settings(own_base, backbone="own.py:Own", images=256, lora=1)
+    assert train(longer, greens, Path("run")).opened.images_seen == 128
 
 
 def test_a_file_of_ones_own_does_not_allow_another_one(greens: DataSet, own_base: Path):
@@ -535,10 +536,10 @@ def test_from_the_command_line(cli: Command, plain_run: Path, tmp_path: Path, mo
         "--out",
         "runs/style",
     )
-    assert cli(*words, "--images", 320).code == 0
-    longer = cli(*words, "--images", 640)
+    assert cli(*words, "--images", 64).code == 0
+    longer = cli(*words, "--images", 128)
     assert "an adapter of rank 2 with 0.0" in longer.out
-    assert "resuming after 320 images, 50% of the budget" in longer.out
+    assert "resuming after 64 images, 50% of the budget" in longer.out
 
     def sampled(*adapters: str) -> bytes:
         more = [word for adapter in adapters for word in ("--adapter", adapter)]

@@ -8,7 +8,7 @@ import fuzz
 import fuzz_inputs
 from fuzz_mutate import mutate
 
-pytestmark = pytest.mark.slow  # a dozen seconds
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_previews")]  # a dozen seconds
 
 OF_RUNS = 6  # inputs for each file of a run, some of which are used in a training
 OTHERS = 25

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from noisekiln.runs.run import Run
 
 SETTINGS = Settings(images=320, batch_size=16, backbone=TINY, curves="none")
 SMALL_BUDGETS = Intervals(images_per_noisy_image=50, grids_at=(0.05, 0.35))
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 @pytest.fixture(scope="module")
@@ -282,17 +284,18 @@ def test_a_longer_budget_keeps_the_points(data: DataSet, tmp_path: Path):
 
 @pytest.mark.slow  # six runs
 def test_text_tasks_pairs_and_adapters(captioned: Path, data: DataSet, tmp_path: Path):
-    texts = load(captioned)
-    assert len(train(SETTINGS, texts, tmp_path / "text").held_out.history) == 8
+    texts, few = load(captioned), SETTINGS.replace(images=64)
+    train_briefly = partial(train, intervals=Intervals(images_per_noisy_image=16, grids_at=(), held_out_at=(0.5,)))
+    assert len(train_briefly(few, texts, tmp_path / "text").held_out.history) == 2
     for task in ("inpaint", "colorize", "upscale(factor=2)"):
-        run = train(SETTINGS.replace(task=task), data, tmp_path / task)
-        assert len(run.held_out.history) == 8, task
+        run = train_briefly(few.replace(task=task), data, tmp_path / task)
+        assert len(run.held_out.history) == 2, task
     for side in ("from", "to"):
         make_images(tmp_path / "pairs" / side, seed=len(side))
     pairs = load_pairs(tmp_path / "pairs")
-    assert len(train(SETTINGS.replace(task="translate"), pairs, tmp_path / "translate").held_out.history) == 8
-    adapted = SETTINGS.replace(start=str(tmp_path / "text"), lora=2, backbone=None)
-    assert len(train(adapted, texts, tmp_path / "adapted").held_out.history) == 8
+    assert len(train_briefly(few.replace(task="translate"), pairs, tmp_path / "translate").held_out.history) == 2
+    adapted = few.replace(start=str(tmp_path / "text"), lora=2, backbone=None)
+    assert len(train_briefly(adapted, texts, tmp_path / "adapted").held_out.history) == 2
 
 
 def test_an_objective_with_another_aim_has_none(data: DataSet, tmp_path: Path, class_run: Path):

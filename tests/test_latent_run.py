@@ -44,6 +44,7 @@ from test_autoencoder import RARE, SMALL, squares  # noqa: F401
 SETTINGS = Settings(
     road="latent", codec=SMALL, images=128, batch_size=8, backbone=TINY, curves="none", ema_snapshots=0, device="cpu"
 )  # 32 images for the codec, in two steps of 16, then 96 in twelve
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +128,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(steps, trained, data, tmp
     assert end.why == "finished before"
 
 
-def test_a_larger_budget_leaves_the_codec_as_it_is(data, tmp_path):
+def test_a_larger_budget_leaves_the_codec_as_it_is(trained, data, tmp_path):
     """A model of its latents would not know others."""
-    list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "codec" / "codec.safetensors").read_bytes()
     described = tmp_path / "run.yaml"  # of a version whose codec had an argument less
     described.write_text(re.sub(r",\s*adversarial=0.0", "", described.read_text("utf-8")), "utf-8")
@@ -428,20 +429,19 @@ def test_a_run_with_a_copied_codec_resumes_without_its_folder(codec_folder, data
         nk.train("portraits", codec=str(moved))
 
 
-def test_a_run_that_was_killed_before_it_described_its_data_starts(data, tmp_path):
-    list(LatentRun(SETTINGS, data, tmp_path / "a", intervals=RARE).events())
+def test_a_run_that_was_killed_before_it_described_its_data_starts(trained, data, tmp_path):
     (tmp_path / "b" / "checkpoints").mkdir(parents=True)
-    shutil.copy(tmp_path / "a" / "run.yaml", tmp_path / "b" / "run.yaml")
+    shutil.copy(trained[0] / "run.yaml", tmp_path / "b" / "run.yaml")
     *_, end = LatentRun(SETTINGS, data, tmp_path / "b", intervals=RARE).events()
     assert end.why == "done"
 
 
 @pytest.mark.parametrize("lost", ["codec.json", "codec.safetensors", ""])
-def test_a_codec_that_was_lost_is_taken_from_the_model(lost, data, tmp_path):
-    list(LatentRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+def test_a_codec_that_was_lost_is_taken_from_the_model(lost, trained, data, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     before = digest(read_weights(tmp_path / "codec" / "codec.safetensors"))
     (tmp_path / "codec" / lost).unlink() if lost else shutil.rmtree(tmp_path / "codec")
-    events = list(LatentRun(SETTINGS.replace(images=256), data, tmp_path, intervals=RARE).events())
+    events = list(LatentRun(SETTINGS.replace(images=144), data, tmp_path, intervals=RARE).events())
     assert any("is taken from the model" in event.text for event in events if isinstance(event, Note))
     assert events[-1].why == "done"
     assert digest(read_weights(tmp_path / "codec" / "codec.safetensors")) == before

@@ -33,7 +33,8 @@ from noisekiln.training import checkpoints
 from noisekiln.training.due import AtShares
 
 SHARES = [(share, length) for share in range(1, 17) for length in (0.1, 0.05)]
-SETTINGS = Settings(images=640, batch_size=16, backbone=TINY)
+SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -334,24 +335,24 @@ def test_without_snapshots(data: DataSet, tmp_path: Path):
 def test_a_longer_budget_keeps_the_existing_snapshots(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path)
     before = contents(tmp_path / "ema")
-    train(SETTINGS.replace(images=800, ema_snapshots=8), data, tmp_path)
+    train(SETTINGS.replace(images=320, ema_snapshots=8), data, tmp_path)
     after = contents(tmp_path / "ema")
     assert {name: after[name] for name in before} == before
-    assert sorted(set(after) - set(before)) == ["000000000704.safetensors", "000000000800.safetensors"]
+    assert sorted(set(after) - set(before)) == ["000000000288.safetensors", "000000000320.safetensors"]
 
 
 @pytest.mark.slow
 def test_snapshots_after_the_checkpoint_are_made_again(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
-    train(SETTINGS, data, tmp_path / "other", stop_after=10)
+    train(SETTINGS, data, tmp_path / "other", stop_after=7)
     killed = Run(SETTINGS, data, tmp_path / "other")
     steps = killed.steps()
-    for _ in islice(steps, 3):  # beyond another snapshot, and killed before another checkpoint
+    for _ in islice(steps, 2):  # beyond another snapshot, and killed before another checkpoint
         pass
     del steps
-    late = tmp_path / "other" / "ema" / f"{13 * 16:012d}.safetensors"
+    late = tmp_path / "other" / "ema" / f"{9 * 16:012d}.safetensors"
     assert late.exists()
-    late.rename(late.with_name(f"{13 * 16 + 1:012d}.safetensors"))  # as another clock would have had it
+    late.rename(late.with_name(f"{9 * 16 + 1:012d}.safetensors"))  # as another clock would have had it
     train(SETTINGS, data, tmp_path / "other")
     assert contents(tmp_path / "one" / "ema") == contents(tmp_path / "other" / "ema")
 
@@ -426,10 +427,11 @@ def test_adapters_too(class_run: Path, tmp_path: Path, labels: tuple[str, str]):
 
 
 def test_a_run_that_is_not_finished(data: DataSet, tmp_path: Path):
-    train(SETTINGS, data, tmp_path, stop_after=2)
+    longer = SETTINGS.replace(images=640)
+    train(longer, data, tmp_path, stop_after=2)
     with pytest.raises(ValueError, match="the first of them is not due yet"):
         PostHocEma(tmp_path)
-    train(SETTINGS, data, tmp_path, stop_after=18)
+    train(longer, data, tmp_path, stop_after=18)
     averages = PostHocEma(tmp_path)
     assert averages.images_seen == 320
     assert averages.model(0.12).sample(["dog"], steps=1).shape == (1, 8, 8, 3)
@@ -456,7 +458,7 @@ def test_the_chosen_average_replaces_the_model_of_the_run(trained: Path):
 @pytest.mark.slow
 def test_writing_a_length_does_not_change_further_training(data: DataSet, tmp_path: Path):
     train(SETTINGS, data, tmp_path / "one")
-    train(SETTINGS, data, tmp_path / "other", stop_after=20)
+    train(SETTINGS, data, tmp_path / "other", stop_after=8)
     PostHocEma(tmp_path / "other").write(0.2)
     assert "ema" in json.loads((tmp_path / "other" / "model" / "model.json").read_text())
     train(SETTINGS, data, tmp_path / "other")
@@ -570,7 +572,7 @@ def test_data_that_have_moved(cli: Command, text_run: Path, captioned: Path, pla
 
 
 def test_with_a_task(cli: Command, pets: Path, tmp_path: Path):
-    words = ("--images", 320, "--batch-size", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
+    words = ("--images", 160, "--batch-size", 16, "--backbone", "simple_unet(width=8)", "--out", tmp_path / "run")
     assert cli("train", pets, "--task", "upscale(factor=2)", *words).code == 0
     result = cli("ema", tmp_path / "run", "--length", "0.05,0.15")
     assert result.code == 0, result

@@ -247,7 +247,7 @@ class Wide(nn.Sequential):
 
 def train(room):
     torch.manual_seed(0)
-    network = Wide(nn.Conv2d(3, 128, 3, padding=1), nn.SiLU(), nn.Conv2d(128, 3, 3, padding=1))
+    network = Wide(nn.Conv2d(3, 128, 1), nn.SiLU(), nn.Conv2d(128, 3, 1))
     batches = lambda seen, count, generator: (torch.randn(count, 3, 64, 64, generator=generator),)
     trainer = Trainer(network, batches, lambda module: [torch.optim.SGD(module.parameters())],
                       budget=Budget(images=64), lr=LearningRate(0.1), batch_size=64)

@@ -30,6 +30,7 @@ SETTINGS = Settings(
     road="cascade", images=128, batch_size=8, backbone=TINY, curves="none", ema_snapshots=0, device="cpu"
 )  # 64 images for each of two stages
 RARE = Intervals(grids_at=(0.5,), held_out_at=())
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +197,8 @@ def test_an_interrupted_cascade_ends_with_the_same_weights(steps, trained, data,
     assert end.why == "finished before"
 
 
-def test_a_cascade_that_a_kill_left_behind_its_stages_is_written_again(data, tmp_path):
-    list(CascadeRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+def test_a_cascade_that_a_kill_left_behind_its_stages_is_written_again(trained, data, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     before = weights(tmp_path)
     for damage in (lambda: shutil.rmtree(tmp_path / "model"), lambda: (tmp_path / "model" / "model.json").unlink()):
         damage()
@@ -209,8 +210,8 @@ def test_a_cascade_that_a_kill_left_behind_its_stages_is_written_again(data, tmp
     assert (tmp_path / "model").stat().st_mtime_ns == changed  # a model that is whole is left alone
 
 
-def test_a_larger_budget_resumes_every_stage(data, tmp_path):
-    list(CascadeRun(SETTINGS, data, tmp_path, intervals=RARE).events())
+def test_a_larger_budget_resumes_every_stage(trained, data, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     *_, end = CascadeRun(SETTINGS.replace(images=192), data, tmp_path, intervals=RARE).events()
     assert (end.why, end.images_seen) == ("done", 192)
 

@@ -40,6 +40,7 @@ from noisekiln.training.batches import Batch
 
 SETTINGS = Settings(images=256, batch_size=16, backbone=TINY, curves="none")
 EVERY_STEP = Intervals(log_seconds=0.0, grids_at=(0.05, 0.35))
+pytestmark = pytest.mark.usefixtures("short_previews")
 
 
 @pytest.fixture(scope="module")
@@ -513,7 +514,7 @@ def test_watch_gets_every_event_in_order(pets: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_call_once_all_is_saved(pets: Path, tmp_path: Path, number: signal.Signals):
-    words = {"out": tmp_path, "images": 640, **QUICK}
+    words = {"out": tmp_path, "images": 128, **QUICK}
 
     def interrupt(event: Event) -> None:
         if isinstance(event, Step) and event.report.images_seen == 32:
@@ -525,7 +526,7 @@ def test_a_signal_ends_a_call_once_all_is_saved(pets: Path, tmp_path: Path, numb
     assert nk.train(pets, **words).conditioner is not None
     newest = checkpoints.load_newest(tmp_path / "checkpoints")
     assert newest is not None
-    assert newest.state["images_seen"] == 640
+    assert newest.state["images_seen"] == 128
 
 
 def test_without_a_watcher_notes_are_warnings_of_the_caller(

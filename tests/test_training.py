@@ -325,7 +325,7 @@ def test_a_weight_that_is_no_number_ends_the_run_and_is_never_saved():
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_half_precision_learns_what_single_does(name):
     single, half = (
-        toy(Budget(images=4000), norm=False, placement=Placement(precision=kind)) for kind in ("fp32", name)
+        toy(Budget(images=2000), norm=False, placement=Placement(precision=kind)) for kind in ("fp32", name)
     )
     losses = [np.array([report.loss for report in trainer.run() if report.applied]) for trainer in (single, half)]
     assert losses[1][-50:].mean() == pytest.approx(losses[0][-50:].mean(), rel=0.05)
