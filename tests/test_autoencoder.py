@@ -192,7 +192,9 @@ def test_a_fitted_autoencoder_keeps_its_settings():
 @pytest.mark.parametrize(("size", "factor"), [((28, 28), 2), ((64, 48), 4), ((128, 96), 8), ((256, 256), 8)])
 def test_the_factor_follows_the_size_of_the_images(size, factor):
     assert build(Autoencoder.__mro__[1], default_codec(size)).factor == factor
-    assert build(Autoencoder.__mro__[1], default_codec(size, 2)).factor == 2
+    for wanted in (2, 4):
+        settings = with_codec(Settings(codec=default_codec(size, wanted)), size)
+        assert build(Autoencoder.__mro__[1], str(settings.codec)).factor == wanted
 
 
 # --- spectra

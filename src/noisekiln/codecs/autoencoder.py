@@ -34,6 +34,8 @@ class Autoencoder(Codec):
             0 for none.
         adversarial: Weight of the correction by a discriminator in the second half of training, such as 0.1: its
             gradient as a share of that of the other losses; 0 for none.
+        pretrained: Whether training starts from the weights that come with noisekiln, of an autoencoder of drawn
+            shapes; they exist for the default channels and width, of factors 4 and 8.
         image_channels: Channels of images; 0 until it is fitted.
     """
 
@@ -49,6 +51,7 @@ class Autoencoder(Codec):
         spectrum: float = 0.0,
         equivariance: float = 0.0,
         adversarial: float = 0.0,
+        pretrained: bool = False,
         image_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -74,6 +77,7 @@ class Autoencoder(Codec):
         self.spectrum = spectrum
         self.equivariance = equivariance
         self.adversarial = adversarial
+        self.pretrained = pretrained
         self._image_channels = image_channels
         self.statistics = LatentStatistics(channels)
         self.encoder: ConvEncoder | None = None
@@ -106,8 +110,8 @@ class Autoencoder(Codec):
         """This codec, or for one without channels an untrained one for those of these images, (N, H, W, C) uint8."""
         channels = pixels.shape[-1]
         if not self._image_channels:
-            losses = (self.noise, self.spectrum, self.equivariance, self.adversarial)
-            return type(self)(self.factor, self.channels, self.width, *losses, image_channels=channels)
+            training = (self.noise, self.spectrum, self.equivariance, self.adversarial, self.pretrained)
+            return type(self)(self.factor, self.channels, self.width, *training, image_channels=channels)
         check_channels(self, pixels)
         return self
 

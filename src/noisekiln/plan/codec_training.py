@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from noisekiln.autoencoding.codec_learner import CodecBatches, CodecLearner
+from noisekiln.autoencoding.starting_weights import has_starting_weights, load_starting_weights
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.codecs.base import Codec, Size
 from noisekiln.codecs.diffusers_autoencoder import DiffusersAutoencoder
@@ -32,6 +34,7 @@ BATCH_SIZE = 16  # of small steps more fit into a short budget (LOG.md)
 FEWEST = 8  # images in a process, over which x is standardised
 MEDIUM_SIDE, LARGE_SIDE = 32, 96  # pixels from which x has a quarter and an eighth of the sides, about 16 positions
 
+FITTED = 64  # images to whose statistics the weights that come with noisekiln are fitted
 CHANNELS, WIDTHS = {2: 4, 4: 8, 8: 4}, {2: 64, 4: 96, 8: 128}  # of x, and of the network there, by factor
 
 
@@ -46,7 +49,8 @@ def default_codec(size: Size, factor: int | None = None, adversarial: float = 0.
     if factor is None:
         factor = 8 if max(size) > LARGE_SIDE else 4 if max(size) > MEDIUM_SIDE else 2
     codec = Autoencoder(factor=factor, channels=CHANNELS[factor], width=WIDTHS[factor], adversarial=adversarial)
-    return describe(codec)
+    codec.pretrained = has_starting_weights(codec)
+    return _whole_spec(codec)
 
 
 def codec_of_run_or_default(
@@ -68,7 +72,7 @@ def codec_of_run_or_default(
         codec: Codec = build(Codec, spec)
         assert isinstance(codec, Autoencoder)
         if factor in (None, codec.factor) and adversarial in (None, codec.adversarial):
-            return spec
+            return _whole_spec(codec)  # what it was before an argument was new
     return default_codec(size, factor, adversarial or 0.0)
 
 
@@ -87,7 +91,21 @@ def with_codec(settings: Settings, size: Size) -> Settings:
         raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
     defaults = settings_of(build(Codec, default_codec(size, codec.factor if "factor" in parse_spec(spec)[1] else None)))
     filled = with_defaults(Codec, spec, {name: defaults[name] for name in ("factor", "channels", "width")})
-    return settings.replace(codec=_whole_spec(build(Codec, filled)))
+    codec = build(Codec, _with_pretrained(filled))
+    assert isinstance(codec, Autoencoder)
+    if codec.pretrained and not has_starting_weights(codec):
+        raise ValueError(
+            f"`codec={spec}`: no weights for these settings come with noisekiln. Omit `pretrained`, or `channels` and "
+            "`width`."
+        )
+    return settings.replace(codec=_whole_spec(codec))
+
+
+def _with_pretrained(spec: str) -> str:
+    """The spec of an autoencoder, which starts from the weights that come with noisekiln if there are some for it."""
+    codec: Codec = build(Codec, spec)
+    has_weights = isinstance(codec, Autoencoder) and has_starting_weights(codec)
+    return with_defaults(Codec, spec, {"pretrained": True}) if has_weights else spec
 
 
 def with_whole_spec(settings: Settings) -> Settings:
@@ -141,6 +159,9 @@ def make_codec_trainer(settings: Settings, data: DataSet, ranks: Ranks) -> Train
     assert settings.batch_size is not None
     assert settings.precision is not None
     learner = make_codec_learner(settings, data)
+    if learner.codec.pretrained:
+        some = data.train.pixels[:: -(-len(data.train) // FITTED)]
+        load_starting_weights(learner.codec, torch.from_numpy(np.ascontiguousarray(some)), ranks)
     return Trainer(
         learner,
         CodecBatches(learner.codec, data.train, settings.seed, settings.device, flip=settings.flip),
