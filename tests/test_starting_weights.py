@@ -8,12 +8,14 @@ from safetensors.torch import save_file
 import noisekiln as nk
 from noisekiln.autoencoding import starting_weights
 from noisekiln.autoencoding.starting_weights import FOLDER, has_starting_weights, load_starting_weights
+from noisekiln.cli._codec_lines import describe_codec_plan
 from noisekiln.codecs.autoencoder import Autoencoder
 from noisekiln.codecs.base import Codec
 from noisekiln.components.spec import build
 from noisekiln.metrics.similarity import psnr
 from noisekiln.plan.codec_training import codec_of_run_or_default, default_codec, with_codec
 from noisekiln.plan.settings import Settings
+from noisekiln.runs.codec_events import CodecPlan
 
 INSIDE = 16  # pixels from an edge, where a first layer of zeros beyond the image makes a difference
 
@@ -100,11 +102,14 @@ def test_a_codec_starts_from_them_where_there_are_some_unless_asked_otherwise(tm
 
 def test_a_run_uses_them(tmp_path):
     """One step of a tiny rate leaves what the weights can do, in colour and in grey."""
-    quick = {"images": 8, "batch_size": 8, "lr": 1e-9, "watch": lambda event: None}
+    events: list[object] = []
+    quick = {"images": 8, "batch_size": 8, "lr": 1e-9, "watch": events.append}
     for channels, spec, able in ((3, "", True), (1, "", True), (3, ",pretrained=False", False)):
         images, out = drawn(5, count=8, side=40, channels=channels), tmp_path / f"{channels}{spec}"
         codec = nk.train_codec(images.numpy(), codec=f"autoencoder(factor=4{spec})", out=out, **quick)
         assert (float(psnr(codec.decode(codec.encode(images), (40, 40)), images).mean()) > 20) == able
+    plans = [describe_codec_plan(event)[0] for event in events if isinstance(event, CodecPlan)]
+    assert ["that start from drawn shapes" in line for line in plans] == [True, True, False]
 
 
 def test_the_files_are_small():

@@ -17,10 +17,11 @@ def describe_codec_plan(plan: CodecPlan) -> list[str]:
     channels, height, width = plan.x_shape
     fewer = plan.data.channels * plan.data.size[0] * plan.data.size[1] / (channels * height * width)
     name = str(settings.codec).partition("(")[0]
+    start = " that start from drawn shapes" if plan.pretrained else ""
     lines = [
-        f"plan: {name} of {plan.parameters / 1e6:.2f}M parameters, {height}x{width} latents of {channels} channels "
-        f"({fewer:.2g} times fewer numbers), batch {settings.batch_size}, "
-        f"{describe_budget(settings)} on {settings.device}"
+        f"plan: {name} of {plan.parameters / 1e6:.2f}M parameters{start}, "
+        f"{height}x{width} latents of {channels} channels ({fewer:.2g} times fewer numbers), "
+        f"batch {settings.batch_size}, {describe_budget(settings)} on {settings.device}"
     ]
     if plan.images_seen and plan.share < 1:
         lines.append(f"resuming after {counted(plan.images_seen, 'image')}, {plan.share:.0%} of the budget")

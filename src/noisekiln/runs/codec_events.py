@@ -17,6 +17,7 @@ class CodecPlan:
         settings: Resolved settings.
         data: The images.
         parameters: Number of trained parameters.
+        pretrained: Whether these start from weights that come with noisekiln.
         x_shape: Channels, height and width of an encoded image.
         images_seen: Images seen before this start; 0 for a new run.
         seconds: Seconds of training before this start.
@@ -27,6 +28,7 @@ class CodecPlan:
     settings: Settings
     data: DataSet
     parameters: int
+    pretrained: bool
     x_shape: tuple[int, int, int]
     images_seen: int
     seconds: float

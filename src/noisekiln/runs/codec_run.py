@@ -112,6 +112,7 @@ class CodecRun:
             settings=self.settings,
             data=self.data,
             parameters=sum(weight.numel() for weight in self.learner.codec.parameters()),
+            pretrained=self.learner.codec.pretrained,
             x_shape=(self._averaged.x_channels, *self._averaged.x_size(self.data.size)),
             images_seen=self.trainer.images_seen,
             seconds=self.trainer.seconds,
