@@ -116,17 +116,23 @@ def test_nothing_heavy_is_imported_for_help():
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
 def test_help_is_quick(words: list[str]):
-    best = 9.0
-    for _ in range(12):  # beside other work a processor is slower for seconds
-        start = os.times()
-        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
-        ended = os.times()  # processor time, as other tests run at the same time
-        seconds = ended.children_user + ended.children_system - start.children_user - start.children_system
-        best = min(best, seconds)
-        assert done.stderr == ""
-        if best < 0.7:
+    """0.7 s of processor time, or on a slow or busy machine what three and a half imports of typer take."""
+    best, blank = 9.0, 9.0
+    for _ in range(12):
+        blank = min(blank, processor_seconds([sys.executable, "-c", "import typer.rich_utils"]))
+        best = min(best, processor_seconds([*COMMAND, *words]))
+        if best < max(0.7, 3.5 * blank):
             return
-    raise AssertionError(f"{best} s")
+    raise AssertionError(f"{best} s, and {blank} s for typer alone")
+
+
+def processor_seconds(command: list[str]) -> float:
+    """Of a command that prints nothing to standard error."""
+    start = os.times()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ended = os.times()  # processor time, as other tests run at the same time
+    assert done.stderr == ""
+    return ended.children_user + ended.children_system - start.children_user - start.children_system
 
 
 # Looking around
