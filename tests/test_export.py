@@ -361,15 +361,15 @@ def test_the_source_of_an_onnx_export_is_upright_and_white_where_transparent(tmp
 
 
 def test_the_source_of_a_pipeline_is_upright_and_white_where_transparent():
-    from noisekiln.interop.diffusers_pipeline import _upright
+    from noisekiln.interop.diffusers_pipeline import _in_mode
 
     photo = np.full((2, 3, 4), (200, 10, 10, 255), np.uint8)
     photo[0, 0] = 0
     image = Image.fromarray(photo)
-    assert np.array(_upright(image, "RGB"))[0, :2].tolist() == [[255, 255, 255], [200, 10, 10]]
-    assert np.array(_upright(image, "RGBA"))[0, :2, 3].tolist() == [0, 255]
+    assert np.array(_in_mode(image, "RGB"))[0, :2].tolist() == [[255, 255, 255], [200, 10, 10]]
+    assert np.array(_in_mode(image, "RGBA"))[0, :2, 3].tolist() == [0, 255]
     image.getexif()[0x112] = 6
-    assert _upright(image, "L").size == (2, 3)
+    assert _in_mode(image, "L").size == (2, 3)
 
 
 def test_what_cannot_be_exported_says_what_to_do(tmp_path, cli, monkeypatch):

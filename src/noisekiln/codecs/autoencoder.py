@@ -34,8 +34,8 @@ class Autoencoder(Codec):
             0 for none.
         adversarial: Weight of the correction by a discriminator in the second half of training, such as 0.1: its
             gradient as a share of that of the other losses; 0 for none.
-        pretrained: Whether training starts from the weights that come with noisekiln, of an autoencoder of drawn
-            shapes; they exist for the default channels and width, of factors 4 and 8.
+        pretrained: Whether training starts from the weights of an autoencoder of drawn shapes; there are such for the
+            default channels and width of factors 4 and 8.
         image_channels: Channels of images; 0 until it is fitted.
     """
 

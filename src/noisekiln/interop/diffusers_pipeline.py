@@ -70,7 +70,7 @@ class NoisekilnPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
         task, images = self.model.task, image if isinstance(image, list | tuple) else [image]
         mode = None if task is None else _MODES.get(task.source_channels(self.model.codec.image_channels))
         if mode is not None:
-            images = [_upright(each, mode) if isinstance(each, Image.Image) else each for each in images]
+            images = [_in_mode(each, mode) if isinstance(each, Image.Image) else each for each in images]
         arrays = [torch.from_numpy(np.array(each)) for each in images]
         source = torch.stack([array if array.ndim == 3 else array[..., None] for array in arrays])
         return source.expand(count, -1, -1, -1) if len(source) == 1 else source
@@ -116,7 +116,7 @@ def _as_pil(pixels: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(array if array.shape[2] > 1 else array[..., 0]) for array in pixels.numpy()]
 
 
-def _upright(image: Image.Image, mode: str) -> Image.Image:
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     """A photo as a camera held it; transparent pixels on white where the mode has none."""
     image = ImageOps.exif_transpose(image).convert("RGBA")
     on_white = image if mode.endswith("A") else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
