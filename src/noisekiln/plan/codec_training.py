@@ -91,21 +91,16 @@ def with_codec(settings: Settings, size: Size) -> Settings:
         raise ValueError(f"`codec={spec}` cannot be trained. Omit it, or give one such as autoencoder(factor=4).")
     defaults = settings_of(build(Codec, default_codec(size, codec.factor if "factor" in parse_spec(spec)[1] else None)))
     filled = with_defaults(Codec, spec, {name: defaults[name] for name in ("factor", "channels", "width")})
-    codec = build(Codec, _with_pretrained(filled))
+    codec = build(Codec, filled)
     assert isinstance(codec, Autoencoder)
-    if codec.pretrained and not has_starting_weights(codec):
+    if "pretrained" not in parse_spec(spec)[1]:
+        codec.pretrained = has_starting_weights(codec)
+    elif codec.pretrained and not has_starting_weights(codec):
         raise ValueError(
             f"`codec={spec}`: no weights for these settings come with noisekiln. Omit `pretrained`, or `channels` and "
             "`width`."
         )
     return settings.replace(codec=_whole_spec(codec))
-
-
-def _with_pretrained(spec: str) -> str:
-    """The spec of an autoencoder, which starts from the weights that come with noisekiln if there are some for it."""
-    codec: Codec = build(Codec, spec)
-    has_weights = isinstance(codec, Autoencoder) and has_starting_weights(codec)
-    return with_defaults(Codec, spec, {"pretrained": True}) if has_weights else spec
 
 
 def with_whole_spec(settings: Settings) -> Settings:
