@@ -73,7 +73,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
 
 
 @pytest.mark.slow
-def test_the_wheel_answers_trains_and_samples_in_another_folder(run, installed, tmp_path):
+def test_the_wheel_answers_trains_samples_and_exports_in_another_folder(run, installed, tmp_path):
     place = run("-c", "import noisekiln; print(noisekiln.__file__)").strip()
     assert Path(place).is_relative_to(installed)
     assert run("-m", "noisekiln", "--version") == f"noisekiln {VERSION}\n"
@@ -82,6 +82,8 @@ def test_the_wheel_answers_trains_and_samples_in_another_folder(run, installed, 
     run("-m", "noisekiln", "train", "portraits", "--out", "runs/first", *small)
     run("-m", "noisekiln", "sample", "runs/first", "-n", 2, "--steps", 2, "--out", "pictures")
     assert (tmp_path / "pictures" / "grid.png").is_file()
+    run("-m", "noisekiln", "export", "runs/first", "--to", "torch", "exported")
+    assert (tmp_path / "exported" / "model.py").is_file()
 
 
 def test_the_version_is_semantic_and_stands_first_in_the_changelog():
