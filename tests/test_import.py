@@ -94,8 +94,8 @@ def test_what_cannot_be_imported_says_why_and_the_way_out(tmp_path, cli):
 
     torch.save(pipe.unet.state_dict(), tmp_path / "model.ckpt")
     refused(tmp_path / "model.ckpt", "pickle", "safetensors.torch.save_file")
-    save_file({"model.init_conv.weight": torch.zeros(1)}, tmp_path / "lucid.safetensors")
-    refused(tmp_path / "lucid.safetensors", "denoising_diffusion_pytorch", "noisekiln.denoiser")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    refused(tmp_path / "weights.safetensors", "without the settings of their network", "1 tensor", "noisekiln.denoiser")
     refused(tmp_path, "neither model_index.json nor config.json")
     refused(tmp_path / "google" / "ddpm", "There is no folder", "names of the Hub are not read here")
     settings = json.loads((place / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))

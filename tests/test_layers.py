@@ -195,6 +195,7 @@ EVERYWHERE = set("xtsyw_ijT")
 MATHEMATICS = {"posterior", "predictions", "schedules", "draws", "loss_weights", "metrics", "inverse", "operators"}
 MATHEMATICS |= {"blocks", "backbones", "tasks"}
 FORMULAS = {"data/split.py": {"z"}, "monitor/held_out.py": {"u"}, "uses/interpolation.py": {"a", "b"}}
+FORMULAS |= {"pretrained/lucidrains_unet.py": set("bhqkv")}  # a network
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))

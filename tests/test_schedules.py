@@ -12,6 +12,7 @@ from noisekiln.schedules.cosine import Cosine
 from noisekiln.schedules.karras import Karras
 from noisekiln.schedules.linear_betas import LinearBetas
 from noisekiln.schedules.rectified import Rectified
+from noisekiln.schedules.sigmoid import Sigmoid
 
 TIMES = torch.linspace(0, 1, 201, dtype=torch.float64)
 every_schedule = pytest.mark.parametrize("schedule", [find(Schedule, name)() for name in names("schedules")], ids=repr)
@@ -168,6 +169,8 @@ def test_the_time_of_a_level_in_single_precision_is_double_precision_on_the_cpu(
     [
         (lambda: Cosine(-0.1), "turn back"),
         (lambda: Rectified(0.0), "backwards"),
+        (lambda: Sigmoid(1.0, 1.0), "would not fall"),
+        (lambda: Sigmoid(tau=0.0), "would not fall"),
         (lambda: Karras(0.0), "positive sigma_min"),
         (lambda: Karras(2.0, 1.0), "larger sigma_max"),
         (lambda: Karras(rho=0.0), "positive rho"),
@@ -176,6 +179,17 @@ def test_the_time_of_a_level_in_single_precision_is_double_precision_on_the_cpu(
 def test_impossible_schedules_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         wrong()
+
+
+@pytest.mark.parametrize("settings", [(), (0.0, 3.0, 0.7), (-3.0, 3.0, 0.3)])
+def test_sigmoid_is_the_difference_of_two_logistic_functions(settings):
+    schedule = Sigmoid(*settings)
+    start, end = (torch.tensor(each / schedule.tau, dtype=torch.float64) for each in (schedule.start, schedule.end))
+    left = end.sigmoid() - (start + (end - start) * TIMES).sigmoid()
+    t = schedule(TIMES)
+    torch.testing.assert_close(t.alpha**2, left / (end.sigmoid() - start.sigmoid()), rtol=0, atol=1e-14)
+    torch.testing.assert_close(t.norm, torch.ones_like(TIMES), rtol=0, atol=1e-14)
+    assert (float(t.alpha[-1]), float(t.sigma[0])) == (0, 0)
 
 
 # --- grids

@@ -187,6 +187,7 @@ from noisekiln.schedules.karras import Karras as Karras
 from noisekiln.schedules.linear_betas import LinearBetas as LinearBetas
 from noisekiln.schedules.rectified import Rectified as Rectified
 from noisekiln.schedules.scaled_linear_betas import ScaledLinearBetas as ScaledLinearBetas
+from noisekiln.schedules.sigmoid import Sigmoid as Sigmoid
 from noisekiln.schedules.timesteps import Timesteps as Timesteps
 from noisekiln.tasks.base import Task as Task
 from noisekiln.tasks.colorize import Colorize as Colorize

@@ -1,4 +1,4 @@
-"""`nk.import_model`: a pipeline folder of diffusers as a model folder of noisekiln."""
+"""`nk.import_model`: a pipeline folder of diffusers, or a checkpoint of lucidrains, as a model folder of noisekiln."""
 
 import json
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from noisekiln.components.setting import check_argument
 from noisekiln.conditioners.class_label import ClassLabel
 from noisekiln.data.sizes import height_and_width
 from noisekiln.denoisers import Denoiser
-from noisekiln.errors import reason_of
+from noisekiln.errors import counted, reason_of
 from noisekiln.files.json_file import read_json
 from noisekiln.files.model_folder import PICKLES
+from noisekiln.interop.import_lucidrains import is_of_lucidrains, read_lucidrains
 from noisekiln.model.diffusion import Diffusion
 from noisekiln.model.sampling import Sampling
 from noisekiln.noise_labels.time import Time
@@ -31,7 +32,6 @@ NETWORKS = ("unet", "transformer")  # folders of a pipeline that may hold one
 DDPM = {"beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIDE = 64  # pixels of the images on which a codec is measured
-ELSEWHERE_KEYS = ("model.init_conv.weight", "init_conv.weight", "ema_model.model.init_conv.weight")  # lucidrains' names
 
 
 class Place(NamedTuple):
@@ -43,16 +43,18 @@ class Place(NamedTuple):
 
 
 @answering_unknown_names("arguments")
-def import_model(folder: str | Path, out: str | Path) -> Path:
-    """Write a pipeline of diffusers as a model that `noisekiln sample` and all other commands read.
+def import_model(folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None) -> Path:
+    """Write a model of another package as one that `noisekiln sample` and all other commands read.
 
     `DDPMPipeline` and `DDIMPipeline` (a `UNet2DModel`, as google/ddpm-cifar10-32), `DiTPipeline`, or the folder of such
-    a network alone, which is read as one of DDPM. It samples by 50 steps of DDIM by default; estimates
-    are not clipped at each step, as diffusers' DDPM does.
+    a network alone, which is read as one of DDPM; or a checkpoint of lucidrains' denoising_diffusion_pytorch
+    in a file of safetensors. It samples by 50 steps of DDIM by default; estimates are not clipped at each step, as
+    these packages do.
 
     Args:
-        folder: Folder of the pipeline, as its `save_pretrained` writes it.
+        folder: Folder of the pipeline of diffusers, as its `save_pretrained` writes it, or the file.
         out: Folder of the model, which must not exist or be empty.
+        size: Height and width of the images of a checkpoint, which does not hold it; one number for squares.
 
     Returns:
         The folder of the model.
@@ -66,6 +68,14 @@ def import_model(folder: str | Path, out: str | Path) -> Path:
         raise ValueError(
             f"{target} exists and is not empty, so a model would mix with other files. Give another `out`."
         )
+    if source.suffix == ".safetensors" and source.is_file() and is_of_lucidrains(source):
+        if size is None:
+            raise ValueError(f"{source} does not hold the size of its images. Give it: `size=64`.")
+        model = read_lucidrains(source, height_and_width(size))
+        model.save(target, imported={"pipeline": "GaussianDiffusion", "network": "Unet"})
+        return target
+    if size is not None:
+        raise ValueError(f"{source} says itself which size its images have. Omit `size`.")
     place = _find(source)
     config = read_json(place.network / "config.json")
     kind = str(config.get("_class_name"))
@@ -109,8 +119,8 @@ def _refuse_what_is_no_pipeline(folder: Path) -> None:
     if folder.suffix == ".safetensors" and folder.is_file():
         raise ValueError(
             f"{folder} holds weights without the settings of their network, from which alone it cannot be built: "
-            f"{_whose(folder)}. Build the network with the code it was trained with, load the weights, and give it to "
-            "noisekiln.denoiser."
+            f"{_number_of_tensors(folder)}. Build the network with the code it was trained with, load the weights, and "
+            "give it to noisekiln.denoiser."
         )
     if not folder.exists():
         raise ValueError(
@@ -124,14 +134,11 @@ def _refuse_what_is_no_pipeline(folder: Path) -> None:
         )
 
 
-def _whose(file: Path) -> str:
+def _number_of_tensors(file: Path) -> str:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
-        names = set(opened.keys())
-    if names & set(ELSEWHERE_KEYS):
-        return "those of denoising_diffusion_pytorch, which does not write its heads and flash settings down"
-    return f"{len(names):,} tensors"
+        return counted(len(list(opened.keys())), "tensor")
 
 
 def _model_of(source: Path, place: Place, config: Mapping[str, Any], is_dit: bool) -> Diffusion:
