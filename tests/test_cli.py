@@ -116,12 +116,12 @@ def test_nothing_heavy_is_imported_for_help():
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
 def test_help_is_quick(words: list[str]):
-    """0.7 s of processor time, or on a slow or busy machine what three and a half imports of typer take."""
+    """0.7 s of processor time, or on a slow or busy machine what five imports of typer take; with torch it is ten."""
     best, blank = 9.0, 9.0
     for _ in range(12):
         blank = min(blank, processor_seconds([sys.executable, "-c", "import typer.rich_utils"]))
         best = min(best, processor_seconds([*COMMAND, *words]))
-        if best < max(0.7, 3.5 * blank):
+        if best < max(0.7, 5 * blank):
             return
     raise AssertionError(f"{best} s, and {blank} s for typer alone")
 
